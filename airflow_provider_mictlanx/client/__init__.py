@@ -1,0 +1,1 @@
+"""The MictlanX client: HTTP, chunks, files. Imports nothing of Airflow."""

@@ -1,0 +1,351 @@
+"""
+What goes over the wire, and what the client gives back. Pydantic models; imports nothing of the client.
+
+Models of answers ignore what they don't know (newer services say more) and are strict about what they need: an answer
+that does not fit is no answer (``UpstreamProtocolError``), never a guess.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Annotated, Any
+
+import humanfriendly
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+Size = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
+"""A number of bytes."""
+
+Checksum = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""A SHA-256 in lower-case hex."""
+
+
+def _no_tags_are_empty_tags(tags: Any) -> Any:
+    return {} if tags is None else tags
+
+
+Tags = Annotated[dict[str, str], BeforeValidator(_no_tags_are_empty_tags)]
+
+
+class WireModel(BaseModel):
+    """Base of everything that is read from or written to the wire."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Metadata(WireModel):
+    """
+    What the service knows of one replica of one chunk.
+
+    :ivar key: the chunk's key, ``{ball_id}_{index}``
+    :ivar size: announced size in bytes
+    :ivar checksum: announced SHA-256 of the chunk, in hex
+    :ivar tags: ``index``, ``num_chunks``, ``full_checksum`` …; ``updated_at`` (nanoseconds) is added by the peer
+    """
+
+    key: str
+    size: Size
+    checksum: str
+    tags: Tags = Field(default_factory=dict)
+    content_type: str = "application/octet-stream"
+    producer_id: str = ""
+    ball_id: str
+    bucket_id: str
+    is_disabled: bool = False
+
+    @cached_property
+    def index(self) -> int:
+        """The chunk's place in the ball: of the tag ``index``, else of the key; -1 where neither tells."""
+        text = self.tags.get("index") or self.key.removeprefix(f"{self.ball_id}_")
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
+
+    @cached_property
+    def num_chunks(self) -> int | None:
+        """How many chunks the ball has, as far as this chunk's tags tell."""
+        text = self.tags.get("num_chunks", "")
+        return int(text) if text.isascii() and text.isdigit() and 0 < len(text) < 10 else None
+
+    @cached_property
+    def full_checksum(self) -> str | None:
+        """The SHA-256 of the whole ball: of the tags, or this chunk's own where it is the only one."""
+        return self.tags.get("full_checksum") or (self.checksum if self.num_chunks == 1 else None)
+
+    @cached_property
+    def updated_at(self) -> int:
+        """When the peer took the announcement (nanoseconds since 1970); 0 where it does not tell."""
+        text = self.tags.get("updated_at", "")
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 25 else 0
+
+
+class PutMetadataRequest(WireModel):
+    """The announcement of a chunk: ``POST /buckets/{bucket_id}/metadata``."""
+
+    bucket_id: str
+    key: str
+    ball_id: str
+    checksum: str
+    size: Size
+    tags: dict[str, str] = Field(default_factory=dict)
+    producer_id: str
+    content_type: str = "application/octet-stream"
+    is_disabled: bool = False
+    replication_factor: int = Field(default=1, ge=1)
+
+
+class PutMetadataResponse(WireModel):
+    """
+    The answer to an announcement.
+
+    :ivar tasks_ids: the task that the data is sent to, once
+    :ivar replicas: the peers that are to store it
+    """
+
+    key: str
+    bucket_id: str
+    tasks_ids: list[str] = Field(min_length=1)
+    replicas: list[str]
+    service_time: float | None = None
+    extra: dict[str, Any] | None = None
+
+
+class PutChunkedResponse(WireModel):
+    """
+    The answer to the data.
+
+    :ivar peer_ids: the peers that stored it: the only acknowledgement there is
+    :ivar size: the announced size in bytes, not what arrived
+    """
+
+    peer_ids: list[str]
+    combined_key: str = ""
+    bucket_id: str = ""
+    key: str = ""
+    size: int = 0
+
+
+class GetMetadataResponse(WireModel):
+    """The metadata of one chunk, and which peer told it."""
+
+    service_time: float | None = None
+    peer_id: str = ""
+    local_peer_id: str = ""
+    metadata: Metadata
+
+
+class BallChunksResponse(WireModel):
+    """Every announced chunk of a ball; replicas repeat, the order is not by index, and versions stand side by side."""
+
+    bucket_id: str
+    ball_id: str
+    chunks: list[Metadata]
+    size: str = ""
+    size_bytes: int = 0
+    checksum: str = ""
+
+
+class GetRouterBucketMetadataResponse(WireModel):
+    """
+    Every announced chunk of a bucket (but those of size 0), repeated.
+
+    :ivar peers_ids: the peers that answered: what the others hold is missing
+    """
+
+    bucket_id: str
+    peers_ids: list[str]
+    balls: list[Metadata]
+    extra: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def peer_ids(self) -> list[str]:
+        """The peers that answered, under the official client's name."""
+        return self.peers_ids
+
+
+class PeerInfo(WireModel):
+    """One peer behind a router."""
+
+    peer_id: str
+    ip_addr: str = ""
+    port: int = 0
+    protocol: str = "http"
+    api_version: int = 4
+
+
+class PeersResponse(WireModel):
+    """The peers of the storage space: those that answer and those that don't."""
+
+    available: list[PeerInfo]
+    unavailable: list[PeerInfo] = Field(default_factory=list)
+
+    @property
+    def peer_ids(self) -> list[str]:
+        """Every peer's id, the unavailable ones last."""
+        return [peer.peer_id for peer in (*self.available, *self.unavailable)]
+
+
+class DeletedByKeyResponse(WireModel):
+    """How many replicas of a chunk were deleted."""
+
+    n_deletes: int = Field(ge=0)
+    key: str = ""
+
+
+class DeletedByBallIdResponse(WireModel):
+    """How many replicas of a ball's chunks were deleted."""
+
+    n_deletes: int = Field(ge=0)
+    ball_id: str = ""
+
+
+class DeleteBucketResponse(WireModel):
+    """
+    What became of a bucket's balls.
+
+    :ivar deleted: balls that are gone
+    :ivar failed: balls that could not be deleted
+    :ivar total: balls that were seen
+    :ivar keys: the ids of the deleted balls
+    :ivar response_time: seconds
+    """
+
+    bucket_id: str
+    deleted: int
+    failed: int
+    total: int
+    keys: list[str] = Field(default_factory=list)
+    response_time: float = 0.0
+
+
+class Chunk:
+    """
+    A piece of a ball.
+
+    :param group_id: the ball id
+    :param index: the chunk's place in the ball, from 0
+    :param data: the bytes
+    :param chunk_id: the chunk's key; ``{group_id}_{index}`` unless given
+    :param metadata: tags of this chunk
+    """
+
+    def __init__(
+        self,
+        group_id: str,
+        index: int,
+        data: bytes,
+        chunk_id: str | None = None,
+        metadata: dict[str, str] | None = None,
+    ) -> None:
+        self.group_id = group_id
+        self.index = index
+        self.data = data
+        self.chunk_id = f"{group_id}_{index}" if chunk_id is None else chunk_id
+        self.metadata = dict(metadata or {})
+
+    @property
+    def size(self) -> int:
+        """Bytes in this chunk."""
+        return len(self.data)
+
+    @cached_property
+    def checksum(self) -> str:
+        """SHA-256 of the chunk, in hex."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    def __repr__(self) -> str:
+        return f"Chunk(group_id={self.group_id!r}, index={self.index}, size={self.size})"
+
+
+@dataclass(frozen=True)
+class Ball:
+    """
+    A logical object as the storage lists it: its newest whole version.
+
+    :ivar bucket_id: the bucket
+    :ivar ball_id: the id it is stored under
+    :ivar chunks: one replica's metadata of every chunk, ordered by index
+    :ivar checksum: SHA-256 of the whole in hex; empty where its writer did not say
+    :ivar size: bytes
+    :ivar key: the ball as its writer named it; the ball id unless the tags tell more
+    :ivar updated_at: when the newest of its chunks was announced (nanoseconds since 1970)
+    """
+
+    bucket_id: str
+    ball_id: str
+    chunks: list[Metadata] = field(repr=False)
+    checksum: str
+    size: int
+    key: str
+    updated_at: int = 0
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags of the first chunk."""
+        return self.chunks[0].tags
+
+    @property
+    def num_chunks(self) -> int:
+        """How many chunks it is cut into."""
+        return len(self.chunks)
+
+    @property
+    def extension(self) -> str:
+        """The file's extension without the dot, as its writer sent it."""
+        return self.tags.get("extension", "")
+
+    @property
+    def filename(self) -> str:
+        """The file's name without extension, as its writer sent it."""
+        return self.tags.get("filename", "")
+
+    @property
+    def fullname(self) -> str:
+        """The file's name, as its writer sent it: not to be used as a path unchecked."""
+        return self.tags.get("fullname", "")
+
+    @property
+    def full_path(self) -> str:
+        """The file's path, as its writer sent it: not to be used as a path unchecked."""
+        return self.tags.get("full_path", "")
+
+    @property
+    def bucket_relative_path(self) -> str:
+        """The file's folder with a trailing ``/``, as its writer sent it: not to be used as a path unchecked."""
+        return self.tags.get("bucket_relative_path", "")
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """The balls of a bucket: iterable, with a length and a size."""
+
+    bucket_id: str
+    balls: list[Ball] = field(default_factory=list, repr=False)
+
+    def __iter__(self) -> Iterator[Ball]:
+        return iter(self.balls)
+
+    def __len__(self) -> int:
+        return len(self.balls)
+
+    def size_bytes(self) -> int:
+        """Bytes of all balls together."""
+        return sum(ball.size for ball in self.balls)
+
+    def size(self) -> str:
+        """The same for people, as ``1.5 MB``."""
+        return str(humanfriendly.format_size(self.size_bytes()))
+
+
+@dataclass(frozen=True)
+class AsyncGetResponse:
+    """
+    A ball that was read and verified.
+
+    :ivar data: the bytes
+    :ivar metadatas: the metadata of every chunk, ordered by index
+    """
+
+    data: memoryview
+    metadatas: list[Metadata]

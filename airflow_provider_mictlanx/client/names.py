@@ -1,0 +1,103 @@
+"""
+Which names are safe ids, and how any other key maps to one. Standard library and errors only.
+
+The placement service keeps only ``[A-Za-z0-9_-]`` of a name and collapses runs of separators, while the peers keep
+everything: what is written under any other name is acknowledged and can never be read back (protocol page, *Terms*).
+So a bucket id that is not a safe id is refused, and a key that is not becomes the SHA-256 of itself as ball id, with the
+key kept in the ball's tags.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import re
+from collections.abc import Mapping
+
+from airflow_provider_mictlanx.client.errors import ValidationError
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9]+(?:[-_][A-Za-z0-9]+)*")
+_WHAT_IS_SAFE = "letters, digits, and single '-' or '_' between them"
+
+
+def is_safe_id(name: str) -> bool:
+    """Tell whether the service keeps the name exactly as it is."""
+    return _SAFE_ID.fullmatch(name) is not None
+
+
+def check_bucket_id(bucket_id: str) -> str:
+    """
+    Give the bucket id back, or raise ``ValidationError``: bucket ids are never mapped.
+
+    :param bucket_id: only letters, digits, and single ``-`` or ``_`` between them
+    """
+    if not isinstance(bucket_id, str) or not bucket_id:
+        raise ValidationError(f"bucket_id must be a text of {_WHAT_IS_SAFE}, not {bucket_id!r}")
+    if not is_safe_id(bucket_id):
+        raise ValidationError(
+            f"bucket_id {bucket_id!r} is no safe id: only {_WHAT_IS_SAFE} are kept by MictlanX; "
+            "an object written under another name could never be read back"
+        )
+    return bucket_id
+
+
+def ball_id_of(key: str) -> str:
+    """
+    Give the ball id under which a key is stored: a safe id is its own, any other key its SHA-256 in hex.
+
+    :param key: the ball as a user names it; any text but the empty one
+    """
+    if not isinstance(key, str) or not key:
+        raise ValidationError(f"key must be a text that is not empty, not {key!r}")
+    if is_safe_id(key):
+        return key
+    try:
+        return hashlib.sha256(key.encode()).hexdigest()
+    except UnicodeEncodeError as error:
+        raise ValidationError(f"key {key!r} is no valid Unicode text: {error.reason}") from error
+
+
+def key_of(ball_id: str, tags: Mapping[str, str]) -> str:
+    """Give the key of a listed ball: its ``full_path`` if that is what the ball id was made of, else the ball id."""
+    full_path = tags.get("full_path", "")
+    if full_path and not is_safe_id(full_path):
+        try:
+            if ball_id_of(full_path) == ball_id:
+                return full_path
+        except ValidationError:
+            return ball_id
+    return ball_id
+
+
+def chunk_key(ball_id: str, index: int) -> str:
+    """Give the key of one chunk of a ball."""
+    return f"{ball_id}_{index}"
+
+
+def path_tags(path: str) -> dict[str, str]:
+    """
+    Give the tags that clients agree on for a path or a key with folders.
+
+    The keys are ``full_path``, ``fullname``, ``filename`` (without extension), ``extension`` (no dot) and
+    ``bucket_relative_path`` (the folder, with a trailing ``/``; left out where there is none).
+    """
+    folder, fullname = posixpath.split(path)
+    filename, extension = posixpath.splitext(fullname)
+    tags = {"full_path": path, "fullname": fullname, "filename": filename, "extension": extension.lstrip(".")}
+    if folder:
+        tags["bucket_relative_path"] = folder.rstrip("/") + "/"
+    return tags
+
+
+def safe_file_name(name: str) -> str | None:
+    """
+    Give a plain file name made of what some writer sent, or None where nothing usable is left.
+
+    Folders are dropped, whichever way the slashes lean; control characters become ``_``; ``.`` and ``..`` are nothing.
+    """
+    name = re.split(r"[/\\]", name)[-1]
+    name = re.sub(r"[\x00-\x1f\x7f]", "_", name).strip()
+    if name in ("", ".", ".."):
+        return None
+    encoded = name.encode("utf-8", "replace")
+    return name if len(encoded) <= 255 and name.isprintable() else None

@@ -1,0 +1,183 @@
+"""
+``mictlanx://`` router URIs, parsed and formatted.
+
+The form is the protocol page's (*Connection URI*)::
+
+    mictlanx://[router_id@]host[/path]:port[,[router_id@]host[/path]:port…][/][?protocol=https&api_version=4&http2=0]
+
+with the odd forms that are in use: port ``-1`` or ``0`` for "no port", and a query that begins with a slash of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from urllib.parse import parse_qsl, urlencode
+
+from airflow_provider_mictlanx.client.errors import ValidationError
+
+SCHEME = "mictlanx://"
+DEFAULT_PORT = 60666
+DEFAULT_API_VERSION = 4
+ACCEPTED_FORM = "mictlanx://router-0@host:60666,router-1@host:60667/?protocol=http&api_version=4&http2=0"
+
+_TRUE = ("1", "true", "yes", "on")
+_FALSE = ("0", "false", "no", "off")
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
+_ROUTER_ID = re.compile(r"[A-Za-z0-9._-]+")
+_PATH = re.compile(r"[A-Za-z0-9._~%!$&'()*+;=-]+(?:/[A-Za-z0-9._~%!$&'()*+;=-]+)*")
+_PORT = re.compile(r"-1|\d{1,5}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class RouterAddress:
+    """
+    Where one router is.
+
+    :ivar host: name or address; IPv6 in brackets
+    :ivar port: 1–65535, or None where the protocol's own port is meant
+    :ivar path: prefix of a proxy, without slashes at its ends
+    :ivar router_id: what the router is called in logs and errors; empty where the URI does not tell
+    """
+
+    host: str
+    port: int | None = DEFAULT_PORT
+    path: str = ""
+    router_id: str = ""
+
+    def __str__(self) -> str:
+        name = f"{self.router_id}@" if self.router_id else ""
+        path = f"/{self.path}" if self.path else ""
+        return f"{name}{self.host}{path}:{self.port or 0}"
+
+
+@dataclass(frozen=True)
+class MictlanXURI:
+    """
+    The routers of one storage space, and how to speak to them.
+
+    ``MictlanXURI.parse(text)`` reads a URI, ``str(uri)`` writes it.
+
+    :ivar routers: at least one
+    :ivar protocol: ``http`` or ``https``
+    :ivar api_version: of the paths, ``/api/v{api_version}``
+    :ivar http2: whether to speak HTTP/2
+    """
+
+    routers: tuple[RouterAddress, ...]
+    protocol: str = "https"
+    api_version: int = DEFAULT_API_VERSION
+    http2: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.routers:
+            raise ValidationError(f"a MictlanX URI names at least one router, as in {ACCEPTED_FORM}")
+        seen: set[str] = set()
+        for router in self.named_routers:
+            if router.router_id in seen:
+                raise ValidationError(f"two routers are called {router.router_id!r}: each needs an id of its own")
+            seen.add(router.router_id)
+
+    @property
+    def named_routers(self) -> tuple[RouterAddress, ...]:
+        """The routers, each with an id: ``router-{n}`` where the URI gives none."""
+        return tuple(
+            router if router.router_id else replace(router, router_id=f"router-{index}")
+            for index, router in enumerate(self.routers)
+        )
+
+    def __str__(self) -> str:
+        routers = ",".join(str(router) for router in self.routers)
+        query = urlencode({"protocol": self.protocol, "api_version": self.api_version, "http2": int(self.http2)})
+        return f"{SCHEME}{routers}/?{query}"
+
+    @classmethod
+    def parse(cls, text: str) -> MictlanXURI:
+        """
+        Read a URI; raises ``ValidationError`` that names what is wrong.
+
+        :param text: as ``mictlanx://router-0@host:60666/?protocol=http``
+        """
+        if not isinstance(text, str) or not text.strip():
+            raise ValidationError(f"the MictlanX URI is empty; it looks like {ACCEPTED_FORM}")
+        text = text.strip()
+        if not text.lower().startswith(SCHEME):
+            raise ValidationError(f"a MictlanX URI begins with {SCHEME}, as in {ACCEPTED_FORM}")
+        authority, _, query = text[len(SCHEME) :].partition("?")
+        routers = tuple(_parse_router(part) for part in authority.removesuffix("/").split(","))
+        protocol, api_version, http2 = _parse_query(query)
+        return cls(routers, protocol, api_version, http2)
+
+
+def _parse_router(text: str) -> RouterAddress:
+    text = text.strip()
+    router_id, at, address = text.rpartition("@")
+    if at and not _ROUTER_ID.fullmatch(router_id):
+        raise ValidationError(
+            f"router {_shown(text)}: {router_id!r} is no router id (letters, digits, '.', '_', '-'); a token belongs "
+            "into the connection's password, not into the URI"
+            if ":" not in router_id
+            else f"the part before '@' in a router address is its id and holds no ':' (of a router on {address!r}); "
+            "a token belongs into the connection's password, not into the URI"
+        )
+    if not address:
+        raise ValidationError(f"a router is missing in the MictlanX URI; it looks like {ACCEPTED_FORM}")
+    where, colon, port_text = address.rpartition(":")
+    if not colon or address.endswith("]"):
+        raise ValidationError(
+            f"router {_shown(text)} has no port; write host:port, as in router-0@{address}:{DEFAULT_PORT}"
+        )
+    if not _PORT.fullmatch(port_text) or int(port_text) > 65535:
+        raise ValidationError(f"router {_shown(text)}: {port_text!r} is no port; ports are 1 to 65535")
+    host, _, path = where.partition("/")
+    path = path.strip("/")
+    if not _HOST.fullmatch(host):
+        raise ValidationError(f"router {_shown(text)}: {host!r} is no host name or address")
+    if path and not _PATH.fullmatch(path):
+        raise ValidationError(f"router {_shown(text)}: {path!r} is no path")
+    port = int(port_text)
+    return RouterAddress(host=host, port=port if port > 0 else None, path=path, router_id=router_id)
+
+
+def _parse_query(query: str) -> tuple[str, int, bool]:
+    protocol, api_version, http2 = "https", DEFAULT_API_VERSION, False
+    for name, value in parse_qsl(query.lstrip("/"), keep_blank_values=True):
+        if name == "protocol":
+            protocol = check_protocol(value)
+        elif name == "api_version":
+            api_version = check_api_version(value)
+        elif name == "http2":
+            http2 = check_flag("http2", value)
+        else:
+            raise ValidationError(f"{name!r} is no option of a MictlanX URI; there are protocol, api_version and http2")
+    return protocol, api_version, http2
+
+
+def check_protocol(value: str) -> str:
+    """Give ``http`` or ``https`` back in lower case, or raise ``ValidationError``."""
+    if str(value).lower() not in ("http", "https"):
+        raise ValidationError(f"protocol is http or https, not {value!r}")
+    return str(value).lower()
+
+
+def check_api_version(value: str | int) -> int:
+    """Give the version as a number, or raise ``ValidationError``."""
+    text = str(value)
+    if not re.fullmatch(r"\d{1,4}", text, re.ASCII):
+        raise ValidationError(f"api_version is a whole number such as {DEFAULT_API_VERSION}, not {value!r}")
+    return int(text)
+
+
+def check_flag(name: str, value: str | bool | int) -> bool:
+    """Read ``1 true yes on`` and ``0 false no off`` (any case, or a real bool), or raise ``ValidationError``."""
+    text = str(value).lower()
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise ValidationError(f"{name} is one of {' '.join(_TRUE)} or {' '.join(_FALSE)}, not {value!r}")
+
+
+def _shown(text: str) -> str:
+    """Quote a router address for an error, without what may be a password in front of the '@'."""
+    return repr(text.rpartition("@")[2] if ":" in text.rpartition("@")[0] else text)
