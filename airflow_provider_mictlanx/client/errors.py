@@ -28,6 +28,8 @@ a missing object is not retried by the client, but may be there when Airflow run
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class MictlanXError(Exception):
     """
@@ -147,10 +149,15 @@ class GetChunkError(MictlanXError):
 
 
 class MaxAvailabilityReachedError(MictlanXError):
-    """Every peer knows this chunk already (code 666); says nothing about whether its data is stored."""
+    """
+    Every peer knows this chunk already (code 666); says nothing about whether its data is stored.
+
+    :ivar replicas: the peers that know it, as far as the service named them
+    """
 
     default_status_code = 409
     default_error_code = 666
+    replicas: Sequence[str] = ()
 
 
 class UpstreamProtocolError(MictlanXError):

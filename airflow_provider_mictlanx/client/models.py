@@ -208,6 +208,7 @@ class DeleteBucketResponse(WireModel):
     :ivar failed: balls that could not be deleted
     :ivar total: balls that were seen
     :ivar keys: the ids of the deleted balls
+    :ivar failures: why, by the id of each ball that is still there
     :ivar response_time: seconds
     """
 
@@ -216,6 +217,7 @@ class DeleteBucketResponse(WireModel):
     failed: int
     total: int
     keys: list[str] = Field(default_factory=list)
+    failures: dict[str, str] = Field(default_factory=dict)
     response_time: float = 0.0
 
 
@@ -349,3 +351,70 @@ class AsyncGetResponse:
 
     data: memoryview
     metadatas: list[Metadata]
+
+
+@dataclass(frozen=True)
+class PutReport:
+    """
+    What became of a put.
+
+    :ivar size: bytes
+    :ivar checksum: SHA-256 of the whole, in hex
+    :ivar num_chunks: how many chunks the stored ball has
+    :ivar replicas: on how many peers each chunk is known to be stored: the smallest number over all chunks
+    :ivar uploaded: False where exactly these bytes were stored already, and nothing was sent
+    :ivar response_time: seconds
+    """
+
+    bucket_id: str
+    key: str
+    ball_id: str
+    size: int
+    checksum: str
+    num_chunks: int
+    replicas: int
+    uploaded: bool
+    response_time: float
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """
+    What became of a download to a file.
+
+    :ivar path: of the file
+    :ivar size: bytes
+    :ivar checksum: SHA-256 of the whole, in hex
+    :ivar downloaded: False where a file with the same content was there already
+    :ivar response_time: seconds
+    """
+
+    bucket_id: str
+    key: str
+    ball_id: str
+    path: str
+    size: int
+    checksum: str
+    num_chunks: int
+    downloaded: bool
+    response_time: float
+
+
+@dataclass(frozen=True)
+class RouterCheck:
+    """
+    What one router answered when it was asked for its peers.
+
+    :ivar url: the router's address
+    :ivar available: ids of the peers that answer
+    :ivar unavailable: ids of the peers that don't
+    :ivar milliseconds: until the answer was there
+    :ivar error: why there is none; None where there is one
+    """
+
+    router_id: str
+    url: str
+    available: list[str]
+    unavailable: list[str]
+    milliseconds: float
+    error: Exception | None = None

@@ -1,0 +1,86 @@
+"""
+The engines' way to the routers: every request goes to the router that the balancer picks, and what can pass is repeated.
+
+One dispatcher serves one call of the surface; it holds what is the same for all of its requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypedDict, TypeVar
+
+from option import Result
+
+from airflow_provider_mictlanx.client.balancer import Balancer
+from airflow_provider_mictlanx.client.errors import (
+    ConnectFailedError,
+    DNSResolutionError,
+    MictlanXError,
+    ValidationError,
+)
+from airflow_provider_mictlanx.client.result import value_of
+from airflow_provider_mictlanx.client.retry import RetryRule
+from airflow_provider_mictlanx.client.router import AsyncRouter
+from airflow_provider_mictlanx.client.transport import Verify
+
+T = TypeVar("T")
+
+
+class How(TypedDict):
+    """What every request takes: seconds, further headers, and how TLS is checked."""
+
+    timeout: float
+    headers: Mapping[str, str]
+    verify: Verify
+
+
+Request = Callable[[AsyncRouter, How], Awaitable[Result[T, MictlanXError]]]
+
+
+@dataclass(frozen=True)
+class Dispatcher:
+    """
+    Sends the requests of one call.
+
+    :param balancer: knows the routers
+    :param how: goes with every request
+    :param rule: how often a request is tried
+    """
+
+    balancer: Balancer[AsyncRouter]
+    how: How
+    rule: RetryRule = field(default_factory=RetryRule)
+
+    def __post_init__(self) -> None:
+        timeout = self.how["timeout"]
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
+            raise ValidationError(f"timeout is a number of seconds above 0, not {timeout!r}")
+
+    async def ask(self, request: Request[T]) -> T:
+        """Make a request, again while its failure can pass; raises the last error."""
+        return await self.repeat(lambda: self.once(request))
+
+    async def repeat(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do some work that makes its requests ``once``, again while its failure can pass; raises the last error."""
+        async for attempt in self.rule.attempts():
+            with attempt:
+                return await work()
+        raise AssertionError("tenacity raises the last error")
+
+    async def once(self, request: Request[T]) -> T:
+        """Make a request once; a router that can't be reached doesn't count while there is another."""
+        tried: list[str] = []
+        while True:
+            try:
+                with self.balancer.lease(tried) as router:
+                    return value_of(await request(router, self.how))
+            except (ConnectFailedError, DNSResolutionError):
+                tried.append(router.router_id)
+                if len(tried) >= len(self.balancer.routers):
+                    raise
+
+    async def at(self, router: AsyncRouter, request: Request[T]) -> T:
+        """Make a request once, of this router: a task is known to the router that gave it."""
+        with self.balancer.hold(router):
+            return value_of(await request(router, self.how))

@@ -1,0 +1,234 @@
+"""
+The download engine: a ball, chunk by chunk, verified, into memory or into a file.
+
+Memory is bounded by the number of chunks in flight times the pieces that are gathered (1 MiB), whatever the size of the
+chunks and of the ball. The whole is hashed behind the chunks, as they become complete from the front.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from airflow_provider_mictlanx.client.dispatch import Dispatcher
+from airflow_provider_mictlanx.client.errors import (
+    FileAlreadyExists,
+    GetChunkError,
+    IntegrityError,
+    UpstreamProtocolError,
+    ValidationError,
+)
+from airflow_provider_mictlanx.client.files import FileInTheMaking, check_file_name, disk_errors, has_content
+from airflow_provider_mictlanx.client.lookup import Name, find_versions
+from airflow_provider_mictlanx.client.models import FileReport, Metadata
+from airflow_provider_mictlanx.client.names import safe_file_name
+from airflow_provider_mictlanx.client.reader import ChunkReader
+from airflow_provider_mictlanx.client.sinks import FileSink, MemorySink, NullSink, Sink
+from airflow_provider_mictlanx.client.threads import PIECE, Threads
+from airflow_provider_mictlanx.client.versions import Version
+from airflow_provider_mictlanx.client.workers import for_each
+
+S = TypeVar("S", bound=Sink)
+
+
+class Download:
+    """
+    Reads balls for one call.
+
+    :param max_concurrency: the most chunks in flight, at least 1
+    :param force: bypass the routers' caches from the start
+    """
+
+    def __init__(self, routers: Dispatcher, threads: Threads, max_concurrency: int, force: bool = False) -> None:
+        if isinstance(max_concurrency, bool) or not isinstance(max_concurrency, int) or max_concurrency < 1:
+            raise ValidationError(f"max_concurrency is a whole number from 1 on, not {max_concurrency!r}")
+        self._routers = routers
+        self._threads = threads
+        self._max_concurrency = max_concurrency
+        self._reader = ChunkReader(routers, threads, force)
+
+    async def versions(self, name: Name) -> list[Version]:
+        """
+        Give the whole versions of a ball that this client can read, the newest first, at least one.
+
+        ``UpstreamProtocolError`` where they were all compressed or encrypted by a newer client.
+        """
+        found = [v for v in await self._routers.repeat(lambda: find_versions(self._routers, name)) if v.whole]
+        readable = [version for version in found if not version.filters]
+        if not readable:
+            raise UpstreamProtocolError(
+                f"{name} was written by a newer client that changed its bytes ({found[0].filters}); this client can't undo "
+                "that, and does not hand out the changed bytes",
+                transient=False,
+                permanent=True,
+            )
+        return readable
+
+    async def to_memory(self, name: Name, max_size: int | None = None) -> tuple[Version, memoryview]:
+        """
+        Read a ball into memory.
+
+        :param max_size: a larger ball is a ``ValidationError`` (bytes); None for no limit
+        """
+
+        def make_sink(version: Version) -> MemorySink:
+            if max_size is not None and version.size > max_size:
+                raise ValidationError(
+                    f"{name} has {version.size} bytes, more than the {max_size} that are allowed here"
+                )
+            return MemorySink(version.size)
+
+        version, sink, _ = await self._read_newest(name, await self.versions(name), make_sink)
+        return version, sink.view
+
+    async def to_file(self, name: Name, folder: str | Path, filename: str, replace: bool) -> FileReport:
+        """
+        Read a ball into a file that appears whole or not at all.
+
+        :param folder: made if missing
+        :param filename: a plain name; where it is empty, a safe form of the tag ``fullname``, else ``{ball_id}[.{extension}]``
+        :param replace: whether another file of that name is replaced; else it is a ``FileAlreadyExists``
+        """
+        started = time.monotonic()
+        if filename:
+            check_file_name(filename)
+        with disk_errors(f"writing {name} to {folder}"), FileInTheMaking(folder) as file:
+            versions = await self.versions(name)
+            target = file.folder / (filename or _file_name_of(versions[0]))
+            if target.is_symlink() or target.exists():
+                if await self._is_there_already(target, versions[0]):
+                    return _report(name, target, versions[0], versions[0].checksum or "", False, started)
+                if not replace:
+                    raise FileAlreadyExists(
+                        f"{target} exists with other content, and is left as it is; replace=True replaces it"
+                    )
+
+            def make_sink(version: Version) -> FileSink:
+                file.clear()
+                return FileSink(file.descriptor)
+
+            version, _, checksum = await self._read_newest(name, versions, make_sink)
+            path = await self._threads.run(file.appear, target.name, replace)
+        return _report(name, path, version, checksum, True, started)
+
+    async def verify(self, name: Name) -> Version:
+        """Read every chunk of the newest version that can be read, past the caches, and keep nothing; gives the version."""
+        checking = Download(self._routers, self._threads, self._max_concurrency, force=True)
+        version, _, _ = await checking._read_newest(name, await self.versions(name), lambda _: NullSink())
+        return version
+
+    async def _is_there_already(self, target: Path, version: Version) -> bool:
+        if version.checksum is None:
+            return False
+        return await has_content(target, version.size, version.checksum, self._threads)
+
+    async def _read_newest(
+        self, name: Name, versions: list[Version], make_sink: Callable[[Version], S]
+    ) -> tuple[Version, S, str]:
+        """Read the newest version that can be read and verified; gives it, where it went, and its SHA-256."""
+        for version in versions:
+            last = version is versions[-1]
+            sink = make_sink(version)
+            try:
+                return version, sink, await self._read_version(name, version, sink, patient=last)
+            except (IntegrityError, GetChunkError):
+                if last:
+                    raise
+        raise AssertionError("there is at least one version")
+
+    async def _read_version(self, name: Name, version: Version, sink: Sink, patient: bool) -> str:
+        chunks = version.ordered
+        if version.size == 0:
+            return _compared(name, version, hashlib.sha256().hexdigest())
+        if len(chunks) == 1:
+            await self._reader.read(chunks[0], 0, sink, patient)
+            return _compared(name, version, chunks[0].checksum)
+        whole = None if isinstance(sink, NullSink) else _WholeHash(sink, self._threads)
+        places: list[tuple[int, Metadata, int]] = []
+        offset = 0
+        for index, chunk in enumerate(chunks):
+            places.append((index, chunk, offset))
+            offset += chunk.size
+
+        async def read(place: tuple[int, Metadata, int]) -> None:
+            index, chunk, at = place
+            if chunk.size:
+                await self._reader.read(chunk, at, sink, patient)
+            if whole:
+                await whole.complete(index, at, chunk.size)
+
+        await for_each(places, read, self._max_concurrency)
+        return _compared(name, version, whole.checksum() if whole else version.checksum or "")
+
+
+class _WholeHash:
+    """The SHA-256 of the whole, taken from the front as chunks become complete, by whoever completes the next one."""
+
+    def __init__(self, sink: Sink, threads: Threads) -> None:
+        self._sink = sink
+        self._threads = threads
+        self._hash = hashlib.sha256()
+        self._complete: dict[int, tuple[int, int]] = {}
+        self._next = 0
+        self._hashing = False
+
+    async def complete(self, index: int, offset: int, size: int) -> None:
+        """Say that a chunk is there; hashes what is complete from the front, unless somebody is at it."""
+        self._complete[index] = (offset, size)
+        if self._hashing:
+            return
+        self._hashing = True
+        try:
+            while self._next in self._complete:
+                at, left = self._complete.pop(self._next)
+                while left:
+                    piece = min(PIECE, left)
+                    await self._threads.run_sized(piece, self._update, at, piece)
+                    at, left = at + piece, left - piece
+                self._next += 1
+        finally:
+            self._hashing = False
+
+    def _update(self, offset: int, size: int) -> None:
+        data = self._sink.read(offset, size)
+        if len(data) != size:
+            raise IntegrityError(f"of {size} bytes that were just written only {len(data)} could be read back")
+        self._hash.update(data)
+
+    def checksum(self) -> str:
+        """Give the SHA-256, once every chunk is complete."""
+        return self._hash.hexdigest()
+
+
+def _compared(name: Name, version: Version, checksum: str) -> str:
+    if version.checksum is not None and checksum != version.checksum:
+        raise IntegrityError(
+            f"{name}: every chunk is as announced, but the whole has SHA-256 {checksum[:12]}… instead of "
+            f"{version.checksum[:12]}…: its writer mixed something up. Put it again with replace=True"
+        )
+    return checksum
+
+
+def _file_name_of(version: Version) -> str:
+    """Give a file's name made of the tags; they are what some writer sent, so folders and worse are dropped."""
+    tags = version.ordered[0].tags
+    extension = safe_file_name(tags.get("extension", "").lstrip("."))
+    by_id = f"{version.ball_id}.{extension}" if extension else version.ball_id
+    return safe_file_name(tags.get("fullname", "")) or by_id
+
+
+def _report(name: Name, path: Path, version: Version, checksum: str, downloaded: bool, started: float) -> FileReport:
+    return FileReport(
+        bucket_id=name.bucket_id,
+        key=name.key,
+        ball_id=name.ball_id,
+        path=str(path),
+        size=version.size,
+        checksum=checksum,
+        num_chunks=version.num_chunks,
+        downloaded=downloaded,
+        response_time=round(time.monotonic() - started, 6),
+    )

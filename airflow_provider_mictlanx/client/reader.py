@@ -1,0 +1,164 @@
+"""
+Reads one chunk, verified: what the router has at hand, then past its cache, then from each peer.
+
+Only reading proves that a chunk is stored (protocol page, *Reading*): the size and the SHA-256 have to be those that were
+announced. Neither the router's cache nor the first peer that is asked has to have the right bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from airflow_provider_mictlanx.client.dispatch import Dispatcher
+from airflow_provider_mictlanx.client.errors import GetChunkError, IntegrityError, MictlanXError, NotFoundError
+from airflow_provider_mictlanx.client.lookup import get_peers
+from airflow_provider_mictlanx.client.models import Metadata, PeersResponse
+from airflow_provider_mictlanx.client.sinks import NullSink, Sink
+from airflow_provider_mictlanx.client.threads import Threads
+
+GATHERED = 1024 * 1024
+"""Pieces of an answer are hashed and written together, this many bytes at a time."""
+
+
+class ChunkReader:
+    """
+    Reads chunks for one call.
+
+    :param force: bypass the routers' caches from the start
+    """
+
+    def __init__(self, routers: Dispatcher, threads: Threads, force: bool = False) -> None:
+        self._routers = routers
+        self._threads = threads
+        self._force = force
+        self._peers: PeersResponse | None = None
+
+    async def peers(self) -> PeersResponse:
+        """Give the storage space's peers; asked once for the whole call, and again after a failure."""
+        if self._peers is None:
+            self._peers = await get_peers(self._routers)
+        return self._peers
+
+    async def read(self, chunk: Metadata, offset: int, sink: Sink, patient: bool = True) -> None:
+        """
+        Read a chunk into a sink, again while that may help.
+
+        ``IntegrityError``: every copy that could be read is wrong; ``GetChunkError``: no copy could be read.
+
+        :param offset: of the chunk in the sink (bytes)
+        :param patient: ask again, after a while, even when every peer has said no: one may be coming back
+        """
+        await self._routers.repeat(lambda: self._read_somewhere(chunk, offset, sink, patient))
+
+    async def holds(self, chunk: Metadata, peer_id: str = "") -> bool:
+        """
+        Tell whether a peer (``""``: any that the router asks) gives the right bytes, past the router's cache.
+
+        An empty chunk has no bytes to give: its announcement is all there is of it.
+        """
+        try:
+            if chunk.size == 0:
+                answer = await self._routers.once(
+                    lambda router, how: router.get_metadata(chunk.bucket_id, chunk.key, **how)
+                )
+                return answer.metadata.size == 0
+            await self._read_once(chunk, 0, NullSink(), True, peer_id)
+        except (IntegrityError, GetChunkError, NotFoundError):
+            return False
+        return True
+
+    async def _read_somewhere(self, chunk: Metadata, offset: int, sink: Sink, patient: bool) -> None:
+        problems: list[MictlanXError] = []
+        for force in (True,) if self._force else (False, True):
+            try:
+                return await self._read_once(chunk, offset, sink, force, "")
+            except (IntegrityError, GetChunkError) as error:
+                problems.append(error)
+        peers = await self.peers()
+        for peer in peers.available:
+            try:
+                return await self._read_once(chunk, offset, sink, True, peer.peer_id)
+            except MictlanXError as error:
+                problems.append(error)
+        self._peers = None
+        sure = not peers.unavailable and all(isinstance(p, IntegrityError | GetChunkError) for p in problems)
+        raise _conclusion(chunk, problems, peers, transient=patient or not sure)
+
+    async def _read_once(self, chunk: Metadata, offset: int, sink: Sink, force: bool, peer_id: str) -> None:
+        """Read a chunk, hash and write it, and compare; ``IntegrityError`` where size or SHA-256 is another."""
+        gathering = _Gathering(chunk, offset, sink, self._threads)
+        await self._routers.once(
+            lambda router, how: router.read_data(
+                chunk.bucket_id,
+                chunk.key,
+                gathering.begin().take,
+                **how,
+                longest=chunk.size,
+                force=force,
+                peer_id=peer_id,
+            )
+        )
+        await gathering.finish(f"peer {peer_id}" if peer_id else "the router")
+
+
+class _Gathering:
+    """The pieces of one answer: hashed and written at their offset, and compared at the end."""
+
+    def __init__(self, chunk: Metadata, offset: int, sink: Sink, threads: Threads) -> None:
+        self._chunk = chunk
+        self._start = offset
+        self._sink = sink
+        self._threads = threads
+        self.begin()
+
+    def begin(self) -> _Gathering:
+        """Forget what another router began to answer."""
+        self._hash = hashlib.sha256()
+        self._parts: list[bytes] = []
+        self._gathered = 0
+        self._written = 0
+        return self
+
+    async def take(self, piece: bytes) -> None:
+        """Take a piece; nothing is ever written beyond the chunk's own bytes."""
+        self._parts.append(piece)
+        self._gathered += len(piece)
+        if self._gathered >= GATHERED:
+            await self._flush()
+
+    async def finish(self, whence: str) -> None:
+        """Write what is left, and compare size and SHA-256."""
+        await self._flush()
+        if self._written != self._chunk.size:
+            raise IntegrityError(f"{whence} gave {self._written} bytes instead of {self._chunk.size}")
+        if self._hash.hexdigest() != self._chunk.checksum:
+            raise IntegrityError(f"{whence} gave {self._written} bytes with another SHA-256")
+
+    async def _flush(self) -> None:
+        parts, self._parts, size, self._gathered = self._parts, [], self._gathered, 0
+        if size:
+            await self._threads.run_sized(size, self._keep, parts)
+
+    def _keep(self, parts: list[bytes]) -> None:
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._hash.update(data)
+        self._sink.write(self._start + self._written, data)
+        self._written += len(data)
+
+
+def _conclusion(chunk: Metadata, problems: list[MictlanXError], peers: PeersResponse, transient: bool) -> MictlanXError:
+    where = f"chunk {chunk.bucket_id}/{chunk.key} ({chunk.size} bytes, SHA-256 {chunk.checksum[:12]}…)"
+    away = ", ".join(peer.peer_id for peer in peers.unavailable)
+    hint = f"; peer {away} is away and may have it" if away else ""
+    wrong = [problem for problem in problems if isinstance(problem, IntegrityError)]
+    if wrong:
+        return IntegrityError(
+            f"{where}: no copy that could be read is right: {wrong[-1]}{hint}. Put the ball again with replace=True, or find "
+            "out who else writes it",
+            transient=transient,
+        )
+    return GetChunkError(
+        f"{where}: it was announced, but none of the {len(peers.available)} peers that answer gave it: {problems[-1]}{hint}. "
+        "It is being written, its writer did not come to the end, or its data is lost",
+        transient=transient,
+    )

@@ -1,0 +1,133 @@
+"""
+Deleting, until what was deleted is seen to be gone.
+
+Deleting by ball leaves the placement of chunks that the peers don't know any more, so every chunk key that was seen is
+deleted too; and a peer that was away may bring its copy back, so gone is only what is known to be absent (protocol page,
+*Deleting*).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from airflow_provider_mictlanx.client.dispatch import Dispatcher
+from airflow_provider_mictlanx.client.errors import MictlanXError, NotFoundError, UnavailableError
+from airflow_provider_mictlanx.client.lookup import Name, all_peers_there, first_chunk, list_bucket, list_chunks
+from airflow_provider_mictlanx.client.models import DeleteBucketResponse
+from airflow_provider_mictlanx.client.versions import balls_in
+from airflow_provider_mictlanx.client.workers import for_each
+
+ROUNDS = 10
+"""How often a bucket is listed and emptied before what still comes in is reported."""
+
+
+class Removal:
+    """
+    Deletes for one call.
+
+    :param force: sent as the header ``Force``
+    :param max_concurrency: the most deletes in flight
+    """
+
+    def __init__(self, routers: Dispatcher, force: bool = True, max_concurrency: int = 8) -> None:
+        self._routers = routers
+        self._force = force
+        self._max_concurrency = max_concurrency
+
+    async def remove(self, name: Name) -> int:
+        """
+        Delete a ball and see it gone; gives the number of replicas of chunks that were deleted, 0 where there were none.
+
+        ``UnavailableError``: a peer was away in all tries, and may bring its copy back.
+        """
+        deleted = 0
+
+        async def remove_and_look() -> int:
+            nonlocal deleted
+            listed = await list_chunks(self._routers, name)
+            if not listed and await self._is_absent(name):
+                return deleted
+            now = await self._delete(name, {chunk.key for chunk in listed} | {name.chunk(0)})
+            deleted += now
+            if now < len(listed) or await list_chunks(self._routers, name) or not await self._is_absent(name):
+                raise UnavailableError(
+                    f"deleting {name}: {now} of {len(listed)} replicas were deleted, and it is not yet known to be gone. A "
+                    "peer was away and may bring its copy back, or somebody writes it; delete it again later"
+                )
+            return deleted
+
+        return await self._routers.repeat(remove_and_look)
+
+    async def _is_absent(self, name: Name) -> bool:
+        """Tell whether a ball that is not listed is known to be absent; raises where a peer is away."""
+        try:
+            await first_chunk(self._routers, name)
+            return False
+        except UnavailableError:
+            return False
+        except NotFoundError:
+            await all_peers_there(self._routers, f"seeing whether {name} is gone")
+            return True
+
+    async def _delete(self, name: Name, keys: Iterable[str]) -> int:
+        """Delete a ball on all peers, and the placement of its chunks; gives the number of replicas."""
+        answer = await self._routers.once(
+            lambda router, how: router.delete_by_ball_id(name.bucket_id, name.ball_id, **how, force=self._force)
+        )
+        deleted = answer.n_deletes
+
+        async def clear(key: str) -> None:
+            nonlocal deleted
+            try:
+                left = await self._routers.once(
+                    lambda router, how: router.delete(name.bucket_id, key, **how, force=self._force)
+                )
+                deleted += left.n_deletes
+            except NotFoundError:
+                pass  # nothing of it was left
+
+        await for_each(keys, clear, self._max_concurrency)
+        return deleted
+
+    async def empty_bucket(self, bucket_id: str) -> DeleteBucketResponse:
+        """
+        Delete every ball of a bucket, and list it again until it is empty; balls of size 0 are in no listing.
+
+        ``UnavailableError``: a peer was away in all tries, so that the bucket could not be listed.
+        """
+        started = time.monotonic()
+        seen: set[str] = set()
+        failures: dict[str, str] = {}
+        for round_number in range(ROUNDS + 1):
+            listing = await self._routers.repeat(lambda: list_bucket(self._routers, bucket_id))
+            balls = balls_in(listing.balls)
+            seen.update(balls)
+            if not balls or round_number == ROUNDS or (balls.keys() == failures.keys() and round_number >= 3):
+                break
+            failures = await self._delete_all(
+                bucket_id, {ball: {c.key for c in chunks} for ball, chunks in balls.items()}
+            )
+        left = {ball: failures.get(ball, "it came in, or came back, while the bucket was deleted") for ball in balls}
+        return DeleteBucketResponse(
+            bucket_id=bucket_id,
+            deleted=len(seen) - len(left),
+            failed=len(left),
+            total=len(seen),
+            keys=sorted(seen - left.keys()),
+            failures=left,
+            response_time=round(time.monotonic() - started, 6),
+        )
+
+    async def _delete_all(self, bucket_id: str, balls: dict[str, set[str]]) -> dict[str, str]:
+        """Delete balls by their ids and chunk keys; gives the reasons of those that failed."""
+        failures: dict[str, str] = {}
+
+        async def delete(ball_id: str) -> None:
+            try:
+                await self._routers.repeat(lambda: self._delete(Name(bucket_id, ball_id), balls[ball_id]))
+            except MictlanXError as error:
+                failures[ball_id] = str(error)
+
+        await for_each(list(balls), delete, self._max_concurrency)
+        return failures

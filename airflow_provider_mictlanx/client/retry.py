@@ -1,0 +1,94 @@
+"""
+What is tried again within one call, how often and how far apart. Knows tenacity and the errors, nothing else.
+
+Only what can pass is repeated (``MictlanXError.transient``): a refused certificate or other bytes under the key stay as
+they are, however often one asks. Waiting times are exponential with full jitter, so that many workers that failed
+together do not come back together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_exponential,
+    wait_random_exponential,
+)
+
+from airflow_provider_mictlanx.client.errors import DeadlineExceededError, MictlanXError, ValidationError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RetryRule:
+    """
+    How often a request is tried, and how far apart.
+
+    :param max_tries: tries in all, at least 1
+    :param max_backoff: the longest wait between two tries (seconds)
+    :param first_backoff: the wait before the second try is at most this (seconds); it doubles with every try
+    :param jitter: whether a wait is drawn evenly from zero to its bound (full jitter), or is its bound
+    """
+
+    max_tries: int = 5
+    max_backoff: float = 5.0
+    first_backoff: float = 0.5
+    jitter: bool = True
+
+    def __post_init__(self) -> None:
+        if isinstance(self.max_tries, bool) or not isinstance(self.max_tries, int) or self.max_tries < 1:
+            raise ValidationError(f"max_tries is a whole number from 1 on, not {self.max_tries!r}")
+        if self.max_backoff < 0 or self.first_backoff < 0:
+            raise ValidationError(
+                f"waiting times are seconds from 0 on, not {min(self.max_backoff, self.first_backoff)!r}"
+            )
+
+    def attempts(self) -> AsyncRetrying:
+        """Give the attempts of one request, to be iterated: ``async for attempt in rule.attempts(): with attempt: …``."""
+        wait = wait_random_exponential if self.jitter else wait_exponential
+        return AsyncRetrying(
+            stop=stop_after_attempt(self.max_tries),
+            wait=wait(multiplier=self.first_backoff, max=self.max_backoff),
+            retry=retry_if_exception(can_pass),
+            before_sleep=_tell,
+            reraise=True,
+        )
+
+
+def can_pass(error: BaseException) -> bool:
+    """Tell whether the same request may succeed when it is repeated within the call."""
+    return isinstance(error, MictlanXError) and error.transient
+
+
+def _tell(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    log.info("Try %d failed: %s; next in %.1f s", state.attempt_number, error, state.upcoming_sleep)
+
+
+@asynccontextmanager
+async def within(deadline: float | None, what: str) -> AsyncIterator[None]:
+    """
+    Bound a whole call; raises ``DeadlineExceededError`` when its time is over.
+
+    :param deadline: seconds from now, or None for no bound
+    :param what: what was being done, for the error
+    """
+    if deadline is not None and (isinstance(deadline, bool) or not isinstance(deadline, int | float) or deadline <= 0):
+        raise ValidationError(f"{what}: deadline is a number of seconds above 0 or None, not {deadline!r}")
+    scope = asyncio.timeout(deadline)
+    try:
+        async with scope:
+            yield
+    except TimeoutError as error:
+        if not scope.expired():
+            raise
+        raise DeadlineExceededError(f"{what}: not done within the deadline of {deadline:g} s") from error

@@ -1,0 +1,391 @@
+"""
+The upload engine: a ball, chunk by chunk, until enough peers have acknowledged each.
+
+Three rules carry it (protocol page, *Writing a ball*). Only ``peer_ids`` of the data's answer, or reading the bytes back,
+tells that something is stored. Nothing is ever written twice with other bytes: the writer looks, announces its first chunk,
+looks once more, and only then sends data. And what was begun with the same bytes is completed in the cut that is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from option import Result
+
+from airflow_provider_mictlanx.client.chunks import BallPlan, PlannedChunk, Source, infer_cut, plan_ball, read_planned
+from airflow_provider_mictlanx.client.dispatch import Dispatcher, How
+from airflow_provider_mictlanx.client.errors import (
+    BallConflictError,
+    ConnectFailedError,
+    DNSResolutionError,
+    MaxAvailabilityReachedError,
+    MictlanXError,
+    NotFoundError,
+    PutChunksError,
+    UnavailableError,
+    ValidationError,
+)
+from airflow_provider_mictlanx.client.lookup import Name, all_peers_there, first_chunk, list_chunks
+from airflow_provider_mictlanx.client.models import Metadata, PutMetadataRequest, PutMetadataResponse, PutReport
+from airflow_provider_mictlanx.client.reader import ChunkReader
+from airflow_provider_mictlanx.client.removal import Removal
+from airflow_provider_mictlanx.client.router import AsyncRouter
+from airflow_provider_mictlanx.client.threads import Threads
+from airflow_provider_mictlanx.client.versions import Version, versions_of
+from airflow_provider_mictlanx.client.workers import for_each
+
+RESERVED_PREFIX = "mictlanx_"
+
+
+@dataclass(frozen=True)
+class PutOptions:
+    """
+    How a ball is to be put.
+
+    :param rf: on how many peers each chunk is to be stored, at least 1
+    :param max_concurrency: the most chunks in flight, at least 1
+    :param replace: whether other bytes under the same key are deleted first; else they are a ``BallConflictError``
+    :param tags: texts by name; the client's own tags win
+    :param producer_id: the writer's ``client_id``
+    """
+
+    rf: int = 1
+    max_concurrency: int = 10
+    replace: bool = False
+    tags: Mapping[str, str] = field(default_factory=dict)
+    producer_id: str = ""
+
+    def __post_init__(self) -> None:
+        for name, value in (("rf", self.rf), ("max_concurrency", self.max_concurrency)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValidationError(f"{name} is a whole number from 1 on, not {value!r}")
+        if not isinstance(self.tags, Mapping):
+            raise ValidationError(f"tags are a dictionary of texts, not {type(self.tags).__name__}")
+        for name, tag in self.tags.items():
+            if not isinstance(name, str) or not isinstance(tag, str) or not name:
+                raise ValidationError(f"tags are texts: {name!r} is {tag!r}")
+            if name.startswith(RESERVED_PREFIX):
+                raise ValidationError(f"tag {name!r}: names that begin with {RESERVED_PREFIX!r} are MictlanX's own")
+
+
+class Upload:
+    """
+    Puts one ball.
+
+    :param own_tags: tags of the client's own that every chunk gets, besides those that tell its place
+    """
+
+    def __init__(
+        self,
+        routers: Dispatcher,
+        threads: Threads,
+        name: Name,
+        source: Source,
+        options: PutOptions,
+        own_tags: Mapping[str, str],
+    ) -> None:
+        self.routers = routers
+        self.threads = threads
+        self.name = name
+        self.source = source
+        self.options = options
+        self.reader = ChunkReader(routers, threads)
+        self._tags = {**options.tags, **own_tags}
+        self._plan = BallPlan(0, "", ())
+        self._sent = False
+        self._fewest = options.rf
+
+    async def run(self, cut: Sequence[int]) -> PutReport:
+        """
+        Put the ball; gives what became of it.
+
+        ``BallConflictError``: other bytes are there; ``PutChunksError``: too few peers stored a chunk in all tries;
+        ``IntegrityError``: the source changed; ``UnavailableError``: a peer is away, so that what is there can't be told.
+
+        :param cut: the chunks' sizes (bytes), used unless the same bytes were begun in another cut
+        """
+        started = time.monotonic()
+        self._plan = await plan_ball(self.source, cut, self.threads)
+        found = await self.routers.repeat(self._look)
+        if others := [version for version in found if not self._is_same(version)]:
+            await self._make_room(others)
+            found = []
+        if found or not await self._begin():
+            await self._adopt_cut(found or await self.routers.repeat(self._look))
+            await for_each(self._plan.chunks, self._complete, self.options.max_concurrency)
+        return PutReport(
+            bucket_id=self.name.bucket_id,
+            key=self.name.key,
+            ball_id=self.name.ball_id,
+            size=self._plan.size,
+            checksum=self._plan.checksum,
+            num_chunks=len(self._plan.chunks),
+            replicas=self._fewest,
+            uploaded=self._sent,
+            response_time=round(time.monotonic() - started, 6),
+        )
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    async def _look(self) -> list[Version]:
+        """Give what is announced under the ball's id: one request where there is nothing."""
+        listed: list[Metadata] = []
+        try:
+            listed.append(await first_chunk(self.routers, self.name))
+        except NotFoundError:
+            return []
+        except UnavailableError:
+            pass  # placed, but the peer did not tell: the listing may
+        listed += await list_chunks(self.routers, self.name)
+        if not listed:
+            await all_peers_there(self.routers, f"putting {self.name}, of which a chunk is placed already")
+        return versions_of(listed)
+
+    def _is_same(self, version: Version) -> bool:
+        """Tell whether a version has the bytes that are to be put, whatever its cut and its tags."""
+        if version.filters:
+            return False
+        if version.checksum is None and version.num_chunks == 1:
+            return version.ordered[0].checksum == self._plan.checksum
+        return version.checksum == self._plan.checksum
+
+    async def _make_room(self, others: list[Version]) -> None:
+        """Delete what is there, if it is to be replaced; every peer has to answer, or its copy would come back."""
+        if not self.options.replace:
+            raise self._conflict(others[0])
+        doing = f"replacing {self.name}"
+        await self.routers.repeat(lambda: all_peers_there(self.routers, doing))
+        await Removal(self.routers, max_concurrency=self.options.max_concurrency).remove(self.name)
+
+    def _conflict(self, other: Version, why: str = "") -> BallConflictError:
+        there = f"{len(other.chunks)} of {other.num_chunks} chunks" if not other.whole else f"{other.size} bytes"
+        by = f" by {other.ordered[0].producer_id!r}" if other.ordered[0].producer_id else ""
+        return BallConflictError(
+            f"putting {self.name} ({self._plan.size} bytes, SHA-256 {self._plan.checksum[:12]}…): "
+            f"{why or 'other bytes'} were announced under this key{by} ({there}, SHA-256 {(other.checksum or 'unknown')[:12]}…). "
+            "Nothing of it was overwritten; replace=True replaces it, or choose another key"
+        )
+
+    # -- a new ball ------------------------------------------------------------------------------------------------
+
+    async def _begin(self) -> bool:
+        """
+        Put a ball that is not there: announce its first chunk, look who else did so, send.
+
+        Gives False, with nothing sent, where somebody else has begun with the same bytes in another cut before.
+        """
+        first = _ChunkPut(self, self._plan.chunks[0])
+        await self.routers.repeat(first.announce)
+        if not await self.routers.repeat(self._is_first):
+            return False
+
+        async def put(chunk: PlannedChunk) -> None:
+            await (first if chunk.index == 0 else _ChunkPut(self, chunk)).put()
+
+        await for_each(self._plan.chunks, put, self.options.max_concurrency)
+        return True
+
+    async def _is_first(self) -> bool:
+        """Look once more, after the announcement; whoever announced other bytes stops both of us, or has been first."""
+        listed = await list_chunks(self.routers, self.name)
+        versions = versions_of(listed)
+        for version in versions:
+            if not self._is_same(version):
+                raise self._conflict(version)
+        if self._plan.size == 0:  # an empty ball is in no listing
+            return True
+        mine = [version for version in versions if self._has_my_cut(version)]
+        if not mine:
+            raise UnavailableError(f"putting {self.name}: what was just announced is not listed; a peer did not answer")
+        return min(versions, key=lambda version: (version.begun_at, version.num_chunks)) in mine
+
+    def _has_my_cut(self, version: Version) -> bool:
+        planned = self._plan.chunks
+        return version.num_chunks == len(planned) and all(
+            (chunk.size, chunk.checksum) == (planned[index].size, planned[index].checksum)
+            for index, chunk in version.chunks.items()
+        )
+
+    # -- a ball that was begun before ------------------------------------------------------------------------------
+
+    async def _adopt_cut(self, found: list[Version]) -> None:
+        """Take over the cut of what is there: of a whole version, else of the one that was begun first."""
+        version = min(found, key=lambda version: (not version.whole, version.begun_at), default=None)
+        if version is None or self._has_my_cut(version):
+            return
+        if version.whole:
+            cut = [chunk.size for chunk in version.ordered]
+        else:
+            chunk = version.ordered[0]
+            cut = infer_cut(self._plan.size, version.num_chunks, chunk.index, chunk.size) or []
+        if sum(cut) != self._plan.size:
+            raise self._conflict(version, "the same bytes, but in chunks that don't make them up,")
+        self._plan = await plan_ball(self.source, cut, self.threads)
+        if not self._has_my_cut(version):
+            raise self._conflict(version, "the same bytes, but with other bytes in their chunks,")
+
+    async def _complete(self, chunk: PlannedChunk) -> None:
+        """Leave a chunk alone that enough peers give back right; put it where it is missing."""
+        putting = _ChunkPut(self, chunk)
+        await self.routers.repeat(putting.find_replicas)
+        await putting.put()
+
+    # -- for the chunks --------------------------------------------------------------------------------------------
+
+    def announcement_of(self, chunk: PlannedChunk, rf: int) -> PutMetadataRequest:
+        """Give the announcement of a chunk on so many peers."""
+        place = {
+            "index": str(chunk.index),
+            "num_chunks": str(len(self._plan.chunks)),
+            "full_checksum": self._plan.checksum,
+            "chunk_size": str(chunk.size),
+            "group_id": self.name.ball_id,
+        }
+        return PutMetadataRequest(
+            bucket_id=self.name.bucket_id,
+            key=self.name.chunk(chunk.index),
+            ball_id=self.name.ball_id,
+            checksum=chunk.checksum,
+            size=chunk.size,
+            tags={**self._tags, **place},
+            producer_id=self.options.producer_id,
+            replication_factor=rf,
+        )
+
+    def stored(self, replicas: int, sent: bool) -> None:
+        """Note that a chunk is stored on so many peers."""
+        self._fewest = min(self._fewest, replicas)
+        self._sent = self._sent or sent
+
+    async def refuse_others(self) -> None:
+        """Raise ``BallConflictError`` where other bytes are announced under the key by now."""
+        for version in versions_of(await list_chunks(self.routers, self.name)):
+            if not self._is_same(version):
+                raise self._conflict(version)
+
+
+class _ChunkPut:
+    """Puts one chunk: announces, sends and counts the peers that have it, as often as the rule allows."""
+
+    def __init__(self, upload: Upload, chunk: PlannedChunk) -> None:
+        self._upload = upload
+        self._chunk = chunk
+        self._rf = upload.options.rf
+        self._stored_on: set[str] = set()
+        self._sent = False
+        self._task: tuple[AsyncRouter, PutMetadataResponse] | None = None
+        self._unanswered: Sequence[str] = ()
+        """The peers of a task whose data was sent without an answer coming back."""
+        request = upload.announcement_of(chunk, self._rf)
+        self._metadata = Metadata.model_validate(request.model_dump(exclude={"replication_factor"}))
+        self._what = f"chunk {request.bucket_id}/{request.key} ({chunk.size} bytes)"
+
+    async def put(self) -> None:
+        """Put the chunk; raises the last try's error."""
+        if not await self._is_done():
+            data = await read_planned(self._upload.source, self._chunk, self._upload.threads)
+            await self._upload.routers.repeat(lambda: self._try(data))
+        self._upload.stored(len(self._stored_on), self._sent)
+
+    async def find_replicas(self) -> None:
+        """Read the chunk back until enough peers were found to have it."""
+        reader = self._upload.reader
+        if self._rf == 1 and await reader.holds(self._metadata):
+            self._stored_on.add("")  # whichever peer it was
+        elif self._rf > 1:
+            await self._read_back([peer.peer_id for peer in (await reader.peers()).available])
+
+    async def announce(self) -> None:
+        """Announce the replicas that are missing, and keep the task."""
+        try:
+            await self._announce()
+        except MaxAvailabilityReachedError:
+            if not await self._every_peer_knows_it():
+                await self._announce()
+
+    async def _announce(self) -> None:
+        request = self._upload.announcement_of(self._chunk, self._rf - len(self._stored_on))
+        asked: list[AsyncRouter] = []
+
+        async def ask(router: AsyncRouter, how: How) -> Result[PutMetadataResponse, MictlanXError]:
+            asked.append(router)
+            return await router.put_metadata(request, **how)
+
+        answer = await self._upload.routers.once(ask)
+        self._task = (asked[-1], answer)
+
+    async def _try(self, data: bytes) -> None:
+        """Make one try; an answer that got lost is looked up before anything is repeated."""
+        if self._unanswered:
+            await self._read_back(self._unanswered)
+            self._unanswered = ()
+            if await self._is_done():
+                return
+        if self._task is None:
+            await self.announce()
+            if self._task is None:  # every peer knows it, and enough of them have it
+                return
+        (router, task), self._task = self._task, None
+        await self._send(router, task, data)
+        if not await self._is_done():
+            raise PutChunksError(
+                f"{self._what} is stored on {len(self._stored_on)} peers instead of {self._rf}: of {', '.join(task.replicas)} "
+                "not all took the data; the next try asks for the missing ones again"
+            )
+
+    async def _send(self, router: AsyncRouter, task: PutMetadataResponse, data: bytes) -> None:
+        what = f"sending {self._what}"
+        self._unanswered = task.replicas
+        try:
+            answer = await self._upload.routers.at(
+                router, lambda router, how: router.put_chunked(task.tasks_ids[0], data, **how, what=what)
+            )
+        except (ConnectFailedError, DNSResolutionError):
+            self._unanswered = ()  # nothing of it was sent
+            raise
+        self._unanswered = ()
+        self._sent = True
+        self._stored_on.update(answer.peer_ids)
+
+    async def _read_back(self, peer_ids: Sequence[str]) -> None:
+        for peer_id in peer_ids:
+            if len(self._stored_on) >= self._rf:
+                return
+            if peer_id not in self._stored_on and await self._upload.reader.holds(self._metadata, peer_id):
+                self._stored_on.add(peer_id)
+
+    async def _is_done(self) -> bool:
+        """Tell whether the chunk is on as many peers as asked, or on all there are."""
+        if not self._stored_on or len(self._stored_on) >= self._rf:
+            return bool(self._stored_on)
+        peers = await self._upload.reader.peers()
+        return len(self._stored_on) >= min(self._rf, len(peers.peer_ids))
+
+    async def _every_peer_knows_it(self) -> bool:
+        """
+        See what code 666 stands for: gives True where enough peers have the chunk, False where it can be announced again.
+
+        It is deleted only when every peer answers and none has a right copy of it: then all there is are announcements
+        of an earlier try.
+        """
+        upload = self._upload
+        peers = await all_peers_there(upload.routers, f"looking who has {self._what}")
+        await self._read_back(peers.peer_ids)
+        if await self._is_done():
+            return True
+        if self._stored_on:
+            raise PutChunksError(
+                f"{self._what} is stored on {len(self._stored_on)} peers instead of {self._rf}, and every other peer has an "
+                "announcement of it without data, so that none takes it. Put it with replace=True after deleting the ball, "
+                "or with a smaller rf",
+                transient=False,
+            )
+        await upload.refuse_others()
+        with contextlib.suppress(NotFoundError):  # somebody else has cleared it
+            await upload.routers.once(
+                lambda router, how: router.delete(upload.name.bucket_id, self._metadata.key, **how)
+            )
+        return False
