@@ -1,0 +1,181 @@
+"""
+Bytes on their way in, and bytes in files that appear whole. Standard library only.
+
+A file's name is made of a hash of bucket and key and a random part, so no text of a user's ever becomes a path, and no
+file is written twice. Which file belongs to which replica is only said by the metadata; a file that no metadata names is
+a left-over, and is swept away at the next start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+SPILL = 16 * 1024 * 1024
+"""Bytes of one body that are kept in memory; what is longer goes to a file."""
+
+_FLUSH = 4 * 1024 * 1024
+
+
+class IncomingBody:
+    """
+    What a router or a peer received, before it is stored.
+
+    ``add`` collects; whenever ``is_due`` says so, ``flush`` (which blocks) moves what was collected to a file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / f"in-{uuid.uuid4().hex}"
+        self._hash = hashlib.sha256()
+        self._pending: list[bytes] = []
+        self._pending_size = 0
+        self._hashed: str | None = None
+        self.size = 0
+        self.spilled = False
+
+    def add(self, piece: bytes) -> None:
+        """Take the next piece."""
+        self._pending.append(piece)
+        self._pending_size += len(piece)
+        self.size += len(piece)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether enough is waiting in memory that it should go to a file."""
+        return self._pending_size >= (_FLUSH if self.spilled else SPILL)
+
+    def flush(self) -> None:
+        """Move what is waiting to a file."""
+        self.spilled = True
+        with self._path.open("ab") as file:
+            for piece in self._pending:
+                self._hash.update(piece)
+                file.write(piece)
+        self._pending, self._pending_size = [], 0
+
+    def finish(self) -> None:
+        """Nothing more will come: work out the checksum."""
+        if self.spilled:
+            self.flush()
+        else:
+            for piece in self._pending:
+                self._hash.update(piece)
+        self._hashed = self._hash.hexdigest()
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of what came, in hex, once it is finished."""
+        if self._hashed is None:
+            raise RuntimeError("the body is not finished")
+        return self._hashed
+
+    @property
+    def pieces(self) -> list[bytes] | None:
+        """What came, if all of it is in memory."""
+        return None if self.spilled else self._pending
+
+    def write_to(self, path: Path, *, fsync: bool) -> None:
+        """Write all of it to a new file."""
+        with path.open("xb", buffering=0) as file:
+            if self.spilled:
+                with self._path.open("rb") as source:
+                    shutil.copyfileobj(source, file, _FLUSH)
+            else:
+                for piece in self._pending if len(self._pending) < 4 else [b"".join(self._pending)]:
+                    _write_all(file.fileno(), piece)
+            if fsync:
+                os.fsync(file.fileno())
+
+    def discard(self) -> None:
+        """Remove the file, if there is one."""
+        if self.spilled:
+            self._path.unlink(missing_ok=True)
+
+
+class BlobFolder:
+    """
+    The files of one peer.
+
+    :param folder: made if missing
+    :param fsync: whether a file and its name are on the disk, not only with the operating system, before it counts
+    """
+
+    def __init__(self, folder: Path, *, fsync: bool) -> None:
+        self.folder = folder
+        self._fsync = fsync
+        self._ready: set[str] = set()
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def store(self, bucket_id: str, key: str, body: IncomingBody) -> str:
+        """Write a body to a file that appears whole, and give the file's name."""
+        digest = hashlib.sha256(f"{bucket_id}\0{key}".encode("utf-8", "surrogatepass")).hexdigest()
+        name = f"{digest[:2]}/{digest[2:34]}-{uuid.uuid4().hex[:12]}"
+        path = self.folder / name
+        self._make_ready(digest[:2])
+        temporary = path.with_suffix(".part")
+        try:
+            body.write_to(temporary, fsync=self._fsync)
+            temporary.rename(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        if self._fsync:
+            _fsync_folder(path.parent)
+        return name
+
+    def path(self, name: str) -> Path:
+        """Give the path of a stored file."""
+        return self.folder / name
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove files; those that are gone already do not matter."""
+        for name in names:
+            (self.folder / name).unlink(missing_ok=True)
+
+    def sweep(self, in_use: set[str], before: float) -> int:
+        """
+        Remove files that belong to nothing, left behind by a process that was killed; gives how many there were.
+
+        :param in_use: the names that the metadata knows
+        :param before: only files last changed before this time (seconds since 1970): later ones may be on their way in
+        """
+        removed = 0
+        for path in self.folder.glob("??/*"):
+            name = f"{path.parent.name}/{path.name}"
+            if name not in in_use and path.stat().st_mtime < before:
+                path.unlink(missing_ok=True)
+                removed += 1
+        return removed
+
+    def _make_ready(self, prefix: str) -> None:
+        if prefix not in self._ready:
+            (self.folder / prefix).mkdir(exist_ok=True)
+            if self._fsync:
+                _fsync_folder(self.folder)
+            self._ready.add(prefix)
+
+
+def empty_folder(folder: Path) -> Path:
+    """Make the folder for bodies on their way in, without what an earlier process left there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for left_over in folder.glob("in-*"):
+        left_over.unlink(missing_ok=True)
+    return folder
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _fsync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

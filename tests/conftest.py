@@ -1,0 +1,41 @@
+"""Fixtures for all tests: a storage space to write to, and names nobody else uses."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.vss import LocalVSS
+
+
+@pytest.fixture(scope="session")
+def vss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalVSS]:
+    """
+    A local VSS that all tests of this process share; its own bucket keeps a test apart from the others.
+
+    For faults that could harm another test's requests, and for restarts, take ``own_vss``.
+    """
+    with LocalVSS(tmp_path_factory.mktemp("vss")) as running:
+        yield running
+
+
+@pytest.fixture
+def own_vss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., LocalVSS]]:
+    """Start local VSSs of the test's own: ``own_vss(peers=3, routers=2, options=("--fsync",))``."""
+    with contextlib.ExitStack() as running:
+
+        def start(**arguments: Any) -> LocalVSS:
+            data = arguments.pop("data", None) or tmp_path_factory.mktemp("vss")
+            return running.enter_context(LocalVSS(data, **arguments).start())
+
+        yield start
+
+
+@pytest.fixture
+def bucket_id() -> str:
+    """A bucket that nobody else uses."""
+    return f"bucket-{uuid.uuid4().hex}"
