@@ -1,0 +1,83 @@
+# `make demo` and `make test` work from a fresh clone. Needed: Python 3.11 or newer with venv, and a package index.
+
+AIRFLOW ?= 3.3.2
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+# One environment per Airflow version: `make pytest AIRFLOW=2.11` leaves the main one alone.
+VENV ?= .venv$(if $(filter-out 3.3.2,$(AIRFLOW)),-$(AIRFLOW))
+BIN = $(VENV)/bin
+SAMPLES = .demo/samples
+SOURCE ?= $(SAMPLES)
+WORKERS ?= auto
+PYTEST_ARGS ?=
+
+# Paths and Python settings of the surrounding shell have no say; compiled modules make each of the many starts faster.
+unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+# uv where it could be had, else pip: the same arguments, a tenth of the time.
+install = if [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --quiet --python $(BIN)/python $(1); \
+	else $(BIN)/python -m pip install --quiet $(1); fi
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint types contracts pytest dist venv clean
+
+help: ## Show this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+
+demo: $(VENV)/.package $(if $(filter $(SAMPLES),$(SOURCE)),.demo/.samples) ## Run the example DAG with real files: make demo [SOURCE=folder]
+	@SOURCE="$(SOURCE)"; exec $(BIN)/python scripts/demo.py "$$SOURCE"
+
+test: check pytest ## Check everything: lint, types, import contracts, all tests
+
+check: lint types contracts
+
+lint: $(VENV)/.dev ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev ## mypy --strict
+	$(BIN)/mypy
+
+contracts: $(VENV)/.dev ## import-linter: which module may import which
+	$(BIN)/lint-imports
+
+pytest: $(VENV)/.dev ## The tests, in parallel: make pytest [AIRFLOW=2.11] [PYTEST_ARGS="-k name"]
+	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+dist: $(VENV)/.dev ## Build the wheel and the source archive into dist/
+	rm -rf dist
+	$(BIN)/python -m build
+
+venv: $(VENV)/.dev ## The environment for development, and nothing else
+
+clean: ## Remove environments, caches, what was built and what the demo keeps
+	rm -rf .venv .venv-* .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps: files that say when a step went through, so that it is done again only after what it depends on has changed.
+$(VENV)/.created:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with venv and ensurepip is needed; PYTHON=… names one" >&2; exit 1; }
+	@echo "Creating $(VENV) ($$($(PYTHON) --version), Airflow $(AIRFLOW)) …"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install -qq --upgrade pip
+	@$(BIN)/python -m pip install -qq uv || echo "uv could not be had; pip does it, more slowly"
+	@touch $@
+
+$(VENV)/.package: $(VENV)/.created pyproject.toml airflow_provider_mictlanx/__init__.py
+	@echo "Installing the package and Airflow $(AIRFLOW) …"
+	@$(call install,--editable '.[local-vss]' 'apache-airflow==$(AIRFLOW).*')
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.package
+	@echo "Installing the tools for tests …"
+	@$(call install,--group dev)
+	@touch $@
+
+# Real files for the demo: the pictures that scikit-image ships. Only they are kept, its code is never run.
+.demo/.samples: | $(VENV)/.created
+	@echo "Fetching sample files (the pictures of scikit-image) …"
+	@rm -rf .demo/fetched $(SAMPLES) && mkdir -p .demo/fetched $(SAMPLES)
+	@$(call install,--no-deps --only-binary :all: --target .demo/fetched 'scikit-image>=0.25')
+	@mv .demo/fetched/skimage/data/*.png .demo/fetched/skimage/data/*.jpg $(SAMPLES)
+	@rm -rf .demo/fetched
+	@touch $@

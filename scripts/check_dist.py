@@ -1,0 +1,63 @@
+"""
+Check what ``make dist`` built: that the wheel holds the package and nothing else, and the source archive what tests need.
+
+``python scripts/check_dist.py dist/*.whl dist/*.tar.gz``; the exit status is 1 if anything is missing or does not belong.
+"""
+
+from __future__ import annotations
+
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+PACKAGE = "airflow_provider_mictlanx"
+SOURCES = (
+    "pyproject.toml",
+    "Makefile",
+    "README.md",
+    "CHANGELOG.md",
+    "LICENSE",
+    "docs",
+    "example_dags",
+    "scripts",
+    "tests",
+)
+
+
+def wheel_faults(names: Iterable[str]) -> list[str]:
+    """Tell what is wrong with a wheel's list of files; an ``airflow/`` folder would shadow Airflow itself."""
+    names = list(names)
+    tops = {name.partition("/")[0] for name in names}
+    strays = sorted(top for top in tops if top != PACKAGE and not top.endswith(".dist-info"))
+    faults = [f"the wheel must not hold {stray}" for stray in strays]
+    faults += [f"the wheel must not hold {name}" for name in names if "__pycache__" in name or name.endswith(".pyc")]
+    wanted = [f"{PACKAGE}/py.typed", f"{PACKAGE}/__init__.py", f"{PACKAGE}/get_provider_info.py"]
+    return faults + [f"the wheel lacks {name}" for name in wanted if name not in names]
+
+
+def sdist_faults(names: Iterable[str]) -> list[str]:
+    """Tell what is wrong with a source archive's list of files."""
+    inside = {name.split("/")[1] for name in names if "/" in name}
+    return [f"the source archive lacks {name}" for name in (PACKAGE, *SOURCES) if name not in inside]
+
+
+def main(paths: list[str]) -> int:
+    """Check every archive that is named; gives the exit status."""
+    faults = []
+    for path in map(Path, paths):
+        if path.suffix == ".whl":
+            with zipfile.ZipFile(path) as wheel:
+                faults += wheel_faults(wheel.namelist())
+        else:
+            with tarfile.open(path) as sdist:
+                faults += sdist_faults(sdist.getnames())
+        print(f"checked {path.name} ({path.stat().st_size:,} bytes)")
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    return 1 if faults or not paths else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,199 @@
+"""The example DAG as a whole, and the demo around it, in processes of their own, against the local VSS."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.vss import LocalVSS
+
+ROOT = Path(__file__).resolve().parents[2]
+DATABASE = f"airflow-{version('apache-airflow')}.db"
+FILES = {
+    "one.txt": b"one line\n",
+    "empty.bin": b"",
+    "folder/one.txt": b"another file of the same name\n",
+    "folder/año nuevo.txt": "¡hola!\n".encode(),
+    "several chunks.bin": os.urandom(700_001),
+}
+
+
+def airflow_environment(home: Path) -> dict[str, str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))}
+    return environment | {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "example_dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
+    }
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("airflow")
+    command = [sys.executable, "-m", "airflow", "db", "migrate"]
+    subprocess.run(command, env=airflow_environment(home), check=True, capture_output=True, timeout=240)
+    return home / "airflow.db"
+
+
+@pytest.fixture
+def environment(database: Path, tmp_path: Path, vss: LocalVSS) -> dict[str, str]:
+    home = tmp_path / "airflow"
+    home.mkdir()
+    shutil.copy(database, home / "airflow.db")
+    return airflow_environment(home) | {"AIRFLOW_CONN_MICTLANX_DEFAULT": vss.uri}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "source"
+    for name, content in FILES.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    return folder
+
+
+def run_dag(environment: dict[str, str], tmp_path: Path, **conf: Any) -> tuple[int, dict[str, Any]]:
+    result = tmp_path / "result.json"
+    command = [sys.executable, str(ROOT / "scripts" / "run_example_dag.py"), "example_mictlanx"]
+    command += ["--conf", json.dumps({"target": str(tmp_path / "copies"), **conf}), "--result", str(result)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert result.exists(), done.stdout[-4000:] + done.stderr[-4000:]
+    return done.returncode, json.loads(result.read_text())
+
+
+def xcoms(report: dict[str, Any], task_id: str) -> list[dict[str, Any]]:
+    tasks = [task for task in report["tasks"] if task["task_id"].rpartition(".")[2] == task_id]
+    return [task["xcom"] for task in sorted(tasks, key=lambda task: task["map_index"])]
+
+
+def balls_in(vss: LocalVSS, bucket_id: str) -> list[Any]:
+    """Ask the router itself, not through the provider."""
+    balls = httpx.get(f"{vss.api()}/buckets/{bucket_id}/metadata", trust_env=False).raise_for_status().json()["balls"]
+    assert isinstance(balls, list)
+    return balls
+
+
+def processes_with(text: str) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                command = (entry / "cmdline").read_bytes()
+            except OSError:  # ended meanwhile
+                continue
+            if text.encode() in command:
+                found.append(int(entry.name))
+    return found
+
+
+def test_files_go_up_come_back_and_are_cleaned_up(environment, tmp_path: Path, source: Path, vss: LocalVSS) -> None:
+    status, report = run_dag(environment, tmp_path, source=str(source))
+
+    assert Counter(task["state"] for task in report["tasks"]) == {"success": 5 + 4 * len(FILES)}, report
+    assert (status, report["state"]) == (0, "success")
+    expected = [
+        (key, len(FILES[key]), hashlib.sha256(FILES[key]).hexdigest())
+        for key in (file.relative_to(source).as_posix() for file in sorted(source.rglob("*")) if file.is_file())
+    ]
+    puts, gets = xcoms(report, "put_file"), xcoms(report, "get_file")
+    bucket_id = xcoms(report, "name_bucket")[0]
+    assert [(put["key"], put["size"], put["checksum"]) for put in puts] == expected
+    assert [(same["key"], same["size"], same["checksum"]) for same in xcoms(report, "compare")] == expected
+    assert [got["path"] for got in gets] == [str(tmp_path / "copies" / str(bucket_id) / key) for key, *_ in expected]
+    assert all(put["uploaded"] and put["bucket_id"] == bucket_id and put["replicas"] == 1 for put in puts)
+    assert xcoms(report, "delete_text")[0]["n_deletes"] >= 1
+    assert xcoms(report, "delete_bucket")[0]["failed"] == 0
+    assert balls_in(vss, str(bucket_id)) == []
+    assert [path for path in (tmp_path / "copies").rglob("*") if path.is_file()] == []
+
+
+def test_failure_is_told_and_cleaned_up(environment, tmp_path: Path, vss: LocalVSS) -> None:
+    status, report = run_dag(environment, tmp_path, source=str(tmp_path / "nowhere"))
+
+    assert (status, report["state"]) == (1, "failed")
+    errors = {task["task_id"]: task["error"] for task in report["tasks"] if task["state"] == "failed"}
+    assert errors == {"list_files": f"FileNotFoundError: there is no file to store in {tmp_path / 'nowhere'}"}
+    assert xcoms(report, "put_text")[0]["uploaded"] is True
+    assert balls_in(vss, str(xcoms(report, "name_bucket")[0])) == []
+
+
+class TestDemo:
+    """``scripts/demo.py``; that it works as a whole is seen by whoever types ``make demo``."""
+
+    def start(self, *arguments: str, **more: str) -> subprocess.Popen[str]:
+        command = [sys.executable, str(ROOT / "scripts" / "demo.py"), *arguments]
+        return subprocess.Popen(
+            command, env=os.environ | more, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def test_verifies_and_leaves_nothing(self, database: Path, tmp_path: Path, source: Path) -> None:
+        work = tmp_path / "work"
+        work.mkdir()
+        shutil.copy(database, work / DATABASE)
+        settings = {"AIRFLOW_HOME": "/nonexistent", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "nonsense://"}
+        output, errors = self.start(str(source), "--work", str(work), **settings).communicate(timeout=240)
+        assert "Verified  5 of 5" in output, output + errors
+        assert errors == ""
+        assert [path.name for path in work.iterdir()] == [DATABASE]
+        assert processes_with(str(work)) == []
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_stops_everything_when_interrupted(self, number: int, database: Path, tmp_path: Path, source: Path) -> None:
+        work = tmp_path / "work"
+        work.mkdir()
+        shutil.copy(database, work / DATABASE)
+        demo = self.start(str(source), "--work", str(work))
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if line.startswith("DAG run"):
+                break
+        deadline = time.monotonic() + 30
+        while len(processes_with(str(work))) < 3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert len(processes_with(str(work))) >= 3  # the demo, the local VSS, the DAG run
+        demo.send_signal(number)
+        _, errors = demo.communicate(timeout=60)
+        assert demo.returncode == 130
+        assert "nothing was left running" in errors
+        assert processes_with(str(work)) == []
+        assert [path.name for path in work.iterdir() if path.is_dir()] == []
+
+    def test_failing_run_names_the_reason_and_the_log(self, database: Path, tmp_path: Path, source: Path) -> None:
+        work = tmp_path / "work"
+        work.mkdir()
+        (work / DATABASE).write_bytes(b"no database")
+        demo = self.start(str(source), "--work", str(work))
+        _, errors = demo.communicate(timeout=240)
+        assert demo.returncode == 1
+        assert "The demo failed: " in errors
+        assert "file is not a database" in errors
+        log = Path(errors.rpartition("What was logged: ")[2].strip())
+        assert "Traceback" in log.read_text()
+        assert processes_with(str(work)) == []
+
+    @pytest.mark.parametrize(("name", "reason"), [("nowhere", "no such file or folder"), ("empty", "no file in this")])
+    def test_useless_source(self, name: str, reason: str, tmp_path: Path) -> None:
+        (tmp_path / "empty").mkdir()
+        demo = self.start(str(tmp_path / name), "--work", str(tmp_path / "work"))
+        output, errors = demo.communicate(timeout=60)
+        assert demo.returncode == 1
+        assert f"SOURCE={tmp_path / name}: there is {reason}" in errors
+        assert output == ""
+        assert not (tmp_path / "work").exists()
