@@ -40,11 +40,17 @@ class Download:
 
     :param max_concurrency: the most chunks in flight, at least 1
     :param force: bypass the routers' caches from the start
+    :param first: the index of the first chunk that is read; from another than 0 on the whole's SHA-256 can't be compared
     """
 
-    def __init__(self, routers: Dispatcher, threads: Threads, max_concurrency: int, force: bool = False) -> None:
+    def __init__(
+        self, routers: Dispatcher, threads: Threads, max_concurrency: int, force: bool = False, first: int = 0
+    ) -> None:
         if isinstance(max_concurrency, bool) or not isinstance(max_concurrency, int) or max_concurrency < 1:
             raise ValidationError(f"max_concurrency is a whole number from 1 on, not {max_concurrency!r}")
+        if isinstance(first, bool) or not isinstance(first, int) or first < 0:
+            raise ValidationError(f"chunk_index is a whole number from 0 on, not {first!r}")
+        self._first = first
         self._routers = routers
         self._threads = threads
         self._max_concurrency = max_concurrency
@@ -65,7 +71,12 @@ class Download:
                 transient=False,
                 permanent=True,
             )
-        return readable
+        tails = [version.tail(self._first) for version in readable if version.num_chunks > self._first]
+        if not tails:
+            raise ValidationError(
+                f"{name} has {readable[0].num_chunks} chunks: there is none from chunk_index {self._first} on"
+            )
+        return tails
 
     async def to_memory(self, name: Name, max_size: int | None = None) -> tuple[Version, memoryview]:
         """

@@ -261,6 +261,25 @@ class Chunk:
 
 
 @dataclass(frozen=True)
+class RetryPolicy:
+    """
+    How often a request is tried again, under the official client's names.
+
+    :ivar retries: tries after the first one
+    :ivar initial_delay: the wait before the second try is at most this (seconds)
+    :ivar backoff_factor: by which that bound grows with every further try
+    :ivar max_delay: the longest wait (seconds)
+    :ivar jitter: whether a wait is drawn evenly from zero to its bound, or is its bound
+    """
+
+    retries: int = 3
+    initial_delay: float = 1.0
+    backoff_factor: float = 2.0
+    max_delay: float = 30.0
+    jitter: bool = True
+
+
+@dataclass(frozen=True)
 class Ball:
     """
     A logical object as the storage lists it: its newest whole version.

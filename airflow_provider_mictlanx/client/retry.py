@@ -35,13 +35,15 @@ class RetryRule:
 
     :param max_tries: tries in all, at least 1
     :param max_backoff: the longest wait between two tries (seconds)
-    :param first_backoff: the wait before the second try is at most this (seconds); it doubles with every try
+    :param first_backoff: the wait before the second try is at most this (seconds)
+    :param factor: by which that bound grows with every further try
     :param jitter: whether a wait is drawn evenly from zero to its bound (full jitter), or is its bound
     """
 
     max_tries: int = 5
     max_backoff: float = 5.0
     first_backoff: float = 0.5
+    factor: float = 2.0
     jitter: bool = True
 
     def __post_init__(self) -> None:
@@ -57,7 +59,7 @@ class RetryRule:
         wait = wait_random_exponential if self.jitter else wait_exponential
         return AsyncRetrying(
             stop=stop_after_attempt(self.max_tries),
-            wait=wait(multiplier=self.first_backoff, max=self.max_backoff),
+            wait=wait(multiplier=self.first_backoff, max=self.max_backoff, exp_base=self.factor),
             retry=retry_if_exception(can_pass),
             before_sleep=_tell,
             reraise=True,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from airflow_provider_mictlanx.client.models import Ball, Metadata
@@ -63,6 +63,11 @@ class Version:
     def filters(self) -> str:
         """What a newer client did to the bytes before it stored them; empty for plain bytes."""
         return next((tag for chunk in self.ordered if (tag := chunk.tags.get(FILTERS_TAG, "")) not in ("", "[]")), "")
+
+    def tail(self, first: int) -> Version:
+        """Give the same without the chunks before ``first``; the SHA-256 of such a rest is in no tag."""
+        rest = {index: chunk for index, chunk in self.chunks.items() if index >= first}
+        return replace(self, checksum=None, chunks=rest) if first else self
 
     def as_ball(self) -> Ball:
         """Give a whole version as the ball that it is."""
