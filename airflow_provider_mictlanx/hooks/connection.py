@@ -1,0 +1,499 @@
+"""
+An Airflow connection, understood: ``Settings``.
+
+Everything here is pure (no look-up, no network); only ``Settings.tls`` reads files. Imports the client, not Airflow.
+
+Airflow has its own idea of a connection URI and tears a MictlanX URI into login, password, host, port and schema
+(``mictlanx://r0@h0:60666,r1@h1:60667/`` arrives as login ``r0@h0``, password ``60666,r1``, host ``h1``, port 60667). The
+pieces are put together again here, and whatever arrives as text is given its type.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import math
+import re
+import ssl
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+from urllib.parse import quote, urlsplit
+
+import httpx
+import humanfriendly
+
+from airflow_provider_mictlanx.client import uri as mictlanx_uri
+from airflow_provider_mictlanx.client.errors import ValidationError
+from airflow_provider_mictlanx.client.uri import DEFAULT_API_VERSION, DEFAULT_PORT, MictlanXURI, RouterAddress
+
+DEFAULT_CLIENT_ID = "airflow"
+
+ACCEPTED_FORMS = """\
+A MictlanX connection is understood in these forms:
+  the form's field Routers, one per line:
+    mictlanx://router-0@host:60666,router-1@host:60667/?protocol=http
+    http://host:60666
+    https://host/path
+  an environment variable AIRFLOW_CONN_... with a MictlanX URI of routers that have ids:
+    mictlanx://router-0@host:60666,router-1@host:60667/?protocol=http&api_version=4&http2=0
+  an environment variable AIRFLOW_CONN_... with JSON, which takes every form of URI:
+    {"conn_type": "mictlanx", "password": "<token>", "extra": {"uri": "mictlanx://host:60666,host:60667/?protocol=http"}}
+    {"conn_type": "mictlanx", "extra": {"routers": ["http://host:60666", "http://host:60667"]}}
+    {"conn_type": "mictlanx", "host": "host", "port": 60666, "extra": {"protocol": "http"}}"""
+
+_URI_OPTIONS = ("protocol", "api_version", "http2")
+_FIELDS = (
+    *("routers", "uri", *_URI_OPTIONS),
+    *(
+        "verify",
+        "ca_file",
+        "client_cert",
+        "client_key",
+        "client_id",
+        "headers",
+        "timeout",
+        "chunk_size",
+        "max_concurrency",
+    ),
+)
+_BETWEEN_ROUTERS = re.compile(r"[\r\n]+|[,;\s]\s*(?=(?:mictlanx|https?)://)", re.IGNORECASE)
+_BEGINS_WITH_A_PORT = re.compile(r"(?:-1|\d{1,5}),", re.ASCII)
+_ENDS_WITH_A_PORT = re.compile(r":(?:-1|\d{1,5})$", re.ASCII)
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
+
+
+class AirflowConnection(Protocol):
+    """What is read of an Airflow connection, of any version."""
+
+    conn_id: Any
+    host: Any
+    login: Any
+    password: Any
+    port: Any
+    schema: Any
+
+
+@dataclass(frozen=True)
+class Settings:
+    """
+    A connection with every value in its type. Its ``repr`` shows no secret.
+
+    :ivar conn_id: the connection's id, for errors
+    :ivar uri: the routers, each with an id, and how to speak to them
+    :ivar verify: whether the routers' certificates are checked
+    :ivar ca_file: PEM file with the certificates to trust
+    :ivar client_cert: PEM file that is shown to the routers
+    :ivar client_key: PEM file with its key
+    :ivar client_id: the producer of what is written
+    :ivar token: sent as ``Authorization: Bearer``
+    :ivar headers: sent with every request
+    :ivar timeout: of a request, in seconds
+    :ivar chunk_size: as ``256kb``
+    :ivar max_concurrency: chunks in flight per transfer
+    """
+
+    conn_id: str
+    uri: MictlanXURI
+    verify: bool = True
+    ca_file: str | None = None
+    client_cert: str | None = None
+    client_key: str | None = None
+    client_id: str = DEFAULT_CLIENT_ID
+    token: str | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    timeout: float | None = None
+    chunk_size: str | None = None
+    max_concurrency: int | None = None
+
+    @property
+    def secrets(self) -> Iterator[str]:
+        """What must never be seen in a log: the token, and the values of the extra headers."""
+        if self.token:
+            yield self.token
+        yield from (value for value in self.headers.values() if value)
+
+    @property
+    def reads_tls_files(self) -> bool:
+        """Whether ``tls`` reads files, and so belongs off the event loop."""
+        return self.uri.protocol == "https" and bool(self.ca_file or self.client_cert)
+
+    def tls(self) -> bool | ssl.SSLContext:
+        """
+        Give what the client takes as ``verify``. Blocks: reads and parses certificates.
+
+        Raises ``ValidationError`` that names the field and the file where one is missing, unreadable or no PEM file.
+        """
+        if not self.reads_tls_files:
+            return self.verify
+        context = self._trust()
+        if self.client_cert:
+            self._read_file("client_cert", self.client_cert)
+            if self.client_key:
+                self._read_file("client_key", self.client_key)
+            try:
+                # The password keeps OpenSSL from asking a terminal for one, which nobody sits at.
+                context.load_cert_chain(self.client_cert, self.client_key, password="")
+            except (OSError, ValueError) as error:
+                files = f"client_cert {self.client_cert!r}"
+                files += f" with client_key {self.client_key!r}" if self.client_key else " (client_key is not given)"
+                raise ValidationError(
+                    f"connection {self.conn_id!r}: {files} can't be used: {_reason(error)}; both are PEM files, the key is "
+                    "the certificate's own and has no passphrase"
+                ) from error
+        return context
+
+    def _trust(self) -> ssl.SSLContext:
+        if self.ca_file is None:
+            return httpx.create_ssl_context(verify=self.verify)
+        self._read_file("ca_file", self.ca_file)
+        try:
+            return ssl.create_default_context(cafile=self.ca_file)
+        except OSError as error:
+            raise ValidationError(
+                f"connection {self.conn_id!r}: ca_file {self.ca_file!r} is no PEM file with certificates: {_reason(error)}"
+            ) from error
+
+    def _read_file(self, name: str, path: str) -> None:
+        try:
+            with open(path, "rb") as file:
+                file.read(1)
+        except OSError as error:
+            raise ValidationError(
+                f"connection {self.conn_id!r}: {name} {path!r} can't be read on this machine: {_reason(error)}"
+            ) from error
+
+
+def settings_of(connection: AirflowConnection, extra: Mapping[str, Any]) -> Settings:
+    """
+    Understand a connection, or raise ``ValidationError`` that says what is wrong and shows the accepted forms.
+
+    :param connection: of Airflow, of any version
+    :param extra: its extra, already read from JSON
+    """
+    conn_id = str(connection.conn_id)
+    try:
+        given = _given(extra)
+        torn, token = _torn_or_token(connection)
+        return Settings(
+            conn_id=conn_id,
+            uri=_uri(connection, given, torn),
+            token=_token(token),
+            headers=_headers(given.get("headers"), has_token=bool(token)),
+            client_id=_text("client_id", given.get("client_id")) or DEFAULT_CLIENT_ID,
+            timeout=_number("timeout", given.get("timeout")),
+            max_concurrency=_count("max_concurrency", given.get("max_concurrency")),
+            chunk_size=_chunk_size(given.get("chunk_size")),
+            **_tls_fields(given),
+        )
+    except ValidationError as error:
+        raise ValidationError(f"connection {conn_id!r}: {error.message}") from None
+
+
+def _given(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the fields that hold something; a pasted ``…?/protocol=http`` brings its slash along."""
+    given = {str(name).lstrip("/"): value for name, value in extra.items() if not _is_empty(value)}
+    if unknown := sorted(set(given) - set(_FIELDS)):
+        raise ValidationError(
+            f"{', '.join(map(repr, unknown))} in the connection's extra is unknown; there are {', '.join(_FIELDS)}"
+        )
+    return given
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or value in ("", [], {}) or (isinstance(value, str) and not value.strip())
+
+
+# The routers
+
+
+def _uri(connection: AirflowConnection, given: Mapping[str, Any], torn: str | None) -> MictlanXURI:
+    sources = [name for name in ("routers", "uri") if name in given] + (["host"] if connection.host else [])
+    try:
+        if not sources:
+            raise ValidationError("it names no router.")
+        if len(sources) > 1:
+            raise ValidationError(f"its routers are given in {' and in '.join(sources)}: say it in one place.")
+        options = {name: given[name] for name in _URI_OPTIONS if name in given}
+        if sources == ["host"]:
+            lines = [_of_host(connection, torn, options)]
+        else:
+            lines = list(_lines(sources[0], given[sources[0]]))
+        return _one_space([_read_line(line) for line in lines], options)
+    except ValidationError as error:
+        raise ValidationError(f"{error.message.removesuffix('.')}.\n{ACCEPTED_FORMS}") from None
+
+
+def _torn_or_token(connection: AirflowConnection) -> tuple[str | None, str | None]:
+    """
+    Tell what the password is: a piece of a router list that Airflow tore, or the token.
+
+    A piece begins with a router's port and a comma, and stands behind a login. No token does: RFC 6750 has no commas.
+    """
+    password = connection.password or None
+    if connection.login and password and _BEGINS_WITH_A_PORT.match(password):
+        return password, None
+    return None, password
+
+
+def _of_host(connection: AirflowConnection, torn: str | None, options: dict[str, Any]) -> str:
+    """Put together what Airflow tore apart, or a single router given in host, port and login."""
+    host = str(connection.host).strip()
+    if "://" in host:
+        if connection.login or connection.schema:
+            raise ValidationError("a URL in the host goes without login and schema.")
+        return host if connection.port is None else _with_port(host, connection.port)
+    if _is_ipv6(host):
+        host = f"[{host}]"
+    login = f"{connection.login}{':' + torn if torn else ''}@" if connection.login else ""
+    port = "" if connection.port is None else f":{connection.port}"
+    path = str(connection.schema or "").strip("/")
+    if path.lower() in ("http", "https"):  # a habit from Airflow's HTTP connections
+        options.setdefault("protocol", path)
+        path = ""
+    text = f"{login}{host}{port}{'/' + quote(path, safe=_PATH_CHARACTERS) if path else ''}"
+    if not _ENDS_WITH_A_PORT.search(text) and not port:
+        text += f":{DEFAULT_PORT}"
+    # The query has become the extra; nothing but these three can be in it.
+    protocol, api_version, http2 = _read_options(options)
+    return str(
+        replace(MictlanXURI.parse(f"mictlanx://{text}"), protocol=protocol, api_version=api_version, http2=http2)
+    )
+
+
+_PATH_CHARACTERS = "/:,@~!$&'()*+;=-._"
+
+
+def _read_options(options: Mapping[str, Any]) -> tuple[str, int, bool]:
+    return (
+        mictlanx_uri.check_protocol(str(options.get("protocol", "https"))),
+        mictlanx_uri.check_api_version(str(options.get("api_version", DEFAULT_API_VERSION))),
+        mictlanx_uri.check_flag("http2", options.get("http2", False)),
+    )
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).version == 6
+    except ValueError:
+        return False
+
+
+def _with_port(url: str, port: int) -> str:
+    parts = urlsplit(url)
+    if re.search(r":\d+$", parts.netloc):
+        raise ValidationError("the port is given twice: in the host and in the port.")
+    return parts._replace(netloc=f"{parts.netloc}:{port}").geturl()
+
+
+def _lines(name: str, value: Any) -> Iterator[str]:
+    """Give the routers' URIs of a list, or of a text with one per line."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise ValidationError(f"{name} begins like a JSON list and is none: {error}.") from error
+    texts = value if isinstance(value, list) else [value]
+    for text in texts:
+        if not isinstance(text, str):
+            raise ValidationError(
+                f"{name} is a list of URIs or a text with one per line; a {type(text).__name__} is in it."
+            )
+        yield from (line.strip() for line in _BETWEEN_ROUTERS.split(text) if line.strip())
+
+
+@dataclass(frozen=True)
+class _Line:
+    """The routers of one line, and what it says of how to speak to them (None: nothing)."""
+
+    routers: tuple[RouterAddress, ...]
+    protocol: str
+    api_version: int | None = None
+    http2: bool | None = None
+
+
+def _read_line(line: str) -> _Line:
+    scheme = line.partition("://")[0].lower()
+    if scheme == "mictlanx":
+        uri = MictlanXURI.parse(line)
+        return _Line(uri.routers, uri.protocol, uri.api_version, uri.http2)
+    if scheme in ("http", "https") and "://" in line:
+        return _Line((_router_at(line),), scheme)
+    raise ValidationError(f"{_shown(line)} is no router's URI: it begins with mictlanx://, http:// or https://.")
+
+
+def _router_at(url: str) -> RouterAddress:
+    """Read ``http(s)://host[:port][/path]``."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError as error:
+        raise ValidationError(f"{_shown(url)}: {error}.") from error
+    if "@" in parts.netloc:
+        raise ValidationError(
+            f"{_shown(url)}: a router's URL holds no user or password; a token belongs into the connection's password."
+        )
+    if parts.query or parts.fragment:
+        raise ValidationError(
+            f"{_shown(url)}: a router's URL ends with its path; there are no options and no fragment."
+        )
+    if parts.scheme.lower() == "https" and port not in (None, 443):
+        raise ValidationError(
+            f"{_shown(url)}: MictlanX speaks https on port 443 only, so port {port} would not be used; "
+            "give the router a path behind a proxy on 443, or speak http."
+        )
+    path = parts.path.strip("/")
+    default = 443 if parts.scheme.lower() == "https" else 80
+    host = f"[{parts.hostname}]" if _is_ipv6(parts.hostname or "") else parts.hostname
+    text = f"mictlanx://{host or ''}{'/' + path if path else ''}:{port or default}"
+    return MictlanXURI.parse(text).routers[0]
+
+
+def _one_space(lines: list[_Line], options: Mapping[str, Any]) -> MictlanXURI:
+    """Make one URI of all lines, which have to agree with one another and with the extra."""
+    if not lines:
+        raise ValidationError("it names no router.")
+    protocol, api_version, http2 = _read_options(options)
+    said: dict[str, set[Any]] = {
+        name: {value}
+        for name, value in zip(_URI_OPTIONS, (protocol, api_version, http2), strict=True)
+        if name in options
+    }
+    for line in lines:
+        for name in _URI_OPTIONS:
+            if (value := getattr(line, name)) is not None:
+                said.setdefault(name, set()).add(value)
+    for name, values in said.items():
+        if len(values) > 1:
+            raise ValidationError(
+                f"its routers belong to one storage space and are spoken to in one way, but {name} is "
+                f"{' and '.join(sorted(map(str, values)))}."
+            )
+    routers = tuple(_named(router for line in lines for router in line.routers))
+    one: dict[str, Any] = {name: next(iter(values)) for name, values in said.items()}
+    return MictlanXURI(routers, **one)
+
+
+def _named(routers: Iterable[RouterAddress]) -> Iterator[RouterAddress]:
+    """Give every router an id: its own, or the first ``router-{n}`` from its place on that is free."""
+    routers = list(routers)
+    taken = {router.router_id for router in routers if router.router_id}
+    for index, router in enumerate(routers):
+        if not router.router_id:
+            number = index
+            while f"router-{number}" in taken:
+                number += 1
+            taken.add(f"router-{number}")
+            router = replace(router, router_id=f"router-{number}")
+        yield router
+
+
+def _shown(text: str) -> str:
+    """Quote a URI for an error without what may be a password in front of its '@'."""
+    scheme, separator, rest = text.rpartition("://")
+    return repr(f"{scheme}{separator}{rest.rpartition('@')[2]}" if "@" in rest else text)
+
+
+# Everything else
+
+
+def _tls_fields(given: Mapping[str, Any]) -> dict[str, Any]:
+    verify = mictlanx_uri.check_flag("verify", given.get("verify", True))
+    files = {name: _text(name, given.get(name)) for name in ("ca_file", "client_cert", "client_key")}
+    if files["ca_file"] and not verify:
+        raise ValidationError("ca_file says whom to trust, but verify is off: take one of them away")
+    if files["client_key"] and not files["client_cert"]:
+        raise ValidationError("client_key is given without client_cert")
+    return {"verify": verify, **files}
+
+
+def _text(name: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ValidationError(f"{name} is a text, not a {type(value).__name__}")
+    return value.strip()
+
+
+def _token(value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"[\x21-\x7e]+", value):
+        raise ValidationError("the password (the token) holds a blank, a line end or a character that is not ASCII")
+    return value
+
+
+def _headers(value: Any, *, has_token: bool) -> dict[str, str]:
+    """Read extra headers from an object, from JSON text, or from lines ``Name: value``."""
+    if value is None:
+        return {}
+    if isinstance(value, str):
+        value = _headers_of_text(value)
+    if not isinstance(value, Mapping):
+        raise ValidationError('headers is an object such as {"X-Tenant": "genomics"}, or lines of "Name: value"')
+    headers = {}
+    for name, content in value.items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise ValidationError(f"headers: {name!r} is no header name")
+        if isinstance(content, bool) or not isinstance(content, str | int | float):
+            raise ValidationError(f"headers: the value of {name} is a text, not a {type(content).__name__}")
+        if not _HEADER_VALUE.fullmatch(str(content)):
+            raise ValidationError(f"headers: the value of {name} holds a line end or a character that is not ASCII")
+        if has_token and name.lower() == "authorization":
+            raise ValidationError("headers: Authorization is given twice, here and by the password (the token)")
+        headers[name] = str(content).strip()
+    return headers
+
+
+def _headers_of_text(text: str) -> Any:
+    if text.lstrip().startswith("{"):
+        try:
+            return json.loads(text)
+        except ValueError:
+            # Not chained: what json quotes would be a header's value.
+            raise ValidationError("headers begins like JSON and is none") from None
+    lines = [line for line in text.splitlines() if line.strip()]
+    if any(":" not in line for line in lines):
+        raise ValidationError('headers: every line is "Name: value"')
+    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def _number(name: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    number = _as_number(value)
+    if not (math.isfinite(number) and number > 0):
+        raise ValidationError(f"{name} is a number of seconds above 0, not {value!r}")
+    return number
+
+
+def _count(name: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    number = _as_number(value)
+    if not (math.isfinite(number) and number >= 1 and number == int(number)):
+        raise ValidationError(f"{name} is a whole number above 0, not {value!r}")
+    return int(number)
+
+
+def _as_number(value: Any) -> float:
+    try:
+        return math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _chunk_size(value: Any) -> str | None:
+    if value is None:
+        return None
+    text = str(value).strip()
+    try:
+        size = humanfriendly.parse_size(text)
+    except humanfriendly.InvalidSize:
+        size = 0
+    if isinstance(value, bool) or size < 1:
+        raise ValidationError(f"chunk_size is a size such as 256kb or 8MB, not {value!r}")
+    return text
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or getattr(error, "reason", None) or str(error)

@@ -1,0 +1,59 @@
+"""What an error of the client becomes in a task and in a trigger's event. Imports Airflow and the client's errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_mictlanx.client import errors
+from airflow_provider_mictlanx.client.errors import MictlanXError
+
+
+def failure_of(error: MictlanXError) -> AirflowFailException:
+    """Make the exception that fails a task at once, without a retry."""
+    return AirflowFailException(f"{type(error).__name__}: {error}")
+
+
+@contextmanager
+def permanent_errors_fail_the_task() -> Iterator[None]:
+    """
+    Fail the task at once, by ``AirflowFailException``, for an error that no retry can mend.
+
+    Every other ``MictlanXError`` goes its way: Airflow retries it, and retry policies can match its class.
+    """
+    try:
+        yield
+    except MictlanXError as error:
+        if error.permanent:
+            raise failure_of(error) from error
+        raise
+
+
+def event_of(error: MictlanXError) -> dict[str, Any]:
+    """Put an error into the payload of a trigger's event: ``{status: "error", kind, message, status_code, …}``."""
+    return {
+        "status": "error",
+        "kind": type(error).__name__,
+        "message": str(error),
+        "status_code": error.status_code,
+        "error_code": error.error_code,
+        "transient": error.transient,
+        "permanent": error.permanent,
+    }
+
+
+def error_of(event: Mapping[str, Any]) -> MictlanXError:
+    """Make of the payload the error again, in its class, so that a deferred task fails as one that never deferred."""
+    kind = getattr(errors, str(event.get("kind")), None)
+    if not (isinstance(kind, type) and issubclass(kind, MictlanXError)):
+        kind = MictlanXError
+    return kind(
+        str(event.get("message") or "the trigger reported an error without a message"),
+        event.get("status_code"),
+        event.get("error_code"),
+        transient=event.get("transient"),
+        permanent=event.get("permanent"),
+    )

@@ -1,0 +1,90 @@
+"""
+What the hook gives back: small dictionaries that JSON and XCom can hold, made of the client's reports.
+
+Imports the client's models only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from airflow_provider_mictlanx.client.models import Ball, DeleteBucketResponse
+
+
+class RouterAnswer(Protocol):
+    """What the client found when it asked one router for its peers."""
+
+    @property
+    def router_id(self) -> str: ...  # noqa: D102
+    @property
+    def url(self) -> str: ...  # noqa: D102
+    @property
+    def available(self) -> Sequence[str]: ...  # noqa: D102
+    @property
+    def unavailable(self) -> Sequence[str]: ...  # noqa: D102
+    @property
+    def milliseconds(self) -> float: ...  # noqa: D102
+    @property
+    def error(self) -> Exception | None: ...  # noqa: D102
+
+
+def of_report(report: Any) -> dict[str, Any]:
+    """Give the fields of a report of a transfer: a flat dataclass of texts, numbers and flags."""
+    return dataclasses.asdict(report)
+
+
+def of_ball(ball: Ball) -> dict[str, Any]:
+    """Give what a listing tells of a ball: ``bucket_id, key, ball_id, size, checksum, num_chunks, tags, updated_at``."""
+    return {
+        "bucket_id": ball.bucket_id,
+        "key": ball.key,
+        "ball_id": ball.ball_id,
+        "size": ball.size,
+        "checksum": ball.checksum,
+        "num_chunks": ball.num_chunks,
+        "tags": dict(ball.tags),
+        "updated_at": ball.updated_at,
+    }
+
+
+def of_deleted_bucket(response: DeleteBucketResponse) -> dict[str, Any]:
+    """Give ``bucket_id, deleted, failed, total, response_time``; the list of keys would grow with the bucket."""
+    return response.model_dump(exclude={"keys"})
+
+
+def of_connection_test(answers: Sequence[RouterAnswer]) -> tuple[bool, str]:
+    """Tell whether every router answers for one storage space, with a line for each of them."""
+    spaces = {frozenset((*answer.available, *answer.unavailable)) for answer in answers if answer.error is None}
+    failed = [answer for answer in answers if answer.error is not None]
+    deaf = [answer for answer in answers if answer.error is None and not answer.available]
+    problems = []
+    if failed:
+        problems.append(f"{len(failed)} of {_count(len(answers), 'router')} failed")
+    if len(spaces) > 1:
+        problems.append("the routers name different peers: they belong to different storage spaces")
+    if deaf:
+        problems.append("no peer is available")
+    summary = "; ".join(problems) if problems else _all_is_well(len(answers), len(next(iter(spaces))))
+    return not problems, "\n".join([f"{summary}.", *(_line(answer, name_all=len(spaces) > 1) for answer in answers)])
+
+
+def _all_is_well(routers: int, peers: int) -> str:
+    return f"{_count(routers, 'router')} of one storage space with {_count(peers, 'peer')}"
+
+
+def _line(answer: RouterAnswer, *, name_all: bool) -> str:
+    where = f"- {answer.router_id} ({answer.url})"
+    if answer.error is not None:
+        return f"{where}: {answer.error}"
+    line = f"{where}: {_count(len(answer.available), 'peer')} available, {answer.milliseconds:.0f} ms"
+    if name_all and answer.available:
+        line += f" ({', '.join(sorted(answer.available))})"
+    if answer.unavailable:
+        line += f"; unavailable: {', '.join(sorted(answer.unavailable))}"
+    return line
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

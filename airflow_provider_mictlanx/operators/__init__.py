@@ -1,0 +1,1 @@
+"""Operators: parameters in, a hook call, a small result out."""

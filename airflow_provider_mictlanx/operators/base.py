@@ -1,0 +1,46 @@
+"""What MictlanX's operators have in common. Imports Airflow and ``hooks``."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_provider_mictlanx.hooks.failures import permanent_errors_fail_the_task
+from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+class MictlanXOperator(BaseOperator):
+    """
+    Do something in MictlanX that can be stopped, and that fails at once where no retry could mend it.
+
+    :param mictlanx_conn_id: the connection (templated)
+    """
+
+    def __init__(self, *, mictlanx_conn_id: str = MictlanXHook.default_conn_name, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.mictlanx_conn_id = mictlanx_conn_id
+
+    @abstractmethod
+    def work(self, context: Context) -> dict[str, Any]:
+        """Do it, and give what goes to XCom."""
+
+    @cached_property
+    def hook(self) -> MictlanXHook:
+        """The hook of this task."""
+        return MictlanXHook(self.mictlanx_conn_id)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Do the work; an error that no retry can mend becomes ``AirflowFailException``, any other stays as it is."""
+        with permanent_errors_fail_the_task():
+            return self.work(context)
+
+    def on_kill(self) -> None:
+        """Stop what is under way; it cleans up behind itself."""
+        if "hook" in self.__dict__:
+            self.hook.cancel()

@@ -1,0 +1,1 @@
+"""Sensors: wait on a worker, by rescheduling, or in the triggerer."""

@@ -1,0 +1,183 @@
+"""
+What MictlanX's sensors have in common: the same result, timeout and failures in every mode. Imports ``hooks``, ``triggers``.
+
+Airflow's own base treats an error in a poke and one that a trigger reports differently, and so do its versions. Here one rule
+holds in every mode, on every version:
+
+* What a retry can mend is raised as the client's ``MictlanXError``: retried, and skipped by ``never_fail`` only.
+* What no retry can mend fails the task at once (``AirflowFailException``); ``soft_fail`` does not hide it.
+* The end of the wait is ``AirflowSensorTimeout``, or a skip with ``soft_fail``.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    BaseSensorOperator,
+    PokeReturnValue,
+    conf,
+)
+
+from airflow_provider_mictlanx.client.errors import MictlanXError
+from airflow_provider_mictlanx.hooks.failures import error_of, failure_of, permanent_errors_fail_the_task
+from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
+from airflow_provider_mictlanx.triggers.polling import PollingTrigger
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+_TIMEOUTS_OF_AIRFLOW = ("Trigger timeout", "Trigger/execution timeout")
+"""What Airflow 3 and Airflow 2 say when a deferral took too long."""
+
+
+class MictlanXSensor(BaseSensorOperator):
+    """
+    Wait for something in MictlanX: on a worker, by rescheduling, or deferred.
+
+    ``poke_interval``, ``timeout`` (the whole wait), ``soft_fail`` and the like are Airflow's.
+
+    :param mictlanx_conn_id: the connection (templated)
+    :param request_timeout: of one request to the storage, in seconds; default: the connection's, else 120
+    :param deferrable: wait in the triggerer, holding no worker slot; default: ``[operators] default_deferrable``
+    """
+
+    def __init__(
+        self,
+        *,
+        mictlanx_conn_id: str = MictlanXHook.default_conn_name,
+        request_timeout: float | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.mictlanx_conn_id = mictlanx_conn_id
+        self.request_timeout = request_timeout
+        self.deferrable = deferrable
+
+    @abstractmethod
+    def find(self) -> Any | None:
+        """Look once; give what goes to XCom, or None for "not yet"."""
+
+    @abstractmethod
+    def make_trigger(self, **shared: Any) -> PollingTrigger:
+        """Make the trigger that goes on looking, with the arguments that all of them share."""
+
+    @cached_property
+    def hook(self) -> MictlanXHook:
+        """The hook of this task."""
+        return MictlanXHook(self.mictlanx_conn_id)
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Look once."""
+        try:
+            found = self.find()
+        except MictlanXError as error:
+            # With soft_fail Airflow would make a skip of it; ``execute`` fails the task instead.
+            if error.permanent and not self.soft_fail:
+                raise failure_of(error) from error
+            raise
+        return PokeReturnValue(is_done=found is not None, xcom_value=found)
+
+    def execute(self, context: Context) -> Any:
+        """Wait, and give what was found."""
+        with permanent_errors_fail_the_task():
+            if not self.deferrable:
+                return super().execute(context)
+            return self._poke_and_defer(context)
+
+    def _poke_and_defer(self, context: Context) -> Any:
+        began = time.monotonic()
+        first = self._first_poke(context)
+        if first.is_done:
+            self.log.info("Success criteria met. Exiting.")
+            return first.xcom_value
+        left = self.timeout - (time.monotonic() - began)
+        if left <= 0:
+            self._time_out()
+        self._defer_for(left)
+        return None
+
+    def _defer_for(self, left: float) -> None:
+        """Hand on to the trigger for the seconds that are left; raises ``TaskDeferred``."""
+        self.defer(
+            trigger=self.make_trigger(
+                mictlanx_conn_id=self.mictlanx_conn_id,
+                poke_interval=self.poke_interval,
+                ends_at=time.time() + left,
+                request_timeout=self.request_timeout,
+                exponential_backoff=self.exponential_backoff,
+                max_wait=_seconds(self.max_wait),
+                silent_fail=self.silent_fail,
+            ),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=left),
+        )
+
+    def _first_poke(self, context: Context) -> PokeReturnValue:
+        """Poke on the worker, bearing errors as Airflow's loop does in the other modes."""
+        try:
+            return self.poke(context)
+        except (AirflowFailException, MictlanXError) as error:
+            if isinstance(error, MictlanXError) and self.silent_fail:
+                self.log.error("Poke failed; going on because of silent_fail: %s: %s", type(error).__name__, error)
+                return PokeReturnValue(is_done=False)
+            self._skip_if_never_failing(error)
+            raise
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after the deferral. Airflow's own version for sensors would soften every error; this one does not."""
+        with permanent_errors_fail_the_task():
+            try:
+                return super(BaseSensorOperator, self).resume_execution(next_method, next_kwargs, context)
+            except MictlanXError as error:
+                self._skip_if_never_failing(error)
+                raise
+            except AirflowException as error:
+                if _is_timeout_of_deferral(error):
+                    self._time_out(error)
+                self._skip_if_never_failing(error)
+                raise
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
+        """Give what the trigger found, or raise what it reported."""
+        status = event.get("status") if event else None
+        if event is not None and status == "success":
+            self.log.info("Success criteria met. Exiting.")
+            return event["result"]
+        if event is not None and status == "error":
+            raise error_of(event)
+        if status == "timeout":
+            self._time_out()
+        raise MictlanXError(f"the trigger fired an event that says nothing: {event!r}")
+
+    def on_kill(self) -> None:
+        """Stop what is under way."""
+        if "hook" in self.__dict__:
+            self.hook.cancel()
+
+    def _time_out(self, cause: BaseException | None = None) -> NoReturn:
+        message = f"Sensor has timed out: it waited longer than the specified timeout of {self.timeout} seconds."
+        if self.soft_fail:
+            raise AirflowSkipException(message) from cause
+        raise AirflowSensorTimeout(message) from cause
+
+    def _skip_if_never_failing(self, error: BaseException) -> None:
+        if self.never_fail and not isinstance(error, AirflowSkipException | AirflowSensorTimeout):
+            raise AirflowSkipException("Skipping due to never_fail is set to True.") from error
+
+
+def _is_timeout_of_deferral(error: AirflowException) -> bool:
+    return type(error).__name__ == "TaskDeferralTimeout" or str(error) in _TIMEOUTS_OF_AIRFLOW
+
+
+def _seconds(wait: timedelta | float | None) -> float | None:
+    return wait.total_seconds() if isinstance(wait, timedelta) else wait

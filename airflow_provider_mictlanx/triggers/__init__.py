@@ -1,0 +1,1 @@
+"""Triggers: the deferred half of the sensors."""
