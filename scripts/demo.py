@@ -207,11 +207,11 @@ def _balls_left(uri: str, bucket_id: str) -> int:
 def _print_summary(report: dict[str, Any], tasks: dict[str, list[dict[str, Any]]]) -> None:
     puts, gets, compared = tasks["put_file"], tasks["get_file"], tasks["compare"]
     width = max(len(put["key"]) for put in puts)
-    print(f"\n{'file':<{width}}  {'size':>9}  chunks  {'put':>10}  {'get':>10}  SHA-256 of file, put, get and copy")
+    print(f"\n{'file':<{width}}  {'size':>9}  chunks  {'put':>8}  {'get':>8}  SHA-256 of file, put, get and copy")
     for put, got, same in zip(puts, gets, compared, strict=True):
         print(
-            f"{put['key']:<{width}}  {_bytes(put['size']):>9}  {put['num_chunks']:>6}  {_rate([put]):>10}  "
-            f"{_rate([got]):>10}  {same['checksum'][:16]}… equal"
+            f"{put['key']:<{width}}  {_bytes(put['size']):>9}  {put['num_chunks']:>6}  {_milliseconds(put):>8}  "
+            f"{_milliseconds(got):>8}  {same['checksum'][:16]}… equal"
         )
     deleted = tasks["delete_bucket"][0]
     total = _bytes(sum(put["size"] for put in puts))
@@ -220,6 +220,10 @@ def _print_summary(report: dict[str, Any], tasks: dict[str, list[dict[str, Any]]
     print(f"Verified  {len(compared)} of {len(puts)}: the SHA-256 of file, put, get and copy are equal")
     print(f"Deleted   bucket {deleted['bucket_id']}: {_count(deleted['deleted'], 'ball')}, none left")
     print(f"DAG run   {report['state']}, {len(report['tasks'])} tasks in {report['seconds']:.1f} s")
+
+
+def _milliseconds(result: dict[str, Any]) -> str:
+    return f"{result['response_time'] * 1000:,.0f} ms"
 
 
 def _rate(results: Sequence[dict[str, Any]]) -> str:
@@ -252,18 +256,41 @@ def _process(command: Sequence[str], environment: dict[str, str], stdout: Any, s
 
     Its standard input is a pipe that ends with the demo: so the local VSS stops even if the demo is killed.
     """
-    process = subprocess.Popen(
-        command, env=environment, stdin=subprocess.PIPE, stdout=stdout, stderr=stderr, start_new_session=True
-    )
+    process = None
     try:
+        with _signals_held():  # a process that starts while a signal comes must be known below, or nobody stops it
+            process = subprocess.Popen(
+                command, env=environment, stdin=subprocess.PIPE, stdout=stdout, stderr=stderr, start_new_session=True
+            )
         yield process
     finally:
-        for number, seconds in ((signal.SIGTERM, 5), (signal.SIGKILL, 5)):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(seconds)
-                break
+        if process is not None:
+            _end(process)
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Put off the signals that end the demo until the block is over."""
+    held: list[int] = []
+    handlers = {number: signal.signal(number, lambda came, frame: held.append(came)) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    for number in held[:1]:
+        signal.raise_signal(number)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for number, seconds in ((signal.SIGTERM, 5), (signal.SIGKILL, 5)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+            break
+    if process.stdin:
+        process.stdin.close()
 
 
 if __name__ == "__main__":
