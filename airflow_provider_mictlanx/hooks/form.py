@@ -20,20 +20,21 @@ def connection_form_widgets() -> dict[str, Any]:
         BS3TextFieldWidget,
     )
     from flask_babel import lazy_gettext  # type: ignore[import-not-found, unused-ignore]
-    from wtforms import StringField, TextAreaField  # type: ignore[import-untyped, unused-ignore]
+    from wtforms import StringField  # type: ignore[import-untyped, unused-ignore]
 
-    class LinesField(TextAreaField):  # type: ignore[misc, unused-ignore]
-        """A text area that shows a stored list or object line by line."""
+    class LinesWidget(BS3TextAreaFieldWidget):  # type: ignore[misc, unused-ignore]
+        """A text area that shows a stored list or object line by line (Airflow takes no field classes but its own)."""
 
-        def _value(self) -> str:
-            return as_lines(self.data)
+        def __call__(self, field: Any, **kwargs: Any) -> Any:
+            field.data = as_lines(field.data)
+            return super().__call__(field, **kwargs)
 
     widgets = {}
     for name, spec in get_provider_info()["connection-types"][0]["conn-fields"].items():
         label, description = lazy_gettext(spec["label"]), spec["description"]
         kind = spec["schema"]["type"][0]
         if kind in ("array", "object"):
-            widgets[name] = LinesField(label, widget=BS3TextAreaFieldWidget(), description=description)
+            widgets[name] = StringField(label, widget=LinesWidget(), description=description)
         elif kind == "boolean":
             # No check box: it can't tell "never set" from "off", so that saving the form would switch TLS checks off.
             widgets[name] = StringField(

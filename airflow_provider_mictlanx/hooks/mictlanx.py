@@ -132,7 +132,7 @@ class MictlanXHook(BaseHook):
 
     async def _acheck(self) -> tuple[bool, str]:
         async with self.aget_conn() as client:
-            return results.of_connection_test(await client.check_routers())
+            return results.of_connection_test(value_of(await client.check_routers()))
 
     # Blocking calls
 
@@ -633,11 +633,10 @@ class MictlanXHook(BaseHook):
         self, bucket_id: str, key: str, *, timeout: float | None = None, deadline: float | None = None
     ) -> dict[str, Any]:
         """Delete an object; see ``delete``."""
-        ball_id = ball_id_of(key)
         given = _chosen(await self.aget_settings(), timeout=timeout)
         async with self.aget_conn() as client:
-            response = value_of(await client.delete(ball_id, bucket_id, **given, deadline=deadline))
-        return {"bucket_id": bucket_id, "key": key, "ball_id": ball_id, "n_deletes": response.n_deletes}
+            response = value_of(await client.delete(key, bucket_id, **given, deadline=deadline))
+        return {"bucket_id": bucket_id, "key": key, "ball_id": response.ball_id, "n_deletes": response.n_deletes}
 
     def delete_bucket(
         self,

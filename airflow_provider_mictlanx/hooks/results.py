@@ -8,30 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
-from airflow_provider_mictlanx.client.models import Ball, DeleteBucketResponse
-
-
-class RouterAnswer(Protocol):
-    """What the client found when it asked one router for its peers."""
-
-    @property
-    def router_id(self) -> str: ...  # noqa: D102
-    @property
-    def url(self) -> str: ...  # noqa: D102
-    @property
-    def available(self) -> Sequence[str]: ...  # noqa: D102
-    @property
-    def unavailable(self) -> Sequence[str]: ...  # noqa: D102
-    @property
-    def milliseconds(self) -> float: ...  # noqa: D102
-    @property
-    def error(self) -> Exception | None: ...  # noqa: D102
+from airflow_provider_mictlanx.client.models import Ball, DeleteBucketResponse, FileReport, PutReport, RouterCheck
 
 
-def of_report(report: Any) -> dict[str, Any]:
-    """Give the fields of a report of a transfer: a flat dataclass of texts, numbers and flags."""
+def of_report(report: PutReport | FileReport) -> dict[str, Any]:
+    """Give the fields of a report of a transfer: texts, numbers and flags."""
     return dataclasses.asdict(report)
 
 
@@ -50,11 +33,11 @@ def of_ball(ball: Ball) -> dict[str, Any]:
 
 
 def of_deleted_bucket(response: DeleteBucketResponse) -> dict[str, Any]:
-    """Give ``bucket_id, deleted, failed, total, response_time``; the list of keys would grow with the bucket."""
-    return response.model_dump(exclude={"keys"})
+    """Give ``bucket_id, deleted, failed, total, response_time``; its lists would grow with the bucket."""
+    return response.model_dump(include={"bucket_id", "deleted", "failed", "total", "response_time"})
 
 
-def of_connection_test(answers: Sequence[RouterAnswer]) -> tuple[bool, str]:
+def of_connection_test(answers: Sequence[RouterCheck]) -> tuple[bool, str]:
     """Tell whether every router answers for one storage space, with a line for each of them."""
     spaces = {frozenset((*answer.available, *answer.unavailable)) for answer in answers if answer.error is None}
     failed = [answer for answer in answers if answer.error is not None]
@@ -74,7 +57,7 @@ def _all_is_well(routers: int, peers: int) -> str:
     return f"{_count(routers, 'router')} of one storage space with {_count(peers, 'peer')}"
 
 
-def _line(answer: RouterAnswer, *, name_all: bool) -> str:
+def _line(answer: RouterCheck, *, name_all: bool) -> str:
     where = f"- {answer.router_id} ({answer.url})"
     if answer.error is not None:
         return f"{where}: {answer.error}"
