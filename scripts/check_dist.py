@@ -24,6 +24,7 @@ SOURCES = (
     "scripts",
     "tests",
 )
+ADDED_BY_BUILD = {"PKG-INFO", ".gitignore"}
 
 
 def wheel_faults(names: Iterable[str]) -> list[str]:
@@ -40,7 +41,9 @@ def wheel_faults(names: Iterable[str]) -> list[str]:
 def sdist_faults(names: Iterable[str]) -> list[str]:
     """Tell what is wrong with a source archive's list of files."""
     inside = {name.split("/")[1] for name in names if "/" in name}
-    return [f"the source archive lacks {name}" for name in (PACKAGE, *SOURCES) if name not in inside]
+    wanted = {PACKAGE, *SOURCES}
+    faults = [f"the source archive lacks {name}" for name in sorted(wanted - inside)]
+    return faults + [f"the source archive must not hold {name}" for name in sorted(inside - wanted - ADDED_BY_BUILD)]
 
 
 def main(paths: list[str]) -> int:

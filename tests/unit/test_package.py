@@ -155,5 +155,11 @@ class TestCheckDist:
         assert check["wheel_faults"](names) == ["the wheel lacks airflow_provider_mictlanx/py.typed"]
 
     def test_incomplete_source_archive(self, check) -> None:
-        names = [f"a-1/{name}" for name in ("airflow_provider_mictlanx/__init__.py", *check["SOURCES"][1:])]
+        names = [f"a-1/{name}" for name in ("airflow_provider_mictlanx/__init__.py", "PKG-INFO", *check["SOURCES"][1:])]
         assert check["sdist_faults"](names) == ["the source archive lacks pyproject.toml"]
+
+    def test_stray_folder_in_the_source_archive(self, check) -> None:
+        names = [
+            f"a-1/{name}" for name in ("airflow_provider_mictlanx/__init__.py", *check["SOURCES"], ".venv/tests/a.py")
+        ]
+        assert check["sdist_faults"](names) == ["the source archive must not hold .venv"]
