@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import airflow_provider_mictlanx
+from tests import airflow_home  # noqa: F401, before anything imports Airflow
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -79,6 +80,23 @@ def test_dag_of_the_readme_loads(tmp_path: Path) -> None:
     dag = runpy.run_path(str(file))["dag"]
     assert [task.task_id for task in dag.topological_sort()] == ["put", "wait", "get"]
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
+
+
+@pytest.mark.parametrize(
+    ("example", "routers", "token", "client_id"),
+    [(0, ["storage.example.org"], None, "airflow"), (1, ["a.example.org", "b.example.org"], "THE-TOKEN", "nightly")],
+)
+def test_connections_of_the_readme_are_understood(
+    example: int, routers: list[str], token: str | None, client_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
+
+    examples = re.findall(r"AIRFLOW_CONN_MICTLANX_DEFAULT='([^']*)'", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(examples) == 2
+    monkeypatch.setenv("AIRFLOW_CONN_MICTLANX_DEFAULT", examples[example])
+    settings = MictlanXHook().settings
+    assert [router.host for router in settings.uri.routers] == routers
+    assert (settings.token, settings.client_id) == (token, client_id)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
