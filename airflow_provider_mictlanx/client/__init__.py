@@ -5,6 +5,7 @@ from __future__ import annotations
 from airflow_provider_mictlanx.client.async_client import (
     AsyncClient,
 )
+from airflow_provider_mictlanx.client.bulk import BallK, BallKDTO, BulkPutResponse
 from airflow_provider_mictlanx.client.errors import (
     AuthenticationError,
     BallConflictError,
@@ -64,8 +65,11 @@ __all__ = [
     "AuthenticationError",
     "Ball",
     "BallChunksResponse",
+    "BallK",
+    "BallKDTO",
     "BallConflictError",
     "Bucket",
+    "BulkPutResponse",
     "CertificateError",
     "Chunk",
     "ConnectFailedError",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -19,6 +20,7 @@ from typing import Protocol
 import humanfriendly
 
 from airflow_provider_mictlanx.client.errors import IntegrityError, ValidationError
+from airflow_provider_mictlanx.client.models import Chunk
 from airflow_provider_mictlanx.client.threads import PIECE, Threads
 
 KEPT = 1024 * 1024
@@ -76,6 +78,44 @@ class BytesSource:
     async def read(self, offset: int, size: int) -> bytes:
         """Give a piece of the bytes."""
         return self.data if size == self.size else self.data[offset : offset + size]
+
+    async def check_unchanged(self) -> None:
+        """Bytes don't change."""
+
+
+class ChunksSource:
+    """
+    Chunks in memory that the caller has cut; ``cut`` tells how.
+
+    Raises ``ValidationError`` where an index is missing or there twice, or where one of several chunks is empty.
+    """
+
+    kept = True
+
+    def __init__(self, chunks: Sequence[Chunk]) -> None:
+        self._chunks = sorted(chunks, key=lambda chunk: chunk.index)
+        self.name = "the given chunks"
+        if [chunk.index for chunk in self._chunks] != list(range(len(self._chunks))) or not self._chunks:
+            indexes = ", ".join(str(chunk.index) for chunk in self._chunks) or "none"
+            raise ValidationError(f"chunks have the indexes 0, 1, 2 … without gaps, not {indexes}")
+        self.cut = [chunk.size for chunk in self._chunks]
+        if len(self.cut) > 1 and 0 in self.cut:
+            raise ValidationError(
+                f"chunk {self.cut.index(0)} is empty: only a ball of one chunk may be, for no listing shows it"
+            )
+        self._ends = list(accumulate(self.cut))
+        self.size = self._ends[-1]
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Give a piece of the bytes, of as many chunks as it takes."""
+        parts: list[bytes] = []
+        index = bisect_right(self._ends, offset)
+        while size > 0:
+            start = offset - (self._ends[index] - self.cut[index])
+            part = self._chunks[index].data[start : start + size]
+            parts.append(part)
+            offset, size, index = offset + len(part), size - len(part), index + 1
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def check_unchanged(self) -> None:
         """Bytes don't change."""

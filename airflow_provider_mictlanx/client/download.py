@@ -7,28 +7,32 @@ chunks and of the ball. The whole is hashed behind the chunks, as they become co
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import TypeVar
 
+from airflow_provider_mictlanx.client.cache import ReadCache
 from airflow_provider_mictlanx.client.dispatch import Dispatcher
 from airflow_provider_mictlanx.client.errors import (
     FileAlreadyExists,
     GetChunkError,
     IntegrityError,
+    NotFoundError,
     UpstreamProtocolError,
     ValidationError,
 )
 from airflow_provider_mictlanx.client.files import FileInTheMaking, check_file_name, disk_errors, has_content
-from airflow_provider_mictlanx.client.lookup import Name, find_versions
+from airflow_provider_mictlanx.client.lookup import Name, find_versions, list_chunks
 from airflow_provider_mictlanx.client.models import FileReport, Metadata
 from airflow_provider_mictlanx.client.names import safe_file_name
 from airflow_provider_mictlanx.client.reader import ChunkReader
 from airflow_provider_mictlanx.client.sinks import FileSink, MemorySink, NullSink, Sink
 from airflow_provider_mictlanx.client.threads import PIECE, Threads
-from airflow_provider_mictlanx.client.versions import Version
+from airflow_provider_mictlanx.client.versions import Version, versions_of
 from airflow_provider_mictlanx.client.workers import for_each
 
 S = TypeVar("S", bound=Sink)
@@ -54,6 +58,7 @@ class Download:
         self._routers = routers
         self._threads = threads
         self._max_concurrency = max_concurrency
+        self._force = force
         self._reader = ChunkReader(routers, threads, force)
 
     async def versions(self, name: Name) -> list[Version]:
@@ -63,14 +68,7 @@ class Download:
         ``UpstreamProtocolError`` where they were all compressed or encrypted by a newer client.
         """
         found = [v for v in await self._routers.repeat(lambda: find_versions(self._routers, name)) if v.whole]
-        readable = [version for version in found if not version.filters]
-        if not readable:
-            raise UpstreamProtocolError(
-                f"{name} was written by a newer client that changed its bytes ({found[0].filters}); this client can't undo "
-                "that, and does not hand out the changed bytes",
-                transient=False,
-                permanent=True,
-            )
+        readable = _without_filters(name, found)
         tails = [version.tail(self._first) for version in readable if version.num_chunks > self._first]
         if not tails:
             raise ValidationError(
@@ -78,10 +76,11 @@ class Download:
             )
         return tails
 
-    async def to_memory(self, name: Name, max_size: int | None = None) -> tuple[Version, memoryview]:
+    async def to_memory(self, name: Name, cache: ReadCache, max_size: int | None = None) -> tuple[Version, memoryview]:
         """
-        Read a ball into memory.
+        Read a ball into memory; the bytes can't be written to.
 
+        :param cache: asked first, and given what was read; not where the routers' caches are bypassed too
         :param max_size: a larger ball is a ``ValidationError`` (bytes); None for no limit
         """
 
@@ -92,8 +91,91 @@ class Download:
                 )
             return MemorySink(version.size)
 
-        version, sink, _ = await self._read_newest(name, await self.versions(name), make_sink)
-        return version, sink.view
+        versions = await self.versions(name)
+        if not self._force and (cached := cache.get(name, versions[0])) is not None:
+            return versions[0], cached
+        version, sink, _ = await self._read_newest(name, versions, make_sink)
+        data = sink.view.toreadonly()
+        cache.keep(name, version, data)
+        return version, data
+
+    async def one_chunk(self, name: Name, index: int) -> tuple[Metadata, memoryview]:
+        """Read one chunk: of the newest version that has it and can be read, which need not be whole."""
+        versions = await self._routers.repeat(lambda: self._versions_with(name, index))
+        for version in versions:
+            last = version is versions[-1]
+            chunk = version.chunks[index]
+            sink = MemorySink(chunk.size)
+            try:
+                await self._reader.read(chunk, 0, sink, patient=last)
+            except (IntegrityError, GetChunkError):
+                if last:
+                    raise
+            else:
+                return chunk, sink.view.toreadonly()
+        raise AssertionError("there is at least one version")
+
+    async def _versions_with(self, name: Name, index: int) -> list[Version]:
+        if listed := [v for v in versions_of(await list_chunks(self._routers, name)) if index in v.chunks]:
+            return _without_filters(name, listed)
+        whole = await find_versions(self._routers, name)  # of an empty ball; else it tells why there is none
+        if found := [version for version in whole if index in version.chunks]:
+            return _without_filters(name, found)
+        raise NotFoundError(f"{name} has {whole[0].num_chunks} chunks, and none with index {index}")
+
+    async def chunks(self, name: Name, ordered: bool) -> AsyncGenerator[tuple[Metadata, memoryview]]:
+        """
+        Read a ball chunk by chunk, as many ahead as may be in flight.
+
+        Each chunk is verified before it is given; the whole is where they come in order, and an ``IntegrityError`` at the
+        end takes back what was given. Once a chunk was given, there is no going back to an older version.
+
+        :param ordered: whether chunks come by index, or as they become complete
+        """
+        versions = await self.versions(name)
+        for version in versions:
+            last = version is versions[-1]
+            given = False
+            digest = hashlib.sha256()
+            try:
+                async with contextlib.aclosing(self._ahead(version, ordered, patient=last)) as chunks:
+                    async for chunk, data in chunks:
+                        if ordered and version.checksum:
+                            await self._threads.run_sized(len(data), digest.update, data)
+                        given = True
+                        yield chunk, data
+            except (IntegrityError, GetChunkError):
+                if given or last:
+                    raise
+            else:
+                if ordered:
+                    _compared(name, version, digest.hexdigest())
+                return
+
+    async def _ahead(
+        self, version: Version, ordered: bool, patient: bool
+    ) -> AsyncGenerator[tuple[Metadata, memoryview]]:
+        async def read(chunk: Metadata) -> tuple[Metadata, memoryview]:
+            sink = MemorySink(chunk.size)
+            await self._reader.read(chunk, 0, sink, patient)
+            return chunk, sink.view.toreadonly()
+
+        waiting = iter(version.ordered)
+        tasks: list[asyncio.Task[tuple[Metadata, memoryview]]] = []
+        try:
+            while True:
+                while len(tasks) < self._max_concurrency and (chunk := next(waiting, None)):
+                    tasks.append(asyncio.create_task(read(chunk)))
+                if not tasks:
+                    return
+                await asyncio.wait(tasks[:1] if ordered else tasks, return_when=asyncio.FIRST_COMPLETED)
+                task = next(task for task in tasks if task.done() and (not ordered or task is tasks[0]))
+                tasks.remove(task)
+                yield task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def to_file(self, name: Name, folder: str | Path, filename: str, replace: bool) -> FileReport:
         """
@@ -212,6 +294,19 @@ class _WholeHash:
     def checksum(self) -> str:
         """Give the SHA-256, once every chunk is complete."""
         return self._hash.hexdigest()
+
+
+def _without_filters(name: Name, versions: list[Version]) -> list[Version]:
+    """Give the versions whose bytes are as they were put; ``UpstreamProtocolError`` where there is none."""
+    plain = [version for version in versions if not version.filters]
+    if not plain:
+        raise UpstreamProtocolError(
+            f"{name} was written by a newer client that changed its bytes ({versions[0].filters}); this client can't undo "
+            "that, and does not hand out the changed bytes",
+            transient=False,
+            permanent=True,
+        )
+    return plain
 
 
 def _compared(name: Name, version: Version, checksum: str) -> str:

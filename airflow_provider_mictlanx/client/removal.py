@@ -8,6 +8,7 @@ deleted too; and a peer that was away may bring its copy back, so gone is only w
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable
 
@@ -56,6 +57,34 @@ class Removal:
                     "peer was away and may bring its copy back, or somebody writes it; delete it again later"
                 )
             return deleted
+
+        return await self._routers.repeat(remove_and_look)
+
+    async def remove_chunk(self, bucket_id: str, key: str) -> int:
+        """
+        Delete one chunk and see it gone; gives the number of replicas that were deleted, 0 where there were none.
+
+        ``UnavailableError``: a peer was away in all tries, and may bring its copy back.
+
+        :param key: the chunk's
+        """
+        deleted = 0
+
+        async def remove_and_look() -> int:
+            nonlocal deleted
+            with contextlib.suppress(NotFoundError):
+                answer = await self._routers.once(
+                    lambda router, how: router.delete(bucket_id, key, **how, force=self._force)
+                )
+                deleted += answer.n_deletes
+            try:
+                await self._routers.once(lambda router, how: router.get_metadata(bucket_id, key, **how))
+            except NotFoundError:
+                await all_peers_there(self._routers, f"seeing whether chunk {bucket_id}/{key} is gone")
+                return deleted
+            raise UnavailableError(
+                f"deleting chunk {bucket_id}/{key}: it is still there; somebody writes it, or a peer was away"
+            )
 
         return await self._routers.repeat(remove_and_look)
 

@@ -12,6 +12,7 @@ import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from option import Result
 
@@ -62,20 +63,27 @@ class PutOptions:
         for name, value in (("rf", self.rf), ("max_concurrency", self.max_concurrency)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValidationError(f"{name} is a whole number from 1 on, not {value!r}")
-        if not isinstance(self.tags, Mapping):
-            raise ValidationError(f"tags are a dictionary of texts, not {type(self.tags).__name__}")
-        for name, tag in self.tags.items():
-            if not isinstance(name, str) or not isinstance(tag, str) or not name:
-                raise ValidationError(f"tags are texts: {name!r} is {tag!r}")
-            if name.startswith(RESERVED_PREFIX):
-                raise ValidationError(f"tag {name!r}: names that begin with {RESERVED_PREFIX!r} are MictlanX's own")
+        check_tags(self.tags)
 
 
-class Upload:
+def check_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
+    """Give tags back, or raise ``ValidationError`` where they are no texts, or MictlanX's own."""
+    if not isinstance(tags, Mapping):
+        raise ValidationError(f"tags are a dictionary of texts, not {type(tags).__name__}")
+    for name, tag in tags.items():
+        if not isinstance(name, str) or not isinstance(tag, str) or not name:
+            raise ValidationError(f"tags are texts: {name!r} is {tag!r}")
+        if name.startswith(RESERVED_PREFIX):
+            raise ValidationError(f"tag {name!r}: names that begin with {RESERVED_PREFIX!r} are MictlanX's own")
+    return tags
+
+
+class Putting:
     """
-    Puts one ball.
+    What a put of a ball and a put of one chunk have in common, for the sake of ``ChunkPut``.
 
     :param own_tags: tags of the client's own that every chunk gets, besides those that tell its place
+    :param chunk_tags: the caller's tags of single chunks, by index; they belong to the caller's cut
     """
 
     def __init__(
@@ -86,6 +94,7 @@ class Upload:
         source: Source,
         options: PutOptions,
         own_tags: Mapping[str, str],
+        chunk_tags: Mapping[int, Mapping[str, str]] = MappingProxyType({}),
     ) -> None:
         self.routers = routers
         self.threads = threads
@@ -93,10 +102,57 @@ class Upload:
         self.source = source
         self.options = options
         self.reader = ChunkReader(routers, threads)
-        self._tags = {**options.tags, **own_tags}
+        self._own_tags = own_tags
+        self._chunk_tags = chunk_tags
+        self._started = time.monotonic()
         self._plan = BallPlan(0, "", ())
         self._sent = False
         self._fewest = options.rf
+
+    def place_of(self, chunk: PlannedChunk) -> dict[str, str]:
+        """Give the tags that tell a chunk's place in the ball."""
+        raise NotImplementedError
+
+    async def refuse_others(self) -> None:
+        """Raise ``BallConflictError`` where other bytes are announced by now."""
+        raise NotImplementedError
+
+    def announcement_of(self, chunk: PlannedChunk, rf: int) -> PutMetadataRequest:
+        """Give the announcement of a chunk on so many peers."""
+        tags = {**self.options.tags, **self._chunk_tags.get(chunk.index, {}), **self._own_tags, **self.place_of(chunk)}
+        return PutMetadataRequest(
+            bucket_id=self.name.bucket_id,
+            key=self.name.chunk(chunk.index),
+            ball_id=self.name.ball_id,
+            checksum=chunk.checksum,
+            size=chunk.size,
+            tags=tags,
+            producer_id=self.options.producer_id,
+            replication_factor=rf,
+        )
+
+    def stored(self, replicas: int, sent: bool) -> None:
+        """Note that a chunk is stored on so many peers."""
+        self._fewest = min(self._fewest, replicas)
+        self._sent = self._sent or sent
+
+    def report(self) -> PutReport:
+        """Give what became of it."""
+        return PutReport(
+            bucket_id=self.name.bucket_id,
+            key=self.name.key,
+            ball_id=self.name.ball_id,
+            size=self._plan.size,
+            checksum=self._plan.checksum,
+            num_chunks=len(self._plan.chunks),
+            replicas=self._fewest,
+            uploaded=self._sent,
+            response_time=round(time.monotonic() - self._started, 6),
+        )
+
+
+class Upload(Putting):
+    """Puts one ball."""
 
     async def run(self, cut: Sequence[int]) -> PutReport:
         """
@@ -107,7 +163,6 @@ class Upload:
 
         :param cut: the chunks' sizes (bytes), used unless the same bytes were begun in another cut
         """
-        started = time.monotonic()
         self._plan = await plan_ball(self.source, cut, self.threads)
         found = await self.routers.repeat(self._look)
         if others := [version for version in found if not self._is_same(version)]:
@@ -116,17 +171,7 @@ class Upload:
         if found or not await self._begin():
             await self._adopt_cut(found or await self.routers.repeat(self._look))
             await for_each(self._plan.chunks, self._complete, self.options.max_concurrency)
-        return PutReport(
-            bucket_id=self.name.bucket_id,
-            key=self.name.key,
-            ball_id=self.name.ball_id,
-            size=self._plan.size,
-            checksum=self._plan.checksum,
-            num_chunks=len(self._plan.chunks),
-            replicas=self._fewest,
-            uploaded=self._sent,
-            response_time=round(time.monotonic() - started, 6),
-        )
+        return self.report()
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
@@ -177,13 +222,13 @@ class Upload:
 
         Gives False, with nothing sent, where somebody else has begun with the same bytes in another cut before.
         """
-        first = _ChunkPut(self, self._plan.chunks[0])
+        first = ChunkPut(self, self._plan.chunks[0])
         await self.routers.repeat(first.announce)
         if not await self.routers.repeat(self._is_first):
             return False
 
         async def put(chunk: PlannedChunk) -> None:
-            await (first if chunk.index == 0 else _ChunkPut(self, chunk)).put()
+            await (first if chunk.index == 0 else ChunkPut(self, chunk)).put()
 
         await for_each(self._plan.chunks, put, self.options.max_concurrency)
         return True
@@ -224,41 +269,27 @@ class Upload:
         if sum(cut) != self._plan.size:
             raise self._conflict(version, "the same bytes, but in chunks that don't make them up,")
         self._plan = await plan_ball(self.source, cut, self.threads)
+        self._chunk_tags = {}
         if not self._has_my_cut(version):
             raise self._conflict(version, "the same bytes, but with other bytes in their chunks,")
 
     async def _complete(self, chunk: PlannedChunk) -> None:
         """Leave a chunk alone that enough peers give back right; put it where it is missing."""
-        putting = _ChunkPut(self, chunk)
+        putting = ChunkPut(self, chunk)
         await self.routers.repeat(putting.find_replicas)
         await putting.put()
 
     # -- for the chunks --------------------------------------------------------------------------------------------
 
-    def announcement_of(self, chunk: PlannedChunk, rf: int) -> PutMetadataRequest:
-        """Give the announcement of a chunk on so many peers."""
-        place = {
+    def place_of(self, chunk: PlannedChunk) -> dict[str, str]:
+        """Give the tags that tell a chunk's place in the ball."""
+        return {
             "index": str(chunk.index),
             "num_chunks": str(len(self._plan.chunks)),
             "full_checksum": self._plan.checksum,
             "chunk_size": str(chunk.size),
             "group_id": self.name.ball_id,
         }
-        return PutMetadataRequest(
-            bucket_id=self.name.bucket_id,
-            key=self.name.chunk(chunk.index),
-            ball_id=self.name.ball_id,
-            checksum=chunk.checksum,
-            size=chunk.size,
-            tags={**self._tags, **place},
-            producer_id=self.options.producer_id,
-            replication_factor=rf,
-        )
-
-    def stored(self, replicas: int, sent: bool) -> None:
-        """Note that a chunk is stored on so many peers."""
-        self._fewest = min(self._fewest, replicas)
-        self._sent = self._sent or sent
 
     async def refuse_others(self) -> None:
         """Raise ``BallConflictError`` where other bytes are announced under the key by now."""
@@ -267,10 +298,10 @@ class Upload:
                 raise self._conflict(version)
 
 
-class _ChunkPut:
+class ChunkPut:
     """Puts one chunk: announces, sends and counts the peers that have it, as often as the rule allows."""
 
-    def __init__(self, upload: Upload, chunk: PlannedChunk) -> None:
+    def __init__(self, upload: Putting, chunk: PlannedChunk) -> None:
         self._upload = upload
         self._chunk = chunk
         self._rf = upload.options.rf

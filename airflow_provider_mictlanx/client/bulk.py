@@ -1,0 +1,260 @@
+"""
+In-process bulks: ``put_bulk`` starts uploads, ``await_bulk`` waits for them. They live as long as the client.
+
+A bulk that has to outlive its process is another thing. Knows nothing of how a ball is put: that is given to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypedDict, cast
+
+from airflow_provider_mictlanx.client.chunks import parse_size
+from airflow_provider_mictlanx.client.errors import MictlanXError, NotFoundError, UnknownError, ValidationError
+from airflow_provider_mictlanx.client.models import PutReport
+from airflow_provider_mictlanx.client.names import ball_id_of, check_bucket_id
+from airflow_provider_mictlanx.client.upload import PutOptions
+
+
+class _BallRequired(TypedDict):
+    bucket_id: str
+    source: bytes | str | os.PathLike[str]
+
+
+class BallK(_BallRequired, total=False):
+    """
+    A ball of a bulk: ``bucket_id``, ``ball_id`` or ``key`` (one is enough), ``source`` (bytes, or a path as text).
+
+    The others are parameters of ``put`` (for bytes) and ``put_file`` (for a path), with their defaults.
+    """
+
+    ball_id: str
+    key: str
+    tags: Mapping[str, str]
+    rf: int
+    chunk_size: str | int
+    timeout: float
+    max_tries: int
+    max_concurrency: int
+    max_backoff: float
+
+
+class BallKDTO(TypedDict, total=False):
+    """A ball of a bulk without its bytes; ``in_memory`` tells whether there were any, ``source`` is else the path."""
+
+    bucket_id: str
+    ball_id: str
+    key: str
+    source: str
+    in_memory: bool
+    tags: Mapping[str, str]
+    rf: int
+    chunk_size: str | int
+    timeout: float
+    max_tries: int
+    max_concurrency: int
+    max_backoff: float
+
+
+class BulkSuccess(TypedDict):
+    """A ball that is stored."""
+
+    item: BallKDTO
+
+
+class BulkFailure(TypedDict):
+    """A ball that is not stored, and why."""
+
+    item: BallKDTO
+    error: MictlanXError
+
+
+class BulkPutResponse(TypedDict):
+    """
+    What became of a bulk.
+
+    ``uploaded_size`` is the bytes of the balls in ``successes``, whether they had to be sent or were stored already;
+    ``response_time`` is seconds from the first ``put_bulk`` to the last ball.
+    """
+
+    successes: list[BulkSuccess]
+    failures: list[BulkFailure]
+    uploaded_size: int
+    total_balls: int
+    successed: int
+    failed: int
+    response_time: float
+
+
+Put = Callable[[BallK], Awaitable[PutReport]]
+BALL_OPTIONS = ("tags", "rf", "chunk_size", "timeout", "max_tries", "max_concurrency", "max_backoff")
+
+
+@dataclass
+class _Job:
+    """One bulk: what is still to be put, who is at it, and what became of the rest."""
+
+    put: Put
+    pending: deque[BallK] = field(default_factory=deque)
+    workers: set[asyncio.Task[None]] = field(default_factory=set)
+    successes: list[BulkSuccess] = field(default_factory=list)
+    failures: list[BulkFailure] = field(default_factory=list)
+    size: int = 0
+    awaited: bool = False
+    stopped_by: str = ""
+    started: float = field(default_factory=time.monotonic)
+    ended: float = 0.0
+
+    def add(self, items: Iterable[BallK], max_concurrency: int, stop_on_failure: bool) -> None:
+        self.pending.extend(items)
+        for _ in range(min(max_concurrency - len(self.workers), len(self.pending))):
+            worker = asyncio.get_running_loop().create_task(self._work(stop_on_failure))
+            self.workers.add(worker)
+            worker.add_done_callback(self.workers.discard)
+
+    async def _work(self, stop_on_failure: bool) -> None:
+        while self.pending:
+            item = self.pending.popleft()
+            try:
+                report = await self.put(item)
+            except MictlanXError as error:
+                self._fail(item, error)
+                if stop_on_failure:
+                    self._stop(str(error))
+            except asyncio.CancelledError:
+                self._fail(item, UnknownError("cancelled while it was put: the client was closed", transient=False))
+                raise
+            else:
+                self.successes.append({"item": _without_bytes(item)})
+                self.size += report.size
+            self.ended = time.monotonic()
+
+    def _fail(self, item: BallK, error: MictlanXError) -> None:
+        self.failures.append({"item": _without_bytes(item), "error": error})
+
+    def _stop(self, reason: str) -> None:
+        """Give up what has not begun."""
+        while self.pending:
+            error = UnknownError(f"not begun, because another ball of the bulk failed: {reason}", transient=False)
+            self._fail(self.pending.popleft(), error)
+
+    async def finished(self) -> None:
+        while self.workers:
+            await asyncio.wait(set(self.workers))  # does not cancel them when the waiting one is cancelled
+
+    async def cancel(self) -> None:
+        self._stop("the client was closed")
+        for worker in self.workers:
+            worker.cancel()
+        await self.finished()
+
+    def response(self) -> BulkPutResponse:
+        return {
+            "successes": list(self.successes),
+            "failures": list(self.failures),
+            "uploaded_size": self.size,
+            "total_balls": len(self.successes) + len(self.failures),
+            "successed": len(self.successes),
+            "failed": len(self.failures),
+            "response_time": round((self.ended or time.monotonic()) - self.started, 6),
+        }
+
+
+class BulkJobs:
+    """
+    The bulks of one client.
+
+    :param put: puts one ball, or raises a ``MictlanXError``
+    """
+
+    def __init__(self, put: Put) -> None:
+        self._put = put
+        self._jobs: dict[str, _Job] = {}
+
+    def start(
+        self, bulk_id: str, balls: Sequence[Mapping[str, Any]], max_concurrency: int, stop_on_failure: bool
+    ) -> None:
+        """Begin to put balls in the background; a bulk that nobody awaits yet gets them on top of its own."""
+        if not isinstance(bulk_id, str) or not bulk_id:
+            raise ValidationError(f"bulk_id is a text that is not empty, not {bulk_id!r}")
+        if isinstance(max_concurrency, bool) or not isinstance(max_concurrency, int) or max_concurrency < 1:
+            raise ValidationError(f"max_concurrency is a whole number from 1 on, not {max_concurrency!r}")
+        items = [_checked(ball, place) for place, ball in enumerate(balls)]
+        job = self._jobs.get(bulk_id)
+        if job and job.awaited:
+            if job.workers:
+                raise ValidationError(
+                    f"bulk {bulk_id!r} is being awaited: add to it before that, or take another bulk_id"
+                )
+            job = None  # it has been awaited: this is a new one
+        if job is None:
+            job = self._jobs[bulk_id] = _Job(self._put)
+        job.add(items, max_concurrency, stop_on_failure)
+
+    async def wait(self, bulk_id: str, remove_on_completion: bool) -> BulkPutResponse:
+        """Wait for a bulk; ``NotFoundError`` where there is none of this id."""
+        job = self._jobs.get(bulk_id)
+        if job is None:
+            raise NotFoundError(
+                f"there is no bulk {bulk_id!r} in this client: put_bulk starts one, and bulks end with it"
+            )
+        job.awaited = True
+        await job.finished()
+        if remove_on_completion and self._jobs.get(bulk_id) is job:
+            del self._jobs[bulk_id]
+        return job.response()
+
+    async def end(self, cancel: bool) -> None:
+        """Wait for all bulks, or cancel them; no task is left after that, also when the waiting is cancelled."""
+        try:
+            if not cancel:
+                for job in self._jobs.values():
+                    await job.finished()
+        finally:
+            for job in self._jobs.values():
+                await job.cancel()
+            self._jobs.clear()
+
+
+def _checked(ball: Mapping[str, Any], place: int) -> BallK:
+    """Give an item back, or raise ``ValidationError`` that tells which one is wrong and how."""
+    where = f"item {place} of the bulk"
+    if not isinstance(ball, Mapping):
+        raise ValidationError(f"{where} is no dictionary: {type(ball).__name__}")
+    known = {"bucket_id", "ball_id", "key", "source", *BALL_OPTIONS}
+    if unknown := sorted(str(name) for name in ball.keys() - known):
+        raise ValidationError(f"{where}: {', '.join(unknown)} is unknown; there are {', '.join(sorted(known))}")
+    try:
+        check_bucket_id(ball.get("bucket_id", ""))
+        ball_id_of(ball.get("ball_id") or ball.get("key") or "")
+        source = ball.get("source")
+        if not isinstance(source, bytes | bytearray | memoryview | str | os.PathLike):
+            raise ValidationError("source is bytes or a path")
+        if isinstance(source, str | os.PathLike) and not os.path.isfile(source):
+            raise ValidationError(f"source {str(source)!r} is no file")
+        parse_size(ball.get("chunk_size", "256kb"))
+        PutOptions(rf=ball.get("rf", 1), max_concurrency=ball.get("max_concurrency", 1), tags=ball.get("tags", {}))
+    except ValidationError as error:
+        raise ValidationError(f"{where}: {error}") from error
+    return cast(BallK, dict(ball))
+
+
+def _without_bytes(item: BallK) -> BallKDTO:
+    """Give what can be told of an item."""
+    source = item["source"]
+    in_memory = not isinstance(source, str | os.PathLike)
+    name = item.get("ball_id") or item.get("key") or ""
+    told = {
+        **{option: value for option, value in item.items() if option in BALL_OPTIONS},
+        "bucket_id": item["bucket_id"],
+        "ball_id": ball_id_of(name),
+        "key": item.get("key") or name,
+        "source": "" if in_memory else os.fspath(cast(str, source)),
+        "in_memory": in_memory,
+    }
+    return cast(BallKDTO, told)

@@ -1,0 +1,117 @@
+"""
+Puts one chunk of a ball of several, whose other chunks are somebody else's to put.
+
+The rules are those of the upload engine; what differs is where to look for other bytes: under the chunk's own key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Mapping
+
+from airflow_provider_mictlanx.client.chunks import BallPlan, PlannedChunk, plan_ball
+from airflow_provider_mictlanx.client.errors import BallConflictError, NotFoundError, UnavailableError, ValidationError
+from airflow_provider_mictlanx.client.lookup import all_peers_there, list_chunks
+from airflow_provider_mictlanx.client.models import Chunk, Metadata, PutReport
+from airflow_provider_mictlanx.client.upload import ChunkPut, Putting
+
+
+def place_of(chunk: Chunk, tags: Mapping[str, str]) -> dict[str, str] | None:
+    """
+    Give the tags that tell a chunk's place among others; None for a chunk that is a ball of its own.
+
+    Raises ``ValidationError`` where it is one of several, and its tags don't tell of how many, and of which whole.
+    """
+    if isinstance(chunk.index, bool) or not isinstance(chunk.index, int) or chunk.index < 0:
+        raise ValidationError(f"a chunk's index is a whole number from 0 on, not {chunk.index!r}")
+    num_chunks, checksum = tags.get("num_chunks", ""), tags.get("full_checksum", "")
+    if chunk.index == 0 and num_chunks in ("", "1"):
+        return None
+    if not re.fullmatch(r"[1-9]\d{0,8}", num_chunks, re.ASCII) or int(num_chunks) <= chunk.index:
+        raise ValidationError(
+            f"chunk {chunk.index} needs the tag num_chunks, larger than its index, not {num_chunks!r}"
+        )
+    if not re.fullmatch(r"[0-9a-f]{64}", checksum):
+        raise ValidationError(
+            f"chunk {chunk.index} needs the tag full_checksum (SHA-256 of the ball in hex), not {checksum!r}"
+        )
+    if chunk.size == 0:
+        raise ValidationError(f"chunk {chunk.index} is empty: only a ball of one chunk may be, for no listing shows it")
+    return {"num_chunks": num_chunks, "full_checksum": checksum}
+
+
+class SingleChunkUpload(Putting):
+    """
+    Puts one chunk.
+
+    Its place is in ``chunk_tags``, by its index: ``num_chunks`` and ``full_checksum`` of ``place_of``.
+    """
+
+    async def run(self, index: int) -> PutReport:
+        """
+        Put the chunk; the errors are those of ``Upload.run``.
+
+        :param index: its place in the ball
+        """
+        whole = await plan_ball(self.source, [self.source.size], self.threads)
+        chunk = PlannedChunk(index, 0, whole.size, whole.checksum)
+        self._plan = BallPlan(whole.size, whole.checksum, (chunk,))
+        putting = ChunkPut(self, chunk)
+        announced = await self.routers.repeat(self._look)
+        if any(other.checksum != chunk.checksum for other in announced):
+            await self._make_room(announced)
+            announced = []
+        if announced:
+            await self.routers.repeat(putting.find_replicas)
+        else:
+            await self.routers.repeat(putting.announce)
+            await self.routers.repeat(self.refuse_others)
+        await putting.put()
+        return self.report()
+
+    def place_of(self, chunk: PlannedChunk) -> dict[str, str]:
+        """Give the tags that tell a chunk's place in the ball, but those that only the caller knows."""
+        return {"index": str(chunk.index), "chunk_size": str(chunk.size), "group_id": self.name.ball_id}
+
+    async def _look(self) -> list[Metadata]:
+        """Give what is announced under the chunk's key."""
+        key = self._key
+        try:
+            first = await self.routers.once(lambda router, how: router.get_metadata(self.name.bucket_id, key, **how))
+        except NotFoundError:
+            return []
+        except UnavailableError:
+            await all_peers_there(self.routers, f"putting chunk {key}, which is placed already")
+            return await self._listed()
+        return [first.metadata, *await self._listed()]
+
+    async def _listed(self) -> list[Metadata]:
+        return [chunk for chunk in await list_chunks(self.routers, self.name) if chunk.key == self._key]
+
+    @property
+    def _key(self) -> str:
+        return self.name.chunk(self._plan.chunks[0].index)
+
+    async def _make_room(self, announced: list[Metadata]) -> None:
+        if not self.options.replace:
+            raise self._conflict(announced)
+        key = self._key
+        await self.routers.repeat(lambda: all_peers_there(self.routers, f"replacing chunk {key}"))
+        with contextlib.suppress(NotFoundError):
+            await self.routers.ask(lambda router, how: router.delete(self.name.bucket_id, key, **how))
+        if await self.routers.repeat(self._look):
+            raise UnavailableError(f"replacing chunk {key} of {self.name}: it is not gone yet; put it again later")
+
+    async def refuse_others(self) -> None:
+        """Raise ``BallConflictError`` where other bytes are announced under the chunk's key by now."""
+        announced = await self._listed()
+        if any(other.checksum != self._plan.checksum for other in announced):
+            raise self._conflict(announced)
+
+    def _conflict(self, announced: list[Metadata]) -> BallConflictError:
+        sizes = ", ".join(sorted({f"{chunk.size} bytes, SHA-256 {chunk.checksum[:12]}…" for chunk in announced}))
+        return BallConflictError(
+            f"putting chunk {self._key} of {self.name} ({self._plan.size} bytes, SHA-256 {self._plan.checksum[:12]}…): other "
+            f"bytes were announced under its key ({sizes}). Nothing of it was overwritten; replace=True replaces it"
+        )

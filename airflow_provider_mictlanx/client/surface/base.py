@@ -1,0 +1,109 @@
+"""What every call of the surface needs: the routers, the threads, the time that is left, and who to tell."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from types import MappingProxyType
+
+from airflow_provider_mictlanx.client.balancer import Balancer
+from airflow_provider_mictlanx.client.cache import ReadCache
+from airflow_provider_mictlanx.client.chunks import parse_size
+from airflow_provider_mictlanx.client.dispatch import Dispatcher, How
+from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationError
+from airflow_provider_mictlanx.client.logs import ClientLogs
+from airflow_provider_mictlanx.client.lookup import Name
+from airflow_provider_mictlanx.client.models import RetryPolicy
+from airflow_provider_mictlanx.client.names import ball_id_of, check_bucket_id
+from airflow_provider_mictlanx.client.retry import RetryRule, within
+from airflow_provider_mictlanx.client.router import AsyncRouter
+from airflow_provider_mictlanx.client.threads import Threads
+from airflow_provider_mictlanx.client.transport import Transport, Verify
+from airflow_provider_mictlanx.client.uri import MictlanXURI
+
+log = logging.getLogger("airflow_provider_mictlanx.client")
+
+NONE: Mapping[str, str] = MappingProxyType({})
+"""No headers, no tags."""
+
+DEFAULT_LOG_PATH = "/mictlanx/client"
+
+
+class ClientBase:
+    """The parts of a client that its calls share; ``AsyncClient`` documents the parameters."""
+
+    def __init__(
+        self,
+        uri: str | MictlanXURI,
+        client_id: str,
+        debug: bool = True,
+        max_workers: int = 12,
+        log_output_path: str | None = os.environ.get("MICTLANX_LOG_PATH", DEFAULT_LOG_PATH),
+        log_when: str = "m",
+        log_interval: int = 30,
+        eviction_policy: str = "LRU",
+        capacity_storage: str | int = "1GB",
+        verify: Verify = False,
+        *,
+        token: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        if not isinstance(client_id, str) or not client_id:
+            raise ValidationError(f"client_id is a text that is not empty, not {client_id!r}")
+        if isinstance(max_workers, bool) or not isinstance(max_workers, int) or max_workers < 1:
+            raise ValidationError(f"max_workers is a whole number from 1 on, not {max_workers!r}")
+        self.uri = uri if isinstance(uri, MictlanXURI) else MictlanXURI.parse(uri)
+        self.client_id = client_id
+        self._verify = verify
+        self._cache = ReadCache(eviction_policy, _capacity_of(capacity_storage))
+        self._threads = Threads(max_workers)
+        self._transport = Transport(token=token, headers=headers, http2=self.uri.http2)
+        self._balancer = Balancer(
+            [
+                AsyncRouter.at(address, self.uri.protocol, self.uri.http2, self.uri.api_version, self._transport)
+                for address in self.uri.named_routers
+            ]
+        )
+        if self.uri.protocol == "https" and verify is False:
+            log.warning("Client %s does not check the routers' certificates: verify=True does", client_id)
+        self._logs = ClientLogs(client_id, debug, log_output_path, log_when, log_interval)
+
+    def __repr__(self) -> str:
+        return f"AsyncClient({str(self.uri)!r}, client_id={self.client_id!r})"
+
+    @asynccontextmanager
+    async def _doing(self, what: str, deadline: float | None) -> AsyncIterator[None]:
+        """Bound a call, and tell the log what became of it."""
+        started = time.monotonic()
+        try:
+            async with within(deadline, what):
+                yield
+        except MictlanXError as error:
+            log.debug("Failed after %.3f s: %s", time.monotonic() - started, error)
+            raise
+        log.debug("Done in %.3f s: %s", time.monotonic() - started, what)
+
+    def _dispatcher(self, timeout: float, headers: Mapping[str, str], rule: RetryRule | None = None) -> Dispatcher:
+        how = How(timeout=timeout, headers=headers, verify=self._verify)
+        return Dispatcher(self._balancer, how, rule or RetryRule())
+
+
+def name_of(bucket_id: str, key: str) -> Name:
+    """Give the name of a ball, checked: by its id or by any key."""
+    return Name(check_bucket_id(bucket_id), ball_id_of(key), key)
+
+
+def rule_of(policy: RetryPolicy | None) -> RetryRule:
+    """Give the rule for the official client's retry policy."""
+    if policy is None:
+        return RetryRule()
+    return RetryRule(
+        policy.retries + 1, policy.max_delay, policy.initial_delay, factor=policy.backoff_factor, jitter=policy.jitter
+    )
+
+
+def _capacity_of(capacity: str | int) -> int:
+    return 0 if str(capacity).strip() == "0" else parse_size(capacity, "capacity_storage")

@@ -1,0 +1,96 @@
+"""Calls that delete, until what was deleted is seen to be gone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from airflow_provider_mictlanx.client.models import (
+    DeleteBucketResponse,
+    DeletedByBallIdResponse,
+    DeletedByKeyResponse,
+)
+from airflow_provider_mictlanx.client.names import check_bucket_id
+from airflow_provider_mictlanx.client.removal import Removal
+from airflow_provider_mictlanx.client.result import returns_result
+from airflow_provider_mictlanx.client.surface.base import NONE, ClientBase, name_of
+
+
+class Deleting(ClientBase):
+    """The part of ``AsyncClient`` that deletes."""
+
+    @returns_result
+    async def delete(
+        self,
+        ball_id: str,
+        bucket_id: str,
+        timeout: float = 120,
+        force: bool = True,
+        headers: Mapping[str, str] = NONE,
+        *,
+        deadline: float | None = None,
+    ) -> DeletedByBallIdResponse:
+        """
+        Delete a ball with all its chunks and replicas, and see it gone; what is not there counts as deleted.
+
+        Gives the number of replicas that were deleted. ``UnavailableError``: a peer is away, and may bring its copy back.
+
+        :param ball_id: the ball id, or any key
+        :param timeout: for each request (seconds)
+        :param force: sent as the header ``Force``
+        :param deadline: for the whole call (seconds)
+        """
+        name = name_of(bucket_id, ball_id)
+        removal = Removal(self._dispatcher(timeout, headers), force)
+        async with self._doing(f"deleting {name}", deadline):
+            return DeletedByBallIdResponse(n_deletes=await removal.remove(name), ball_id=name.ball_id)
+
+    @returns_result
+    async def delete_by_key(
+        self,
+        key: str,
+        bucket_id: str = "",
+        timeout: float = 120,
+        force: bool = True,
+        headers: Mapping[str, str] = NONE,
+        *,
+        deadline: float | None = None,
+    ) -> DeletedByKeyResponse:
+        """
+        Delete one chunk on all peers, and see it gone; what is not there counts as deleted.
+
+        Gives the number of replicas that were deleted. ``UnavailableError``: a peer is away, and may bring its copy back.
+        A whole ball is deleted by ``delete``.
+
+        :param key: the chunk's key, ``{ball_id}_{index}``
+        """
+        check_bucket_id(bucket_id)
+        removal = Removal(self._dispatcher(timeout, headers), force)
+        async with self._doing(f"deleting chunk {bucket_id}/{key}", deadline):
+            return DeletedByKeyResponse(n_deletes=await removal.remove_chunk(bucket_id, key), key=key)
+
+    @returns_result
+    async def delete_bucket(
+        self,
+        bucket_id: str,
+        headers: Mapping[str, str] = NONE,
+        timeout: float = 120,
+        force: bool = True,
+        *,
+        max_concurrency: int = 8,
+        deadline: float | None = None,
+    ) -> DeleteBucketResponse:
+        """
+        Delete every ball of a bucket, and list it again until it is empty; a bucket with nothing in it is gone.
+
+        Balls of size 0 are in no listing, and are not found by this. Balls that could not be deleted, or came in meanwhile,
+        are counted in ``failed`` and explained in ``failures``. ``UnavailableError``: a peer is away, so that the bucket
+        can't be listed.
+
+        :param timeout: for each request (seconds)
+        :param max_concurrency: the most balls at once
+        :param deadline: for the whole call (seconds)
+        """
+        check_bucket_id(bucket_id)
+        removal = Removal(self._dispatcher(timeout, headers), force, max_concurrency)
+        async with self._doing(f"deleting bucket {bucket_id}", deadline):
+            return await removal.empty_bucket(bucket_id)

@@ -1,0 +1,192 @@
+"""Calls that tell what is there, without its data unless that is asked for."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+
+from airflow_provider_mictlanx.client.download import Download
+from airflow_provider_mictlanx.client.errors import GetChunkError, IntegrityError, NotFoundError, ValidationError
+from airflow_provider_mictlanx.client.lookup import find_versions, list_bucket
+from airflow_provider_mictlanx.client.models import (
+    Ball,
+    Bucket,
+    GetMetadataResponse,
+    GetRouterBucketMetadataResponse,
+    RetryPolicy,
+)
+from airflow_provider_mictlanx.client.names import check_bucket_id
+from airflow_provider_mictlanx.client.result import returns_result, value_of
+from airflow_provider_mictlanx.client.retry import RetryRule
+from airflow_provider_mictlanx.client.surface.base import NONE, ClientBase, name_of, rule_of
+from airflow_provider_mictlanx.client.versions import balls_in, versions_of
+
+
+class Looking(ClientBase):
+    """The part of ``AsyncClient`` that tells what is there."""
+
+    @returns_result
+    async def get_metadata(
+        self,
+        bucket_id: str,
+        ball_id: str,
+        timeout: float = 120,
+        headers: Mapping[str, str] = NONE,
+        restart_policy: RetryPolicy | None = None,
+        *,
+        check_storage: bool = False,
+        deadline: float | None = None,
+    ) -> Ball:
+        """
+        Get what is known of a ball: of its newest whole version.
+
+        ``NotFoundError``: known to be absent, or never written to its end; ``UnavailableError``: a peer is away, so that it
+        can't be told.
+
+        :param ball_id: the ball id, or any key
+        :param timeout: for each request (seconds)
+        :param restart_policy: how often the look is repeated; five tries where it is None
+        :param check_storage: whether every chunk is read once, verified: a listing shows announcements, not data. Then also
+            ``GetChunkError`` and ``IntegrityError``, as with ``get``
+        :param deadline: for the whole call (seconds)
+        """
+        return await self._find(bucket_id, ball_id, timeout, headers, rule_of(restart_policy), check_storage, deadline)
+
+    @returns_result
+    async def get_metadata_by_key(
+        self,
+        bucket_id: str,
+        key: str,
+        timeout: float = 120,
+        headers: Mapping[str, str] = NONE,
+        retry_policy: RetryPolicy | None = None,
+        *,
+        deadline: float | None = None,
+    ) -> GetMetadataResponse:
+        """
+        Get the metadata of one chunk, of whichever replica the router asks.
+
+        ``NotFoundError``: the placement service knows no replica; ``UnavailableError``: a replica is placed, but no peer told
+        of it in all tries.
+
+        :param key: the chunk's key, ``{ball_id}_{index}``
+        :param timeout: for each request (seconds)
+        :param retry_policy: how often it is asked; five tries where it is None
+        """
+        check_bucket_id(bucket_id)
+        routers = self._dispatcher(timeout, headers, rule_of(retry_policy))
+        async with self._doing(f"metadata of chunk {bucket_id}/{key}", deadline):
+            return await routers.ask(lambda router, how: router.get_metadata(bucket_id, key, **how))
+
+    @returns_result
+    async def get_chunks_by_bucket_id(
+        self,
+        bucket_id: str,
+        timeout: float = 120,
+        headers: Mapping[str, str] = NONE,
+        *,
+        deadline: float | None = None,
+    ) -> GetRouterBucketMetadataResponse:
+        """
+        List every announced chunk of a bucket as the router gives it: repeated, in no order, without those of size 0.
+
+        ``UnavailableError``: a peer is away, so that what it holds would be missing.
+        """
+        check_bucket_id(bucket_id)
+        routers = self._dispatcher(timeout, headers)
+        async with self._doing(f"listing bucket {bucket_id}", deadline):
+            return await routers.repeat(lambda: list_bucket(routers, bucket_id))
+
+    @returns_result
+    async def get_bucket_metadata(
+        self,
+        bucket_id: str,
+        timeout: float = 120,
+        headers: Mapping[str, str] = NONE,
+        *,
+        deadline: float | None = None,
+    ) -> Bucket:
+        """
+        Get the balls of a bucket, sorted by key: iterable, with ``len()``, ``size_bytes()`` and ``size()`` (for people).
+
+        As ``list_balls`` without a choice.
+        """
+        return Bucket(
+            bucket_id, value_of(await self.list_balls(bucket_id, timeout=timeout, headers=headers, deadline=deadline))
+        )
+
+    @returns_result
+    async def exists(
+        self,
+        bucket_id: str,
+        key: str,
+        timeout: float = 120,
+        headers: Mapping[str, str] = NONE,
+        *,
+        check_storage: bool = False,
+        deadline: float | None = None,
+    ) -> bool:
+        """
+        Tell whether a whole ball is there.
+
+        ``UnavailableError``: a peer is away, so that an absent answer is no no.
+
+        :param check_storage: whether every chunk is read once, verified; else the listing of announcements answers
+        """
+        try:
+            await self._find(bucket_id, key, timeout, headers, RetryRule(), check_storage, deadline)
+        except (NotFoundError, GetChunkError, IntegrityError):
+            return False
+        return True
+
+    @returns_result
+    async def list_balls(
+        self,
+        bucket_id: str,
+        prefix: str = "",
+        glob: str = "",
+        timeout: float = 120,
+        headers: Mapping[str, str] = NONE,
+        *,
+        deadline: float | None = None,
+    ) -> list[Ball]:
+        """
+        List the balls of a bucket, sorted by key: those of which every chunk is announced.
+
+        Balls of size 0 are in no listing. An unknown bucket is an empty one. The router sends the whole bucket, whatever is
+        asked for.
+
+        ``UnavailableError``: a peer is away, so that what it holds would be missing.
+
+        :param prefix: keys that begin like this
+        :param glob: keys that match this pattern: ``*`` any text (``/`` too), ``?`` a character, ``[ab]`` one of these
+        """
+        check_bucket_id(bucket_id)
+        if prefix and glob:
+            raise ValidationError("list_balls takes either prefix or glob")
+        routers = self._dispatcher(timeout, headers)
+        async with self._doing(f"listing bucket {bucket_id}", deadline):
+            listing = await routers.repeat(lambda: list_bucket(routers, bucket_id))
+        newest = [versions_of(chunks)[:1] for chunks in balls_in(listing.balls).values()]
+        balls = [version.as_ball() for versions in newest for version in versions if version.whole]
+        chosen = [
+            ball for ball in balls if ball.key.startswith(prefix) and (not glob or fnmatch.fnmatchcase(ball.key, glob))
+        ]
+        return sorted(chosen, key=lambda ball: ball.key)
+
+    async def _find(
+        self,
+        bucket_id: str,
+        key: str,
+        timeout: float,
+        headers: Mapping[str, str],
+        rule: RetryRule,
+        check_storage: bool,
+        deadline: float | None,
+    ) -> Ball:
+        name = name_of(bucket_id, key)
+        routers = self._dispatcher(timeout, headers, rule)
+        async with self._doing(f"looking for {name}", deadline):
+            if check_storage:
+                return (await Download(routers, self._threads, max_concurrency=10).verify(name)).as_ball()
+            return (await routers.repeat(lambda: find_versions(routers, name)))[0].as_ball()
