@@ -7,11 +7,13 @@ Imports Airflow, the client, and the other modules of this folder. All transfer 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
+from itertools import islice
 from typing import Any, ParamSpec, TypeVar
 
 from airflow.providers.common.compat.sdk import BaseHook
@@ -28,6 +30,8 @@ from airflow_provider_mictlanx.hooks.runner import Runner
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_FAILURES_SHOWN = 5
 
 
 class MictlanXHook(BaseHook):
@@ -132,7 +136,8 @@ class MictlanXHook(BaseHook):
 
     async def _acheck(self) -> tuple[bool, str]:
         async with self.aget_conn() as client:
-            return results.of_connection_test(value_of(await client.check_routers()))
+            checks = value_of(await client.check_routers())
+        return results.of_connection_test(checks)
 
     # Blocking calls
 
@@ -672,12 +677,16 @@ class MictlanXHook(BaseHook):
         """Delete every object that a bucket lists; see ``delete_bucket``."""
         given = _chosen(await self.aget_settings(), timeout=timeout, max_concurrency=max_concurrency)
         async with self.aget_conn() as client:
-            response = await client.delete_bucket(bucket_id, **given, deadline=deadline)
-        return results.of_deleted_bucket(value_of(response))
+            response = value_of(await client.delete_bucket(bucket_id, **given, deadline=deadline))
+        for ball_id, why in islice(response.failures.items(), _FAILURES_SHOWN):
+            self.log.warning("%s/%s could not be deleted: %s", bucket_id, ball_id, why)
+        return results.of_deleted_bucket(response)
 
 
 def _client(settings: Settings, verify: Any) -> AsyncClient:
-    """Make a client that keeps no log folder and no read cache."""
+    """Make a client that keeps no log folder and no read cache, and is quiet: httpx would log a line per request."""
+    if (log := logging.getLogger("httpx")).level == logging.NOTSET:
+        log.setLevel(logging.WARNING)  # as Airflow 3 does by itself
     return AsyncClient(
         settings.uri,
         settings.client_id,

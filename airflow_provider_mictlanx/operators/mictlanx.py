@@ -11,7 +11,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import humanfriendly
+from humanfriendly import format_size
+from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationError
 from airflow_provider_mictlanx.operators.base import MictlanXOperator
@@ -110,7 +111,7 @@ class MictlanXPutOperator(MictlanXOperator):
         else:
             raise ValidationError("data and file_path are both None after rendering: there is nothing to store")
         if result["uploaded"]:
-            replicas = humanfriendly.pluralize(result["replicas"], "replica")
+            replicas = pluralize(result["replicas"], "replica")
             self.log.info("Stored %s, %s", _transferred(result), replicas)
         else:
             self.log.info("Nothing to send: %s was stored already", _transferred(result, speed=False))
@@ -228,7 +229,7 @@ class MictlanXDeleteOperator(MictlanXOperator):
         """Delete it."""
         result = self.hook.delete(self.bucket_id, self.key, timeout=self.timeout, deadline=self.deadline)
         if result["n_deletes"]:
-            replicas = humanfriendly.pluralize(result["n_deletes"], "replica")
+            replicas = pluralize(result["n_deletes"], "replica")
             self.log.info("Deleted %s/%s: %s of its chunks", self.bucket_id, self.key, replicas)
         else:
             self.log.info("Nothing to delete: %s/%s is not there", self.bucket_id, self.key)
@@ -278,7 +279,7 @@ class MictlanXDeleteBucketOperator(MictlanXOperator):
         result = self.hook.delete_bucket(
             self.bucket_id, timeout=self.timeout, max_concurrency=self.max_concurrency, deadline=self.deadline
         )
-        objects = humanfriendly.pluralize(result["deleted"], "object")
+        objects = pluralize(result["deleted"], "object")
         self.log.info("Deleted %s of bucket %s in %.1f s", objects, self.bucket_id, result["response_time"])
         if result["failed"]:
             problem = (
@@ -294,10 +295,10 @@ class MictlanXDeleteBucketOperator(MictlanXOperator):
 
 def _transferred(result: Mapping[str, Any], *, speed: bool = True) -> str:
     """Say what went over the wire: ``frames/a.jpg: 1.2 MB in 5 chunks, 0.4 s, 3 MB/s``."""
-    size = humanfriendly.format_size(result["size"])
-    chunks = humanfriendly.pluralize(result["num_chunks"], "chunk")
+    size = format_size(result["size"])
+    chunks = pluralize(result["num_chunks"], "chunk")
     text = f"{result['bucket_id']}/{result['key']}: {size} in {chunks}"
     seconds = result["response_time"]
     if speed and seconds > 0:
-        text += f", {seconds:.1f} s, {humanfriendly.format_size(result['size'] / seconds)}/s"
+        text += f", {seconds:.1f} s, {format_size(result['size'] / seconds)}/s"
     return text
