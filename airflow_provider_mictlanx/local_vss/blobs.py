@@ -2,7 +2,8 @@
 Bytes on their way in, and bytes in files that appear whole. Standard library only.
 
 A file's name is made of a hash of bucket and key and a random part, so no text of a user's ever becomes a path, and no
-file is written twice. Which file belongs to which replica is only said by the metadata; a file that no metadata names is
+file is written twice. All files of a peer lie in one folder: spread over many, new files cost ten times as much on ext4,
+which puts every folder's files somewhere else on the disk. Which file belongs to which replica is only said by the metadata; a file that no metadata names is
 a left-over, and is swept away at the next start.
 """
 
@@ -107,16 +108,14 @@ class BlobFolder:
     def __init__(self, folder: Path, *, fsync: bool) -> None:
         self.folder = folder
         self._fsync = fsync
-        self._ready: set[str] = set()
         folder.mkdir(parents=True, exist_ok=True)
 
     def store(self, bucket_id: str, key: str, body: IncomingBody) -> str:
         """Write a body to a file that appears whole, and give the file's name."""
         digest = hashlib.sha256(f"{bucket_id}\0{key}".encode("utf-8", "surrogatepass")).hexdigest()
-        name = f"{digest[:2]}/{digest[2:34]}-{uuid.uuid4().hex[:12]}"
+        name = f"{digest[:32]}-{uuid.uuid4().hex[:12]}"
         path = self.folder / name
-        self._make_ready(digest[:2])
-        temporary = path.with_suffix(".part")
+        temporary = self.folder / f"{name}.part"
         try:
             body.write_to(temporary, fsync=self._fsync)
             temporary.rename(path)
@@ -124,7 +123,7 @@ class BlobFolder:
             temporary.unlink(missing_ok=True)
             raise
         if self._fsync:
-            _fsync_folder(path.parent)
+            _fsync_folder(self.folder)
         return name
 
     def path(self, name: str) -> Path:
@@ -144,19 +143,11 @@ class BlobFolder:
         :param before: only files last changed before this time (seconds since 1970): later ones may be on their way in
         """
         removed = 0
-        for path in self.folder.glob("??/*"):
-            name = f"{path.parent.name}/{path.name}"
-            if name not in in_use and path.stat().st_mtime < before:
-                path.unlink(missing_ok=True)
+        for entry in os.scandir(self.folder):
+            if entry.name not in in_use and entry.stat().st_mtime < before:
+                (self.folder / entry.name).unlink(missing_ok=True)
                 removed += 1
         return removed
-
-    def _make_ready(self, prefix: str) -> None:
-        if prefix not in self._ready:
-            (self.folder / prefix).mkdir(exist_ok=True)
-            if self._fsync:
-                _fsync_folder(self.folder)
-            self._ready.add(prefix)
 
 
 def empty_folder(folder: Path) -> Path:

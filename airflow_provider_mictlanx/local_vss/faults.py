@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import re
 import uuid
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Literal, Self
 
@@ -35,6 +36,10 @@ PARAMETERS: dict[str, frozenset[str]] = {
     "cut_body": _REQUEST | {"at", "clean"},
 }
 """The kinds of fault, and which parameters mean something to each."""
+
+
+Occasion = Mapping[str, str | None]
+"""What is about to happen, by the names of the parameters that a fault can ask for."""
 
 
 class Fault(BaseModel):
@@ -118,7 +123,7 @@ class Fault(BaseModel):
         self._pattern = re.compile(self.path) if self.path else None
         return self
 
-    def matches(self, occasion: dict[str, str | None]) -> bool:
+    def matches(self, occasion: Occasion) -> bool:
         """Tell whether the occasion is one that the fault is about; does not count it."""
         exact = (self.peer, "peer"), (self.router, "router"), (self.method and self.method.upper(), "method")
         if any(wanted is not None and occasion.get(name) != wanted for wanted, name in exact):
@@ -168,9 +173,16 @@ class FaultBoard:
         """Tell whether a lasting state such as ``peer_down`` holds for a peer; does not count it."""
         return any(fault.kind == kind and fault.peer in (None, peer) for fault in self._faults.values())
 
-    def take(self, kind: str, **occasion: str | None) -> Fault | None:
-        """Give the fault that happens on this occasion, if any, and count it."""
+    def take(self, kind: str, occasion: Occasion, *, only_named_peers: bool = False) -> Fault | None:
+        """
+        Give the fault that happens on this occasion, if any, and count it.
+
+        :param occasion: what is about to happen: ``peer``, ``router``, ``method``, ``path``, ``bucket``, ``key``
+        :param only_named_peers: pass over faults that name no peer
+        """
         for fault in self._faults.values():
+            if only_named_peers and fault.peer is None:
+                continue
             if fault.kind == kind and fault.matches(occasion) and fault.happens():
                 return fault
         return None

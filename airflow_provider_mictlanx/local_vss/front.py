@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import socket
+import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request
@@ -18,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from airflow_provider_mictlanx.local_vss import wire
-from airflow_provider_mictlanx.local_vss.faults import Fault, FaultBoard
+from airflow_provider_mictlanx.local_vss.faults import Fault, FaultBoard, Occasion
 from airflow_provider_mictlanx.local_vss.placement import Tasks
 from airflow_provider_mictlanx.local_vss.requests import RequestLog, Seen, shown
 from airflow_provider_mictlanx.local_vss.router import ProtocolError
@@ -90,22 +92,27 @@ class Front:
         if not self._faults:
             await self._app(scope, receive, watched)
             return
+        connection = _Connection(receive, send)
         if self._is_down():
-            _drop(send)
+            await connection.reset()
         occasion = self._occasion(scope)
-        if fault := self._faults.take("latency", **occasion):
+        if fault := self._take("latency", occasion):
             await asyncio.sleep(fault.seconds)
-        if fault := self._faults.take("reset", **occasion):
+        if fault := self._take("reset", occasion):
             if fault.when == "after":
                 await self._app(scope, receive, _nowhere)
-            _drop(send)
-        if fault := self._faults.take("status", **occasion):
+            await connection.reset()
+        if fault := self._take("status", occasion):
             await _status_answer(fault)(scope, receive, watched)
             return
-        cut = self._faults.take("cut_body", **occasion)
-        await self._app(scope, receive, watched if cut is None else _Cutter(cut, watched, send))
+        cut = self._take("cut_body", occasion)
+        await self._app(scope, receive, watched if cut is None else _Cutter(cut, watched, connection))
 
-    def _occasion(self, scope: Scope) -> dict[str, str | None]:
+    def _take(self, kind: str, occasion: Occasion) -> Fault | None:
+        # A fault that names no server is the routers': a peer's own port misbehaves only when it is meant.
+        return self._faults.take(kind, occasion, only_named_peers=self._is_peer)
+
+    def _occasion(self, scope: Scope) -> Occasion:
         bucket_id, key = self._subject(scope["path"])
         server = (
             {"peer": self._server_id, "router": None} if self._is_peer else {"peer": None, "router": self._server_id}
@@ -129,7 +136,7 @@ class Front:
             scope["path"] = scope["path"][len(self._prefix) :]
 
     def _note(self, scope: Scope, status: int) -> None:
-        route = getattr(scope.get("route"), "path", None) or _route_of(scope)
+        route = _route_of(scope)
         query = scope["query_string"].decode("latin-1")
         headers = shown(scope["headers"])
         self._log.add(Seen(self._server_id, scope["method"], scope["path"], query, route, status, headers))
@@ -179,36 +186,60 @@ class Front:
         return Response(status_code=204)
 
 
-class _Cutter:
-    """Lets so many bytes of a body pass, and ends it there: as if it were whole, or with a dropped connection."""
+class _Connection:
+    """A client's connection, to be cut. ASGI has no word for that, so uvicorn's request cycle is asked."""
 
-    def __init__(self, fault: Fault, watched: Send, send: Send) -> None:
-        self._fault = fault
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        cycle: Any = getattr(send, "__self__", None)  # the outermost send is a method of the cycle
+        self._transport: asyncio.Transport = cycle.transport
+
+    async def reset(self) -> NoReturn:
+        """Drop the connection at once, so that the client's system says "connection reset"."""
+        sock = self._transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
+        await self._gone()
+
+    async def close(self) -> NoReturn:
+        """Close the connection after what was sent so far."""
+        self._transport.close()
+        await self._gone()
+
+    async def _gone(self) -> NoReturn:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        raise _Dropped
+
+
+class _Cutter:
+    """Lets so many bytes of a body pass, and ends it there: as if it were whole, or with a closed connection."""
+
+    def __init__(self, fault: Fault, watched: Send, connection: _Connection) -> None:
         self._left = fault.at
+        self._clean = fault.clean
         self._watched = watched
-        self._send = send
+        self._connection = connection
         self._ended = False
 
     async def __call__(self, message: Message) -> None:
         if self._ended:
             return
         if message["type"] == "http.response.start":
-            # A length that was promised would make the server itself notice the cut.
-            headers = [(name, value) for name, value in message.get("headers", []) if name != b"content-length"]
-            await self._watched({**message, "headers": headers})
+            # A cut that is to look whole must not contradict a length that was promised.
+            promised = [(n, v) for n, v in message.get("headers", []) if not (self._clean and n == b"content-length")]
+            await self._watched({**message, "headers": promised})
             return
         body = message.get("body", b"")
-        if len(body) <= self._left:
+        if len(body) < self._left:
             self._left -= len(body)
-            if message.get("more_body", False) or self._fault.clean or self._left == 0:
-                await self._watched(message)
-                return
+            await self._watched(message)
+            return
         self._ended = True
-        await self._watched(
-            {"type": "http.response.body", "body": body[: self._left], "more_body": not self._fault.clean}
-        )
-        if not self._fault.clean:
-            _drop(self._send)
+        part = {"type": "http.response.body", "body": body[: self._left], "more_body": not self._clean}
+        await self._watched(part)
+        if not self._clean:
+            await self._connection.close()
 
 
 def _status_answer(fault: Fault) -> Response:
@@ -218,13 +249,6 @@ def _status_answer(fault: Fault) -> Response:
 
 async def _nowhere(message: Message) -> None:
     """Send an answer that nobody gets."""
-
-
-def _drop(send: Send) -> None:
-    """Close the client's connection: ASGI has no word for it, so uvicorn's request cycle, whose method send is, is asked."""
-    cycle: Any = getattr(send, "__self__", None)
-    cycle.transport.close()
-    raise _Dropped
 
 
 def _route_of(scope: Scope) -> str:

@@ -86,12 +86,12 @@ class Peer:
     async def store(self, task: Task, body: IncomingBody) -> bool:
         """Take the data of an announcement; False if the peer is down or refuses it."""
         occasion = {"peer": self.peer_id, "bucket": task.bucket_id, "key": task.key}
-        if self.is_down or (self._faults and self._faults.take("refuse_data", **occasion)):
+        if self.is_down or (self._faults and self._faults.take("refuse_data", occasion)):
             return False
         right = body.size == task.size and body.checksum == task.checksum
-        if not right and not (self._faults and self._faults.take("accept_wrong_bytes", **occasion)):
+        if not right and not (self._faults and self._faults.take("accept_wrong_bytes", occasion)):
             return False
-        if self._faults and self._faults.take("ack_without_storing", **occasion):
+        if self._faults and self._faults.take("ack_without_storing", occasion):
             return True
         return await self._keep(task, body)
 
@@ -137,7 +137,9 @@ class Peer:
             size = path.stat().st_size
         except FileNotFoundError:  # somebody removed it from the folder: to a reader the data is missing
             return None
-        flip = self._faults and self._faults.take("flip_bit", peer=self.peer_id, bucket=bucket_id, key=replica.key)
+        flip = self._faults and self._faults.take(
+            "flip_bit", {"peer": self.peer_id, "bucket": bucket_id, "key": replica.key}
+        )
         return Data(replica.content_type, path=path, size=size, flip=bool(flip))
 
     def ball(self, bucket_id: str, ball_id: str) -> list[Replica]:

@@ -101,7 +101,7 @@ class Placement:
     """Where chunks are, as the placement service has it. All but ``__init__`` takes a connection of the database."""
 
     def __init__(self) -> None:
-        self._next = 0  # only touched by the database's writer
+        self._next = 0  # only touched where the database is written
 
     def place(
         self,

@@ -38,7 +38,7 @@ class RequestLog:
     :param length: how many requests are kept
     """
 
-    def __init__(self, length: int = 20_000) -> None:
+    def __init__(self, length: int = 10_000) -> None:
         self._recent: deque[Seen] = deque(maxlen=length)
         self.totals: Counter[tuple[str, str, str, int]] = Counter()
 

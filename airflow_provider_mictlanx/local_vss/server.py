@@ -66,6 +66,7 @@ class LocalVSS:
 
         :param ready: called with the connection URI once every port answers
         """
+        _check_certificates(self.options)
         with contextlib.ExitStack() as sockets:
             routers = self._bind(sockets, self.options.routers, self.options.port, "--port")
             space = Space(self.options)
@@ -120,6 +121,7 @@ class LocalVSS:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=_GRACE,
             backlog=2048,
@@ -138,9 +140,11 @@ class LocalVSS:
         bound: list[socket.socket] = []
         for n in range(number):
             port = base + n if base else 0
+            if port > 65535:
+                raise StartError(f"{number} ports from {base} on end beyond 65535; give {option} a smaller number")
             try:
                 sock = _bound(self.options.host, port)
-            except (OSError, OverflowError) as error:
+            except OSError as error:
                 raise StartError(
                     f"{self.options.host}:{port} can't be listened on: {_reason(error)}; give {option} another port"
                 ) from error
@@ -171,6 +175,22 @@ class LocalVSS:
         loop.add_reader(sys.stdin.fileno(), on_input)
 
 
+def _check_certificates(options: Options) -> None:
+    """Say now what would else be a traceback of the server's."""
+    if options.certificate is None:
+        if options.private_key or options.client_ca:
+            raise StartError("--private-key and --client-ca mean nothing without --certificate")
+        return
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(options.certificate, options.private_key)
+        if options.client_ca:
+            context.load_verify_locations(options.client_ca)
+    except (OSError, ssl.SSLError) as error:
+        files = ", ".join(str(f) for f in (options.certificate, options.private_key, options.client_ca) if f)
+        raise StartError(f"the certificate can't be used ({files}): {error}") from error
+
+
 def is_loopback(host: str) -> bool:
     """Tell whether an address or a name means this machine only."""
     if host == "localhost":
@@ -194,7 +214,6 @@ def _bound(host: str, port: int) -> socket.socket:
     return sock
 
 
-def _reason(error: BaseException) -> str:
-    return (
-        os.strerror(error.errno) if isinstance(error, OSError) and error.errno and error.errno > 0 else str(error)
-    ).lower()
+def _reason(error: OSError) -> str:
+    # A name that does not resolve has a number of its own, below 0, that is none of the system's.
+    return (os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)).lower()
