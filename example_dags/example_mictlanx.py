@@ -34,9 +34,8 @@ def name_bucket(run: str) -> str:
 def list_files(source: str, target: str, max_files: str, bucket_id: str) -> list[dict[str, str]]:
     """Give one dictionary per file: the arguments of the task group that stores it."""
     path = Path(source)
-    folder, files = (
-        (path.parent, [path]) if path.is_file() else (path, sorted(p for p in path.rglob("*") if p.is_file()))
-    )
+    folder = path.parent if path.is_file() else path
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     if not files:
         raise FileNotFoundError(f"there is no file to store in {source}")
     keys = [file.relative_to(folder).as_posix() for file in files[: int(max_files)]]
