@@ -17,12 +17,11 @@ from airflow_provider_mictlanx.client.errors import (
     ConnectFailedError,
     DNSResolutionError,
     MictlanXError,
-    ValidationError,
 )
 from airflow_provider_mictlanx.client.result import value_of
 from airflow_provider_mictlanx.client.retry import RetryRule
 from airflow_provider_mictlanx.client.router import AsyncRouter
-from airflow_provider_mictlanx.client.transport import Verify
+from airflow_provider_mictlanx.client.transport import Verify, checked_timeout
 
 T = TypeVar("T")
 
@@ -53,9 +52,7 @@ class Dispatcher:
     rule: RetryRule = field(default_factory=RetryRule)
 
     def __post_init__(self) -> None:
-        timeout = self.how["timeout"]
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
-            raise ValidationError(f"timeout is a number of seconds above 0, not {timeout!r}")
+        checked_timeout(self.how["timeout"])
 
     async def ask(self, request: Request[T]) -> T:
         """Make a request, again while its failure can pass; raises the last error."""

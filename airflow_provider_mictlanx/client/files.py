@@ -20,10 +20,16 @@ from airflow_provider_mictlanx.client.errors import FileAlreadyExists, UnknownEr
 from airflow_provider_mictlanx.client.threads import PIECE, Threads
 
 
-def check_file_name(name: str) -> str:
-    """Give a plain file name back, or raise ``ValidationError``: no folders, no ``..``, not empty."""
+def check_file_name(name: str, folder_parameter: str = "output_path") -> str:
+    """
+    Give a plain file name back, or raise ``ValidationError``: no folders, no ``..``, not empty.
+
+    :param folder_parameter: where the caller names the folder, for the error
+    """
     if not isinstance(name, str) or not name or name in (".", "..") or "/" in name or "\0" in name or "\\" in name:
-        raise ValidationError(f"a plain file name without folders is wanted, not {name!r}; the folder is output_path")
+        raise ValidationError(
+            f"a plain file name without folders is wanted, not {name!r}; the folder is {folder_parameter}"
+        )
     if len(os.fsencode(name)) > 255:
         raise ValidationError(f"the file name {name[:60]!r}… is longer than the 255 bytes that a file system takes")
     return name
@@ -34,10 +40,12 @@ class FileInTheMaking:
     A file under a temporary name in the folder of its target.
 
     :param folder: made if missing; ``ValidationError`` where it can't be, or can't be written to
+    :param folder_parameter: where the caller names the folder, for the error
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], folder_parameter: str = "output_path") -> None:
         self.folder = Path(folder)
+        self._parameter = folder_parameter
         self.descriptor = -1
         self._temporary = self.folder / f".mictlanx-{secrets.token_hex(8)}.part"
 
@@ -47,9 +55,9 @@ class FileInTheMaking:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             self.descriptor = os.open(self._temporary, flags, 0o666)
         except (FileExistsError, NotADirectoryError) as error:
-            raise ValidationError(f"output_path {self.folder} is no folder: {error.strerror}") from error
+            raise ValidationError(f"{self._parameter} {self.folder} is no folder: {error.strerror}") from error
         except OSError as error:
-            raise ValidationError(f"output_path {self.folder} can't be written to: {error.strerror}") from error
+            raise ValidationError(f"{self._parameter} {self.folder} can't be written to: {error.strerror}") from error
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -88,15 +96,20 @@ class FileInTheMaking:
         return target
 
 
-async def has_content(path: Path, size: int, checksum: str, threads: Threads) -> bool:
-    """Tell whether a regular file (no symbolic link) has these bytes; ``checksum`` is their SHA-256 in hex."""
+async def has_content(path: Path, size: int | None, checksum: str, threads: Threads) -> bool:
+    """
+    Tell whether a regular file (no symbolic link) has these bytes.
+
+    :param size: how many; None where only the checksum is known
+    :param checksum: their SHA-256 in hex
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return False
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size != size:
+        if not stat.S_ISREG(status.st_mode) or size not in (None, status.st_size):
             return False
         digest = hashlib.sha256()
 

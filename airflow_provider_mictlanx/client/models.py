@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Annotated, Any
 
 import humanfriendly
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel
 
 Size = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
 """A number of bytes."""
@@ -184,6 +184,139 @@ class PeersResponse(WireModel):
     def peer_ids(self) -> list[str]:
         """Every peer's id, the unavailable ones last."""
         return [peer.peer_id for peer in (*self.available, *self.unavailable)]
+
+
+class UpdateMetadataRequest(WireModel):
+    """
+    What is to be changed of a chunk's metadata; what is None stays as it is.
+
+    :ivar tags: all of the chunk's tags from now on: readers need those of the writing client (``index``, ``num_chunks``,
+        ``full_checksum`` …), so give them too
+    """
+
+    tags: dict[str, str] | None = None
+    content_type: str | None = None
+    producer_id: str | None = None
+    is_disabled: bool | None = None
+
+
+class StoredBall(WireModel):
+    """
+    One chunk that a peer holds, as its statistics list it.
+
+    :ivar size: bytes
+    """
+
+    key: str
+    size: Size
+    checksum: str = ""
+
+
+class PeerUFs(WireModel):
+    """
+    The use of a peer's disk.
+
+    :ivar total_disk: bytes
+    :ivar used_disk: bytes
+    :ivar disk_uf: the share in use, from 0 to 1
+    """
+
+    total_disk: Size
+    used_disk: Size
+    disk_uf: float
+
+
+class PeerStats(PeerUFs):
+    """
+    The use of a peer's disk, and what it holds.
+
+    :ivar available_disk: bytes
+    :ivar balls: the chunks that it holds
+    :ivar peers: ids of the peers that it knows
+    """
+
+    peer_id: str
+    available_disk: int
+    balls: list[StoredBall] = Field(default_factory=list, repr=False)
+    peers: list[str] = Field(default_factory=list)
+
+
+def _listed(stats: Any) -> Any:
+    return list(stats.values()) if isinstance(stats, dict) else stats
+
+
+class AllPeersStats(RootModel[Annotated[list[PeerStats], BeforeValidator(_listed)]]):
+    """The statistics of every peer that answers: listed, or under the peers' ids."""
+
+
+class PeerPutMetadataResponse(WireModel):
+    """
+    A peer's answer to an announcement.
+
+    :ivar task_id: what the data is sent to, once
+    :ivar node_id: the peer
+    """
+
+    key: str
+    task_id: str
+    node_id: str = ""
+    service_time: float | None = None
+
+
+class PeerPutChunkedResponse(WireModel):
+    """
+    A peer's answer to the data.
+
+    :ivar node_id: the peer that stored it
+    :ivar size: the announced size in bytes
+    :ivar throughput: bytes per second, as the peer measured it
+    """
+
+    node_id: str
+    combined_key: str = ""
+    bucket_id: str = ""
+    key: str = ""
+    size: int = 0
+    throughput: float | None = None
+    service_time: float | None = None
+
+
+class PeerBallResponse(WireModel):
+    """
+    What one peer knows of the chunks of a ball.
+
+    :ivar size: of these chunks together, in bytes or as a text for people
+    """
+
+    bucket_id: str
+    ball_id: str
+    balls: list[Metadata]
+    size: int | str = 0
+
+    @property
+    def chunks(self) -> list[Metadata]:
+        """The chunks, under the name that the routers' answer has."""
+        return self.balls
+
+
+class PeerBucketResponse(WireModel):
+    """What one peer knows of the chunks of a bucket."""
+
+    peer_id: str
+    balls: list[Metadata]
+
+
+class GetSizeResponse(WireModel):
+    """
+    The size of a chunk at a peer.
+
+    :ivar size: bytes
+    """
+
+    bucket_id: str
+    key: str
+    peer_id: str = ""
+    size: Size
 
 
 class DeletedByKeyResponse(WireModel):

@@ -7,17 +7,13 @@ announced. Neither the router's cache nor the first peer that is asked has to ha
 
 from __future__ import annotations
 
-import hashlib
-
 from airflow_provider_mictlanx.client.dispatch import Dispatcher
 from airflow_provider_mictlanx.client.errors import GetChunkError, IntegrityError, MictlanXError, NotFoundError
+from airflow_provider_mictlanx.client.gathering import Gathering
 from airflow_provider_mictlanx.client.lookup import get_peers
 from airflow_provider_mictlanx.client.models import Metadata, PeersResponse
 from airflow_provider_mictlanx.client.sinks import NullSink, Sink
 from airflow_provider_mictlanx.client.threads import Threads
-
-GATHERED = 1024 * 1024
-"""Pieces of an answer are hashed and written together, this many bytes at a time."""
 
 
 class ChunkReader:
@@ -86,7 +82,7 @@ class ChunkReader:
 
     async def _read_once(self, chunk: Metadata, offset: int, sink: Sink, force: bool, peer_id: str) -> None:
         """Read a chunk, hash and write it, and compare; ``IntegrityError`` where size or SHA-256 is another."""
-        gathering = _Gathering(chunk, offset, sink, self._threads)
+        gathering = Gathering(sink, self._threads, offset)
         await self._routers.once(
             lambda router, how: router.read_data(
                 chunk.bucket_id,
@@ -98,52 +94,7 @@ class ChunkReader:
                 peer_id=peer_id,
             )
         )
-        await gathering.finish(f"peer {peer_id}" if peer_id else "the router")
-
-
-class _Gathering:
-    """The pieces of one answer: hashed and written at their offset, and compared at the end."""
-
-    def __init__(self, chunk: Metadata, offset: int, sink: Sink, threads: Threads) -> None:
-        self._chunk = chunk
-        self._start = offset
-        self._sink = sink
-        self._threads = threads
-        self.begin()
-
-    def begin(self) -> _Gathering:
-        """Forget what another router began to answer."""
-        self._hash = hashlib.sha256()
-        self._parts: list[bytes] = []
-        self._gathered = 0
-        self._written = 0
-        return self
-
-    async def take(self, piece: bytes) -> None:
-        """Take a piece; nothing is ever written beyond the chunk's own bytes."""
-        self._parts.append(piece)
-        self._gathered += len(piece)
-        if self._gathered >= GATHERED:
-            await self._flush()
-
-    async def finish(self, whence: str) -> None:
-        """Write what is left, and compare size and SHA-256."""
-        await self._flush()
-        if self._written != self._chunk.size:
-            raise IntegrityError(f"{whence} gave {self._written} bytes instead of {self._chunk.size}")
-        if self._hash.hexdigest() != self._chunk.checksum:
-            raise IntegrityError(f"{whence} gave {self._written} bytes with another SHA-256")
-
-    async def _flush(self) -> None:
-        parts, self._parts, size, self._gathered = self._parts, [], self._gathered, 0
-        if size:
-            await self._threads.run_sized(size, self._keep, parts)
-
-    def _keep(self, parts: list[bytes]) -> None:
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
-        self._hash.update(data)
-        self._sink.write(self._start + self._written, data)
-        self._written += len(data)
+        await gathering.compare(f"peer {peer_id}" if peer_id else "the router", chunk.size, chunk.checksum)
 
 
 def _conclusion(chunk: Metadata, problems: list[MictlanXError], peers: PeersResponse, transient: bool) -> MictlanXError:

@@ -9,6 +9,7 @@ ever sent compressed) and are bounded in size, and proxies and ``.netrc`` of the
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import socket
 import ssl
@@ -62,10 +63,13 @@ class Transport:
 
     :param token: sent as ``Authorization: Bearer`` with every request
     :param headers: sent with every request
-    :param http2: whether to offer HTTP/2
+    :param http2: whether to offer HTTP/2, which is agreed on over ``https`` only; ``ValidationError`` without the package
+        ``h2``
     """
 
     def __init__(self, token: str | None = None, headers: Mapping[str, str] | None = None, http2: bool = False) -> None:
+        if http2 and importlib.util.find_spec("h2") is None:
+            raise ValidationError("http2 needs the package h2: pip install 'airflow-provider-mictlanx[http2]'")
         self._headers = {"Accept-Encoding": "identity", **_checked_headers(headers or {})}
         if token:
             self._headers.update(_checked_headers({"Authorization": f"Bearer {token}"}))
@@ -125,21 +129,47 @@ class Transport:
 
         The parameters are those of ``send``; the time is bounded until the context ends.
         """
-        client = await self._client(url, verify)
-        time_left = asyncio.timeout(timeout)
+        time_left = asyncio.timeout(checked_timeout(timeout))
         try:
-            async with time_left:
-                request = client.build_request(method, url, headers=_checked_headers(headers or {}), **body)
-                response = await client.send(request, stream=True)
-                try:
-                    answer = Answer(response.status_code, response.headers)
-                    yield answer, _pieces(response, what, longest)
-                finally:
-                    await response.aclose()
+            async with (
+                time_left,
+                self.unbounded(
+                    method, url, what=what, timeout=timeout, verify=verify, headers=headers, longest=longest, **body
+                ) as found,
+            ):
+                yield found
         except TimeoutError as error:
             if not time_left.expired():
                 raise
             raise RequestTimeoutError(f"{what}: no full answer within {timeout:g} s") from error
+
+    @asynccontextmanager
+    async def unbounded(
+        self,
+        method: str,
+        url: str,
+        *,
+        what: str,
+        timeout: float,
+        verify: Verify,
+        headers: Mapping[str, str] | None = None,
+        longest: int = SMALL_ANSWER,
+        **body: Any,
+    ) -> AsyncIterator[tuple[Answer, AsyncIterator[bytes]]]:
+        """
+        Do as ``stream`` does, but leave the time to the caller; one task may begin with the answer and another one end.
+
+        :param timeout: what the caller allows, for errors (seconds)
+        """
+        client = await self._client(url, verify)
+        try:
+            request = client.build_request(method, url, headers=_checked_headers(headers or {}), **body)
+            response = await client.send(request, stream=True)
+            try:
+                answer = Answer(response.status_code, response.headers)
+                yield answer, _pieces(response, what, longest)
+            finally:
+                await response.aclose()
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             raise _translated(error, what, timeout) from error
 
@@ -182,6 +212,13 @@ class Transport:
         if verify not in self._contexts:
             self._contexts[verify] = await asyncio.to_thread(tls_context, verify)
         return self._contexts[verify]
+
+
+def checked_timeout(timeout: float) -> float:
+    """Give a number of seconds above 0 back; anything else is a ``ValidationError``."""
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
+        raise ValidationError(f"timeout is a number of seconds above 0, not {timeout!r}")
+    return timeout
 
 
 def tls_context(verify: bool | str) -> ssl.SSLContext:
