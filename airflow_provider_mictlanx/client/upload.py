@@ -29,7 +29,7 @@ from airflow_provider_mictlanx.client.errors import (
     UnavailableError,
     ValidationError,
 )
-from airflow_provider_mictlanx.client.lookup import Name, all_peers_there, first_chunk, list_chunks
+from airflow_provider_mictlanx.client.lookup import Name, all_peers_there, first_chunk, list_bucket, list_chunks
 from airflow_provider_mictlanx.client.models import Metadata, PutMetadataRequest, PutMetadataResponse, PutReport
 from airflow_provider_mictlanx.client.reader import ChunkReader
 from airflow_provider_mictlanx.client.removal import Removal
@@ -73,6 +73,8 @@ def check_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
     for name, tag in tags.items():
         if not isinstance(name, str) or not isinstance(tag, str) or not name:
             raise ValidationError(f"tags are texts: {name!r} is {tag!r}")
+        if any("\ud800" <= character <= "\udfff" for character in name + tag):
+            raise ValidationError(f"tags are texts: {name!r} is {tag!r}, which is no valid Unicode")
         if name.startswith(RESERVED_PREFIX):
             raise ValidationError(f"tag {name!r}: names that begin with {RESERVED_PREFIX!r} are MictlanX's own")
     return tags
@@ -176,12 +178,15 @@ class Upload(Putting):
     # -- looking ---------------------------------------------------------------------------------------------------
 
     async def _look(self) -> list[Version]:
-        """Give what is announced under the ball's id: one request where there is nothing."""
+        """Give what is announced under the ball's id: one request where there is nothing, and nothing is to be replaced."""
         listed: list[Metadata] = []
         try:
             listed.append(await first_chunk(self.routers, self.name))
         except NotFoundError:
-            return []
+            if not self.options.replace:
+                return []
+            # A peer that missed a delete lists what is placed nowhere any more; it has to go like anything else.
+            return versions_of(await list_chunks(self.routers, self.name))
         except UnavailableError:
             pass  # placed, but the peer did not tell: the listing may
         listed += await list_chunks(self.routers, self.name)
@@ -351,8 +356,10 @@ class ChunkPut:
     async def _try(self, data: bytes) -> None:
         """Make one try; an answer that got lost is looked up before anything is repeated."""
         if self._unanswered:
+            known = len(self._stored_on)
             await self._read_back(self._unanswered)
             self._unanswered = ()
+            self._sent = self._sent or len(self._stored_on) > known  # by this very put, though nobody said so
             if await self._is_done():
                 return
         if self._task is None:
@@ -415,8 +422,24 @@ class ChunkPut:
                 transient=False,
             )
         await upload.refuse_others()
+        await self._check_that_all_are_listed(len(peers.peer_ids))
         with contextlib.suppress(NotFoundError):  # somebody else has cleared it
             await upload.routers.once(
                 lambda router, how: router.delete(upload.name.bucket_id, self._metadata.key, **how)
             )
         return False
+
+    async def _check_that_all_are_listed(self, peers: int) -> None:
+        """
+        Raise unless every peer's part was seen: one that the ball's listing left out may have other bytes, stored.
+
+        Only the bucket's listing names the peers that answered; it is asked where fewer announcements than peers are listed.
+        """
+        upload, key = self._upload, self._metadata.key
+        listed = [chunk for chunk in await list_chunks(upload.routers, upload.name) if chunk.key == key]
+        if self._chunk.size == 0 or len(listed) >= peers:  # an empty chunk is in no listing
+            return
+        bucket = await list_bucket(upload.routers, upload.name.bucket_id)
+        if any(chunk.key == key and chunk.checksum != self._chunk.checksum for chunk in bucket.balls):
+            await upload.refuse_others()
+            raise UnavailableError(f"{self._what}: a peer with other bytes under its key comes and goes; try again")
