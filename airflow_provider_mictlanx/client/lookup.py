@@ -87,14 +87,16 @@ async def find_versions(routers: Dispatcher, name: Name) -> list[Version]:
     placed = True
     try:
         if (first := await first_chunk(routers, name)).size == 0:  # an empty ball is in no listing
-            return [*versions_of([first]), *listed]
+            found = versions_of([first])
+            if found and found[0].whole:
+                return [*found, *listed]
     except NotFoundError:
         placed = False
     except UnavailableError:
         pass  # whether a peer is away is asked next
     await all_peers_there(routers, f"looking for {name}")
     if listed:
-        raise _not_whole(name, listed)
+        raise await _not_whole(routers, name, listed)
     if placed:
         raise UnavailableError(
             f"{name} can't be told absent from unavailable: its first chunk is placed, but no peer lists it. Either a peer "
@@ -103,8 +105,23 @@ async def find_versions(routers: Dispatcher, name: Name) -> list[Version]:
     raise NotFoundError(f"{name} does not exist")
 
 
-def _not_whole(name: Name, listed: list[Version]) -> NotFoundError:
+async def _not_whole(routers: Dispatcher, name: Name, listed: list[Version]) -> NotFoundError | UnavailableError:
+    """Tell a ball that lacks a chunk from a listing that lacks a peer: then the chunk is placed, and listed by nobody."""
     best = max(listed, key=lambda version: (len(version.chunks), version.updated_at))
+    missing = next(index for index in range(best.num_chunks) if index not in best.chunks)
+    seen = {(chunk.key, chunk.size, chunk.checksum) for version in listed for chunk in version.ordered}
+    try:
+        answer = await routers.once(lambda router, how: router.get_metadata(name.bucket_id, name.chunk(missing), **how))
+        hidden = (answer.metadata.key, answer.metadata.size, answer.metadata.checksum) not in seen
+    except NotFoundError:
+        hidden = False
+    except UnavailableError:
+        hidden = True
+    if hidden:
+        return UnavailableError(
+            f"{name}: chunk {missing} is placed, but no peer lists it, so that it can't be told whether the ball is whole. A "
+            "peer did not answer, or lost it; try again"
+        )
     return NotFoundError(
         f"{name} is not whole: {len(best.chunks)} of its {best.num_chunks} chunks are listed. It is being written, or its "
         "writer did not come to the end: putting the same bytes again completes it",
