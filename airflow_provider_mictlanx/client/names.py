@@ -81,6 +81,7 @@ def path_tags(path: str) -> dict[str, str]:
     The keys are ``full_path``, ``fullname``, ``filename`` (without extension), ``extension`` (no dot) and
     ``bucket_relative_path`` (the folder, with a trailing ``/``; left out where there is none).
     """
+    path = path.encode("utf-8", "replace").decode()  # a file's name may be no text; tags are
     folder, fullname = posixpath.split(path)
     filename, extension = posixpath.splitext(fullname)
     tags = {"full_path": path, "fullname": fullname, "filename": filename, "extension": extension.lstrip(".")}

@@ -49,10 +49,9 @@ class RetryRule:
     def __post_init__(self) -> None:
         if isinstance(self.max_tries, bool) or not isinstance(self.max_tries, int) or self.max_tries < 1:
             raise ValidationError(f"max_tries is a whole number from 1 on, not {self.max_tries!r}")
-        if self.max_backoff < 0 or self.first_backoff < 0:
-            raise ValidationError(
-                f"waiting times are seconds from 0 on, not {min(self.max_backoff, self.first_backoff)!r}"
-            )
+        for seconds in (self.max_backoff, self.first_backoff):
+            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
+                raise ValidationError(f"waiting times are seconds from 0 on, not {seconds!r}")
 
     def attempts(self) -> AsyncRetrying:
         """Give the attempts of one request, to be iterated: ``async for attempt in rule.attempts(): with attempt: …``."""
@@ -84,7 +83,9 @@ async def within(deadline: float | None, what: str) -> AsyncIterator[None]:
     :param deadline: seconds from now, or None for no bound
     :param what: what was being done, for the error
     """
-    if deadline is not None and (isinstance(deadline, bool) or not isinstance(deadline, int | float) or deadline <= 0):
+    if deadline is not None and (
+        isinstance(deadline, bool) or not isinstance(deadline, int | float) or not deadline > 0
+    ):
         raise ValidationError(f"{what}: deadline is a number of seconds above 0 or None, not {deadline!r}")
     scope = asyncio.timeout(deadline)
     try:

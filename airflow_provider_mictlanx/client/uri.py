@@ -128,7 +128,9 @@ def _parse_router(text: str) -> RouterAddress:
             f"router {_shown(text)} has no port; write host:port, as in router-0@{address}:{DEFAULT_PORT}"
         )
     if not _PORT.fullmatch(port_text) or int(port_text) > 65535:
-        raise ValidationError(f"router {_shown(text)}: {port_text!r} is no port; ports are 1 to 65535")
+        # What is no number may be a password that was cut at a ',' or a '?' of its own.
+        said = repr(port_text) if re.fullmatch(r"-?\d+", port_text, re.ASCII) else "what follows its last ':'"
+        raise ValidationError(f"router {_shown(where)}: {said} is no port; ports are 1 to 65535")
     host, _, path = where.partition("/")
     path = path.strip("/")
     if not _HOST.fullmatch(host):
@@ -149,7 +151,8 @@ def _parse_query(query: str) -> tuple[str, int, bool]:
         elif name == "http2":
             http2 = check_flag("http2", value)
         else:
-            raise ValidationError(f"{name!r} is no option of a MictlanX URI; there are protocol, api_version and http2")
+            said = repr(name) if re.fullmatch(r"\w+", name, re.ASCII) else "what follows '?'"
+            raise ValidationError(f"{said} is no option of a MictlanX URI; there are protocol, api_version and http2")
     return protocol, api_version, http2
 
 
