@@ -129,17 +129,23 @@ async def _not_whole(routers: Dispatcher, name: Name, listed: list[Version]) -> 
     )
 
 
+async def look_at_bucket(routers: Dispatcher, bucket_id: str) -> tuple[GetRouterBucketMetadataResponse, list[str]]:
+    """List a bucket, and tell which peers have no part in the listing: two requests."""
+    listing = await routers.once(lambda router, how: router.get_bucket_metadata(bucket_id, **how))
+    found = await get_peers(routers)
+    return listing, sorted(set(found.peer_ids) - set(listing.peers_ids))
+
+
 async def list_bucket(routers: Dispatcher, bucket_id: str) -> GetRouterBucketMetadataResponse:
     """
     List a bucket with every peer's part in it: two requests.
 
-    ``UnavailableError``: a peer is away, or missing in the listing.
+    ``UnavailableError``: a peer is away, so that its part is missing.
     """
-    listing = await routers.once(lambda router, how: router.get_bucket_metadata(bucket_id, **how))
-    found = await all_peers_there(routers, f"listing bucket {bucket_id}")
-    if missing := set(found.peer_ids) - set(listing.peers_ids):
+    listing, missing = await look_at_bucket(routers, bucket_id)
+    if missing:
         raise UnavailableError(
-            f"listing bucket {bucket_id}: peer {', '.join(sorted(missing))} did not answer, so what it holds is missing in "
-            "the listing; try again"
+            f"listing bucket {bucket_id}: peer {', '.join(missing)} did not answer, so what it holds is missing in the listing; "
+            "try again when it is back"
         )
     return listing

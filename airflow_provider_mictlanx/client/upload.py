@@ -22,6 +22,7 @@ from airflow_provider_mictlanx.client.errors import (
     BallConflictError,
     ConnectFailedError,
     DNSResolutionError,
+    IntegrityError,
     MaxAvailabilityReachedError,
     MictlanXError,
     NotFoundError,
@@ -156,7 +157,7 @@ class Putting:
 class Upload(Putting):
     """Puts one ball."""
 
-    async def run(self, cut: Sequence[int]) -> PutReport:
+    async def run(self, cut: Sequence[int], expected: BallPlan | None = None) -> PutReport:
         """
         Put the ball; gives what became of it.
 
@@ -164,8 +165,10 @@ class Upload(Putting):
         ``IntegrityError``: the source changed; ``UnavailableError``: a peer is away, so that what is there can't be told.
 
         :param cut: the chunks' sizes (bytes), used unless the same bytes were begun in another cut
+        :param expected: what hashing the source gave before; one with the same chunks need not be hashed again, for each
+            chunk is as it is sent
         """
-        self._plan = await plan_ball(self.source, cut, self.threads)
+        self._plan = await self._planned(cut, expected)
         found = await self.routers.repeat(self._look)
         if others := [version for version in found if not self._is_same(version)]:
             await self._make_room(others)
@@ -174,6 +177,17 @@ class Upload(Putting):
             await self._adopt_cut(found or await self.routers.repeat(self._look))
             await for_each(self._plan.chunks, self._complete, self.options.max_concurrency)
         return self.report()
+
+    async def _planned(self, cut: Sequence[int], expected: BallPlan | None) -> BallPlan:
+        if expected is not None and not self.source.kept and [chunk.size for chunk in expected.chunks] == list(cut):
+            return expected
+        plan = await plan_ball(self.source, cut, self.threads)
+        if expected is not None and plan.checksum != expected.checksum:
+            raise IntegrityError(
+                f"{self.source.name} changed since it was planned: {plan.size} bytes with SHA-256 {plan.checksum[:12]}… "
+                f"instead of {expected.size} with {expected.checksum[:12]}…; nothing of it was sent"
+            )
+        return plan
 
     # -- looking ---------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationErr
 from airflow_provider_mictlanx.client.logs import ClientLogs
 from airflow_provider_mictlanx.client.lookup import Name
 from airflow_provider_mictlanx.client.models import RetryPolicy
-from airflow_provider_mictlanx.client.names import ball_id_of, check_bucket_id
+from airflow_provider_mictlanx.client.names import ball_id_of, check_bucket_id, is_safe_id
 from airflow_provider_mictlanx.client.retry import RetryRule, within
 from airflow_provider_mictlanx.client.router import AsyncRouter
 from airflow_provider_mictlanx.client.threads import Threads
@@ -41,7 +41,7 @@ class ClientBase:
         client_id: str,
         debug: bool = True,
         max_workers: int = 12,
-        log_output_path: str | None = os.environ.get("MICTLANX_LOG_PATH", DEFAULT_LOG_PATH),
+        log_output_path: str | os.PathLike[str] | None = os.environ.get("MICTLANX_LOG_PATH", DEFAULT_LOG_PATH),
         log_when: str = "m",
         log_interval: int = 30,
         eviction_policy: str = "LRU",
@@ -67,9 +67,9 @@ class ClientBase:
                 for address in self.uri.named_routers
             ]
         )
+        self._logs = ClientLogs(client_id, debug, log_output_path, log_when, log_interval)
         if self.uri.protocol == "https" and verify is False:
             log.warning("Client %s does not check the routers' certificates: verify=True does", client_id)
-        self._logs = ClientLogs(client_id, debug, log_output_path, log_when, log_interval)
 
     def __repr__(self) -> str:
         return f"AsyncClient({str(self.uri)!r}, client_id={self.client_id!r})"
@@ -96,6 +96,13 @@ def name_of(bucket_id: str, key: str) -> Name:
     return Name(check_bucket_id(bucket_id), ball_id_of(key), key)
 
 
+def check_chunk_key(key: str) -> str:
+    """Give a chunk's key back, or raise ``ValidationError``: it is made of the ball id, never of any key."""
+    if not isinstance(key, str) or not is_safe_id(key):
+        raise ValidationError(f"key is a chunk's here, {{ball_id}}_{{index}}, made of the ball id; {key!r} is none")
+    return key
+
+
 def rule_of(policy: RetryPolicy | None) -> RetryRule:
     """Give the rule for the official client's retry policy."""
     if policy is None:
@@ -106,4 +113,4 @@ def rule_of(policy: RetryPolicy | None) -> RetryRule:
 
 
 def _capacity_of(capacity: str | int) -> int:
-    return 0 if str(capacity).strip() == "0" else parse_size(capacity, "capacity_storage")
+    return parse_size(capacity, "capacity_storage", least=0)

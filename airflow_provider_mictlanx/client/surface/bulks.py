@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from airflow_provider_mictlanx.client.bulk import BALL_OPTIONS, BallK, BulkJobs, BulkPutResponse
+from airflow_provider_mictlanx.client.bulk import BALL_OPTIONS, BallK, BulkJobs, BulkPutResponse, checked_items
 from airflow_provider_mictlanx.client.models import PutReport
 from airflow_provider_mictlanx.client.result import returns_result, value_of
 from airflow_provider_mictlanx.client.surface.reading import Reading
@@ -28,8 +28,9 @@ class Bulks(Writing, Reading):
         """
         Begin to put balls in the background, and return at once with True; ``await_bulk`` tells what became of them.
 
-        A second call with the same id adds to the bulk, until somebody awaits it; a bulk that was awaited to its end makes
-        room for a new one. Its state lives in this client: another process can't await it.
+        A second call with the same id adds to the bulk, until somebody awaits it; its ``max_concurrency`` and
+        ``stop_on_failure`` hold for all of it from then on. A bulk that was awaited to its end makes room for a new one. Its
+        state lives in this client: another process can't await it.
 
         ``ValidationError``: an item is wrong, and none was begun, or the bulk is being awaited just now.
 
@@ -39,7 +40,8 @@ class Bulks(Writing, Reading):
         :param max_concurrency: the most balls at once
         :param stop_on_failure: whether the first failure stops what has not begun
         """
-        self._jobs.start(bulk_id, balls, max_concurrency, stop_on_failure)
+        items = await self._threads.run(checked_items, balls)  # it looks at files
+        self._jobs.start(bulk_id, items, max_concurrency, stop_on_failure)
         return True
 
     @returns_result

@@ -12,7 +12,7 @@ from airflow_provider_mictlanx.client.models import (
 from airflow_provider_mictlanx.client.names import check_bucket_id
 from airflow_provider_mictlanx.client.removal import Removal
 from airflow_provider_mictlanx.client.result import returns_result
-from airflow_provider_mictlanx.client.surface.base import NONE, ClientBase, name_of
+from airflow_provider_mictlanx.client.surface.base import NONE, ClientBase, check_chunk_key, name_of
 
 
 class Deleting(ClientBase):
@@ -64,6 +64,7 @@ class Deleting(ClientBase):
         :param key: the chunk's key, ``{ball_id}_{index}``
         """
         check_bucket_id(bucket_id)
+        check_chunk_key(key)
         removal = Removal(self._dispatcher(timeout, headers), force)
         async with self._doing(f"deleting chunk {bucket_id}/{key}", deadline):
             return DeletedByKeyResponse(n_deletes=await removal.remove_chunk(bucket_id, key), key=key)

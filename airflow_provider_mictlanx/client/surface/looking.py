@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from airflow_provider_mictlanx.client.download import Download
 from airflow_provider_mictlanx.client.errors import GetChunkError, IntegrityError, NotFoundError, ValidationError
-from airflow_provider_mictlanx.client.lookup import find_versions, list_bucket
+from airflow_provider_mictlanx.client.lookup import find_versions, list_bucket, look_at_bucket
 from airflow_provider_mictlanx.client.models import (
     Ball,
     Bucket,
@@ -18,7 +18,7 @@ from airflow_provider_mictlanx.client.models import (
 from airflow_provider_mictlanx.client.names import check_bucket_id
 from airflow_provider_mictlanx.client.result import returns_result, value_of
 from airflow_provider_mictlanx.client.retry import RetryRule
-from airflow_provider_mictlanx.client.surface.base import NONE, ClientBase, name_of, rule_of
+from airflow_provider_mictlanx.client.surface.base import NONE, ClientBase, check_chunk_key, name_of, rule_of
 from airflow_provider_mictlanx.client.versions import balls_in, versions_of
 
 
@@ -74,6 +74,7 @@ class Looking(ClientBase):
         :param retry_policy: how often it is asked; five tries where it is None
         """
         check_bucket_id(bucket_id)
+        check_chunk_key(key)
         routers = self._dispatcher(timeout, headers, rule_of(retry_policy))
         async with self._doing(f"metadata of chunk {bucket_id}/{key}", deadline):
             return await routers.ask(lambda router, how: router.get_metadata(bucket_id, key, **how))
@@ -85,17 +86,23 @@ class Looking(ClientBase):
         timeout: float = 120,
         headers: Mapping[str, str] = NONE,
         *,
+        partial: bool = False,
         deadline: float | None = None,
     ) -> GetRouterBucketMetadataResponse:
         """
         List every announced chunk of a bucket as the router gives it: repeated, in no order, without those of size 0.
 
         ``UnavailableError``: a peer is away, so that what it holds would be missing.
+
+        :param partial: whether a listing without some peers' part is given too; then ``extra["missing_peers"]`` names them
         """
         check_bucket_id(bucket_id)
         routers = self._dispatcher(timeout, headers)
         async with self._doing(f"listing bucket {bucket_id}", deadline):
-            return await routers.repeat(lambda: list_bucket(routers, bucket_id))
+            if not partial:
+                return await routers.repeat(lambda: list_bucket(routers, bucket_id))
+            listing, missing = await routers.repeat(lambda: look_at_bucket(routers, bucket_id))
+            return listing.model_copy(update={"extra": {**listing.extra, "missing_peers": missing}})
 
     @returns_result
     async def get_bucket_metadata(
@@ -135,7 +142,11 @@ class Looking(ClientBase):
         """
         try:
             await self._find(bucket_id, key, timeout, headers, RetryRule(), check_storage, deadline)
-        except (NotFoundError, GetChunkError, IntegrityError):
+        except NotFoundError:
+            return False
+        except (GetChunkError, IntegrityError):
+            routers = self._dispatcher(timeout, headers)
+            await routers.repeat(lambda: all_peers_there(routers, f"reading {bucket_id}/{key}"))
             return False
         return True
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from airflow_provider_mictlanx.client.chunks import (
+    BallPlan,
     BytesSource,
     ChunksSource,
     OpenFile,
@@ -14,13 +15,14 @@ from airflow_provider_mictlanx.client.chunks import (
     cut_with_long_tail,
     cut_with_short_tail,
     parse_size,
+    plan_ball,
 )
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.models import Chunk, PutReport
 from airflow_provider_mictlanx.client.names import is_safe_id, path_tags
 from airflow_provider_mictlanx.client.result import returns_result, value_of
 from airflow_provider_mictlanx.client.retry import RetryRule
-from airflow_provider_mictlanx.client.single_chunk import SingleChunkUpload, place_of
+from airflow_provider_mictlanx.client.single_chunk import SingleChunkUpload, place_tags
 from airflow_provider_mictlanx.client.surface.base import NONE, ClientBase, name_of
 from airflow_provider_mictlanx.client.upload import PutOptions, Upload, check_tags
 
@@ -44,6 +46,7 @@ class Writing(ClientBase):
         max_concurrency: int = 10,
         max_backoff: float = 5,
         replace: bool = False,
+        expected: BallPlan | None = None,
         deadline: float | None = None,
     ) -> PutReport:
         """
@@ -51,6 +54,8 @@ class Writing(ClientBase):
 
         The parameters are those of ``put``; of ``data`` and ``path`` one is given. Bytes are cut as ``put`` cuts them, files
         as ``put_file`` does.
+
+        :param expected: what ``plan`` gave for it before; other bytes are an ``IntegrityError``, and are not stored
         """
         if (data is None) == (path is None):
             raise ValidationError("upload takes either data or path")
@@ -63,10 +68,34 @@ class Writing(ClientBase):
             if path is None:
                 source: Source = BytesSource(_as_bytes(data))
                 upload = Upload(routers, self._threads, name, source, options, own_tags)
-                return await upload.run(cut_with_long_tail(source.size, size))
+                return await upload.run(cut_with_long_tail(source.size, size), expected)
             async with OpenFile(path, self._threads) as source:
                 upload = Upload(routers, self._threads, name, source, options, own_tags or path_tags(Path(path).name))
-                return await upload.run(cut_with_short_tail(source.size, size))
+                return await upload.run(cut_with_short_tail(source.size, size), expected)
+
+    @returns_result
+    async def plan(
+        self,
+        *,
+        data: bytes | None = None,
+        path: str | os.PathLike[str] | None = None,
+        chunk_size: str | int = "256kb",
+    ) -> BallPlan:
+        """
+        Hash bytes or a file as ``upload`` would cut it, and send nothing; gives size, SHA-256 and chunks.
+
+        ``ValidationError``: the file can't be read; ``IntegrityError``: it changed meanwhile.
+
+        :param chunk_size: as in ``put``
+        """
+        if (data is None) == (path is None):
+            raise ValidationError("plan takes either data or path")
+        size = parse_size(chunk_size)
+        if path is None:
+            source: Source = BytesSource(_as_bytes(data))
+            return await plan_ball(source, cut_with_long_tail(source.size, size), self._threads)
+        async with OpenFile(path, self._threads) as source:
+            return await plan_ball(source, cut_with_short_tail(source.size, size), self._threads)
 
     @returns_result
     async def put(
@@ -186,12 +215,13 @@ class Writing(ClientBase):
         """
         Put a ball in chunks that the caller has cut; gives True = sent and stored, False = stored already.
 
-        The chunks' own ``metadata`` are tags of theirs. Everything else is as with ``put``.
+        The chunks' own ``metadata`` are tags of theirs; their ``group_id`` and ``chunk_id`` are not used, for the keys are made
+        of ``key``. Everything else is as with ``put``.
 
         :param chunks: all of the ball's, with the indexes 0, 1, 2 … in any order
         """
         name = name_of(bucket_id, key)
-        source = ChunksSource(chunks)
+        source = ChunksSource(_as_chunks(chunks))
         options = PutOptions(rf, max_concurrency, replace, tags, self.client_id)
         own_tags = {} if is_safe_id(key) else path_tags(key)
         routers = self._dispatcher(timeout, NONE, RetryRule(max_tries, max_backoff))
@@ -231,18 +261,29 @@ class Writing(ClientBase):
         :param replace: delete other bytes under the chunk's key first
         """
         name = name_of(bucket_id, ball_id)
+        [chunk] = _as_chunks([chunk])
         options = PutOptions(rf, 1, replace, tags, self.client_id)
         own_tags = {} if is_safe_id(ball_id) else path_tags(ball_id)
         routers = self._dispatcher(timeout, NONE, RetryRule(max_tries, max_backoff))
-        place = place_of(chunk, {**tags, **check_tags(chunk.metadata)})
-        source = BytesSource(_as_bytes(chunk.data), f"chunk {chunk.index} of {name}")
+        place = place_tags(chunk, {**tags, **check_tags(chunk.metadata)})
+        source = BytesSource(chunk.data, f"chunk {chunk.index} of {name}")
         async with self._doing(f"putting chunk {chunk.index} of {name}", deadline):
             if place is None:
                 upload = Upload(routers, self._threads, name, source, options, own_tags, {0: chunk.metadata})
                 return (await upload.run([source.size])).uploaded
-            place_tags = {chunk.index: {**chunk.metadata, **place}}
-            single = SingleChunkUpload(routers, self._threads, name, source, options, own_tags, place_tags)
+            chunk_tags = {chunk.index: {**chunk.metadata, **place}}
+            single = SingleChunkUpload(routers, self._threads, name, source, options, own_tags, chunk_tags)
             return (await single.run(chunk.index)).uploaded
+
+
+def _as_chunks(chunks: Sequence[Chunk]) -> list[Chunk]:
+    """Give the chunks with bytes that nobody changes; what is none is a ``ValidationError``."""
+    if wrong := [chunk for chunk in chunks if not isinstance(chunk, Chunk)]:
+        raise ValidationError(f"chunks are Chunk objects, not {type(wrong[0]).__name__}")
+    for index in (chunk.index for chunk in chunks):
+        if isinstance(index, bool) or not isinstance(index, int) or index < 0:
+            raise ValidationError(f"a chunk's index is a whole number from 0 on, not {index!r}")
+    return [Chunk(c.group_id, c.index, _as_bytes(c.data), c.chunk_id, c.metadata) for c in chunks]
 
 
 def _as_bytes(data: object) -> bytes:
