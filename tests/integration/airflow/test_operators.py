@@ -279,7 +279,7 @@ def test_unreadable_file_is_refused(vss: LocalVSS, bucket_id: str) -> None:
         operator = MictlanXPutOperator(task_id="put", bucket_id=bucket_id, key="key", file_path=secret)
         assert operator.hook.settings
         vss.reset_requests()
-        with as_somebody_who_is_not_root(), pytest.raises(AirflowFailException, match="mine.*[Pp]ermission"):
+        with as_somebody_who_is_not_root(), pytest.raises(AirflowFailException, match=r"mine.*[Pp]ermission"):
             operator.execute({})
         assert vss.requests() == []
 
@@ -291,7 +291,7 @@ def test_output_folder_that_can_not_be_written_is_refused(vss: LocalVSS, bucket_
             operator = MictlanXGetToFileOperator(task_id="g", bucket_id=bucket_id, key="k", output_path=output_path)
             assert operator.hook.settings
             vss.reset_requests()
-            with as_somebody_who_is_not_root(), pytest.raises(AirflowFailException, match="[Pp]ermission"):
+            with as_somebody_who_is_not_root(), pytest.raises(AirflowFailException, match=r"[Pp]ermission"):
                 operator.execute({})
             assert vss.requests() == []
 

@@ -1,0 +1,74 @@
+"""
+A task of its own process, which is stopped as Airflow stops tasks; run by ``test_stopping.py``.
+
+The signal handlers are those of Airflow 3 (``task_runner._on_term``) and Airflow 2 (``TaskInstance``), the timeout is Airflow's
+own. Prints what came up and how long after the signal, as JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+import time
+from typing import Any
+
+from airflow.exceptions import AirflowTaskTerminated
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, timeout
+
+from airflow_provider_mictlanx.operators.mictlanx import MictlanXGetToFileOperator, MictlanXPutOperator
+
+OPERATORS = {"put": MictlanXPutOperator, "get": MictlanXGetToFileOperator}
+
+
+class Killed:
+    """Runs an operator until it is stopped."""
+
+    def __init__(self, operator: str, arguments: dict[str, Any], *, how: str, in_a_loop: bool) -> None:
+        self.operator = OPERATORS[operator](task_id="task", **arguments)
+        self.how = how
+        self.in_a_loop = in_a_loop
+        self.signalled = 0.0
+
+    def run(self) -> dict[str, Any]:
+        signal.signal(signal.SIGTERM, self.on_term)
+        try:
+            self.execute()
+        except BaseException as error:
+            return {"error": type(error).__name__, "seconds": time.monotonic() - self.signalled}
+        return {"error": None}
+
+    def on_term(self, *_: object) -> None:
+        self.signalled = time.monotonic()
+        if self.how == "execution_timeout":
+            return
+        self.operator.on_kill()
+        if self.how == "airflow 2":
+            raise AirflowTaskTerminated("Task received SIGTERM signal")
+
+    def execute(self) -> None:
+        if self.how != "execution_timeout":
+            self.execute_anywhere()
+            return
+        try:
+            with timeout(2):
+                self.signalled = time.monotonic() + 2
+                self.execute_anywhere()
+        except AirflowTaskTimeout:
+            self.operator.on_kill()
+            raise
+
+    def execute_anywhere(self) -> None:
+        if not self.in_a_loop:
+            self.operator.execute({})
+            return
+
+        async def task() -> None:
+            self.operator.execute({})
+
+        asyncio.run(task())
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(Killed(**json.loads(sys.argv[1])).run()) + "\n")
