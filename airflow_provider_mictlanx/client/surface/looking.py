@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from airflow_provider_mictlanx.client.download import Download
 from airflow_provider_mictlanx.client.errors import GetChunkError, IntegrityError, NotFoundError, ValidationError
-from airflow_provider_mictlanx.client.lookup import find_versions, list_bucket, look_at_bucket
+from airflow_provider_mictlanx.client.lookup import all_peers_there, find_versions, list_bucket, look_at_bucket
 from airflow_provider_mictlanx.client.models import (
     Ball,
     Bucket,
