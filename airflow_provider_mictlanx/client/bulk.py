@@ -10,7 +10,7 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, cast
 
@@ -18,6 +18,8 @@ from airflow_provider_mictlanx.client.chunks import parse_size
 from airflow_provider_mictlanx.client.errors import MictlanXError, NotFoundError, UnknownError, ValidationError
 from airflow_provider_mictlanx.client.models import PutReport
 from airflow_provider_mictlanx.client.names import ball_id_of, check_bucket_id
+from airflow_provider_mictlanx.client.retry import RetryRule
+from airflow_provider_mictlanx.client.transport import checked_timeout
 from airflow_provider_mictlanx.client.upload import PutOptions
 
 
@@ -29,6 +31,8 @@ class _BallRequired(TypedDict):
 class BallK(_BallRequired, total=False):
     """
     A ball of a bulk: ``bucket_id``, ``ball_id`` or ``key`` (one is enough), ``source`` (bytes, or a path as text).
+
+    Where both are given, the ball is stored under ``ball_id``.
 
     The others are parameters of ``put`` (for bytes) and ``put_file`` (for a path), with their defaults.
     """
@@ -100,35 +104,39 @@ class _Job:
     """One bulk: what is still to be put, who is at it, and what became of the rest."""
 
     put: Put
+    stop_on_failure: bool = False
     pending: deque[BallK] = field(default_factory=deque)
     workers: set[asyncio.Task[None]] = field(default_factory=set)
     successes: list[BulkSuccess] = field(default_factory=list)
     failures: list[BulkFailure] = field(default_factory=list)
     size: int = 0
-    awaited: bool = False
-    stopped_by: str = ""
+    waiting: int = 0
+    """How many await it just now."""
+    told: bool = False
+    """Whether somebody has awaited it to its end."""
     started: float = field(default_factory=time.monotonic)
     ended: float = 0.0
 
-    def add(self, items: Iterable[BallK], max_concurrency: int, stop_on_failure: bool) -> None:
+    def add(self, items: Iterable[BallK], max_concurrency: int) -> None:
         self.pending.extend(items)
-        for _ in range(min(max_concurrency - len(self.workers), len(self.pending))):
-            worker = asyncio.get_running_loop().create_task(self._work(stop_on_failure))
+        at_it = sum(not worker.done() for worker in self.workers)
+        for _ in range(min(max_concurrency - at_it, len(self.pending))):
+            worker = asyncio.get_running_loop().create_task(self._work())
             self.workers.add(worker)
             worker.add_done_callback(self.workers.discard)
 
-    async def _work(self, stop_on_failure: bool) -> None:
+    async def _work(self) -> None:
         while self.pending:
             item = self.pending.popleft()
             try:
                 report = await self.put(item)
-            except MictlanXError as error:
-                self._fail(item, error)
-                if stop_on_failure:
-                    self._stop(str(error))
             except asyncio.CancelledError:
                 self._fail(item, UnknownError("cancelled while it was put: the client was closed", transient=False))
                 raise
+            except Exception as error:  # whatever it is, it is this ball's: the others go on, and await_bulk tells it
+                self._fail(item, _as_mictlanx_error(error))
+                if self.stop_on_failure:
+                    self._give_up(f"not begun, because another ball of the bulk failed: {error}")
             else:
                 self.successes.append({"item": _without_bytes(item)})
                 self.size += report.size
@@ -137,21 +145,19 @@ class _Job:
     def _fail(self, item: BallK, error: MictlanXError) -> None:
         self.failures.append({"item": _without_bytes(item), "error": error})
 
-    def _stop(self, reason: str) -> None:
+    def _give_up(self, reason: str) -> None:
         """Give up what has not begun."""
         while self.pending:
-            error = UnknownError(f"not begun, because another ball of the bulk failed: {reason}", transient=False)
-            self._fail(self.pending.popleft(), error)
+            self._fail(self.pending.popleft(), UnknownError(reason, transient=False))
 
     async def finished(self) -> None:
         while self.workers:
             await asyncio.wait(set(self.workers))  # does not cancel them when the waiting one is cancelled
 
-    async def cancel(self) -> None:
-        self._stop("the client was closed")
+    def cancel(self) -> None:
+        self._give_up("not begun: the client was closed")
         for worker in self.workers:
             worker.cancel()
-        await self.finished()
 
     def response(self) -> BulkPutResponse:
         return {
@@ -176,35 +182,37 @@ class BulkJobs:
         self._put = put
         self._jobs: dict[str, _Job] = {}
 
-    def start(
-        self, bulk_id: str, balls: Sequence[Mapping[str, Any]], max_concurrency: int, stop_on_failure: bool
-    ) -> None:
-        """Begin to put balls in the background; a bulk that nobody awaits yet gets them on top of its own."""
+    def start(self, bulk_id: str, items: Iterable[BallK], max_concurrency: int, stop_on_failure: bool) -> None:
+        """
+        Begin to put balls in the background; a bulk that nobody has awaited yet gets them on top of its own.
+
+        :param items: of ``checked_items``
+        """
         if not isinstance(bulk_id, str) or not bulk_id:
             raise ValidationError(f"bulk_id is a text that is not empty, not {bulk_id!r}")
         if isinstance(max_concurrency, bool) or not isinstance(max_concurrency, int) or max_concurrency < 1:
             raise ValidationError(f"max_concurrency is a whole number from 1 on, not {max_concurrency!r}")
-        items = [_checked(ball, place) for place, ball in enumerate(balls)]
         job = self._jobs.get(bulk_id)
-        if job and job.awaited:
-            if job.workers:
-                raise ValidationError(
-                    f"bulk {bulk_id!r} is being awaited: add to it before that, or take another bulk_id"
-                )
-            job = None  # it has been awaited: this is a new one
-        if job is None:
+        if job and job.waiting:
+            raise ValidationError(f"bulk {bulk_id!r} is being awaited: add to it before that, or take another bulk_id")
+        if job is None or job.told:
             job = self._jobs[bulk_id] = _Job(self._put)
-        job.add(items, max_concurrency, stop_on_failure)
+        job.stop_on_failure = stop_on_failure
+        job.add(items, max_concurrency)
 
     async def wait(self, bulk_id: str, remove_on_completion: bool) -> BulkPutResponse:
         """Wait for a bulk; ``NotFoundError`` where there is none of this id."""
         job = self._jobs.get(bulk_id)
         if job is None:
             raise NotFoundError(
-                f"there is no bulk {bulk_id!r} in this client: put_bulk starts one, and bulks end with it"
+                f"there is no bulk {bulk_id!r} in this client: put_bulk starts one, and bulks end with their client"
             )
-        job.awaited = True
-        await job.finished()
+        job.waiting += 1
+        try:
+            await job.finished()
+        finally:
+            job.waiting -= 1
+        job.told = True
         if remove_on_completion and self._jobs.get(bulk_id) is job:
             del self._jobs[bulk_id]
         return job.response()
@@ -212,17 +220,28 @@ class BulkJobs:
     async def end(self, cancel: bool) -> None:
         """Wait for all bulks, or cancel them; no task is left after that, also when the waiting is cancelled."""
         try:
-            if not cancel:
-                for job in self._jobs.values():
+            while not cancel and self._at_work():
+                for job in self._at_work():
                     await job.finished()
         finally:
-            for job in self._jobs.values():
-                await job.cancel()
-            self._jobs.clear()
+            jobs, self._jobs = self._jobs, {}
+            for job in jobs.values():
+                job.cancel()
+            for job in jobs.values():
+                await job.finished()
+
+    def _at_work(self) -> list[_Job]:
+        return [job for job in self._jobs.values() if job.workers]
+
+
+def checked_items(balls: Iterable[Mapping[str, Any]]) -> list[BallK]:
+    """Give the items of a bulk back, or raise ``ValidationError`` that tells which one is wrong and how."""
+    if isinstance(balls, Mapping | str | bytes) or not isinstance(balls, Iterable):
+        raise ValidationError(f"balls is a list of dictionaries, not {type(balls).__name__}")
+    return [_checked(ball, place) for place, ball in enumerate(balls)]
 
 
 def _checked(ball: Mapping[str, Any], place: int) -> BallK:
-    """Give an item back, or raise ``ValidationError`` that tells which one is wrong and how."""
     where = f"item {place} of the bulk"
     if not isinstance(ball, Mapping):
         raise ValidationError(f"{where} is no dictionary: {type(ball).__name__}")
@@ -232,16 +251,34 @@ def _checked(ball: Mapping[str, Any], place: int) -> BallK:
     try:
         check_bucket_id(ball.get("bucket_id", ""))
         ball_id_of(ball.get("ball_id") or ball.get("key") or "")
-        source = ball.get("source")
-        if not isinstance(source, bytes | bytearray | memoryview | str | os.PathLike):
-            raise ValidationError("source is bytes or a path")
-        if isinstance(source, str | os.PathLike) and not os.path.isfile(source):
-            raise ValidationError(f"source {str(source)!r} is no file")
+        source = _checked_source(ball.get("source"))
         parse_size(ball.get("chunk_size", "256kb"))
+        checked_timeout(ball.get("timeout", 120))
+        RetryRule(ball.get("max_tries", 5), ball.get("max_backoff", 5))
         PutOptions(rf=ball.get("rf", 1), max_concurrency=ball.get("max_concurrency", 1), tags=ball.get("tags", {}))
     except ValidationError as error:
         raise ValidationError(f"{where}: {error}") from error
-    return cast(BallK, dict(ball))
+    return cast(BallK, {**ball, "source": source})
+
+
+def _checked_source(source: object) -> bytes | str | os.PathLike[str]:
+    if isinstance(source, bytearray | memoryview):
+        return bytes(source)  # the caller goes on, and may write to it
+    if isinstance(source, str | os.PathLike):
+        if not os.path.isfile(source):
+            raise ValidationError(f"source {str(source)!r} is no file")
+        return source
+    if isinstance(source, bytes):
+        return source
+    raise ValidationError(f"source is bytes or a path, not {type(source).__name__}")
+
+
+def _as_mictlanx_error(error: Exception) -> MictlanXError:
+    if isinstance(error, MictlanXError):
+        return error
+    unexpected = UnknownError(f"{type(error).__name__}: {error}", transient=False)
+    unexpected.__cause__ = error
+    return unexpected
 
 
 def _without_bytes(item: BallK) -> BallKDTO:

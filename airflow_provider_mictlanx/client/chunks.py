@@ -213,19 +213,20 @@ def _open_regular(path: Path) -> int:
     return descriptor
 
 
-def parse_size(text: str | int, name: str = "chunk_size") -> int:
+def parse_size(text: str | int, name: str = "chunk_size", least: int = 1) -> int:
     """
     Give a number of bytes.
 
-    :param text: ``"256kb"`` (1 kb = 1,000 bytes), ``"1MiB"`` (1,024 × 1,024) or a number of bytes, above 0
+    :param text: ``"256kb"`` (1 kb = 1,000 bytes), ``"1MiB"`` (1,024 × 1,024) or a number of bytes
     :param name: of the parameter, for the ``ValidationError``
+    :param least: the fewest that make sense (bytes)
     """
     try:
         size = text if isinstance(text, int) and not isinstance(text, bool) else humanfriendly.parse_size(text)
     except (humanfriendly.InvalidSize, AttributeError, TypeError, ValueError) as error:
         raise ValidationError(f"{name} is a size such as '256kb', '1MB' or '8MiB', not {text!r}") from error
-    if size < 1:
-        raise ValidationError(f"{name} is at least 1 byte, not {text!r}")
+    if size < least:
+        raise ValidationError(f"{name} is {least} bytes or more, not {text!r}")
     return int(size)
 
 

@@ -2,6 +2,7 @@
 Where a client logs to besides the application's own logging: the console, a rotating file. Standard library only.
 
 Both are handlers of the package's logger, shared by the clients that ask for the same, and taken away with the last of them.
+So a file has the lines of every client of the process while it is open, and the application's own handlers get them too.
 """
 
 from __future__ import annotations
@@ -10,22 +11,31 @@ import logging
 import os
 import threading
 from collections import Counter
+from collections.abc import Callable
 from logging.handlers import TimedRotatingFileHandler
-from pathlib import Path
 
 from airflow_provider_mictlanx.client.errors import ValidationError
 
 log = logging.getLogger("airflow_provider_mictlanx.client")
 _FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
+_UNITS = ("S", "M", "H", "D", "MIDNIGHT", *(f"W{day}" for day in range(7)))
+
+_Key = tuple[str, str]
+"""What a handler writes to: the console, or the path of a file."""
+
 _lock = threading.Lock()
-_handlers: dict[tuple[str, ...], logging.Handler] = {}
-_users: Counter[tuple[str, ...]] = Counter()
+_handlers: dict[_Key, logging.Handler] = {}
+_users: Counter[_Key] = Counter()
+_warned: set[str] = set()
+_level_before = logging.NOTSET
 
 
 class ClientLogs:
     """
     The handlers that one client asked for.
+
+    A file has one handler, however many clients of that id there are: how it is rotated is for the first of them to say.
 
     :param debug: log everything to the console (standard error)
     :param folder: of the file ``{client_id}.log``; None or empty for no file. One that can't be used is warned of, once
@@ -33,24 +43,21 @@ class ClientLogs:
     :param interval: after how many of these the file is rotated
     """
 
-    def __init__(self, client_id: str, debug: bool, folder: str | None, when: str, interval: int) -> None:
+    def __init__(
+        self, client_id: str, debug: bool, folder: str | os.PathLike[str] | None, when: str, interval: int
+    ) -> None:
         if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
             raise ValidationError(f"log_interval is a whole number from 1 on, not {interval!r}")
-        if not isinstance(when, str) or when.upper() not in (
-            "S",
-            "M",
-            "H",
-            "D",
-            "MIDNIGHT",
-            *(f"W{d}" for d in range(7)),
-        ):
+        if not isinstance(when, str) or when.upper() not in _UNITS:
             raise ValidationError(f"log_when is one of s, m, h, d, midnight, w0 to w6, not {when!r}")
-        self._keys: list[tuple[str, ...]] = []
+        if folder is not None and not isinstance(folder, str | os.PathLike):
+            raise ValidationError(f"log_output_path is the path of a folder or None, not {folder!r}")
+        self._keys: list[_Key] = []
         if debug:
-            self._use(("console",))
+            self._use(("console", ""), logging.StreamHandler)
         if folder:
-            name = "".join(c if c.isalnum() or c in "-_." else "_" for c in client_id).lstrip(".") or "client"
-            self._use(("file", os.path.join(folder, f"{name}.log"), when.upper(), str(interval)))
+            path = os.path.abspath(os.path.join(folder, f"{_file_name(client_id)}.log"))
+            self._use(("file", path), lambda: _open(path, when.upper(), interval))
 
     def close(self) -> None:
         """Take the handlers away that no other client uses."""
@@ -62,36 +69,37 @@ class ClientLogs:
                     handler = _handlers.pop(key)
                     log.removeHandler(handler)
                     handler.close()
-            if not _handlers:
-                log.setLevel(logging.NOTSET)
+                    if not _handlers:
+                        log.setLevel(_level_before)
 
-    def _use(self, key: tuple[str, ...]) -> None:
+    def _use(self, key: _Key, make: Callable[[], logging.Handler | None]) -> None:
+        global _level_before
         with _lock:
             if key not in _handlers:
-                handler = _make(key)
+                handler = make()
                 if handler is None:
                     return
                 handler.setFormatter(logging.Formatter(_FORMAT))
+                if not _handlers:
+                    _level_before = log.level
+                    log.setLevel(logging.DEBUG)
                 _handlers[key] = handler
                 log.addHandler(handler)
-                log.setLevel(logging.DEBUG)
             _users[key] += 1
             self._keys.append(key)
 
 
-_warned: set[str] = set()
+def _file_name(client_id: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in client_id).lstrip(".") or "client"
 
 
-def _make(key: tuple[str, ...]) -> logging.Handler | None:
-    if key[0] == "console":
-        return logging.StreamHandler()
-    _, path, when, interval = key
+def _open(path: str, when: str, interval: int) -> logging.Handler | None:
+    folder = os.path.dirname(path)
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        return TimedRotatingFileHandler(path, when=when, interval=int(interval), delay=False, encoding="utf-8")
-    except OSError as error:
-        folder = str(Path(path).parent)
+        os.makedirs(folder, exist_ok=True)
+        return TimedRotatingFileHandler(path, when=when, interval=interval, encoding="utf-8")
+    except (OSError, ValueError) as error:
         if folder not in _warned:
             _warned.add(folder)
-            log.warning("No log file in %s: %s", folder, error.strerror or error)
+            log.warning("No log file in %s: %s", folder, getattr(error, "strerror", None) or error)
         return None

@@ -8,9 +8,10 @@ that does not fit is no answer (``UpstreamProtocolError``), never a guess.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import humanfriendly
@@ -354,6 +355,9 @@ class DeleteBucketResponse(WireModel):
     response_time: float = 0.0
 
 
+_NO_TAGS: Mapping[str, str] = MappingProxyType({})
+
+
 class Chunk:
     """
     A piece of a ball.
@@ -371,7 +375,7 @@ class Chunk:
         index: int,
         data: bytes,
         chunk_id: str | None = None,
-        metadata: dict[str, str] | None = None,
+        metadata: Mapping[str, str] = _NO_TAGS,
     ) -> None:
         self.group_id = group_id
         self.index = index

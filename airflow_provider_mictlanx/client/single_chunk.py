@@ -1,7 +1,7 @@
 """
 Puts one chunk of a ball of several, whose other chunks are somebody else's to put.
 
-The rules are those of the upload engine; what differs is where to look for other bytes: under the chunk's own key.
+The rules are those of the upload engine; what differs is where to look for another chunk: under the chunk's own key.
 """
 
 from __future__ import annotations
@@ -17,14 +17,12 @@ from airflow_provider_mictlanx.client.models import Chunk, Metadata, PutReport
 from airflow_provider_mictlanx.client.upload import ChunkPut, Putting
 
 
-def place_of(chunk: Chunk, tags: Mapping[str, str]) -> dict[str, str] | None:
+def place_tags(chunk: Chunk, tags: Mapping[str, str]) -> dict[str, str] | None:
     """
     Give the tags that tell a chunk's place among others; None for a chunk that is a ball of its own.
 
     Raises ``ValidationError`` where it is one of several, and its tags don't tell of how many, and of which whole.
     """
-    if isinstance(chunk.index, bool) or not isinstance(chunk.index, int) or chunk.index < 0:
-        raise ValidationError(f"a chunk's index is a whole number from 0 on, not {chunk.index!r}")
     num_chunks, checksum = tags.get("num_chunks", ""), tags.get("full_checksum", "")
     if chunk.index == 0 and num_chunks in ("", "1"):
         return None
@@ -45,7 +43,7 @@ class SingleChunkUpload(Putting):
     """
     Puts one chunk.
 
-    Its place is in ``chunk_tags``, by its index: ``num_chunks`` and ``full_checksum`` of ``place_of``.
+    Its place is in ``chunk_tags``, by its index: ``num_chunks`` and ``full_checksum`` of ``place_tags``.
     """
 
     async def run(self, index: int) -> PutReport:
@@ -59,8 +57,8 @@ class SingleChunkUpload(Putting):
         self._plan = BallPlan(whole.size, whole.checksum, (chunk,))
         putting = ChunkPut(self, chunk)
         announced = await self.routers.repeat(self._look)
-        if any(other.checksum != chunk.checksum for other in announced):
-            await self._make_room(announced)
+        if others := [other for other in announced if not self._is_same(other)]:
+            await self._make_room(others)
             announced = []
         if announced:
             await self.routers.repeat(putting.find_replicas)
@@ -93,9 +91,19 @@ class SingleChunkUpload(Putting):
     def _key(self) -> str:
         return self.name.chunk(self._plan.chunks[0].index)
 
-    async def _make_room(self, announced: list[Metadata]) -> None:
+    def _is_same(self, other: Metadata) -> bool:
+        """Tell whether an announcement is of these bytes in this place; the same bytes in another whole are another chunk."""
+        chunk = self._plan.chunks[0]
+        place = self._chunk_tags[chunk.index]
+        return (other.checksum, other.full_checksum, str(other.num_chunks)) == (
+            chunk.checksum,
+            place["full_checksum"],
+            place["num_chunks"],
+        )
+
+    async def _make_room(self, others: list[Metadata]) -> None:
         if not self.options.replace:
-            raise self._conflict(announced)
+            raise self._conflict(others)
         key = self._key
         await self.routers.repeat(lambda: all_peers_there(self.routers, f"replacing chunk {key}"))
         with contextlib.suppress(NotFoundError):
@@ -104,14 +112,21 @@ class SingleChunkUpload(Putting):
             raise UnavailableError(f"replacing chunk {key} of {self.name}: it is not gone yet; put it again later")
 
     async def refuse_others(self) -> None:
-        """Raise ``BallConflictError`` where other bytes are announced under the chunk's key by now."""
-        announced = await self._listed()
-        if any(other.checksum != self._plan.checksum for other in announced):
-            raise self._conflict(announced)
+        """Raise ``BallConflictError`` where another chunk is announced under the key by now."""
+        if others := [other for other in await self._listed() if not self._is_same(other)]:
+            raise self._conflict(others)
 
-    def _conflict(self, announced: list[Metadata]) -> BallConflictError:
-        sizes = ", ".join(sorted({f"{chunk.size} bytes, SHA-256 {chunk.checksum[:12]}…" for chunk in announced}))
+    def _conflict(self, others: list[Metadata]) -> BallConflictError:
+        there = ", ".join(
+            sorted(
+                {
+                    f"{chunk.size} bytes, SHA-256 {chunk.checksum[:12]}…, one of {chunk.num_chunks} chunks of the ball "
+                    f"{(chunk.full_checksum or 'unknown')[:12]}…"
+                    for chunk in others
+                }
+            )
+        )
         return BallConflictError(
-            f"putting chunk {self._key} of {self.name} ({self._plan.size} bytes, SHA-256 {self._plan.checksum[:12]}…): other "
-            f"bytes were announced under its key ({sizes}). Nothing of it was overwritten; replace=True replaces it"
+            f"putting chunk {self._key} of {self.name} ({self._plan.size} bytes, SHA-256 {self._plan.checksum[:12]}…): another "
+            f"chunk was announced under its key ({there}). Nothing of it was overwritten; replace=True replaces it"
         )

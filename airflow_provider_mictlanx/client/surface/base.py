@@ -29,7 +29,8 @@ log = logging.getLogger("airflow_provider_mictlanx.client")
 NONE: Mapping[str, str] = MappingProxyType({})
 """No headers, no tags."""
 
-DEFAULT_LOG_PATH = "/mictlanx/client"
+LOG_PATH = os.environ.get("MICTLANX_LOG_PATH", "/mictlanx/client")
+"""The folder of the log files, unless another one is given."""
 
 
 class ClientBase:
@@ -41,7 +42,7 @@ class ClientBase:
         client_id: str,
         debug: bool = True,
         max_workers: int = 12,
-        log_output_path: str | os.PathLike[str] | None = os.environ.get("MICTLANX_LOG_PATH", DEFAULT_LOG_PATH),
+        log_output_path: str | os.PathLike[str] | None = LOG_PATH,
         log_when: str = "m",
         log_interval: int = 30,
         eviction_policy: str = "LRU",
