@@ -1,0 +1,1 @@
+"""Durable bulks: bulks that outlive the process that started them. Knows the client, and nothing of Airflow."""

@@ -1,0 +1,370 @@
+"""
+The records of a bulk: what is written into the bulk's own bucket, and how a listing of it is understood.
+
+The router has no conditional put, so no record is ever written twice: its name carries its content (a plan) or a fresh
+random id (an attempt). Every record has its summary in one of its tags, so that a single listing tells the whole state; what
+grows with the bulk (the plan's balls, which of them were acknowledged or failed) is the record's own bytes.
+
+=================================  ==========================================  ===================================================
+record                             written                                     says
+=================================  ==========================================  ===================================================
+``start-{shard}-{attempt}``        before anything else                        owner and spec
+``plan-{shard}-{hash}``            before the first data byte                  the balls of the shard; the totals of the listing
+``part-{shard}-{attempt}-{n}``     every 10 to 60 seconds                      progress and sign of life
+``done-{shard}-{attempt}``         at the end, also after an exception         counts, bytes, seconds, failures, ``will_retry``
+``closed``                         by an await that removes the other records  the result
+=================================  ==========================================  ===================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ValidationError as InvalidModel
+
+from airflow_provider_mictlanx.client.errors import IntegrityError, ValidationError
+from airflow_provider_mictlanx.client.models import Metadata
+from airflow_provider_mictlanx.client.names import is_safe_id
+from airflow_provider_mictlanx.client.versions import balls_in, versions_of
+
+BULK_TAG = "bulk_id"
+RECORD_TAG = "record"
+CLOSED = "closed"
+_ATTEMPT = re.compile(r"(start|part|done)-(\d+)-([0-9a-f]{16})(?:-(\d+))?")
+_PLAN = re.compile(r"plan-(\d+)-([0-9a-f]{64})")
+
+
+class Failure(BaseModel):
+    """Why one ball of a bulk is not stored."""
+
+    model_config = ConfigDict(frozen=True)
+
+    bucket_id: str
+    key: str
+    code: int
+    message: str
+
+
+class Record(BaseModel):
+    """
+    The summary of a record, as it stands in its tag.
+
+    :ivar shard: which of the bulk's shards
+    :ivar updated_at: when the first peer took it (nanoseconds since 1970); told by the listing, not by the record
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    kind: ClassVar[str]
+
+    shard: int = Field(ge=0)
+    updated_at: int = Field(default=0, exclude=True)
+
+    @property
+    def name(self) -> str:
+        """The record's ball id."""
+        raise NotImplementedError
+
+    def tags(self, bulk_id: str) -> dict[str, str]:
+        """Give the tags that the record is written with."""
+        return {BULK_TAG: bulk_id, RECORD_TAG: canonical(self.model_dump(mode="json"))}
+
+
+class AttemptRecord(Record):
+    """
+    A record of one attempt to upload a shard.
+
+    :ivar attempt: 16 random hexadecimal digits
+    """
+
+    attempt: str = Field(pattern=r"^[0-9a-f]{16}$")
+
+    @property
+    def name(self) -> str:
+        """The record's ball id."""
+        return f"{self.kind}-{self.shard}-{self.attempt}"
+
+
+class Start(AttemptRecord):
+    """
+    An attempt began.
+
+    :ivar sequence: one more than the highest of those that the attempt saw: the attempts' order, whatever the clocks say
+    :ivar shards: how many shards the bulk has
+    :ivar owner: who uploads: by name (``dag_id``, ``run_id`` … or what the caller gave)
+    :ivar spec: what is to be uploaded, and how, as canonical JSON
+    """
+
+    kind = "start"
+
+    sequence: int = Field(ge=1)
+    shards: int = Field(ge=1)
+    owner: dict[str, str]
+    spec: str
+
+
+class Plan(Record):
+    """
+    What a shard uploads; its bytes are the balls.
+
+    :ivar digest: SHA-256 of the plan's bytes
+    :ivar shards: how many shards the bulk has
+    :ivar balls: of this shard
+    :ivar size: of these (bytes)
+    :ivar listing: SHA-256 of everything that was listed, of which this is the shard's part; empty where each shard brings
+        a list of its own
+    :ivar listing_balls: how many balls were listed
+    :ivar listing_size: of these (bytes)
+    """
+
+    kind = "plan"
+
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+    shards: int = Field(ge=1)
+    balls: int = Field(ge=0)
+    size: int = Field(ge=0)
+    listing: str = ""
+    listing_balls: int = Field(ge=0)
+    listing_size: int = Field(ge=0)
+
+    @property
+    def name(self) -> str:
+        """The record's ball id."""
+        return f"{self.kind}-{self.shard}-{self.digest}"
+
+
+class Part(AttemptRecord):
+    """
+    Progress of an attempt; its bytes are the balls acknowledged since the part before.
+
+    :ivar number: from 0
+    :ivar plan: the digest of the plan
+    :ivar acknowledged: balls, by this and by other attempts
+    :ivar size: of these (bytes)
+    """
+
+    kind = "part"
+
+    number: int = Field(ge=0)
+    plan: str
+    acknowledged: int = Field(ge=0)
+    size: int = Field(ge=0)
+
+    @property
+    def name(self) -> str:
+        """The record's ball id."""
+        return f"{super().name}-{self.number}"
+
+
+class Done(AttemptRecord):
+    """
+    An attempt ended; its bytes are the balls acknowledged since the last part, and every failure.
+
+    :ivar plan: the digest of the plan; empty where it did not come to one
+    :ivar balls: planned, and such that are not in the plan but should have been
+    :ivar acknowledged: balls, by this and by other attempts
+    :ivar size: of these (bytes)
+    :ivar uploaded: balls sent by this attempt
+    :ivar uploaded_size: of these (bytes)
+    :ivar failed: balls
+    :ivar failures: the first few of them
+    :ivar error: why the attempt as a whole failed; empty where it did not
+    :ivar will_retry: whether another attempt follows if this one failed
+    :ivar seconds: how long it took
+    """
+
+    kind = "done"
+
+    plan: str = ""
+    balls: int = Field(default=0, ge=0)
+    acknowledged: int = Field(default=0, ge=0)
+    size: int = Field(default=0, ge=0)
+    uploaded: int = Field(default=0, ge=0)
+    uploaded_size: int = Field(default=0, ge=0)
+    failed: int = Field(default=0, ge=0)
+    failures: list[Failure] = Field(default_factory=list)
+    error: str = ""
+    will_retry: bool = False
+    seconds: float = 0.0
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing is missing."""
+        return bool(self.plan) and not self.error and not self.failed and self.acknowledged == self.balls
+
+
+class Closed(Record):
+    """
+    The bulk was awaited, and its other records were removed.
+
+    :ivar result: the summary that ``await_bulk`` gave
+    """
+
+    kind = CLOSED
+
+    shard: int = 0
+    result: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The record's ball id."""
+        return CLOSED
+
+
+@dataclass(frozen=True)
+class Records:
+    """
+    What a listing of a bulk's bucket shows.
+
+    :ivar complete: whether every peer had its part in the listing
+    """
+
+    bulk_id: str
+    complete: bool = True
+    starts: list[Start] = field(default_factory=list)
+    plans: list[Plan] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
+    dones: list[Done] = field(default_factory=list)
+    closed: Closed | None = None
+
+    def of_shard(self, shard: int) -> Records:
+        """Give the records of one shard."""
+        return Records(
+            self.bulk_id,
+            self.complete,
+            [record for record in self.starts if record.shard == shard],
+            [record for record in self.plans if record.shard == shard],
+            [record for record in self.parts if record.shard == shard],
+            [record for record in self.dones if record.shard == shard],
+            self.closed,
+        )
+
+    @property
+    def shards(self) -> int:
+        """How many shards the bulk has, as any record tells; 0 where none does."""
+        return max([plan.shards for plan in self.plans] + [start.shards for start in self.starts], default=0)
+
+    @property
+    def names(self) -> list[str]:
+        """The ball ids of all records but ``closed``."""
+        return [record.name for record in self.all]
+
+    @property
+    def all(self) -> list[Record]:
+        """All records but ``closed``."""
+        return [*self.starts, *self.plans, *self.parts, *self.dones]
+
+
+def bucket_of(bulk_id: str) -> str:
+    """
+    Give the bucket that a bulk's records are in: ``bulk-{bulk_id}``, or ``bulk-`` and the SHA-256 of an id that is no safe name.
+
+    :param bulk_id: any text that is not empty
+    """
+    if not isinstance(bulk_id, str) or not bulk_id:
+        raise ValidationError(f"bulk_id is a text that is not empty, not {bulk_id!r}")
+    try:
+        return f"bulk-{bulk_id if is_safe_id(bulk_id) else hashlib.sha256(bulk_id.encode()).hexdigest()}"
+    except UnicodeEncodeError as error:
+        raise ValidationError(f"bulk_id {bulk_id!r} is no valid Unicode text: {error.reason}") from error
+
+
+def canonical(value: object) -> str:
+    """Give the one JSON text of a value: sorted, without spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def read_listing(bulk_id: str, listing: Iterable[Metadata], complete: bool) -> Records:
+    """
+    Sort a listing of a bulk's bucket into records; pure.
+
+    A record of which a chunk is not listed was cut short, and does not count; what is no record is left out.
+
+    ``IntegrityError``: the bucket holds another bulk's records.
+    """
+    records = Records(bulk_id, complete)
+    closed: Closed | None = None
+    for ball_id, chunks in balls_in(listing).items():
+        whole = [version for version in versions_of(chunks) if version.whole]
+        model = _model_of(ball_id)
+        if not whole or model is None:
+            continue
+        tags = whole[0].ordered[0].tags
+        if tags.get(BULK_TAG) != bulk_id:
+            raise IntegrityError(
+                f"bucket {bucket_of(bulk_id)} holds records of bulk {tags.get(BULK_TAG)!r}, not of {bulk_id!r}: take another "
+                "bulk_id"
+            )
+        record = _read(model, tags.get(RECORD_TAG, ""), ball_id, whole[-1].begun_at)
+        match record:
+            case Start():
+                records.starts.append(record)
+            case Plan():
+                records.plans.append(record)
+            case Part():
+                records.parts.append(record)
+            case Done():
+                records.dones.append(record)
+            case Closed():
+                closed = record
+    return Records(bulk_id, complete, records.starts, records.plans, records.parts, records.dones, closed)
+
+
+R = TypeVar("R", bound=Record)
+
+
+_OF_ATTEMPTS: dict[str, type[Start | Part | Done]] = {"start": Start, "part": Part, "done": Done}
+
+
+def _model_of(ball_id: str) -> type[Start | Plan | Part | Done | Closed] | None:
+    if ball_id == CLOSED:
+        return Closed
+    if _PLAN.fullmatch(ball_id):
+        return Plan
+    if match := _ATTEMPT.fullmatch(ball_id):
+        return _OF_ATTEMPTS[match[1]]
+    return None
+
+
+def _read(model: type[R], text: str, ball_id: str, updated_at: int) -> R:
+    try:
+        record = model.model_validate_json(text)
+    except InvalidModel as error:
+        raise IntegrityError(
+            f"record {ball_id} can't be understood: {error.errors(include_url=False)[0]['msg']}"
+        ) from error
+    if record.name != ball_id:
+        raise IntegrityError(f"record {ball_id} says that it is another one")
+    return record.model_copy(update={"updated_at": updated_at})
+
+
+def ranges_of(indexes: Iterable[int]) -> str:
+    """Write indexes as ``0-57,60``."""
+    parts: list[str] = []
+    start = end = -2
+    for index in sorted(set(indexes)):
+        if index == end + 1:
+            end = index
+            continue
+        if start >= 0:
+            parts.append(f"{start}-{end}" if end > start else str(start))
+        start = end = index
+    if start >= 0:
+        parts.append(f"{start}-{end}" if end > start else str(start))
+    return ",".join(parts)
+
+
+def indexes_of(ranges: str, most: int) -> set[int]:
+    """Read ``0-57,60``; what is no index below ``most`` is an ``IntegrityError``."""
+    indexes: set[int] = set()
+    for part in filter(None, ranges.split(",")):
+        match = re.fullmatch(r"(\d{1,12})(?:-(\d{1,12}))?", part, re.ASCII)
+        if not match or int(match[2] or match[1]) >= most:
+            raise IntegrityError(f"{part[:40]!r} is no range of balls of a plan of {most}")
+        indexes.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return indexes

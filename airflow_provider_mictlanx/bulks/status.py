@@ -1,0 +1,184 @@
+"""
+What became of a bulk: a pure function of its records, in whatever order they came.
+
+A ball is done if any record of any attempt says so, and nothing undoes that. A shard is complete when all of its balls are;
+it has failed only when its latest attempt has ended with failures and none follows. From a listing that lacks a peer only
+what is good is believed (*complete*, *closed*).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from airflow_provider_mictlanx.bulks.records import Closed, Done, Failure, Part, Plan, Records, Start
+
+FIRST_FAILURES = 5
+"""How many failures a summary names."""
+
+
+class State(StrEnum):
+    """Where a bulk stands."""
+
+    UNPLANNED = "unplanned"
+    UPLOADING = "uploading"
+    COMPLETE = "complete"
+    FAILED = "failed"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True)
+class ShardStatus:
+    """
+    Where one shard stands.
+
+    :ivar planned: whether it has a plan
+    :ivar complete: whether all of its balls are acknowledged
+    :ivar ended: whether its latest attempt has ended, and none follows
+    :ivar acknowledged: balls
+    :ivar size: of these (bytes)
+    :ivar failed: balls that the latest attempt could not store, whether another one follows or not
+    :ivar error: why the latest attempt as a whole failed
+    """
+
+    planned: bool
+    complete: bool
+    ended: bool
+    balls: int
+    total_size: int
+    acknowledged: int
+    size: int
+    failed: int
+    failures: list[Failure]
+    error: str
+
+
+@dataclass(frozen=True)
+class BulkStatus:
+    """
+    Where a bulk stands.
+
+    :ivar state: see ``State``
+    :ivar finished: whether every shard is complete, or has failed for good
+    :ivar shards: how many there are; 0 where nobody has said so yet
+    :ivar total_balls: of all shards, as any plan tells; where each shard brings a list of its own: planned so far
+    :ivar total_size: of these (bytes)
+    :ivar acknowledged: balls
+    :ivar acknowledged_size: of these (bytes)
+    :ivar failed: balls that the latest attempts could not store
+    :ivar failures: the first few of them
+    :ivar problems: why it has failed as a whole: contradictions, and attempts that came to no result
+    :ivar response_time: from the first record to the last (seconds, by the peers' clocks)
+    :ivar last_heard: when the last record was written (nanoseconds since 1970); 0 where there is none
+    :ivar may_be_mended: whether there are failures that a further attempt may still mend
+    """
+
+    bulk_id: str
+    state: State
+    finished: bool = False
+    shards: int = 0
+    shards_complete: int = 0
+    total_balls: int = 0
+    total_size: int = 0
+    acknowledged: int = 0
+    acknowledged_size: int = 0
+    failed: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    response_time: float = 0.0
+    last_heard: int = 0
+    may_be_mended: bool = False
+    closed: Closed | None = None
+
+
+def status_of(records: Records) -> BulkStatus:
+    """Tell where a bulk stands."""
+    if records.closed:
+        return BulkStatus(records.bulk_id, State.CLOSED, finished=True, closed=records.closed)
+    shards = [shard_status(records.of_shard(shard)) for shard in range(records.shards)]
+    contradictions = list(contradictions_in(records))
+    errors = [f"shard {number}: {shard.error}" for number, shard in enumerate(shards) if shard.error and shard.ended]
+    times = [record.updated_at for record in records.all if record.updated_at]
+    failures = [failure for shard in shards if not shard.complete for failure in shard.failures]
+    whole = max((plan for plan in records.plans if plan.listing), key=lambda plan: plan.listing_balls, default=None)
+    return BulkStatus(
+        bulk_id=records.bulk_id,
+        state=_state(records, shards, contradictions),
+        finished=bool(shards) and all(shard.complete or shard.ended for shard in shards),
+        shards=len(shards),
+        shards_complete=sum(shard.complete for shard in shards),
+        total_balls=whole.listing_balls if whole else sum(shard.balls for shard in shards),
+        total_size=whole.listing_size if whole else sum(shard.total_size for shard in shards),
+        acknowledged=sum(shard.acknowledged for shard in shards),
+        acknowledged_size=sum(shard.size for shard in shards),
+        failed=sum(shard.failed for shard in shards if not shard.complete),
+        failures=failures[:FIRST_FAILURES],
+        problems=contradictions + errors,
+        response_time=round((max(times) - min(times)) / 1e9, 3) if times else 0.0,
+        last_heard=max(times, default=0),
+        may_be_mended=any(not s.complete and not s.ended and (s.failed or s.error) for s in shards),
+    )
+
+
+def _state(records: Records, shards: list[ShardStatus], contradictions: list[str]) -> State:
+    if shards and all(shard.complete for shard in shards) and not contradictions:
+        return State.COMPLETE
+    if records.complete and (contradictions or any(shard.ended and not shard.complete for shard in shards)):
+        return State.FAILED
+    return State.UPLOADING if records.plans else State.UNPLANNED
+
+
+def shard_status(records: Records) -> ShardStatus:
+    """Tell where one shard stands, given its records only."""
+    plan = records.plans[0] if records.plans else None
+    ours = [done for done in records.dones if plan and done.plan == plan.digest]
+    progress: list[Part | Done] = [*ours, *(part for part in records.parts if plan and part.plan == plan.digest)]
+    furthest = max(progress, key=lambda record: (record.acknowledged, record.size), default=None)
+    latest = latest_start(records.starts)
+    end = next((done for done in records.dones if latest and done.attempt == latest.attempt), None)
+    return ShardStatus(
+        planned=plan is not None,
+        complete=any(done.good for done in ours),
+        ended=end is not None and not end.good and not end.will_retry,
+        balls=plan.balls if plan else 0,
+        total_size=plan.size if plan else 0,
+        acknowledged=furthest.acknowledged if furthest else 0,
+        size=furthest.size if furthest else 0,
+        failed=end.failed if end else 0,
+        failures=end.failures if end else [],
+        error=end.error if end else "",
+    )
+
+
+def latest_start(starts: Iterable[Start]) -> Start | None:
+    """Give the attempt that began last: by what each had seen of the others, then by the peers' clocks."""
+    return max(starts, key=lambda start: (start.sequence, start.updated_at, start.attempt), default=None)
+
+
+def contradictions_in(records: Records) -> Iterable[str]:
+    """Give what can't be true together: plans, owners, specs, numbers of shards, listings."""
+    counts = {plan.shards for plan in records.plans} | {start.shards for start in records.starts}
+    if len(counts) > 1:
+        yield f"it was begun with different numbers of shards: {', '.join(map(str, sorted(counts)))}"
+    for shard in range(records.shards):
+        own = records.of_shard(shard)
+        if len({plan.digest for plan in own.plans}) > 1:
+            yield f"shard {shard} has {len(own.plans)} plans: two uploads saw different sources, or ran side by side ({_saw(own.plans)})"
+        owners = {tuple(sorted(start.owner.items())) for start in own.starts}
+        if len(owners) > 1:
+            yield f"shard {shard} was begun by different owners: {' and '.join(_told(owner) for owner in sorted(owners))}"
+    if len({start.spec for start in records.starts}) > 1:
+        specs = sorted({start.spec for start in records.starts})
+        yield f"its uploads differ in what they are to upload: {' and '.join(specs)}"
+    listings = [plan for plan in records.plans if plan.listing]
+    if len({plan.listing for plan in listings}) > 1:
+        yield f"shards saw different sources: {_saw(sorted(listings, key=lambda plan: plan.shard))}"
+
+
+def _saw(plans: Iterable[Plan]) -> str:
+    return "; ".join(f"shard {plan.shard} saw {plan.listing_balls} balls, {plan.listing_size} bytes" for plan in plans)
+
+
+def _told(owner: tuple[tuple[str, str], ...]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in owner)
