@@ -54,7 +54,8 @@ class AsyncRouter(SharedRequests):
 
     :param router_id: what it is called in logs and errors
     :param ip_addr: host name or address, with the path of a proxy behind it if there is one (``example.org/mictlanx``)
-    :param port: 1–65535; 0 or -1 for the protocol's own port. With ``https`` it is not used, as in the official client
+    :param port: 1–65535; 0 or -1 for the protocol's own port. With ``https`` it is not used, as in the official client: where
+        a router answers ``https`` on another port than 443, that one stands in ``ip_addr`` (``example.org:8443/mictlanx``)
     :param protocol: ``http`` or ``https``
     :param http2: whether to offer HTTP/2, which is agreed on over ``https`` only; ``ValidationError`` without the package
         ``h2`` (the extra ``[http2]``)

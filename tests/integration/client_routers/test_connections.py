@@ -1,0 +1,177 @@
+"""Connections of ``AsyncRouter`` and ``AsyncPeer`` used on their own: who closes them, HTTP/2, TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import ipaddress
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from hypercorn.asyncio import serve
+from hypercorn.config import Config
+
+from airflow_provider_mictlanx.client import AsyncPeer, AsyncRouter, CertificateError
+from airflow_provider_mictlanx.client.transport import Transport
+from airflow_provider_mictlanx.local_vss.requests import RequestLog
+from airflow_provider_mictlanx.local_vss.router import Router
+from airflow_provider_mictlanx.local_vss.router_app import RouterApp
+from airflow_provider_mictlanx.local_vss.space import Options, Space
+from tests.integration.client_routers.tools import error_of, in_loop, peer_of, put, read, router_of
+from tests.vss import LocalVSS
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """Make a certificate of its own for 127.0.0.1; gives its file and its key's."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    files = folder / "certificate.pem", folder / "key.pem"
+    files[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    files[1].write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return files
+
+
+class Http2Router:
+    """A router of a local VSS behind a server that speaks HTTP/2 over TLS."""
+
+    def __init__(self, folder: Path) -> None:
+        self.versions: list[str] = []
+        self.certificate, self._key = certificate(folder)
+        self._space = Space(Options(folder / "vss"))
+        self.address = ""
+
+    @asynccontextmanager
+    async def serve(self) -> AsyncIterator[Http2Router]:
+        self._space.start()
+        app = RouterApp(Router("router-0", self._space), RequestLog(), self._space.add_peer).application()  # type: ignore[arg-type]
+
+        async def watched(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "http":
+                self.versions.append(scope["http_version"])
+                await app(scope, receive, send)
+
+        config = Config()
+        config.bind = ["127.0.0.1:0"]
+        config.certfile, config.keyfile = str(self.certificate), str(self._key)
+        config.errorlog = None
+        sockets = config.create_sockets()
+        port = sockets.secure_sockets[0].getsockname()[1]
+        self.address = f"127.0.0.1:{port}"
+        config.create_sockets = lambda: sockets  # type: ignore[method-assign]
+        end = asyncio.Event()
+        server = asyncio.create_task(serve(watched, config, shutdown_trigger=end.wait, mode="asgi"))  # type: ignore[arg-type]
+        try:
+            await _listening(port)
+            yield self
+        finally:
+            end.set()
+            await server
+            self._space.close()
+
+
+async def _listening(port: int) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except ConnectionRefusedError:
+                await asyncio.sleep(0.01)
+            else:
+                writer.close()
+                return
+
+
+@pytest.mark.parametrize(("http2", "version"), [(True, "2"), (False, "1.1")])
+@in_loop
+async def test_http2_is_agreed_on_where_it_is_asked_for(tmp_path: Path, http2: bool, version: str) -> None:
+    data = bytes(300_000)
+    async with Http2Router(tmp_path).serve() as server:
+        router = AsyncRouter("router-0", server.address, 0, protocol="https", http2=http2)
+        async with router:
+            await put(router, "bucket", "ball", data)
+            assert await read(router, "bucket", "ball_0", headers={"Force-Get": "1"}) == data
+            path = (await router.get_to_file("bucket", "ball_0", sink_folder_path=tmp_path / "out")).unwrap()
+            assert Path(path).read_bytes() == data
+        assert set(server.versions) == {version}
+
+
+@in_loop
+async def test_verify_is_honoured(tmp_path: Path) -> None:
+    async with (
+        Http2Router(tmp_path).serve() as server,
+        AsyncRouter("router-0", server.address, 0, protocol="https", http2=True) as router,
+    ):
+        assert type(error_of(await router.get_peers(verify=True))) is CertificateError
+        for answer in (
+            await router.get_streaming("b", "k", verify=True),
+            await router.get_to_file("b", "k", sink_folder_path=tmp_path, verify=True),
+            await router.get_by_checksum_to_file("a" * 64, sink_folder_path=tmp_path, verify=True),
+        ):
+            assert type(error_of(answer)) is CertificateError
+        assert server.versions == []
+        assert (await router.get_peers(verify=str(server.certificate))).is_ok
+        assert (await router.get_peers(verify=False)).is_ok
+
+
+@in_loop
+async def test_own_connections_and_threads_end_with_the_context(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
+    async with router_of(vss) as router:
+        key = await put(router, bucket_id, "ball", bytes(1_000_000))
+        await router.get_to_file(bucket_id, key, sink_folder_path=tmp_path)
+        assert "1 clients" in repr(router._transport)
+    assert "0 clients" in repr(router._transport)
+    for _ in range(500):
+        if not any(thread.name.startswith("mictlanx") for thread in threading.enumerate()):
+            break
+        await asyncio.sleep(0.01)
+    assert not any(thread.name.startswith("mictlanx") for thread in threading.enumerate())
+
+
+@in_loop
+async def test_given_connections_stay_open(vss: LocalVSS) -> None:
+    transport = Transport()
+    async with AsyncRouter("r", "127.0.0.1", vss.port, transport=transport) as router:
+        assert (await router.get_peers()).is_ok
+    async with AsyncPeer("p", "127.0.0.1", vss.peer_port(), transport=transport) as peer:
+        assert (await peer.health()).is_ok
+    assert "1 clients" in repr(transport)
+    await transport.aclose()
+
+
+@in_loop
+async def test_closed_ones_can_be_used_again(vss: LocalVSS) -> None:
+    peer = peer_of(vss)
+    async with peer:
+        assert (await peer.health()).is_ok
+    async with peer:
+        assert (await peer.health()).is_ok
+
+
+def test_one_router_in_several_loops(vss: LocalVSS, bucket_id: str) -> None:
+    router = router_of(vss)
+
+    async def use(index: int) -> None:
+        await put(router, bucket_id, "ball", b"data", index)
+        await router.aclose()
+
+    for index in range(3):
+        asyncio.run(use(index))

@@ -1,0 +1,100 @@
+"""Addresses, and what is refused before anything is sent."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+
+from airflow_provider_mictlanx.client import AsyncClient, AsyncPeer, AsyncRouter, MictlanXURI, PeerInfo, ValidationError
+from airflow_provider_mictlanx.client.transport import Transport
+
+
+@pytest.mark.parametrize(
+    ("arguments", "router_url", "peer_url"),
+    [
+        (("h", 60666), "http://h:60666", "http://h:60666"),
+        (("10.0.0.1", 0), "http://10.0.0.1", "http://10.0.0.1"),
+        (("h", -1), "http://h", "http://h"),
+        (("h/v0/mictlanx", 60666), "http://h:60666/v0/mictlanx", "http://h:60666/v0/mictlanx"),
+        (("h/path/", 1), "http://h:1/path", "http://h:1/path"),
+        (("h", 60666, "https"), "https://h", "https://h:60666"),
+        (("h/path", 60666, "https"), "https://h/path", "https://h:60666/path"),
+        (("h:8443/path", 0, "https"), "https://h:8443/path", "https://h:8443/path"),
+        (("::1", 7), "http://[::1]:7", "http://[::1]:7"),
+        (("[::1]", 7), "http://[::1]:7", "http://[::1]:7"),
+    ],
+)
+def test_base_url(arguments: tuple[Any, ...], router_url: str, peer_url: str) -> None:
+    assert AsyncRouter("r", *arguments).base_url() == router_url
+    assert AsyncPeer("p", *arguments).base_url() == peer_url
+
+
+@pytest.mark.parametrize("endpoint", [AsyncRouter, AsyncPeer])
+def test_get_addr(endpoint: type[AsyncRouter] | type[AsyncPeer]) -> None:
+    assert endpoint("e", "example.org", 60666).get_addr() == "example.org:60666"
+
+
+def test_what_was_given_can_be_looked_at() -> None:
+    router = AsyncRouter("r", "h/path", 1, "https", False, 3)
+    assert (router.router_id, router.ip_addr, router.host, router.path) == ("r", "h/path", "h", "path")
+    assert (router.port, router.protocol, router.http2, router.api_version) == (1, "https", False, 3)
+    assert AsyncPeer("p", "h", 1).peer_id == "p"
+
+
+def test_peer_of_a_routers_answer() -> None:
+    peer = AsyncPeer.at(PeerInfo(peer_id="p", ip_addr="h", port=7, protocol="https", api_version=5))
+    assert (peer.peer_id, peer.base_url(), peer.api_version) == ("p", "https://h:7", 5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("", 1), "ip_addr"),
+        (("http://h", 1), "ip_addr"),
+        (("user@h", 1), "ip_addr"),
+        (("h?q", 1), "ip_addr"),
+        (("h h", 1), "ip_addr"),
+        ((None, 1), "ip_addr"),
+        (("h", 65536), "port"),
+        (("h", -2), "port"),
+        (("h", "80"), "port"),
+        (("h", True), "port"),
+        (("h", 1, "ftp"), "protocol"),
+        (("h", 1, "HTTP"), "protocol"),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize(("endpoint", "kind"), [(AsyncRouter, "router"), (AsyncPeer, "peer")])
+def test_wrong_addresses(endpoint: Any, kind: str, arguments: tuple[Any, ...], said: str) -> None:
+    with pytest.raises(ValidationError, match=f"the {said} of a {kind} is"):
+        endpoint("e", *arguments)
+
+
+@pytest.mark.parametrize("api_version", [0, "4", True, 4.0])
+def test_wrong_api_version(api_version: Any) -> None:
+    with pytest.raises(ValidationError, match="api_version"):
+        AsyncPeer("p", "h", 1, api_version=api_version)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Transport(http2=True),
+        lambda: AsyncRouter("r", "h", 1, "https", http2=True),
+        lambda: AsyncClient(MictlanXURI.parse("mictlanx://r@h:1/?http2=1"), "tests", log_output_path=None),
+    ],
+    ids=["transport", "router", "client"],
+)
+def test_http2_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, make: Any) -> None:
+    monkeypatch.setitem(sys.modules, "h2", None)
+    with pytest.raises(ValidationError) as caught:
+        make()
+    assert str(caught.value) == "http2 needs the package h2: pip install 'airflow-provider-mictlanx[http2]'"
+    assert caught.value.permanent
+
+
+def test_http1_needs_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "h2", None)
+    AsyncRouter("r", "h", 1, "https")
