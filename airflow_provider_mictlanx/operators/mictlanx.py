@@ -300,5 +300,5 @@ def _transferred(result: Mapping[str, Any], *, speed: bool = True) -> str:
     text = f"{result['bucket_id']}/{result['key']}: {size} in {chunks}"
     seconds = result["response_time"]
     if speed and seconds > 0:
-        text += f", {seconds:.1f} s, {format_size(result['size'] / seconds)}/s"
+        text += f", {seconds:.1f} s, {format_size(round(result['size'] / seconds))}/s"
     return text

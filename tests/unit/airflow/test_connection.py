@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import subprocess
 import uuid
@@ -357,3 +358,17 @@ def test_tls_file_that_does_not_do_is_named(pem: dict[str, str], files: dict[str
 def test_tls_folder_in_place_of_a_file(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match=r"ca_file .* can't be read on this machine: Is a directory"):
         of_extra(**HTTPS, ca_file=str(tmp_path)).tls()
+
+
+def test_examples_of_the_documentation_are_understood(settings: Any) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "connection.md").read_text(encoding="utf-8")
+    pasted, written = re.findall(r"AIRFLOW_CONN_MICTLANX_DEFAULT='([^']*)'", page)
+    assert [router.router_id for router in settings(pasted).uri.routers] == ["router-0", "router-1"]
+    found = settings(written)
+    assert [router.host for router in found.uri.routers] == ["a.example.org", "b.example.org"]
+    assert (found.token, found.chunk_size, found.ca_file) == ("THE-TOKEN", "8MB", "/etc/ssl/our-ca.pem")
+    (with_token,) = re.findall(r"`(mictlanx://router-0:\S+)`", page)
+    assert settings(with_token).token == "THE-TOKEN"
+    for refused in re.findall(r"`(mictlanx://a:60666,b:60667/)`", page):
+        with pytest.raises(ValidationError, match="Airflow's own parser refuses"):
+            settings(refused)
