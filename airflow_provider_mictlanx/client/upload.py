@@ -277,7 +277,9 @@ class Upload(Putting):
 
     async def _adopt_cut(self, found: list[Version]) -> None:
         """Take over the cut of what is there: of a whole version, else of the one that was begun first."""
-        version = min(found, key=lambda version: (not version.whole, version.begun_at), default=None)
+        # A whole version of another size is a wrong guess: of chunks of two cuts that are as many (versions.py).
+        possible = [version for version in found if not version.whole or version.size == self._plan.size] or found
+        version = min(possible, key=lambda version: (not version.whole, version.begun_at), default=None)
         if version is None or self._has_my_cut(version):
             return
         if version.whole:
@@ -345,7 +347,7 @@ class ChunkPut:
         reader = self._upload.reader
         if self._rf == 1 and await reader.holds(self._metadata):
             self._stored_on.add("")  # whichever peer it was
-        elif self._rf > 1:
+        else:  # the replica that the router asked may be one without data, or of another cut
             await self._read_back([peer.peer_id for peer in (await reader.peers()).available])
 
     async def announce(self) -> None:

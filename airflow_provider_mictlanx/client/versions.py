@@ -102,7 +102,8 @@ def versions_of(chunks: Iterable[Metadata]) -> list[Version]:
         if chunk.index >= 0 and (chunk.num_chunks is None or chunk.index < chunk.num_chunks):
             groups[chunk.full_checksum, chunk.num_chunks].append(chunk)
     versions = [version for group in groups.values() for version in _versions_of_group(group)]
-    return sorted(versions, key=lambda v: (v.whole, v.updated_at), reverse=True)
+    # Of two that end with the same chunk, the one that began later is not mixed with an older cut.
+    return sorted(versions, key=lambda v: (v.whole, v.updated_at, v.begun_at), reverse=True)
 
 
 def _versions_of_group(group: Sequence[Metadata]) -> list[Version]:

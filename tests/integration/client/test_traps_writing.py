@@ -202,6 +202,18 @@ def test_same_bytes_whole_in_another_cut_are_stored_already(vss: LocalVSS, bucke
     assert len(vss.requests("POST")) == before
 
 
+def test_same_bytes_whole_in_two_cuts_of_as_many_chunks_are_stored_already(vss: LocalVSS, bucket_id: str) -> None:
+    Wire(vss).put(bucket_id, "k", cut(DATA, 400, 400))
+    Wire(vss).put(bucket_id, "k", cut(DATA, 350, 350))
+
+    async def scenario() -> None:
+        async with client_of(vss) as client:
+            report = (await client.upload(bucket_id, "k", data=DATA, chunk_size=1000)).unwrap()
+            assert (report.num_chunks, report.uploaded) == (3, False)
+
+    asyncio.run(scenario())
+
+
 # -- nothing is overwritten ----------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,91 @@
+"""Headers that can be sent, and secrets that are shown nowhere."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Any
+
+import pytest
+
+from airflow_provider_mictlanx.client.errors import ConnectFailedError, ValidationError
+from airflow_provider_mictlanx.client.transport import Transport, tls_context
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Key": "a\r\nInjected: yes"},
+        {"X-Key": "a\nb"},
+        {"X-Key": "a\0b"},
+        {"X-Key": " a"},
+        {"X-Key": "a "},
+        {"X-Key": "s3cr\u00e9t"},
+        {"X-Key": 1},
+        {"X-Key": None},
+        {"X Key": "a"},
+        {"X-Key:": "a"},
+        {"": "a"},
+        {"X-K\u00e9y": "a"},
+        {1: "a"},
+    ],
+    ids=str,
+)
+def test_headers_that_can_not_be_sent(headers: Any) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Transport(headers=headers)
+    assert "s3cr" not in str(caught.value)
+    assert "Injected" not in str(caught.value)
+
+
+def test_headers_that_can_be_sent() -> None:
+    Transport(token="abc.def-ghi", headers={"X-Key": "a b\tc".replace("\t", " "), "x_y": ""})
+
+
+@pytest.mark.parametrize("token", ["s3cret\r\nx: y", "s3cr\u00e9t", "s3cret\n"])
+def test_bad_token_is_not_shown(token: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Transport(token=token)
+    assert "s3cr" not in str(caught.value)
+    assert "Authorization" in str(caught.value)
+
+
+def test_secrets_are_in_no_repr_and_no_error() -> None:
+    async def scenario() -> None:
+        transport = Transport(token="s3cret-token", headers={"X-Key": "s3cret-header"})
+        try:
+            with pytest.raises(ConnectFailedError) as caught:
+                await transport.send("GET", "http://127.0.0.1:1/", what="asking", timeout=5, verify=False)
+            for text in (repr(transport), str(transport), str(caught.value), repr(caught.value)):
+                assert "s3cret" not in text
+            assert "asking" in str(caught.value)
+        finally:
+            await transport.aclose()
+
+    asyncio.run(scenario())
+
+
+def test_bad_header_of_a_request_is_refused_before_it_is_sent() -> None:
+    async def scenario() -> None:
+        transport = Transport()
+        with pytest.raises(ValidationError):
+            await transport.send(
+                "GET", "http://127.0.0.1:1/", what="x", timeout=5, verify=False, headers={"a": "b\r\nc: d"}
+            )
+        await transport.aclose()
+
+    asyncio.run(scenario())
+
+
+def test_certificates_are_checked_when_told() -> None:
+    checked, unchecked = tls_context(True), tls_context(False)
+    assert (checked.verify_mode, checked.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert (unchecked.verify_mode, unchecked.check_hostname) == (ssl.CERT_NONE, False)
+
+
+def test_ca_file_that_can_not_be_read_is_refused(tmp_path: Any) -> None:
+    with pytest.raises(ValidationError, match=r"none\.pem"):
+        tls_context(str(tmp_path / "none.pem"))
+    (tmp_path / "bad.pem").write_text("no certificate")
+    with pytest.raises(ValidationError, match=r"bad\.pem"):
+        tls_context(str(tmp_path / "bad.pem"))
