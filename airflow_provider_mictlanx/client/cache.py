@@ -53,6 +53,10 @@ class ReadCache:
         if version.checksum and 0 < len(data) <= self._capacity:
             self._balls[name.bucket_id, name.ball_id] = _Cached(version.checksum, data)
 
+    def balls(self) -> set[tuple[str, str]]:
+        """Give the bucket id and the ball id of what is kept."""
+        return set(self._balls)
+
     def clear(self) -> None:
         """Forget everything."""
         self._balls.clear()

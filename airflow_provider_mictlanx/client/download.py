@@ -84,15 +84,19 @@ class Download:
         :param max_size: a larger ball is a ``ValidationError`` (bytes); None for no limit
         """
 
-        def make_sink(version: Version) -> MemorySink:
+        def check_size(version: Version) -> None:
             if max_size is not None and version.size > max_size:
                 raise ValidationError(
                     f"{name} has {version.size} bytes, more than the {max_size} that are allowed here"
                 )
+
+        def make_sink(version: Version) -> MemorySink:
+            check_size(version)
             return MemorySink(version.size)
 
         versions = await self.versions(name)
         if not self._force and (cached := cache.get(name, versions[0])) is not None:
+            check_size(versions[0])
             return versions[0], cached
         version, sink, _ = await self._read_newest(name, versions, make_sink)
         data = sink.view.toreadonly()
