@@ -20,6 +20,15 @@ class BulkFailedError(MictlanXError):
 
     default_error_code = 502
 
-    def __init__(self, message: str = "", result: dict[str, Any] | None = None, *, permanent: bool = False) -> None:
-        super().__init__(message, permanent=permanent)
-        self.result = result or {}
+    def __init__(
+        self,
+        message: str = "",
+        status_code: int | None = None,
+        error_code: int | None = None,
+        *,
+        transient: bool | None = None,
+        permanent: bool | None = None,
+        result: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message, status_code, error_code, transient=transient, permanent=permanent)
+        self.result = {} if result is None else result

@@ -20,6 +20,9 @@ REPLICAS = 3
 CHUNK_SIZE = 8_000_000
 """A longer record is cut into chunks of so many bytes."""
 
+REQUEST_TIMEOUT = 120.0
+"""How long a request for a record may take, unless the caller says otherwise (seconds)."""
+
 
 class RecordStore:
     """
@@ -27,16 +30,18 @@ class RecordStore:
 
     :param client: an open client
     :param bulk_id: any text that is not empty
+    :param timeout: of each request (seconds)
     """
 
-    def __init__(self, client: AsyncClient, bulk_id: str) -> None:
+    def __init__(self, client: AsyncClient, bulk_id: str, timeout: float = REQUEST_TIMEOUT) -> None:
         self.client = client
         self.bulk_id = bulk_id
+        self.timeout = timeout
         self.bucket_id = bucket_of(bulk_id)
 
     async def read(self) -> Records:
         """List the records: two requests, however large the bulk is."""
-        listing = value_of(await self.client.get_chunks_by_bucket_id(self.bucket_id, partial=True))
+        listing = value_of(await self.client.get_chunks_by_bucket_id(self.bucket_id, self.timeout, partial=True))
         return read_listing(self.bulk_id, listing.balls, complete=not listing.extra["missing_peers"])
 
     async def read_completely(self) -> Records:
@@ -57,12 +62,14 @@ class RecordStore:
         tags = record.tags(self.bulk_id)
         data = content if content is not None else json.dumps(tags).encode()
         value_of(
-            await self.client.put(self.bucket_id, record.name, data, chunk_size=CHUNK_SIZE, rf=REPLICAS, tags=tags)
+            await self.client.put(
+                self.bucket_id, record.name, data, chunk_size=CHUNK_SIZE, rf=REPLICAS, timeout=self.timeout, tags=tags
+            )
         )
 
     async def content_of(self, record: Record) -> bytes:
         """Read what is more of a record than its summary."""
-        return bytes(value_of(await self.client.get(self.bucket_id, record.name)).data)
+        return bytes(value_of(await self.client.get(self.bucket_id, record.name, timeout=self.timeout)).data)
 
     async def items_of(self, records: Iterable[Part | Done], max_concurrency: int = 8) -> list[dict[str, Any]]:
         """
@@ -83,10 +90,10 @@ class RecordStore:
         """Delete records by their names."""
 
         async def delete(name: str) -> None:
-            value_of(await self.client.delete(name, self.bucket_id))
+            value_of(await self.client.delete(name, self.bucket_id, timeout=self.timeout))
 
         await for_each(list(names), delete, max_concurrency)
 
     async def delete_all(self) -> DeleteBucketResponse:
         """Delete every record, ``closed`` included."""
-        return value_of(await self.client.delete_bucket(self.bucket_id))
+        return value_of(await self.client.delete_bucket(self.bucket_id, timeout=self.timeout))

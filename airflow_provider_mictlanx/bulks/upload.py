@@ -111,6 +111,7 @@ class AttemptOptions:
     :ivar replace: whether other bytes under a ball's key are replaced
     :ivar allow_empty: whether an empty listing is a bulk of no balls, instead of an error
     :ivar will_retry: whether another attempt follows if this one fails
+    :ivar fail_on_error: whether an attempt with failures of balls has failed, so that another one may follow
     """
 
     max_concurrency: int = 8
@@ -121,6 +122,7 @@ class AttemptOptions:
     replace: bool = False
     allow_empty: bool = False
     will_retry: bool = False
+    fail_on_error: bool = True
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ class UploadResult:
     :ivar uploaded_size: bytes of the balls that were sent
     :ivar response_time: seconds
     :ivar slowest: a few balls by key, with their seconds
+    :ivar hopeless: whether there are failures, and no retry could mend any of them
     """
 
     bulk_id: str
@@ -147,6 +150,7 @@ class UploadResult:
     response_time: float
     failures: list[Failure] = field(default_factory=list)
     slowest: list[tuple[str, float]] = field(default_factory=list)
+    hopeless: bool = False
 
 
 class ShardUpload:
@@ -179,9 +183,10 @@ class ShardUpload:
         self._options = options
         self._tell = tell
         self._attempt = secrets.token_hex(8)
-        self._store = RecordStore(client, spec.bulk_id)
+        self._store = RecordStore(client, spec.bulk_id, options.timeout)
         self._started = time.monotonic()
         self._failures: dict[tuple[str, str], Failure] = {}
+        self._permanent: set[tuple[str, str]] = set()
         self._hashed: dict[tuple[str, str], BallPlan] = {}
         self._plan: ShardPlan | None = None
         self._acknowledged: set[int] = set()
@@ -207,7 +212,8 @@ class ShardUpload:
             async with self._reporting(progress):
                 await self._upload(sources, progress)
             await self._learn_from_others()
-            await self._store.write(self._end(), self._items())
+            will_retry = self._options.will_retry and self._options.fail_on_error and not self._hopeless
+            await self._store.write(self._end(will_retry=will_retry), self._items())
             self._slowest = progress.slowest
         except BaseException as error:
             await self._end_badly(error)
@@ -342,7 +348,7 @@ class ShardUpload:
         others = await self._keys_of_others()
         for ball in self._plan_of().balls:
             if (ball.bucket_id, ball.key) in others:
-                self._fail(ball.bucket_id, ball.key, 409, f"{ball.key} is in the list of another shard too")
+                self._fail(ball.bucket_id, ball.key, 409, f"{ball.key} is in the list of another shard too", True)
 
     async def _take_over(self, records: Records) -> None:
         """Learn what earlier attempts acknowledged."""
@@ -394,7 +400,7 @@ class ShardUpload:
         )
         if result.is_err:
             error = result.unwrap_err()
-            self._fail(ball.bucket_id, ball.key, error.error_code, str(error))
+            self._fail(ball.bucket_id, ball.key, error.error_code, str(error), error.permanent)
             progress.failed(ball.key)
             if self._options.stop_on_failure:
                 self._stopped_by = f"{ball.key} failed"
@@ -409,9 +415,14 @@ class ShardUpload:
         self._acknowledged |= indexes
         progress.add(len(indexes), sum(self._plan_of().balls[index].size for index in indexes))
 
-    def _fail(self, bucket_id: str, key: str, code: int, message: str) -> None:
+    def _fail(self, bucket_id: str, key: str, code: int, message: str, permanent: bool = False) -> None:
         failure = Failure(bucket_id=bucket_id, key=key, code=code, message=message)
-        self._failures.setdefault((bucket_id, key), failure)
+        if self._failures.setdefault((bucket_id, key), failure) is failure and permanent:
+            self._permanent.add((bucket_id, key))
+
+    @property
+    def _hopeless(self) -> bool:
+        return bool(self._failures) and self._failures.keys() <= self._permanent
 
     # -- records on the way ----------------------------------------------------------------------------------------
 
@@ -510,6 +521,7 @@ class ShardUpload:
             response_time=round(time.monotonic() - self._started, 6),
             failures=list(self._failures.values()),
             slowest=self._slowest,
+            hopeless=self._hopeless,
         )
 
     def _plan_of(self) -> ShardPlan:

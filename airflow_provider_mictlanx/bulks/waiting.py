@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,17 +15,19 @@ from airflow_provider_mictlanx.bulks.errors import BulkFailedError
 from airflow_provider_mictlanx.bulks.plan import PlannedBall, read_plan
 from airflow_provider_mictlanx.bulks.records import Closed, Done, Failure, Part, Records, indexes_of
 from airflow_provider_mictlanx.bulks.status import BulkStatus, State, latest_start, status_of
-from airflow_provider_mictlanx.bulks.storage import RecordStore
+from airflow_provider_mictlanx.bulks.storage import REQUEST_TIMEOUT, RecordStore
 from airflow_provider_mictlanx.client.async_client import AsyncClient
-from airflow_provider_mictlanx.client.errors import DeadlineExceededError, GetChunkError, IntegrityError, NotFoundError
-from airflow_provider_mictlanx.client.lookup import Name
+from airflow_provider_mictlanx.client.errors import DeadlineExceededError
 from airflow_provider_mictlanx.client.models import DeleteBucketResponse
-from airflow_provider_mictlanx.client.result import value_of
 
 
-async def bulk_status(client: AsyncClient, bulk_id: str) -> BulkStatus:
-    """Look at a bulk once: two requests, however large it is."""
-    return status_of(await RecordStore(client, bulk_id).read())
+async def bulk_status(client: AsyncClient, bulk_id: str, request_timeout: float = REQUEST_TIMEOUT) -> BulkStatus:
+    """
+    Look at a bulk once: two requests, however large it is.
+
+    :param request_timeout: of each of them (seconds)
+    """
+    return status_of(await RecordStore(client, bulk_id, request_timeout).read())
 
 
 def summary_of(status: BulkStatus) -> dict[str, Any]:
@@ -76,8 +79,8 @@ def failure_of(status: BulkStatus) -> BulkFailedError:
     return BulkFailedError(
         f"bulk {status.bulk_id!r} failed for good: {summary['failed']} of {status.total_balls} balls are not stored. "
         f"{'; '.join(reasons) or 'No reason was recorded'}. Mend it and clear the upload task, which goes on where it ended",
-        summary,
         permanent=True,
+        result=summary,
     )
 
 
@@ -105,6 +108,7 @@ async def await_bulk(
     fail_on_error: bool = True,
     include_items: bool = False,
     remove_on_completion: bool = False,
+    request_timeout: float = REQUEST_TIMEOUT,
     tell: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """
@@ -113,28 +117,34 @@ async def await_bulk(
     ``BulkFailedError``: it failed for good, and ``fail_on_error`` is true; ``DeadlineExceededError``: it is not finished in time.
 
     :param poke_interval: between two looks (seconds)
-    :param timeout: for the whole wait (seconds); None waits for ever
+    :param timeout: for the whole wait (seconds), at the end of which it looks once more; None waits for ever
     :param include_items: adds ``successes`` and all ``failures`` as lists
     :param remove_on_completion: removes the records, but for the result, which answers whoever asks again
+    :param request_timeout: of each request (seconds)
     :param tell: takes a line after every look
     """
     started = time.monotonic()
     while True:
-        status = await bulk_status(client, bulk_id)
+        status = await bulk_status(client, bulk_id, request_timeout)
         if tell:
             tell(line_of(status))
         if is_open(status, fail_on_error):
-            return await result_of(client, bulk_id, include_items, remove_on_completion)
-        if timeout is not None and time.monotonic() - started + poke_interval > timeout:
+            return await result_of(client, bulk_id, include_items, remove_on_completion, request_timeout)
+        left = math.inf if timeout is None else timeout - (time.monotonic() - started)
+        if left <= 0:
             raise DeadlineExceededError(f"{line_of(status)}; it was waited for {timeout:g} s")
-        await asyncio.sleep(poke_interval)
+        await asyncio.sleep(min(poke_interval, left))
 
 
 async def result_of(
-    client: AsyncClient, bulk_id: str, include_items: bool = False, remove_on_completion: bool = False
+    client: AsyncClient,
+    bulk_id: str,
+    include_items: bool = False,
+    remove_on_completion: bool = False,
+    request_timeout: float = REQUEST_TIMEOUT,
 ) -> dict[str, Any]:
     """Give the result of a bulk that is finished; the parameters are those of ``await_bulk``."""
-    store = RecordStore(client, bulk_id)
+    store = RecordStore(client, bulk_id, request_timeout)
     records = await store.read()
     status = status_of(records)
     summary = summary_of(status)
@@ -147,9 +157,15 @@ async def result_of(
     return summary
 
 
-async def delete_bulk(client: AsyncClient, bulk_id: str) -> DeleteBucketResponse:
-    """Delete everything that is known of a bulk, not its balls: the bulk id can be used anew."""
-    return await RecordStore(client, bulk_id).delete_all()
+async def delete_bulk(
+    client: AsyncClient, bulk_id: str, request_timeout: float = REQUEST_TIMEOUT
+) -> DeleteBucketResponse:
+    """
+    Delete everything that is known of a bulk, not its balls: the bulk id can be used anew.
+
+    :param request_timeout: of each request (seconds)
+    """
+    return await RecordStore(client, bulk_id, request_timeout).delete_all()
 
 
 async def _items(store: RecordStore, records: Records) -> dict[str, Any]:
@@ -179,45 +195,3 @@ async def _items(store: RecordStore, records: Records) -> dict[str, Any]:
 
 def _told(ball: PlannedBall) -> dict[str, Any]:
     return {"bucket_id": ball.bucket_id, "key": ball.key, "size": ball.size, "checksum": ball.checksum}
-
-
-class StorageCheck:
-    """
-    Reads every chunk of every planned ball once, verified, as much at a time as there is time for.
-
-    :param client: an open client
-    """
-
-    def __init__(self, client: AsyncClient, bulk_id: str) -> None:
-        self._store = RecordStore(client, bulk_id)
-        self._left: list[PlannedBall] | None = None
-        self.failures: list[Failure] = []
-
-    async def go_on(self, seconds: float) -> bool:
-        """Read for about so many seconds; gives True when everything was read."""
-        if self._left is None:
-            self._left = await self._planned()
-        until = time.monotonic() + seconds
-        while self._left and time.monotonic() < until:
-            await self._check(self._left.pop())
-        return not self._left
-
-    async def _planned(self) -> list[PlannedBall]:
-        records = await self._store.read_completely()
-        balls: list[PlannedBall] = []
-        for record in records.plans:
-            balls += read_plan(record, await self._store.content_of(record)).balls
-        return balls
-
-    async def _check(self, ball: PlannedBall) -> None:
-        name = Name(ball.bucket_id, ball.key)
-        try:
-            found = value_of(await self._store.client.get_metadata(ball.bucket_id, ball.key, check_storage=True))
-        except (NotFoundError, GetChunkError, IntegrityError) as error:
-            self._fail(ball, error.error_code, str(error))
-            return
-        if found.checksum != ball.checksum:
-            self._fail(ball, 501, f"{name} has SHA-256 {found.checksum[:12]}… instead of {ball.checksum[:12]}…")
-
-    def _fail(self, ball: PlannedBall, code: int, message: str) -> None:
-        self.failures.append(Failure(bucket_id=ball.bucket_id, key=ball.key, code=code, message=message))
