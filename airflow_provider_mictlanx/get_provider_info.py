@@ -19,12 +19,11 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-provider-mictlanx",
         "name": "MictlanX",
-        "description": "`MictlanX <https://pypi.org/project/mictlanx/>`__, a decentralized object store\n",
+        "description": "MictlanX, a decentralized object store\n",
         "versions": [__version__],
         "integrations": [
             {
                 "integration-name": _INTEGRATION,
-                "external-doc-url": "https://pypi.org/project/mictlanx/",
                 "tags": ["service"],
             }
         ],

@@ -17,7 +17,7 @@ import weakref
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import httpx
 
@@ -169,7 +169,7 @@ class Transport:
                 answer = Answer(response.status_code, response.headers)
                 yield answer, _pieces(response, what, longest)
             finally:
-                await response.aclose()
+                await _close_for_sure(response)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             raise _translated(error, what, timeout) from error
 
@@ -240,12 +240,23 @@ def tls_context(verify: bool | str) -> ssl.SSLContext:
         raise ValidationError(f"the CA file {verify} can't be read: {error.strerror or error}") from error
 
 
+async def _close_for_sure(response: httpx.Response) -> None:
+    """Give the connection back to the pool, also when the task is cancelled just then: the pool would lose it for good."""
+    closing = asyncio.ensure_future(response.aclose())
+    try:
+        await asyncio.shield(closing)
+    except asyncio.CancelledError:
+        await asyncio.wait([closing])
+        raise
+
+
 async def _pieces(response: httpx.Response, what: str, longest: int) -> AsyncIterator[bytes]:
     encoding = response.headers.get("content-encoding", "identity")
     if encoding != "identity":
         raise UpstreamProtocolError(f"{what}: the answer is compressed ({encoding}), which was not asked for")
     read = 0
-    async for piece in response.aiter_raw():
+    stream = cast(httpx.AsyncByteStream, response.stream)
+    async for piece in stream:  # unlike aiter_raw it leaves the closing to us
         read += len(piece)
         if read > longest:
             raise UpstreamProtocolError(f"{what}: the answer is longer than {longest} bytes; the rest was not read")

@@ -1,0 +1,31 @@
+"""The pool of connections: what a cancelled request leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from airflow_provider_mictlanx.client.transport import Transport
+from tests.vss import LocalVSS
+
+
+def test_a_request_that_is_cancelled_at_any_moment_gives_its_connection_back(vss: LocalVSS) -> None:
+    async def cancel_at_many_moments() -> list[str]:
+        transport = Transport()
+        lost: list[str] = []
+        for moment in range(120):
+            request = asyncio.create_task(
+                transport.send("GET", f"{vss.api()}/peers", what="asking", timeout=10, verify=False)
+            )
+            for _ in range(moment % 60):  # so many turns of the loop, to meet the end of the answer too
+                await asyncio.sleep(0 if moment < 60 else 0.0001)
+            request.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await request
+        for client in transport._clients.values():
+            pool = client._transport._pool  # type: ignore[attr-defined]
+            lost += [repr(c) for c in pool.connections if "ACTIVE" in repr(c)]  # NEW ones have no socket
+        await transport.aclose()
+        return lost
+
+    assert asyncio.run(cancel_at_many_moments()) == []
