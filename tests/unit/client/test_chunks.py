@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_mictlanx.client import chunks
@@ -94,7 +94,6 @@ def test_chunks_that_make_up_no_even_cut(size: int, num_chunks: int, index: int,
     assert infer_cut(size, num_chunks, index, chunk_size) is None
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=5000), st.lists(st.integers(1, 1500), max_size=8), st.integers(1, 700))
 def test_plan_has_the_hash_of_every_chunk_and_of_the_whole(data: bytes, sizes: list[int], piece: int) -> None:
     """Whatever the cut, and wherever the pieces end in which the source is read."""
