@@ -95,6 +95,18 @@ def test_same_bytes_in_two_even_cuts_of_as_many_chunks_are_two_versions(seed: in
     assert (True, [10, 10, 5]) in shapes
 
 
+def test_two_cuts_that_were_announced_in_turns_are_both_found() -> None:
+    """Two writers at once: for some indexes the one is newer, for others the other."""
+    chunks = [
+        *(announced(0, 10, at=1), announced(0, 9, at=2)),
+        *(announced(1, 10, at=3), announced(1, 9, at=4)),
+        *(announced(2, 7, at=5), announced(2, 5, at=6)),
+    ]
+    shapes = [shape(version) for version in versions_of(chunks)]
+    assert (True, [10, 10, 5]) in shapes
+    assert (True, [9, 9, 7]) in shapes
+
+
 def test_missing_index_is_not_whole() -> None:
     (version,) = versions_of([announced(0, 10), announced(2, 5)])
     assert shape(version) == (False, [10, 5])
