@@ -78,7 +78,8 @@ class SingleChunkUpload(Putting):
         try:
             first = await self.routers.once(lambda router, how: router.get_metadata(self.name.bucket_id, key, **how))
         except NotFoundError:
-            return []
+            # A peer that missed a delete lists what is placed nowhere any more; to replace it is to delete that too.
+            return await self._listed() if self.options.replace else []
         except UnavailableError:
             await all_peers_there(self.routers, f"putting chunk {key}, which is placed already")
             return await self._listed()
