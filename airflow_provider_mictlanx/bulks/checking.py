@@ -28,18 +28,14 @@ class StorageCheck:
     It belongs to no event loop: every call brings its client. Where it stands is JSON, so that another process goes on with it.
 
     :param state: where an earlier one stood
-    :param request_timeout: of each request (seconds)
     """
 
-    def __init__(
-        self, bulk_id: str, state: Mapping[str, Any] | None = None, request_timeout: float = REQUEST_TIMEOUT
-    ) -> None:
+    def __init__(self, bulk_id: str, state: Mapping[str, Any] | None = None) -> None:
         stood = state or {}
         self.bulk_id = bulk_id
         self.checked: int = stood.get("checked", 0)
         self.failed: int = stood.get("failed", 0)
         self.failures = [Failure.model_validate(failure) for failure in stood.get("failures", [])]
-        self._request_timeout = request_timeout
         self._plans: list[Plan] | None = None
         self._open: tuple[Plan, list[PlannedBall]] | None = None
 
@@ -56,19 +52,21 @@ class StorageCheck:
         failed = f", {self.failed:,} of them not readable" if self.failed else ""
         return f"Bulk {self.bulk_id!r}: {self.checked:,} of {total:,} balls read back{failed}"
 
-    async def go_on(self, client: AsyncClient, seconds: float) -> bool:
+    async def go_on(self, client: AsyncClient, seconds: float, request_timeout: float = REQUEST_TIMEOUT) -> bool:
         """
         Read for about so many seconds, at least a few balls; gives True when everything was read.
 
         ``UnavailableError``: a peer is away, so that it can't be told; what was being read is read again by the next call.
+
+        :param request_timeout: of each request (seconds)
         """
         until = time.monotonic() + seconds
-        store = RecordStore(client, self.bulk_id, self._request_timeout)
+        store = RecordStore(client, self.bulk_id, request_timeout)
         if self._plans is None:
             records = await store.read_completely()
             self._plans = sorted(records.plans, key=lambda plan: (plan.shard, plan.digest))
         while batch := await self._next_batch(store, self._plans):
-            await self._check(client, batch)
+            await self._check(store, batch)
             if time.monotonic() >= until:
                 return self.checked >= sum(plan.balls for plan in self._plans)
         return True
@@ -87,11 +85,11 @@ class StorageCheck:
             self._open = plan, read_plan(plan, await store.content_of(plan)).balls
         return self._open[1]
 
-    async def _check(self, client: AsyncClient, batch: list[PlannedBall]) -> None:
+    async def _check(self, store: RecordStore, batch: list[PlannedBall]) -> None:
         failures: list[Failure] = []
 
         async def check(ball: PlannedBall) -> None:
-            if failure := await self._looked_at(client, ball):
+            if failure := await self._looked_at(store, ball):
                 failures.append(failure)
 
         await for_each(batch, check, AT_ONCE)
@@ -99,9 +97,9 @@ class StorageCheck:
         self.failed += len(failures)
         self.failures = [*self.failures, *failures][:FIRST_FAILURES]
 
-    async def _looked_at(self, client: AsyncClient, ball: PlannedBall) -> Failure | None:
+    async def _looked_at(self, store: RecordStore, ball: PlannedBall) -> Failure | None:
         name = Name(ball.bucket_id, ball.key)
-        looked = await client.get_metadata(ball.bucket_id, ball.key, self._request_timeout, check_storage=True)
+        looked = await store.client.get_metadata(ball.bucket_id, ball.key, store.timeout, check_storage=True)
         try:
             found = value_of(looked)
         except (NotFoundError, GetChunkError, IntegrityError) as error:

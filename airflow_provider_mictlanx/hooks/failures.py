@@ -1,4 +1,4 @@
-"""What an error of the client becomes in a task and in a trigger's event. Imports Airflow and the client's errors."""
+"""What an error becomes in a task and in a trigger's event. Imports Airflow and the errors of client and bulks."""
 
 from __future__ import annotations
 
@@ -6,10 +6,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
+from airflow_provider_mictlanx.bulks import errors as errors_of_bulks
 from airflow_provider_mictlanx.client import errors
 from airflow_provider_mictlanx.client.errors import MictlanXError
+
+_TIMEOUTS_OF_AIRFLOW = ("Trigger timeout", "Trigger/execution timeout")
+"""What Airflow 3 and Airflow 2 say when a deferral took too long."""
+
+
+def is_timeout_of_deferral(error: AirflowException) -> bool:
+    """Tell whether Airflow ended a deferral because it took too long."""
+    return type(error).__name__ == "TaskDeferralTimeout" or str(error) in _TIMEOUTS_OF_AIRFLOW
 
 
 def failure_of(error: MictlanXError) -> AirflowFailException:
@@ -47,7 +56,8 @@ def event_of(error: MictlanXError) -> dict[str, Any]:
 
 def error_of(event: Mapping[str, Any]) -> MictlanXError:
     """Make of the payload the error again, in its class, so that a deferred task fails as one that never deferred."""
-    kind = getattr(errors, str(event.get("kind")), None)
+    name = str(event.get("kind"))
+    kind = getattr(errors, name, None) or getattr(errors_of_bulks, name, None)
     if not (isinstance(kind, type) and issubclass(kind, MictlanXError)):
         kind = MictlanXError
     return kind(

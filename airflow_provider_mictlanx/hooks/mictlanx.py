@@ -1,7 +1,7 @@
 """
 ``MictlanXHook``: an Airflow connection becomes a MictlanX client, for code that blocks and for code that awaits.
 
-Imports Airflow, the client, and the other modules of this folder. All transfer logic is the client's.
+Imports the client, and the other modules of this folder. All transfer logic is the client's and the bulks'.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from functools import partial
 from itertools import islice
 from typing import Any, ParamSpec, TypeVar
 
-from airflow.providers.common.compat.sdk import BaseHook
-
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.errors import GetChunkError, IntegrityError, NotFoundError, ValidationError
 from airflow_provider_mictlanx.client.names import ball_id_of, safe_file_name
 from airflow_provider_mictlanx.client.result import value_of
 from airflow_provider_mictlanx.get_provider_info import UI_FIELD_BEHAVIOUR
 from airflow_provider_mictlanx.hooks import form, results
+from airflow_provider_mictlanx.hooks.bulks import BulkCalls
 from airflow_provider_mictlanx.hooks.connection import Settings
 from airflow_provider_mictlanx.hooks.lookup import alook_up, look_up
 from airflow_provider_mictlanx.hooks.runner import Runner
@@ -34,7 +33,7 @@ T = TypeVar("T")
 _FAILURES_SHOWN = 5
 
 
-class MictlanXHook(BaseHook):
+class MictlanXHook(BulkCalls):
     """
     Interact with MictlanX.
 

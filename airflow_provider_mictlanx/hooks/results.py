@@ -1,16 +1,25 @@
 """
-What the hook gives back: small dictionaries that JSON and XCom can hold, made of the client's reports.
+What the hook gives back: small dictionaries that JSON and XCom can hold, made of the client's reports and of what ``bulks`` tells.
 
-Imports the client's models only.
+Imports the client's and the bulks' models only.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from airflow_provider_mictlanx.bulks.status import BulkStatus
+from airflow_provider_mictlanx.bulks.upload import UploadResult
 from airflow_provider_mictlanx.client.models import Ball, DeleteBucketResponse, FileReport, PutReport, RouterCheck
+
+_SMALL = 800
+"""The most that the failures in a result take as JSON (characters), unless a single one is longer."""
+
+_SHORT = 200
+"""The longest key, message or problem in a result (characters)."""
 
 
 def of_report(report: PutReport | FileReport) -> dict[str, Any]:
@@ -35,6 +44,47 @@ def of_ball(ball: Ball) -> dict[str, Any]:
 def of_deleted_bucket(response: DeleteBucketResponse) -> dict[str, Any]:
     """Give ``bucket_id, deleted, failed, total, response_time``; its lists would grow with the bucket."""
     return response.model_dump(include={"bucket_id", "deleted", "failed", "total", "response_time"})
+
+
+def of_upload(outcome: UploadResult, *, with_failures: bool) -> dict[str, Any]:
+    """Give what became of a shard, as ``MictlanXHook.put_bulk`` returns it."""
+    left_out = ("failures", "slowest", "hopeless")
+    told = {name: value for name, value in vars(outcome).items() if name not in left_out}
+    return told | {"failures": _few(failure.model_dump() for failure in outcome.failures)} if with_failures else told
+
+
+def of_bulk(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a bulk's summary with as many failures and problems as leave it small."""
+    problems = [_cut(problem) for problem in summary["problems"][:3]]
+    return {**summary, "failures": _few(summary["failures"]), "problems": problems}
+
+
+def of_status(status: BulkStatus) -> dict[str, Any]:
+    """Give where a bulk stands, as ``MictlanXHook.bulk_status`` returns it."""
+    told = {name: value for name, value in vars(status).items() if name != "closed"}
+    return of_bulk(
+        {
+            **told,
+            "state": status.state.value,
+            "failures": [failure.model_dump() for failure in status.failures],
+            "result": of_bulk(status.closed.result) if status.closed else None,
+        }
+    )
+
+
+def _few(failures: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Give the first few failures, cut short: ``{bucket_id, key, code, message}``."""
+    few: list[dict[str, Any]] = []
+    for failure in failures:
+        short = {**failure, "key": _cut(failure["key"]), "message": _cut(failure["message"])}
+        if few and len(json.dumps([*few, short])) > _SMALL:
+            break
+        few.append(short)
+    return few
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHORT else f"{text[: _SHORT - 1]}…"
 
 
 def of_connection_test(answers: Sequence[RouterCheck]) -> tuple[bool, str]:

@@ -16,9 +16,19 @@ from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationError
 from airflow_provider_mictlanx.operators.base import MictlanXOperator
+from airflow_provider_mictlanx.operators.bulks import MictlanXAwaitBulkOperator, MictlanXBulkPutOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+__all__ = [
+    "MictlanXAwaitBulkOperator",
+    "MictlanXBulkPutOperator",
+    "MictlanXDeleteBucketOperator",
+    "MictlanXDeleteOperator",
+    "MictlanXGetToFileOperator",
+    "MictlanXPutOperator",
+]
 
 
 class MictlanXPutOperator(MictlanXOperator):

@@ -29,15 +29,17 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_mictlanx.client.errors import MictlanXError
-from airflow_provider_mictlanx.hooks.failures import error_of, failure_of, permanent_errors_fail_the_task
+from airflow_provider_mictlanx.hooks.failures import (
+    error_of,
+    failure_of,
+    is_timeout_of_deferral,
+    permanent_errors_fail_the_task,
+)
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.triggers.polling import PollingTrigger
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
-
-_TIMEOUTS_OF_AIRFLOW = ("Trigger timeout", "Trigger/execution timeout")
-"""What Airflow 3 and Airflow 2 say when a deferral took too long."""
 
 
 class MictlanXSensor(BaseSensorOperator):
@@ -144,7 +146,7 @@ class MictlanXSensor(BaseSensorOperator):
                 self._skip_if_never_failing(error)
                 raise
             except AirflowException as error:
-                if _is_timeout_of_deferral(error):
+                if is_timeout_of_deferral(error):
                     self._time_out(error)
                 self._skip_if_never_failing(error)
                 raise
@@ -175,10 +177,6 @@ class MictlanXSensor(BaseSensorOperator):
     def _skip_if_never_failing(self, error: BaseException) -> None:
         if self.never_fail and not isinstance(error, AirflowSkipException | AirflowSensorTimeout):
             raise AirflowSkipException("Skipping due to never_fail is set to True.") from error
-
-
-def _is_timeout_of_deferral(error: AirflowException) -> bool:
-    return type(error).__name__ == "TaskDeferralTimeout" or str(error) in _TIMEOUTS_OF_AIRFLOW
 
 
 def _seconds(wait: timedelta | float | None) -> float | None:

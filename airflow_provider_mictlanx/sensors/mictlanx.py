@@ -1,12 +1,13 @@
-"""Sensors of MictlanX. Imports ``hooks``, ``triggers`` and what sensors have in common."""
+"""Sensors of MictlanX. Imports ``hooks``, ``triggers``, ``bulks`` and what sensors have in common."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from airflow_provider_mictlanx.bulks.checking import StorageCheck
 from airflow_provider_mictlanx.sensors.base import MictlanXSensor
-from airflow_provider_mictlanx.triggers.mictlanx import MictlanXObjectTrigger
+from airflow_provider_mictlanx.triggers.mictlanx import BulkCompleteTrigger, MictlanXObjectTrigger
 
 
 class MictlanXObjectSensor(MictlanXSensor):
@@ -46,3 +47,66 @@ class MictlanXObjectSensor(MictlanXSensor):
     def make_trigger(self, **shared: Any) -> MictlanXObjectTrigger:
         """Make the trigger that goes on looking for it."""
         return MictlanXObjectTrigger(bucket_id=self.bucket_id, key=self.key, check_storage=self.check_storage, **shared)
+
+
+class BulkCompleteSensor(MictlanXSensor):
+    """
+    Wait until a bulk is complete: until every ball of every shard is acknowledged by the peers that store it.
+
+    It opens after the last ball, whichever tasks and attempts uploaded it, and not before; a bulk that nobody has planned yet
+    is waited for. Failures that a retry of the upload may still mend do not break it. A bulk that failed for good fails the
+    task; with ``fail_on_error=False`` the sensor opens then too, when no shard is under way any more. One poke is one
+    listing of the bulk's own small bucket, however large the bulk is.
+
+    XCom, the same in every mode: ``{bulk_id, state, shards, total_balls, successed, failed, uploaded_size, response_time,
+    failures, problems}``; ``failures`` are the first few.
+
+    .. seealso::
+        For more information on how to use this sensor, take a look at the guide, ``docs/bulks.md``.
+
+    Further parameters as of every sensor: ``poke_interval``, ``timeout`` (the whole wait), ``mode``, ``soft_fail`` ….
+
+    :param bulk_id: the bulk, as the upload names it (templated)
+    :param fail_on_error: whether a bulk that failed for good is an error; False leaves that to the ``failed`` of the XCom
+    :param check_storage: read every chunk of every ball once, verified, when the bulk is complete and before opening. It reads
+        the whole bulk: in each poke about as long as the pause between two of them; with ``mode="reschedule"``, where
+        nothing is remembered from poke to poke, all in one poke
+    :param mictlanx_conn_id: the connection (templated)
+    :param request_timeout: of one request to the storage, in seconds; default: the connection's, else 120
+    :param deferrable: wait in the triggerer, holding no worker slot; default: ``[operators] default_deferrable``
+    """
+
+    template_fields: Sequence[str] = ("bulk_id", "mictlanx_conn_id")
+
+    def __init__(self, *, bulk_id: str, fail_on_error: bool = True, check_storage: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.bulk_id = bulk_id
+        self.fail_on_error = fail_on_error
+        self.check_storage = check_storage
+        self._check: StorageCheck | None = None
+
+    def find(self) -> dict[str, Any] | None:
+        """Look once whether the bulk is complete, and go on reading its balls back."""
+        if self.check_storage and self._check is None:
+            self._check = StorageCheck(self.bulk_id)
+        return self.hook.find_bulk(
+            self.bulk_id,
+            fail_on_error=self.fail_on_error,
+            check=self._check,
+            check_seconds=self._check_seconds(),
+            timeout=self.request_timeout,
+        )
+
+    def _check_seconds(self) -> float:
+        forgets = self.reschedule and not self.deferrable
+        return float(self.timeout if forgets else min(self.poke_interval, self.timeout))
+
+    def make_trigger(self, **shared: Any) -> BulkCompleteTrigger:
+        """Make the trigger that goes on looking."""
+        return BulkCompleteTrigger(
+            bulk_id=self.bulk_id,
+            fail_on_error=self.fail_on_error,
+            check_storage=self.check_storage,
+            checked=self._check.state if self._check else None,
+            **shared,
+        )

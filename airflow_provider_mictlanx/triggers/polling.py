@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from abc import abstractmethod
@@ -29,7 +30,7 @@ class PollingTrigger(BaseTrigger):
 
     :param mictlanx_conn_id: the connection
     :param poke_interval: seconds between two pokes
-    :param ends_at: when the wait is over, in seconds since 1970
+    :param ends_at: when the wait is over, in seconds since 1970; None for never
     :param request_timeout: of one request, in seconds; None for the connection's
     :param exponential_backoff: whether the pauses grow, as in Airflow's own sensors
     :param max_wait: the longest pause then, in seconds
@@ -47,7 +48,7 @@ class PollingTrigger(BaseTrigger):
         *,
         mictlanx_conn_id: str,
         poke_interval: float,
-        ends_at: float,
+        ends_at: float | None,
         request_timeout: float | None = None,
         exponential_backoff: bool = False,
         max_wait: float | None = None,
@@ -85,10 +86,10 @@ class PollingTrigger(BaseTrigger):
         pokes = 1
         while True:
             # The last poke is at the very end, not up to an interval before or after it.
-            await asyncio.sleep(max(0.0, min(self._pause(pokes), self.ends_at - time.time())))
+            await asyncio.sleep(max(0.0, min(self._pause(pokes), self._left())))
             if (found := await self._poke_bearing(hook, client)) is not None:
                 return {"status": "success", "result": found}
-            if time.time() >= self.ends_at:
+            if self._left() <= 0:
                 return {"status": "timeout"}
             pokes += 1
 
@@ -100,6 +101,9 @@ class PollingTrigger(BaseTrigger):
                 raise
             self.log.error("Poke failed; going on because of silent_fail: %s: %s", type(error).__name__, error)
             return None
+
+    def _left(self) -> float:
+        return math.inf if self.ends_at is None else self.ends_at - time.time()
 
     def _pause(self, pokes: int) -> float:
         """Give the seconds to sleep after so many pokes, as Airflow's own sensors do."""
