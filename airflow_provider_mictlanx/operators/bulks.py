@@ -234,7 +234,7 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
             request_timeout=self.request_timeout,
         )
 
-    def _defer_for(self, left: float | None, poke_interval: float) -> Any:
+    def _defer_for(self, left: float | None, poke_interval: float) -> dict[str, Any]:
         """Hand on to the trigger for the seconds that are left; raises ``TaskDeferred``."""
         self.defer(
             trigger=BulkCompleteTrigger(
