@@ -43,14 +43,18 @@ class Removal:
         ``UnavailableError``: a peer was away in all tries, and may bring its copy back.
         """
         deleted = 0
+        missed = False
 
         async def remove_and_look() -> int:
-            nonlocal deleted
+            nonlocal deleted, missed
             listed = await list_chunks(self._routers, name)
             if not listed and await self._is_absent(name):
+                if missed:
+                    await self._see_no_peer_with(name)
                 return deleted
             now = await self._delete(name, {chunk.key for chunk in listed} | {name.chunk(0)})
             deleted += now
+            missed = missed or now < len(listed)
             if now < len(listed) or await list_chunks(self._routers, name) or not await self._is_absent(name):
                 raise UnavailableError(
                     f"deleting {name}: {now} of {len(listed)} replicas were deleted, and it is not yet known to be gone. A "
@@ -98,6 +102,18 @@ class Removal:
         except NotFoundError:
             await all_peers_there(self._routers, f"seeing whether {name} is gone")
             return True
+
+    async def _see_no_peer_with(self, name: Name) -> None:
+        """
+        Raise where a peer may have a ball still, after one of them missed a delete.
+
+        That peer may be left out of the ball's listing without a word; the bucket's names those that answered.
+        """
+        listing = await list_bucket(self._routers, name.bucket_id)
+        if any(chunk.ball_id == name.ball_id for chunk in listing.balls):
+            raise UnavailableError(
+                f"deleting {name}: a peer that missed the delete has brought its copy back; delete it again"
+            )
 
     async def _delete(self, name: Name, keys: Iterable[str]) -> int:
         """Delete a ball on all peers, and the placement of its chunks; gives the number of replicas."""

@@ -265,6 +265,8 @@ async def _pieces(response: httpx.Response, what: str, longest: int) -> AsyncIte
 
 def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Give headers that can be sent; the error names a header, never its value, which may be a secret."""
+    if not isinstance(headers, Mapping):
+        raise ValidationError(f"headers are a dictionary of texts, not {type(headers).__name__}")
     for name, value in headers.items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise ValidationError(f"header {name!r} is no text")
