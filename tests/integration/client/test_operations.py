@@ -347,6 +347,7 @@ BAD_GETS: list[dict[str, Any]] = [
     {"headers": {"x": "a\r\nb: c"}},
     {"headers": {"x y": "a"}},
     {"headers": {"x": 1}},
+    {"headers": "x"},
 ]
 
 

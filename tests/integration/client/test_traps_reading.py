@@ -143,6 +143,12 @@ def test_ball_that_was_never_written_to_its_end_does_not_exist(vss: LocalVSS, bu
     assert value_of(vss, "list_balls", bucket_id) == []
 
 
+def test_empty_first_chunk_of_several_is_no_empty_ball(vss: LocalVSS, bucket_id: str) -> None:
+    Wire(vss).announce(bucket_id, "k", 0, b"", DATA, 3)
+    assert isinstance(error_of(vss, "get", bucket_id, "k"), MictlanXError)
+    assert isinstance(error_of(vss, "exists", bucket_id, "k"), UnavailableError)
+
+
 # -- a listing shows announcements ---------------------------------------------------------------------------------------
 
 
@@ -439,6 +445,33 @@ def test_fewer_deletes_than_replicas_listed_is_looked_into(
     with caplog.at_level("INFO"):
         asyncio.run(scenario())
     assert "1 of 2 replicas were deleted" in caplog.text
+
+
+def test_delete_that_a_peer_missed_is_no_success_while_that_peer_is_left_out_of_the_listing(
+    own_vss: Callable[..., LocalVSS],
+) -> None:
+    vss = own_vss()
+    wire = Wire(vss)
+    holder = wire.put("b", "k", [DATA], rf=2)[0][0]
+    met: list[str] = []
+
+    async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+        if asked.method != "DELETE" or met:
+            return None
+        met.append(asked.path)
+        with vss.fault("peer_down", peer=holder):
+            reply = await pass_on(asked)
+        vss.set_fault("hide_from_listing", peer=holder)
+        return reply
+
+    async def scenario() -> None:
+        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+            assert isinstance((await client.delete("k", "b")).unwrap_err(), UnavailableError)
+            vss.clear_faults()
+            assert (await client.delete("k", "b")).unwrap().n_deletes == 1
+
+    asyncio.run(scenario())
+    assert wire.listed("b", "k") == []
 
 
 def test_delete_of_what_is_not_there_is_a_success(vss: LocalVSS, bucket_id: str) -> None:

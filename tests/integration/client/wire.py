@@ -227,7 +227,7 @@ class Meddler:
         return [asked for asked in self.asked if asked.method == method and part in asked.path]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             while head := await reader.readuntil(b"\r\n\r\n"):
                 asked = await _read_request(head, reader)
                 self.asked.append(asked)
