@@ -1,0 +1,259 @@
+"""
+A whole Airflow 3 on this machine: API server, scheduler, DAG processor, triggerer and, for the CeleryExecutor, workers.
+
+For ``make demo`` and the distributed tests. It listens on one free port of the loopback address, for one user with a random
+password; all that it writes is in its ``AIRFLOW_HOME``. Every process is on a leash (``leash.py``): it ends with the process
+that started it, however that ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+T = TypeVar("T")
+USER = "operator"
+LEASH = Path(__file__).with_name("leash.py")
+COMPONENTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
+
+
+class NotRunningError(Exception):
+    """A process ended that should run, or something did not happen in time; the message ends with what was logged."""
+
+
+def clean_environment(home: Path, dags: Path) -> dict[str, str]:
+    """Give the environment of an Airflow that knows nothing of the user's own, and that needs no proxy to itself."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))}
+    loopback = "127.0.0.1,localhost"
+    no_proxy = os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or ""
+    bypass = f"{no_proxy},{loopback}" if no_proxy else loopback
+    return environment | {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        "NO_PROXY": bypass,
+        "no_proxy": bypass,
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def free_port() -> int:
+    """Give a port that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def start_on_leash(
+    command: Sequence[str], environment: Mapping[str, str], log: Path, grace: float = 10
+) -> subprocess.Popen[bytes]:
+    """
+    Start a command that ends, with everything it started, when ``end`` is called or this process is gone.
+
+    :param log: the file that its output is added to
+    :param grace: seconds between SIGTERM and SIGKILL
+    """
+    leash = [sys.executable, str(LEASH), "--grace", str(grace), *command]
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            leash, env=environment, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True
+        )
+
+
+def end(*processes: subprocess.Popen[bytes]) -> None:
+    """End what ``start_on_leash`` gave, all at once, and wait until all of it is gone."""
+    for process in processes:
+        if process.stdin:
+            process.stdin.close()
+    for process in processes:
+        process.wait()
+
+
+class RunningAirflow:
+    """
+    An Airflow that runs while the context is open.
+
+    :param environment: as ``clean_environment`` gives it, with the connections; its database is migrated
+    :param executor: its name
+    :param workers: names of Celery workers to start, each in a process of its own
+    :param slots: how many tasks run at once: in each worker, or in all where there is none
+    """
+
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        *,
+        executor: str = "LocalExecutor",
+        workers: Sequence[str] = (),
+        slots: int = 4,
+    ) -> None:
+        self.home = Path(environment["AIRFLOW_HOME"])
+        self.url = f"http://127.0.0.1:{free_port()}"
+        self.environment = dict(environment) | self._settings(executor, slots * max(1, len(workers)))
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._commands = {
+            "api-server": ["api-server"],
+            "scheduler": ["scheduler", "--skip-serve-logs"],
+            "dag-processor": ["dag-processor"],
+            "triggerer": ["triggerer", "--skip-serve-logs"],
+        } | {
+            name: ["celery", "worker", "--skip-serve-logs", "--celery-hostname", name, "--concurrency", str(slots)]
+            for name in workers
+        }
+        self._password = secrets.token_urlsafe()
+        self._token = ""
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def _settings(self, executor: str, parallelism: int) -> dict[str, str]:
+        return {
+            "AIRFLOW__CORE__EXECUTOR": executor,
+            "AIRFLOW__CORE__PARALLELISM": str(parallelism),
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.home / "passwords.json"),
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": self.url.rpartition(":")[2],
+            "AIRFLOW__API__WORKERS": "1",
+            # Without these, every process makes up its own, and refuses what the others signed.
+            "AIRFLOW__API__SECRET_KEY": secrets.token_hex(),
+            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(),
+        }
+
+    def __enter__(self) -> Self:
+        self.start()
+        try:
+            self.wait_until_healthy()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start every process; ``wait_until_healthy`` waits for them."""
+        passwords = self.home / "passwords.json"
+        passwords.touch(mode=0o600)
+        passwords.write_text(json.dumps({USER: self._password}), encoding="utf-8")
+        for name, arguments in self._commands.items():
+            command = [sys.executable, "-m", "airflow", *arguments]
+            self.processes[name] = start_on_leash(command, self.environment, self.log_of(name))
+
+    def stop(self) -> None:
+        """End every process, and wait for it."""
+        end(*self.processes.values())
+
+    def log_of(self, name: str) -> Path:
+        """Give the file with the output of a process: ``scheduler``, or the name of a worker."""
+        return self.home / f"{name}.log"
+
+    def wait_until_healthy(self, seconds: float = 240) -> None:
+        """Wait until every component has said that it works, and log in."""
+        self.wait_for("a healthy Airflow", self._is_healthy, seconds)
+        credentials = {"username": USER, "password": self._password}
+        self._token = self.request("POST", "/auth/token", credentials)["access_token"]
+
+    def _is_healthy(self) -> bool:
+        try:
+            health = self.request("GET", "/api/v2/monitor/health")
+        except OSError:  # nobody listens yet
+            return False
+        return all(health[name]["status"] == "healthy" for name in COMPONENTS)
+
+    def wait_for(self, what: str, question: Callable[[], T | None], seconds: float, pause: float = 0.5) -> T:
+        """
+        Ask until the answer is something.
+
+        ``NotRunningError``: it took longer than so many seconds, or a process of this Airflow ended meanwhile.
+        """
+        deadline = time.monotonic() + seconds
+        while not (answer := question()):
+            for name, process in self.processes.items():
+                if process.poll() is not None:
+                    raise NotRunningError(
+                        f"waiting for {what}: {name} ended, with status {process.returncode}; see {self.log_of(name)}"
+                    )
+            if time.monotonic() > deadline:
+                raise NotRunningError(f"waiting for {what}: not within {seconds:.0f} s; the logs are in {self.home}")
+            time.sleep(pause)
+        return answer
+
+    def request(self, method: str, path: str, body: Any = None) -> Any:
+        """
+        Send a request to the API server, and give what its answer holds.
+
+        ``urllib.error.HTTPError`` (an ``OSError``): it refused.
+        """
+        headers = {"Content-Type": "application/json"}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data=data, headers=headers, method=method)
+        with self._opener.open(request, timeout=60) as answer:
+            return json.load(answer)
+
+    def trigger(self, dag_id: str, conf: Mapping[str, Any], seconds: float = 120) -> str:
+        """Start a run of a DAG as soon as its file was read, and give the run's id."""
+        self.wait_for(f"DAG {dag_id}", lambda: self._knows(dag_id), seconds)
+        run = self.request("POST", f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf})
+        run_id: str = run["dag_run_id"]
+        return run_id
+
+    def _knows(self, dag_id: str) -> bool:
+        broken = self.request("GET", "/api/v2/importErrors")["import_errors"]
+        if broken:
+            raise NotRunningError("\n".join(f"{error['filename']}: {error['stack_trace']}" for error in broken))
+        return any(dag["dag_id"] == dag_id for dag in self.request("GET", "/api/v2/dags")["dags"])
+
+    def state_of(self, dag_id: str, run_id: str) -> str:
+        """Give the state of a run: ``queued``, ``running``, ``success`` or ``failed``."""
+        state: str = self.request("GET", self._run_path(dag_id, run_id))["state"]
+        return state
+
+    def wait_for_run(self, dag_id: str, run_id: str, seconds: float) -> str:
+        """Wait for the end of a run, and give its state: ``success`` or ``failed``."""
+
+        def finished() -> str | None:
+            state = self.state_of(dag_id, run_id)
+            return state if state in ("success", "failed") else None
+
+        return self.wait_for(f"the end of {dag_id} {run_id}", finished, seconds)
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Give the task instances of a run, as the API does: ``task_id, map_index, state, start_date, end_date, try_number …``."""
+        path = f"{self._run_path(dag_id, run_id)}/taskInstances?limit=1000"
+        found: list[dict[str, Any]] = self.request("GET", path)["task_instances"]
+        return found
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> Any:
+        """Give what a task returned."""
+        path = (
+            f"/taskInstances/{task_id}/xcomEntries/return_value?map_index={map_index}&deserialize=false&stringify=false"
+        )
+        return self.request("GET", self._run_path(dag_id, run_id) + path)["value"]
+
+    def task_log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1) -> str:
+        """Give what one try of a task logged."""
+        path = f"/taskInstances/{task_id}/logs/{try_number}?map_index={map_index}&full_content=true"
+        content = self.request("GET", self._run_path(dag_id, run_id) + path)["content"]
+        return "\n".join(line if isinstance(line, str) else json.dumps(line) for line in content)
+
+    @staticmethod
+    def _run_path(dag_id: str, run_id: str) -> str:
+        return f"/api/v2/dags/{dag_id}/dagRuns/{urllib.parse.quote(run_id, safe='')}"
