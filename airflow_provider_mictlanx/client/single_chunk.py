@@ -6,7 +6,6 @@ The rules are those of the upload engine; what differs is where to look for anot
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Mapping
 
@@ -107,10 +106,22 @@ class SingleChunkUpload(Putting):
             raise self._conflict(others)
         key = self._key
         await self.routers.repeat(lambda: all_peers_there(self.routers, f"replacing chunk {key}"))
-        with contextlib.suppress(NotFoundError):
-            await self.routers.ask(lambda router, how: router.delete(self.name.bucket_id, key, **how))
+        if not await self._deleted():
+            # Placed nowhere, and listed by a peer that missed a delete: what is announced again can be deleted.
+            await self.routers.repeat(ChunkPut(self, self._plan.chunks[0]).announce)
+            await self._deleted()
         if await self.routers.repeat(self._look):
-            raise UnavailableError(f"replacing chunk {key} of {self.name}: it is not gone yet; put it again later")
+            raise UnavailableError(
+                f"replacing chunk {key} of {self.name}: it is not gone yet; put it again later, or delete the ball"
+            )
+
+    async def _deleted(self) -> bool:
+        """Delete what is under the chunk's key; False where it is placed nowhere."""
+        try:
+            await self.routers.ask(lambda router, how: router.delete(self.name.bucket_id, self._key, **how))
+        except NotFoundError:
+            return False
+        return True
 
     async def refuse_others(self) -> None:
         """Raise ``BallConflictError`` where another chunk is announced under the key by now."""

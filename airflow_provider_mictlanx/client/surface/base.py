@@ -52,7 +52,7 @@ class ClientBase:
         token: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        if not isinstance(client_id, str) or not client_id:
+        if not isinstance(client_id, str) or not client_id or any("\ud800" <= c <= "\udfff" for c in client_id):
             raise ValidationError(f"client_id is a text that is not empty, not {client_id!r}")
         if isinstance(max_workers, bool) or not isinstance(max_workers, int) or max_workers < 1:
             raise ValidationError(f"max_workers is a whole number from 1 on, not {max_workers!r}")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -203,6 +204,21 @@ def test_a_single_chunk_that_was_announced_only_is_put(vss: LocalVSS, bucket_id:
     assert len(Wire(vss).peers_with(bucket_id, "ball_1", PARTS[1])) == 1
 
 
+def test_replacing_a_single_chunk_goes_past_what_a_peer_brought_back(own_vss: Callable[..., LocalVSS]) -> None:
+    vss = own_vss()
+    wire = Wire(vss)
+    [holder] = wire.put("b", "ball", [PARTS[0], b"old", PARTS[2]], only=[1])[1]
+    with vss.fault("peer_down", peer=holder):
+        wire.delete_chunk("b", "ball_1")
+
+    async def scenario(client: AsyncClient) -> None:
+        chunk = chunks_of(PARTS)[1]
+        assert (await client.put_single_chunk("b", "ball", chunk, tags=place(), replace=True)).unwrap() is True
+
+    with_client(vss, scenario)
+    assert [chunk["checksum"] for chunk in wire.listed("b", "ball")] == [sha256(PARTS[1])]
+
+
 # -- get_chunk -----------------------------------------------------------------------------------------------------------
 
 
@@ -299,7 +315,7 @@ def test_what_is_given_can_t_be_written_to(vss: LocalVSS, bucket_id: str) -> Non
 
 
 @pytest.mark.parametrize("closing", [True, False])
-def test_an_early_break_leaves_no_task(vss: LocalVSS, bucket_id: str, closing: bool) -> None:
+def test_an_early_break_leaves_no_task_and_no_connection_in_use(vss: LocalVSS, bucket_id: str, closing: bool) -> None:
     async def scenario(client: AsyncClient) -> None:
         (await client.put(bucket_id, "ball", pattern(20_000), chunk_size=1000)).unwrap()
         with vss.fault("latency", path=f"{bucket_id}/ball_1", seconds=20):
@@ -314,9 +330,17 @@ def test_an_early_break_leaves_no_task(vss: LocalVSS, bucket_id: str, closing: b
             async with asyncio.timeout(10):
                 while other_tasks():
                     await asyncio.sleep(0.01)
+            assert in_use(client) == 0
         assert len(await read_all(client, bucket_id)) == 20
 
     with_client(vss, scenario)
+
+
+def in_use(client: AsyncClient) -> int:
+    """How many connections of the client are in the middle of an answer."""
+    pools = [http._transport._pool for http in client._transport._clients.values()]  # type: ignore[attr-defined]
+    found = [connection for pool in pools for connection in pool.connections]
+    return sum(not (connection.is_idle() or connection.is_closed()) for connection in found)
 
 
 def test_the_whole_is_verified_at_the_end_when_in_order(vss: LocalVSS, bucket_id: str) -> None:

@@ -131,6 +131,7 @@ def test_the_application_s_own_level_comes_back(tmp_path: Path) -> None:
         ({"log_interval": "5"}, "log_interval is a whole number from 1 on"),
         ({"log_output_path": 5}, "log_output_path is the path of a folder"),
         ({"client_id": ""}, "client_id is a text"),
+        ({"client_id": "a\udcff"}, "client_id is a text"),
         ({"max_workers": 0}, "max_workers is a whole number from 1 on"),
         ({"max_workers": True}, "max_workers is a whole number from 1 on"),
         ({"eviction_policy": "MRU"}, "eviction_policy is one of LRU, LFU, FIFO, RR, not 'MRU'"),
