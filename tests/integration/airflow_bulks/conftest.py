@@ -1,0 +1,53 @@
+"""Bulks in Airflow: folders to upload, ids that nobody else uses, and a connection to the local VSS."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
+from tests.integration.airflow.conftest import connect, connected, logged  # noqa: F401
+from tests.integration.airflow_bulks.help import MODES, Wait
+from tests.vss import LocalVSS
+
+
+@pytest.fixture
+def hook(connected: LocalVSS) -> MictlanXHook:  # noqa: F811
+    return MictlanXHook()
+
+
+@pytest.fixture
+def bulk_id() -> str:
+    return f"manual__2026-11-23T00:00:00+00:00-{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three files, of 1, 2 and 3 bytes."""
+    return files(tmp_path / "source", {"a": "1", "b": "22", "sub/c": "333"})
+
+
+@pytest.fixture
+def make_files(tmp_path: Path) -> Callable[..., Path]:
+    return lambda contents, name="more": files(tmp_path / name, contents)
+
+
+def files(folder: Path, contents: dict[str, str]) -> Path:
+    for name, content in contents.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    return folder
+
+
+@pytest.fixture(params=MODES)
+def wait(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Wait:
+    """A gate in each of its modes."""
+    waiting = Wait(request.param)
+    if version("apache-airflow").startswith("2."):
+        # It asks its database, not the task instance, when a rescheduled sensor began.
+        monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda **_: waiting.began)
+    return waiting
