@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
+os.environ.setdefault("MICTLANX_LOG_PATH", "")  # before the client is imported: its default folder is outside the tests
 
 from tests.vss import LocalVSS
 

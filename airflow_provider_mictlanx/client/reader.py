@@ -50,14 +50,14 @@ class ChunkReader:
         """
         Tell whether a peer (``""``: any that the router asks) gives the right bytes, past the router's cache.
 
-        An empty chunk has no bytes to give: its announcement is all there is of it.
+        An empty chunk has no bytes to give: its announcement is all there is of it, of which one peer tells.
         """
         try:
             if chunk.size == 0:
                 answer = await self._routers.once(
                     lambda router, how: router.get_metadata(chunk.bucket_id, chunk.key, **how)
                 )
-                return answer.metadata.size == 0
+                return answer.metadata.size == 0 and peer_id in ("", answer.peer_id)
             await self._read_once(chunk, 0, NullSink(), True, peer_id)
         except (IntegrityError, GetChunkError, NotFoundError):
             return False

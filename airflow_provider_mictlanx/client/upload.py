@@ -329,6 +329,7 @@ class ChunkPut:
         self._stored_on: set[str] = set()
         self._sent = False
         self._task: tuple[AsyncRouter, PutMetadataResponse] | None = None
+        self._met_without_data = False
         self._unanswered: Sequence[str] = ()
         """The peers of a task whose data was sent without an answer coming back."""
         request = upload.announcement_of(chunk, self._rf)
@@ -422,21 +423,32 @@ class ChunkPut:
         """
         See what code 666 stands for: gives True where enough peers have the chunk, False where it can be announced again.
 
-        It is deleted only when every peer answers and none has a right copy of it: then all there is are announcements
-        of an earlier try.
+        It is deleted only when every peer answers and none has a right copy of it, twice: then all there is are announcements
+        of an earlier try, and nobody is sending just now. With ``replace`` it is deleted too where too few have one: there is
+        no other way to get it onto a peer that has its announcement only.
         """
         upload = self._upload
         peers = await all_peers_there(upload.routers, f"looking who has {self._what}")
+        if self._chunk.size == 0:  # the announcement is all there is of an empty chunk
+            await upload.refuse_others()
+            self._stored_on.update(peers.peer_ids)
         await self._read_back(peers.peer_ids)
         if await self._is_done():
             return True
-        if self._stored_on:
+        if self._stored_on and not upload.options.replace:
             raise PutChunksError(
                 f"{self._what} is stored on {len(self._stored_on)} peers instead of {self._rf}, and every other peer has an "
-                "announcement of it without data, so that none takes it. Put it with replace=True after deleting the ball, "
-                "or with a smaller rf",
+                "announcement of it without data, so that none takes it. replace=True deletes it and sends it again, and so "
+                "does deleting the ball before the next put; a smaller rf is content with what is there",
                 transient=False,
+                permanent=True,
             )
+        if not self._met_without_data and upload.routers.rule.max_tries > 1:
+            self._met_without_data = True
+            raise PutChunksError(
+                f"{self._what} is announced on every peer and stored on none: somebody may be sending it"
+            )
+        self._stored_on.clear()
         await upload.refuse_others()
         await self._check_that_all_are_listed(len(peers.peer_ids))
         with contextlib.suppress(NotFoundError):  # somebody else has cleared it

@@ -356,6 +356,58 @@ def test_666_on_a_chunk_with_too_few_replicas_deletes_no_copy(vss: LocalVSS, buc
     assert wire.peers_with(bucket_id, "k_0", DATA) == {holders[0], holders[2]}
 
 
+def test_too_few_replicas_are_mended_by_replace(vss: LocalVSS, bucket_id: str) -> None:
+    """A peer that refused once has the announcement, and takes the data only after the chunk was deleted."""
+    wire = Wire(vss)
+
+    async def scenario() -> None:
+        async with client_of(vss) as client:
+            with vss.fault("refuse_data", bucket=bucket_id, peer="peer-1"):
+                error = (await client.put(bucket_id, "k", DATA, rf=3)).unwrap_err()
+                assert isinstance(error, PutChunksError)
+                assert error.permanent, "no retry can mend it"
+                assert "replace=True" in str(error)
+            report = (await client.upload(bucket_id, "k", data=DATA, rf=3, replace=True)).unwrap()
+            assert (report.replicas, report.uploaded) == (3, True)
+
+    asyncio.run(scenario())
+    assert wire.peers_with(bucket_id, "k_0", DATA) == {"peer-0", "peer-1", "peer-2"}
+
+
+def test_666_without_data_is_looked_at_twice_before_anything_is_deleted(own_vss: Callable[..., LocalVSS]) -> None:
+    """Another writer of the same bytes may have announced everywhere, and be about to send."""
+    vss = own_vss()
+    task, _ = Wire(vss).announce("b", "k", 0, DATA, DATA, 1, rf=3)
+    asked_for_peers: list[bool] = []
+
+    async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+        if asked.method == "GET" and asked.path.endswith("/peers"):
+            asked_for_peers.append(True)
+            if len(asked_for_peers) == 3:  # the second look after code 666
+                Wire(vss).send(task, DATA)
+        return None
+
+    async def scenario() -> None:
+        async with meddling(handler, vss) as meddler:
+            assert (await _put_at(meddler, "b", DATA)).is_ok
+            assert meddler.seen("DELETE") == []
+
+    asyncio.run(scenario())
+    assert len(Wire(vss).peers_with("b", "k_0", DATA)) == 3
+
+
+def test_an_empty_ball_on_one_peer_is_not_counted_as_on_several(vss: LocalVSS, bucket_id: str) -> None:
+    async def scenario() -> None:
+        async with client_of(vss) as client:
+            await client.put(bucket_id, "empty", b"")
+            vss.reset_requests()
+            assert (await client.upload(bucket_id, "empty", data=b"", rf=2)).unwrap().uploaded is True
+            for _ in range(3):  # it comes to be on every peer, and then it is no error
+                assert (await client.put(bucket_id, "empty", b"", rf=3)).is_ok
+
+    asyncio.run(scenario())
+
+
 def test_666_while_a_peer_is_away_deletes_nothing(own_vss: Callable[..., LocalVSS], bucket_id: str) -> None:
     """The peer that is away may have the only copy."""
     vss = own_vss()
