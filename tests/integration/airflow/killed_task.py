@@ -1,5 +1,5 @@
 """
-A task of its own process, which is stopped as Airflow stops tasks; run by ``test_stopping.py``.
+A task of its own process, which is stopped as Airflow stops tasks; run by the tests of stopping.
 
 The signal handlers are those of Airflow 3 (``task_runner._on_term``) and Airflow 2 (``TaskInstance``), the timeout is Airflow's
 own. Prints what came up and how long after the signal, as JSON.
@@ -17,9 +17,19 @@ from typing import Any
 from airflow.exceptions import AirflowTaskTerminated
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, timeout
 
-from airflow_provider_mictlanx.operators.mictlanx import MictlanXGetToFileOperator, MictlanXPutOperator
+from airflow_provider_mictlanx.operators.mictlanx import (
+    MictlanXAwaitBulkOperator,
+    MictlanXBulkPutOperator,
+    MictlanXGetToFileOperator,
+    MictlanXPutOperator,
+)
 
-OPERATORS = {"put": MictlanXPutOperator, "get": MictlanXGetToFileOperator}
+OPERATORS = {
+    "put": MictlanXPutOperator,
+    "get": MictlanXGetToFileOperator,
+    "put_bulk": MictlanXBulkPutOperator,
+    "await_bulk": MictlanXAwaitBulkOperator,
+}
 
 
 class Killed:
