@@ -1,0 +1,95 @@
+"""The example DAGs of bulks as a whole, in processes of their own, against the local VSS."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from tests.system.test_example_dag import (  # noqa: F401 (fixtures)
+    FILES,
+    ROOT,
+    balls_in,
+    database,
+    environment,
+    source,
+    xcoms,
+)
+from tests.vss import LocalVSS
+
+SIZE = sum(len(content) for content in FILES.values())
+
+
+def run_dag(environment: dict[str, str], tmp_path: Path, dag_id: str, **conf: Any) -> tuple[int, dict[str, Any]]:  # noqa: F811
+    result = tmp_path / "result.json"
+    command = [sys.executable, str(ROOT / "scripts" / "run_example_dag.py"), dag_id]
+    command += ["--conf", json.dumps(conf), "--result", str(result)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert result.exists(), done.stdout[-4000:] + done.stderr[-4000:]
+    return done.returncode, json.loads(result.read_text())
+
+
+def test_folder_goes_up_is_waited_for_and_cleaned_up(
+    environment: dict[str, str],  # noqa: F811
+    tmp_path: Path,
+    source: Path,  # noqa: F811
+    vss: LocalVSS,
+) -> None:
+    vss.reset_requests()
+    status, report = run_dag(
+        environment, tmp_path, "example_mictlanx_bulk", source=str(source), target=str(tmp_path / "copies")
+    )
+    assert Counter(task["state"] for task in report["tasks"]) == {"success": 9}, report
+    assert (status, report["state"]) == (0, "success")
+    (upload,), (ready,), (result,) = (xcoms(report, name) for name in ("upload", "ready", "result"))
+    assert (upload["total_balls"], upload["uploaded"], upload["uploaded_size"]) == (len(FILES), len(FILES), SIZE)
+    assert (ready["state"], ready["successed"], ready["uploaded_size"]) == ("complete", len(FILES), SIZE)
+    assert result == ready
+    (compared,) = xcoms(report, "compare")
+    largest = max(FILES, key=lambda name: len(FILES[name]))
+    assert (compared["key"], compared["checksum"]) == (largest, hashlib.sha256(FILES[largest]).hexdigest())
+    assert_nothing_is_left(vss, report)
+    assert [path for path in (tmp_path / "copies").rglob("*") if path.is_file()] == []
+
+
+def test_four_mapped_shards(
+    environment: dict[str, str],  # noqa: F811
+    tmp_path: Path,
+    source: Path,  # noqa: F811
+    vss: LocalVSS,
+) -> None:
+    vss.reset_requests()
+    status, report = run_dag(environment, tmp_path, "example_mictlanx_bulk_mapped", source=str(source))
+    assert Counter(task["state"] for task in report["tasks"]) == {"success": 9}, report
+    assert (status, report["state"]) == (0, "success")
+    uploads = xcoms(report, "upload")
+    assert [upload["shard"] for upload in uploads] == [0, 1, 2, 3]
+    assert sum(upload["uploaded"] for upload in uploads) == len(FILES)
+    assert xcoms(report, "compare") == [{"shards": 4, "files": len(FILES), "size": SIZE}]
+    assert_nothing_is_left(vss, report)
+
+
+def test_failure_breaks_the_gate_and_is_cleaned_up(
+    environment: dict[str, str],  # noqa: F811
+    tmp_path: Path,
+    vss: LocalVSS,
+) -> None:
+    vss.reset_requests()
+    status, report = run_dag(environment, tmp_path, "example_mictlanx_bulk", source=str(tmp_path / "nowhere"))
+    assert (status, report["state"]) == (1, "failed")
+    errors = {task["task_id"]: task["error"] for task in report["tasks"] if task["state"] == "failed"}
+    assert sorted(errors) == ["ready", "upload"]
+    assert "nowhere can't be read" in errors["upload"]
+    assert "failed for good" in errors["ready"]
+    assert_nothing_is_left(vss, report)
+
+
+def assert_nothing_is_left(vss: LocalVSS, report: dict[str, Any]) -> None:
+    assert balls_in(vss, str(xcoms(report, "name_bucket")[0])) == []
+    listed = {seen["path"].split("/")[-2] for seen in vss.requests("GET", r"/buckets/bulk-[^/]+/metadata$")}
+    assert len(listed) == 1
+    assert balls_in(vss, listed.pop()) == []
