@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
-import ipaddress
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,10 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
@@ -25,29 +19,9 @@ from airflow_provider_mictlanx.local_vss.requests import RequestLog
 from airflow_provider_mictlanx.local_vss.router import Router
 from airflow_provider_mictlanx.local_vss.router_app import RouterApp
 from airflow_provider_mictlanx.local_vss.space import Options, Space
+from tests.certificates import Authority
 from tests.integration.client_routers.tools import error_of, in_loop, peer_of, put, read, router_of
 from tests.vss import LocalVSS
-
-
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """Make a certificate of its own for 127.0.0.1; gives its file and its key's."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    files = folder / "certificate.pem", folder / "key.pem"
-    files[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    files[1].write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return files
 
 
 class Http2Router:
@@ -55,7 +29,9 @@ class Http2Router:
 
     def __init__(self, folder: Path) -> None:
         self.versions: list[str] = []
-        self.certificate, self._key = certificate(folder)
+        authority = Authority(folder)
+        self.certificate = authority.certificate
+        self._own_certificate, self._key = authority.issue("server")
         self._space = Space(Options(folder / "vss"))
         self.address = ""
 
@@ -71,7 +47,7 @@ class Http2Router:
 
         config = Config()
         config.bind = ["127.0.0.1:0"]
-        config.certfile, config.keyfile = str(self.certificate), str(self._key)
+        config.certfile, config.keyfile = str(self._own_certificate), str(self._key)
         config.errorlog = None
         sockets = config.create_sockets()
         port = sockets.secure_sockets[0].getsockname()[1]

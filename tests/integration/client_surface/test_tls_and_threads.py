@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_mictlanx.client import AsyncClient, AsyncRouter, CertificateError, Chunk, ValidationError
+from tests.certificates import Authority
 from tests.integration.client.wire import pattern
 from tests.integration.client_surface.help import with_client
-from tests.integration.local_vss.test_vss_tls import Authority
 from tests.vss import LocalVSS
 
 DATA = pattern(1000)

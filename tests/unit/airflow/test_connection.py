@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import ssl
-import subprocess
 import uuid
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,10 +12,12 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import BaseHook, redact
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.hooks.connection import Settings, settings_of
 from airflow_provider_mictlanx.hooks.lookup import look_up
+from tests.certificates import Authority, write_key
 
 CONN_ID = "mictlanx_forms"
 VARIABLE = "AIRFLOW_CONN_MICTLANX_FORMS"
@@ -311,12 +312,12 @@ def pem(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A certificate and its key, another key, a key with a passphrase, and a file that is none of these."""
     folder = tmp_path_factory.mktemp("pem")
 
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=me", "-keyout", "key", "-out", "cert")
-    openssl("genrsa", "-out", "other", "2048")
-    openssl("rsa", "-aes128", "-passout", "pass:x", "-in", "key", "-out", "locked")
+    authority = Authority(folder, "me")
+    for name, path in (("cert", authority.certificate), ("key", authority.key)):
+        (folder / name).write_bytes(path.read_bytes())
+    key = ec.generate_private_key(ec.SECP256R1())
+    write_key(key, folder / "other")
+    write_key(key, folder / "locked", b"x")
     (folder / "text").write_text("no certificate")
     return {name: str(folder / name) for name in ("cert", "key", "other", "locked", "text", "missing")}
 
