@@ -17,6 +17,7 @@ from airflow_provider_mictlanx.client.errors import (
     MictlanXError,
     NotFoundError,
     UnavailableError,
+    UpstreamProtocolError,
     ValidationError,
 )
 from airflow_provider_mictlanx.client.models import (
@@ -101,6 +102,9 @@ class AsyncRouter(SharedRequests):
 
     def _explain_checksum(self, status: int, detail: Any, what: str) -> MictlanXError | None:
         return _checksum_refused(status, detail, what)
+
+    def _explain_space(self, status: int, detail: Any, what: str) -> MictlanXError | None:
+        return _space_refused(status, detail, what)
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -229,6 +233,7 @@ class AsyncRouter(SharedRequests):
             timeout,
             headers,
             verify,
+            explain=_space_refused,
             longest=LONGEST_LISTING,
         )
 
@@ -333,6 +338,7 @@ class AsyncRouter(SharedRequests):
             timeout,
             {**headers, "Force": "1" if force else "0"},
             verify,
+            explain=_space_refused,
         )
 
     # -- the storage space -----------------------------------------------------------------------------------------
@@ -350,7 +356,15 @@ class AsyncRouter(SharedRequests):
         """
         what = f"statistics of the peers of {self._label}"
         answer = await self._json(
-            AllPeersStats, "GET", "/peers/stats", what, timeout, headers, verify, longest=LONGEST_LISTING
+            AllPeersStats,
+            "GET",
+            "/peers/stats",
+            what,
+            timeout,
+            headers,
+            verify,
+            explain=_space_refused,
+            longest=LONGEST_LISTING,
         )
         return answer.root
 
@@ -397,5 +411,16 @@ def _checksum_refused(status: int, detail: Any, what: str) -> MictlanXError | No
         return NotFoundError(
             f"{what}: status 404, {shortened(detail)}; there are no such bytes, or this router does not answer by content, as "
             "the present ones don't: then read the ball by its key"
+        )
+    return None
+
+
+def _space_refused(status: int, detail: Any, what: str) -> MictlanXError | None:
+    """Explain a 404 to what every router answers: nothing is absent, for it is no router that answers."""
+    if status == 404:
+        return UpstreamProtocolError(
+            f"{what}: status 404, {shortened(detail)}; no MictlanX router answers at this address. Check host, port, the path "
+            "of a proxy and api_version",
+            status,
         )
     return None

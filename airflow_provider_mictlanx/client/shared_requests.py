@@ -52,6 +52,9 @@ class SharedRequests(Endpoint):
     def _explain_checksum(self, status: int, detail: Any, what: str) -> MictlanXError | None:
         return None
 
+    def _explain_space(self, status: int, detail: Any, what: str) -> MictlanXError | None:
+        return None
+
     # -- writing ---------------------------------------------------------------------------------------------------
 
     @returns_result
@@ -348,7 +351,17 @@ class SharedRequests(Endpoint):
         :param verify: how TLS is checked
         """
         what = f"peers of {self._label}"
-        return await self._json(PeersResponse, "GET", "/peers", what, timeout, headers, verify, longest=LONGEST_LISTING)
+        return await self._json(
+            PeersResponse,
+            "GET",
+            "/peers",
+            what,
+            timeout,
+            headers,
+            verify,
+            explain=self._explain_space,
+            longest=LONGEST_LISTING,
+        )
 
     @returns_result
     async def add_peers(
