@@ -1,18 +1,30 @@
-"""Reading a bulk's balls back: every chunk of every planned ball once, verified, as much at a time as there is time for."""
+"""
+Reading a bulk's balls back: every chunk of every planned ball once, verified, as much at a time as there is time for.
+
+How far it is stands in the bulk's own records (``checked-…``), so that any process goes on with it: the next poke of a
+sensor that was rescheduled, another triggerer, a worker that was started again.
+"""
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_provider_mictlanx.bulks.errors import BulkFailedError
+from airflow_provider_mictlanx.bulks.errors import BulkConflictError, BulkFailedError
 from airflow_provider_mictlanx.bulks.plan import PlannedBall, read_plan
-from airflow_provider_mictlanx.bulks.records import Failure, Plan
+from airflow_provider_mictlanx.bulks.records import Checked, Failure, Plan, Records, canonical, indexes_of, ranges_of
 from airflow_provider_mictlanx.bulks.status import FIRST_FAILURES, State
 from airflow_provider_mictlanx.bulks.storage import REQUEST_TIMEOUT, RecordStore
 from airflow_provider_mictlanx.client.async_client import AsyncClient
-from airflow_provider_mictlanx.client.errors import GetChunkError, IntegrityError, NotFoundError
+from airflow_provider_mictlanx.client.errors import (
+    GetChunkError,
+    IntegrityError,
+    MictlanXError,
+    NotFoundError,
+    UnavailableError,
+)
 from airflow_provider_mictlanx.client.lookup import Name
 from airflow_provider_mictlanx.client.result import value_of
 from airflow_provider_mictlanx.client.workers import for_each
@@ -23,79 +35,137 @@ AT_ONCE = 8
 
 class StorageCheck:
     """
-    Reads the balls of a complete bulk, in the order of its plans, one plan in memory at a time.
+    Reads the balls of a complete bulk, plan by plan, one plan in memory at a time.
 
-    It belongs to no event loop: every call brings its client. Where it stands is JSON, so that another process goes on with it.
+    It belongs to no event loop: every call brings its client.
 
-    :param state: where an earlier one stood
+    :param state: where an earlier one stood (``state``): the records say the same, but for the last moments of one that was cut off
+    :param run: the name of this check, any text: one of the same name goes on with it, in whatever process; another name begins
+        anew
     """
 
-    def __init__(self, bulk_id: str, state: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, bulk_id: str, state: Mapping[str, Any] | None = None, run: str = "") -> None:
         stood = state or {}
         self.bulk_id = bulk_id
-        self.checked: int = stood.get("checked", 0)
-        self.failed: int = stood.get("failed", 0)
-        self.failures = [Failure.model_validate(failure) for failure in stood.get("failures", [])]
+        self.run: str = stood.get("run", run)
+        self.checked = 0
+        self.failed = 0
+        self.failures: list[Failure] = []
+        self._total = 0
+        self._id = secrets.token_hex(8)
+        self._number = 0
         self._plans: list[Plan] | None = None
-        self._open: tuple[Plan, list[PlannedBall]] | None = None
+        self._left: dict[str, list[int]] = {}
 
     @property
     def state(self) -> dict[str, Any]:
-        """Where it stands: ``checked`` and ``failed`` balls, and the first few ``failures``."""
-        failures = [failure.model_dump() for failure in self.failures]
-        return {"checked": self.checked, "failed": self.failed, "failures": failures}
+        """What another process needs to go on: JSON."""
+        return {"run": self.run}
 
     @property
     def line(self) -> str:
-        """The same for people."""
-        total = sum(plan.balls for plan in self._plans or [])
+        """Where it stands, for people."""
         failed = f", {self.failed:,} of them not readable" if self.failed else ""
-        return f"Bulk {self.bulk_id!r}: {self.checked:,} of {total:,} balls read back{failed}"
+        return f"Bulk {self.bulk_id!r}: {self.checked:,} of {self._total:,} balls read back{failed}"
 
     async def go_on(self, client: AsyncClient, seconds: float, request_timeout: float = REQUEST_TIMEOUT) -> bool:
         """
         Read for about so many seconds, at least a few balls; gives True when everything was read.
 
         ``UnavailableError``: a peer is away, so that it can't be told; what was being read is read again by the next call.
+        ``BulkConflictError``: the bulk was awaited and closed, so that nobody knows any more what was planned.
 
         :param request_timeout: of each request (seconds)
         """
         until = time.monotonic() + seconds
         store = RecordStore(client, self.bulk_id, request_timeout)
         if self._plans is None:
-            records = await store.read_completely()
-            self._plans = sorted(records.plans, key=lambda plan: (plan.shard, plan.digest))
-        while batch := await self._next_batch(store, self._plans):
-            await self._check(store, batch)
-            if time.monotonic() >= until:
-                return self.checked >= sum(plan.balls for plan in self._plans)
+            self._plans = await self._begin(store)
+        for plan in self._plans:
+            while self._left[plan.digest]:
+                await self._read_some(store, plan, until)
+                if time.monotonic() >= until:
+                    return not any(self._left.values())
         return True
 
-    async def _next_batch(self, store: RecordStore, plans: list[Plan]) -> list[PlannedBall]:
-        before = 0
-        for plan in plans:
-            if self.checked < before + plan.balls:
-                balls = await self._balls_of(store, plan)
-                return balls[self.checked - before :][:AT_ONCE]
-            before += plan.balls
-        return []
+    # -- where it stands -------------------------------------------------------------------------------------------
 
-    async def _balls_of(self, store: RecordStore, plan: Plan) -> list[PlannedBall]:
-        if self._open is None or self._open[0] != plan:
-            self._open = plan, read_plan(plan, await store.content_of(plan)).balls
-        return self._open[1]
+    async def _begin(self, store: RecordStore) -> list[Plan]:
+        """Learn from the records what there is to read, and what was read."""
+        records = await store.read_completely()
+        if records.closed:
+            raise BulkConflictError(
+                f"bulk {self.bulk_id!r} was awaited and closed: what was planned is not known any more, so its balls can't be "
+                "read back. Let the await that removes the records come after the check"
+            )
+        plans = sorted(records.plans, key=lambda plan: (plan.shard, plan.digest))
+        by_digest = {plan.digest: plan for plan in plans}
+        read: dict[str, set[int]] = {plan.digest: set() for plan in plans}
+        failures: dict[tuple[str, str], Failure] = {}
+        for check, found in await self._earlier(store, records):
+            if check.plan in by_digest:
+                read[check.plan] |= indexes_of(check.read, by_digest[check.plan].balls)
+                failures.update({(failure.bucket_id, failure.key): failure for failure in found})
+        self._total = sum(plan.balls for plan in plans)
+        self.checked = sum(map(len, read.values()))
+        self.failed = len(failures)
+        self.failures = list(failures.values())[:FIRST_FAILURES]
+        self._left = {
+            plan.digest: [index for index in range(plan.balls) if index not in read[plan.digest]] for plan in plans
+        }
+        return plans
 
-    async def _check(self, store: RecordStore, batch: list[PlannedBall]) -> None:
-        failures: list[Failure] = []
+    async def _earlier(self, store: RecordStore, records: Records) -> list[tuple[Checked, list[Failure]]]:
+        """Give the records of this run, with their failures; where these can't be read, it is as if nothing had been."""
+        ours = [check for check in records.checks if check.run == self.run]
+        found: list[tuple[Checked, list[Failure]]] = [(check, []) for check in ours if not check.failed]
+        for check, items in await store.items_of(check for check in ours if check.failed):
+            if isinstance(check, Checked):
+                found.append((check, [Failure.model_validate(failure) for failure in items.get("failures", [])]))
+        return found
 
-        async def check(ball: PlannedBall) -> None:
-            if failure := await self._looked_at(store, ball):
-                failures.append(failure)
+    # -- reading ---------------------------------------------------------------------------------------------------
 
-        await for_each(batch, check, AT_ONCE)
-        self.checked += len(batch)
+    async def _read_some(self, store: RecordStore, plan: Plan, until: float) -> None:
+        """Read balls of one plan until the time is over, and write down which."""
+        balls = read_plan(plan, await store.content_of(plan)).balls
+        left = self._left[plan.digest]
+        read: dict[int, Failure | None] = {}
+
+        async def read_one(index: int) -> None:
+            if len(read) < AT_ONCE or time.monotonic() < until:
+                read[index] = await self._looked_at(store, balls[index])
+
+        problem: MictlanXError | None = None
+        try:
+            await for_each(left, read_one, AT_ONCE)
+        except MictlanXError as error:  # what was read before stays read
+            problem = error
+        failures = [failure for failure in read.values() if failure]
+        if read:
+            await self._record(store, plan, read, failures)
+        self._left[plan.digest] = [index for index in left if index not in read]
+        self.checked += len(read)
         self.failed += len(failures)
         self.failures = [*self.failures, *failures][:FIRST_FAILURES]
+        if problem:
+            raise problem
+
+    async def _record(
+        self, store: RecordStore, plan: Plan, read: Mapping[int, Failure | None], failures: list[Failure]
+    ) -> None:
+        number, self._number = self._number, self._number + 1
+        record = Checked(
+            shard=plan.shard,
+            attempt=self._id,
+            number=number,
+            run=self.run,
+            plan=plan.digest,
+            read=ranges_of(read),
+            failed=len(failures),
+        )
+        items = canonical({"failures": [failure.model_dump() for failure in failures]}).encode()
+        await store.write(record, items, at_any_rate=True)
 
     async def _looked_at(self, store: RecordStore, ball: PlannedBall) -> Failure | None:
         name = Name(ball.bucket_id, ball.key)
@@ -103,11 +173,18 @@ class StorageCheck:
         try:
             found = value_of(looked)
         except (NotFoundError, GetChunkError, IntegrityError) as error:
+            await self._check_peers(store, name)
             return Failure(bucket_id=ball.bucket_id, key=ball.key, code=error.error_code, message=str(error))
         if found.checksum == ball.checksum:
             return None
         message = f"{name} has SHA-256 {found.checksum[:12]}… instead of {ball.checksum[:12]}…"
         return Failure(bucket_id=ball.bucket_id, key=ball.key, code=IntegrityError.default_error_code, message=message)
+
+    async def _check_peers(self, store: RecordStore, name: Name) -> None:
+        """Raise ``UnavailableError`` where a peer is away: it may have what no other one gave."""
+        _, listing = await store.look()
+        if not await store.answered_by_all(listing):
+            raise UnavailableError(f"reading {name}: a peer is away, and may have it; try again when it is back")
 
     def result(self, summary: Mapping[str, Any], fail_on_error: bool) -> dict[str, Any]:
         """

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 from pydantic import ValidationError as InvalidModel
 
 from airflow_provider_mictlanx.bulks.records import Plan, canonical
@@ -23,9 +25,10 @@ BALL_COST = 256 * 1024
 """What a ball costs besides its bytes, as so many bytes more: many small files are work too."""
 
 
-class PlannedBall(BaseModel):
+@dataclass(frozen=True, slots=True)
+class PlannedBall:
     """
-    One ball of a plan.
+    One ball of a plan; there may be a million of them in memory.
 
     :ivar size: bytes
     :ivar checksum: SHA-256, in hex
@@ -33,30 +36,33 @@ class PlannedBall(BaseModel):
     :ivar source: where it comes from, for people
     """
 
-    model_config = ConfigDict(frozen=True)
-
     bucket_id: str
     key: str
-    size: int = Field(ge=0)
-    checksum: str = Field(pattern=r"^[0-9a-f]{64}$")
-    chunk_size: int = Field(ge=1)
+    size: int
+    checksum: str
+    chunk_size: int
     source: str
 
 
-_LINES = TypeAdapter(PlannedBall)
+_LINE = TypeAdapter(
+    tuple[
+        str,
+        str,
+        Annotated[int, Field(ge=0)],
+        Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")],
+        Annotated[int, Field(ge=1)],
+        str,
+    ]
+)
+"""A line of a plan: the fields of ``PlannedBall`` in their order."""
 
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """
-    A plan with its balls.
-
-    :ivar content: the bytes of the record
-    """
+    """A plan with its balls."""
 
     record: Plan
     balls: list[PlannedBall]
-    content: bytes
 
 
 def listing_digest(listing: Sequence[SourceBall]) -> str:
@@ -67,43 +73,50 @@ def listing_digest(listing: Sequence[SourceBall]) -> str:
     return digest.hexdigest()
 
 
-def share_of(listing: Sequence[SourceBall], shard: int, shards: int) -> list[SourceBall]:
-    """
-    Give a shard's part of a listing: the same on every machine, and about as much work for each shard.
-
-    Each ball, the largest first, goes to the shard that has the least work so far.
-
-    :param shard: ``0..shards-1``, else ``ValidationError``
-    """
+def check_shard(shard: int, shards: int) -> None:
+    """Raise ``ValidationError`` unless ``shard`` is one of ``0..shards-1``."""
     for name, value in (("shard", shard), ("shards", shards)):
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValidationError(f"{name} is a whole number, not {value!r}")
     if shards < 1 or not 0 <= shard < shards:
         raise ValidationError(f"shard is one of 0 to shards - 1, not {shard} of {shards}")
-    if shards == 1:
-        return list(listing)
+
+
+def shares_of(listing: Sequence[SourceBall], shards: int) -> Iterator[tuple[int, SourceBall]]:
+    """
+    Tell which shard every ball of a listing belongs to: the same on every machine, and about as much work for each shard.
+
+    Each ball, the largest first, goes to the shard that has the least work so far.
+    """
     work = [(0, number) for number in range(shards)]
-    mine: list[SourceBall] = []
     for ball in sorted(listing, key=lambda ball: (-ball.size, ball.bucket_id, ball.key)):
-        load, number = heapq.heappop(work)
-        heapq.heappush(work, (load + ball.size + BALL_COST, number))
-        if number == shard:
-            mine.append(ball)
+        load, number = work[0]
+        heapq.heapreplace(work, (load + ball.size + BALL_COST, number))
+        yield number, ball
+
+
+def share_of(listing: Sequence[SourceBall], shard: int, shards: int) -> list[SourceBall]:
+    """
+    Give a shard's part of a listing, sorted by bucket and key.
+
+    :param shard: ``0..shards-1``, else ``ValidationError``
+    """
+    check_shard(shard, shards)
+    mine = [ball for number, ball in shares_of(listing, shards) if number == shard]
     return sorted(mine, key=lambda ball: (ball.bucket_id, ball.key))
 
 
 def make_plan(
     bulk_id: str, shard: int, shards: int, balls: list[PlannedBall], listing: Sequence[SourceBall], own_list: bool
-) -> ShardPlan:
+) -> tuple[ShardPlan, bytes]:
     """
-    Write a plan.
+    Write a plan; gives it, and the bytes of its record.
 
     :param listing: everything that was listed
     :param own_list: whether each shard brings a list of its own, so that listings are not to be compared
     """
     head = canonical({"bulk_id": bulk_id, "shard": shard, "shards": shards})
-    lines = [head, *(canonical(ball.model_dump()) for ball in balls)]
-    content = "\n".join(lines).encode() + b"\n"
+    content = "\n".join([head, *map(_line_of, balls), ""]).encode()
     record = Plan(
         shard=shard,
         digest=hashlib.sha256(content).hexdigest(),
@@ -114,16 +127,22 @@ def make_plan(
         listing_balls=len(listing),
         listing_size=sum(ball.size for ball in listing),
     )
-    return ShardPlan(record, balls, content)
+    return ShardPlan(record, balls), content
+
+
+def _line_of(ball: PlannedBall) -> str:
+    return canonical([ball.bucket_id, ball.key, ball.size, ball.checksum, ball.chunk_size, ball.source])
 
 
 def read_plan(record: Plan, content: bytes) -> ShardPlan:
     """Read a plan that was written; ``IntegrityError`` where it is not what its record says."""
+    if hashlib.sha256(content).hexdigest() != record.digest:
+        raise IntegrityError(f"{record.name} is not the plan that its record tells of")
     lines = content.split(b"\n")[1:-1]
     try:
-        balls = [_LINES.validate_json(line) for line in lines]
+        balls = [PlannedBall(sys.intern(fields[0]), *fields[1:]) for fields in map(_LINE.validate_json, lines)]
     except InvalidModel as error:
         raise IntegrityError(f"{record.name} can't be read: {error.errors(include_url=False)[0]['msg']}") from error
-    if hashlib.sha256(content).hexdigest() != record.digest or len(balls) != record.balls:
-        raise IntegrityError(f"{record.name} is not the plan that its record tells of")
-    return ShardPlan(record, balls, content)
+    if len(balls) != record.balls:
+        raise IntegrityError(f"{record.name} has {len(balls)} balls, and its record tells of {record.balls}")
+    return ShardPlan(record, balls)

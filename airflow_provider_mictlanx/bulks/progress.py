@@ -23,9 +23,11 @@ class Progress:
     :param balls: how many there are
     :param size: of these (bytes)
     :param tell: takes a line
+    :param doing: what is being done, before every line
     """
 
-    def __init__(self, balls: int, size: int, tell: Callable[[str], None]) -> None:
+    def __init__(self, balls: int, size: int, tell: Callable[[str], None], doing: str = "") -> None:
+        self._doing = doing
         self._balls = balls
         self._size = size
         self._tell = tell
@@ -40,7 +42,7 @@ class Progress:
         self._done_balls += balls
         self._done_size += size
 
-    def failed(self, key: str) -> None:
+    def failed(self) -> None:
         """Count a ball that failed."""
         self._failed += 1
 
@@ -64,15 +66,26 @@ class Progress:
         share = self._done_size / self._size if self._size else self._done_balls / max(self._balls, 1)
         failed = f", {self._failed:,} failed" if self._failed else ""
         return (
-            f"{share:.0%} {humanfriendly.format_size(self._done_size)} of {humanfriendly.format_size(self._size)}, "
+            f"{self._doing}{share:.0%} {humanfriendly.format_size(self._done_size)} of {humanfriendly.format_size(self._size)}, "
             f"{humanfriendly.format_size(int(rate))}/s, {self._done_balls:,} of {self._balls:,} balls{failed}"
         )
 
-    async def keep_telling(self) -> None:
-        """Tell a line every few seconds, until cancelled."""
-        told = -1
-        while True:
-            await asyncio.sleep(EVERY)
-            if self._done_balls + self._failed != told:
-                told = self._done_balls + self._failed
-                self._tell(self.line())
+    @property
+    def counted(self) -> int:
+        """How many balls are stored or failed: whether there is something new to tell."""
+        return self._done_balls + self._failed
+
+    def tell(self) -> None:
+        """Tell the line of now."""
+        self._tell(self.line())
+
+
+async def keep_telling(current: Callable[[], Progress]) -> None:
+    """Tell a line every few seconds when something has changed, until cancelled."""
+    told: tuple[Progress, int] | None = None
+    while True:
+        await asyncio.sleep(EVERY)
+        progress = current()
+        if progress.counted and told != (progress, progress.counted):
+            told = progress, progress.counted
+            progress.tell()

@@ -12,6 +12,7 @@ record                             written                                     s
 ``plan-{shard}-{hash}``            before the first data byte                  the balls of the shard; the totals of the listing
 ``part-{shard}-{attempt}-{n}``     every 10 to 60 seconds                      progress and sign of life
 ``done-{shard}-{attempt}``         at the end, also after an exception         counts, bytes, seconds, failures, ``will_retry``
+``checked-{shard}-{attempt}-{n}``  while a complete bulk is read back          which balls were read, and which were not right
 ``closed``                         by an await that removes the other records  the result
 =================================  ==========================================  ===================================================
 """
@@ -22,7 +23,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -36,8 +37,11 @@ from airflow_provider_mictlanx.client.versions import balls_in, versions_of
 BULK_TAG = "bulk_id"
 RECORD_TAG = "record"
 CLOSED = "closed"
-_ATTEMPT = re.compile(r"(start|part|done)-(\d+)-([0-9a-f]{16})(?:-(\d+))?")
-_PLAN = re.compile(r"plan-(\d+)-([0-9a-f]{64})")
+LONGEST_ID = 200
+"""A bulk id of more characters is no safe name either: a bucket's name has to fit into a file's name."""
+
+_ATTEMPT = re.compile(r"(?:(start|done)-[0-9]+-[0-9a-f]{16}|(part|checked)-[0-9]+-[0-9a-f]{16}-[0-9]+)")
+_PLAN = re.compile(r"plan-[0-9]+-[0-9a-f]{64}")
 
 
 class Failure(BaseModel):
@@ -140,10 +144,10 @@ class Plan(Record):
 
 class Part(AttemptRecord):
     """
-    Progress of an attempt; its bytes are the balls acknowledged since the part before.
+    Progress of an attempt; its bytes are the balls acknowledged since the part before, or since the beginning.
 
     :ivar number: from 0
-    :ivar plan: the digest of the plan
+    :ivar plan: the digest of the plan; empty while it is being made
     :ivar acknowledged: balls, by this and by other attempts
     :ivar size: of these (bytes)
     """
@@ -198,6 +202,31 @@ class Done(AttemptRecord):
         return bool(self.plan) and not self.error and not self.failed and self.acknowledged == self.balls
 
 
+class Checked(AttemptRecord):
+    """
+    What a storage check has read; its bytes are the balls that were not right.
+
+    :ivar number: from 0
+    :ivar run: the storage check that this belongs to, whichever process goes on with it
+    :ivar plan: the digest of the plan
+    :ivar read: which of the plan's balls were read, as ``0-57,60``
+    :ivar failed: how many of these were not right
+    """
+
+    kind = "checked"
+
+    number: int = Field(ge=0)
+    run: str = ""
+    plan: str
+    read: str
+    failed: int = Field(default=0, ge=0)
+
+    @property
+    def name(self) -> str:
+        """The record's ball id."""
+        return f"{super().name}-{self.number}"
+
+
 class Closed(Record):
     """
     The bulk was awaited, and its other records were removed.
@@ -221,7 +250,7 @@ class Records:
     """
     What a listing of a bulk's bucket shows.
 
-    :ivar complete: whether every peer had its part in the listing
+    :ivar complete: whether every peer is known to have its part in the listing
     """
 
     bulk_id: str
@@ -230,19 +259,33 @@ class Records:
     plans: list[Plan] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
     dones: list[Done] = field(default_factory=list)
+    checks: list[Checked] = field(default_factory=list)
     closed: Closed | None = None
+
+    def by_shard(self) -> dict[int, Records]:
+        """Give the records of every shard that has any, by its number."""
+        found: dict[int, Records] = {}
+
+        def of(record: Record) -> Records:
+            if record.shard not in found:
+                found[record.shard] = Records(self.bulk_id, self.complete, closed=self.closed)
+            return found[record.shard]
+
+        for start in self.starts:
+            of(start).starts.append(start)
+        for plan in self.plans:
+            of(plan).plans.append(plan)
+        for part in self.parts:
+            of(part).parts.append(part)
+        for done in self.dones:
+            of(done).dones.append(done)
+        for checked in self.checks:
+            of(checked).checks.append(checked)
+        return found
 
     def of_shard(self, shard: int) -> Records:
         """Give the records of one shard."""
-        return Records(
-            self.bulk_id,
-            self.complete,
-            [record for record in self.starts if record.shard == shard],
-            [record for record in self.plans if record.shard == shard],
-            [record for record in self.parts if record.shard == shard],
-            [record for record in self.dones if record.shard == shard],
-            self.closed,
-        )
+        return self.by_shard().get(shard) or Records(self.bulk_id, self.complete, closed=self.closed)
 
     @property
     def shards(self) -> int:
@@ -252,11 +295,11 @@ class Records:
     @property
     def names(self) -> list[str]:
         """The ball ids of all records but ``closed``."""
-        return [record.name for record in self.all]
+        return [record.name for record in [*self.of_uploads, *self.checks]]
 
     @property
-    def all(self) -> list[Record]:
-        """All records but ``closed``."""
+    def of_uploads(self) -> list[Record]:
+        """The records of the uploads, as opposed to those of who looks on."""
         return [*self.starts, *self.plans, *self.parts, *self.dones]
 
 
@@ -269,7 +312,8 @@ def bucket_of(bulk_id: str) -> str:
     if not isinstance(bulk_id, str) or not bulk_id:
         raise ValidationError(f"bulk_id is a text that is not empty, not {bulk_id!r}")
     try:
-        return f"bulk-{bulk_id if is_safe_id(bulk_id) else hashlib.sha256(bulk_id.encode()).hexdigest()}"
+        safe = is_safe_id(bulk_id) and len(bulk_id) <= LONGEST_ID
+        return f"bulk-{bulk_id if safe else hashlib.sha256(bulk_id.encode()).hexdigest()}"
     except UnicodeEncodeError as error:
         raise ValidationError(f"bulk_id {bulk_id!r} is no valid Unicode text: {error.reason}") from error
 
@@ -279,28 +323,44 @@ def canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
+def is_record(ball_id: str) -> bool:
+    """Tell whether a ball is one of a bulk's records, by its name."""
+    return _model_of(ball_id) is not None
+
+
+def check_owner(bulk_id: str, listing: Iterable[Metadata]) -> None:
+    """Raise ``IntegrityError`` where a listing holds another bulk's records."""
+    for chunk in listing:
+        if is_record(chunk.ball_id) and chunk.tags.get(BULK_TAG) != bulk_id:
+            raise IntegrityError(
+                f"bucket {bucket_of(bulk_id)} holds records of bulk {chunk.tags.get(BULK_TAG)!r}, not of {bulk_id!r}: take "
+                "another bulk_id"
+            )
+
+
 def read_listing(bulk_id: str, listing: Iterable[Metadata], complete: bool) -> Records:
     """
     Sort a listing of a bulk's bucket into records; pure.
 
     A record of which a chunk is not listed was cut short, and does not count; what is no record is left out.
 
-    ``IntegrityError``: the bucket holds another bulk's records.
+    ``IntegrityError``: the bucket holds another bulk's records, or one that can't be understood.
     """
+    balls = balls_in(listing)
     records = Records(bulk_id, complete)
     closed: Closed | None = None
-    for ball_id, chunks in balls_in(listing).items():
-        whole = [version for version in versions_of(chunks) if version.whole]
+    for ball_id, chunks in balls.items():
         model = _model_of(ball_id)
-        if not whole or model is None:
+        if model is None:
             continue
-        tags = whole[0].ordered[0].tags
-        if tags.get(BULK_TAG) != bulk_id:
-            raise IntegrityError(
-                f"bucket {bucket_of(bulk_id)} holds records of bulk {tags.get(BULK_TAG)!r}, not of {bulk_id!r}: take another "
-                "bulk_id"
-            )
-        record = _read(model, tags.get(RECORD_TAG, ""), ball_id, whole[-1].begun_at)
+        check_owner(bulk_id, chunks)
+        whole = [version for version in versions_of(chunks) if version.whole]
+        if not whole:
+            continue
+        first = min(
+            whole, key=lambda version: (version.begun_at, version.checksum or "")
+        )  # of a closed that is there twice
+        record = _read(model, first.ordered[0].tags.get(RECORD_TAG, ""), ball_id, first.begun_at)
         match record:
             case Start():
                 records.starts.append(record)
@@ -310,24 +370,30 @@ def read_listing(bulk_id: str, listing: Iterable[Metadata], complete: bool) -> R
                 records.parts.append(record)
             case Done():
                 records.dones.append(record)
+            case Checked():
+                records.checks.append(record)
             case Closed():
                 closed = record
-    return Records(bulk_id, complete, records.starts, records.plans, records.parts, records.dones, closed)
+    return replace(records, closed=closed)
 
 
 R = TypeVar("R", bound=Record)
 
+_OF_ATTEMPTS: dict[str, type[Start | Part | Done | Checked]] = {
+    "start": Start,
+    "part": Part,
+    "done": Done,
+    "checked": Checked,
+}
 
-_OF_ATTEMPTS: dict[str, type[Start | Part | Done]] = {"start": Start, "part": Part, "done": Done}
 
-
-def _model_of(ball_id: str) -> type[Start | Plan | Part | Done | Closed] | None:
+def _model_of(ball_id: str) -> type[Start | Plan | Part | Done | Checked | Closed] | None:
     if ball_id == CLOSED:
         return Closed
     if _PLAN.fullmatch(ball_id):
         return Plan
     if match := _ATTEMPT.fullmatch(ball_id):
-        return _OF_ATTEMPTS[match[1]]
+        return _OF_ATTEMPTS[match[1] or match[2]]
     return None
 
 
@@ -363,8 +429,9 @@ def indexes_of(ranges: str, most: int) -> set[int]:
     """Read ``0-57,60``; what is no index below ``most`` is an ``IntegrityError``."""
     indexes: set[int] = set()
     for part in filter(None, ranges.split(",")):
-        match = re.fullmatch(r"(\d{1,12})(?:-(\d{1,12}))?", part, re.ASCII)
-        if not match or int(match[2] or match[1]) >= most:
+        match = re.fullmatch(r"([0-9]{1,12})(?:-([0-9]{1,12}))?", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, most)
+        if last >= most or first > last:
             raise IntegrityError(f"{part[:40]!r} is no range of balls of a plan of {most}")
-        indexes.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+        indexes.update(range(first, last + 1))
     return indexes

@@ -1,25 +1,38 @@
 """
-What a bulk uploads: files, folders and globs of this machine, and items that the caller lists. Knows the client's names.
+What a bulk uploads: files, folders and globs of this machine and of other stores, and items that the caller lists.
+
+Knows the client's names, and of other stores' paths that they have ``fs``, ``path`` and ``protocol`` (as ``ObjectStoragePath``
+and every ``UPath`` have), where ``fs`` is a filesystem as fsspec defines it.
 
 Keys: of a folder, the paths relative to it; of a glob, relative to the folder before the first wildcard; of a single file,
 its name; of a list, each by its own rule. A folder gives every file in it, hidden ones too; a glob gives hidden ones only
 where the pattern names the dot, as a shell does. A symbolic link is followed to a file inside the folder; one that leaves
-the folder, or leads to a folder or to nothing, is an error, as are sockets, pipes and devices: leaving them out without a
-word would lose them.
+the folder, or leads to a folder or to nothing, is an error, as are sockets, pipes and devices, and folders that can't be
+read: leaving them out without a word would lose them. In other stores the same rules hold, as far as they have such things.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from airflow_provider_mictlanx.client.errors import ValidationError
+from airflow_provider_mictlanx.client.errors import MictlanXError, UnknownError, ValidationError
 from airflow_provider_mictlanx.client.names import ball_id_of, check_bucket_id
+from airflow_provider_mictlanx.client.remote import RemoteFile, marks_of
+from airflow_provider_mictlanx.client.upload import check_tags
+
+NO_TAGS: Mapping[str, str] = MappingProxyType({})
+"""No tags of the ball's own."""
+
+LOCAL = ("", "file", "local")
+"""The protocols of paths of this machine."""
 
 SHOWN = 5
 """How many wrong sources an error names."""
@@ -33,6 +46,7 @@ class SourceBall:
     :ivar size: bytes
     :ivar source: the path, or what stands for it
     :ivar data: the bytes, where they were given
+    :ivar file: a file of another store, with what tells that it is still the same
     """
 
     bucket_id: str
@@ -40,27 +54,36 @@ class SourceBall:
     size: int
     source: str
     data: bytes | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=lambda: NO_TAGS)
+    file: RemoteFile | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Give what the client calls it: ``data``, ``file`` or ``path``."""
+        if self.file is not None:
+            return {"file": self.file}
+        return {"path": self.source} if self.data is None else {"data": self.data}
 
 
-def list_sources(
-    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], bucket_id: str, key_prefix: str = ""
-) -> list[SourceBall]:
+def list_sources(sources: Any, bucket_id: str, key_prefix: str = "") -> list[SourceBall]:
     """
     List files, folders and globs, sorted by key.
 
-    ``ValidationError``: a source is not there, or can't be uploaded, or two of them would have one key.
+    ``ValidationError``: a source is not there, or can't be uploaded, or two of them would have one key; ``UnknownError``: another
+    store could not be listed.
 
-    :param sources: a path, a glob (``**`` stands for any folders), or several of these
+    :param sources: a path, a glob (``**`` stands for any folders), a path of another store (``ObjectStoragePath``), or a sequence
+        of these
     :param bucket_id: of all balls
     :param key_prefix: is put before every key as it is
     """
     check_bucket_id(bucket_id)
-    listed = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+    if not isinstance(key_prefix, str):
+        raise ValidationError(f"key_prefix is a text, not {key_prefix!r}")
+    listed = list(sources) if isinstance(sources, Sequence) and not isinstance(sources, str) else [sources]
     balls = [
-        SourceBall(bucket_id, key_prefix + key, size, path)
+        SourceBall(bucket_id, key_prefix + found.key, found.size, found.source, file=found.file)
         for source in listed
-        for key, path, size in _list_one(os.fspath(source))
+        for found in _list_any(source)
     ]
     return checked(balls)
 
@@ -97,67 +120,161 @@ def _item(item: Mapping[str, Any], place: int, bucket_id: str, key_prefix: str) 
         raise ValidationError(f"{where} is no dictionary: {type(item).__name__}")
     if unknown := sorted(str(name) for name in item.keys() - {"bucket_id", "key", "source", "data", "tags"}):
         raise ValidationError(f"{where}: {', '.join(unknown)} is unknown; there are bucket_id, data, key, source, tags")
-    source, data = item.get("source"), item.get("data")
+    source, data, key = item.get("source"), item.get("data"), item.get("key")
     if isinstance(source, bytes):
         source, data = None, source
     if (source is None) == (data is None):
         raise ValidationError(f"{where} has either source (a path) or data (text or bytes)")
-    bucket, tags = item.get("bucket_id") or bucket_id, item.get("tags") or {}
+    if key is not None and not isinstance(key, str):
+        raise ValidationError(f"{where}: key is a text, not {key!r}")
+    tags = NO_TAGS if item.get("tags") is None else check_tags(item["tags"])
+    bucket = item.get("bucket_id") or bucket_id
     if source is not None:
-        path, size = _regular(os.fspath(source))
-        return SourceBall(bucket, key_prefix + (item.get("key") or Path(path).name), size, path, tags=tags)
-    if not item.get("key"):
+        found = _single(source, where)
+        return SourceBall(bucket, key_prefix + (key or found.key), found.size, found.source, tags=tags, file=found.file)
+    if not key:
         raise ValidationError(f"{where} has data, and needs a key")
     content = data.encode() if isinstance(data, str) else data
     if not isinstance(content, bytes):
         raise ValidationError(f"{where}: data is text or bytes, not {type(content).__name__}")
-    return SourceBall(bucket, key_prefix + item["key"], len(content), f"data of {item['key']}", content, tags)
+    return SourceBall(bucket, key_prefix + key, len(content), f"data of {key}", content, tags)
 
 
-def _list_one(source: str) -> Iterator[tuple[str, str, int]]:
-    """Give key, path and size of every file of one source."""
-    if not source:
-        raise ValidationError("source is an empty path")
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A file that was found."""
+
+    key: str
+    size: int
+    source: str
+    file: RemoteFile | None = None
+
+
+def _list_any(source: Any) -> Iterator[_Found]:
+    """Give every file of one source."""
+    if _is_remote(source):
+        yield from _list_remote(source)
+    else:
+        yield from _list_local(_local_path(source))
+
+
+def _single(source: Any, where: str) -> _Found:
+    """Give the one file that a source is."""
+    if not _is_remote(source):
+        path, size = _regular(_local_path(source))
+        return _Found(_as_key(Path(path).name), size, path)
+    [*found] = _list_remote(source)
+    if len(found) != 1 or found[0].source != str(source):
+        raise ValidationError(f"{where}: {source} is no file")
+    return found[0]
+
+
+def _is_remote(source: Any) -> bool:
+    return getattr(source, "protocol", "") not in LOCAL and hasattr(source, "fs") and hasattr(source, "path")
+
+
+def _local_path(source: Any) -> str:
+    if isinstance(source, str | os.PathLike) and not hasattr(source, "protocol"):
+        path = os.fspath(source)
+    else:
+        path = getattr(source, "path", None)  # of a path of another store's kind, but of this machine
+    if not isinstance(path, str):
+        raise ValidationError(f"source is a path, not {source!r}")
+    if "://" in path and not os.path.lexists(path):
+        raise ValidationError(f"source {path!r} is of another store: give it as ObjectStoragePath({path!r})")
+    return path
+
+
+# -- this machine --------------------------------------------------------------------------------------------------
+
+
+def _list_local(source: str) -> Iterator[_Found]:
+    if not source or "\0" in source:
+        raise ValidationError(f"source {source!r} is no path")
     if glob.has_magic(source) and not os.path.lexists(source):
-        yield from _list_glob(source)
+        base, pattern = _split(source)
+        yield from _listed(Path(base or "."), _walk(base or ".", pattern))
     elif os.path.isdir(source):
-        yield from _listed(Path(source), _walk(source))
+        yield from _listed(Path(source), _walk(source, None))
     else:
         path, size = _regular(source)
-        yield _as_key(os.path.basename(path)), path, size
+        yield _Found(_as_key(os.path.basename(path)), size, path)
 
 
-def _list_glob(pattern: str) -> Iterator[tuple[str, str, int]]:
-    parts = Path(pattern).parts
+def _split(source: str) -> tuple[str, tuple[str, ...]]:
+    """Split a glob into the folder before the first wildcard, and the parts of the pattern."""
+    parts = [part for part in source.split("/") if part not in ("", ".")]
     first = next(index for index, part in enumerate(parts) if glob.has_magic(part))
-    base = Path(*parts[:first]) if first else Path()
-    found = (path for path in glob.iglob(pattern, recursive=True) if not os.path.isdir(path) or os.path.islink(path))
-    yield from _listed(base, found)
+    if ".." in parts[first:]:
+        raise ValidationError(
+            f"source {source!r}: '..' after a wildcard leads out of the folder that keys are relative to"
+        )
+    base = ("/" if source.startswith("/") else "") + "/".join(parts[:first])
+    pattern = parts[first:] + (["*"] if parts[-1] == "**" else [])
+    return base, tuple(
+        part for place, part in enumerate(pattern) if (part, pattern[place - 1 : place]) != ("**", ["**"])
+    )
 
 
-def _walk(folder: str) -> Iterator[str]:
+def _walk(folder: str, pattern: tuple[str, ...] | None) -> Iterator[str]:
+    """Give the paths in a folder, or those that match; links to folders too, where they would have to be followed."""
+
     def give_up(error: OSError) -> None:
         raise ValidationError(f"folder {error.filename} can't be read: {error.strerror}") from error
 
     for parent, folders, files in os.walk(folder, onerror=give_up):
+        inside = tuple(Path(os.path.relpath(parent, folder)).parts) if parent != folder else ()
+        if pattern is not None:
+            files = [name for name in files if matches((*inside, name), pattern)]
+            matched = [name for name in folders if matches((*inside, name), pattern)]
+            folders[:] = [name for name in folders if leads_to((*inside, name), pattern)]
+        else:
+            matched = []
         yield from (os.path.join(parent, name) for name in files)
-        yield from (path for name in folders if os.path.islink(path := os.path.join(parent, name)))
+        yield from (path for name in {*folders, *matched} if os.path.islink(path := os.path.join(parent, name)))
 
 
-def _listed(base: Path, paths: Iterable[str]) -> Iterator[tuple[str, str, int]]:
+def matches(names: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Tell whether a path, given by its parts, matches a pattern: as a shell does it, with ``**`` for any folders."""
+    if not pattern:
+        return not names
+    if pattern[0] == "**":
+        return matches(names, pattern[1:]) or (
+            len(names) > 1 and not names[0].startswith(".") and matches(names[1:], pattern)
+        )
+    return bool(names) and _matches_one(names[0], pattern[0]) and matches(names[1:], pattern[1:])
+
+
+def leads_to(names: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Tell whether a folder, given by its parts, may hold what matches a pattern."""
+    if not names or not pattern:
+        return bool(pattern)
+    if pattern[0] == "**":
+        return leads_to(names, pattern[1:]) or (not names[0].startswith(".") and leads_to(names[1:], pattern))
+    return len(pattern) > 1 and _matches_one(names[0], pattern[0]) and leads_to(names[1:], pattern[1:])
+
+
+def _matches_one(name: str, part: str) -> bool:
+    if name.startswith(".") and not part.startswith("."):
+        return False
+    return fnmatch.fnmatchcase(name, part)
+
+
+def _listed(base: Path, paths: Iterable[str]) -> Iterator[_Found]:
     inside = os.path.realpath(base)
     wrong: list[str] = []
-    found: list[tuple[str, str, int]] = []
+    found: list[_Found] = []
     for path in paths:
         problem, size = _looked_at(path, inside)
         if problem:
             wrong.append(f"{path} {problem}")
         else:
-            found.append((_as_key(Path(os.path.relpath(path, base)).as_posix()), path, size))
+            found.append(_Found(_as_key(os.path.relpath(path, base)), size, path))
     if wrong:
         more = f", and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
         raise ValidationError(
-            f"these can't be uploaded: {'; '.join(sorted(wrong)[:SHOWN])}{more}. Take them out of the source"
+            f"these can't be uploaded: {'; '.join(sorted(wrong)[:SHOWN])}{more}. Take them out of the folder, or choose the others "
+            "with a glob"
         )
     yield from found
 
@@ -183,8 +300,9 @@ def _looked_at(path: str, inside: str) -> tuple[str, int]:
 def _regular(path: str) -> tuple[str, int]:
     try:
         status = os.stat(path)
-    except OSError as error:
-        raise ValidationError(f"source {path} can't be read: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ValidationError(f"source {path!r} can't be read: {reason}") from error
     if not stat.S_ISREG(status.st_mode):
         raise ValidationError(f"source {path} is no regular file")
     return path, status.st_size
@@ -197,3 +315,56 @@ def _as_key(path: str) -> str:
     except UnicodeEncodeError as error:
         raise ValidationError(f"the file name {path!r} is no valid Unicode text, and so can't be a key") from error
     return path
+
+
+# -- other stores --------------------------------------------------------------------------------------------------
+
+
+def _list_remote(source: Any) -> Iterator[_Found]:
+    path = str(source.path)
+    shown = str(source)
+    info = _ask(shown, lambda: _info(source.fs, path))
+    if info is not None and info.get("type") != "directory":
+        yield _remote(source, path, info, path.rpartition("/")[2])
+    elif info is not None:
+        yield from _list_remote_folder(source, path.rstrip("/"), None)
+    elif glob.has_magic(path):
+        yield from _list_remote_folder(source, *_split(path))
+    else:
+        raise ValidationError(f"source {shown} is not there")
+
+
+def _list_remote_folder(source: Any, base: str, pattern: tuple[str, ...] | None) -> Iterator[_Found]:
+    """Give the files below a folder, or those that match: of one listing, with the marks that it tells."""
+    found: Mapping[str, Mapping[str, Any]] = _ask(str(source), lambda: source.fs.find(base, detail=True))
+    for path, info in found.items():
+        key = path.removeprefix(base).lstrip("/")
+        if info.get("type") == "directory" or path.endswith("/"):  # a folder's own entry
+            continue
+        if pattern is None or matches(key.split("/"), pattern):
+            yield _remote(source, path, info, key)
+
+
+def _remote(source: Any, path: str, info: Mapping[str, Any], key: str) -> _Found:
+    shown = f"{source.protocol}://{path.removeprefix('/')}" if path != source.path else str(source)
+    if not isinstance(info.get("size"), int):
+        raise ValidationError(f"source {shown}: its store does not tell its size")
+    return _Found(_as_key(key), info["size"], shown, RemoteFile(source.fs, path, shown, marks_of(info)))
+
+
+def _info(fs: Any, path: str) -> Mapping[str, Any] | None:
+    try:
+        info: Mapping[str, Any] = fs.info(path)
+    except FileNotFoundError:
+        return None
+    return info
+
+
+def _ask(shown: str, question: Callable[[], Any]) -> Any:
+    """Ask another store; each filesystem has errors of its own."""
+    try:
+        return question()
+    except MictlanXError:
+        raise
+    except Exception as error:
+        raise UnknownError(f"source {shown} can't be listed: {type(error).__name__}", transient=False) from error

@@ -96,17 +96,20 @@ def status_of(records: Records) -> BulkStatus:
     """Tell where a bulk stands."""
     if records.closed:
         return BulkStatus(records.bulk_id, State.CLOSED, finished=True, closed=records.closed)
-    shards = [shard_status(records.of_shard(shard)) for shard in range(records.shards)]
+    by_shard = records.by_shard()
+    known = {number: shard_status(by_shard[number]) for number in sorted(by_shard)}
+    shards = list(known.values())
+    complete = records.shards > 0 and records.shards == sum(shard.complete for shard in shards)
     contradictions = list(contradictions_in(records))
-    errors = [f"shard {number}: {shard.error}" for number, shard in enumerate(shards) if shard.error and shard.ended]
-    times = [record.updated_at for record in records.all if record.updated_at]
+    errors = [f"shard {number}: {shard.error}" for number, shard in known.items() if shard.error and shard.ended]
+    times = [record.updated_at for record in records.of_uploads if record.updated_at]
     failures = [failure for shard in shards if not shard.complete for failure in shard.failures]
-    whole = max((plan for plan in records.plans if plan.listing), key=lambda plan: plan.listing_balls, default=None)
+    whole = max((plan for plan in records.plans if plan.listing), key=_most, default=None)
     return BulkStatus(
         bulk_id=records.bulk_id,
-        state=_state(records, shards, contradictions),
-        finished=bool(shards) and all(shard.complete or shard.ended for shard in shards),
-        shards=len(shards),
+        state=_state(records, shards, complete, contradictions),
+        finished=complete or (0 < records.shards == sum(shard.complete or shard.ended for shard in shards)),
+        shards=records.shards,
         shards_complete=sum(shard.complete for shard in shards),
         total_balls=whole.listing_balls if whole else sum(shard.balls for shard in shards),
         total_size=whole.listing_size if whole else sum(shard.total_size for shard in shards),
@@ -121,17 +124,23 @@ def status_of(records: Records) -> BulkStatus:
     )
 
 
-def _state(records: Records, shards: list[ShardStatus], contradictions: list[str]) -> State:
-    if shards and all(shard.complete for shard in shards) and not contradictions:
+def _most(plan: Plan) -> tuple[int, int, str]:
+    return plan.listing_balls, plan.listing_size, plan.listing
+
+
+def _state(records: Records, shards: list[ShardStatus], complete: bool, contradictions: list[str]) -> State:
+    if complete and not contradictions:
         return State.COMPLETE
-    if records.complete and (contradictions or any(shard.ended and not shard.complete for shard in shards)):
+    if not records.complete:  # neither "nobody has begun" nor "nobody goes on" can be seen in a part of the records
+        return State.UPLOADING
+    if contradictions or any(shard.ended and not shard.complete for shard in shards):
         return State.FAILED
     return State.UPLOADING if records.plans else State.UNPLANNED
 
 
 def shard_status(records: Records) -> ShardStatus:
     """Tell where one shard stands, given its records only."""
-    plan = records.plans[0] if records.plans else None
+    plan = min(records.plans, key=lambda plan: plan.digest, default=None)  # several are a contradiction
     ours = [done for done in records.dones if plan and done.plan == plan.digest]
     progress: list[Part | Done] = [*ours, *(part for part in records.parts if plan and part.plan == plan.digest)]
     furthest = max(progress, key=lambda record: (record.acknowledged, record.size), default=None)
@@ -140,7 +149,7 @@ def shard_status(records: Records) -> ShardStatus:
     return ShardStatus(
         planned=plan is not None,
         complete=any(done.good for done in ours),
-        ended=end is not None and not end.good and not end.will_retry,
+        ended=records.complete and end is not None and not end.good and not end.will_retry,
         balls=plan.balls if plan else 0,
         total_size=plan.size if plan else 0,
         acknowledged=furthest.acknowledged if furthest else 0,
@@ -161,19 +170,25 @@ def contradictions_in(records: Records) -> Iterable[str]:
     counts = {plan.shards for plan in records.plans} | {start.shards for start in records.starts}
     if len(counts) > 1:
         yield f"it was begun with different numbers of shards: {', '.join(map(str, sorted(counts)))}"
-    for shard in range(records.shards):
-        own = records.of_shard(shard)
+    by_shard = records.by_shard()
+    if counts and (beyond := sorted(shard for shard in by_shard if shard >= max(counts))):
+        yield f"there are records of shard {beyond[0]}, but only shards 0 to {max(counts) - 1}"
+    for shard in sorted(by_shard):
+        own = by_shard[shard]
         if len({plan.digest for plan in own.plans}) > 1:
-            yield f"shard {shard} has {len(own.plans)} plans: two uploads saw different sources, or ran side by side ({_saw(own.plans)})"
+            plans = sorted(own.plans, key=lambda plan: plan.digest)
+            yield f"shard {shard} has {len(plans)} plans: two uploads saw different sources ({_saw(plans)})"
         owners = {tuple(sorted(start.owner.items())) for start in own.starts}
         if len(owners) > 1:
             yield f"shard {shard} was begun by different owners: {' and '.join(_told(owner) for owner in sorted(owners))}"
     if len({start.spec for start in records.starts}) > 1:
         specs = sorted({start.spec for start in records.starts})
-        yield f"its uploads differ in what they are to upload: {' and '.join(specs)}"
-    listings = [plan for plan in records.plans if plan.listing]
-    if len({plan.listing for plan in listings}) > 1:
-        yield f"shards saw different sources: {_saw(sorted(listings, key=lambda plan: plan.shard))}"
+        yield f"its uploads differ in what they are to upload: {' and '.join(specs[:2])}"
+    listings = {plan.listing: plan for plan in sorted(records.plans, key=lambda plan: -plan.shard) if plan.listing}
+    if len(listings) > 1:
+        yield f"shards saw different sources: {_saw(sorted(listings.values(), key=lambda plan: plan.shard))}"
+    if listings and any(not plan.listing for plan in records.plans):
+        yield "some shards bring a list of their own, and some share one"
 
 
 def _saw(plans: Iterable[Plan]) -> str:

@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
-from airflow_provider_mictlanx.bulks.records import Done, Part, Record, Records, bucket_of, read_listing
+from airflow_provider_mictlanx.bulks.records import (
+    Checked,
+    Done,
+    Part,
+    Record,
+    Records,
+    bucket_of,
+    canonical,
+    check_owner,
+    is_record,
+    read_listing,
+)
 from airflow_provider_mictlanx.client.async_client import AsyncClient
-from airflow_provider_mictlanx.client.errors import GetChunkError, IntegrityError, NotFoundError, UnavailableError
-from airflow_provider_mictlanx.client.models import DeleteBucketResponse
+from airflow_provider_mictlanx.client.errors import (
+    GetChunkError,
+    IntegrityError,
+    NotFoundError,
+    PutChunksError,
+    UnavailableError,
+    ValidationError,
+)
+from airflow_provider_mictlanx.client.models import DeleteBucketResponse, GetRouterBucketMetadataResponse
 from airflow_provider_mictlanx.client.result import value_of
 from airflow_provider_mictlanx.client.workers import for_each
+
+log = logging.getLogger(__name__)
 
 REPLICAS = 3
 """On how many peers a record is stored (on all of them, where there are fewer)."""
@@ -39,10 +61,21 @@ class RecordStore:
         self.timeout = timeout
         self.bucket_id = bucket_of(bulk_id)
 
+    async def look(self) -> tuple[Records, GetRouterBucketMetadataResponse]:
+        """List the records with a single request; whether every peer has its part in it is not known, so not claimed."""
+        listing = value_of(
+            await self.client.get_chunks_by_bucket_id(self.bucket_id, self.timeout, partial=True, name_missing=False)
+        )
+        return read_listing(self.bulk_id, listing.balls, complete=False), listing
+
+    async def answered_by_all(self, listing: GetRouterBucketMetadataResponse) -> bool:
+        """Tell whether every peer has its part in a listing: one request."""
+        return not value_of(await self.client.missing_peers(listing, self.timeout))
+
     async def read(self) -> Records:
-        """List the records: two requests, however large the bulk is."""
-        listing = value_of(await self.client.get_chunks_by_bucket_id(self.bucket_id, self.timeout, partial=True))
-        return read_listing(self.bulk_id, listing.balls, complete=not listing.extra["missing_peers"])
+        """List the records, and ask whether every peer has its part in it: two requests, however large the bulk is."""
+        records, listing = await self.look()
+        return replace(records, complete=await self.answered_by_all(listing))
 
     async def read_completely(self) -> Records:
         """Do the same, and raise ``UnavailableError`` where a peer is away, so that records may be missing."""
@@ -53,17 +86,29 @@ class RecordStore:
             )
         return records
 
-    async def write(self, record: Record, content: bytes | None = None) -> None:
+    async def write(self, record: Record, content: bytes | None = None, *, at_any_rate: bool = False) -> None:
         """
         Write a record.
 
         :param content: what is more than the summary; the summary itself where there is nothing more
+        :param at_any_rate: whether fewer replicas will do where a peer is away
         """
+        data = content if content is not None else canonical(record.tags(self.bulk_id)).encode()
+        try:
+            await self._put(record, data, REPLICAS)
+        except (PutChunksError, UnavailableError) as error:
+            if not at_any_rate:
+                raise
+            log.warning(
+                "Record %s of bulk %r is written once, not %d times: %s", record.name, self.bulk_id, REPLICAS, error
+            )
+            await self._put(record, data, 1)
+
+    async def _put(self, record: Record, data: bytes, rf: int) -> None:
         tags = record.tags(self.bulk_id)
-        data = content if content is not None else json.dumps(tags).encode()
         value_of(
             await self.client.put(
-                self.bucket_id, record.name, data, chunk_size=CHUNK_SIZE, rf=REPLICAS, timeout=self.timeout, tags=tags
+                self.bucket_id, record.name, data, chunk_size=CHUNK_SIZE, rf=rf, timeout=self.timeout, tags=tags
             )
         )
 
@@ -71,17 +116,21 @@ class RecordStore:
         """Read what is more of a record than its summary."""
         return bytes(value_of(await self.client.get(self.bucket_id, record.name, timeout=self.timeout)).data)
 
-    async def items_of(self, records: Iterable[Part | Done], max_concurrency: int = 8) -> list[dict[str, Any]]:
+    async def items_of(
+        self, records: Iterable[Part | Done | Checked], max_concurrency: int = 8
+    ) -> list[tuple[Part | Done | Checked, dict[str, Any]]]:
         """
-        Read the items of parts and ends; one whose bytes were never sent, or are lost, has none.
+        Read the items of records; one whose bytes were never sent, or are lost, is left out.
 
-        :return: dictionaries with ``acknowledged`` (as ``0-57,60``) and, of ends, ``failures``
+        :return: records with dictionaries of ``acknowledged`` (as ``0-57,60``) and, of ends and checks, ``failures``
         """
-        found: list[dict[str, Any]] = []
+        found: list[tuple[Part | Done | Checked, dict[str, Any]]] = []
 
-        async def read(record: Part | Done) -> None:
-            with suppress(NotFoundError, GetChunkError, IntegrityError):  # lost: those balls are read back instead
-                found.append(json.loads(await self.content_of(record)))
+        async def read(record: Part | Done | Checked) -> None:
+            with suppress(
+                NotFoundError, GetChunkError, IntegrityError, ValueError
+            ):  # lost: those balls are read back instead
+                found.append((record, json.loads(await self.content_of(record))))
 
         await for_each(records, read, max_concurrency)
         return found
@@ -95,5 +144,16 @@ class RecordStore:
         await for_each(list(names), delete, max_concurrency)
 
     async def delete_all(self) -> DeleteBucketResponse:
-        """Delete every record, ``closed`` included."""
+        """
+        Delete every record, ``closed`` and those that were cut short included.
+
+        ``IntegrityError``: the bucket holds another bulk's records; ``ValidationError``: it holds what is no record.
+        """
+        listing = value_of(await self.client.get_chunks_by_bucket_id(self.bucket_id, self.timeout))
+        check_owner(self.bulk_id, listing.balls)
+        if others := sorted({chunk.ball_id for chunk in listing.balls if not is_record(chunk.ball_id)}):
+            raise ValidationError(
+                f"bucket {self.bucket_id} holds more than the records of bulk {self.bulk_id!r} ({', '.join(others[:3])} …), and "
+                "is not deleted: take the records out by hand, or delete the bucket itself"
+            )
         return value_of(await self.client.delete_bucket(self.bucket_id, timeout=self.timeout))

@@ -3,31 +3,52 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import humanfriendly
 
-from airflow_provider_mictlanx.bulks.errors import BulkFailedError
+from airflow_provider_mictlanx.bulks.errors import BulkConflictError, BulkFailedError
 from airflow_provider_mictlanx.bulks.plan import PlannedBall, read_plan
-from airflow_provider_mictlanx.bulks.records import Closed, Done, Failure, Part, Records, indexes_of
+from airflow_provider_mictlanx.bulks.records import Closed, Done, Failure, Part, Plan, Records, canonical, indexes_of
 from airflow_provider_mictlanx.bulks.status import BulkStatus, State, latest_start, status_of
 from airflow_provider_mictlanx.bulks.storage import REQUEST_TIMEOUT, RecordStore
 from airflow_provider_mictlanx.client.async_client import AsyncClient
-from airflow_provider_mictlanx.client.errors import DeadlineExceededError
+from airflow_provider_mictlanx.client.errors import BallConflictError, DeadlineExceededError
 from airflow_provider_mictlanx.client.models import DeleteBucketResponse
+
+SMALL = 1900
+"""A summary has at most about so many characters as JSON (besides its bulk id)."""
 
 
 async def bulk_status(client: AsyncClient, bulk_id: str, request_timeout: float = REQUEST_TIMEOUT) -> BulkStatus:
     """
-    Look at a bulk once: two requests, however large it is.
+    Look at a bulk once: one listing of its own small bucket, however large the bulk is.
+
+    One request while it is uploaded, and when it is complete or closed. Before it is said that nobody has planned it, or that
+    it failed, a second one asks whether a peer is away; then it is *uploading*, for all that can be told.
 
     :param request_timeout: of each of them (seconds)
     """
-    return status_of(await RecordStore(client, bulk_id, request_timeout).read())
+    return (await _look(RecordStore(client, bulk_id, request_timeout)))[1]
+
+
+async def _look(store: RecordStore) -> tuple[Records, BulkStatus]:
+    records, listing = await store.look()
+    status = status_of(records)
+    if status.state is not State.UPLOADING:
+        return records, status
+    full = replace(records, complete=True)
+    if (bold := status_of(full)).state is State.UPLOADING:
+        return full, bold  # whatever is missing in the listing, it would say the same, or better
+    if await store.answered_by_all(listing):
+        return full, bold
+    return records, status
 
 
 def summary_of(status: BulkStatus) -> dict[str, Any]:
@@ -39,24 +60,48 @@ def summary_of(status: BulkStatus) -> dict[str, Any]:
     """
     if status.closed:
         return dict(status.closed.result)
-    return {
-        "bulk_id": status.bulk_id,
-        "state": status.state.value,
-        "shards": status.shards,
-        "total_balls": status.total_balls,
-        "successed": status.acknowledged,
-        "failed": max(status.failed, status.total_balls - status.acknowledged) if status.finished else status.failed,
-        "uploaded_size": status.acknowledged_size,
-        "response_time": status.response_time,
-        "failures": [failure.model_dump() for failure in status.failures],
-        "problems": list(status.problems),
-    }
+    missing = max(status.failed, status.total_balls - status.acknowledged) if status.finished else status.failed
+    return _fitting(
+        {
+            "bulk_id": status.bulk_id,
+            "state": status.state.value,
+            "shards": status.shards,
+            "total_balls": max(status.total_balls, status.acknowledged + missing),
+            "successed": status.acknowledged,
+            "failed": missing,
+            "uploaded_size": status.acknowledged_size,
+            "response_time": status.response_time,
+            "failures": [failure.model_dump() for failure in status.failures],
+            "problems": list(status.problems),
+        }
+    )
+
+
+def _fitting(summary: dict[str, Any]) -> dict[str, Any]:
+    """Cut texts short until a summary is a small one: it goes into XComs, and into the tags of a record."""
+    for longest, most in ((300, 5), (150, 5), (100, 3), (60, 2)):
+        if len(json.dumps(summary)) <= SMALL:
+            break
+        summary["problems"] = [_cut(problem, longest) for problem in summary["problems"][:most]]
+        summary["failures"] = [
+            {**failure, "key": _cut(failure["key"], longest), "message": _cut(failure["message"], longest)}
+            for failure in summary["failures"][:most]
+        ]
+    return summary
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def line_of(status: BulkStatus) -> str:
     """Tell a person where a bulk stands."""
     if status.state is State.UNPLANNED:
         return f"Bulk {status.bulk_id!r}: nobody has planned it yet"
+    if status.closed:
+        return f"Bulk {status.bulk_id!r} is closed: it was awaited, and its result kept"
+    if not status.shards:
+        return f"Bulk {status.bulk_id!r}: a peer is away, so that it can't be told whether somebody has planned it"
     done = f"{status.acknowledged:,} of {status.total_balls:,} balls"
     size = f"{humanfriendly.format_size(status.acknowledged_size)} of {humanfriendly.format_size(status.total_size)}"
     parts = [f"Bulk {status.bulk_id!r} is {status.state.value}: {done}, {size}"]
@@ -75,10 +120,15 @@ def line_of(status: BulkStatus) -> str:
 def failure_of(status: BulkStatus) -> BulkFailedError:
     """Give the error for a bulk that failed for good."""
     summary = summary_of(status)
-    reasons = [*status.problems, *(f"{failure.key}: {failure.message}" for failure in status.failures)]
+    failures = [f"{failure['key']}: {failure['message']}" for failure in summary["failures"]]
+    way_out = (
+        "It was closed since: delete_bulk, and upload it anew"
+        if status.closed
+        else "Mend it and clear the upload task, which goes on where it ended"
+    )
     return BulkFailedError(
-        f"bulk {status.bulk_id!r} failed for good: {summary['failed']} of {status.total_balls} balls are not stored. "
-        f"{'; '.join(reasons) or 'No reason was recorded'}. Mend it and clear the upload task, which goes on where it ended",
+        f"bulk {status.bulk_id!r} failed for good: {summary['failed']} of {summary['total_balls']} balls are not stored. "
+        f"{'; '.join([*summary['problems'], *failures]) or 'No reason was recorded'}. {way_out}",
         permanent=True,
         result=summary,
     )
@@ -88,15 +138,16 @@ def is_open(status: BulkStatus, fail_on_error: bool) -> bool:
     """
     Tell whether a gate that waits for the bulk opens now; raises ``BulkFailedError`` where it never will.
 
+    A bulk that was closed is what it was before.
+
     :param fail_on_error: whether a bulk that failed for good is an error; else the gate opens when it is finished
     """
-    if status.state in (State.COMPLETE, State.CLOSED):
-        return True
-    if status.state is not State.FAILED:
-        return False
-    if fail_on_error:
+    failed = status.state is State.FAILED or (
+        status.closed is not None and status.closed.result.get("state") == State.FAILED.value
+    )
+    if failed and fail_on_error:
         raise failure_of(status)
-    return status.finished
+    return status.state in (State.COMPLETE, State.CLOSED) or (failed and status.finished)
 
 
 async def await_bulk(
@@ -124,12 +175,13 @@ async def await_bulk(
     :param tell: takes a line after every look
     """
     started = time.monotonic()
+    store = RecordStore(client, bulk_id, request_timeout)
     while True:
-        status = await bulk_status(client, bulk_id, request_timeout)
+        records, status = await _look(store)
         if tell:
             tell(line_of(status))
         if is_open(status, fail_on_error):
-            return await result_of(client, bulk_id, include_items, remove_on_completion, request_timeout)
+            return await _result(store, records, status, include_items, remove_on_completion)
         left = math.inf if timeout is None else timeout - (time.monotonic() - started)
         if left <= 0:
             raise DeadlineExceededError(f"{line_of(status)}; it was waited for {timeout:g} s")
@@ -143,18 +195,56 @@ async def result_of(
     remove_on_completion: bool = False,
     request_timeout: float = REQUEST_TIMEOUT,
 ) -> dict[str, Any]:
-    """Give the result of a bulk that is finished; the parameters are those of ``await_bulk``."""
+    """
+    Give the result of a bulk that is finished; the parameters are those of ``await_bulk``.
+
+    ``BulkFailedError``: it is not finished (any more).
+    """
     store = RecordStore(client, bulk_id, request_timeout)
-    records = await store.read()
-    status = status_of(records)
+    records, status = await _look(store)
+    if not is_open(status, fail_on_error=False):
+        raise BulkFailedError(f"{line_of(status)}: it is not finished, so it has no result", result=summary_of(status))
+    return await _result(store, records, status, include_items, remove_on_completion)
+
+
+async def _result(
+    store: RecordStore, records: Records, status: BulkStatus, include_items: bool, remove: bool
+) -> dict[str, Any]:
     summary = summary_of(status)
-    if remove_on_completion and not status.closed:
-        await store.write(Closed(result=summary))
-    if include_items and not status.closed:
-        summary = {**summary, **await _items(store, records)}
-    if remove_on_completion:
+    if status.closed:
+        items = await _kept_items(store, status.closed) if include_items else {}
+    else:
+        items = await _items(store, records) if include_items else {}
+        if remove:
+            summary, items = await _close(store, summary, items)
+    if remove:
         await store.delete((await store.read_completely()).names)
-    return summary
+    return {**summary, **items}
+
+
+async def _close(
+    store: RecordStore, summary: dict[str, Any], items: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Write the result down; where another await has done so just now, its result is the one."""
+    try:
+        await store.write(Closed(result=summary), canonical(items).encode())
+    except BallConflictError:
+        closed = (await store.read()).closed
+        if closed is None:
+            raise
+        return dict(closed.result), items
+    return summary, items
+
+
+async def _kept_items(store: RecordStore, closed: Closed) -> dict[str, Any]:
+    """Give the items that the await kept which closed the bulk."""
+    items: dict[str, Any] = json.loads(await store.content_of(closed))
+    if not items:
+        raise BulkConflictError(
+            f"bulk {store.bulk_id!r} was closed by an await without include_items, so its items are not known any more; its "
+            f"result is {canonical(closed.result)}"
+        )
+    return items
 
 
 async def delete_bulk(
@@ -172,25 +262,29 @@ async def _items(store: RecordStore, records: Records) -> dict[str, Any]:
     """Give every ball: ``successes`` as ``{bucket_id, key, size, checksum}``, ``failures`` with code and message."""
     successes: list[dict[str, Any]] = []
     failures: dict[tuple[str, str], dict[str, Any]] = {}
-    for shard in range(records.shards):
-        own = records.of_shard(shard)
-        for record in own.plans[:1]:
-            plan = read_plan(record, await store.content_of(record))
-            told: list[Part | Done] = [*own.parts, *own.dones]
-            items = await store.items_of(entry for entry in told if entry.plan == record.digest)
-            done: set[int] = set()
-            for item in items:
-                done |= indexes_of(item.get("acknowledged", ""), len(plan.balls))
-            if any(end.good for end in own.dones):
-                done = set(range(len(plan.balls)))
-            successes += [_told(plan.balls[index]) for index in sorted(done)]
+    for _, own in sorted(records.by_shard().items()):
+        for record in sorted(own.plans, key=lambda plan: plan.digest)[:1]:
+            balls = read_plan(record, await store.content_of(record)).balls
+            done = await _acknowledged(store, own, record)
+            successes += [_told(ball) for index, ball in enumerate(balls) if index in done]
         latest = latest_start(own.starts)
         ends = [end for end in own.dones if latest and end.attempt == latest.attempt]
-        for item in await store.items_of(ends):
+        for _, item in await store.items_of(ends):
             for failure in item.get("failures", []):
                 failures[failure["bucket_id"], failure["key"]] = Failure.model_validate(failure).model_dump()
     stored = {(ball["bucket_id"], ball["key"]) for ball in successes}
     return {"successes": successes, "failures": [told for name, told in failures.items() if name not in stored]}
+
+
+async def _acknowledged(store: RecordStore, own: Records, plan: Plan) -> Container[int]:
+    """Give the balls of a plan that any record acknowledges."""
+    told: list[Part | Done] = [*own.parts, *own.dones]
+    if any(end.good and end.plan == plan.digest for end in own.dones):
+        return range(plan.balls)
+    done: set[int] = set()
+    for _, item in await store.items_of(record for record in told if record.plan == plan.digest):
+        done |= indexes_of(item.get("acknowledged", ""), plan.balls)
+    return done
 
 
 def _told(ball: PlannedBall) -> dict[str, Any]:

@@ -7,7 +7,13 @@ from collections.abc import Mapping
 
 from airflow_provider_mictlanx.client.download import Download
 from airflow_provider_mictlanx.client.errors import GetChunkError, IntegrityError, NotFoundError, ValidationError
-from airflow_provider_mictlanx.client.lookup import all_peers_there, find_versions, list_bucket, look_at_bucket
+from airflow_provider_mictlanx.client.lookup import (
+    all_peers_there,
+    find_versions,
+    get_peers,
+    list_bucket,
+    look_at_bucket,
+)
 from airflow_provider_mictlanx.client.models import (
     Ball,
     Bucket,
@@ -87,6 +93,7 @@ class Looking(ClientBase):
         headers: Mapping[str, str] = NONE,
         *,
         partial: bool = False,
+        name_missing: bool = True,
         deadline: float | None = None,
     ) -> GetRouterBucketMetadataResponse:
         """
@@ -95,14 +102,32 @@ class Looking(ClientBase):
         ``UnavailableError``: a peer is away, so that what it holds would be missing.
 
         :param partial: whether a listing without some peers' part is given too; then ``extra["missing_peers"]`` names them
+        :param name_missing: False with ``partial`` saves the request that finds them; ``missing_peers`` makes it later
         """
         check_bucket_id(bucket_id)
         routers = self._dispatcher(timeout, headers)
         async with self._doing(f"listing bucket {bucket_id}", deadline):
             if not partial:
                 return await routers.repeat(lambda: list_bucket(routers, bucket_id))
+            if not name_missing:
+                return await routers.ask(lambda router, how: router.get_bucket_metadata(bucket_id, **how))
             listing, missing = await routers.repeat(lambda: look_at_bucket(routers, bucket_id))
             return listing.model_copy(update={"extra": {**listing.extra, "missing_peers": missing}})
+
+    @returns_result
+    async def missing_peers(
+        self, listing: GetRouterBucketMetadataResponse, timeout: float = 120, *, deadline: float | None = None
+    ) -> list[str]:
+        """
+        Tell which peers have no part in a listing of a bucket, so that what they hold is missing in it: one request.
+
+        :param listing: what ``get_chunks_by_bucket_id`` gave
+        :param timeout: for each try (seconds)
+        """
+        routers = self._dispatcher(timeout, NONE)
+        async with self._doing("asking which peers there are", deadline):
+            found = await routers.repeat(lambda: get_peers(routers))
+        return sorted(set(found.peer_ids) - set(listing.peers_ids))
 
     @returns_result
     async def get_bucket_metadata(

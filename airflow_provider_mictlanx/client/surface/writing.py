@@ -20,6 +20,7 @@ from airflow_provider_mictlanx.client.chunks import (
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.models import Chunk, PutReport
 from airflow_provider_mictlanx.client.names import is_safe_id, path_tags
+from airflow_provider_mictlanx.client.remote import OpenRemote, RemoteFile
 from airflow_provider_mictlanx.client.result import returns_result, value_of
 from airflow_provider_mictlanx.client.retry import RetryRule
 from airflow_provider_mictlanx.client.single_chunk import SingleChunkUpload, place_tags
@@ -38,6 +39,7 @@ class Writing(ClientBase):
         *,
         data: bytes | None = None,
         path: str | os.PathLike[str] | None = None,
+        file: RemoteFile | None = None,
         tags: Mapping[str, str] = NONE,
         chunk_size: str | int = "256kb",
         rf: int = 1,
@@ -52,26 +54,31 @@ class Writing(ClientBase):
         """
         Put bytes or a file, and tell what was done: ``put`` and ``put_file`` in one.
 
-        The parameters are those of ``put``; of ``data`` and ``path`` one is given. Bytes are cut as ``put`` cuts them, files
-        as ``put_file`` does.
+        The parameters are those of ``put``; of ``data``, ``path`` and ``file`` one is given. Bytes are cut as ``put`` cuts them,
+        files as ``put_file`` does.
 
+        :param file: of another store, read through its fsspec filesystem
         :param expected: what ``plan`` gave for it before; other bytes are an ``IntegrityError``, and are not stored
         """
-        if (data is None) == (path is None):
-            raise ValidationError("upload takes either data or path")
+        _check_one_source("upload", data, path, file)
         name = name_of(bucket_id, key)
         own_tags = {} if is_safe_id(key) else path_tags(key)
         size = parse_size(chunk_size)
         options = PutOptions(rf, max_concurrency, replace, tags, self.client_id)
         routers = self._dispatcher(timeout, NONE, RetryRule(max_tries, max_backoff))
         async with self._doing(f"putting {name}", deadline):
-            if path is None:
+            if data is not None:
                 source: Source = BytesSource(_as_bytes(data))
                 upload = Upload(routers, self._threads, name, source, options, own_tags)
                 return await upload.run(cut_with_long_tail(source.size, size), expected)
-            async with OpenFile(path, self._threads) as source:
-                upload = Upload(routers, self._threads, name, source, options, own_tags or path_tags(Path(path).name))
+            async with self._opened(path, file) as source:
+                upload = Upload(
+                    routers, self._threads, name, source, options, own_tags or path_tags(_file_name(path, file))
+                )
                 return await upload.run(cut_with_short_tail(source.size, size), expected)
+
+    def _opened(self, path: str | os.PathLike[str] | None, file: RemoteFile | None) -> OpenFile | OpenRemote:
+        return OpenRemote(file, self._threads) if file is not None else OpenFile(path or "", self._threads)
 
     @returns_result
     async def plan(
@@ -79,6 +86,7 @@ class Writing(ClientBase):
         *,
         data: bytes | None = None,
         path: str | os.PathLike[str] | None = None,
+        file: RemoteFile | None = None,
         chunk_size: str | int = "256kb",
     ) -> BallPlan:
         """
@@ -88,13 +96,12 @@ class Writing(ClientBase):
 
         :param chunk_size: as in ``put``
         """
-        if (data is None) == (path is None):
-            raise ValidationError("plan takes either data or path")
+        _check_one_source("plan", data, path, file)
         size = parse_size(chunk_size)
-        if path is None:
+        if data is not None:
             source: Source = BytesSource(_as_bytes(data))
             return await plan_ball(source, cut_with_long_tail(source.size, size), self._threads)
-        async with OpenFile(path, self._threads) as source:
+        async with self._opened(path, file) as source:
             return await plan_ball(source, cut_with_short_tail(source.size, size), self._threads)
 
     @returns_result
@@ -274,6 +281,15 @@ class Writing(ClientBase):
             chunk_tags = {chunk.index: {**chunk.metadata, **place}}
             single = SingleChunkUpload(routers, self._threads, name, source, options, own_tags, chunk_tags)
             return (await single.run(chunk.index)).uploaded
+
+
+def _check_one_source(call: str, data: object, path: object, file: object) -> None:
+    if sum(given is not None for given in (data, path, file)) != 1:
+        raise ValidationError(f"{call} takes either data, path or file")
+
+
+def _file_name(path: str | os.PathLike[str] | None, file: RemoteFile | None) -> str:
+    return Path(path or "").name if file is None else file.path.rpartition("/")[2]
 
 
 def _as_chunks(chunks: Sequence[Chunk]) -> list[Chunk]:

@@ -1,0 +1,252 @@
+"""
+How an attempt comes to its plan: lists the source, finds the plan of an earlier attempt, or makes one and writes it.
+
+A plan is made once: whoever comes later compares the source with it, and reports what differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+
+from airflow_provider_mictlanx.bulks.errors import BulkConflictError
+from airflow_provider_mictlanx.bulks.inthread import in_thread
+from airflow_provider_mictlanx.bulks.ledger import Ledger, Name
+from airflow_provider_mictlanx.bulks.plan import (
+    PlannedBall,
+    ShardPlan,
+    listing_digest,
+    make_plan,
+    read_plan,
+    share_of,
+    shares_of,
+)
+from airflow_provider_mictlanx.bulks.progress import Progress
+from airflow_provider_mictlanx.bulks.records import Done, Part, Plan, Records, indexes_of
+from airflow_provider_mictlanx.bulks.sources import SourceBall
+from airflow_provider_mictlanx.bulks.spec import BulkSpec
+from airflow_provider_mictlanx.bulks.status import contradictions_in
+from airflow_provider_mictlanx.bulks.storage import RecordStore
+from airflow_provider_mictlanx.client.chunks import BallPlan, parse_size
+from airflow_provider_mictlanx.client.errors import GetChunkError, IntegrityError, NotFoundError, ValidationError
+from airflow_provider_mictlanx.client.result import value_of
+from airflow_provider_mictlanx.client.workers import for_each
+
+HASHED_AT_ONCE = 4
+"""How many balls are read and hashed at the same time."""
+
+WAY_OUT = "Take another bulk_id (put the run into it), or delete_bulk removes what is known of this one"
+
+
+class Planning:
+    """
+    Makes or finds the plan of one shard.
+
+    :param listing: gives everything that is to be uploaded by all shards (of lists of their own: by this one); blocks
+    :param ledger: gets the plan, what earlier attempts acknowledged, and what differs from the plan
+    :ivar hashed: of balls of several chunks, what hashing them gave, by bucket and key
+    """
+
+    def __init__(
+        self,
+        store: RecordStore,
+        spec: BulkSpec,
+        shard: int,
+        listing: Callable[[], list[SourceBall]],
+        ledger: Ledger,
+        allow_empty: bool,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._spec = spec
+        self._shard = shard
+        self._list = listing
+        self._ledger = ledger
+        self._allow_empty = allow_empty
+        self._tell = tell
+        self.progress = Progress(0, 0, tell)
+        self.hashed: dict[Name, BallPlan] = {}
+
+    async def run(self, records: Records) -> dict[Name, SourceBall]:
+        """
+        Give the sources of the plan's balls; the ledger knows the plan after that.
+
+        :param records: of the bulk, as they were before this attempt
+        """
+        listing = await in_thread(self._listed)
+        mine = records.of_shard(self._shard)
+        found = await self._earlier_plan(mine)
+        if found is None:
+            sources = await self._make_plan(listing, mine)
+        else:
+            self._ledger.plan = found
+            await self._take_over(mine)
+            sources = await self._compare(found, listing)
+        if self._spec.own_lists and self._spec.shards > 1:
+            await self._refuse_keys_of_others()
+        return sources
+
+    def _listed(self) -> list[SourceBall]:
+        listing = self._list()
+        if not listing and not self._allow_empty:
+            raise ValidationError(
+                f"bulk {self._spec.bulk_id!r}: nothing is found in {', '.join(self._spec.sources) or 'the list'}; "
+                "allow_empty=True makes a bulk of no balls of that"
+            )
+        if any(ball.bucket_id == self._store.bucket_id for ball in listing):
+            raise ValidationError(
+                f"bucket {self._store.bucket_id} is where the records of bulk {self._spec.bulk_id!r} are: its balls need "
+                "another bucket_id"
+            )
+        return listing
+
+    # -- a new plan ------------------------------------------------------------------------------------------------
+
+    async def _make_plan(self, listing: list[SourceBall], mine: Records) -> dict[Name, SourceBall]:
+        spec = self._spec
+        own = listing if spec.own_lists else await in_thread(lambda: share_of(listing, self._shard, spec.shards))
+        balls = await self._hash(own)
+        plan, content = await in_thread(
+            lambda: make_plan(spec.bulk_id, self._shard, spec.shards, balls, listing, spec.own_lists)
+        )
+        if any(other.digest != plan.record.digest for other in mine.plans):
+            raise IntegrityError(
+                f"shard {self._shard} of bulk {spec.bulk_id!r} was planned by an earlier attempt, its plan can't be read (that "
+                f"attempt was cut off while it wrote it), and the source is another one now. Nothing was sent. {WAY_OUT}"
+            )
+        await self._store.write(plan.record, content)
+        self._ledger.plan = plan
+        self._refuse_contradictions(await self._store.read_completely())
+        return {(ball.bucket_id, ball.key): ball for ball in own}
+
+    async def _hash(self, own: list[SourceBall]) -> list[PlannedBall]:
+        chunk_size = parse_size(self._spec.chunk_size)
+        planned: list[PlannedBall | None] = [None] * len(own)
+        self.progress = Progress(len(own), sum(ball.size for ball in own), self._tell, "planning: ")
+
+        async def hash_one(place: int) -> None:
+            ball = own[place]
+            hashed = await self._hash_one(ball, chunk_size)
+            if len(hashed.chunks) > 1:
+                self.hashed[ball.bucket_id, ball.key] = hashed
+            planned[place] = PlannedBall(
+                ball.bucket_id, ball.key, hashed.size, hashed.checksum, chunk_size, ball.source
+            )
+            self.progress.add(1, hashed.size)
+
+        await for_each(range(len(own)), hash_one, HASHED_AT_ONCE)
+        return [ball for ball in planned if ball is not None]
+
+    async def _hash_one(self, ball: SourceBall, chunk_size: int) -> BallPlan:
+        try:
+            hashed = value_of(await self._store.client.plan(**ball.given(), chunk_size=chunk_size))
+        except ValidationError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            raise IntegrityError(f"{ball.source} vanished while the bulk was planned; nothing was sent") from error
+        except OSError as error:
+            raise IntegrityError(f"{ball.source} can't be read: {error.strerror}; nothing was sent") from error
+        if hashed.size != ball.size:
+            raise IntegrityError(
+                f"{ball.source} changed while the bulk was planned: {ball.size} bytes, then {hashed.size}; nothing was sent"
+            )
+        return hashed
+
+    def _refuse_contradictions(self, records: Records) -> None:
+        """After the plan was written, before the first data byte: whoever planned otherwise has to be seen now."""
+        if records.closed:
+            raise BulkConflictError(f"bulk {self._spec.bulk_id!r} was awaited and closed meanwhile. {WAY_OUT}")
+        if problems := list(contradictions_in(records)):
+            raise BulkConflictError(f"bulk {self._spec.bulk_id!r}: {'; '.join(problems)}. Nothing was sent. {WAY_OUT}")
+
+    # -- the plan of an earlier attempt ----------------------------------------------------------------------------
+
+    async def _earlier_plan(self, mine: Records) -> ShardPlan | None:
+        """Give the plan of an earlier attempt, if it came to one whose bytes were stored."""
+        for record in mine.plans:
+            content = None
+            with suppress(NotFoundError, GetChunkError, IntegrityError):  # announced, and cut off before it was sent
+                content = await self._store.content_of(record)
+            if content is not None:
+                return await in_thread(lambda record=record, content=content: read_plan(record, content))  # type: ignore[misc]
+        return None
+
+    async def _take_over(self, mine: Records) -> None:
+        """Learn what earlier attempts acknowledged."""
+        digest, balls = self._ledger.digest, len(self._ledger.balls)
+        told: list[Part | Done] = [*mine.parts, *mine.dones]
+        for _, items in await self._store.items_of(record for record in told if record.plan == digest):
+            self._ledger.learn(indexes_of(items.get("acknowledged", ""), balls))
+
+    async def learn_from_others(self) -> None:
+        """Before failures are reported: what another attempt has stored in the meantime is no failure."""
+        if self._ledger.failures:
+            await self._take_over((await self._store.read()).of_shard(self._shard))
+
+    async def _compare(self, plan: ShardPlan, listing: list[SourceBall]) -> dict[Name, SourceBall]:
+        """Report what is another source now than when it was planned; gives the sources of the plan's balls."""
+        planned = {(ball.bucket_id, ball.key) for ball in plan.balls}
+        sources = {name: ball for ball in listing if (name := (ball.bucket_id, ball.key)) in planned}
+        other_now = 0
+        for index, ball in enumerate(plan.balls):
+            here = sources.get((ball.bucket_id, ball.key))
+            if here is not None and here.size == ball.size:
+                continue
+            if index in self._ledger.acknowledged:  # stored as planned, and nothing undoes that
+                other_now += 1
+            elif here is None:
+                what = f"{ball.source} is gone since the bulk was planned"
+                self._ledger.fail(ball.bucket_id, ball.key, 404, what)
+            else:
+                what = f"{ball.source} changed since the bulk was planned: {ball.size} bytes then, {here.size} now"
+                self._ledger.fail(ball.bucket_id, ball.key, 501, what)
+        if other_now:
+            self._tell(f"{other_now} sources changed, or are gone, since their balls were stored: these are as planned")
+        if self._spec.own_lists or plan.record.listing != await in_thread(lambda: listing_digest(listing)):
+            await self._report_added(listing, planned)
+        return sources
+
+    async def _report_added(self, listing: list[SourceBall], planned: set[Name]) -> None:
+        """
+        Report what no shard has planned.
+
+        That is the task of the shard that would have planned it, and of every other one where that shard is complete, and
+        so may not look again.
+        """
+        added = {name: ball for ball in listing if (name := (ball.bucket_id, ball.key)) not in planned}
+        if added and self._spec.shards > 1 and not self._spec.own_lists:
+            records = await self._store.read_completely()
+            by_shard = records.by_shard()
+            if len({record.shard for record in records.plans}) < self._spec.shards:
+                return  # whoever plans later sees another listing, and the plans contradict each other
+            async for _, plan in self._other_plans(records):
+                for planned_ball in plan.balls:
+                    added.pop((planned_ball.bucket_id, planned_ball.key), None)
+            complete = {number for number, own in by_shard.items() if any(done.good for done in own.dones)}
+            for number, ball in shares_of(listing, self._spec.shards):
+                if number != self._shard and number not in complete:
+                    added.pop((ball.bucket_id, ball.key), None)
+        for ball in added.values():
+            what = f"{ball.source} was added since the bulk was planned, and is not uploaded"
+            self._ledger.fail(ball.bucket_id, ball.key, 404, what)
+
+    # -- the other shards' plans -----------------------------------------------------------------------------------
+
+    async def _other_plans(self, records: Records) -> AsyncIterator[tuple[Plan, ShardPlan]]:
+        """Give the plans of the other shards, one in memory at a time."""
+        for record in records.plans:
+            if record.shard != self._shard:
+                yield record, read_plan(record, await self._store.content_of(record))
+
+    async def _refuse_keys_of_others(self) -> None:
+        """
+        Report keys that another shard's list has too.
+
+        Every shard looks after it has written its own plan, so that at least one of two sees the other.
+        """
+        mine = {(ball.bucket_id, ball.key) for ball in self._ledger.balls}
+        async for record, plan in self._other_plans(await self._store.read_completely()):
+            for ball in plan.balls:
+                if (ball.bucket_id, ball.key) in mine:
+                    what = f"{ball.key} is in the list of shard {record.shard} too: each ball belongs to one shard"
+                    self._ledger.fail(ball.bucket_id, ball.key, 409, what, permanent=True)

@@ -1,0 +1,133 @@
+"""What a bulk uploads, and how one attempt goes about it: parameters and results. Knows the client's options."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from airflow_provider_mictlanx.bulks.plan import check_shard
+from airflow_provider_mictlanx.bulks.records import Failure, bucket_of, canonical
+from airflow_provider_mictlanx.client.chunks import parse_size
+from airflow_provider_mictlanx.client.retry import RetryRule
+from airflow_provider_mictlanx.client.transport import checked_timeout
+from airflow_provider_mictlanx.client.upload import PutOptions
+
+LONGEST_SOURCES = 500
+"""Sources that take more characters are named in the records by their number, the first few, and a SHA-256."""
+
+
+@dataclass(frozen=True)
+class BulkSpec:
+    """
+    What a bulk uploads, and how.
+
+    :ivar bulk_id: any text
+    :ivar sources: where the balls come from, as text: of the spec that a second attempt has to have too
+    :ivar shards: in how many parts it is uploaded
+    :ivar rf: on how many peers each chunk is to be stored
+    :ivar chunk_size: bytes, or a text such as ``"8MB"``
+    :ivar tags: of every ball
+    :ivar own_lists: whether each shard brings a list of its own, instead of its part of one that all see
+    """
+
+    bulk_id: str
+    sources: Sequence[str]
+    bucket_id: str = ""
+    key_prefix: str = ""
+    shards: int = 1
+    rf: int = 1
+    chunk_size: str | int = "8MB"
+    tags: Mapping[str, str] = field(default_factory=dict)
+    own_lists: bool = False
+
+    def as_text(self) -> str:
+        """Give the spec as it stands in the records."""
+        return canonical(
+            {
+                "sources": [] if self.own_lists else self._told_sources(),
+                "bucket_id": self.bucket_id,
+                "key_prefix": self.key_prefix,
+                "shards": self.shards,
+                "rf": self.rf,
+                "chunk_size": parse_size(self.chunk_size),
+                "tags": dict(self.tags),
+            }
+        )
+
+    def _told_sources(self) -> list[str]:
+        """Give the sources, or what stands for many: every start has them in its tags, and every poke lists these."""
+        sources = list(self.sources)
+        text = canonical(sources)
+        if len(text) <= LONGEST_SOURCES:
+            return sources
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        return [f"{len(sources)} sources with SHA-256 {digest}", *(source[:60] for source in sources[:3])]
+
+    def check(self, shard: int) -> None:
+        """Raise ``ValidationError`` where something is wrong with it, or with the number of a shard."""
+        bucket_of(self.bulk_id)
+        check_shard(shard, self.shards)
+        PutOptions(self.rf, tags=self.tags)
+        parse_size(self.chunk_size)
+
+
+@dataclass(frozen=True)
+class AttemptOptions:
+    """
+    How one attempt goes about it; another attempt may do it differently.
+
+    :ivar max_concurrency: the most chunks in flight
+    :ivar max_tries: for each chunk
+    :ivar max_backoff: the longest wait between two tries (seconds)
+    :ivar timeout: for each request (seconds)
+    :ivar stop_on_failure: whether the first failure stops what has not begun
+    :ivar replace: whether other bytes under a ball's key are replaced
+    :ivar allow_empty: whether an empty listing is a bulk of no balls, instead of an error
+    :ivar will_retry: whether another attempt follows if this one fails
+    :ivar fail_on_error: whether an attempt with failures of balls has failed, so that another one may follow
+    """
+
+    max_concurrency: int = 8
+    max_tries: int = 5
+    max_backoff: float = 5
+    timeout: float = 120
+    stop_on_failure: bool = False
+    replace: bool = False
+    allow_empty: bool = False
+    will_retry: bool = False
+    fail_on_error: bool = True
+
+    def check(self) -> None:
+        """Raise ``ValidationError`` where something is wrong with it."""
+        PutOptions(max_concurrency=self.max_concurrency)
+        RetryRule(self.max_tries, self.max_backoff)
+        checked_timeout(self.timeout)
+
+
+@dataclass(frozen=True)
+class UploadResult:
+    """
+    What an attempt came to.
+
+    :ivar uploaded: balls that were sent
+    :ivar skipped: balls that were acknowledged before, or found stored
+    :ivar failures: of balls, every one
+    :ivar uploaded_size: bytes of the balls that were sent
+    :ivar response_time: seconds
+    :ivar slowest: a few balls by key, with their seconds
+    :ivar hopeless: whether there are failures, and no retry could mend any of them
+    """
+
+    bulk_id: str
+    shard: int
+    shards: int
+    total_balls: int
+    uploaded: int
+    skipped: int
+    failed: int
+    uploaded_size: int
+    response_time: float
+    failures: list[Failure] = field(default_factory=list)
+    slowest: list[tuple[str, float]] = field(default_factory=list)
+    hopeless: bool = False

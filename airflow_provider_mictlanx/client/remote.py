@@ -1,0 +1,174 @@
+"""
+Files of other stores as sources: read through an fsspec filesystem, whose calls block, in threads.
+
+Imports no fsspec: a filesystem is whatever has ``open(path, "rb")`` and ``info(path)``. What tells that a file is still the
+same is its size and its ETag, time or the like, as far as the store tells them; its SHA-256 is compared besides.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Protocol
+
+from airflow_provider_mictlanx.client.chunks import KEPT, BytesSource, Source
+from airflow_provider_mictlanx.client.errors import IntegrityError, UnknownError, ValidationError
+from airflow_provider_mictlanx.client.threads import PIECE, Threads
+
+MARKS = frozenset(
+    {
+        "etag",
+        "generation",
+        "lastmodified",
+        "last_modified",
+        "mtime",
+        "updated",
+        "created",
+        "version_id",
+        "md5hash",
+        "crc32c",
+    }
+)
+"""What stores call the marks of a file's content, in small letters."""
+
+
+class FileSystem(Protocol):
+    """What is used of an fsspec filesystem."""
+
+    def open(self, path: str, mode: str) -> BinaryIO:
+        """Open a file."""
+
+    def info(self, path: str) -> Mapping[str, Any]:
+        """Tell ``size`` and ``type`` of a file, and what marks its content."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """
+    A file of another store.
+
+    :ivar name: for people
+    :ivar marks: what marked it when it was listed (``marks_of``); None to take it as it is when it is opened
+    """
+
+    fs: FileSystem
+    path: str
+    name: str
+    marks: str | None = None
+
+
+def marks_of(info: Mapping[str, Any]) -> str:
+    """Give what marks the content of a file, as a text: its size, and its ETag, time or the like."""
+    marks = {name: info[name] for name in sorted(info) if name.lower() in MARKS and info[name] is not None}
+    return ", ".join([f"{info.get('size')} bytes", *(f"{name} {mark}" for name, mark in marks.items())])
+
+
+class RemoteSource:
+    """An open file of another store; its pieces are read one after the other."""
+
+    kept = False
+
+    def __init__(self, file: RemoteFile, opened: BinaryIO, size: int, marks: str, threads: Threads) -> None:
+        self.name = file.name
+        self.size = size
+        self._file = file
+        self._opened = opened
+        self._marks = marks
+        self._threads = threads
+        self._lock = threading.Lock()
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Read a piece of the file."""
+        parts: list[bytes] = []
+        while size > 0:
+            data = await self._threads.run(self._read, offset, min(size, PIECE))
+            if not data:
+                raise IntegrityError(f"{self.name} became shorter while it was read: nothing more is sent of it")
+            parts.append(data)
+            offset, size = offset + len(data), size - len(data)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _read(self, offset: int, size: int) -> bytes:
+        with self._lock, _ReadErrors(self.name):
+            self._opened.seek(offset)
+            return self._opened.read(size)
+
+    async def check_unchanged(self) -> None:
+        """Compare what marks it with what marked it at the opening."""
+        _, marks = await self._threads.run(look_at, self._file)
+        if marks != self._marks:
+            raise IntegrityError(f"{self.name} changed while it was read ({self._marks}; now {marks})")
+
+
+class OpenRemote:
+    """
+    Opens a file of another store as a source, for ``async with``; a small one is read at once and kept.
+
+    ``IntegrityError``: it is gone, or another one than when it was listed; ``UnknownError``: the store failed.
+    """
+
+    def __init__(self, file: RemoteFile, threads: Threads) -> None:
+        self._file = file
+        self._threads = threads
+        self._opened: BinaryIO | None = None
+
+    async def __aenter__(self) -> Source:
+        file = self._file
+        try:
+            size, marks = await self._threads.run(look_at, file)
+            if file.marks is not None and marks != file.marks:
+                raise IntegrityError(f"{file.name} changed since it was listed ({file.marks}; now {marks})")
+            opened = await self._threads.run(self._open)
+            source = RemoteSource(file, opened, size, marks, self._threads)
+            if size > KEPT:
+                return source
+            data = await source.read(0, size) if size else b""
+            await source.check_unchanged()
+            return BytesSource(data, file.name)
+        except BaseException:
+            await self._close()
+            raise
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._close()
+
+    def _open(self) -> BinaryIO:
+        with _ReadErrors(self._file.name):
+            self._opened = opened = self._file.fs.open(self._file.path, "rb")
+            if not opened.seekable():
+                raise ValidationError(f"{self._file.name} can't be read from any place in it: copy it to a file first")
+            return opened
+
+    async def _close(self) -> None:
+        if self._opened is not None:
+            opened, self._opened = self._opened, None
+            await self._threads.run(opened.close)
+
+
+def look_at(file: RemoteFile) -> tuple[int, str]:
+    """Give a file's size (bytes) and what marks its content, as the store has it now; blocks."""
+    with _ReadErrors(file.name):
+        if invalidate := getattr(file.fs, "invalidate_cache", None):
+            invalidate(file.path)  # filesystems remember what they listed
+        info = file.fs.info(file.path)
+    size = info.get("size")
+    if not isinstance(size, int):
+        raise ValidationError(f"{file.name}: its store does not tell its size")
+    return size, marks_of(info)
+
+
+class _ReadErrors:
+    """Gives another store's errors as the client's own: each filesystem has its own classes."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, exc_type: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, FileNotFoundError):
+            raise IntegrityError(f"{self._name} is gone") from error
+        if isinstance(error, Exception) and not isinstance(error, IntegrityError | ValidationError):
+            raise UnknownError(f"{self._name} can't be read: {type(error).__name__}", transient=False) from error
