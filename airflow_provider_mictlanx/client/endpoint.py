@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar, Self, TypeAlias, TypeVar
 from urllib.parse import quote
@@ -138,8 +139,17 @@ class Endpoint:
             method, self._root + path, what=what, timeout=timeout, verify=verify, headers=headers, **request
         )
         if not 200 <= answer.status < 300:
-            raise _refusal(answer, what, explain)
+            raise self._refused(answer, what, explain)
         return answer
+
+    def _refused(self, answer: Answer, what: str, explain: Explain | None) -> MictlanXError:
+        """Give the error that a status other than 2xx stands for, without the secrets that the answer may repeat."""
+        error = _refusal(answer, what, explain)
+        if (clean := self._transport.without_secrets(answer.body)) != answer.body:
+            said, shown = (shortened(_detail(replace(answer, body=body))) for body in (answer.body, clean))
+            error.message = error.message.replace(said, shown)
+            error.args = (error.message,)
+        return error
 
     async def _json(self, model: type[M], method: str, path: str, what: str, *how: Any, **request: Any) -> M:
         """Send a request as ``_send`` does, and give the answer as the model that it has to fit."""
@@ -147,9 +157,12 @@ class Endpoint:
         try:
             return model.model_validate_json(answer.body)
         except InvalidModel as error:
-            raise UpstreamProtocolError(
-                f"{what}: the answer is none of the protocol's: {_first_fault(error)}"
-            ) from error
+            said = f"{what}: the answer is none of the protocol's: {_first_fault(error)}"
+            if error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid":
+                begins = _beginning(self._transport.without_secrets(answer.body))
+                kind = answer.headers.get("content-type", "of no type")
+                said += f"; it is {kind} and begins {begins!r}. Does a MictlanX router answer at this address?"
+            raise UpstreamProtocolError(said) from None
 
     async def _read(
         self,
@@ -179,7 +192,7 @@ class Endpoint:
             longest=sys.maxsize if longest is None else longest + SMALL_ANSWER,
         ) as (answer, pieces):
             if answer.status != 200:
-                raise _refusal(await _with_body(answer, pieces), what, explain)
+                raise self._refused(await _with_body(answer, pieces), what, explain)
             async for piece in pieces:
                 read += len(piece)
                 if longest is not None and read > longest:
@@ -208,7 +221,7 @@ class Endpoint:
                     )
                 )
                 if answer.status != 200:
-                    raise _refusal(await _with_body(answer, pieces), what, explain)
+                    raise self._refused(await _with_body(answer, pieces), what, explain)
                 return DataStream(stack.pop_all(), answer, pieces, ends, f"{what}: no full answer within {timeout:g} s")
         except TimeoutError as error:
             raise RequestTimeoutError(f"{what}: no answer within {timeout:g} s") from error
@@ -292,10 +305,15 @@ def _detail(answer: Answer) -> Any:
     """Give what an error answer says: the JSON's ``detail``, else the beginning of the text."""
     try:
         found = json.loads(answer.body)
-    except ValueError:
-        text = answer.body[:300].decode("utf-8", "replace")
-        return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", text)).strip()[:160]
+    except (ValueError, RecursionError):
+        return _beginning(answer.body)
     return found.get("detail", found) if isinstance(found, dict) else found
+
+
+def _beginning(body: bytes) -> str:
+    """Give the first words of what is no JSON, without the tags of a page."""
+    text = body[:300].decode("utf-8", "replace")
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", text)).strip()[:160]
 
 
 def _refusal(answer: Answer, what: str, explain: Explain | None = None) -> MictlanXError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
 import os
 import socket
 import ssl
@@ -44,6 +45,9 @@ LONGEST_LISTING = 2 * 1024**3
 CONNECT_TIMEOUT = 10.0
 """The most that a connection attempt may take (seconds), so that the next router gets its turn."""
 
+SHORTEST_SECRET = 4
+"""What is shorter is no secret (characters), and would be found all over an answer."""
+
 IDLE_SECONDS = 4.0
 """An idle connection is closed before the usual servers do so (uvicorn: 5 s), which would lose a request."""
 
@@ -73,12 +77,24 @@ class Transport:
         self._headers = {"Accept-Encoding": "identity", **_checked_headers(headers or {})}
         if token:
             self._headers.update(_checked_headers({"Authorization": f"Bearer {token}"}))
+        self._secrets = [
+            form.encode()
+            for secret in (token, *(headers or {}).values())
+            if secret and len(secret) >= SHORTEST_SECRET
+            for form in {secret, json.dumps(secret)[1:-1]}
+        ]
         self._http2 = http2
         self._clients: dict[Verify, httpx.AsyncClient] = {}
         self._contexts: dict[Verify, ssl.SSLContext] = {}
         self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
         self._pid = 0
         self._building = asyncio.Lock()
+
+    def without_secrets(self, body: bytes) -> bytes:
+        """Give what an answer says with ``***`` for the token and the header values, which some servers send back."""
+        for secret in self._secrets:
+            body = body.replace(secret, b"***")
+        return body
 
     def __repr__(self) -> str:
         return f"<Transport of {len(self._clients)} clients>"
