@@ -1,0 +1,323 @@
+"""The status of a bulk as a pure function of its records: whatever order they come in, and whatever is missing."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_mictlanx.bulks.records import (
+    BULK_TAG,
+    RECORD_TAG,
+    Checked,
+    Closed,
+    Done,
+    Failure,
+    Part,
+    Plan,
+    Record,
+    Records,
+    Start,
+    read_listing,
+)
+from airflow_provider_mictlanx.bulks.status import BulkStatus, State, latest_start, status_of
+from airflow_provider_mictlanx.client.errors import IntegrityError
+from airflow_provider_mictlanx.client.models import Metadata
+
+BULK = "nightly"
+BALLS = 4
+FAILURE = Failure(bucket_id="b", key="k", code=502, message="too few peers")
+
+
+def announced(record: Record, at: int = 1, chunks: int = 1, only: int | None = None, **tags: str) -> list[Metadata]:
+    """Give a record as a listing shows it; ``only`` so many of its chunks."""
+    return [
+        Metadata(
+            bucket_id="bulk-nightly",
+            key=f"{record.name}_{index}",
+            ball_id=record.name,
+            checksum=f"{index:064x}",
+            size=10,
+            tags={
+                **record.tags(BULK),
+                "index": str(index),
+                "num_chunks": str(chunks),
+                "full_checksum": "f" * 64,
+                "updated_at": str(at),
+                **tags,
+            },
+        )
+        for index in range(chunks)
+    ][:only]
+
+
+def digest_of(shard: int) -> str:
+    return f"{shard:064x}"
+
+
+def plan(shard: int, shards: int, **other: Any) -> Plan:
+    told: dict[str, Any] = {"digest": digest_of(shard), "balls": BALLS, "size": BALLS * 10, "listing": "l"}
+    told |= {"listing_balls": BALLS * shards, "listing_size": BALLS * 10 * shards} | other
+    return Plan(shard=shard, shards=shards, **told)
+
+
+def start(shard: int, shards: int, attempt: int, sequence: int, **other: Any) -> Start:
+    told: dict[str, Any] = {"owner": {"dag_id": "d"}, "spec": "{}"} | other
+    return Start(shard=shard, shards=shards, attempt=f"{attempt:016x}", sequence=sequence, **told)
+
+
+def part(shard: int, attempt: int, number: int, acknowledged: int) -> Part:
+    return Part(
+        shard=shard,
+        attempt=f"{attempt:016x}",
+        number=number,
+        plan=digest_of(shard),
+        acknowledged=acknowledged,
+        size=acknowledged * 10,
+    )
+
+
+def good(shard: int, attempt: int, **other: Any) -> Done:
+    told: dict[str, Any] = {"plan": digest_of(shard), "balls": BALLS, "acknowledged": BALLS, "size": BALLS * 10} | other
+    return Done(shard=shard, attempt=f"{attempt:016x}", **told)
+
+
+def bad(shard: int, attempt: int, will_retry: bool = False) -> Done:
+    return good(shard, attempt, acknowledged=3, size=30, failed=1, failures=[FAILURE], will_retry=will_retry)
+
+
+def seen(*records: Record, complete: bool = True) -> Records:
+    return read_listing(BULK, [chunk for at, record in enumerate(records, 1) for chunk in announced(record, at)], complete)
+
+
+def status(*records: Record, complete: bool = True) -> BulkStatus:
+    return status_of(seen(*records, complete=complete))
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Record]:
+    """Give the records of a bulk without contradictions: several shards, each with several attempts that ended in any way."""
+    shards = draw(st.integers(1, 3))
+    records: list[Record] = []
+    for shard in range(shards):
+        attempts = draw(st.integers(0, 3))
+        for attempt in range(attempts):
+            number = shard * 10 + attempt
+            records.append(start(shard, shards, number, draw(st.integers(1, attempt + 1))))
+            if not draw(st.booleans()):
+                continue
+            records.append(plan(shard, shards))
+            records += [part(shard, number, n, min(BALLS, n)) for n in range(draw(st.integers(0, 3)))]
+            end = draw(st.sampled_from(["none", "good", "bad", "bad that is retried", "unplanned"]))
+            if end == "good":
+                records.append(good(shard, number))
+            elif end == "unplanned":
+                records.append(Done(shard=shard, attempt=f"{number:016x}", error="no source", will_retry=draw(st.booleans())))
+            elif end != "none":
+                records.append(bad(shard, number, will_retry=end != "bad"))
+    return list({record.name: record for record in records}.values())
+
+
+def listing_of(records: list[Record]) -> list[Metadata]:
+    return [chunk for at, record in enumerate(records, 1) for chunk in announced(record, at)]
+
+
+@given(histories(), st.randoms(use_true_random=False), st.booleans())
+def test_order_and_repetition_say_nothing(records: list[Record], rng: random.Random, complete: bool) -> None:
+    listing = listing_of(records)
+    shuffled = listing + [chunk for chunk in listing if rng.random() < 0.5]
+    rng.shuffle(shuffled)
+    assert status_of(read_listing(BULK, shuffled, complete)) == status_of(read_listing(BULK, listing, complete))
+
+
+@given(histories(), st.data())
+@settings(max_examples=200)
+def test_nothing_undoes_complete(records: list[Record], data: st.DataObject) -> None:
+    """In whatever order records become visible: once the bulk is complete, it stays so."""
+    order = data.draw(st.permutations(listing_of(records)))
+    states = [status_of(read_listing(BULK, order[:count], True)).state for count in range(len(order) + 1)]
+    if State.COMPLETE in states:
+        assert set(states[states.index(State.COMPLETE) :]) == {State.COMPLETE}
+
+
+@given(histories(), st.data())
+def test_a_part_of_the_records_says_only_what_is_good(records: list[Record], data: st.DataObject) -> None:
+    listing = listing_of(records)
+    shown = data.draw(st.lists(st.sampled_from(listing), unique_by=lambda chunk: chunk.key)) if listing else []
+    state = status_of(read_listing(BULK, shown, False)).state
+    assert state in (State.UPLOADING, State.COMPLETE)
+    if state is State.COMPLETE:
+        assert status_of(read_listing(BULK, listing, True)).state is State.COMPLETE
+
+
+@given(histories())
+def test_complete_means_that_every_shard_has_a_good_end(records: list[Record]) -> None:
+    now = status(*records)
+    shards = max((record.shards for record in records if isinstance(record, Start)), default=0)
+    ends = {record.shard for record in records if isinstance(record, Done) and record.good}
+    assert (now.state is State.COMPLETE) == (shards > 0 and ends == set(range(shards)))
+    assert now.acknowledged <= BALLS * shards
+
+
+@given(histories())
+def test_failed_means_that_a_latest_attempt_ended_without_a_next(records: list[Record]) -> None:
+    now = status(*records)
+    if now.state is not State.FAILED:
+        return
+    found = seen(*records)
+    for own in found.by_shard().values():
+        latest = latest_start(own.starts)
+        ends = [end for end in own.dones if latest and end.attempt == latest.attempt]
+        if any(not end.good and not end.will_retry for end in ends) and not any(end.good for end in own.dones):
+            return
+    pytest.fail("no shard has ended for good")
+
+
+@given(histories())
+def test_who_checks_the_storage_changes_nothing(records: list[Record]) -> None:
+    checked = Checked(shard=0, attempt="c" * 16, number=0, plan=digest_of(0), read="0-3")
+    listing = listing_of(records)
+    with_check = [*listing, *announced(checked, at=10**18)]
+    assert status_of(read_listing(BULK, with_check, True)) == status_of(read_listing(BULK, listing, True))
+
+
+@given(histories())
+def test_closed_is_the_last_word(records: list[Record]) -> None:
+    now = status(*records, Closed(result={"state": "complete"}), complete=False)
+    assert (now.state, now.finished) == (State.CLOSED, True)
+
+
+def test_nobody_has_begun() -> None:
+    assert status().state is State.UNPLANNED
+    assert status(start(0, 1, 1, 1)).state is State.UNPLANNED
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_record_that_was_cut_short_does_not_count(kept: int) -> None:
+    listing = [*announced(start(0, 1, 1, 1)), *announced(plan(0, 1), chunks=2, only=kept)]
+    assert status_of(read_listing(BULK, listing, True)).state is State.UNPLANNED
+    assert status_of(read_listing(BULK, [*listing, *announced(plan(0, 1), chunks=2)], True)).state is State.UPLOADING
+
+
+def test_end_of_an_attempt_that_was_cut_off_comes_late() -> None:
+    """The first attempt was cut off; while the second one is under way, the first one's end comes in."""
+    before = [start(0, 1, 1, 1), plan(0, 1), start(0, 1, 2, 2)]
+    assert status(*before, bad(0, 1)).state is State.UPLOADING
+    assert status(*before, good(0, 1)).state is State.COMPLETE
+    assert status(*before, good(0, 1), bad(0, 2)).state is State.COMPLETE
+    assert status(*before, bad(0, 1), bad(0, 2)).state is State.FAILED
+
+
+def test_two_attempts_at_once_with_the_same_number() -> None:
+    """Both began without seeing the other: the peers' clocks tell which one was later."""
+    records = [start(0, 1, 2, 1), start(0, 1, 1, 1), plan(0, 1)]
+    assert status(*records, bad(0, 2)).state is State.UPLOADING
+    assert status(*records, bad(0, 1)).state is State.FAILED
+    assert status(*records, bad(0, 1), good(0, 2)).state is State.COMPLETE
+
+
+def test_failure_that_a_retry_may_mend() -> None:
+    now = status(start(0, 1, 1, 1), plan(0, 1), bad(0, 1, will_retry=True))
+    assert (now.state, now.may_be_mended, now.failed, now.failures) == (State.UPLOADING, True, 1, [FAILURE])
+
+
+def test_shards_that_are_missing() -> None:
+    records = [start(0, 3, 1, 1), plan(0, 3), good(0, 1)]
+    now = status(*records)
+    assert (now.state, now.shards, now.shards_complete, now.finished) == (State.UPLOADING, 3, 1, False)
+    assert (now.total_balls, now.acknowledged) == (12, 4)
+
+
+def test_end_that_belongs_to_another_plan() -> None:
+    assert status(start(0, 1, 1, 1), plan(0, 1), good(0, 1, plan="e" * 64)).state is not State.COMPLETE
+
+
+def test_end_without_a_start_is_no_latest_one() -> None:
+    assert status(plan(0, 1), bad(0, 1)).state is State.UPLOADING
+
+
+def test_no_balls_at_all() -> None:
+    empty = plan(0, 1, balls=0, size=0)
+    assert status(start(0, 1, 1, 1), empty, good(0, 1, balls=0, acknowledged=0, size=0)).state is State.COMPLETE
+
+
+CONTRADICTIONS = {
+    "has 2 plans": [plan(0, 1), plan(0, 1, digest="e" * 64)],
+    "different owners": [plan(0, 1), start(0, 1, 2, 2, owner={"dag_id": "other"})],
+    "differ in what": [plan(0, 1), start(0, 1, 2, 2, spec='{"rf":2}')],
+    "different numbers of shards": [plan(0, 1), start(1, 2, 2, 1)],
+    "saw different sources": [start(1, 2, 3, 1), plan(0, 2), plan(1, 2, listing="other", listing_balls=9)],
+    "records of shard 5": [plan(0, 1), plan(5, 1)],
+    "a list of their own": [plan(0, 2), plan(1, 2, listing="")],
+}
+
+
+@pytest.mark.parametrize("why", CONTRADICTIONS)
+def test_contradiction(why: str) -> None:
+    first = start(0, 2 if why in ("saw different sources", "a list of their own") else 1, 1, 1)
+    records = [first, *CONTRADICTIONS[why]]
+    now = status(*records)
+    assert now.state is State.FAILED
+    assert why in "; ".join(now.problems)
+    assert status(*records, good(0, 1), good(1, 3)).state is State.FAILED
+    assert status(*records, complete=False).state is State.UPLOADING
+
+
+def test_many_shards_are_not_gone_through_one_by_one() -> None:
+    """A record that claims a billion shards is no reason to count them all."""
+    now = status(start(0, 10**9, 1, 1), plan(0, 10**9), good(0, 1))
+    assert (now.state, now.shards, now.shards_complete) == (State.UPLOADING, 10**9, 1)
+
+
+def test_records_of_another_bulk_are_refused() -> None:
+    listing = announced(start(0, 1, 1, 1), **{BULK_TAG: "other"})
+    with pytest.raises(IntegrityError, match="other"):
+        read_listing(BULK, listing, True)
+
+
+@given(
+    st.one_of(
+        st.text(),
+        st.sampled_from(["start-0-" + "a" * 16, "part-0-" + "a" * 16 + "-0", "done-0-" + "a" * 16, "closed"]),
+        st.sampled_from(["plan-0-" + "a" * 64, "checked-0-" + "a" * 16 + "-3", "plan-٣-" + "a" * 64, "start-00-" + "a" * 16]),
+    ),
+    st.dictionaries(st.sampled_from([BULK_TAG, RECORD_TAG, "index", "num_chunks", "updated_at"]), st.text()),
+    st.one_of(
+        st.none(), st.text(), st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)).map(str)
+    ),
+    st.booleans(),
+)
+@settings(max_examples=300)
+def test_garbage_is_left_out_or_an_integrity_error(name: str, tags: dict[str, str], text: str | None, ours: bool) -> None:
+    tags = {"index": "0", "num_chunks": "1"} | tags
+    if text is not None:
+        tags[RECORD_TAG] = text
+    if ours:
+        tags[BULK_TAG] = BULK
+    chunk = Metadata(bucket_id="b", key=f"{name}_0", ball_id=name, checksum="a" * 64, size=1, tags=tags)
+    try:
+        records = read_listing(BULK, [chunk], True)
+    except IntegrityError:
+        return
+    status_of(records)
+
+
+def test_one_poke_grows_with_the_records_only() -> None:
+    """Twice the shards and records are about twice the work: each record is looked at a few times, however many there are."""
+    looks = []
+
+    class Counted(Records):
+        def by_shard(self) -> dict[int, Records]:
+            looks.append(len(self.of_uploads))
+            return super().by_shard()
+
+    records = [record for shard in range(200) for record in (start(shard, 200, shard, 1), plan(shard, 200), good(shard, shard))]
+    found = seen(*records)
+    counted = Counted(**vars(found))
+    assert status_of(counted).state is State.COMPLETE
+    assert len(looks) <= 4
+    assert status_of(replace(found, dones=found.dones[1:])).state is State.UPLOADING
