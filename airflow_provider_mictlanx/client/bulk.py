@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, cast
 
+from airflow_provider_mictlanx.client.checks import whole_number
 from airflow_provider_mictlanx.client.chunks import parse_size
 from airflow_provider_mictlanx.client.errors import MictlanXError, NotFoundError, UnknownError, ValidationError
 from airflow_provider_mictlanx.client.models import PutReport
@@ -190,8 +191,7 @@ class BulkJobs:
         """
         if not isinstance(bulk_id, str) or not bulk_id:
             raise ValidationError(f"bulk_id is a text that is not empty, not {bulk_id!r}")
-        if isinstance(max_concurrency, bool) or not isinstance(max_concurrency, int) or max_concurrency < 1:
-            raise ValidationError(f"max_concurrency is a whole number from 1 on, not {max_concurrency!r}")
+        whole_number("max_concurrency", max_concurrency)
         job = self._jobs.get(bulk_id)
         if job and job.waiting:
             raise ValidationError(f"bulk {bulk_id!r} is being awaited: add to it before that, or take another bulk_id")

@@ -20,6 +20,7 @@ from typing import Protocol
 import humanfriendly
 
 from airflow_provider_mictlanx.client.errors import IntegrityError, ValidationError
+from airflow_provider_mictlanx.client.files import path_of
 from airflow_provider_mictlanx.client.models import Chunk
 from airflow_provider_mictlanx.client.threads import PIECE, Threads
 
@@ -167,7 +168,9 @@ class OpenFile:
     """
 
     def __init__(self, path: str | os.PathLike[str], threads: Threads) -> None:
-        self._path = Path(path)
+        if path == "":
+            raise ValidationError("path is empty: the path of a file is wanted")
+        self._path = path_of(path, "path")
         self._threads = threads
         self._descriptor: int | None = None
 

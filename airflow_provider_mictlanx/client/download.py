@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import os
 import time
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import TypeVar
 
 from airflow_provider_mictlanx.client.cache import ReadCache
+from airflow_provider_mictlanx.client.checks import whole_number
 from airflow_provider_mictlanx.client.dispatch import Dispatcher
 from airflow_provider_mictlanx.client.errors import (
     FileAlreadyExists,
@@ -50,11 +52,8 @@ class Download:
     def __init__(
         self, routers: Dispatcher, threads: Threads, max_concurrency: int, force: bool = False, first: int = 0
     ) -> None:
-        if isinstance(max_concurrency, bool) or not isinstance(max_concurrency, int) or max_concurrency < 1:
-            raise ValidationError(f"max_concurrency is a whole number from 1 on, not {max_concurrency!r}")
-        if isinstance(first, bool) or not isinstance(first, int) or first < 0:
-            raise ValidationError(f"chunk_index is a whole number from 0 on, not {first!r}")
-        self._first = first
+        whole_number("max_concurrency", max_concurrency)
+        self._first = whole_number("chunk_index", first, least=0)
         self._routers = routers
         self._threads = threads
         self._max_concurrency = max_concurrency
@@ -83,6 +82,8 @@ class Download:
         :param cache: asked first, and given what was read; not where the routers' caches are bypassed too
         :param max_size: a larger ball is a ``ValidationError`` (bytes); None for no limit
         """
+        if max_size is not None:
+            whole_number("max_size", max_size, least=0)
 
         def check_size(version: Version) -> None:
             if max_size is not None and version.size > max_size:
@@ -105,6 +106,7 @@ class Download:
 
     async def one_chunk(self, name: Name, index: int) -> tuple[Metadata, memoryview]:
         """Read one chunk: of the newest version that has it and can be read, which need not be whole."""
+        whole_number("index", index, least=0)
         versions = await self._routers.repeat(lambda: self._versions_with(name, index))
         for version in versions:
             last = version is versions[-1]
@@ -181,7 +183,7 @@ class Download:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def to_file(self, name: Name, folder: str | Path, filename: str, replace: bool) -> FileReport:
+    async def to_file(self, name: Name, folder: str | os.PathLike[str], filename: str, replace: bool) -> FileReport:
         """
         Read a ball into a file that appears whole or not at all.
 

@@ -30,9 +30,30 @@ def check_file_name(name: str, folder_parameter: str = "output_path") -> str:
         raise ValidationError(
             f"a plain file name without folders is wanted, not {name!r}; the folder is {folder_parameter}"
         )
-    if len(os.fsencode(name)) > 255:
+    try:
+        encoded = os.fsencode(name)
+    except UnicodeEncodeError as error:
+        raise ValidationError(f"the file name {name!r} is no valid Unicode text: {error.reason}") from error
+    if len(encoded) > 255:
         raise ValidationError(f"the file name {name[:60]!r}… is longer than the 255 bytes that a file system takes")
     return name
+
+
+def path_of(path: object, parameter: str) -> Path:
+    """
+    Give what a caller named as a path; what no file system takes is a ``ValidationError``.
+
+    :param parameter: where the caller names it, for the error
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise ValidationError(f"{parameter} is a path as text or PathLike, not {path!r}")
+    try:
+        found = Path(path)
+        if b"\0" not in os.fsencode(found):
+            return found
+    except (TypeError, UnicodeEncodeError) as error:
+        raise ValidationError(f"{parameter} {path!r} is no path: {error}") from error
+    raise ValidationError(f"{parameter} {path!r} is no path: it holds a NUL character")
 
 
 class FileInTheMaking:
@@ -44,7 +65,7 @@ class FileInTheMaking:
     """
 
     def __init__(self, folder: str | os.PathLike[str], folder_parameter: str = "output_path") -> None:
-        self.folder = Path(folder)
+        self.folder = path_of(folder, folder_parameter)
         self._parameter = folder_parameter
         self.descriptor = -1
         self._temporary = self.folder / f".mictlanx-{secrets.token_hex(8)}.part"

@@ -12,6 +12,7 @@ import contextlib
 import time
 from collections.abc import Iterable
 
+from airflow_provider_mictlanx.client.checks import whole_number
 from airflow_provider_mictlanx.client.dispatch import Dispatcher
 from airflow_provider_mictlanx.client.errors import MictlanXError, NotFoundError, UnavailableError
 from airflow_provider_mictlanx.client.lookup import Name, all_peers_there, first_chunk, list_bucket, list_chunks
@@ -34,7 +35,7 @@ class Removal:
     def __init__(self, routers: Dispatcher, force: bool = True, max_concurrency: int = 8) -> None:
         self._routers = routers
         self._force = force
-        self._max_concurrency = max_concurrency
+        self._max_concurrency = whole_number("max_concurrency", max_concurrency)
 
     async def remove(self, name: Name) -> int:
         """

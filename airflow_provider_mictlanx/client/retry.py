@@ -23,6 +23,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from airflow_provider_mictlanx.client.checks import number_from_zero, whole_number
 from airflow_provider_mictlanx.client.errors import DeadlineExceededError, MictlanXError, ValidationError
 
 log = logging.getLogger(__name__)
@@ -47,11 +48,10 @@ class RetryRule:
     jitter: bool = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.max_tries, bool) or not isinstance(self.max_tries, int) or self.max_tries < 1:
-            raise ValidationError(f"max_tries is a whole number from 1 on, not {self.max_tries!r}")
-        for seconds in (self.max_backoff, self.first_backoff):
-            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
-                raise ValidationError(f"waiting times are seconds from 0 on, not {seconds!r}")
+        whole_number("max_tries", self.max_tries)
+        number_from_zero("max_backoff", self.max_backoff)
+        number_from_zero("the first wait", self.first_backoff)
+        number_from_zero("the factor between two waits", self.factor)
 
     def attempts(self) -> AsyncRetrying:
         """Give the attempts of one request, to be iterated: ``async for attempt in rule.attempts(): with attempt: …``."""

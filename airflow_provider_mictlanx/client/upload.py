@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 from option import Result
 
+from airflow_provider_mictlanx.client.checks import whole_number
 from airflow_provider_mictlanx.client.chunks import BallPlan, PlannedChunk, Source, infer_cut, plan_ball, read_planned
 from airflow_provider_mictlanx.client.dispatch import Dispatcher, How
 from airflow_provider_mictlanx.client.errors import (
@@ -61,9 +62,8 @@ class PutOptions:
     producer_id: str = ""
 
     def __post_init__(self) -> None:
-        for name, value in (("rf", self.rf), ("max_concurrency", self.max_concurrency)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValidationError(f"{name} is a whole number from 1 on, not {value!r}")
+        whole_number("rf", self.rf)
+        whole_number("max_concurrency", self.max_concurrency)
         check_tags(self.tags)
 
 

@@ -174,6 +174,8 @@ def settings_of(connection: AirflowConnection, extra: Mapping[str, Any]) -> Sett
     """
     conn_id = str(connection.conn_id)
     try:
+        if not isinstance(extra, Mapping):
+            raise ValidationError(f"its extra is a JSON object, not a {type(extra).__name__}.\n{ACCEPTED_FORMS}")
         given = _given(extra)
         torn, token = _torn_or_token(connection)
         return Settings(
@@ -413,6 +415,8 @@ def _text(name: str, value: Any) -> str | None:
         return None
     if not isinstance(value, str):
         raise ValidationError(f"{name} is a text, not a {type(value).__name__}")
+    if "\0" in value:
+        raise ValidationError(f"{name} {value!r} holds a NUL character")
     return value.strip()
 
 

@@ -35,6 +35,7 @@ def look_up(conn_id: str, hook: BaseHook) -> Settings:
 
     Raises ``ValidationError`` where there is no such connection, or where it can't be understood.
     """
+    _check_id(conn_id)
     try:
         connection = hook.get_connection(conn_id)
     except AirflowNotFoundException as error:
@@ -60,6 +61,7 @@ async def alook_up(conn_id: str, hook: BaseHook, known: Callable[[], Settings | 
     async with lock:
         if (settings := known()) is not None:
             return settings
+        _check_id(conn_id)
         try:
             connection = await get_async_connection(conn_id, hook=hook)
         except AirflowNotFoundException as error:
@@ -76,6 +78,11 @@ async def _amask(secret: str) -> None:
         await amask_secret(secret)
     else:
         await asyncio.to_thread(mask_secret, secret)
+
+
+def _check_id(conn_id: str) -> None:
+    if not isinstance(conn_id, str) or not conn_id or "\0" in conn_id:
+        raise ValidationError(f"mictlanx_conn_id is the id of a connection, not {conn_id!r}")
 
 
 def _why_not_found(conn_id: str) -> str:

@@ -449,6 +449,8 @@ class MictlanXHook(BulkCalls):
         deadline: float | None = None,
     ) -> dict[str, Any]:
         """Read an object into a file that appears whole and verified, or not at all; see ``get_to_file``."""
+        if output_path == "":
+            raise ValidationError("output_path is empty: name a folder, or '.' for the working directory")
         filename = _file_name(key, filename)
         given = _chosen(await self.aget_settings(), timeout=timeout, max_concurrency=max_concurrency)
         async with self.aget_conn() as client:

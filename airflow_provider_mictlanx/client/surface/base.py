@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from airflow_provider_mictlanx.client.balancer import Balancer
 from airflow_provider_mictlanx.client.cache import ReadCache
+from airflow_provider_mictlanx.client.checks import whole_number
 from airflow_provider_mictlanx.client.chunks import parse_size
 from airflow_provider_mictlanx.client.dispatch import Dispatcher, How
 from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationError
@@ -54,8 +55,7 @@ class ClientBase:
     ) -> None:
         if not isinstance(client_id, str) or not client_id or any("\ud800" <= c <= "\udfff" for c in client_id):
             raise ValidationError(f"client_id is a text that is not empty, not {client_id!r}")
-        if isinstance(max_workers, bool) or not isinstance(max_workers, int) or max_workers < 1:
-            raise ValidationError(f"max_workers is a whole number from 1 on, not {max_workers!r}")
+        whole_number("max_workers", max_workers)
         self.uri = uri if isinstance(uri, MictlanXURI) else MictlanXURI.parse(uri)
         self.client_id = client_id
         self._verify = verify
@@ -108,8 +108,11 @@ def rule_of(policy: RetryPolicy | None) -> RetryRule:
     """Give the rule for the official client's retry policy."""
     if policy is None:
         return RetryRule()
+    if not isinstance(policy, RetryPolicy):
+        raise ValidationError(f"the retry policy is a RetryPolicy or None, not {policy!r}")
+    retries = whole_number("retries of the retry policy", policy.retries, least=0)
     return RetryRule(
-        policy.retries + 1, policy.max_delay, policy.initial_delay, factor=policy.backoff_factor, jitter=policy.jitter
+        retries + 1, policy.max_delay, policy.initial_delay, factor=policy.backoff_factor, jitter=policy.jitter
     )
 
 

@@ -198,6 +198,9 @@ class Looking(ClientBase):
         :param glob: keys that match this pattern: ``*`` any text (``/`` too), ``?`` a character, ``[ab]`` one of these
         """
         check_bucket_id(bucket_id)
+        for name, value in (("prefix", prefix), ("glob", glob)):
+            if not isinstance(value, str):
+                raise ValidationError(f"{name} is a text, not {value!r}")
         if prefix and glob:
             raise ValidationError("list_balls takes either prefix or glob")
         routers = self._dispatcher(timeout, headers)

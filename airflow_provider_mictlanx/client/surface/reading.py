@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import AsyncGenerator, Mapping
-from pathlib import Path
 
+from airflow_provider_mictlanx.client.checks import number_from_zero
 from airflow_provider_mictlanx.client.download import Download
 from airflow_provider_mictlanx.client.models import AsyncGetResponse, Chunk, FileReport, Metadata
 from airflow_provider_mictlanx.client.result import returns_result
@@ -65,7 +65,7 @@ class Reading(ClientBase):
         :param deadline: for the whole call (seconds)
         """
         name = name_of(bucket_id, key)
-        rule = RetryRule(max_retries, min(max_backoff, max_delay), delay * backoff_factor, jitter=jitter)
+        rule = _rule(max_retries, max_backoff, max_delay, delay, backoff_factor, jitter)
         download = Download(
             self._dispatcher(timeout, headers, rule), self._threads, max_paralell_gets, force, chunk_index
         )
@@ -104,7 +104,7 @@ class Reading(ClientBase):
         :param max_parallel_gets: not used: it is one chunk
         """
         name = name_of(bucket_id, ball_id)
-        rule = RetryRule(max_retries, min(max_backoff, max_delay), delay * backoff_factor, jitter=jitter)
+        rule = _rule(max_retries, max_backoff, max_delay, delay, backoff_factor, jitter)
         download = Download(self._dispatcher(timeout, headers, rule), self._threads, 1, force)
         async with self._doing(f"getting chunk {index} of {name}", deadline):
             metadata, data = await download.one_chunk(name, index)
@@ -140,7 +140,7 @@ class Reading(ClientBase):
         :param order: whether chunks come by index, or as they become complete
         """
         name = name_of(bucket_id, key)
-        rule = RetryRule(max_retries, min(max_backoff, max_delay), delay * backoff_factor, jitter=jitter)
+        rule = _rule(max_retries, max_backoff, max_delay, delay, backoff_factor, jitter)
         routers = self._dispatcher(timeout, headers, rule)
         download = Download(routers, self._threads, max_parallel_gets, force, chunk_index)
         async with contextlib.aclosing(download.chunks(name, order)) as chunks:
@@ -212,7 +212,7 @@ class Reading(ClientBase):
             ``{ball_id}[.{extension}]``
         :param replace: whether a file of that name with other content is replaced
         """
-        rule = RetryRule(max_retries, max_delay, delay * backoff_factor, jitter=jitter)
+        rule = _rule(max_retries, max_delay, max_delay, delay, backoff_factor, jitter)
         report = await self._to_file(
             bucket_id,
             ball_id,
@@ -247,4 +247,14 @@ class Reading(ClientBase):
         name = name_of(bucket_id, key)
         download = Download(self._dispatcher(timeout, headers, rule), self._threads, max_concurrency, force, first)
         async with self._doing(f"getting {name} to a file", deadline):
-            return await download.to_file(name, Path(folder), filename, replace)
+            return await download.to_file(name, folder, filename, replace)
+
+
+def _rule(
+    max_retries: int, max_backoff: float, max_delay: float, delay: float, backoff_factor: float, jitter: bool
+) -> RetryRule:
+    """Give the rule for the official client's parameters of a read."""
+    waits = {"max_delay": max_delay, "max_backoff": max_backoff, "delay": delay, "backoff_factor": backoff_factor}
+    for name, value in waits.items():
+        number_from_zero(name, value)
+    return RetryRule(max_retries, min(max_backoff, max_delay), delay * backoff_factor, jitter=jitter)

@@ -78,7 +78,11 @@ class Writing(ClientBase):
                 return await upload.run(cut_with_short_tail(source.size, size), expected)
 
     def _opened(self, path: str | os.PathLike[str] | None, file: RemoteFile | None) -> OpenFile | OpenRemote:
-        return OpenRemote(file, self._threads) if file is not None else OpenFile(path or "", self._threads)
+        return (
+            OpenRemote(file, self._threads)
+            if file is not None
+            else OpenFile("" if path is None else path, self._threads)
+        )
 
     @returns_result
     async def plan(

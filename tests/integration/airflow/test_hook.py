@@ -331,6 +331,16 @@ def test_async_look_up_does_not_block_the_loop(connected: LocalVSS, monkeypatch:
     assert main not in seen
 
 
+def test_paths_that_are_none_are_refused(hook: MictlanXHook, bucket_id: str) -> None:
+    for path in ("", "a\0b", 5):
+        with pytest.raises(ValidationError, match="path"):
+            hook.put_file(bucket_id, "k", path)  # type: ignore[arg-type]
+        with pytest.raises(ValidationError, match="output_path"):
+            hook.get_to_file(bucket_id, "k", path)  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match="max_concurrency"):
+        hook.delete_bucket(bucket_id, max_concurrency=0)
+
+
 def test_missing_connection_is_a_validation_error() -> None:
     hook = MictlanXHook("nobody_made_this_one")
     with pytest.raises(ValidationError, match="there is no connection 'nobody_made_this_one'"):

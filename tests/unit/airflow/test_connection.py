@@ -279,6 +279,18 @@ def test_wrong_field_is_named_and_secrets_are_not(extra: dict[str, Any], why: st
     assert "s3cret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("extra", ["[1]", "5", "true"])
+def test_extra_that_is_no_object_is_told(settings: Any, extra: str) -> None:
+    with pytest.raises(ValidationError, match=r"extra is a JSON object.*\n.*understood in these forms"):
+        settings(json.dumps({"conn_type": "mictlanx", "host": "h0", "extra": extra}))
+
+
+@pytest.mark.parametrize("conn_id", [None, "", 5, "a\0b"])
+def test_what_is_no_connection_id_is_told(conn_id: Any) -> None:
+    with pytest.raises(ValidationError, match="is the id of a connection, not"):
+        look_up(conn_id, BaseHook())
+
+
 def test_token_has_to_fit_into_a_header(settings: Any) -> None:
     for token in ("s3cret token", "s3cret\n", "s3crét"):
         with pytest.raises(ValidationError, match="the token") as caught:
