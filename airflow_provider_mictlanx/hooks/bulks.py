@@ -272,7 +272,7 @@ class BulkCalls(BaseHook):
 
     def bulk_status(self, bulk_id: str, *, timeout: float | None = None) -> dict[str, Any]:
         """
-        Look once at a bulk: two requests, however large it is.
+        Look once at a bulk: one listing of its own small bucket, however large it is.
 
         Returns ``{bulk_id, state, finished, shards, shards_complete, total_balls, total_size, acknowledged, acknowledged_size,
         failed, failures, problems, response_time, last_heard, may_be_mended, result}``. ``state`` is ``unplanned``,
@@ -304,7 +304,8 @@ class BulkCalls(BaseHook):
         """
         Look once whether a gate that waits for a bulk opens: give what ``await_bulk`` returns, or None for "not yet".
 
-        ``BulkFailedError``: the bulk failed for good, or ``check`` found a ball that can't be read.
+        ``BulkFailedError``: the bulk failed for good, or ``check`` found a ball that can't be read; ``BulkConflictError``: it was
+        closed, so that what was planned can't be checked any more.
 
         :param bulk_id: the bulk
         :param fail_on_error: raise where the bulk failed for good; False gives its result, when no shard is under way any more
@@ -343,7 +344,7 @@ class BulkCalls(BaseHook):
             if not waiting.is_open(status, fail_on_error):
                 return None
             summary = waiting.summary_of(status)
-            if check is not None and status.state is State.COMPLETE:
+            if check is not None and status.state in (State.COMPLETE, State.CLOSED):
                 read = await check.go_on(opened, check_seconds, **given)
                 self.log.info("%s", check.line)
                 if not read:

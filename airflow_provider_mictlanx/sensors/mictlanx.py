@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mictlanx.bulks.checking import StorageCheck
 from airflow_provider_mictlanx.sensors.base import MictlanXSensor
 from airflow_provider_mictlanx.triggers.mictlanx import BulkCompleteTrigger, MictlanXObjectTrigger
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context, PokeReturnValue
 
 
 class MictlanXObjectSensor(MictlanXSensor):
@@ -69,8 +73,7 @@ class BulkCompleteSensor(MictlanXSensor):
     :param bulk_id: the bulk, as the upload names it (templated)
     :param fail_on_error: whether a bulk that failed for good is an error; False leaves that to the ``failed`` of the XCom
     :param check_storage: read every chunk of every ball once, verified, when the bulk is complete and before opening. It reads
-        the whole bulk: in each poke about as long as the pause between two of them; with ``mode="reschedule"``, where
-        nothing is remembered from poke to poke, all in one poke
+        the whole bulk, spread over pokes: in each of them about as long as the pause between two
     :param mictlanx_conn_id: the connection (templated)
     :param request_timeout: of one request to the storage, in seconds; default: the connection's, else 120
     :param deferrable: wait in the triggerer, holding no worker slot; default: ``[operators] default_deferrable``
@@ -85,21 +88,21 @@ class BulkCompleteSensor(MictlanXSensor):
         self.check_storage = check_storage
         self._check: StorageCheck | None = None
 
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Look once."""
+        if self.check_storage and self._check is None:
+            self._check = StorageCheck(self.bulk_id, run=_name_of_check(context))
+        return super().poke(context)
+
     def find(self) -> dict[str, Any] | None:
         """Look once whether the bulk is complete, and go on reading its balls back."""
-        if self.check_storage and self._check is None:
-            self._check = StorageCheck(self.bulk_id)
         return self.hook.find_bulk(
             self.bulk_id,
             fail_on_error=self.fail_on_error,
             check=self._check,
-            check_seconds=self._check_seconds(),
+            check_seconds=min(self.poke_interval, self.timeout),
             timeout=self.request_timeout,
         )
-
-    def _check_seconds(self) -> float:
-        forgets = self.reschedule and not self.deferrable
-        return float(self.timeout if forgets else min(self.poke_interval, self.timeout))
 
     def make_trigger(self, **shared: Any) -> BulkCompleteTrigger:
         """Make the trigger that goes on looking."""
@@ -107,6 +110,15 @@ class BulkCompleteSensor(MictlanXSensor):
             bulk_id=self.bulk_id,
             fail_on_error=self.fail_on_error,
             check_storage=self.check_storage,
-            checked=self._check.state if self._check else None,
+            check_run=self._check.run if self._check else "",
             **shared,
         )
+
+
+def _name_of_check(context: Context) -> str:
+    """Name a check after this try of the task, in whatever process it goes on; a task that runs again reads again."""
+    task_instance = context.get("ti")
+    if task_instance is None:
+        return secrets.token_hex(8)
+    names = ("dag_id", "run_id", "task_id", "map_index", "try_number")
+    return "/".join(str(getattr(task_instance, name)) for name in names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_mictlanx.bulks.checking import StorageCheck
@@ -48,10 +47,10 @@ class BulkCompleteTrigger(PollingTrigger):
     :param fail_on_error: whether a bulk that failed for good is an error
     :param check_storage: read every chunk of every ball and verify it, before saying that the bulk is complete: in each poke
         about as long as the pause between two of them
-    :param checked: where the check stands that the sensor began (``StorageCheck.state``)
+    :param check_run: the name of the check that the sensor began: the trigger goes on with it
     """
 
-    own = ("bulk_id", "fail_on_error", "check_storage", "checked")
+    own = ("bulk_id", "fail_on_error", "check_storage", "check_run")
 
     def __init__(
         self,
@@ -59,15 +58,15 @@ class BulkCompleteTrigger(PollingTrigger):
         bulk_id: str,
         fail_on_error: bool = True,
         check_storage: bool = False,
-        checked: Mapping[str, Any] | None = None,
+        check_run: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.bulk_id = bulk_id
         self.fail_on_error = fail_on_error
         self.check_storage = check_storage
-        self.checked = checked
-        self._check = StorageCheck(bulk_id, checked) if check_storage else None
+        self.check_run = check_run
+        self._check = StorageCheck(bulk_id, run=check_run) if check_storage else None
 
     async def apoke(self, hook: MictlanXHook, client: AsyncClient) -> dict[str, Any] | None:
         """Look once whether the bulk is complete, and go on reading its balls back."""

@@ -83,7 +83,7 @@ def test_failure_breaks_the_gate_and_is_cleaned_up(
     assert (status, report["state"]) == (1, "failed")
     errors = {task["task_id"]: task["error"] for task in report["tasks"] if task["state"] == "failed"}
     assert sorted(errors) == ["ready", "upload"]
-    assert "nowhere can't be read" in errors["upload"]
+    assert "nowhere' can't be read" in errors["upload"]
     assert "failed for good" in errors["ready"]
     assert_nothing_is_left(vss, report)
 

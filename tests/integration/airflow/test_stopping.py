@@ -53,7 +53,7 @@ def stop(fault: FaultHandle, how: str, in_a_loop: bool, operator: str, **argumen
         if how != "execution_timeout":
             process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=30)
-    outcome: dict[str, Any] = json.loads(output.splitlines()[-1])
+    outcome: dict[str, Any] = json.loads(next(line for line in output.splitlines() if line.startswith("{")))
     return outcome
 
 

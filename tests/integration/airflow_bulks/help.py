@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import threading
 import time
@@ -34,7 +35,9 @@ def task_of(run_id: str = "run-1", map_index: int = -1, try_number: int = 1, max
 
 def put_bulk(context: dict[str, Any] | None = None, **arguments: Any) -> dict[str, Any]:
     """Run the operator once, as a task."""
-    result = MictlanXBulkPutOperator(task_id="upload", **arguments).execute(task_of() if context is None else context)
+    operator = MictlanXBulkPutOperator(task_id="upload", **arguments)
+    # Without the guard around it, which in Airflow 2 works in the main thread only.
+    result = inspect.unwrap(type(operator).execute)(operator, task_of() if context is None else context)
     json.dumps(result)
     return result
 
@@ -77,7 +80,7 @@ class Wait:
         )
 
     def context(self) -> dict[str, Any]:
-        task_instance = MagicMock(max_tries=0)
+        task_instance = MagicMock(dag_id="dag", run_id="run-1", task_id="wait", map_index=-1, try_number=1, max_tries=0)
         task_instance.get_first_reschedule_date.return_value = self.began
         return {"ti": task_instance}
 

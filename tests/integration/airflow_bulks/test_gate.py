@@ -91,7 +91,21 @@ def test_closed_bulk_answers_as_before(
     wait: Wait, hook: MictlanXHook, bulk_id: str, bucket_id: str, folder: Path
 ) -> None:
     put_bulk(bulk_id=bulk_id, bucket_id=bucket_id, source=folder)
-    assert hook.await_bulk(bulk_id, remove_on_completion=True) == wait(bulk_id) == wait(bulk_id, check_storage=True)
+    assert hook.await_bulk(bulk_id, remove_on_completion=True) == wait(bulk_id)
+    wait.began = None
+    with pytest.raises(AirflowFailException, match="can't be read back"):
+        wait(bulk_id, check_storage=True)
+
+
+def test_bulk_that_failed_stays_so_when_it_is_closed(
+    wait: Wait, hook: MictlanXHook, bulk_id: str, bucket_id: str, folder: Path
+) -> None:
+    fail_for_good(bulk_id, bucket_id, folder)
+    result = hook.await_bulk(bulk_id, fail_on_error=False, remove_on_completion=True)
+    assert (result["failed"], result) == (1, wait(bulk_id, fail_on_error=False))
+    wait.began = None
+    with pytest.raises(AirflowFailException, match="failed for good"):
+        wait(bulk_id)
 
 
 @pytest.mark.parametrize("soft_fail", [False, True])
@@ -174,9 +188,9 @@ def test_shards_that_saw_different_sources(wait: Wait, bulk_id: str, bucket_id: 
     arguments = {"bulk_id": bulk_id, "bucket_id": bucket_id, "source": folder, "shards": 2}
     put_bulk(task_of(map_index=0), shard=0, **arguments)
     (folder / "d").write_text("4444")
-    put_bulk(task_of(map_index=1), shard=1, **arguments)
-    with pytest.raises(AirflowFailException, match="shards saw different sources"):
-        wait(bulk_id)
+    for refused in (lambda: put_bulk(task_of(map_index=1), shard=1, **arguments), lambda: wait(bulk_id)):
+        with pytest.raises(AirflowFailException, match="shards saw different sources: shard 0 saw 3 .*shard 1 saw 4"):
+            refused()
 
 
 def test_peer_that_is_away_is_no_reason_to_open(
@@ -241,11 +255,20 @@ def test_check_goes_on_in_the_trigger_where_the_sensor_stopped(
     put_bulk(bulk_id=bulk_id, bucket_id=bucket_id, source=folder)
     with pytest.raises(TaskDeferred) as caught:
         Wait("deferrable").sensor(bulk_id, check_storage=True, poke_interval=0).execute({})
-    checked = caught.value.trigger.serialize()[1]["checked"]
-    assert 0 < checked["checked"] < 30
-    quiet_vss.reset_requests()
+    before = len(quiet_vss.requests("GET", rf"/buckets/{bucket_id}/f\d\d_0$"))
+    assert 0 < before < 30
     assert run_elsewhere(caught.value.trigger)["status"] == "success"
-    assert len(quiet_vss.requests("GET", rf"/buckets/{bucket_id}/f\d\d_0$")) == 30 - checked["checked"]
+    assert len(quiet_vss.requests("GET", rf"/buckets/{bucket_id}/f\d\d_0$")) == 30
+
+
+def test_check_begins_anew_when_the_task_runs_again(
+    quiet_vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path
+) -> None:
+    put_bulk(bulk_id=bulk_id, bucket_id=bucket_id, source=folder)
+    for try_number in (1, 1, 2):
+        quiet_vss.reset_requests()
+        Wait("poke").sensor(bulk_id, check_storage=True).execute(task_of(try_number=try_number))
+    assert len(quiet_vss.requests("GET", rf"/buckets/{bucket_id}/[^/]*_0$")) == 3
 
 
 # What it costs, what it tells
@@ -255,8 +278,7 @@ def test_poke_is_one_listing(wait: Wait, quiet_vss: LocalVSS, bulk_id: str, buck
     put_bulk(bulk_id=bulk_id, bucket_id=bucket_id, source=folder)
     quiet_vss.reset_requests()
     wait(bulk_id)
-    asked = [(seen["method"], seen["path"].rpartition("/")[2]) for seen in quiet_vss.requests()]
-    assert sorted(asked) == [("GET", "metadata"), ("GET", "peers")]
+    assert [(seen["method"], seen["path"].rpartition("/")[2]) for seen in quiet_vss.requests()] == [("GET", "metadata")]
 
 
 def test_log_tells_where_the_bulk_stands(
