@@ -7,8 +7,11 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.system.test_example_dag import (  # noqa: F401 (fixtures)
     FILES,
@@ -93,3 +96,32 @@ def assert_nothing_is_left(vss: LocalVSS, report: dict[str, Any]) -> None:
     listed = {seen["path"].split("/")[-2] for seen in vss.requests("GET", r"/buckets/bulk-[^/]+/metadata$")}
     assert len(listed) == 1
     assert balls_in(vss, listed.pop()) == []
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_retry_mends_an_upload_and_the_gate_waits_for_it(
+    environment: dict[str, str],  # noqa: F811
+    tmp_path: Path,
+    source: Path,  # noqa: F811
+    own_vss: Callable[..., LocalVSS],
+    bucket_id: str,
+    failures: int,
+) -> None:
+    """With one retry: one failure is mended, two are not."""
+    vss = own_vss(peers=1)
+    vss.set_fault("refuse_data", bucket=bucket_id, key="one_0", count=failures)
+    (source / "one").write_text("1")
+    environment |= {
+        "AIRFLOW_CONN_MICTLANX_DEFAULT": vss.uri,
+        "AIRFLOW__CORE__DAGS_FOLDER": str(Path(__file__).parent / "dags"),
+    }
+    status, report = run_dag(environment, tmp_path, "mended_by_retry", source=str(source), bucket_id=bucket_id)
+    states = {task["task_id"]: task["state"] for task in report["tasks"]}
+    if failures == 2:
+        assert states == {"upload": "failed", "gate": "failed"}, report
+        assert "failed for good: 1 of" in next(task["error"] for task in report["tasks"] if task["task_id"] == "gate")
+        return
+    assert (status, states) == (0, {"upload": "success", "gate": "success"}), report
+    ((upload,), (gate,)) = (xcoms(report, name) for name in ("upload", "gate"))
+    assert (upload["uploaded"], upload["skipped"]) == (1, len(FILES)), "the retry sends only what is missing"
+    assert (gate["state"], gate["successed"]) == ("complete", len(FILES) + 1)

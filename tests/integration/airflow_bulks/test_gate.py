@@ -189,7 +189,7 @@ def test_shards_that_saw_different_sources(wait: Wait, bulk_id: str, bucket_id: 
     put_bulk(task_of(map_index=0), shard=0, **arguments)
     (folder / "d").write_text("4444")
     for refused in (lambda: put_bulk(task_of(map_index=1), shard=1, **arguments), lambda: wait(bulk_id)):
-        with pytest.raises(AirflowFailException, match="shards saw different sources: shard 0 saw 3 .*shard 1 saw 4"):
+        with pytest.raises(AirflowFailException, match=r"shards saw different sources: shard 0 saw 3 .*shard 1 saw 4"):
             refused()
 
 
