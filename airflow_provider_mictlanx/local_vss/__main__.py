@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         default=25000,
         help="port of the first peer; 0 = any free ones (default: %(default)s)",
     )
-    add("--data", type=Path, default=Path("vss"), help="folder that holds everything (default: ./%(default)s)")
+    add("--data", type=_folder, default=Path("vss"), help="folder that holds everything (default: ./%(default)s)")
     add("--path-prefix", type=_prefix, default="", help="path that the routers answer under too, as behind a proxy")
     add("--fsync", action="store_true", help="wait for the disk before acknowledging: survives a power failure too")
     add("--cache-size", type=_size, default="64MiB", help="bytes of each router's cache (default: %(default)s)")
@@ -127,8 +128,17 @@ def _size(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def _folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("the name of a folder is wanted, not an empty text")
+    return Path(text)
+
+
 def _prefix(text: str) -> str:
-    return "/" + text.strip("/") if text.strip("/") else ""
+    path = text.strip("/")
+    if not re.fullmatch(r"(?:[A-Za-z0-9._~-]+(?:/[A-Za-z0-9._~-]+)*)?", path):
+        raise argparse.ArgumentTypeError(f"{text!r} is no path of letters, digits, '.', '_', '~' and '-' between '/'")
+    return f"/{path}" if path else ""
 
 
 def _refused(reason: str) -> int:

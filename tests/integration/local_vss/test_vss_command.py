@@ -171,6 +171,8 @@ def _own_address() -> str | None:
         (("--task-lifetime", "0"), "above 0"),
         (("--cache-size", "much"), "much"),
         (("--port", "65535", "--routers", "2"), "beyond 65535"),
+        (("--data", ""), "name of a folder"),
+        (("--path-prefix", "a b?"), "'a b?' is no path"),
     ],
 )
 def test_arguments_that_make_no_sense(tmp_path, arguments, word) -> None:
