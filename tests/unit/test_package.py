@@ -78,7 +78,7 @@ def test_dag_of_the_readme_loads(tmp_path: Path) -> None:
     file = tmp_path / "nightly.py"
     file.write_text(code, encoding="utf-8")
     dag = runpy.run_path(str(file))["dag"]
-    assert [task.task_id for task in dag.topological_sort()] == ["upload", "ready", "fetch"]
+    assert [task.task_id for task in dag.topological_sort()] == ["put", "ready", "fetch"]
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
 
 
