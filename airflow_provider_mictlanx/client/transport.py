@@ -304,7 +304,9 @@ def _translated(error: Exception, what: str, timeout: float) -> MictlanXError:
         if isinstance(cause, socket.gaierror):
             return DNSResolutionError(f"{what}: the host name has no address ({cause.strerror})")
         if isinstance(cause, ssl.SSLError) and isinstance(error, httpx.ConnectError):
-            return CertificateError(f"{what}: TLS failed: {cause.reason or cause}", transient=True, permanent=False)
+            hint = "; it speaks no TLS there: is it protocol=http?" if cause.reason == "WRONG_VERSION_NUMBER" else ""
+            said = f"{what}: TLS failed: {cause.reason or cause}{hint}"
+            return CertificateError(said, transient=True, permanent=False)
     reason = str(error) or type(error).__name__
     match error:
         case httpx.ConnectTimeout():
@@ -319,7 +321,8 @@ def _translated(error: Exception, what: str, timeout: float) -> MictlanXError:
             return UpstreamProtocolError(f"{what}: the answer is no HTTP: {reason}")
         case httpx.InvalidURL() | httpx.UnsupportedProtocol() | httpx.LocalProtocolError():
             return ValidationError(f"{what}: {reason}")
-    return NetworkError(f"{what}: the connection broke ({reason})")
+    hint = "; a router that speaks https does that to http" if "without sending a response" in reason else ""
+    return NetworkError(f"{what}: the connection broke ({reason.rstrip('.')}){hint}")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -12,7 +12,14 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_mictlanx.client import AsyncClient, AsyncRouter, CertificateError, Chunk, ValidationError
+from airflow_provider_mictlanx.client import (
+    AsyncClient,
+    AsyncRouter,
+    CertificateError,
+    Chunk,
+    NetworkError,
+    ValidationError,
+)
 from tests.certificates import Authority
 from tests.integration.client.wire import pattern
 from tests.integration.client_surface.help import with_client
@@ -150,3 +157,17 @@ def test_a_client_that_is_never_used_opens_nothing_and_closes_twice() -> None:
 
     asyncio.run(scenario())
     assert pool_threads() == []
+
+
+def test_http_and_https_mixed_up_are_told_as_what_they_are(tls_vss: LocalVSS, vss: LocalVSS) -> None:
+    async def scenario() -> None:
+        async with AsyncRouter("r", "127.0.0.1", tls_vss.port, "http") as router:
+            error = (await router.get_peers()).unwrap_err()
+            assert type(error) is NetworkError
+            assert "a router that speaks https does that to http" in str(error)
+        async with AsyncRouter("r", "127.0.0.1", vss.port, "https") as router:
+            error = (await router.get_peers()).unwrap_err()
+            assert type(error) is CertificateError
+            assert "is it protocol=http?" in str(error)
+
+    asyncio.run(scenario())
