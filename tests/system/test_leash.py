@@ -104,8 +104,9 @@ def test_everything_ends_with_the_leash(start: Callable[..., subprocess.Popen[st
 def test_what_a_command_left_behind_ends_with_it(start: Callable[..., subprocess.Popen[str]]) -> None:
     leaves = f"{FAMILY.rpartition('time.sleep')[0]}os._exit(3)"
     leash = start(*on_leash(sys.executable, "-c", leaves))
-    output, _ = leash.communicate(timeout=60)  # to its end: nobody has the other end any more
-    assert leash.returncode == 3
+    assert leash.stdout is not None
+    output = leash.stdout.read()  # until nobody has the other end any more
+    assert leash.wait(60) == 3
     assert [pid for pid in map(int, output.split()) if alive(pid)] == []
 
 
