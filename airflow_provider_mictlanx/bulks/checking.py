@@ -17,6 +17,7 @@ from airflow_provider_mictlanx.bulks.plan import PlannedBall, read_plan
 from airflow_provider_mictlanx.bulks.records import Checked, Failure, Plan, Records, canonical, indexes_of, ranges_of
 from airflow_provider_mictlanx.bulks.status import FIRST_FAILURES, State
 from airflow_provider_mictlanx.bulks.storage import REQUEST_TIMEOUT, RecordStore
+from airflow_provider_mictlanx.bulks.waiting import fitting
 from airflow_provider_mictlanx.client.async_client import AsyncClient
 from airflow_provider_mictlanx.client.errors import (
     GetChunkError,
@@ -197,14 +198,16 @@ class StorageCheck:
         if not self.failed:
             return dict(summary)
         problem = f"{self.failed} balls were acknowledged, but can't be read any more"
-        told = {
-            **summary,
-            "state": State.FAILED.value,
-            "successed": summary["successed"] - self.failed,
-            "failed": self.failed,
-            "failures": [failure.model_dump() for failure in self.failures],
-            "problems": [*summary["problems"], problem],
-        }
+        told = fitting(
+            {
+                **summary,
+                "state": State.FAILED.value,
+                "successed": summary["successed"] - self.failed,
+                "failed": self.failed,
+                "failures": [failure.model_dump() for failure in self.failures],
+                "problems": [*summary["problems"], problem],
+            }
+        )
         if fail_on_error:
             reasons = "; ".join(f"{failure.key}: {failure.message}" for failure in self.failures)
             raise BulkFailedError(

@@ -61,7 +61,7 @@ def summary_of(status: BulkStatus) -> dict[str, Any]:
     if status.closed:
         return dict(status.closed.result)
     missing = max(status.failed, status.total_balls - status.acknowledged) if status.finished else status.failed
-    return _fitting(
+    return fitting(
         {
             "bulk_id": status.bulk_id,
             "state": status.state.value,
@@ -77,8 +77,8 @@ def summary_of(status: BulkStatus) -> dict[str, Any]:
     )
 
 
-def _fitting(summary: dict[str, Any]) -> dict[str, Any]:
-    """Cut texts short until a summary is a small one: it goes into XComs, and into the tags of a record."""
+def fitting(summary: dict[str, Any]) -> dict[str, Any]:
+    """Cut texts short until a summary (changed in place) is a small one: it goes into XComs, and into the tags of a record."""
     for longest, most in ((300, 5), (150, 5), (100, 3), (60, 2)):
         if len(json.dumps(summary)) <= SMALL:
             break

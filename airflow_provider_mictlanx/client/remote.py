@@ -10,27 +10,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, BinaryIO, Protocol
 
 from airflow_provider_mictlanx.client.chunks import KEPT, BytesSource, Source
 from airflow_provider_mictlanx.client.errors import IntegrityError, UnknownError, ValidationError
 from airflow_provider_mictlanx.client.threads import PIECE, Threads
 
-MARKS = frozenset(
-    {
-        "etag",
-        "generation",
-        "lastmodified",
-        "last_modified",
-        "mtime",
-        "updated",
-        "created",
-        "version_id",
-        "md5hash",
-        "crc32c",
-    }
-)
-"""What stores call the marks of a file's content, in small letters."""
+CONTENT = frozenset({"etag", "generation", "version_id", "md5hash", "crc32c"})
+"""What stores call that which changes with a file's content, in small letters."""
+
+TIMES = frozenset({"lastmodified", "last_modified", "mtime", "updated", "created"})
+"""What they call its times: they count where there is nothing better, since a listing may tell them otherwise than a look."""
 
 
 class FileSystem(Protocol):
@@ -59,9 +50,17 @@ class RemoteFile:
 
 
 def marks_of(info: Mapping[str, Any]) -> str:
-    """Give what marks the content of a file, as a text: its size, and its ETag, time or the like."""
-    marks = {name: info[name] for name in sorted(info) if name.lower() in MARKS and info[name] is not None}
-    return ", ".join([f"{info.get('size')} bytes", *(f"{name} {mark}" for name, mark in marks.items())])
+    """Give what marks the content of a file, as a text: its size, and its ETag or the like, else its time."""
+    told = {name: info[name] for name in sorted(info) if info[name] is not None}
+    marks = [f"{name} {mark}" for name, mark in told.items() if name.lower() in CONTENT]
+    marks = marks or [f"{name} {_seconds(mark)}" for name, mark in told.items() if name.lower() in TIMES]
+    return ", ".join([f"{info.get('size')} bytes", *marks])
+
+
+def _seconds(time: Any) -> str:
+    """Give a time as a text, the same for every way to tell it."""
+    seconds = time.timestamp() if isinstance(time, datetime) else time
+    return f"{seconds:.3f}" if isinstance(seconds, int | float) else str(seconds)
 
 
 class RemoteSource:

@@ -257,7 +257,7 @@ class BulkCalls(BaseHook):
         """Wait until every shard of a bulk is done, and give what came of it; see ``await_bulk``."""
         given = _given(request_timeout=_first(request_timeout, (await self.aget_settings()).timeout))
         async with self.aget_conn() as client:
-            summary = await waiting.await_bulk(
+            return await waiting.await_bulk(
                 client,
                 bulk_id,
                 poke_interval=poke_interval,
@@ -268,7 +268,6 @@ class BulkCalls(BaseHook):
                 tell=partial(self.log.info, "%s"),
                 **given,
             )
-        return summary if include_items else results.of_bulk(summary)
 
     def bulk_status(self, bulk_id: str, *, timeout: float | None = None) -> dict[str, Any]:
         """
@@ -350,7 +349,7 @@ class BulkCalls(BaseHook):
                 if not read:
                     return None
                 summary = check.result(summary, fail_on_error)
-        return results.of_bulk(summary)
+        return summary
 
     def delete_bulk(self, bulk_id: str, *, timeout: float | None = None) -> dict[str, Any]:
         """

@@ -13,13 +13,17 @@ from typing import Any
 
 from airflow_provider_mictlanx.bulks.status import BulkStatus
 from airflow_provider_mictlanx.bulks.upload import UploadResult
+from airflow_provider_mictlanx.bulks.waiting import fitting
 from airflow_provider_mictlanx.client.models import Ball, DeleteBucketResponse, FileReport, PutReport, RouterCheck
 
-_SMALL = 800
-"""The most that the failures in a result take as JSON (characters), unless a single one is longer."""
+_SMALL = 1200
+"""The most that the failures of an upload take as JSON (characters)."""
 
 _SHORT = 200
-"""The longest key, message or problem in a result (characters)."""
+"""The longest key or message of a failure (characters) …"""
+
+_SHORTEST = 60
+"""… and where a single one would be too much."""
 
 
 def of_report(report: PutReport | FileReport) -> dict[str, Any]:
@@ -53,21 +57,16 @@ def of_upload(outcome: UploadResult, *, with_failures: bool) -> dict[str, Any]:
     return told | {"failures": _few(failure.model_dump() for failure in outcome.failures)} if with_failures else told
 
 
-def of_bulk(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a bulk's summary with as many failures and problems as leave it small."""
-    problems = [_cut(problem) for problem in summary["problems"][:3]]
-    return {**summary, "failures": _few(summary["failures"]), "problems": problems}
-
-
 def of_status(status: BulkStatus) -> dict[str, Any]:
     """Give where a bulk stands, as ``MictlanXHook.bulk_status`` returns it."""
     told = {name: value for name, value in vars(status).items() if name != "closed"}
-    return of_bulk(
+    return fitting(
         {
             **told,
             "state": status.state.value,
             "failures": [failure.model_dump() for failure in status.failures],
-            "result": of_bulk(status.closed.result) if status.closed else None,
+            "problems": list(status.problems),
+            "result": dict(status.closed.result) if status.closed else None,
         }
     )
 
@@ -76,15 +75,17 @@ def _few(failures: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Give the first few failures, cut short: ``{bucket_id, key, code, message}``."""
     few: list[dict[str, Any]] = []
     for failure in failures:
-        short = {**failure, "key": _cut(failure["key"]), "message": _cut(failure["message"])}
-        if few and len(json.dumps([*few, short])) > _SMALL:
-            break
+        short = _cut(failure, _SHORT)
+        if len(json.dumps([*few, short])) > _SMALL:
+            return few or [_cut(failure, _SHORTEST)]
         few.append(short)
     return few
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= _SHORT else f"{text[: _SHORT - 1]}…"
+def _cut(failure: Mapping[str, Any], longest: int) -> dict[str, Any]:
+    texts = {name: failure[name] for name in ("key", "message")}
+    cut = {name: text if len(text) <= longest else f"{text[: longest - 1]}…" for name, text in texts.items()}
+    return {**failure, **cut}
 
 
 def of_connection_test(answers: Sequence[RouterCheck]) -> tuple[bool, str]:
