@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError, BulkFailedError
+from airflow_provider_mictlanx.bulks.inthread import in_thread
 from airflow_provider_mictlanx.bulks.plan import PlannedBall, read_plan
 from airflow_provider_mictlanx.bulks.records import Checked, Failure, Plan, Records, canonical, indexes_of, ranges_of
 from airflow_provider_mictlanx.bulks.status import FIRST_FAILURES, State
@@ -129,7 +130,8 @@ class StorageCheck:
 
     async def _read_some(self, store: RecordStore, plan: Plan, until: float) -> None:
         """Read balls of one plan until the time is over, and write down which."""
-        balls = read_plan(plan, await store.content_of(plan)).balls
+        content = await store.content_of(plan)
+        balls = (await in_thread(lambda: read_plan(plan, content))).balls  # a triggerer's loop is not to be held up
         left = self._left[plan.digest]
         read: dict[int, Failure | None] = {}
 
