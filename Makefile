@@ -19,10 +19,10 @@ install = if [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --quiet --python $(BIN
 	else $(BIN)/python -m pip install --quiet $(1); fi
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types contracts pytest dist venv clean
+.PHONY: help demo test check lint types contracts pytest test-distributed redis dist venv clean
 
 help: ## Show this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
 
 demo: $(VENV)/.package $(if $(filter $(SAMPLES),$(SOURCE)),.demo/.samples) ## Run the example DAG with real files: make demo [SOURCE=folder]
 	@SOURCE="$(SOURCE)"; exec $(BIN)/python scripts/demo.py "$$SOURCE"
@@ -43,6 +43,12 @@ contracts: $(VENV)/.dev ## import-linter: which module may import which
 
 pytest: $(VENV)/.dev ## The tests, in parallel: make pytest [AIRFLOW=2.11] [PYTEST_ARGS="-k name"]
 	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+test-distributed: redis $(VENV)/.distributed ## The tests with a whole Airflow: scheduler, triggerer, Celery workers, Redis
+	$(BIN)/python -m pytest tests/distributed --timeout 900 $(PYTEST_ARGS)
+
+redis:
+	@command -v redis-server >/dev/null || { echo "redis-server is missing; on Debian: apt-get install redis-server" >&2; exit 1; }
 
 dist: $(VENV)/.dev ## Build the wheel and the source archive into dist/
 	rm -rf dist
@@ -71,6 +77,11 @@ $(VENV)/.package: $(VENV)/.created pyproject.toml airflow_provider_mictlanx/__in
 $(VENV)/.dev: $(VENV)/.package
 	@echo "Installing the tools for tests …"
 	@$(call install,--group dev)
+	@touch $@
+
+$(VENV)/.distributed: $(VENV)/.dev
+	@echo "Installing Celery …"
+	@$(call install,--group distributed)
 	@touch $@
 
 # Real files for the demo: the pictures that scikit-image ships. Only they are kept, its code is never run.

@@ -1,0 +1,30 @@
+"""An upload that tries every chunk once, is retried as a task, and is waited for meanwhile."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from airflow.providers.common.compat.sdk import DAG
+
+from airflow_provider_mictlanx.operators.mictlanx import MictlanXBulkPutOperator
+from airflow_provider_mictlanx.sensors.mictlanx import BulkCompleteSensor
+
+BULK_ID = "mended/{{ run_id }}"
+
+with DAG(
+    dag_id="bulk_mended_by_retry",
+    schedule=None,
+    start_date=datetime(2025, 1, 1),
+    catchup=False,
+    params={"source": "", "bucket_id": ""},
+) as dag:
+    MictlanXBulkPutOperator(
+        task_id="upload",
+        bulk_id=BULK_ID,
+        bucket_id="{{ params.bucket_id }}",
+        source="{{ params.source }}",
+        max_tries=1,
+        retries=3,
+        retry_delay=timedelta(seconds=15),
+    )
+    BulkCompleteSensor(task_id="gate", bulk_id=BULK_ID, deferrable=True, poke_interval=1, timeout=240)
