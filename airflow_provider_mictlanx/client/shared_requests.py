@@ -405,5 +405,7 @@ class _Landing:
         self.folder = folder
         self.piece = parse_size(chunk_size)
         self.replace = replace
+        if not isinstance(extension, str):
+            raise ValidationError(f"extension is a text, not {extension!r}")
         suffix = extension.lstrip(".")
         self.name = check_file_name(f"{stem}.{suffix}" if suffix else stem, "sink_folder_path")
