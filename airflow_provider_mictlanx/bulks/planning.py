@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from functools import partial
 
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError
 from airflow_provider_mictlanx.bulks.inthread import in_thread
@@ -114,7 +115,7 @@ class Planning:
                 f"shard {self._shard} of bulk {spec.bulk_id!r} was planned by an earlier attempt, its plan can't be read (that "
                 f"attempt was cut off while it wrote it), and the source is another one now. Nothing was sent. {WAY_OUT}"
             )
-        await self._store.write(plan.record, content)
+        await self._store.write(plan.record, content, at_any_rate=True)
         self._ledger.plan = plan
         self._refuse_contradictions(await self._store.read_completely())
         return {(ball.bucket_id, ball.key): ball for ball in own}
@@ -168,7 +169,9 @@ class Planning:
             with suppress(NotFoundError, GetChunkError, IntegrityError):  # announced, and cut off before it was sent
                 content = await self._store.content_of(record)
             if content is not None:
-                return await in_thread(lambda record=record, content=content: read_plan(record, content))  # type: ignore[misc]
+                # A router's cache gives it although no peer may have it yet.
+                await self._store.write(record, content, at_any_rate=True)
+                return await in_thread(partial(read_plan, record, content))
         return None
 
     async def _take_over(self, mine: Records) -> None:

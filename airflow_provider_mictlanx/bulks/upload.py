@@ -43,7 +43,7 @@ LAST_PART = 60.0
 WHOLE_PART = 10
 """Every so many parts, one tells everything since the beginning, and the ones before it are removed: pokes list them all."""
 
-END_SECONDS = 1.5
+END_SECONDS = 1.0
 """How long a cancelled attempt may take to say that it ended (seconds)."""
 
 LOST_END_SECONDS = 6.0

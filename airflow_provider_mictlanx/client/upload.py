@@ -355,9 +355,28 @@ class ChunkPut:
         """Announce the replicas that are missing, and keep the task."""
         try:
             await self._announce()
+            if await self._is_held_up():
+                await self._announce()  # there is no peer left: 666
         except MaxAvailabilityReachedError:
+            self._task = None
             if not await self._every_peer_knows_it():
                 await self._announce()
+
+    async def _is_held_up(self) -> bool:
+        """
+        Tell whether too few peers were left to take the chunk, and nobody has it: the others know it without its data.
+
+        An earlier try died between announcement and data. Whatever is stored now can't get onto those peers any more, so that
+        it is settled before anything is stored.
+        """
+        taken = len(self._task[1].replicas) if self._task else 0
+        if self._stored_on or self._chunk.size == 0 or taken >= self._rf:
+            return False
+        peers = await self._upload.reader.peers()
+        if peers.unavailable or taken >= min(self._rf, len(peers.peer_ids)):
+            return False
+        await self._read_back(peers.peer_ids)
+        return not self._stored_on
 
     async def _announce(self) -> None:
         request = self._upload.announcement_of(self._chunk, self._rf - len(self._stored_on))
@@ -440,8 +459,7 @@ class ChunkPut:
                 f"{self._what} is stored on {len(self._stored_on)} peers instead of {self._rf}, and every other peer has an "
                 "announcement of it without data, so that none takes it. replace=True deletes it and sends it again, and so "
                 "does deleting the ball before the next put; a smaller rf is content with what is there",
-                transient=False,
-                permanent=True,
+                permanent=True,  # but tried again now: somebody else may be sending it to them
             )
         if not self._met_without_data and upload.routers.rule.max_tries > 1:
             self._met_without_data = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -101,10 +103,8 @@ def test_ranges_are_short() -> None:
 
 @given(st.text("0123456789-,x ", max_size=12))
 def test_garbage_is_no_range(text: str) -> None:
-    try:
+    with contextlib.suppress(IntegrityError):
         assert all(0 <= index < 50 for index in indexes_of(text, 50))
-    except IntegrityError:
-        pass
 
 
 @pytest.mark.parametrize("text", ["5-3", "50", "0-50", "1-2-3", "-1", "٣"])

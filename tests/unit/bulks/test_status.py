@@ -91,7 +91,9 @@ def bad(shard: int, attempt: int, will_retry: bool = False) -> Done:
 
 
 def seen(*records: Record, complete: bool = True) -> Records:
-    return read_listing(BULK, [chunk for at, record in enumerate(records, 1) for chunk in announced(record, at)], complete)
+    return read_listing(
+        BULK, [chunk for at, record in enumerate(records, 1) for chunk in announced(record, at)], complete
+    )
 
 
 def status(*records: Record, complete: bool = True) -> BulkStatus:
@@ -116,7 +118,9 @@ def histories(draw: st.DrawFn) -> list[Record]:
             if end == "good":
                 records.append(good(shard, number))
             elif end == "unplanned":
-                records.append(Done(shard=shard, attempt=f"{number:016x}", error="no source", will_retry=draw(st.booleans())))
+                records.append(
+                    Done(shard=shard, attempt=f"{number:016x}", error="no source", will_retry=draw(st.booleans()))
+                )
             elif end != "none":
                 records.append(bad(shard, number, will_retry=end != "bad"))
     return list({record.name: record for record in records}.values())
@@ -283,16 +287,24 @@ def test_records_of_another_bulk_are_refused() -> None:
     st.one_of(
         st.text(),
         st.sampled_from(["start-0-" + "a" * 16, "part-0-" + "a" * 16 + "-0", "done-0-" + "a" * 16, "closed"]),
-        st.sampled_from(["plan-0-" + "a" * 64, "checked-0-" + "a" * 16 + "-3", "plan-٣-" + "a" * 64, "start-00-" + "a" * 16]),
+        st.sampled_from(
+            ["plan-0-" + "a" * 64, "checked-0-" + "a" * 16 + "-3", "plan-٣-" + "a" * 64, "start-00-" + "a" * 16]
+        ),
     ),
     st.dictionaries(st.sampled_from([BULK_TAG, RECORD_TAG, "index", "num_chunks", "updated_at"]), st.text()),
     st.one_of(
-        st.none(), st.text(), st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)).map(str)
+        st.none(),
+        st.text(),
+        st.recursive(
+            st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+        ).map(str),
     ),
     st.booleans(),
 )
 @settings(max_examples=300)
-def test_garbage_is_left_out_or_an_integrity_error(name: str, tags: dict[str, str], text: str | None, ours: bool) -> None:
+def test_garbage_is_left_out_or_an_integrity_error(
+    name: str, tags: dict[str, str], text: str | None, ours: bool
+) -> None:
     tags = {"index": "0", "num_chunks": "1"} | tags
     if text is not None:
         tags[RECORD_TAG] = text
@@ -315,7 +327,9 @@ def test_one_poke_grows_with_the_records_only() -> None:
             looks.append(len(self.of_uploads))
             return super().by_shard()
 
-    records = [record for shard in range(200) for record in (start(shard, 200, shard, 1), plan(shard, 200), good(shard, shard))]
+    records = [
+        record for shard in range(200) for record in (start(shard, 200, shard, 1), plan(shard, 200), good(shard, shard))
+    ]
     found = seen(*records)
     counted = Counted(**vars(found))
     assert status_of(counted).state is State.COMPLETE

@@ -1,0 +1,69 @@
+"""
+One attempt to upload a folder as a bulk, in a process of its own that can be told when to die.
+
+``python -m tests.integration.bulks.attempt '{"uri": …, "bulk_id": …, "bucket_id": …, "folder": …}'``; ``die_at``: with the
+n-th request it makes, ``how``: ``before`` it is sent, ``after`` it was answered, or in the ``middle`` of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+import httpx
+
+from airflow_provider_mictlanx.bulks import upload
+from airflow_provider_mictlanx.bulks.sources import list_sources
+from airflow_provider_mictlanx.bulks.upload import AttemptOptions, BulkSpec, ShardUpload
+from airflow_provider_mictlanx.client import AsyncClient
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_with_a_request(number: int, how: str) -> None:
+    sent = 0
+    original = httpx.AsyncClient.send
+
+    async def send(self: httpx.AsyncClient, *args: Any, **kwargs: Any) -> httpx.Response:
+        nonlocal sent
+        sent += 1
+        mine = sent == number
+        if mine and how == "before":
+            die()
+        if mine and how == "middle":
+            asyncio.get_running_loop().call_later(0.001, die)
+        response = await original(self, *args, **kwargs)
+        if mine and how == "after":
+            die()
+        return response
+
+    httpx.AsyncClient.send = send  # type: ignore[method-assign]
+
+
+async def attempt(told: dict[str, Any]) -> dict[str, Any]:
+    async with AsyncClient(told["uri"], "tests", debug=False, log_output_path=None) as client:
+        result = await ShardUpload(
+            client,
+            BulkSpec(told["bulk_id"], [told["folder"]], told["bucket_id"], rf=told.get("rf", 1)),
+            0,
+            lambda: list_sources(told["folder"], told["bucket_id"]),
+            {"dag_id": "nightly", "task_id": "upload"},
+            AttemptOptions(will_retry=True, **told.get("options", {})),
+            lambda line: None,
+        ).run()
+        return dataclasses.asdict(result)
+
+
+if __name__ == "__main__":
+    told = json.loads(sys.argv[1])
+    upload.FIRST_PART = upload.LAST_PART = told.get("part", 0.03)
+    if "die_at" in told:
+        die_with_a_request(told["die_at"], told["how"])
+    sys.stdout.write(json.dumps(asyncio.run(attempt(told))) + "\n")

@@ -1,0 +1,760 @@
+"""Bulks against a real server: uploaded, retried, awaited, closed; and everything that goes wrong on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_mictlanx.bulks import upload as uploading
+from airflow_provider_mictlanx.bulks.errors import BulkConflictError, BulkFailedError
+from airflow_provider_mictlanx.bulks.records import Closed, Failure, Part, Record, bucket_of
+from airflow_provider_mictlanx.bulks.sources import SourceBall, list_items, list_sources
+from airflow_provider_mictlanx.bulks.status import State
+from airflow_provider_mictlanx.bulks.storage import RecordStore
+from airflow_provider_mictlanx.bulks.waiting import await_bulk, bulk_status, delete_bulk, is_open, line_of, result_of
+from airflow_provider_mictlanx.client import AsyncClient
+from airflow_provider_mictlanx.client.errors import (
+    DeadlineExceededError,
+    IntegrityError,
+    MictlanXError,
+    UnavailableError,
+    ValidationError,
+)
+from tests.integration.bulks.help import client_of, make_files, on_peers, one_version_each, upload, versions
+from tests.vss import LocalVSS
+
+Scenario = Callable[[AsyncClient], Awaitable[None]]
+
+
+def run(vss: LocalVSS, scenario: Scenario) -> None:
+    async def with_client() -> None:
+        async with client_of(vss) as client:
+            await scenario(client)
+
+    asyncio.run(with_client())
+
+
+@pytest.fixture
+def bulk_id() -> str:
+    return f"manual__2026-11-23T00:00:00+00:00 {uuid.uuid4()}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "source").mkdir()
+    return tmp_path / "source"
+
+
+def test_full_run(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+    contents = make_files(folder, {"a": 10, "empty": 0, "c": 1_500_000, "d": 100})
+    lines: list[str] = []
+
+    async def scenario(client: AsyncClient) -> None:
+        result = await upload(
+            client, bulk_id, bucket_id, folder, lines=lines, rf=2, chunk_size="400kb", tags={"x": "y"}
+        )
+        assert (result.total_balls, result.uploaded, result.skipped, result.failed) == (4, 4, 0, 0)
+        assert result.uploaded_size == sum(map(len, contents.values()))
+        for key, content in contents.items():
+            got = (await client.get(bucket_id, key)).unwrap()
+            assert bytes(got.data) == content
+            assert got.metadatas[0].tags["x"] == "y"
+        told = await await_bulk(client, bulk_id, timeout=0, include_items=True)
+        assert {ball["key"]: ball["size"] for ball in told["successes"]} == {
+            key: len(data) for key, data in contents.items()
+        }
+        assert told["failures"] == []
+
+    run(vss, scenario)
+
+
+def test_again_sends_nothing(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+    make_files(folder, {f"f{number}": 50 for number in range(20)})
+
+    async def scenario(client: AsyncClient) -> None:
+        await upload(client, bulk_id, bucket_id, folder)
+        vss.reset_requests()
+        again = await upload(client, bulk_id, bucket_id, folder)
+        assert (again.uploaded, again.skipped) == (0, 20)
+        assert vss.requests(path=bucket_id) == [], "no ball is asked for: the records tell"
+
+    run(vss, scenario)
+
+
+def test_sharded(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+    contents = make_files(folder, {f"x/{number}": 50 * number for number in range(1, 31)})
+
+    async def scenario(client: AsyncClient) -> None:
+        results = await asyncio.gather(
+            *(upload(client, bulk_id, bucket_id, folder, shard=shard, shards=4) for shard in range(4))
+        )
+        assert sum(result.uploaded for result in results) == len(contents)
+        status = await bulk_status(client, bulk_id)
+        assert (status.state, status.total_balls, status.acknowledged) == (State.COMPLETE, 30, 30)
+
+    run(vss, scenario)
+
+
+def test_shard_that_gets_nothing(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+    make_files(folder, {"only": 5})
+
+    async def scenario(client: AsyncClient) -> None:
+        results = [await upload(client, bulk_id, bucket_id, folder, shard=shard, shards=3) for shard in range(3)]
+        assert [result.total_balls for result in results] == [1, 0, 0]
+        assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
+
+    run(vss, scenario)
+
+
+def test_nothing_to_upload(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+    async def scenario(client: AsyncClient) -> None:
+        with pytest.raises(ValidationError, match="allow_empty"):
+            await upload(client, bulk_id, bucket_id, folder)
+        assert (await bulk_status(client, bulk_id)).state is State.FAILED
+        result = await upload(client, bulk_id, bucket_id, folder, options={"allow_empty": True})
+        assert result.total_balls == 0
+        assert (await await_bulk(client, bulk_id, timeout=0))["total_balls"] == 0
+
+    run(vss, scenario)
+
+
+def test_retry_after_a_failure(own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path) -> None:
+    """The gate is not broken by what a retry mends, and the retry sends only what is missing."""
+    contents = make_files(folder, {f"f{number}": 50 for number in range(10)})
+    vss = own_vss()
+
+    async def scenario(client: AsyncClient) -> None:
+        with vss.fault("refuse_data", key="f3_0"):
+            first = await upload(client, bulk_id, bucket_id, folder, options={"will_retry": True})
+        assert (first.uploaded, first.failed, first.failures[0].key) == (9, 1, "f3")
+        status = await bulk_status(client, bulk_id)
+        assert (status.state, status.may_be_mended, status.failed) == (State.UPLOADING, True, 1)
+        assert "which a retry may still mend" in line_of(status)
+        assert not is_open(status, fail_on_error=True)
+        second = await upload(client, bulk_id, bucket_id, folder)
+        assert (second.uploaded, second.skipped, second.failed) == (1, 9, 0)
+        assert is_open(await bulk_status(client, bulk_id), fail_on_error=True)
+        assert await versions(client, bucket_id) == one_version_each(contents)
+
+    run(vss, scenario)
+
+
+def test_failed_for_good_and_mended(
+    own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
+) -> None:
+    make_files(folder, {f"f{number}": 50 for number in range(10)})
+    vss = own_vss()
+
+    async def scenario(client: AsyncClient) -> None:
+        with vss.fault("refuse_data", key="f3_0"):
+            await upload(client, bulk_id, bucket_id, folder)
+        status = await bulk_status(client, bulk_id)
+        with pytest.raises(BulkFailedError, match="f3") as failed:
+            is_open(status, fail_on_error=True)
+        assert (failed.value.result["successed"], failed.value.result["failed"]) == (9, 1)
+        assert is_open(status, fail_on_error=False)
+        told = await await_bulk(client, bulk_id, timeout=0, fail_on_error=False, include_items=True)
+        assert [failure["key"] for failure in told["failures"]] == ["f3"]
+        assert len(told["successes"]) == 9
+        await upload(client, bulk_id, bucket_id, folder)
+        assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
+
+    run(vss, scenario)
+
+
+def test_stop_on_failure(own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path) -> None:
+    make_files(folder, {f"f{number}": 50 for number in range(10)})
+    vss = own_vss()
+
+    async def scenario(client: AsyncClient) -> None:
+        with vss.fault("refuse_data", key="f3_0"):
+            told = {"stop_on_failure": True, "max_concurrency": 1}
+            result = await upload(client, bulk_id, bucket_id, folder, options=told)
+        assert (result.uploaded, result.failed) == (3, 7)
+        assert "not begun, because f3 failed" in result.failures[-1].message
+        assert (await upload(client, bulk_id, bucket_id, folder)).skipped == 3
+
+    run(vss, scenario)
+
+
+def test_storage_that_takes_nothing_is_given_up(
+    own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
+) -> None:
+    make_files(folder, {f"f{number:03}": 5 for number in range(100)})
+    vss = own_vss()
+
+    async def scenario(client: AsyncClient) -> None:
+        with vss.fault("refuse_data", bucket=bucket_id):
+            options = {"max_tries": 1, "max_concurrency": 1, "will_retry": True}
+            result = await upload(client, bulk_id, bucket_id, folder, options=options)
+        assert result.failed == 100
+        assert "not begun, because the last 16 balls all failed" in result.failures[-1].message
+        assert (await upload(client, bulk_id, bucket_id, folder)).failed == 0
+
+    run(vss, scenario)
+
+
+def test_other_bytes_under_a_key(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+    contents = make_files(folder, {"a": 10, "b": 20})
+
+    async def scenario(client: AsyncClient) -> None:
+        (await client.put(bucket_id, "a", b"other")).unwrap()
+        result = await upload(client, bulk_id, bucket_id, folder)
+        assert (result.uploaded, result.failed, result.failures[0].key, result.hopeless) == (1, 1, "a", True)
+        assert bytes((await client.get(bucket_id, "a")).unwrap().data) == b"other"
+        replaced = await upload(client, bulk_id, bucket_id, folder, options={"replace": True})
+        assert (replaced.uploaded, replaced.failed) == (1, 0)
+        assert await versions(client, bucket_id) == one_version_each(contents)
+
+    run(vss, scenario)
+
+
+# Other owners, other specs, other sources
+
+
+def test_other_owner_or_spec(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+    make_files(folder, {"a": 10, "b": 20})
+
+    async def scenario(client: AsyncClient) -> None:
+        await upload(client, bulk_id, bucket_id, folder)
+        with pytest.raises(BulkConflictError, match=r"dag_id nightly.*not to dag_id other"):
+            await upload(client, bulk_id, bucket_id, folder, owner={"dag_id": "other"})
+        with pytest.raises(BulkConflictError, match=r'"rf":1.*"rf":2'):
+            await upload(client, bulk_id, bucket_id, folder, rf=2)
+        assert (await bulk_status(client, bulk_id)).state is State.COMPLETE, "who was refused left no trace"
+
+    run(vss, scenario)
+
+
+def test_two_owners_at_once(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+    """They may not see each other at the start; then the records contradict each other, and that is told."""
+    make_files(folder, {f"f{number}": 10 for number in range(20)})
+
+    async def scenario(client: AsyncClient) -> None:
+        ends = await asyncio.gather(
+            upload(client, bulk_id, bucket_id, folder, owner={"who": "a"}),
+            upload(client, bulk_id, bucket_id, folder, owner={"who": "b"}),
+            return_exceptions=True,
+        )
+        assert any(isinstance(end, BulkConflictError) for end in ends)
+        status = await bulk_status(client, bulk_id)
+        refused_at_once = status.state is State.COMPLETE
+        assert refused_at_once or "different owners" in "; ".join(status.problems)
+
+    run(vss, scenario)
+
+
+def test_two_attempts_at_once(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+    contents = make_files(folder, {f"f{number}": 10 + number for number in range(40)})
+
+    async def scenario(client: AsyncClient) -> None:
+        async with client_of(vss) as other:
+            both = await asyncio.gather(
+                upload(client, bulk_id, bucket_id, folder, rf=2), upload(other, bulk_id, bucket_id, folder, rf=2)
+            )
+        assert [(end.total_balls, end.failed) for end in both] == [(40, 0), (40, 0)]
+        assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
+        assert await versions(client, bucket_id) == one_version_each(contents)
+        assert min((await on_peers(vss, bucket_id, contents)).values()) >= 2
+
+    run(vss, scenario)
+
+
+def test_source_that_changed_between_attempts(
+    own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
+) -> None:
+    contents = make_files(folder, dict.fromkeys(("changed", "gone", "grown", "kept", "stored"), 10))
+    vss = own_vss()
+
+    async def scenario(client: AsyncClient) -> None:
+        with vss.fault("status", method="POST", path=f"/buckets/{bucket_id}/metadata", skip=1, status=400):
+            first = await upload(client, bulk_id, bucket_id, folder, options={"max_concurrency": 1})
+        assert (first.uploaded, first.failed) == (1, 4)
+        (folder / "gone").unlink()
+        (folder / "grown").write_bytes(b"x" * 11)
+        (folder / "kept").write_bytes(b"y" * 10)
+        (folder / "added").write_bytes(b"new")
+        second = await upload(client, bulk_id, bucket_id, folder)
+        why = {failure.key: failure.message for failure in second.failures}
+        assert set(why) == {"added", "gone", "grown", "kept"}
+        assert "added since" in why["added"]
+        assert "gone since" in why["gone"]
+        assert "10 bytes then, 11 now" in why["grown"]
+        assert "changed since" in why["kept"]
+        assert set(await versions(client, bucket_id)) <= {f"{name}_0" for name in contents}
+        with pytest.raises(BulkFailedError):
+            is_open(await bulk_status(client, bulk_id), fail_on_error=True)
+        told = await await_bulk(client, bulk_id, timeout=0, fail_on_error=False)
+        assert told["successed"] + told["failed"] == told["total_balls"]
+
+    run(vss, scenario)
+
+
+def test_file_added_where_another_shard_is_done(
+    own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
+) -> None:
+    make_files(folder, {f"f{number}": 10 for number in range(4)})
+    vss = own_vss()
+
+    async def scenario(client: AsyncClient) -> None:
+        await upload(client, bulk_id, bucket_id, folder, shard=1, shards=2)
+        with vss.fault("refuse_data", bucket=bucket_id):
+            await upload(client, bulk_id, bucket_id, folder, shards=2)
+        for number in range(4):
+            (folder / f"new{number}").write_bytes(b"0123456789")
+        result = await upload(client, bulk_id, bucket_id, folder, shards=2)
+        assert {failure.key for failure in result.failures} == {f"new{number}" for number in range(4)}
+
+    run(vss, scenario)
+
+
+def test_shards_saw_different_sources(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+    make_files(folder, {"a": 10, "b": 20})
+
+    async def scenario(client: AsyncClient) -> None:
+        await upload(client, bulk_id, bucket_id, folder, shards=2)
+        (folder / "c").write_bytes(b"new")
+        with pytest.raises(BulkConflictError, match=r"shards saw different sources: shard 0 saw 2.*shard 1 saw 3"):
+            await upload(client, bulk_id, bucket_id, folder, shard=1, shards=2)
+        status = await bulk_status(client, bulk_id)
+        assert status.state is State.FAILED
+        assert "shards saw different sources" in status.problems[0]
+
+    run(vss, scenario)
+
+
+@pytest.mark.parametrize("how", ["vanished", "grown"])
+def test_source_that_changes_while_it_is_planned(
+    vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path, how: str
+) -> None:
+    make_files(folder, {"a": 10, "b": 20})
+
+    def listing() -> list[SourceBall]:
+        found = list_sources(str(folder), bucket_id)
+        (folder / "b").unlink()
+        if how == "grown":
+            (folder / "b").write_bytes(b"x" * 21)
+        return found
+
+    async def scenario(client: AsyncClient) -> None:
+        with pytest.raises(IntegrityError, match=r"changed while the bulk was planned|vanished") as error:
+            await upload(client, bulk_id, bucket_id, listing=listing, options={"will_retry": True})
+        assert not error.value.permanent, "a further attempt lists anew"
+        assert await versions(client, bucket_id) == {}
+        assert (await bulk_status(client, bulk_id)).state is State.UNPLANNED
+
+    run(vss, scenario)
+
+
+def test_file_that_grows_while_it_is_sent(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+    make_files(folder, {"big": 3_000_000})
+
+    async def scenario(client: AsyncClient) -> None:
+        plan = client.plan
+
+        async def plan_and_change(**told: Any) -> Any:
+            answer = await plan(**told)
+            with (folder / "big").open("r+b") as file:
+                file.write(b"changed")
+            return answer
+
+        client.plan = plan_and_change  # type: ignore[method-assign]
+        result = await upload(client, bulk_id, bucket_id, folder, chunk_size="1MB")
+        assert (result.uploaded, result.failed) == (0, 1)
+        assert "changed" in result.failures[0].message
+
+    run(vss, scenario)
+
+
+# Lists of their own
+
+
+def test_own_lists(vss: LocalVSS, bulk_id: str, bucket_id: str) -> None:
+    def items(*keys: str) -> Callable[[], list[SourceBall]]:
+        return lambda: list_items([{"key": key, "data": key} for key in keys], bucket_id)
+
+    async def scenario(client: AsyncClient) -> None:
+        told: dict[str, Any] = {"shards": 2, "own_lists": True}
+        first = await upload(client, bulk_id, bucket_id, listing=items("a", "b"), **told)
+        second = await upload(client, bulk_id, bucket_id, listing=items("b", "c"), shard=1, **told)
+        assert (first.failed, second.uploaded, second.failed) == (0, 1, 1)
+        assert "list of shard 0 too" in second.failures[0].message
+        assert second.hopeless
+        status = await bulk_status(client, bulk_id)
+        assert (status.state, status.total_balls, status.acknowledged) == (State.FAILED, 4, 3)
+
+    run(vss, scenario)
+
+
+def test_own_lists_without_common_keys(vss: LocalVSS, bulk_id: str, bucket_id: str) -> None:
+    async def scenario(client: AsyncClient) -> None:
+        for shard in range(3):
+            listing = lambda shard=shard: list_items([{"key": f"k/{shard}", "data": b"x"}], bucket_id)  # noqa: E731
+            await upload(client, bulk_id, bucket_id, listing=listing, shard=shard, shards=3, own_lists=True)
+        assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
+
+    run(vss, scenario)
+
+
+def test_balls_in_the_bucket_of_the_records(vss: LocalVSS, folder: Path) -> None:
+    make_files(folder, {"a": 1})
+    bulk_id = uuid.uuid4().hex
+
+    async def scenario(client: AsyncClient) -> None:
+        with pytest.raises(ValidationError, match="another bucket_id"):
+            await upload(client, bulk_id, bucket_of(bulk_id), folder)
+
+    run(vss, scenario)
+
+
+# Looking at it
+
+
+def test_one_poke_is_one_listing(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+    make_files(folder, {f"f{number}": 50 for number in range(20)})
+
+    async def poked(client: AsyncClient) -> tuple[State, int]:
+        vss.reset_requests()
+        status = await bulk_status(client, bulk_id)
+        return status.state, len(vss.requests())
+
+    async def scenario(client: AsyncClient) -> None:
+        assert await poked(client) == (State.UNPLANNED, 2)
+        await upload(client, bulk_id, bucket_id, folder, shards=2)
+        assert await poked(client) == (State.UPLOADING, 1)
+        await upload(client, bulk_id, bucket_id, folder, shard=1, shards=2)
+        assert await poked(client) == (State.COMPLETE, 1)
+        async with client_of(vss) as cold:
+            assert await poked(cold) == (State.COMPLETE, 1)
+
+    run(vss, scenario)
+
+
+def test_peer_that_is_away(own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path) -> None:
+    make_files(folder, {"a": 10, "b": 20})
+    vss = own_vss()
+
+    async def scenario(client: AsyncClient) -> None:
+        with vss.fault("peer_down", peer="peer-1"):
+            with pytest.raises(UnavailableError, match="a peer is away"):
+                await upload(client, bulk_id, bucket_id, folder)
+            status = await bulk_status(client, bulk_id)
+            assert status.state is State.UPLOADING, "not known to be unplanned"
+            assert "a peer is away" in line_of(status)
+        assert (await bulk_status(client, bulk_id)).state is State.UNPLANNED
+        with vss.fault("refuse_data", key="a_0"):
+            await upload(client, bulk_id, bucket_id, folder)
+        with vss.fault("peer_down", peer="peer-1"):
+            assert (await bulk_status(client, bulk_id)).state is State.UPLOADING
+        assert (await bulk_status(client, bulk_id)).state is State.FAILED
+        await upload(client, bulk_id, bucket_id, folder)
+        with vss.fault("peer_down", peer="peer-1"):
+            assert (await bulk_status(client, bulk_id)).state is State.COMPLETE, "what is good is believed"
+
+    run(vss, scenario)
+
+
+def test_peer_that_goes_away_during_the_upload(
+    own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
+) -> None:
+    """What was stored is recorded on the peers that are left."""
+    make_files(folder, {f"f{number}": 10 for number in range(10)})
+    vss = own_vss()
+
+    async def scenario(client: AsyncClient) -> None:
+        original = client.upload
+        fault: list[Any] = []
+
+        async def lose_a_peer(*args: Any, **told: Any) -> Any:
+            if not fault:
+                fault.append(vss.set_fault("peer_down", peer="peer-2"))
+            return await original(*args, **told)
+
+        client.upload = lose_a_peer  # type: ignore[method-assign]
+        try:
+            result = await upload(client, bulk_id, bucket_id, folder, options={"max_tries": 5})
+            stored = result.uploaded
+        except MictlanXError:
+            stored = 0
+        fault[0].off()
+        again = await upload(client, bulk_id, bucket_id, folder)
+        assert (again.failed, again.uploaded + again.skipped) == (0, 10)
+        assert again.skipped >= stored
+        assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
+
+    run(vss, scenario)
+
+
+def test_waiting_ends_in_time(vss: LocalVSS, bulk_id: str) -> None:
+    async def scenario(client: AsyncClient) -> None:
+        with pytest.raises(DeadlineExceededError, match="nobody has planned it"):
+            await await_bulk(client, bulk_id, timeout=0.1, poke_interval=60)
+        with pytest.raises(BulkFailedError, match="not finished"):
+            await result_of(client, bulk_id)
+
+    run(vss, scenario)
+
+
+# Closing it
+
+
+def test_closed(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+    make_files(folder, {"a": 10, "b": 20})
+
+    async def scenario(client: AsyncClient) -> None:
+        await upload(client, bulk_id, bucket_id, folder)
+        first = await await_bulk(client, bulk_id, remove_on_completion=True)
+        store = RecordStore(client, bulk_id)
+        assert {chunk.ball_id for chunk in (await client.get_chunks_by_bucket_id(store.bucket_id)).unwrap().balls} == {
+            "closed"
+        }
+        again = await await_bulk(client, bulk_id, remove_on_completion=True)
+        assert first == again
+        status = await bulk_status(client, bulk_id)
+        assert (status.state, is_open(status, fail_on_error=True)) == (State.CLOSED, True)
+        with pytest.raises(BulkConflictError, match="closed"):
+            await upload(client, bulk_id, bucket_id, folder)
+        with pytest.raises(BulkConflictError, match="include_items"):
+            await await_bulk(client, bulk_id, include_items=True)
+        assert (await delete_bulk(client, bulk_id)).failed == 0
+        assert (await upload(client, bulk_id, bucket_id, folder)).skipped == 2, "its balls were not deleted"
+
+    run(vss, scenario)
+
+
+def test_closed_with_items_keeps_them(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+    """An await that is run again after it closed the bulk gives the same once more."""
+    make_files(folder, {"a": 10, "b": 20})
+
+    async def scenario(client: AsyncClient) -> None:
+        await upload(client, bulk_id, bucket_id, folder)
+        first = await await_bulk(client, bulk_id, include_items=True, remove_on_completion=True)
+        assert len(first["successes"]) == 2
+        assert await await_bulk(client, bulk_id, include_items=True, remove_on_completion=True) == first
+
+    run(vss, scenario)
+
+
+def test_closed_twice_at_once(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+    make_files(folder, {"a": 10, "b": 20})
+
+    async def scenario(client: AsyncClient) -> None:
+        await upload(client, bulk_id, bucket_id, folder)
+        async with client_of(vss) as other:
+            both = await asyncio.gather(
+                *(await_bulk(each, bulk_id, remove_on_completion=True) for each in (client, other))
+            )
+        assert both[0] == both[1] == await await_bulk(client, bulk_id)
+
+    run(vss, scenario)
+
+
+def test_cut_off_while_closing(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+    make_files(folder, {"a": 10, "b": 20})
+
+    async def scenario(client: AsyncClient) -> None:
+        await upload(client, bulk_id, bucket_id, folder)
+        told = await await_bulk(client, bulk_id)
+        store = RecordStore(client, bulk_id)
+        await store.write(Closed(result=told), b"{}")  # and then it died
+        assert (await bulk_status(client, bulk_id)).state is State.CLOSED
+        assert await await_bulk(client, bulk_id, remove_on_completion=True) == told
+        assert (await store.read()).names == []
+
+    run(vss, scenario)
+
+
+def test_closed_failure_opens_no_gate(
+    own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
+) -> None:
+    make_files(folder, {"a": 10, "b": 20})
+    vss = own_vss()
+
+    async def scenario(client: AsyncClient) -> None:
+        with vss.fault("refuse_data", key="a_0"):
+            await upload(client, bulk_id, bucket_id, folder)
+        await await_bulk(client, bulk_id, fail_on_error=False, remove_on_completion=True)
+        status = await bulk_status(client, bulk_id)
+        assert is_open(status, fail_on_error=False)
+        with pytest.raises(BulkFailedError, match="1 of 2"):
+            is_open(status, fail_on_error=True)
+
+    run(vss, scenario)
+
+
+def test_delete_leaves_what_is_no_record(vss: LocalVSS, folder: Path, bucket_id: str) -> None:
+    make_files(folder, {"a": 1})
+    bulk_id = uuid.uuid4().hex
+
+    async def scenario(client: AsyncClient) -> None:
+        await upload(client, bulk_id, bucket_id, folder)
+        (await client.put(bucket_of(bulk_id), "somebodys", b"data")).unwrap()
+        with pytest.raises(ValidationError, match="somebodys"):
+            await delete_bulk(client, bulk_id)
+        assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
+
+    run(vss, scenario)
+
+
+def test_bulk_of_another_name_in_the_same_bucket(vss: LocalVSS, folder: Path, bucket_id: str) -> None:
+    """An id that is the SHA-256 of another one has the same bucket."""
+    make_files(folder, {"a": 1})
+    bulk_id = f"no safe id {uuid.uuid4()}"
+    twin = bucket_of(bulk_id).removeprefix("bulk-")
+
+    async def scenario(client: AsyncClient) -> None:
+        await upload(client, bulk_id, bucket_id, folder)
+        for call in (bulk_status(client, twin), delete_bulk(client, twin), upload(client, twin, bucket_id, folder)):
+            with pytest.raises(IntegrityError, match="no safe id"):
+                await call
+
+    run(vss, scenario)
+
+
+# The records
+
+
+def test_parts_are_few(
+    vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long an attempt takes, a poke lists a few of its parts; and what these tell is everything."""
+    monkeypatch.setattr(uploading, "FIRST_PART", 0.01)
+    monkeypatch.setattr(uploading, "LAST_PART", 0.01)
+    monkeypatch.setattr(uploading, "WHOLE_PART", 3)
+    make_files(folder, {f"f{number:03}": 50 for number in range(200)})
+
+    async def scenario(client: AsyncClient) -> None:
+        most = 0
+
+        async def look() -> None:
+            nonlocal most
+            while True:
+                records = await RecordStore(client, bulk_id).read()
+                most = max(most, len(records.parts))
+                await asyncio.sleep(0.01)
+
+        looking = asyncio.create_task(look())
+        try:
+            with vss.fault("latency", path=f"/buckets/{bucket_id}/metadata", seconds=0.02):
+                await upload(client, bulk_id, bucket_id, folder)
+        finally:
+            looking.cancel()
+        records = await RecordStore(client, bulk_id).read()
+        assert max(part.number for part in records.parts) > 5, "there were many"
+        assert most <= 5
+        assert len(records.parts) <= 4
+        again = await upload(client, bulk_id, bucket_id, folder)
+        assert again.skipped == 200
+
+    run(vss, scenario)
+
+
+def test_killed_while_a_part_was_written(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+    """A part that is listed, but whose bytes were never sent: its balls are read back, and not sent again."""
+    make_files(folder, {f"f{number}": 50 for number in range(5)})
+
+    async def scenario(client: AsyncClient) -> None:
+        await upload(client, bulk_id, bucket_id, folder)
+        store = RecordStore(client, bulk_id)
+        records = await store.read()
+        await store.delete([done.name for done in records.dones])
+        part = Part(
+            shard=0, attempt=records.starts[0].attempt, number=0, plan=records.plans[0].digest, acknowledged=5, size=250
+        )
+        with vss.fault("refuse_data", key=f"{part.name}_0"), pytest.raises(MictlanXError):
+            await store.write(part, b'{"acknowledged":"0-4"}')
+        assert (await bulk_status(client, bulk_id)).acknowledged == 5
+        again = await upload(client, bulk_id, bucket_id, folder)
+        assert (again.uploaded, again.skipped) == (0, 5)
+
+    run(vss, scenario)
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_plan_without_data(
+    own_vss: Callable[..., LocalVSS],
+    bulk_id: str,
+    bucket_id: str,
+    folder: Path,
+    changed: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Cut off after the plan was announced, before its bytes were sent: the same plan is written again, another one is not."""
+    make_files(folder, {"a": 10, "b": 20})
+    vss = own_vss()
+
+    async def once(self: RecordStore, record: Record, data: bytes, rf: int) -> None:
+        told = record.tags(self.bulk_id)
+        (await self.client.put(self.bucket_id, record.name, data, rf=rf, tags=told, max_tries=1)).unwrap()
+
+    async def scenario(client: AsyncClient) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(RecordStore, "_put", once)
+            fault = vss.set_fault("refuse_data", key="plan-*", bucket=bucket_of(bulk_id))
+            with pytest.raises(ValueError, match="stored on 0 peers"):
+                await upload(client, bulk_id, bucket_id, folder, options={"will_retry": True})
+            fault.off()
+        vss.restart()  # for the router remembers what no peer took
+        assert len((await RecordStore(client, bulk_id).read()).plans) == 1
+        if not changed:
+            assert (await upload(client, bulk_id, bucket_id, folder)).uploaded == 2
+            return
+        (folder / "c").write_bytes(b"new")
+        with pytest.raises(IntegrityError, match="the source is another one now"):
+            await upload(client, bulk_id, bucket_id, folder, options={"will_retry": True})
+        (folder / "c").unlink()
+        assert (await upload(client, bulk_id, bucket_id, folder)).uploaded == 2
+
+    run(vss, scenario)
+
+
+def test_cancelled_attempt_says_so_in_time(
+    own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
+) -> None:
+    make_files(folder, {f"f{number}": 50 for number in range(50)})
+    vss = own_vss()
+
+    async def scenario(client: AsyncClient) -> None:
+        attempt = asyncio.create_task(upload(client, bulk_id, bucket_id, folder, options={"will_retry": True}))
+        slow = vss.set_fault("latency", path="/buckets/data/", skip=20, seconds=20)
+        while not slow.triggered:
+            await asyncio.sleep(0.01)
+        began = time.monotonic()
+        attempt.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await attempt
+        assert time.monotonic() - began < 10, "half of what a request takes"
+        slow.off()
+        assert (await bulk_status(client, bulk_id)).state is State.UPLOADING
+        again = await upload(client, bulk_id, bucket_id, folder)
+        assert (again.failed, again.uploaded + again.skipped) == (0, 50)
+
+    run(vss, scenario)
+
+
+def test_summaries_are_small(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+    """Also of a bulk in which everything failed, for long reasons."""
+    failures = [Failure(bucket_id="b" * 60, key="k" * 900, code=502, message="m" * 5000) for _ in range(5)]
+    make_files(folder, {"a" * 250: 10})
+
+    async def scenario(client: AsyncClient) -> None:
+        result = await upload(client, bulk_id, bucket_id, folder)
+        store = RecordStore(client, bulk_id)
+        [done] = (await store.read()).dones
+        await store.delete([done.name])
+        short = [uploading._short(failure) for failure in failures]
+        bad = {"acknowledged": 0, "failed": 10_000, "failures": short, "error": "e" * 500}
+        await store.write(done.model_copy(update=bad), json.dumps({"acknowledged": "", "failures": []}).encode())
+        told = await await_bulk(client, bulk_id, timeout=0, fail_on_error=False)
+        assert (told["failed"], len(json.dumps(told)) < 2000) == (10_000, True)
+        assert told["failures"]
+        assert result.total_balls == 1
+
+    run(vss, scenario)
