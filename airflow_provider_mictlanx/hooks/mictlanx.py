@@ -17,7 +17,13 @@ from itertools import islice
 from typing import Any, ParamSpec, TypeVar
 
 from airflow_provider_mictlanx.client import AsyncClient
-from airflow_provider_mictlanx.client.errors import GetChunkError, IntegrityError, NotFoundError, ValidationError
+from airflow_provider_mictlanx.client.errors import (
+    GetChunkError,
+    IntegrityError,
+    NotFoundError,
+    UnavailableError,
+    ValidationError,
+)
 from airflow_provider_mictlanx.client.names import ball_id_of, safe_file_name
 from airflow_provider_mictlanx.client.result import value_of
 from airflow_provider_mictlanx.get_provider_info import UI_FIELD_BEHAVIOUR
@@ -547,7 +553,8 @@ class MictlanXHook(BulkCalls):
         """
         Look once for an object that may not be there yet: give what ``get_metadata`` gives, or None.
 
-        It looks into the listing; only what is listed there is read, if ``check_storage`` is on.
+        It looks into the listing; only what is listed there is read, if ``check_storage`` is on. While a peer is away, what
+        can't be seen is "not yet" too.
 
         :param bucket_id: the bucket
         :param key: the object's name
@@ -576,7 +583,7 @@ class MictlanXHook(BulkCalls):
                 ball = value_of(await opened.get_metadata(bucket_id, key, **given))
                 if check_storage:
                     ball = value_of(await opened.get_metadata(bucket_id, key, **given, check_storage=True))
-            except (NotFoundError, GetChunkError, IntegrityError) as error:
+            except (NotFoundError, GetChunkError, IntegrityError, UnavailableError) as error:
                 self.log.info("%s/%s is not there yet: %s", bucket_id, key, error)
                 return None
         return results.of_ball(ball)

@@ -19,7 +19,8 @@ class MictlanXObjectSensor(MictlanXSensor):
     Wait until an object is in a bucket, and readable.
 
     It looks into the listing, which shows what was announced; before it opens it reads every chunk once and verifies it
-    (``check_storage``). An object that is missing, not whole or not readable yet is waited for; every other error is raised.
+    (``check_storage``). An object that is missing, not whole or not readable yet is waited for, and so is a peer that is away;
+    every other error is raised.
 
     XCom, the same in every mode: ``{bucket_id, key, ball_id, size, checksum, num_chunks, tags, updated_at}``.
 

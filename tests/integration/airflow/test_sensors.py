@@ -200,14 +200,19 @@ def test_event_that_says_nothing_is_an_error(bucket_id: str) -> None:
 # Errors
 
 
-def test_peer_that_is_away_is_an_error_of_its_own(
+def test_peer_that_is_away_is_waited_for(
     wait: Wait, own_vss: Callable[..., LocalVSS], connect: Callable[..., None], bucket_id: str
 ) -> None:
     vss = own_vss(peers=1)
     connect(vss)
-    vss.set_fault("peer_down", peer="peer-0")
-    with pytest.raises(UnavailableError):
-        wait(bucket_id=bucket_id, key="key", soft_fail=True)
+    MictlanXHook().put(bucket_id, "key", "content")
+    away = vss.set_fault("peer_down", peer="peer-0")
+    back = threading.Timer(1.0, away.off)
+    back.start()
+    try:
+        assert wait(bucket_id=bucket_id, key="key", timeout=60)["size"] == 7
+    finally:
+        back.join()
 
 
 def test_bad_input_fails_at_once_and_is_not_softened(wait: Wait, connected: LocalVSS) -> None:
