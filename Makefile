@@ -24,7 +24,7 @@ install = if [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --quiet --python $(BIN
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
 
-demo: $(VENV)/.package $(if $(filter $(SAMPLES),$(SOURCE)),.demo/.samples) ## Run the example DAG with real files: make demo [SOURCE=folder]
+demo: $(VENV)/.package $(if $(filter $(SAMPLES),$(SOURCE)),.demo/.samples) ## Run two example DAGs with real files: make demo [SOURCE=folder]
 	@SOURCE="$(SOURCE)"; exec $(BIN)/python scripts/demo.py "$$SOURCE"
 
 test: check pytest ## Check everything: lint, types, import contracts, all tests

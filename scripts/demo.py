@@ -1,10 +1,13 @@
 """
-``make demo``: run the example DAG with real files against a local storage space, and tell what came of it.
+``make demo``: run the example DAGs with real files against a local storage space, and tell what came of it.
 
-Everything happens below one working folder: a fresh copy of a migrated Airflow database, the local VSS with its data, the
-copies that the DAG reads back. All of it is gone in the end, and so are the processes, however the demo ends. Airflow's
+The first DAG stores every file by itself; it runs in one process, without a scheduler. The second one uploads the same files
+as a bulk, with a gate beside it: that takes a whole Airflow 3, which starts meanwhile.
+
+Everything happens below one working folder: fresh copies of a migrated Airflow database, the local VSS with its data, the
+copies that the DAGs read back. All of it is gone in the end, and so are the processes, however the demo ends. Airflow's
 settings of the surrounding shell (``AIRFLOW_HOME``, ``AIRFLOW__…``) play no part. What Airflow logs goes to a file that
-is named if something fails. Standard library only; the DAG itself runs in a process of its own.
+is named if something fails. Standard library only; the DAGs run in processes of their own.
 """
 
 from __future__ import annotations
@@ -20,16 +23,24 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from running_airflow import NotRunningError, RunningAirflow, clean_environment
+
 ROOT = Path(__file__).resolve().parent.parent
 DAG_ID = "example_mictlanx"
-MAX_FILES = 100
+BULK_DAG_ID = "example_mictlanx_bulk"
+SLOW = {"kind": "latency", "method": "POST", "path": "/buckets/data/", "bucket": "airflow-example-*", "seconds": 3}
+"""What the local VSS is told so that an upload lasts until the gate is seen waiting."""
+MAX_FILES = 12
+"""How many the first DAG takes, in four tasks each; the bulk takes all."""
 PEERS = 3
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -77,9 +88,8 @@ def _look_at(source: Path) -> str:
     files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
     if not files:
         raise DemoError(f"SOURCE={source}: there is no file in this folder")
-    taken = files[:MAX_FILES]
-    note = f"; the first {MAX_FILES} of {len(files):,} are taken" if len(files) > MAX_FILES else ""
-    return f"{_count(len(taken), 'file')}, {_bytes(sum(path.stat().st_size for path in taken))}{note}"
+    note = f"; one by one the first {MAX_FILES}, as a bulk all of them" if len(files) > MAX_FILES else ""
+    return f"{_count(len(files), 'file')}, {_bytes(sum(path.stat().st_size for path in files))}{note}"
 
 
 def _logged(source: Path, folder: Path) -> None:
@@ -95,39 +105,20 @@ def _logged(source: Path, folder: Path) -> None:
 
 def _demo(source: Path, folder: Path, log: Any) -> None:
     started = time.monotonic()
-    home = folder / "airflow"
-    environment = _environment(home)
-    _migrated_database(home, environment, log)
+    environment = clean_environment(folder / "airflow", ROOT / "example_dags")
+    _migrated_database(folder / "airflow", environment, log)
     with _local_vss(folder, environment, log) as uri:
         print(f"Storage  {uri} (local VSS, {PEERS} peers)", flush=True)
         environment["AIRFLOW_CONN_MICTLANX_DEFAULT"] = uri
-        print(f"DAG run  {DAG_ID} …", flush=True)
-        report = _run_dag(source, folder, environment, log)
-        tasks = _successful(report)
-        bucket_id = tasks["delete_bucket"][0]["bucket_id"]
-        left = _balls_left(uri, bucket_id)
-    if left:
-        raise DemoError(f"{_count(left, 'ball')} stayed behind in bucket {bucket_id}")
-    _print_summary(report, tasks)
+        with _whole_airflow(folder, environment, log) as airflow:
+            print(f"DAG run  {DAG_ID} …", flush=True)
+            report = _run_dag(source, folder, environment, log)
+            tasks = _successful(report)
+            _nothing_left(uri, tasks["delete_bucket"][0]["bucket_id"])
+            _print_summary(report, tasks)
+            if airflow is not None:
+                _run_bulk_dag(airflow, source, folder, uri)
     print(f"\nEverything is stopped; {time.monotonic() - started:.0f} s in all.")
-
-
-def _environment(home: Path) -> dict[str, str]:
-    """Give the environment of every process of the demo: none of the user's Airflow, and no proxy on the way home."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))}
-    loopback = "127.0.0.1,localhost"
-    no_proxy = os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or ""
-    bypass = f"{no_proxy},{loopback}" if no_proxy else loopback
-    return environment | {
-        "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "example_dags"),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
-        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-        "NO_PROXY": bypass,
-        "no_proxy": bypass,
-        "PYTHONUNBUFFERED": "1",
-    }
 
 
 def _migrated_database(home: Path, environment: dict[str, str], log: Any) -> None:
@@ -196,12 +187,100 @@ def _name(task: dict[str, Any]) -> str:
     return task["task_id"] if task["map_index"] < 0 else f"{task['task_id']}[{task['map_index']}]"
 
 
-def _balls_left(uri: str, bucket_id: str) -> int:
+def _nothing_left(uri: str, bucket_id: str) -> None:
     """Ask the storage space itself, not the provider, what is left in the bucket."""
+    left = len(_ask(uri, "GET", f"/api/v4/buckets/{bucket_id}/metadata")["balls"])
+    if left:
+        raise DemoError(f"{_count(left, 'ball')} stayed behind in bucket {bucket_id}")
+
+
+def _ask(uri: str, method: str, path: str, body: Any = None) -> Any:
     base = "http://" + uri.removeprefix("mictlanx://").partition("@")[2].partition("/")[0]
+    data = None if body is None else json.dumps(body).encode()
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"{base}/api/v4/buckets/{bucket_id}/metadata", timeout=10) as answer:
-        return len(json.load(answer)["balls"])
+    with opener.open(urllib.request.Request(base + path, data=data, method=method), timeout=10) as answer:
+        return json.loads(answer.read() or b"null")
+
+
+@contextlib.contextmanager
+def _whole_airflow(folder: Path, environment: dict[str, str], log: Any) -> Iterator[RunningAirflow | None]:
+    """Run an Airflow with a scheduler and a triggerer; None on Airflow 2, whose parts are others. Its logs go to the demo's."""
+    if version("apache-airflow").startswith("2."):
+        yield None
+        return
+    home = folder / "whole-airflow"
+    home.mkdir()
+    shutil.copy(folder / "airflow" / "airflow.db", home)
+    more = {"AIRFLOW_HOME": str(home), "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE": "True"}
+    try:
+        with RunningAirflow(environment | more, grace=3) as airflow:
+            yield airflow
+    except (NotRunningError, urllib.error.URLError) as error:
+        raise DemoError(str(error)) from error
+    finally:
+        for part in sorted(home.glob("*.log")):
+            log.write(f"\n== {part.name}\n".encode() + part.read_bytes())
+
+
+def _run_bulk_dag(airflow: RunningAirflow, source: Path, folder: Path, uri: str) -> None:
+    """Upload the files as a bulk that a gate waits for, and tell what happened when."""
+    print(f"\nDAG run  {BULK_DAG_ID}, under a scheduler (LocalExecutor), the gate in the triggerer …", flush=True)
+    airflow.wait_until_healthy()
+    fault = _ask(uri, "PUT", "/_faults", SLOW)["faults"][0]["id"]
+    conf = {"source": str(_as_folder(source, folder)), "target": str(folder / "copies")}
+    run_id = airflow.trigger(BULK_DAG_ID, conf)
+
+    def gate_waits() -> bool:
+        states = _states(airflow, run_id)
+        if states.get("upload") in ("success", "failed", "up_for_retry") or "failed" in states.values():
+            raise DemoError(f"the gate did not wait while the upload ran: {states}")
+        return states.get("upload") == "running" and states.get("ready") == "deferred"
+
+    airflow.wait_for("a gate that waits", gate_waits, 120, pause=0.2)
+    print(
+        "         the upload runs, and the gate waits for it in the triggerer; seconds are from the first task on:",
+        flush=True,
+    )
+    _ask(uri, "DELETE", f"/_faults/{fault}")
+    state = airflow.wait_for_run(BULK_DAG_ID, run_id, 240)
+    states = _states(airflow, run_id)
+    if {state, *states.values()} != {"success"}:
+        raise DemoError(f"the DAG run ended as {state!r}: {states}")
+    _print_bulk(airflow, run_id, uri)
+
+
+def _as_folder(source: Path, folder: Path) -> Path:
+    """Give the folder that the bulk is made of; a single file gets one of its own."""
+    if source.is_dir():
+        return source
+    (folder / "source").mkdir()
+    shutil.copy(source, folder / "source")
+    return folder / "source"
+
+
+def _states(airflow: RunningAirflow, run_id: str) -> dict[str, str]:
+    return {task["task_id"]: task["state"] for task in airflow.task_instances(BULK_DAG_ID, run_id)}
+
+
+def _print_bulk(airflow: RunningAirflow, run_id: str, uri: str) -> None:
+    upload, ready, compared, deleted = (
+        airflow.xcom(BULK_DAG_ID, run_id, task_id) for task_id in ("upload", "ready", "compare", "delete_bucket")
+    )
+    tasks = {task["task_id"]: task for task in airflow.task_instances(BULK_DAG_ID, run_id)}
+    start = min(_time(task, "start_date") for task in tasks.values())
+    seconds = {name: _time(task, "end_date") - start for name, task in tasks.items()}
+    files = _count(upload["uploaded"], "file")
+    print(f"{seconds['upload']:5.1f} s  the upload is done: {files}, {_bytes(upload['uploaded_size'])} in one task")
+    print(f"{seconds['ready']:5.1f} s  the gate opened: {ready['successed']} of {ready['total_balls']} stored")
+    print(
+        f"{seconds['compare']:5.1f} s  the largest one is back: {compared['key']}, {compared['checksum'][:16]}… equal"
+    )
+    print(f"{max(seconds.values()):5.1f} s  deleted: {_count(deleted['deleted'], 'ball')}, and the bulk's records")
+    _nothing_left(uri, deleted["bucket_id"])
+
+
+def _time(task: dict[str, Any], which: str) -> float:
+    return datetime.fromisoformat(task[which]).timestamp()
 
 
 def _print_summary(report: dict[str, Any], tasks: dict[str, list[dict[str, Any]]]) -> None:

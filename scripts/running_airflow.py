@@ -88,12 +88,13 @@ def end(*processes: subprocess.Popen[bytes]) -> None:
 
 class RunningAirflow:
     """
-    An Airflow that runs while the context is open.
+    An Airflow whose processes run while the context is open; ``wait_until_healthy`` waits until they work.
 
     :param environment: as ``clean_environment`` gives it, with the connections; its database is migrated
     :param executor: its name
     :param workers: names of Celery workers to start, each in a process of its own
     :param slots: how many tasks run at once: in each worker, or in all where there is none
+    :param grace: how long a process may take to end by itself (seconds)
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class RunningAirflow:
         executor: str = "LocalExecutor",
         workers: Sequence[str] = (),
         slots: int = 4,
+        grace: float = 10,
     ) -> None:
         self.home = Path(environment["AIRFLOW_HOME"])
         self.url = f"http://127.0.0.1:{free_port()}"
@@ -117,6 +119,7 @@ class RunningAirflow:
             name: ["celery", "worker", "--skip-serve-logs", "--celery-hostname", name, "--concurrency", str(slots)]
             for name in workers
         }
+        self._grace = grace
         self._password = secrets.token_urlsafe()
         self._token = ""
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -138,28 +141,25 @@ class RunningAirflow:
         }
 
     def __enter__(self) -> Self:
-        self.start()
         try:
-            self.wait_until_healthy()
+            self._start()
         except BaseException:
-            self.stop()
+            self._stop()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        self._stop()
 
-    def start(self) -> None:
-        """Start every process; ``wait_until_healthy`` waits for them."""
+    def _start(self) -> None:
         passwords = self.home / "passwords.json"
         passwords.touch(mode=0o600)
         passwords.write_text(json.dumps({USER: self._password}), encoding="utf-8")
         for name, arguments in self._commands.items():
             command = [sys.executable, "-m", "airflow", *arguments]
-            self.processes[name] = start_on_leash(command, self.environment, self.log_of(name))
+            self.processes[name] = start_on_leash(command, self.environment, self.log_of(name), self._grace)
 
-    def stop(self) -> None:
-        """End every process, and wait for it."""
+    def _stop(self) -> None:
         end(*self.processes.values())
 
     def log_of(self, name: str) -> Path:

@@ -73,6 +73,7 @@ def start_airflow(tmp_path_factory: pytest.TempPathFactory) -> Starter:
             "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE": "True",
         }
         with RunningAirflow(clean_environment(home, dags) | settings | (environment or {}), **options) as airflow:
+            airflow.wait_until_healthy()
             yield airflow
         assert processes_of(home) == []
 
