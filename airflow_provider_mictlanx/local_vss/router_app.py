@@ -68,11 +68,12 @@ class RouterApp:
     def _routes(self) -> list[Route]:
         buckets = f"{API}/buckets"
         return [
+            # Before the data route: a bucket may be called "data", and no task is called "metadata".
+            Route(f"{buckets}/{{bucket_id}}/metadata", self.put_metadata, methods=["POST"]),
+            Route(f"{buckets}/{{bucket_id}}/metadata", self.get_bucket_metadata, methods=["GET"]),
             Route(f"{buckets}/data/{{task_id}}/chunked", self.put_chunked, methods=["POST"]),
             Route(f"{buckets}/data/{{task_id}}", self.put_data, methods=["POST"]),
             Route(f"{buckets}/checksum/{{checksum}}", self.get_by_checksum, methods=["GET"]),
-            Route(f"{buckets}/{{bucket_id}}/metadata", self.put_metadata, methods=["POST"]),
-            Route(f"{buckets}/{{bucket_id}}/metadata", self.get_bucket_metadata, methods=["GET"]),
             Route(f"{buckets}/{{bucket_id}}/metadata/{{key}}", self.get_metadata, methods=["GET"]),
             Route(f"{buckets}/{{bucket_id}}/metadata/{{key}}", self.update_metadata, methods=["PUT", "POST"]),
             Route(f"{buckets}/{{bucket_id}}/metadata/{{ball_id}}/chunks", self.get_chunks_metadata, methods=["GET"]),

@@ -337,3 +337,10 @@ def test_what_is_no_announcement_is_answered_with_every_reason(wire, bucket_id, 
 def test_a_chunk_size_that_is_none_is_a_fault(wire, bucket_id) -> None:
     wire.put(bucket_id, "ball_0", b"data")
     assert wire.get(bucket_id, "ball_0", Chunk_Size="abc").status_code == 500
+
+
+def test_bucket_may_be_called_data(wire) -> None:
+    wire.put("data", "ball_0", b"content")
+    assert wire.get("data", "ball_0").content == b"content"
+    assert wire.listed("data") == ["ball_0"]
+    assert wire.delete("data", "ball_0").status_code == 200
