@@ -42,7 +42,9 @@ def reads(vss: LocalVSS, bucket_id: str) -> dict[str, int]:
     return found
 
 
-def test_each_poke_another_process(own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, tmp_path: Path) -> None:
+def test_each_poke_another_process(
+    own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, tmp_path: Path
+) -> None:
     """Nothing is remembered but what the records say; still every chunk is read once."""
     contents = make_files(tmp_path, {f"f{number:02}": 100 for number in range(50)} | {"big": 3000, "empty": 0})
     vss = own_vss()
@@ -61,7 +63,9 @@ def test_each_poke_another_process(own_vss: Callable[..., LocalVSS], bulk_id: st
         assert pokes >= len(contents) / (2 * AT_ONCE)
         assert (check.checked, check.failed) == (len(contents), 0)
         expected = {f"{key}_0" for key in contents if contents[key]} | {"big_1", "big_2"}
-        assert {key: count for key, count in reads(vss, bucket_id).items() if key in expected} == dict.fromkeys(expected, 1)
+        assert {key: count for key, count in reads(vss, bucket_id).items() if key in expected} == dict.fromkeys(
+            expected, 1
+        )
         assert (await bulk_status(client, bulk_id)).acknowledged == len(contents), "the status does not mind"
 
     run(vss, scenario)

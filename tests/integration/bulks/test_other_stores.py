@@ -73,9 +73,7 @@ def test_file_that_changes_after_it_was_listed(vss: LocalVSS, base: UPath, bucke
 
 
 @pytest.mark.parametrize("how", ["changes", "goes away"])
-def test_file_that_changes_between_hashing_and_sending(
-    vss: LocalVSS, base: UPath, bucket_id: str, how: str
-) -> None:
+def test_file_that_changes_between_hashing_and_sending(vss: LocalVSS, base: UPath, bucket_id: str, how: str) -> None:
     fill(base, {"a": b"x" * 10, "b": b"z" * 10})
 
     async def scenario() -> None:
@@ -110,7 +108,11 @@ def test_items_of_another_store(vss: LocalVSS, base: UPath, bucket_id: str) -> N
         async with client_of(vss) as client:
             items = [{"source": base / "a", "key": "x/y"}, {"key": "inline", "data": "text"}]
             result = await upload(
-                client, f"memory {uuid.uuid4()}", bucket_id, listing=lambda: list_items(items, bucket_id), own_lists=True
+                client,
+                f"memory {uuid.uuid4()}",
+                bucket_id,
+                listing=lambda: list_items(items, bucket_id),
+                own_lists=True,
             )
             assert result.uploaded == 2
             assert bytes((await client.get(bucket_id, "x/y")).unwrap().data) == b"a"
