@@ -73,7 +73,7 @@ class Front:
         if scope["path"].startswith(("/_faults", "/_requests")):
             await self._control(scope, receive, send)
             return
-        status = 0
+        status, generation = 0, self._log.generation
 
         async def watched(message: Message) -> None:
             nonlocal status
@@ -86,7 +86,7 @@ class Front:
         except _Dropped:
             pass
         finally:
-            self._note(scope, status)
+            self._note(scope, status, generation)
 
     async def _answer(self, scope: Scope, receive: Receive, watched: Send, send: Send) -> None:
         if not self._faults:
@@ -135,11 +135,12 @@ class Front:
         if self._prefix and scope["path"].startswith(self._prefix + "/"):
             scope["path"] = scope["path"][len(self._prefix) :]
 
-    def _note(self, scope: Scope, status: int) -> None:
+    def _note(self, scope: Scope, status: int, generation: int) -> None:
         route = _route_of(scope)
         query = scope["query_string"].decode("latin-1")
         headers = shown(scope["headers"])
-        self._log.add(Seen(self._server_id, scope["method"], scope["path"], query, route, status, headers))
+        seen = Seen(self._server_id, scope["method"], scope["path"], query, route, status, headers)
+        self._log.add(seen, generation)
 
     async def _control(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)

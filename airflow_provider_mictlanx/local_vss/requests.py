@@ -40,16 +40,19 @@ class RequestLog:
 
     def __init__(self, length: int = 10_000) -> None:
         self._recent: deque[Seen] = deque(maxlen=length)
+        self.generation = 0
         self.totals: Counter[tuple[str, str, str, int]] = Counter()
 
-    def add(self, seen: Seen) -> None:
-        """Note a request."""
-        self._recent.append(seen)
+    def add(self, seen: Seen, generation: int) -> None:
+        """Note a request; one that came before the last ``clear`` counts in the totals only."""
+        if generation == self.generation:
+            self._recent.append(seen)
         self.totals[seen.server, seen.method, seen.route, seen.status] += 1
 
     def clear(self) -> None:
         """Forget every request; the totals of ``/metrics`` go on."""
         self._recent.clear()
+        self.generation += 1
 
     def report(self) -> dict[str, Any]:
         """Give ``counts`` (per method and route) and ``recent`` (the oldest first)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ def base() -> UPath:
 def fill(base: UPath, contents: dict[str, bytes]) -> None:
     for name, content in contents.items():
         base.fs.pipe_file(f"{base.path}/{name}", content)
+        time.sleep(0.002)  # times are compared to the millisecond
 
 
 def test_folder_of_another_store(vss: LocalVSS, base: UPath, bucket_id: str) -> None:
