@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import fnmatch
 import glob
+import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -101,17 +102,22 @@ def list_items(items: Iterable[Mapping[str, Any]], bucket_id: str = "", key_pref
 
 def checked(balls: list[SourceBall]) -> list[SourceBall]:
     """Give the balls sorted by bucket and key, or raise ``ValidationError`` where a name is wrong, or there twice."""
-    seen: dict[tuple[str, str], SourceBall] = {}
+    seen: set[bytes] = set()  # of a million, names would be twice as large
     for ball in balls:
         check_bucket_id(ball.bucket_id)
-        name = (ball.bucket_id, ball_id_of(ball.key))
-        if other := seen.get(name):
+        name = _digest_of(ball)
+        if name in seen:
+            other = next(other for other in balls if _digest_of(other) == name)
             raise ValidationError(
                 f"two sources have the key {ball.key!r} of bucket {ball.bucket_id}: {other.source} and {ball.source}; give "
                 "one of them a key_prefix or a key of its own"
             )
-        seen[name] = ball
+        seen.add(name)
     return sorted(balls, key=lambda ball: (ball.bucket_id, ball.key))
+
+
+def _digest_of(ball: SourceBall) -> bytes:
+    return hashlib.sha256(f"{ball.bucket_id}/{ball_id_of(ball.key)}".encode()).digest()
 
 
 def _item(item: Mapping[str, Any], place: int, bucket_id: str, key_prefix: str) -> SourceBall:
