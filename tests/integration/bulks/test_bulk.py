@@ -758,3 +758,28 @@ def test_summaries_are_small(vss: LocalVSS, bulk_id: str, bucket_id: str, folder
         assert result.total_balls == 1
 
     run(vss, scenario)
+
+
+def test_many_small_files(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+    """Requests grow with the balls, four for each; neither a poke nor a second attempt nor an XCom grows with them."""
+    asked: dict[int, list[int]] = {}
+
+    async def scenario(client: AsyncClient) -> None:
+        for number in (100, 500):
+            make_files(folder / str(number), {f"f{name:04}": 20 for name in range(number)})
+            told = {"bulk_id": f"{bulk_id} {number}", "bucket_id": f"{bucket_id}-{number}"}
+            asked[number] = []
+            for step in ("first", "again", "poke", "await"):
+                vss.reset_requests()
+                if step == "poke":
+                    await bulk_status(client, told["bulk_id"])
+                elif step == "await":
+                    assert len(json.dumps(await await_bulk(client, told["bulk_id"], timeout=0))) < 2000
+                else:
+                    await upload(client, **told, source=folder / str(number))
+                asked[number].append(len(vss.requests()))
+
+    run(vss, scenario)
+    assert asked[500][1:] == asked[100][1:]
+    assert asked[500][2:] == [1, 1]
+    assert asked[500][0] - asked[100][0] == 4 * 400
