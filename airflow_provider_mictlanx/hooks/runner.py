@@ -27,6 +27,13 @@ log = logging.getLogger(__name__)
 GRACE = 1.5
 """Seconds that interrupted work has to clean up before the interruption goes on without waiting for it."""
 
+LOOK = 0.1
+"""
+Seconds after which a waiting thread looks again whether a signal came. A wait without an end would miss one that the
+kernel gave to another thread, or that came in the moment before the main thread went to sleep: CPython then only sets a
+flag, which nobody reads until the sleep ends.
+"""
+
 _STOPPED = "stopped, because the task was killed or the caller interrupted"
 
 
@@ -57,6 +64,8 @@ class Runner:
             if self.cancelled:
                 call.cancel()
             call.start()
+            while not call.wait(LOOK):
+                pass
             return call.outcome.result()
         except BaseException:
             call.cancel()

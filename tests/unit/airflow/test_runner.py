@@ -124,6 +124,28 @@ def test_exception_of_a_signal_handler_comes_up_as_it_is_after_the_clean_up(call
     assert time.monotonic() - began < STOPPED_WITHIN
 
 
+def test_signal_that_wakes_another_thread_is_not_missed(call: Any) -> None:
+    """The kernel may give a signal to any thread; Python's handler still runs in the main one, once that looks."""
+    work = Endless()
+
+    def handle(*_: object) -> None:
+        raise Interruption
+
+    signal.signal(signal.SIGUSR1, handle)
+
+    def hit_myself() -> None:
+        work.began.wait()
+        time.sleep(0.2)  # until the main thread sleeps in its wait
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+
+    threading.Thread(target=hit_myself, daemon=True).start()
+    began = time.monotonic()
+    with pytest.raises(Interruption):
+        call(lambda: Runner().run(work))
+    assert work.cleaned_up.is_set()
+    assert time.monotonic() - began < STOPPED_WITHIN
+
+
 def test_keyboard_interrupt_stops_the_work() -> None:
     work = Endless()
     raising_in_main_thread(work.began, KeyboardInterrupt)
