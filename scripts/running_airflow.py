@@ -24,6 +24,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+import psutil
+
 T = TypeVar("T")
 USER = "operator"
 LEASH = Path(__file__).with_name("leash.py")
@@ -135,6 +137,7 @@ class RunningAirflow:
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": self.url.rpartition(":")[2],
             "AIRFLOW__API__WORKERS": "1",
+            "AIRFLOW__API__BASE_URL": f"{self.url}/",
             # Without these, every process makes up its own, and refuses what the others signed.
             "AIRFLOW__API__SECRET_KEY": secrets.token_hex(),
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(),
@@ -155,12 +158,24 @@ class RunningAirflow:
         passwords = self.home / "passwords.json"
         passwords.touch(mode=0o600)
         passwords.write_text(json.dumps({USER: self._password}), encoding="utf-8")
-        for name, arguments in self._commands.items():
-            command = [sys.executable, "-m", "airflow", *arguments]
-            self.processes[name] = start_on_leash(command, self.environment, self.log_of(name), self._grace)
+        for name in self._commands:
+            self.start(name)
 
     def _stop(self) -> None:
         end(*self.processes.values())
+
+    def start(self, name: str) -> None:
+        """Start a process that does not run: one of ``api-server, scheduler, dag-processor, triggerer``, or a worker."""
+        command = [sys.executable, "-m", "airflow", *self._commands[name]]
+        self.processes[name] = start_on_leash(command, self.environment, self.log_of(name), self._grace)
+
+    def kill(self, name: str) -> None:
+        """Let a process and everything it started die without a chance to tidy up (SIGKILL); ``start`` starts it anew."""
+        leash = self.processes.pop(name)
+        for process in psutil.Process(leash.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        end(leash)
 
     def log_of(self, name: str) -> Path:
         """Give the file with the output of a process: ``scheduler``, or the name of a worker."""

@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 WORKERS = ("worker-1", "worker-2")
 SLOTS = 3
 """Of each worker: too few for four shards on one of them."""
+SHARED_SLOTS = 12
+"""Of the shared Airflow: sensors that poke hold one while they sleep."""
 LINES = 60
 """How much of every log a failed test shows."""
 
@@ -80,25 +82,41 @@ def start_airflow(tmp_path_factory: pytest.TempPathFactory) -> Starter:
     return start
 
 
-@pytest.fixture(scope="module")
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests with the shared Airflow last: it lives until the end, and the others' need not live beside it."""
+    items.sort(key=lambda item: "local_airflow" in getattr(item, "fixturenames", ()))
+
+
+@pytest.fixture(scope="session")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalVSS]:
-    """A local VSS for the module's Airflow."""
-    with LocalVSS(tmp_path_factory.mktemp("vss")) as running:
+    """A local VSS for the Airflows, behind two routers; their default connection leads to it."""
+    with LocalVSS(tmp_path_factory.mktemp("vss"), routers=2) as running:
         yield running
 
 
 @pytest.fixture
 def vss(storage: LocalVSS) -> Iterator[LocalVSS]:
-    """The module's local VSS, with no fault on and nothing in its request log."""
+    """The Airflows' local VSS, with no fault on and nothing in its request log."""
     storage.reset_requests()
     yield storage
     storage.clear_faults()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def local_airflow(start_airflow: Starter, storage: LocalVSS) -> Iterator[RunningAirflow]:
-    """An Airflow with the LocalExecutor and a triggerer."""
-    with start_airflow(storage) as airflow:
+    """
+    An Airflow with the LocalExecutor and a triggerer, shared by all tests that need one; its UI asks for no login.
+
+    Its UI is at ``local_airflow.url``; ``Run`` starts a DAG and tells of its tasks; ``kill`` and ``start`` are for its parts.
+    """
+    environment = {
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+        # How soon another triggerer takes over from one that was killed.
+        "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
+    }
+    with start_airflow(storage, environment, slots=SHARED_SLOTS) as airflow:
         yield airflow
 
 
