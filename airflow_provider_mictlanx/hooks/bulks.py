@@ -1,18 +1,16 @@
 """
 Bulks for the hook: upload one, wait for it, look at it, forget it, each as a call that blocks and as a coroutine.
 
-Imports Airflow, the client, ``bulks``, and ``hooks.connection`` and ``hooks.results``. All logic of bulks is ``bulks``'.
+Imports the client, ``bulks``, ``hooks.calls`` and ``hooks.results``. All logic of bulks is ``bulks``'.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
-from typing import Any, ParamSpec, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
-from airflow.providers.common.compat.sdk import BaseHook
 from humanfriendly import format_size
 from humanfriendly.text import pluralize
 
@@ -25,28 +23,14 @@ from airflow_provider_mictlanx.bulks.upload import AttemptOptions, BulkSpec, Sha
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.hooks import results
-from airflow_provider_mictlanx.hooks.connection import Settings
+from airflow_provider_mictlanx.hooks.calls import HookCalls
 
-P = ParamSpec("P")
-T = TypeVar("T")
 Source: TypeAlias = Any
 """A path: a text, an ``os.PathLike``, or an ``ObjectStoragePath``, which is a class of no common base on Airflow 3 and 2."""
 
 
-class BulkCalls(BaseHook):
+class BulkCalls(HookCalls):
     """The part of ``MictlanXHook`` that knows bulks."""
-
-    @abstractmethod
-    def _run(self, twin: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run an async twin for a caller that blocks."""
-
-    @abstractmethod
-    async def aget_settings(self) -> Settings:
-        """Give the connection."""
-
-    @abstractmethod
-    def aget_conn(self) -> AbstractAsyncContextManager[AsyncClient]:
-        """Open a client."""
 
     def put_bulk(
         self,

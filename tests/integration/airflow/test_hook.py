@@ -36,7 +36,8 @@ from tests.vss import LocalVSS
 
 TEXT = "¡hola!\n"
 CHECKSUM = hashlib.sha256(TEXT.encode()).hexdigest()
-TWINS = [name for name in vars(MictlanXHook) if name.startswith("a") and name[1:] in vars(MictlanXHook)]
+OWN = set(dir(MictlanXHook)) - set(dir(BaseHook))
+TWINS = [name for name in sorted(OWN) if name.startswith("a") and name[1:] in OWN]
 
 
 @pytest.fixture
@@ -117,7 +118,7 @@ def test_every_method(call: Callable[..., Any], bucket_id: str, tmp_path: Path) 
         call("get", bucket_id, "z-file")
 
 
-@pytest.mark.parametrize("name", [name[1:] for name in TWINS if name not in ("afind", "aget_conn")])
+@pytest.mark.parametrize("name", [name[1:] for name in TWINS if name not in ("afind", "afind_bulk")])
 def test_twins_take_the_same_parameters(name: str) -> None:
     blocking_one = inspect.signature(getattr(MictlanXHook, name))
     assert blocking_one == inspect.signature(getattr(MictlanXHook, f"a{name}"))

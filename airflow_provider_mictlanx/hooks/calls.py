@@ -1,0 +1,40 @@
+"""What every call of the hook needs, given by ``MictlanXHook``. Imports Airflow, the client and ``hooks.connection``."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from typing import Any, ParamSpec, TypeVar
+
+from airflow.providers.common.compat.sdk import BaseHook
+
+from airflow_provider_mictlanx.client import AsyncClient
+from airflow_provider_mictlanx.hooks.connection import Settings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class HookCalls(BaseHook):
+    """Base of the parts of ``MictlanXHook``, each of which has one kind of calls."""
+
+    mictlanx_conn_id: str
+
+    @abstractmethod
+    def _run(self, twin: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run an async twin for a caller that blocks."""
+
+    @abstractmethod
+    async def aget_settings(self) -> Settings:
+        """Give the connection."""
+
+    @abstractmethod
+    def aget_conn(self) -> AbstractAsyncContextManager[AsyncClient]:
+        """Open a client."""
+
+
+def chosen(settings: Settings, **given: Any) -> dict[str, Any]:
+    """Give what the caller chose, else what the connection says, else nothing: the client's default."""
+    chosen = {name: getattr(settings, name) if value is None else value for name, value in given.items()}
+    return {name: value for name, value in chosen.items() if value is not None}

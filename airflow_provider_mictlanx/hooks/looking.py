@@ -1,0 +1,166 @@
+"""Calls of the hook that tell what is there. Imports the client, ``hooks.calls`` and ``hooks.results``."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+from airflow_provider_mictlanx.client import AsyncClient
+from airflow_provider_mictlanx.client.errors import GetChunkError, IntegrityError, NotFoundError, UnavailableError
+from airflow_provider_mictlanx.client.result import value_of
+from airflow_provider_mictlanx.hooks import results
+from airflow_provider_mictlanx.hooks.calls import HookCalls, chosen
+
+
+class LookingCalls(HookCalls):
+    """The part of ``MictlanXHook`` that tells what is there."""
+
+    def exists(
+        self,
+        bucket_id: str,
+        key: str,
+        *,
+        check_storage: bool = False,
+        timeout: float | None = None,
+        deadline: float | None = None,
+    ) -> bool:
+        """
+        Tell whether an object is there: by the listing, or with ``check_storage`` by reading it.
+
+        Raises ``UnavailableError`` where that can't be told because a peer is away.
+
+        :param bucket_id: the bucket
+        :param key: the object's name
+        :param check_storage: read every chunk and verify it; the listing shows announcements, not data
+        :param timeout: of one request, in seconds
+        :param deadline: of the whole call, in seconds
+        """
+        return self._run(self.aexists, bucket_id, key, check_storage=check_storage, timeout=timeout, deadline=deadline)
+
+    async def aexists(
+        self,
+        bucket_id: str,
+        key: str,
+        *,
+        check_storage: bool = False,
+        timeout: float | None = None,
+        deadline: float | None = None,
+    ) -> bool:
+        """Tell whether an object is there; see ``exists``."""
+        given = chosen(await self.aget_settings(), timeout=timeout)
+        async with self.aget_conn() as client:
+            return value_of(
+                await client.exists(bucket_id, key, **given, check_storage=check_storage, deadline=deadline)
+            )
+
+    def get_metadata(
+        self,
+        bucket_id: str,
+        key: str,
+        *,
+        check_storage: bool = False,
+        timeout: float | None = None,
+        deadline: float | None = None,
+    ) -> dict[str, Any]:
+        """
+        Tell what the storage knows of an object, or raise ``NotFoundError``.
+
+        Returns ``{bucket_id, key, ball_id, size, checksum, num_chunks, tags, updated_at}``; ``updated_at`` is in nanoseconds
+        since 1970. Parameters as of ``exists``.
+        """
+        return self._run(
+            self.aget_metadata, bucket_id, key, check_storage=check_storage, timeout=timeout, deadline=deadline
+        )
+
+    async def aget_metadata(
+        self,
+        bucket_id: str,
+        key: str,
+        *,
+        check_storage: bool = False,
+        timeout: float | None = None,
+        deadline: float | None = None,
+    ) -> dict[str, Any]:
+        """Tell what the storage knows of an object; see ``get_metadata``."""
+        given = chosen(await self.aget_settings(), timeout=timeout)
+        async with self.aget_conn() as client:
+            ball = await client.get_metadata(bucket_id, key, **given, check_storage=check_storage, deadline=deadline)
+        return results.of_ball(value_of(ball))
+
+    def find(
+        self, bucket_id: str, key: str, *, check_storage: bool = True, timeout: float | None = None
+    ) -> dict[str, Any] | None:
+        """
+        Look once for an object that may not be there yet: give what ``get_metadata`` gives, or None.
+
+        It looks into the listing; only what is listed there is read, if ``check_storage`` is on. While a peer is away, what
+        can't be seen is "not yet" too.
+
+        :param bucket_id: the bucket
+        :param key: the object's name
+        :param check_storage: read every chunk and verify it before saying that the object is there
+        :param timeout: of one request, in seconds
+        """
+        return self._run(self.afind, bucket_id, key, check_storage=check_storage, timeout=timeout)
+
+    async def afind(
+        self,
+        bucket_id: str,
+        key: str,
+        *,
+        check_storage: bool = True,
+        timeout: float | None = None,
+        client: AsyncClient | None = None,
+    ) -> dict[str, Any] | None:
+        """
+        Look once for an object that may not be there yet; see ``find``.
+
+        :param client: an open client of this loop, for who looks again and again; default: one for this call
+        """
+        given = chosen(await self.aget_settings(), timeout=timeout)
+        async with nullcontext(client) if client is not None else self.aget_conn() as opened:
+            try:
+                ball = value_of(await opened.get_metadata(bucket_id, key, **given))
+                if check_storage:
+                    ball = value_of(await opened.get_metadata(bucket_id, key, **given, check_storage=True))
+            except (NotFoundError, GetChunkError, IntegrityError, UnavailableError) as error:
+                self.log.info("%s/%s is not there yet: %s", bucket_id, key, error)
+                return None
+        return results.of_ball(ball)
+
+    def list_balls(
+        self,
+        bucket_id: str,
+        prefix: str = "",
+        glob: str = "",
+        *,
+        timeout: float | None = None,
+        deadline: float | None = None,
+    ) -> list[dict[str, Any]]:
+        """
+        List a bucket's objects by key, as a list of what ``get_metadata`` gives.
+
+        MictlanX never lists empty objects (size 0), though ``exists`` and ``get`` find them.
+
+        :param bucket_id: the bucket; one that nobody wrote to is empty
+        :param prefix: only keys that begin with it
+        :param glob: only keys that match, as ``"2024/*.csv"``; not together with ``prefix``
+        :param timeout: of one request, in seconds
+        :param deadline: of the whole call, in seconds
+        """
+        return self._run(self.alist_balls, bucket_id, prefix, glob, timeout=timeout, deadline=deadline)
+
+    async def alist_balls(
+        self,
+        bucket_id: str,
+        prefix: str = "",
+        glob: str = "",
+        *,
+        timeout: float | None = None,
+        deadline: float | None = None,
+    ) -> list[dict[str, Any]]:
+        """List a bucket's objects by key; see ``list_balls``."""
+        given = chosen(await self.aget_settings(), timeout=timeout)
+        async with self.aget_conn() as client:
+            balls = await client.list_balls(bucket_id, prefix=prefix, glob=glob, **given, deadline=deadline)
+        return [results.of_ball(ball) for ball in value_of(balls)]

@@ -1,0 +1,170 @@
+"""Calls of the hook that read one object. Imports the client, ``hooks.calls`` and ``hooks.results``."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from airflow_provider_mictlanx.client.errors import ValidationError
+from airflow_provider_mictlanx.client.names import ball_id_of, safe_file_name
+from airflow_provider_mictlanx.client.result import value_of
+from airflow_provider_mictlanx.hooks import results
+from airflow_provider_mictlanx.hooks.calls import HookCalls, chosen
+
+
+class ReadingCalls(HookCalls):
+    """The part of ``MictlanXHook`` that reads."""
+
+    def get(
+        self,
+        bucket_id: str,
+        key: str,
+        *,
+        timeout: float | None = None,
+        max_tries: int = 5,
+        max_concurrency: int | None = None,
+        max_backoff: float = 5,
+        max_size: int | None = None,
+        deadline: float | None = None,
+    ) -> bytes:
+        """
+        Read an object into memory, verified: size and SHA-256 of every chunk and of the whole.
+
+        Not for XCom; for anything large use ``get_to_file``.
+
+        :param bucket_id: the bucket
+        :param key: the object's name
+        :param timeout: of one request, in seconds
+        :param max_tries: per chunk
+        :param max_concurrency: chunks in flight
+        :param max_backoff: the longest pause between two tries, in seconds
+        :param max_size: refuse anything larger (bytes)
+        :param deadline: of the whole call, in seconds
+        """
+        return self._run(
+            self.aget,
+            bucket_id,
+            key,
+            timeout=timeout,
+            max_tries=max_tries,
+            max_concurrency=max_concurrency,
+            max_backoff=max_backoff,
+            max_size=max_size,
+            deadline=deadline,
+        )
+
+    async def aget(
+        self,
+        bucket_id: str,
+        key: str,
+        *,
+        timeout: float | None = None,
+        max_tries: int = 5,
+        max_concurrency: int | None = None,
+        max_backoff: float = 5,
+        max_size: int | None = None,
+        deadline: float | None = None,
+    ) -> bytes:
+        """Read an object into memory, verified; see ``get``."""
+        given = chosen(await self.aget_settings(), timeout=timeout, max_concurrency=max_concurrency)
+        if "max_concurrency" in given:
+            given["max_paralell_gets"] = given.pop("max_concurrency")  # the official client's spelling
+        async with self.aget_conn() as client:
+            response = await client.get(
+                bucket_id,
+                key,
+                **given,
+                max_retries=max_tries,
+                max_backoff=max_backoff,
+                max_size=max_size,
+                deadline=deadline,
+            )
+        return value_of(response).data.tobytes()
+
+    def get_to_file(
+        self,
+        bucket_id: str,
+        key: str,
+        output_path: str | os.PathLike[str],
+        *,
+        filename: str | None = None,
+        timeout: float | None = None,
+        max_tries: int = 5,
+        max_concurrency: int | None = None,
+        max_backoff: float = 5,
+        replace: bool = False,
+        deadline: float | None = None,
+    ) -> dict[str, Any]:
+        """
+        Read an object into a file that appears whole and verified, or not at all.
+
+        Returns ``{bucket_id, key, ball_id, path, size, checksum, num_chunks, downloaded, response_time}``: ``downloaded`` is
+        False where a file with this content was there already.
+
+        :param bucket_id: the bucket
+        :param key: the object's name
+        :param output_path: a folder of this machine; made if missing
+        :param filename: the file's plain name; default: the key's last component
+        :param timeout: of one request, in seconds
+        :param max_tries: per chunk
+        :param max_concurrency: chunks in flight
+        :param max_backoff: the longest pause between two tries, in seconds
+        :param replace: overwrite a file with other content instead of raising ``FileAlreadyExists``
+        :param deadline: of the whole call, in seconds
+        """
+        return self._run(
+            self.aget_to_file,
+            bucket_id,
+            key,
+            output_path,
+            filename=filename,
+            timeout=timeout,
+            max_tries=max_tries,
+            max_concurrency=max_concurrency,
+            max_backoff=max_backoff,
+            replace=replace,
+            deadline=deadline,
+        )
+
+    async def aget_to_file(
+        self,
+        bucket_id: str,
+        key: str,
+        output_path: str | os.PathLike[str],
+        *,
+        filename: str | None = None,
+        timeout: float | None = None,
+        max_tries: int = 5,
+        max_concurrency: int | None = None,
+        max_backoff: float = 5,
+        replace: bool = False,
+        deadline: float | None = None,
+    ) -> dict[str, Any]:
+        """Read an object into a file that appears whole and verified, or not at all; see ``get_to_file``."""
+        if output_path == "":
+            raise ValidationError("output_path is empty: name a folder, or '.' for the working directory")
+        filename = _file_name(key, filename)
+        given = chosen(await self.aget_settings(), timeout=timeout, max_concurrency=max_concurrency)
+        async with self.aget_conn() as client:
+            report = await client.download(
+                bucket_id,
+                key,
+                output_path,
+                filename=filename,
+                **given,
+                max_tries=max_tries,
+                max_backoff=max_backoff,
+                replace=replace,
+                deadline=deadline,
+            )
+        return results.of_report(value_of(report))
+
+
+def _file_name(key: str, filename: str | None) -> str:
+    """Give the name that was asked for, else a plain one made of the key."""
+    if filename is None:
+        ball_id = ball_id_of(key)
+        return safe_file_name(key) or ball_id
+    if not filename:
+        raise ValidationError("filename is empty; leave it out to name the file after the key")
+    return filename
