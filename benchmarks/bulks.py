@@ -1,0 +1,94 @@
+"""
+Bulks, in a process that is Airflow's: uploaded by the operator, and looked at by the gate's poke.
+
+``python -m benchmarks.bulks PORT FILES FOLDER`` prints JSON; the folder becomes the process's ``AIRFLOW_HOME``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from benchmarks.servers import ROOT, Server, server
+
+SIZE = 10_000
+
+
+@dataclass(frozen=True)
+class Bulk:
+    """What a bulk of so many files came to: files per second, and seconds of a poke by a new and by a used connection."""
+
+    files: int
+    rate: float
+    cold: float
+    warm: float
+
+
+def measured(files: int, kind: str = "memory") -> Bulk:
+    """Measure one bulk, in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder, server(kind) as running:
+        command = [sys.executable, "-m", "benchmarks.bulks", str(running.port), str(files), folder]
+        answer = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+        return Bulk(files, **json.loads(answer.stdout.splitlines()[-1]))
+
+
+def measure(port: int, files: int, folder: Path) -> dict[str, float]:
+    """Upload files by the operator, then poke."""
+    become_airflow(folder / "home", Server(port).uri)
+    from airflow_provider_mictlanx.operators.mictlanx import MictlanXBulkPutOperator
+
+    source = folder / "files"
+    source.mkdir()
+    for number in range(files):
+        (source / f"{number:05}").write_bytes(number.to_bytes(4, "big") * (SIZE // 4))
+    ti = SimpleNamespace(dag_id="dag", run_id="run", task_id="upload", map_index=-1, try_number=1, max_tries=0)
+    operator = MictlanXBulkPutOperator(task_id="upload", bulk_id="bench", bucket_id="bulked", source=str(source))
+    began = time.perf_counter()
+    result: dict[str, Any] = inspect.unwrap(type(operator).execute)(operator, {"ti": ti})
+    seconds = time.perf_counter() - began
+    assert result["uploaded"] == files, result
+    return {"rate": files / seconds, **asyncio.run(pokes())}
+
+
+async def pokes() -> dict[str, float]:
+    """Look at the bulk as the gate does: with a connection of its own, and again with one that is open."""
+    from airflow_provider_mictlanx.bulks.waiting import bulk_status
+    from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
+
+    began = time.perf_counter()
+    assert (await MictlanXHook().abulk_status("bench"))["state"] == "complete"
+    cold = time.perf_counter() - began
+    async with MictlanXHook().aget_conn() as client:
+        await bulk_status(client, "bench")
+        began = time.perf_counter()
+        for _ in range(10):
+            await bulk_status(client, "bench")
+        return {"cold": cold, "warm": (time.perf_counter() - began) / 10}
+
+
+def become_airflow(home: Path, uri: str) -> None:
+    """Have this process be one of an Airflow of its own, whose connection leads to a router."""
+    for name in [name for name in os.environ if name.startswith(("AIRFLOW", "_AIRFLOW"))]:
+        del os.environ[name]
+    os.environ |= {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__UNIT_TEST_MODE": "True",
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        "AIRFLOW_CONN_MICTLANX_DEFAULT": json.dumps({"conn_type": "mictlanx", "extra": {"uri": uri}}),
+    }
+
+
+if __name__ == "__main__":
+    told = measure(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    sys.stdout.write(json.dumps(told) + "\n")
