@@ -10,6 +10,8 @@ SAMPLES = .demo/samples
 SOURCE ?= $(SAMPLES)
 WORKERS ?= auto
 PYTEST_ARGS ?=
+SOAK_SECONDS ?= 1800
+SOAK_ARGS ?=
 
 # Paths and Python settings of the surrounding shell have no say; compiled modules make each of the many starts faster.
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
@@ -19,7 +21,7 @@ install = if [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --quiet --python $(BIN
 	else $(BIN)/python -m pip install --quiet $(1); fi
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types contracts pytest test-distributed redis bench dist venv clean
+.PHONY: help demo test check lint types contracts pytest test-distributed redis soak bench dist venv clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -52,6 +54,9 @@ redis:
 
 bench: $(VENV)/.dev ## Measure the client, and write docs/benchmarks.md: make bench [QUICK=1]
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
+
+soak: $(VENV)/.dev ## Mixed work on a storage space that misbehaves, for 30 minutes: make soak [SOAK_SECONDS=60]
+	@exec $(BIN)/python scripts/soak.py --seconds $(SOAK_SECONDS) $(SOAK_ARGS)
 
 dist: $(VENV)/.dev ## Build the wheel and the source archive into dist/
 	rm -rf dist

@@ -128,9 +128,14 @@ class UnknownError(MictlanXError):
 
 
 class IntegrityError(MictlanXError):
-    """The size or the SHA-256 is wrong: of every copy that could be read, or of a source that changed meanwhile."""
+    """
+    The size or the SHA-256 is wrong: of every copy that could be read, or of a source that changed meanwhile.
+
+    :ivar peer_away: whether a peer that may have a right copy did not answer
+    """
 
     default_error_code = 501
+    peer_away: bool = False
 
 
 class PutChunksError(MictlanXError):
@@ -141,11 +146,16 @@ class PutChunksError(MictlanXError):
 
 
 class GetChunkError(MictlanXError):
-    """A chunk that is listed could not be read from any peer."""
+    """
+    A chunk that is listed could not be read from any peer.
+
+    :ivar peer_away: whether a peer that may have it did not answer
+    """
 
     default_status_code = 503
     default_error_code = 503
     default_transient = True
+    peer_away: bool = False
 
 
 class MaxAvailabilityReachedError(MictlanXError):

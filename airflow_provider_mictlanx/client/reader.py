@@ -78,7 +78,9 @@ class ChunkReader:
                 problems.append(error)
         self._peers = None
         sure = not peers.unavailable and all(isinstance(p, IntegrityError | GetChunkError) for p in problems)
-        raise _conclusion(chunk, problems, peers, transient=patient or not sure)
+        failed = _conclusion(chunk, problems, peers, transient=patient or not sure)
+        failed.peer_away = not sure
+        raise failed
 
     async def _read_once(self, chunk: Metadata, offset: int, sink: Sink, force: bool, peer_id: str) -> None:
         """Read a chunk, hash and write it, and compare; ``IntegrityError`` where size or SHA-256 is another."""
@@ -97,7 +99,9 @@ class ChunkReader:
         await gathering.compare(f"peer {peer_id}" if peer_id else "the router", chunk.size, chunk.checksum)
 
 
-def _conclusion(chunk: Metadata, problems: list[MictlanXError], peers: PeersResponse, transient: bool) -> MictlanXError:
+def _conclusion(
+    chunk: Metadata, problems: list[MictlanXError], peers: PeersResponse, transient: bool
+) -> IntegrityError | GetChunkError:
     where = f"chunk {chunk.bucket_id}/{chunk.key} ({chunk.size} bytes, SHA-256 {chunk.checksum[:12]}…)"
     away = ", ".join(peer.peer_id for peer in peers.unavailable)
     hint = f"; peer {away} is away and may have it" if away else ""

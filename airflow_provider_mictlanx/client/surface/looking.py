@@ -6,7 +6,13 @@ import fnmatch
 from collections.abc import Mapping
 
 from airflow_provider_mictlanx.client.download import Download
-from airflow_provider_mictlanx.client.errors import GetChunkError, IntegrityError, NotFoundError, ValidationError
+from airflow_provider_mictlanx.client.errors import (
+    GetChunkError,
+    IntegrityError,
+    NotFoundError,
+    UnavailableError,
+    ValidationError,
+)
 from airflow_provider_mictlanx.client.lookup import (
     all_peers_there,
     find_versions,
@@ -169,7 +175,9 @@ class Looking(ClientBase):
             await self._find(bucket_id, key, timeout, headers, RetryRule(), check_storage, deadline)
         except NotFoundError:
             return False
-        except (GetChunkError, IntegrityError):
+        except (GetChunkError, IntegrityError) as error:
+            if error.peer_away:  # it may be back by now, and was not when its copy was wanted
+                raise UnavailableError(str(error)) from error
             routers = self._dispatcher(timeout, headers)
             await routers.repeat(lambda: all_peers_there(routers, f"reading {bucket_id}/{key}"))
             return False

@@ -14,7 +14,9 @@ from airflow_provider_mictlanx.client import (
     RetryPolicy,
     UnavailableError,
     ValidationError,
+    lookup,
 )
+from airflow_provider_mictlanx.client.surface import looking
 from tests.integration.client.wire import Wire, pattern, sha256
 from tests.integration.client_surface.help import with_client
 from tests.vss import LocalVSS
@@ -126,6 +128,29 @@ def test_unreadable_is_not_a_no_while_a_peer_is_away(own_vss: Callable[..., Loca
         assert (await client.exists(bucket_id, "ball", check_storage=True)).unwrap() is True
         with vss.fault("flip_bit", bucket=bucket_id):
             assert (await client.exists(bucket_id, "ball", check_storage=True)).unwrap() is False
+
+    with_client(vss, scenario)
+
+
+def test_unreadable_is_not_a_no_where_the_peer_is_back_before_anybody_asks(
+    own_vss: Callable[..., LocalVSS], bucket_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vss = own_vss(peers=2)
+    wire = Wire(vss)
+    [holder] = wire.put(bucket_id, "ball", [DATA])[0]
+    wire.put(bucket_id, "ball", [DATA], announced_only=[0])  # on the other peer
+
+    async def all_back(*arguments: Any) -> Any:
+        vss.clear_faults()
+        return await lookup.all_peers_there(*arguments)
+
+    monkeypatch.setattr(looking, "all_peers_there", all_back)
+
+    async def scenario(client: AsyncClient) -> None:
+        with vss.fault("peer_down", peer=holder):
+            error = (await client.exists(bucket_id, "ball", check_storage=True)).unwrap_err()
+            assert isinstance(error, UnavailableError)
+            assert holder in str(error)
 
     with_client(vss, scenario)
 

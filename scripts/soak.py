@@ -1,0 +1,625 @@
+"""
+``make soak``: mixed work on a local storage space that misbehaves, for half an hour, and a ledger of what must be in it.
+
+One client and some workers put, replace, read, download, list and delete, singly and in bulks, while every tenth request meets
+a fault, peers go and come back, and the whole storage space is restarted and killed. The ledger (``soak_ledger``) knows what may
+be found under each key at any time; a reader that finds anything else ends the soak. At the end the faults stop, every key and
+every downloaded file is compared with the ledger to the last byte, and everything is deleted. Meanwhile the client's memory,
+file descriptors, threads, tasks and connections are watched (``soak_watch``): they have to be flat, and gone at the end.
+
+The exit status is 0 only if all of that holds. ``--seed`` makes the same contents and choices again; the moments are the machine's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import dataclasses
+import hashlib
+import itertools
+import json
+import random
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+from soak_ledger import Content, Entry, Violation
+from soak_watch import Line, Sample, Watch, left_open
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from airflow_provider_mictlanx.bulks.sources import list_sources
+from airflow_provider_mictlanx.bulks.upload import AttemptOptions, BulkSpec, ShardUpload
+from airflow_provider_mictlanx.bulks.waiting import await_bulk, delete_bulk
+from airflow_provider_mictlanx.client import (
+    AsyncClient,
+    BallConflictError,
+    FileAlreadyExists,
+    MictlanXError,
+    NotFoundError,
+)
+from airflow_provider_mictlanx.client.result import value_of
+from airflow_provider_mictlanx.client.workers import for_each
+from tests.vss import LocalVSS
+
+PEERS, ROUTERS, REPLICAS = 3, 2, 2
+KEYS = 12
+"""How many keys each worker owns."""
+
+SIZES = (1, 1_000, 40_000, 256_000, 600_000, 1_500_000)
+"""Of what is stored (bytes), give or take; it is cut into chunks of 256 kB."""
+
+HASTE = 0.05
+"""The share of the calls that get a deadline which may be too short."""
+
+FAULTS: list[dict[str, Any]] = [
+    # Of every request to a router, one in ten …
+    {"kind": "status", "status": 500, "probability": 0.02},
+    {"kind": "status", "status": 503, "body": "<html>busy</html>", "content_type": "text/html", "probability": 0.01},
+    {"kind": "status", "status": 200, "body": "<html>hello</html>", "content_type": "text/html", "probability": 0.005},
+    {"kind": "reset", "when": "before", "probability": 0.01},
+    {"kind": "reset", "when": "after", "probability": 0.02},
+    {"kind": "cut_body", "at": 100, "clean": True, "probability": 0.01},
+    {"kind": "cut_body", "at": 20_000, "probability": 0.01},
+    {"kind": "latency", "seconds": 0.3, "probability": 0.02},
+    # … and of every replica that a peer takes or gives. One peer lies; with two replicas the other one is true.
+    {"kind": "refuse_data", "probability": 0.03},
+    {"kind": "flip_bit", "probability": 0.03},
+    {"kind": "ack_without_storing", "peer": "peer-0", "probability": 0.05},
+    {"kind": "accept_wrong_bytes", "peer": "peer-0", "probability": 0.05},
+]
+
+
+class Storage:
+    """The local VSS and the trouble that it makes."""
+
+    def __init__(self, folder: Path, rng: random.Random) -> None:
+        self.vss = LocalVSS(folder, peers=PEERS, routers=ROUTERS)
+        self.events: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
+        self.requests = 0
+        self._rng = rng
+
+    def start(self) -> None:
+        """Start it, with the faults on."""
+        self.vss.start()
+        self.vss.control("PUT", "/_faults", FAULTS)
+
+    async def make_trouble(self, pause: float) -> None:
+        """Let a peer go and come back, restart or kill everything, again and again, until it is cancelled."""
+        while True:
+            await asyncio.sleep(pause * self._rng.uniform(0.5, 1.5))
+            event = self._rng.choices(["peer away", "restart", "kill -9"], [6, 1, 1])[0]
+            self.events[event] += 1
+            happening = asyncio.ensure_future(
+                asyncio.to_thread(self._happen, event, min(pause, self._rng.uniform(0.2, 5)))
+            )
+            try:
+                await asyncio.shield(happening)
+            finally:
+                await happening  # the end of the soak leaves the storage space in one piece
+
+    def _happen(self, event: str, seconds: float) -> None:
+        if event == "peer away":
+            with self.vss.fault("peer_down", peer=f"peer-{self._rng.randrange(PEERS)}"):
+                time.sleep(seconds)
+            return
+        self.count()
+        self.vss.restart(kill=event == "kill -9")
+        self.vss.control("PUT", "/_faults", FAULTS)
+
+    def behave(self) -> None:
+        """Switch the faults off."""
+        self.count()
+        self.vss.clear_faults()
+
+    def count(self) -> None:
+        """Add up what came, before a restart forgets it."""
+        for fault in self.vss.faults():
+            self.faults[fault["kind"]] += fault["triggered"]
+        for router in range(ROUTERS):
+            try:
+                text = httpx.get(f"{self.vss.url(router)}/metrics", trust_env=False).text
+            except httpx.TransportError:
+                continue  # a fault: this router's requests are not counted
+            self.requests += sum(int(number) for number in re.findall(r"^http_requests_total{.*} (\d+)$", text, re.M))
+
+
+class Soak:
+    """What the workers share."""
+
+    def __init__(self, client: AsyncClient, folder: Path, seed: int, workers: int) -> None:
+        self.client = client
+        self.folder = folder
+        self.seeds = itertools.count(seed * 1_000_000)
+        self.workers = [Worker(self, number, random.Random(seed * 100 + number)) for number in range(workers)]
+        self.calls: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()
+        self.bytes_checked = 0
+        self.bulks: set[str] = set()
+
+    @property
+    def entries(self) -> list[Entry]:
+        """Every key of every worker."""
+        return [entry for worker in self.workers for entry in worker.entries]
+
+    def new(self, size: int) -> tuple[Content, bytes]:
+        """Make a content that was never there before."""
+        return Content.make(next(self.seeds), size)
+
+    async def done(self, what: str, work: Awaitable[Any]) -> Any:
+        """Do some work and count it; gives what it gives, or the ``MictlanXError`` that it ended in."""
+        self.calls[what] += 1
+        try:
+            return await work
+        except MictlanXError as error:
+            self.errors[f"{what}: {type(error).__name__}"] += 1
+            return error
+
+    async def call(self, what: str, result: Awaitable[Any]) -> Any:
+        """Do ``done`` for a method that returns a ``Result``."""
+
+        async def value() -> Any:
+            return value_of(await result)
+
+        return await self.done(what, value())
+
+
+class Worker:
+    """Changes its own keys, one step after the other, and reads everybody's."""
+
+    def __init__(self, soak: Soak, number: int, rng: random.Random) -> None:
+        self.soak = soak
+        self.rng = rng
+        self.prefix = f"w{number}/"
+        self.bucket_id = f"soak-{number % 2}"
+        self.folder = soak.folder / f"w{number}"
+        self.folder.mkdir(parents=True)
+        self.entries = [Entry(self.bucket_id, f"{self.prefix}k {n}.bin") for n in range(KEYS // 2)]
+        self.entries += [Entry(self.bucket_id, f"w{number}-k{n}") for n in range(KEYS - KEYS // 2)]
+        self.files: dict[Path, tuple[int, str] | None] = {}
+
+    async def work(self, until: float) -> None:
+        """Work until that time of the loop's clock."""
+        steps: list[tuple[Callable[[], Awaitable[None]], int]] = [
+            *((self.put, 14), (self.rival, 3), (self.delete, 6), (self.get, 22), (self.get_to_file, 14)),
+            *((self.exists, 6), (self.list_bucket, 3), (self.bulk, 4), (self.durable_bulk, 3)),
+        ]
+        for entry in self.entries[::2]:
+            await self.put(entry)
+        while asyncio.get_running_loop().time() < until:
+            step = self.rng.choices([step for step, _ in steps], [weight for _, weight in steps])[0]
+            await step()
+
+    # -- changing ------------------------------------------------------------------------------------------------------
+
+    async def put(self, chosen: Entry | None = None) -> None:
+        """Put something new, of bytes or of a file, instead of what is there; under any key unless one is given."""
+        entry = chosen or self.rng.choice(self.entries)
+        content, data = self.soak.new(self._size())
+        source: dict[str, Any] = {"data": data}
+        if self.rng.random() < 0.5:
+            path = self.folder / "source"
+            path.write_bytes(data)
+            source = {"path": path}
+        old = entry.possible
+        entry.allow(content, *([None] if old != {None} else []))
+        what = ("put" if old == {None} else "replace") + ("_file" if "path" in source else "")
+        replace = old != {None}
+        put = self.soak.client.upload(entry.bucket_id, entry.key, **source, replace=replace, rf=REPLICAS, **self._how())
+        if not isinstance(await self.soak.call(what, put), MictlanXError):
+            entry.settle(content)
+
+    async def rival(self) -> None:
+        """Put other bytes over what is there, without ``replace``: that has to fail, and to change nothing."""
+        entry = self._one(lambda entry: entry.certain and entry.content is not None)
+        if entry is None:
+            return
+        _, data = self.soak.new(1_000)
+        put = self.soak.client.upload(entry.bucket_id, entry.key, data=data, rf=REPLICAS, **self._how())
+        found = await self.soak.call("put over another", put)
+        if not isinstance(found, MictlanXError):
+            raise Violation(f"other bytes were put over {entry} without replace: {found}")
+        entry.announced_over |= not isinstance(found, BallConflictError)
+
+    async def delete(self) -> None:
+        """Delete a key."""
+        entry = self.rng.choice(self.entries)
+        entry.allow(None)
+        delete = self.soak.client.delete(entry.key, entry.bucket_id, timeout=20, deadline=self._deadline())
+        if not isinstance(await self.soak.call("delete", delete), MictlanXError):
+            entry.settle(None)
+
+    async def bulk(self) -> None:
+        """Put what is not there as a bulk of this process."""
+        chosen, contents = self._absent(), {}
+        items: list[Any] = []
+        for entry in chosen:
+            contents[entry.key], data = self.soak.new(self._size())
+            entry.allow(contents[entry.key])
+            how = {"rf": REPLICAS, "max_tries": 6, "max_backoff": 0.5, "timeout": 20}
+            items.append({"bucket_id": entry.bucket_id, "key": entry.key, "source": data, **how})
+        if not items:
+            return
+        bulk_id = f"{self.prefix}{next(self.soak.seeds)}"
+        value_of(await self.soak.client.put_bulk(bulk_id, items, max_concurrency=2))
+        told = await self.soak.call("bulk", self.soak.client.await_bulk(bulk_id, remove_on_completion=True))
+        stored = {success["item"]["key"] for success in told["successes"]}
+        for entry in chosen:
+            if entry.key in stored:
+                entry.settle(contents[entry.key])
+
+    async def durable_bulk(self) -> None:
+        """Put what is not there as a bulk whose state is in the storage, in up to three attempts."""
+        chosen = [entry for entry in self._absent() if entry.key.startswith(self.prefix)]
+        if not chosen:
+            return
+        bulk_id, contents = f"soak-{next(self.soak.seeds)}", {}
+        source = self.folder / "bulk"
+        source.mkdir()
+        for entry in chosen:
+            contents[entry.key], data = self.soak.new(self._size())
+            (source / entry.key.removeprefix(self.prefix)).write_bytes(data)
+            entry.allow(contents[entry.key])
+        self.soak.bulks.add(bulk_id)
+        if await self._attempts(bulk_id, source):
+            for entry in chosen:
+                entry.settle(contents[entry.key])
+        if not isinstance(
+            await self.soak.done("delete_bulk", delete_bulk(self.soak.client, bulk_id, 20)), MictlanXError
+        ):
+            self.soak.bulks.discard(bulk_id)
+        shutil.rmtree(source)
+
+    async def _attempts(self, bulk_id: str, source: Path) -> bool:
+        client = self.soak.client
+        spec = BulkSpec(bulk_id, [str(source)], self.bucket_id, key_prefix=self.prefix, rf=REPLICAS, chunk_size="256kb")
+        for attempt in range(3):
+            upload = ShardUpload(
+                client,
+                spec,
+                0,
+                lambda: list_sources(str(source), self.bucket_id, key_prefix=self.prefix),
+                {"owner": "soak"},
+                AttemptOptions(4, max_tries=6, max_backoff=0.5, timeout=20, will_retry=attempt < 2),
+                lambda line: None,
+            )
+            outcome = await self.soak.done("durable bulk", upload.run())
+            if isinstance(outcome, MictlanXError) or outcome.failures:
+                continue
+            waiting = await_bulk(client, bulk_id, poke_interval=0.1, timeout=20, request_timeout=20)
+            result = await self.soak.done("await_bulk", waiting)
+            if not isinstance(result, MictlanXError) and (
+                result["failed"] or result["successed"] != result["total_balls"]
+            ):
+                raise Violation(f"bulk {bulk_id} was uploaded without a failure, and its records say {result}")
+            return True
+        return False
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    async def get(self) -> None:
+        """Read anybody's key into memory."""
+        entry = self._anybodys()
+        with entry.read() as seen:
+            found = await self.soak.call(
+                "get", self._reading(self.soak.client.get, entry, max_retries=6, max_backoff=0.5)
+            )
+        if isinstance(found, NotFoundError):
+            entry.check_absent(seen, "get")
+        elif not isinstance(found, MictlanXError):
+            entry.check_found(seen, len(found.data), hashlib.sha256(found.data).hexdigest(), "get")
+            self.soak.bytes_checked += len(found.data)
+
+    async def get_to_file(self) -> None:
+        """Download anybody's key over an older download; the file is the new one, or the one that was there."""
+        entry, path = self._anybodys(), self.folder / f"file-{self.rng.randrange(4)}"
+        before, replace = self.files.get(path), self.rng.random() < 0.7
+        how = {"filename": path.name, "max_tries": 6, "max_backoff": 0.5, "replace": replace}
+        with entry.read() as seen:
+            call = self._reading(self.soak.client.download, entry, self.folder, **how)
+            found = await self.soak.call("get_to_file", call)
+        now = self._fingerprint(path)
+        self.files[path] = now
+        if isinstance(found, MictlanXError):
+            if isinstance(found, NotFoundError):
+                entry.check_absent(seen, "get_to_file")
+            if now == before:
+                return
+            if isinstance(found, FileAlreadyExists) or now is None:
+                raise Violation(f"{path} was {before} and is {now} after: {found}")
+        if now is None:
+            raise Violation(f"{path} is not there after a download that ended well")
+        entry.check_found(seen, *now, "get_to_file")
+        self.soak.bytes_checked += now[0]
+
+    async def exists(self) -> None:
+        """Ask for anybody's key."""
+        entry = self._anybodys()
+        check = self.rng.random() < 0.3
+        with entry.read() as seen:
+            found = await self.soak.call("exists", self._reading(self.soak.client.exists, entry, check_storage=check))
+        if found is False and not entry.announced_over:
+            entry.check_absent(seen, f"exists(check_storage={check})")
+        if found is True and seen == {None}:
+            raise Violation(f"{entry} is said to exist, and it was deleted, or never put")
+
+    async def list_bucket(self) -> None:
+        """List the own bucket; the own keys in it have to be right, for nobody else changes them."""
+        listing = self.soak.client.list_balls(self.bucket_id, timeout=20, deadline=self._deadline())
+        balls = await self.soak.call("list", listing)
+        if not isinstance(balls, MictlanXError):
+            check_listing(self.entries, balls)
+
+    # -- help ----------------------------------------------------------------------------------------------------------
+
+    def _size(self) -> int:
+        return max(1, int(self.rng.choice(SIZES) * self.rng.uniform(0.5, 1.5)))
+
+    def _deadline(self) -> float | None:
+        return self.rng.uniform(0.005, 0.3) if self.rng.random() < HASTE else 60
+
+    def _how(self) -> dict[str, Any]:
+        return {"max_tries": 6, "max_backoff": 0.5, "timeout": 20, "deadline": self._deadline()}
+
+    def _reading(self, call: Callable[..., Awaitable[Any]], entry: Entry, *place: Path, **how: Any) -> Awaitable[Any]:
+        return call(entry.bucket_id, entry.key, *place, timeout=20, deadline=self._deadline(), **how)
+
+    def _one(self, wanted: Callable[[Entry], bool]) -> Entry | None:
+        found = [entry for entry in self.entries if wanted(entry)]
+        return self.rng.choice(found) if found else None
+
+    def _absent(self) -> list[Entry]:
+        return [entry for entry in self.entries if entry.possible == {None}][:5]
+
+    def _anybodys(self) -> Entry:
+        return self.rng.choice(self.rng.choice(self.soak.workers).entries)
+
+    @staticmethod
+    def _fingerprint(path: Path) -> tuple[int, str] | None:
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        return len(data), hashlib.sha256(data).hexdigest()
+
+
+def check_listing(entries: list[Entry], balls: list[Any]) -> None:
+    """Raise ``Violation`` where a listing lacks a key, or has one too many, or another content."""
+    listed = {(ball.bucket_id, ball.key): (ball.size, ball.checksum) for ball in balls}
+    for entry in entries:
+        if not entry.certain:
+            continue
+        found = listed.get((entry.bucket_id, entry.key))
+        content = entry.content
+        if (found is None) != (content is None):
+            raise Violation(f"the listing has {found} for {entry}, which is {content}")
+        if content and not entry.announced_over and found != (content.size, content.checksum):
+            raise Violation(f"the listing has {found} for {entry}, which is {content}")
+
+
+# -- the end -----------------------------------------------------------------------------------------------------------
+
+
+async def make_certain(soak: Soak) -> int:
+    """Read what is uncertain, then put something there: that succeeds once the faults are gone. Gives how many there were."""
+    uncertain = [entry for entry in soak.entries if not entry.certain or entry.announced_over]
+    for entry in uncertain:
+        with entry.read() as seen:
+            found = await soak.call("get (uncertain)", soak.client.get(entry.bucket_id, entry.key))
+        if not isinstance(found, MictlanXError):
+            entry.check_found(seen, len(found.data), hashlib.sha256(found.data).hexdigest(), "the last get")
+        elif entry.certain:
+            raise Violation(f"{entry} can't be read any more: {found}")
+        content, data = soak.new(300_000)
+        value_of(await soak.client.upload(entry.bucket_id, entry.key, data=data, rf=REPLICAS, replace=True))
+        entry.settle(content)
+    return len(uncertain)
+
+
+async def audit(soak: Soak) -> tuple[int, int]:
+    """Compare everything with the ledger, to the last byte; gives the number of balls, and their bytes."""
+    balls, size = 0, 0
+    for entry in soak.entries:
+        found = await soak.call("audit", soak.client.get(entry.bucket_id, entry.key, force=True))
+        content = entry.content
+        if content is None:
+            if not isinstance(found, NotFoundError):
+                raise Violation(f"{entry} was deleted, and reading it gives {found!r}")
+        elif isinstance(found, MictlanXError):
+            raise Violation(f"{entry} can't be read: {found}")
+        else:
+            if bytes(found.data) != random.Random(content.seed).randbytes(content.size):
+                raise Violation(f"{entry} is not what was put there")
+            balls, size = balls + 1, size + content.size
+    for bucket_id in {entry.bucket_id for entry in soak.entries}:
+        own = [entry for entry in soak.entries if entry.bucket_id == bucket_id]
+        listed = value_of(await soak.client.list_balls(bucket_id))
+        check_listing(own, listed)
+        if len(listed) != sum(entry.content is not None for entry in own):
+            raise Violation(f"{bucket_id} holds more than was put there: {[ball.key for ball in listed]}")
+    for worker in soak.workers:
+        for path, fingerprint in worker.files.items():
+            if worker._fingerprint(path) != fingerprint:
+                raise Violation(f"{path} changed after it was downloaded")
+    return balls, size
+
+
+async def clear_away(soak: Soak) -> None:
+    """Delete everything, and see it gone."""
+    for bulk_id in soak.bulks:
+        await delete_bulk(soak.client, bulk_id)
+    for bucket_id in sorted({entry.bucket_id for entry in soak.entries}):
+        value_of(await soak.client.delete_bucket(bucket_id))
+        if left := value_of(await soak.client.list_balls(bucket_id)):
+            raise Violation(f"{bucket_id} was deleted, and holds {left}")
+
+
+# -- the frame ---------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Report:
+    """What a soak came to."""
+
+    seed: int
+    seconds: float
+    balls: int
+    ball_bytes: int
+    uncertain: int
+    bytes_checked: int
+    requests: int
+    faults: dict[str, int]
+    events: dict[str, int]
+    calls: dict[str, int]
+    errors: dict[str, int]
+    lines: list[Line]
+    left_open: list[str]
+
+    @property
+    def holds(self) -> bool:
+        """Whether everything was flat, and closed at the end; the ledger was compared before."""
+        return not self.left_open and all(line.flat for line in self.lines)
+
+
+async def soak_for(seconds: float, seed: int, workers: int, folder: Path) -> Report:
+    """Do it all; raises ``Violation`` where a promise was broken."""
+    watch = Watch()
+    before = watch.look()
+    storage = Storage(folder / "vss", random.Random(seed))
+    await asyncio.to_thread(storage.start)
+    try:
+        client = AsyncClient(storage.vss.uri, "soak", False, log_output_path=None, capacity_storage="8MB")
+        async with client:
+            soak = Soak(client, folder / "files", seed, workers)
+            began = time.monotonic()
+            await under_trouble(soak, storage, watch, seconds)
+            worked = time.monotonic() - began
+            await asyncio.to_thread(storage.behave)
+            uncertain = await make_certain(soak)
+            balls, size = await audit(soak)
+            await clear_away(soak)
+    finally:
+        await asyncio.to_thread(storage.vss.close)
+    await asyncio.get_running_loop().shutdown_default_executor()
+    after = await settled(watch, before)
+    return Report(
+        seed=seed,
+        seconds=worked,
+        balls=balls,
+        ball_bytes=size,
+        uncertain=uncertain,
+        bytes_checked=soak.bytes_checked,
+        requests=storage.requests,
+        faults=dict(storage.faults),
+        events=dict(storage.events),
+        calls=dict(soak.calls),
+        errors=dict(soak.errors),
+        lines=watch.verdict(before, after, warm_up=min(120, seconds * 0.3)),
+        left_open=left_open(before, after),
+    )
+
+
+async def under_trouble(soak: Soak, storage: Storage, watch: Watch, seconds: float) -> None:
+    """Let the workers work while trouble is made and the process is watched."""
+    until = asyncio.get_running_loop().time() + seconds
+    beside = [
+        asyncio.create_task(watch.go_on(min(2.0, seconds / 50))),
+        asyncio.create_task(storage.make_trouble(min(8.0, seconds / 8))),
+        asyncio.create_task(tell(soak, storage, watch)),
+    ]
+    try:
+        await for_each(soak.workers, lambda worker: worker.work(until), len(soak.workers))
+    finally:
+        for task in beside:
+            task.cancel()
+        for outcome in await asyncio.gather(*beside, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                raise outcome
+
+
+async def tell(soak: Soak, storage: Storage, watch: Watch) -> None:
+    """Say how it goes, every half a minute."""
+    while True:
+        await asyncio.sleep(30)
+        if watch.samples:
+            now, calls, errors = watch.samples[-1], sum(soak.calls.values()), sum(soak.errors.values())
+            print(
+                f"{now.at:6.0f} s: {calls:,} calls, {errors:,} of them failed; {now.memory:.0f} MB, "
+                f"{now.descriptors} descriptors, {now.tasks} tasks, {now.connections} connections; {dict(storage.events)}",
+                flush=True,
+            )
+
+
+async def settled(watch: Watch, before: Sample) -> Sample:
+    """Give a sample after threads and sockets had the time to end."""
+    for _ in range(100):
+        sample = watch.look()
+        if not left_open(before, sample):
+            break
+        await asyncio.sleep(0.1)
+    return sample
+
+
+def lines_of(report: Report) -> Iterator[str]:
+    """Give the report for people."""
+    calls, errors, faults = (sum(part.values()) for part in (report.calls, report.errors, report.faults))
+    share = faults / report.requests if report.requests else 0
+    yield f"{report.seconds:.0f} s, seed {report.seed}: {calls:,} calls, {errors:,} of them ended in an error"
+    yield f"{report.requests:,} requests; {faults:,} faults ({share:.1%}): {told(report.faults)}"
+    yield f"events: {told(report.events)}"
+    yield f"calls: {told(report.calls)}"
+    yield f"errors: {told(report.errors)}"
+    yield f"read back and compared meanwhile: {report.bytes_checked:,} bytes"
+    yield (
+        f"ledger: {report.balls} balls, {report.ball_bytes:,} bytes, equal to the last one; {report.uncertain} keys were "
+        "uncertain, and could be written again"
+    )
+    yield ""
+    yield f"{'':12}{'before':>10}{'first part':>12}{'last part':>12}{'limit':>10}{'most':>10}{'after':>10}"
+    for line in report.lines:
+        numbers = (line.before, line.first, line.last, line.limit, line.most, line.after)
+        cells = "".join(
+            f"{number:>{width},.0f}" for number, width in zip(numbers, (10, 12, 12, 10, 10, 10), strict=True)
+        )
+        yield f"{line.name:12}{cells}  {'flat' if line.flat else 'GROWS'}"
+    yield from (f"left open: {what}" for what in report.left_open)
+
+
+def told(counts: dict[str, int]) -> str:
+    """Give counts as a line, the largest first."""
+    return (
+        ", ".join(f"{name} {number:,}" for name, number in sorted(counts.items(), key=lambda pair: -pair[1])) or "none"
+    )
+
+
+def main() -> int:
+    """Run it; gives the exit status."""
+    parser = argparse.ArgumentParser(description="Mixed work on a local storage space that misbehaves.")
+    parser.add_argument("--seconds", type=float, default=1800, help="how long (default: 1800)")
+    parser.add_argument("--workers", type=int, default=6, help="how many at once (default: 6)")
+    parser.add_argument("--seed", type=int, default=None, help="of contents and choices (default: any)")
+    parser.add_argument("--report", type=Path, default=None, help="a file for the figures, as JSON")
+    args = parser.parse_args()
+    seed = random.randrange(1_000_000) if args.seed is None else args.seed
+    print(f"Soaking for {args.seconds:g} s, seed {seed}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="mictlanx-soak-") as folder:
+        report = asyncio.run(soak_for(args.seconds, seed, args.workers, Path(folder)))
+    print("\n".join(lines_of(report)))
+    if args.report:
+        args.report.write_text(json.dumps(dataclasses.asdict(report), indent=2) + "\n")
+    return 0 if report.holds else 1
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        sys.exit(main())
+    sys.exit(130)
