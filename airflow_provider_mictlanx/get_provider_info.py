@@ -44,10 +44,11 @@ def get_provider_info() -> dict[str, Any]:
 
 
 UI_FIELD_BEHAVIOUR: dict[str, Any] = {
-    "hidden-fields": ["login", "schema", "port"],
-    "relabeling": {"password": "Token", "host": "Single router (host or URL)"},
+    "hidden-fields": ["login", "schema"],
+    "relabeling": {"host": "Router", "password": "Token"},
     "placeholders": {
-        "host": "empty where Routers are given",
+        "host": "one, as http://host:60666; several go into Routers (Extra Fields)",
+        "port": "of routers given without one, as 60666; Test needs it",
         "password": "sent as 'Authorization: Bearer …'",
     },
 }
@@ -62,11 +63,12 @@ def _field(label: str, description: str, type_: str, **schema: Any) -> dict[str,
 
 
 def _conn_fields() -> dict[str, dict[str, Any]]:
+    """Give the fields in the order of the form: what everybody needs first, and last the one with an editor of its own."""
     return {
         "routers": _field(
             "Routers",
-            "One URI per line: mictlanx://router-0@host:60666/?protocol=http (one or more routers, separated by commas), "
-            "http://host:60666 or https://host/path. All lines are routers of one storage space.",
+            "One per line: http://host:60666, https://host/path, or mictlanx://router-0@host:60666/?protocol=http (one or "
+            "more routers, separated by commas). All of them are routers of one storage space.",
             "array",
             items={"type": "string"},
         ),
@@ -87,12 +89,16 @@ def _conn_fields() -> dict[str, dict[str, Any]]:
         "client_id": _field(
             "Client id", "Who writes: kept with every object as its producer. Default: airflow.", "string"
         ),
-        "headers": _field("Extra headers", 'Sent with every request, as JSON: {"X-Tenant": "genomics"}.', "object"),
         "timeout": _field(
             "Request timeout (seconds)", "For one request, not for a whole transfer. Default: 120.", "number"
         ),
         "chunk_size": _field(
-            "Chunk size", 'How objects are cut, as "256kb" or "8MB" (1 MB = 1,000,000 bytes). Default: 256kb.', "string"
+            "Chunk size",
+            'How objects are cut, as "256kb" or "8MB" (1 MB = 1,000,000 bytes). Default: 256kb, in bulks 8MB.',
+            "string",
         ),
-        "max_concurrency": _field("Concurrency", "Chunks in flight per transfer.", "integer", minimum=1),
+        "max_concurrency": _field(
+            "Concurrency", "Chunks in flight per transfer. Default: 10, in bulks 8.", "integer", minimum=1
+        ),
+        "headers": _field("Extra headers", 'Sent with every request, as JSON: {"X-Tenant": "genomics"}.', "object"),
     }

@@ -92,11 +92,12 @@ class MictlanXURI:
         return f"{SCHEME}{routers}/?{query}"
 
     @classmethod
-    def parse(cls, text: str) -> MictlanXURI:
+    def parse(cls, text: str, *, default_port: int | None = None) -> MictlanXURI:
         """
         Read a URI; raises ``ValidationError`` that names what is wrong.
 
         :param text: as ``mictlanx://router-0@host:60666/?protocol=http``
+        :param default_port: of routers without a port, which are refused otherwise
         """
         if not isinstance(text, str) or not text.strip():
             raise ValidationError(f"the MictlanX URI is empty; it looks like {ACCEPTED_FORM}")
@@ -104,12 +105,12 @@ class MictlanXURI:
         if not text.lower().startswith(SCHEME):
             raise ValidationError(f"a MictlanX URI begins with {SCHEME}, as in {ACCEPTED_FORM}")
         authority, _, query = text[len(SCHEME) :].partition("?")
-        routers = tuple(_parse_router(part) for part in authority.removesuffix("/").split(","))
+        routers = tuple(_parse_router(part, default_port) for part in authority.removesuffix("/").split(","))
         protocol, api_version, http2 = _parse_query(query)
         return cls(routers, protocol, api_version, http2)
 
 
-def _parse_router(text: str) -> RouterAddress:
+def _parse_router(text: str, default_port: int | None) -> RouterAddress:
     text = text.strip()
     router_id, at, address = text.rpartition("@")
     if at and not _ROUTER_ID.fullmatch(router_id):
@@ -124,9 +125,11 @@ def _parse_router(text: str) -> RouterAddress:
         raise ValidationError(f"a router is missing in the MictlanX URI; it looks like {ACCEPTED_FORM}")
     where, colon, port_text = address.rpartition(":")
     if not colon or address.endswith("]"):
-        raise ValidationError(
-            f"router {_shown(text)} has no port; write host:port, as in router-0@{address}:{DEFAULT_PORT}"
-        )
+        if default_port is None:
+            raise ValidationError(
+                f"router {_shown(text)} has no port; write host:port, as in router-0@{address}:{DEFAULT_PORT}"
+            )
+        where, port_text = address, str(default_port)
     if not _PORT.fullmatch(port_text) or int(port_text) > 65535:
         # What is no number may be a password that was cut at a ',' or a '?' of its own.
         said = repr(port_text) if re.fullmatch(r"-?\d+", port_text, re.ASCII) else "what follows its last ':'"

@@ -218,11 +218,8 @@ def _uri(connection: AirflowConnection, given: Mapping[str, Any], torn: str | No
         if len(sources) > 1:
             raise ValidationError(f"its routers are given in {' and in '.join(sources)}: say it in one place.")
         options = {name: given[name] for name in _URI_OPTIONS if name in given}
-        if sources == ["host"]:
-            lines = [_of_host(connection, torn, options)]
-        else:
-            lines = list(_lines(sources[0], given[sources[0]]))
-        return _one_space([_read_line(line) for line in lines], options)
+        value = _of_host(connection, torn, options) if sources == ["host"] else given[sources[0]]
+        return _one_space([_read_line(line, _port(connection)) for line in _lines(sources[0], value)], options)
     except ValidationError as error:
         raise ValidationError(f"{error.message.removesuffix('.')}.\n{ACCEPTED_FORMS}") from None
 
@@ -239,17 +236,22 @@ def _torn_or_token(connection: AirflowConnection) -> tuple[str | None, str | Non
     return None, password
 
 
+def _port(connection: AirflowConnection) -> int | None:
+    """Give the port of routers that are given without one; Airflow's page of connections sends 0 where there is none."""
+    return connection.port or None
+
+
 def _of_host(connection: AirflowConnection, torn: str | None, options: dict[str, Any]) -> str:
     """Put together what Airflow tore apart, or a single router given in host, port and login."""
     host = str(connection.host).strip()
     if "://" in host:
         if connection.login or connection.schema:
             raise ValidationError("a URL in the host goes without login and schema.")
-        return host if connection.port is None else _with_port(host, connection.port)
+        return host
     if _is_ipv6(host):
         host = f"[{host}]"
     login = f"{connection.login}{':' + torn if torn else ''}@" if connection.login else ""
-    port = "" if connection.port is None else f":{connection.port}"
+    port = f":{_port(connection)}" if _port(connection) else ""
     path = str(connection.schema or "").strip("/")
     if path.lower() in ("http", "https"):  # a habit from Airflow's HTTP connections
         options.setdefault("protocol", path)
@@ -282,13 +284,6 @@ def _is_ipv6(host: str) -> bool:
         return False
 
 
-def _with_port(url: str, port: int) -> str:
-    parts = urlsplit(url)
-    if re.search(r":\d+$", parts.netloc):
-        raise ValidationError("the port is given twice: in the host and in the port.")
-    return parts._replace(netloc=f"{parts.netloc}:{port}").geturl()
-
-
 def _lines(name: str, value: Any) -> Iterator[str]:
     """Give the routers' URIs of a list, or of a text with one per line."""
     if isinstance(value, str) and value.lstrip().startswith("["):
@@ -315,21 +310,21 @@ class _Line:
     http2: bool | None = None
 
 
-def _read_line(line: str) -> _Line:
+def _read_line(line: str, port: int | None) -> _Line:
     scheme = line.partition("://")[0].lower()
     if scheme == "mictlanx":
-        uri = MictlanXURI.parse(line)
+        uri = MictlanXURI.parse(line, default_port=port)
         return _Line(uri.routers, uri.protocol, uri.api_version, uri.http2)
     if scheme in ("http", "https") and "://" in line:
-        return _Line((_router_at(line),), scheme)
+        return _Line((_router_at(line, port),), scheme)
     raise ValidationError(f"{_shown(line)} is no router's URI: it begins with mictlanx://, http:// or https://.")
 
 
-def _router_at(url: str) -> RouterAddress:
+def _router_at(url: str, default_port: int | None) -> RouterAddress:
     """Read ``http(s)://host[:port][/path]``."""
     parts = urlsplit(url)
     try:
-        port = parts.port
+        port = parts.port or default_port
     except ValueError as error:
         raise ValidationError(f"{_shown(url)}: {error}.") from error
     if "@" in parts.netloc:

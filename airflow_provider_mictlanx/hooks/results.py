@@ -89,7 +89,11 @@ def _cut(failure: Mapping[str, Any], longest: int) -> dict[str, Any]:
 
 
 def of_connection_test(answers: Sequence[RouterCheck]) -> tuple[bool, str]:
-    """Tell whether every router answers for one storage space, with a line for each of them."""
+    """
+    Tell whether every router answers for one storage space, with a line for each of them.
+
+    Every line is a sentence: Airflow's page of connections shows them without the line breaks.
+    """
     spaces = {frozenset((*answer.available, *answer.unavailable)) for answer in answers if answer.error is None}
     failed = [answer for answer in answers if answer.error is not None]
     deaf = [answer for answer in answers if answer.error is None and not answer.available]
@@ -109,15 +113,15 @@ def _all_is_well(routers: int, peers: int) -> str:
 
 
 def _line(answer: RouterCheck, *, name_all: bool) -> str:
-    where = f"- {answer.router_id} ({answer.url})"
+    where = f"{answer.router_id} ({answer.url})"
     if answer.error is not None:
-        return f"{where}: {answer.error}"
+        return f"{where}: {str(answer.error).removeprefix(f'peers of router {where}: ')}"
     line = f"{where}: {_count(len(answer.available), 'peer')} available, {answer.milliseconds:.0f} ms"
     if name_all and answer.available:
         line += f" ({', '.join(sorted(answer.available))})"
     if answer.unavailable:
         line += f"; unavailable: {', '.join(sorted(answer.unavailable))}"
-    return line
+    return f"{line}."
 
 
 def _count(number: int, noun: str) -> str:

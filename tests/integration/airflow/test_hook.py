@@ -384,8 +384,8 @@ def test_test_connection_names_every_router(own_vss: Callable[..., LocalVSS], mo
     lines = message.splitlines()
     assert lines[0] == "3 routers of one storage space with 2 peers."
     for n, line in enumerate(lines[1:]):
-        assert line.startswith(f"- R{n} (http://127.0.0.1:{vss.port + n}): 2 peers available, ")
-        assert line.endswith(" ms")
+        assert line.startswith(f"R{n} (http://127.0.0.1:{vss.port + n}): 2 peers available, ")
+        assert line.endswith(" ms.")
 
 
 def test_test_connection_through_a_proxy_path(
@@ -398,7 +398,7 @@ def test_test_connection_through_a_proxy_path(
     well, message = MictlanXHook().test_connection()
     assert not well
     for n in range(3):
-        assert f"- r{n} (http://127.0.0.1:{vss.port + n}/v0/mictlanx/{n}): " in message
+        assert f"\nr{n} (http://127.0.0.1:{vss.port + n}/v0/mictlanx/{n}): " in message
     assert {seen["path"] for seen in vss.requests()} == {f"/v0/mictlanx/{n}/api/v4/peers" for n in range(3)}
 
 
@@ -419,9 +419,10 @@ def test_test_connection_with_a_dead_router(vss: LocalVSS, monkeypatch: pytest.M
     monkeypatch.setenv("AIRFLOW_CONN_MICTLANX_DEFAULT", uri)
     well, message = MictlanXHook().test_connection()
     assert not well
-    assert message.startswith("1 of 2 routers failed.\n- alive (")
+    assert message.startswith("1 of 2 routers failed.\nalive (")
     assert "peers available" in message
-    assert "- dead (http://127.0.0.1:1): " in message
+    assert "\ndead (http://127.0.0.1:1): no connection (" in message
+    assert message.count("http://127.0.0.1:1)") == 1
 
 
 def test_test_connection_with_two_storage_spaces(

@@ -104,6 +104,24 @@ def test_token_in_a_pasted_uri_of_one_router(settings: Any) -> None:
         ),
         ({"host": "http://h0:60666/a/b"}, "mictlanx://router-0@h0/a/b:60666/?protocol=http&api_version=4&http2=0"),
         ({"host": "http://h0/a", "port": 7}, "mictlanx://router-0@h0/a:7/?protocol=http&api_version=4&http2=0"),
+        ({"host": "http://h0:1", "port": 2}, "mictlanx://router-0@h0:1/?protocol=http&api_version=4&http2=0"),
+        (
+            {"host": "http://h0, http://h1:2", "port": 7},
+            "mictlanx://router-0@h0:7,router-1@h1:2/?protocol=http&api_version=4&http2=0",
+        ),
+        (
+            {"extra": {"routers": ["http://h0", "http://h1:2/p", "mictlanx://h2/q,h3:4/?protocol=http"]}, "port": 7},
+            "mictlanx://router-0@h0:7,router-1@h1/p:2,router-2@h2/q:7,router-3@h3:4/?protocol=http&api_version=4&http2=0",
+        ),
+        # What the page of connections sends for a test, where the connection has no port.
+        (
+            {"host": "", "login": "", "schema": "", "port": 0, "extra": {"routers": ["http://h0:1", "http://h1"]}},
+            "mictlanx://router-0@h0:1,router-1@h1:80/?protocol=http&api_version=4&http2=0",
+        ),
+        (
+            {"host": "h0", "schema": "http", "port": 0},
+            "mictlanx://router-0@h0:60666/?protocol=http&api_version=4&http2=0",
+        ),
         ({"host": "http://h0"}, "mictlanx://router-0@h0:80/?protocol=http&api_version=4&http2=0"),
         ({"host": "https://h0/a/"}, "mictlanx://router-0@h0/a:443/?protocol=https&api_version=4&http2=0"),
         (
@@ -163,7 +181,8 @@ def test_other_forms(settings: Any, connection: dict[str, Any], understood: str)
         ({"extra": {"routers": ["http://h0:1/?protocol=http"]}}, "no options"),
         ({"extra": {"uri": "mictlanx://h0:1/?protocol=gopher"}}, "protocol is http or https"),
         ({"extra": {"uri": "mictlanx://h0/?protocol=http"}}, "has no port"),
-        ({"host": "http://h0:1", "port": 2}, "port is given twice"),
+        ({"host": "https://h0", "port": 60666}, "port 60666 would not be used"),
+        ({"extra": {"routers": ["http://h0"]}, "port": 99999}, "'99999' is no port"),
         ({"host": "http://h0:1", "schema": "https"}, "without login and schema"),
         ({"host": "h0", "port": 1, "schema": "some/path"}, "is no port"),
         ({"extra": {"routers": ["mictlanx://a@h0:1?protocol=http", "mictlanx://a@h1:1?protocol=http"]}}, "'a'"),

@@ -76,7 +76,8 @@ def test_form_of_airflow_3_2_and_later(connection_type: dict[str, Any]) -> None:
     assert shown.standard_fields is not None
     assert shown.standard_fields.password is not None
     assert shown.standard_fields.password.title == "Token"
-    for hidden in (shown.standard_fields.login, shown.standard_fields.port, shown.standard_fields.url_schema):
+    assert not shown.standard_fields.port.hidden
+    for hidden in (shown.standard_fields.login, shown.standard_fields.url_schema):
         assert hidden is not None
         assert hidden.hidden
     assert shown.extra_fields is not None
@@ -105,7 +106,7 @@ def test_hidden_and_renamed_fields_of_airflow_before_3_2() -> None:
     behaviour = MictlanXHook.get_ui_field_behaviour()
     jsonschema.validate(behaviour, schema)
     assert behaviour["relabeling"]["password"] == "Token"
-    assert {"login", "schema", "port"} <= set(behaviour["hidden_fields"])
+    assert {"login", "schema"} <= set(behaviour["hidden_fields"])
 
 
 def test_every_field_of_the_form_is_one_that_the_hook_reads(connection_type: dict[str, Any]) -> None:
