@@ -21,7 +21,7 @@ from typing import Any, Self
 import httpx
 
 _START_TIMEOUT = 60
-_STOP_TIMEOUT = 20
+_STOP_TIMEOUT = 60
 _ATTEMPTS = 20
 
 

@@ -36,6 +36,8 @@ class ShardStatus:
     :ivar planned: whether it has a plan
     :ivar complete: whether all of its balls are acknowledged
     :ivar ended: whether its latest attempt has ended, and none follows
+    :ivar under_way: whether its latest attempt has not ended, as far as it is known
+    :ivar last_heard: when its last record was written (nanoseconds since 1970); 0 where that is not known
     :ivar acknowledged: balls
     :ivar size: of these (bytes)
     :ivar failed: balls that the latest attempt could not store, whether another one follows or not
@@ -52,6 +54,8 @@ class ShardStatus:
     failed: int
     failures: list[Failure]
     error: str
+    under_way: bool
+    last_heard: int
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ class BulkStatus:
     :ivar problems: why it has failed as a whole: contradictions, and attempts that came to no result
     :ivar response_time: from the first record to the last (seconds, by the peers' clocks)
     :ivar last_heard: when the last record was written (nanoseconds since 1970); 0 where there is none
+    :ivar quiet_shard: of the shards under way, the one that was heard of the longest ago; None where none is
+    :ivar quiet_since: when that was (nanoseconds since 1970)
     :ivar may_be_mended: whether there are failures that a further attempt may still mend
     """
 
@@ -88,6 +94,8 @@ class BulkStatus:
     problems: list[str] = field(default_factory=list)
     response_time: float = 0.0
     last_heard: int = 0
+    quiet_shard: int | None = None
+    quiet_since: int = 0
     may_be_mended: bool = False
     closed: Closed | None = None
 
@@ -104,6 +112,8 @@ def status_of(records: Records) -> BulkStatus:
     errors = [f"shard {number}: {shard.error}" for number, shard in known.items() if shard.error and shard.ended]
     times = [record.updated_at for record in records.of_uploads if record.updated_at]
     failures = [failure for shard in shards if not shard.complete for failure in shard.failures]
+    waited_for = {number: shard.last_heard for number, shard in known.items() if shard.under_way and not shard.complete}
+    quiet = min(waited_for, key=lambda number: (waited_for[number], number), default=None)
     whole = max((plan for plan in records.plans if plan.listing), key=_most, default=None)
     return BulkStatus(
         bulk_id=records.bulk_id,
@@ -120,6 +130,8 @@ def status_of(records: Records) -> BulkStatus:
         problems=contradictions + errors,
         response_time=round((max(times) - min(times)) / 1e9, 3) if times else 0.0,
         last_heard=max(times, default=0),
+        quiet_shard=quiet,
+        quiet_since=0 if quiet is None else waited_for[quiet],
         may_be_mended=any(not s.complete and not s.ended and (s.failed or s.error) for s in shards),
     )
 
@@ -157,6 +169,8 @@ def shard_status(records: Records) -> ShardStatus:
         failed=end.failed if end else 0,
         failures=end.failures if end else [],
         error=end.error if end else "",
+        under_way=latest is not None and end is None,
+        last_heard=max((record.updated_at for record in records.of_uploads), default=0),
     )
 
 

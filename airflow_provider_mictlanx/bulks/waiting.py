@@ -25,6 +25,9 @@ from airflow_provider_mictlanx.client.models import DeleteBucketResponse
 SMALL = 1900
 """A summary has at most about so many characters as JSON (besides its bulk id)."""
 
+QUIET = 300.0
+"""A shard under way writes every minute; when nothing was heard of it for so many seconds, a person should know."""
+
 
 async def bulk_status(client: AsyncClient, bulk_id: str, request_timeout: float = REQUEST_TIMEOUT) -> BulkStatus:
     """
@@ -94,8 +97,12 @@ def _cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def line_of(status: BulkStatus) -> str:
-    """Tell a person where a bulk stands."""
+def line_of(status: BulkStatus, now: float | None = None) -> str:
+    """
+    Tell a person where a bulk stands.
+
+    :param now: seconds since 1970; default: the clock
+    """
     if status.state is State.UNPLANNED:
         return f"Bulk {status.bulk_id!r}: nobody has planned it yet"
     if status.closed:
@@ -112,6 +119,10 @@ def line_of(status: BulkStatus) -> str:
     if status.last_heard:
         heard = datetime.fromtimestamp(status.last_heard / 1e9, UTC)
         parts.append(f"last heard of at {heard:%H:%M:%S} UTC")
+    seconds = (time.time() if now is None else now) - status.quiet_since / 1e9
+    if status.quiet_since and seconds > QUIET:
+        quiet = humanfriendly.format_timespan(round(seconds), max_units=2)
+        parts.append(f"nothing was heard of shard {status.quiet_shard} for {quiet}, its worker may have died")
     if status.failed:
         parts.append(f"{status.failed:,} failed" + (", which a retry may still mend" if status.may_be_mended else ""))
     return ", ".join(parts)

@@ -258,10 +258,11 @@ class BulkCalls(HookCalls):
         Look once at a bulk: one listing of its own small bucket, however large it is.
 
         Returns ``{bulk_id, state, finished, shards, shards_complete, total_balls, total_size, acknowledged, acknowledged_size,
-        failed, failures, problems, response_time, last_heard, may_be_mended, result}``. ``state`` is ``unplanned``,
-        ``uploading``, ``complete``, ``failed`` or ``closed``; sizes are in bytes, ``last_heard`` in nanoseconds since 1970;
-        ``may_be_mended`` tells of failures that a retry may still mend; ``result`` is what ``await_bulk`` gave before it closed
-        the bulk, else None.
+        failed, failures, problems, response_time, last_heard, quiet_shard, quiet_since, may_be_mended, result}``. ``state`` is
+        ``unplanned``, ``uploading``, ``complete``, ``failed`` or ``closed``; sizes are in bytes. ``last_heard`` is when the last
+        record was written, ``quiet_shard`` the shard under way that has been silent the longest (None where none is), and
+        ``quiet_since`` when that one was last heard of, both in nanoseconds since 1970. ``may_be_mended`` tells of failures that
+        a retry may still mend; ``result`` is what ``await_bulk`` gave before it closed the bulk, else None.
 
         :param bulk_id: the bulk
         :param timeout: of one request, in seconds

@@ -142,6 +142,8 @@ def test_readme_has_every_operator_hook_and_sensor() -> None:
         and f"`{name}.{public}`" not in readme
     ]
     assert missing == []
+    rows = re.findall(r"^\| `(\w+\.\w+\.\w+)` \|", readme, re.MULTILINE)
+    assert len(rows) == len(set(rows)), "each of them once"
 
 
 def test_marks_of_the_example_dags_are_paired() -> None:

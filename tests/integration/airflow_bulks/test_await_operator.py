@@ -151,18 +151,11 @@ def test_event_that_says_nothing_is_an_error(bulk_id: str) -> None:
 
 
 def test_on_kill(bulk_id: str) -> None:
-    operator = awaiting(bulk_id, poke_interval=60)
+    operator = awaiting(bulk_id, poke_interval=600)  # the next look is later than pytest's own limit
     assert operator.hook
-    killed: list[float] = []
-
-    def kill() -> None:
-        killed.append(time.monotonic())
-        operator.on_kill()
-
-    threading.Timer(0.5, kill).start()
+    threading.Timer(0.5, operator.on_kill).start()
     with pytest.raises(CancelledError):
         operator.execute({})
-    assert time.monotonic() - killed[0] < 2
 
 
 def test_every_id_is_templated(bulk_id: str, bucket_id: str, folder: Path) -> None:

@@ -9,7 +9,6 @@ import stat
 import subprocess
 import sys
 import textwrap
-import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,7 @@ from tests.integration.client.wire import (
     sha256,
     uri_of,
 )
+from tests.threads import NewThreads
 from tests.vss import LocalVSS
 
 DATA = pattern(1000)
@@ -65,14 +65,11 @@ def error_of(vss: LocalVSS, method: str, *arguments: Any, **further: Any) -> Mic
 @contextlib.contextmanager
 def nothing_left_behind(folder: Path) -> Iterator[None]:
     """See that no file, no open file and no thread is left of what is done within."""
-    files, open_files = set(folder.rglob("*")), _open_files()
+    files, open_files, threads = set(folder.rglob("*")), _open_files(), NewThreads()
     yield
     assert set(folder.rglob("*")) == files
     assert _open_files() - open_files == set()
-    for thread in threading.enumerate():
-        if thread.name.startswith("mictlanx"):
-            thread.join(10)
-            assert not thread.is_alive()
+    assert threads.after_their_end() == []
 
 
 def _open_files() -> set[str]:

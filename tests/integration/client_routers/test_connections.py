@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from airflow_provider_mictlanx.local_vss.router_app import RouterApp
 from airflow_provider_mictlanx.local_vss.space import Options, Space
 from tests.certificates import Authority
 from tests.integration.client_routers.tools import error_of, in_loop, peer_of, put, read, router_of
+from tests.threads import NewThreads
 from tests.vss import LocalVSS
 
 
@@ -110,16 +110,14 @@ async def test_verify_is_honoured(tmp_path: Path) -> None:
 
 @in_loop
 async def test_own_connections_and_threads_end_with_the_context(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
+    threads = NewThreads()
     async with router_of(vss) as router:
         key = await put(router, bucket_id, "ball", bytes(1_000_000))
         await router.get_to_file(bucket_id, key, sink_folder_path=tmp_path)
         assert "1 clients" in repr(router._transport)
+        assert threads.alive()
     assert "0 clients" in repr(router._transport)
-    for _ in range(500):
-        if not any(thread.name.startswith("mictlanx") for thread in threading.enumerate()):
-            break
-        await asyncio.sleep(0.01)
-    assert not any(thread.name.startswith("mictlanx") for thread in threading.enumerate())
+    assert await asyncio.to_thread(threads.after_their_end) == []
 
 
 @in_loop

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import threading
-import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from airflow_provider_mictlanx.client import (
 from tests.certificates import Authority
 from tests.integration.client.wire import pattern
 from tests.integration.client_surface.help import with_client
+from tests.threads import NewThreads
 from tests.vss import LocalVSS
 
 DATA = pattern(1000)
@@ -123,10 +122,6 @@ def test_a_ca_file_that_is_none(tls_vss: LocalVSS, bucket_id: str, tmp_path: Pat
     with_client(tls_vss, scenario, verify=str(tmp_path / "no-such.pem"))
 
 
-def pool_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("mictlanx")]
-
-
 @pytest.mark.parametrize("most", [1, 3])
 def test_max_workers_bounds_the_threads_and_they_end_with_the_client(
     vss: LocalVSS, bucket_id: str, tmp_path: Path, most: int
@@ -139,13 +134,11 @@ def test_max_workers_bounds_the_threads_and_they_end_with_the_client(
         assert all(put.unwrap() for put in await asyncio.gather(*puts))
         gets = (client.get_to_file(bucket_id, path.stem, str(tmp_path / "out"), path.name) for path in paths)
         assert all(got.is_ok for got in await asyncio.gather(*gets))
-        assert len(pool_threads()) == most  # they live until the client is closed: these are all that there were
+        assert len(threads.alive()) == most  # they live until the client is closed: these are all that there were
 
+    threads = NewThreads()
     with_client(vss, scenario, max_workers=most)
-    until = time.monotonic() + 20
-    while pool_threads() and time.monotonic() < until:
-        time.sleep(0.01)
-    assert pool_threads() == []
+    assert threads.after_their_end() == []
 
 
 def test_a_client_that_is_never_used_opens_nothing_and_closes_twice() -> None:
@@ -155,8 +148,9 @@ def test_a_client_that_is_never_used_opens_nothing_and_closes_twice() -> None:
         await client.aclose()
         await client.aclose()
 
+    threads = NewThreads()
     asyncio.run(scenario())
-    assert pool_threads() == []
+    assert threads.alive() == []
 
 
 def test_http_and_https_mixed_up_are_told_as_what_they_are(tls_vss: LocalVSS, vss: LocalVSS) -> None:

@@ -15,9 +15,11 @@ from typing import Any, NoReturn
 
 import pytest
 
-from airflow_provider_mictlanx.hooks.runner import Runner
+from airflow_provider_mictlanx.hooks import runner as module
+from airflow_provider_mictlanx.hooks.runner import GRACE, LOOK, Runner
 
-STOPPED_WITHIN = 2.0
+FOR_EVER = 600
+"""Seconds that no test waits: who waits for the end of this hangs."""
 
 
 class Interruption(BaseException):
@@ -30,6 +32,7 @@ class Endless:
     def __init__(self, *, cleaning_up: float = 0) -> None:
         self.began = threading.Event()
         self.cleaned_up = threading.Event()
+        self.let_go = threading.Event()
         self._cleaning_up = cleaning_up
 
     async def __call__(self) -> NoReturn:
@@ -38,7 +41,7 @@ class Endless:
             while True:
                 await asyncio.sleep(60)
         finally:
-            await asyncio.sleep(self._cleaning_up)
+            await asyncio.to_thread(self.let_go.wait, self._cleaning_up)
             self.cleaned_up.set()
 
 
@@ -71,6 +74,12 @@ def raising_in_main_thread(after: threading.Event, exception: type[BaseException
         os.kill(os.getpid(), signal.SIGUSR1)
 
     threading.Thread(target=send, daemon=True).start()
+
+
+@pytest.fixture(autouse=True)
+def _long_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that is busy with other things, cleaning up may take longer than it may for a user."""
+    monkeypatch.setattr(module, "GRACE", FOR_EVER)
 
 
 @pytest.fixture(autouse=True)
@@ -117,11 +126,9 @@ def test_loop_is_of_another_thread_than_the_main_one() -> None:
 def test_exception_of_a_signal_handler_comes_up_as_it_is_after_the_clean_up(call: Any) -> None:
     work = Endless(cleaning_up=0.05)
     raising_in_main_thread(work.began, Interruption)
-    began = time.monotonic()
     with pytest.raises(Interruption):
         call(lambda: Runner().run(work))
     assert work.cleaned_up.is_set()
-    assert time.monotonic() - began < STOPPED_WITHIN
 
 
 def test_signal_that_wakes_another_thread_is_not_missed(call: Any) -> None:
@@ -139,11 +146,9 @@ def test_signal_that_wakes_another_thread_is_not_missed(call: Any) -> None:
         signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
 
     threading.Thread(target=hit_myself, daemon=True).start()
-    began = time.monotonic()
     with pytest.raises(Interruption):
         call(lambda: Runner().run(work))
     assert work.cleaned_up.is_set()
-    assert time.monotonic() - began < STOPPED_WITHIN
 
 
 def test_keyboard_interrupt_stops_the_work() -> None:
@@ -154,14 +159,23 @@ def test_keyboard_interrupt_stops_the_work() -> None:
     assert work.cleaned_up.is_set()
 
 
-def test_clean_up_that_takes_too_long_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
-    work = Endless(cleaning_up=30)
+def test_clean_up_that_takes_too_long_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "GRACE", 0.2)
+    work = Endless(cleaning_up=FOR_EVER)
     raising_in_main_thread(work.began, Interruption)
-    began = time.monotonic()
     with pytest.raises(Interruption):
         Runner().run(work)
-    assert time.monotonic() - began < STOPPED_WITHIN
+    assert not work.cleaned_up.is_set()
     assert "still cleaning up" in caplog.text
+    work.let_go.set()
+    assert work.cleaned_up.wait(60)
+
+
+def test_two_seconds_are_enough_to_stop() -> None:
+    """What the waiting thread takes at the most, on a machine that has time for it."""
+    assert LOOK + GRACE < 2
 
 
 def test_cancel_from_a_signal_handler_that_returns(call: Any) -> None:

@@ -229,6 +229,15 @@ def test_failure_that_a_retry_may_mend() -> None:
     assert (now.state, now.may_be_mended, now.failed, now.failures) == (State.UPLOADING, True, 1, [FAILURE])
 
 
+def test_quiet_shard_is_the_one_under_way_that_was_heard_of_the_longest_ago() -> None:
+    ended = [start(0, 4, 1, 1), plan(0, 4), good(0, 1), start(1, 4, 2, 1), plan(1, 4), bad(1, 2, will_retry=True)]
+    assert status(*ended).quiet_shard is None, "one is complete, and of the other one a try has ended"
+    now = status(*ended, start(2, 4, 3, 1), plan(2, 4), start(3, 4, 4, 1), plan(3, 4), part(2, 3, 0, 1))
+    assert (now.quiet_shard, now.quiet_since, now.last_heard) == (3, 10, 11)
+    again = status(*ended, start(1, 4, 5, 2))
+    assert (again.quiet_shard, again.quiet_since) == (1, 7)
+
+
 def test_shards_that_are_missing() -> None:
     records = [start(0, 3, 1, 1), plan(0, 3), good(0, 1)]
     now = status(*records)

@@ -131,6 +131,14 @@ def test_gate_of_a_closed_bulk(before: str, opens: bool) -> None:
             is_open(closed, fail_on_error=True)
 
 
+def test_shard_that_fell_silent_is_told() -> None:
+    status = BulkStatus("n", State.UPLOADING, shards=4, last_heard=10**18, quiet_shard=2, quiet_since=10**18)
+    assert "nothing was heard" not in line_of(status, now=1e9 + 299)
+    assert line_of(status, now=1e9 + 840).endswith(
+        "nothing was heard of shard 2 for 14 minutes, its worker may have died"
+    )
+
+
 def test_many_sources_are_told_in_short() -> None:
     many = BulkSpec("n", [f"/data/{number:05}" for number in range(10_000)])
     assert len(many.as_text()) < 600
