@@ -173,9 +173,14 @@ class Upload(Putting):
         if others := [version for version in found if not self._is_same(version)]:
             await self._make_room(others)
             found = []
-        if found or not await self._begin():
-            await self._adopt_cut(found or await self.routers.repeat(self._look))
+        if found:
+            await self._adopt_cut(found)
             await for_each(self._plan.chunks, self._complete, self.options.max_concurrency)
+        elif not await self._begin():
+            await self._adopt_cut(await self.routers.repeat(self._look))
+            # Nothing is believed to be there already: a copy that a peer brought back after a delete can be read from that
+            # peer, and is placed nowhere, so that no other client finds it and nobody keeps it.
+            await for_each(self._plan.chunks, lambda chunk: ChunkPut(self, chunk).put(), self.options.max_concurrency)
         return self.report()
 
     async def _planned(self, cut: Sequence[int], expected: BallPlan | None) -> BallPlan:
@@ -199,8 +204,9 @@ class Upload(Putting):
         except NotFoundError:
             if not self.options.replace:
                 return []
-            # A peer that missed a delete lists what is placed nowhere any more; it has to go like anything else.
-            return versions_of(await list_chunks(self.routers, self.name))
+            # A peer that missed a delete lists what is placed nowhere any more; other bytes have to go like anything else.
+            listed = await list_chunks(self.routers, self.name)
+            return [version for version in versions_of(listed) if not self._is_same(version)]
         except UnavailableError:
             pass  # placed, but the peer did not tell: the listing may
         listed += await list_chunks(self.routers, self.name)

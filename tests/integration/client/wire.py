@@ -21,6 +21,9 @@ import httpx
 from airflow_provider_mictlanx.client import AsyncClient
 from tests.vss import LocalVSS
 
+# As in tests/vss.py: to make one for each request would take most of the tests' time.
+_HTTP = httpx.Client(verify=False, trust_env=False, timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
+
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
@@ -178,7 +181,7 @@ class Wire:
 
     @staticmethod
     def _request(method: str, url: str, **arguments: Any) -> httpx.Response:
-        return httpx.request(method, url, trust_env=False, timeout=30, **arguments)
+        return _HTTP.request(method, url, **arguments)
 
 
 @dataclass
