@@ -17,11 +17,12 @@ from airflow_provider_mictlanx.client.models import RouterCheck
 from airflow_provider_mictlanx.client.result import returns_result, value_of
 from airflow_provider_mictlanx.client.router import AsyncRouter
 from airflow_provider_mictlanx.client.surface.bulks import Bulks
+from airflow_provider_mictlanx.client.surface.copying import Copying
 from airflow_provider_mictlanx.client.surface.deleting import Deleting
 from airflow_provider_mictlanx.client.surface.looking import Looking
 
 
-class AsyncClient(Bulks, Looking, Deleting):
+class AsyncClient(Bulks, Copying, Looking, Deleting):
     """
     A client of one MictlanX storage space.
 

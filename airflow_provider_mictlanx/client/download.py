@@ -58,7 +58,7 @@ class Download:
         self._threads = threads
         self._max_concurrency = max_concurrency
         self._force = force
-        self._reader = ChunkReader(routers, threads, force)
+        self.reader = ChunkReader(routers, threads, force)
 
     async def versions(self, name: Name) -> list[Version]:
         """
@@ -113,7 +113,7 @@ class Download:
             chunk = version.chunks[index]
             sink = MemorySink(chunk.size)
             try:
-                await self._reader.read(chunk, 0, sink, patient=last)
+                await self.reader.read(chunk, 0, sink, patient=last)
             except (IntegrityError, GetChunkError):
                 if last:
                     raise
@@ -158,12 +158,29 @@ class Download:
                     _compared(name, version, digest.hexdigest())
                 return
 
+    async def hash_version(self, name: Name, version: Version, patient: bool) -> tuple[str, bytes]:
+        """
+        Read a version to its end, verified, and keep nothing but the bytes of one that is a single chunk.
+
+        Gives the SHA-256 of the whole, and those bytes (else none).
+
+        :param patient: ask again, after a while, even when every peer has said no
+        """
+        digest = hashlib.sha256()
+        kept = b""
+        async with contextlib.aclosing(self._ahead(version, ordered=True, patient=patient)) as chunks:
+            async for _, data in chunks:
+                await self._threads.run_sized(len(data), digest.update, data)
+                if version.num_chunks == 1:
+                    kept = bytes(data)
+        return _compared(name, version, digest.hexdigest()), kept
+
     async def _ahead(
         self, version: Version, ordered: bool, patient: bool
     ) -> AsyncGenerator[tuple[Metadata, memoryview]]:
         async def read(chunk: Metadata) -> tuple[Metadata, memoryview]:
             sink = MemorySink(chunk.size)
-            await self._reader.read(chunk, 0, sink, patient)
+            await self.reader.read(chunk, 0, sink, patient)
             return chunk, sink.view.toreadonly()
 
         waiting = iter(version.ordered)
@@ -183,19 +200,22 @@ class Download:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def to_file(self, name: Name, folder: str | os.PathLike[str], filename: str, replace: bool) -> FileReport:
+    async def to_file(
+        self, name: Name, folder: str | os.PathLike[str], filename: str, replace: bool, checksum: str | None = None
+    ) -> FileReport:
         """
         Read a ball into a file that appears whole or not at all.
 
         :param folder: made if missing
         :param filename: a plain name; where it is empty, a safe form of the tag ``fullname``, else ``{ball_id}[.{extension}]``
         :param replace: whether another file of that name is replaced; else it is a ``FileAlreadyExists``
+        :param checksum: the SHA-256 that the whole has to have: a ball with other bytes by now is an ``IntegrityError``
         """
         started = time.monotonic()
         if filename:
             check_file_name(filename)
         with disk_errors(f"writing {name} to {folder}"), FileInTheMaking(folder) as file:
-            versions = await self.versions(name)
+            versions = _with_checksum(name, await self.versions(name), checksum)
             target = file.folder / (filename or _file_name_of(versions[0]))
             if target.is_symlink() or target.exists():
                 if await self._is_there_already(target, versions[0]):
@@ -209,9 +229,10 @@ class Download:
                 file.clear()
                 return FileSink(file.descriptor)
 
-            version, _, checksum = await self._read_newest(name, versions, make_sink)
+            version, _, read = await self._read_newest(name, versions, make_sink)
+            _check_same(name, read, checksum)
             path = await self._threads.run(file.appear, target.name, replace)
-        return _report(name, path, version, checksum, True, started)
+        return _report(name, path, version, read, True, started)
 
     async def verify(self, name: Name) -> Version:
         """Read every chunk of the newest version that can be read, past the caches, and keep nothing; gives the version."""
@@ -243,7 +264,7 @@ class Download:
         if version.size == 0:
             return _compared(name, version, hashlib.sha256().hexdigest())
         if len(chunks) == 1:
-            await self._reader.read(chunks[0], 0, sink, patient)
+            await self.reader.read(chunks[0], 0, sink, patient)
             return _compared(name, version, chunks[0].checksum)
         whole = None if isinstance(sink, NullSink) else _WholeHash(sink, self._threads)
         places: list[tuple[int, Metadata, int]] = []
@@ -255,7 +276,7 @@ class Download:
         async def read(place: tuple[int, Metadata, int]) -> None:
             index, chunk, at = place
             if chunk.size:
-                await self._reader.read(chunk, at, sink, patient)
+                await self.reader.read(chunk, at, sink, patient)
             if whole:
                 await whole.complete(index, at, chunk.size)
 
@@ -313,6 +334,21 @@ def _without_filters(name: Name, versions: list[Version]) -> list[Version]:
             permanent=True,
         )
     return plain
+
+
+def _with_checksum(name: Name, versions: list[Version], checksum: str | None) -> list[Version]:
+    """Give the versions that may have this SHA-256, all where none is wanted; ``IntegrityError`` where there is none."""
+    found = [version for version in versions if checksum is None or version.checksum in (None, checksum)]
+    if not found:
+        _check_same(name, versions[0].checksum or "", checksum)
+    return found
+
+
+def _check_same(name: Name, found: str, wanted: str | None) -> None:
+    if wanted is not None and found != wanted:
+        raise IntegrityError(
+            f"{name} has SHA-256 {found[:12]}… by now, instead of {wanted[:12]}…: it was replaced, and is not read"
+        )
 
 
 def _compared(name: Name, version: Version, checksum: str) -> str:

@@ -6,7 +6,14 @@ from contextlib import nullcontext
 from typing import Any
 
 from airflow_provider_mictlanx.client import AsyncClient
-from airflow_provider_mictlanx.client.errors import GetChunkError, IntegrityError, NotFoundError, UnavailableError
+from airflow_provider_mictlanx.client.checks import whole_number
+from airflow_provider_mictlanx.client.errors import (
+    GetChunkError,
+    IntegrityError,
+    NotFoundError,
+    UnavailableError,
+    ValidationError,
+)
 from airflow_provider_mictlanx.client.result import value_of
 from airflow_provider_mictlanx.hooks import results
 from airflow_provider_mictlanx.hooks.calls import HookCalls, chosen
@@ -164,3 +171,51 @@ class LookingCalls(HookCalls):
         async with self.aget_conn() as client:
             balls = await client.list_balls(bucket_id, prefix=prefix, glob=glob, **given, deadline=deadline)
         return [results.of_ball(ball) for ball in value_of(balls)]
+
+    def list_keys(
+        self,
+        bucket_id: str,
+        prefix: str = "",
+        glob: str = "",
+        *,
+        max_keys: int | None = None,
+        timeout: float | None = None,
+        deadline: float | None = None,
+    ) -> list[str]:
+        """
+        List the keys of a bucket's objects, sorted. MictlanX never lists empty objects (size 0).
+
+        :param bucket_id: the bucket; one that nobody wrote to is empty
+        :param prefix: only keys that begin with it
+        :param glob: only keys that match, as ``"2024/*.csv"``; not together with ``prefix``
+        :param max_keys: more than so many are a ``ValidationError``; None for no limit
+        :param timeout: of one request, in seconds
+        :param deadline: of the whole call, in seconds
+        """
+        return self._run(
+            self.alist_keys, bucket_id, prefix, glob, max_keys=max_keys, timeout=timeout, deadline=deadline
+        )
+
+    async def alist_keys(
+        self,
+        bucket_id: str,
+        prefix: str = "",
+        glob: str = "",
+        *,
+        max_keys: int | None = None,
+        timeout: float | None = None,
+        deadline: float | None = None,
+    ) -> list[str]:
+        """List the keys of a bucket's objects; see ``list_keys``."""
+        if max_keys is not None:
+            whole_number("max_keys", max_keys)
+        given = chosen(await self.aget_settings(), timeout=timeout)
+        async with self.aget_conn() as client:
+            balls = value_of(await client.list_balls(bucket_id, prefix, glob, **given, deadline=deadline))
+        if max_keys is not None and len(balls) > max_keys:
+            which = f" that match {glob!r}" if glob else f" that begin with {prefix!r}" if prefix else ""
+            raise ValidationError(
+                f"bucket {bucket_id} has {len(balls):,} keys{which}, more than max_keys={max_keys:,}: choose fewer by prefix or "
+                "glob, or allow more"
+            )
+        return [ball.key for ball in balls]

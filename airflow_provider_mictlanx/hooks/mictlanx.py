@@ -1,7 +1,7 @@
 """
 ``MictlanXHook``: an Airflow connection becomes a MictlanX client, for code that blocks and for code that awaits.
 
-Imports the client, and the other modules of this folder. All transfer logic is the client's and the bulks'.
+Imports the client, and the other modules of this folder. All transfer logic is the client's, the bulks' and the batches'.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.result import value_of
 from airflow_provider_mictlanx.get_provider_info import UI_FIELD_BEHAVIOUR
 from airflow_provider_mictlanx.hooks import form, results
+from airflow_provider_mictlanx.hooks.batches import BatchCalls
 from airflow_provider_mictlanx.hooks.bulks import BulkCalls
 from airflow_provider_mictlanx.hooks.connection import Settings
 from airflow_provider_mictlanx.hooks.deleting import DeletingCalls
@@ -31,7 +32,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class MictlanXHook(WritingCalls, ReadingCalls, LookingCalls, DeletingCalls, BulkCalls):
+class MictlanXHook(WritingCalls, ReadingCalls, LookingCalls, DeletingCalls, BatchCalls, BulkCalls):
     """
     Interact with MictlanX.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from airflow_provider_mictlanx.client.chunks import parse_size
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.names import ball_id_of, safe_file_name
 from airflow_provider_mictlanx.client.result import value_of
@@ -80,6 +81,72 @@ class ReadingCalls(HookCalls):
                 deadline=deadline,
             )
         return value_of(response).data.tobytes()
+
+    def get_text(
+        self,
+        bucket_id: str,
+        key: str,
+        *,
+        encoding: str = "utf-8",
+        max_size: int | str | None = None,
+        timeout: float | None = None,
+        max_tries: int = 5,
+        max_concurrency: int | None = None,
+        max_backoff: float = 5,
+        deadline: float | None = None,
+    ) -> str:
+        """
+        Read an object as a text, verified. ``ValidationError``: it is none in that encoding, or too large.
+
+        Parameters as of ``get``, but for:
+
+        :param encoding: as Python names it
+        :param max_size: refuse anything larger, before any of it is read: bytes, or a text such as ``"48kb"``
+        """
+        return self._run(
+            self.aget_text,
+            bucket_id,
+            key,
+            encoding=encoding,
+            max_size=max_size,
+            timeout=timeout,
+            max_tries=max_tries,
+            max_concurrency=max_concurrency,
+            max_backoff=max_backoff,
+            deadline=deadline,
+        )
+
+    async def aget_text(
+        self,
+        bucket_id: str,
+        key: str,
+        *,
+        encoding: str = "utf-8",
+        max_size: int | str | None = None,
+        timeout: float | None = None,
+        max_tries: int = 5,
+        max_concurrency: int | None = None,
+        max_backoff: float = 5,
+        deadline: float | None = None,
+    ) -> str:
+        """Read an object as a text, verified; see ``get_text``."""
+        _check_encoding(encoding)
+        data = await self.aget(
+            bucket_id,
+            key,
+            max_size=None if max_size is None else parse_size(max_size, "max_size", least=0),
+            timeout=timeout,
+            max_tries=max_tries,
+            max_concurrency=max_concurrency,
+            max_backoff=max_backoff,
+            deadline=deadline,
+        )
+        try:
+            return data.decode(encoding)
+        except UnicodeError as error:
+            raise ValidationError(
+                f"{bucket_id}/{key} ({len(data)} bytes) is no text in {encoding}: {error}. Give its encoding, or read it into a file"
+            ) from error
 
     def get_to_file(
         self,
@@ -168,3 +235,10 @@ def _file_name(key: str, filename: str | None) -> str:
     if not filename:
         raise ValidationError("filename is empty; leave it out to name the file after the key")
     return filename
+
+
+def _check_encoding(encoding: str) -> None:
+    try:
+        "".encode(encoding)
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValidationError(f"encoding is that of a text, as Python names it ('utf-8'), not {encoding!r}") from error

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from airflow_provider_mictlanx.batches.running import BatchResult
 from airflow_provider_mictlanx.bulks.status import BulkStatus
 from airflow_provider_mictlanx.bulks.upload import UploadResult
 from airflow_provider_mictlanx.bulks.waiting import fitting
@@ -48,6 +49,38 @@ def of_ball(ball: Ball) -> dict[str, Any]:
 def of_deleted_bucket(response: DeleteBucketResponse) -> dict[str, Any]:
     """Give ``bucket_id, deleted, failed, total, response_time``; its lists would grow with the bucket."""
     return response.model_dump(include={"bucket_id", "deleted", "failed", "total", "response_time"})
+
+
+def of_batch(outcome: BatchResult, done: str, **which: Any) -> dict[str, Any]:
+    """
+    Give what became of many balls: ``which``, ``total_balls``, ``{done}``, ``skipped``, ``failed``, ``{done}_size``, ``response_time``, ``failures``.
+
+    :param done: what was done: ``copied``
+    :param which: which balls
+    """
+    return {
+        **which,
+        "total_balls": outcome.total,
+        done: outcome.done,
+        "skipped": outcome.skipped,
+        "failed": outcome.failed,
+        f"{done}_size": outcome.done_size,
+        "response_time": outcome.response_time,
+        "failures": _few(failure.model_dump() for failure in outcome.failures),
+    }
+
+
+def of_deleted(outcome: BatchResult, bucket_id: str) -> dict[str, Any]:
+    """Give ``bucket_id, deleted, absent, failed, total, response_time, failures``; ``absent`` were not there."""
+    return {
+        "bucket_id": bucket_id,
+        "deleted": outcome.done,
+        "absent": outcome.skipped,
+        "failed": outcome.failed,
+        "total": outcome.total,
+        "response_time": outcome.response_time,
+        "failures": _few(failure.model_dump() for failure in outcome.failures),
+    }
 
 
 def of_upload(outcome: UploadResult, *, with_failures: bool) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class MictlanXOperator(BaseOperator):
         self.mictlanx_conn_id = mictlanx_conn_id
 
     @abstractmethod
-    def work(self, context: Context) -> dict[str, Any]:
+    def work(self, context: Context) -> Any:
         """Do it, and give what goes to XCom."""
 
     @cached_property
@@ -38,7 +38,7 @@ class MictlanXOperator(BaseOperator):
         """The hook of this task."""
         return MictlanXHook(self.mictlanx_conn_id)
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> Any:
         """Do the work; an error that no retry can mend becomes ``AirflowFailException``, any other stays as it is."""
         with permanent_errors_fail_the_task():
             return self.work(context)

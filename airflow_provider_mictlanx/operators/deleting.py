@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from humanfriendly.text import pluralize
 
-from airflow_provider_mictlanx.client.errors import MictlanXError
+from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationError
 from airflow_provider_mictlanx.operators.base import MictlanXOperator
 
 if TYPE_CHECKING:
@@ -16,40 +16,70 @@ if TYPE_CHECKING:
 
 class MictlanXDeleteOperator(MictlanXOperator):
     """
-    Delete an object; one that is not there is deleted already.
+    Delete an object, several, or all that begin with a prefix; what is not there is deleted already.
 
-    XCom: ``{bucket_id, key, ball_id, n_deletes}``; ``n_deletes`` counts the replicas of all its chunks.
+    XCom with ``key``: ``{bucket_id, key, ball_id, n_deletes}``; ``n_deletes`` counts the replicas of all its chunks. With ``keys`` and
+    ``prefix``: ``{bucket_id, deleted, absent, failed, total, response_time, failures}``; ``absent`` were not there, ``failures``
+    are the first few as ``{bucket_id, key, code, message}``.
 
     .. seealso::
         For more information on how to use this operator, take a look at the guide, ``docs/operators.md``.
 
     :param bucket_id: the bucket (templated)
-    :param key: the object's name (templated)
+    :param key: the object's name; this, ``keys`` or ``prefix`` (templated)
+    :param keys: the objects' names, a list that may be empty, as ``MictlanXListOperator`` gives it (templated)
+    :param prefix: every object whose key begins with it, but for empty ones (size 0), which are in no listing; not ``""``, for
+        which there is ``MictlanXDeleteBucketOperator`` (templated)
+    :param fail_on_error: with ``keys`` and ``prefix``: fail the task where an object could not be deleted; False leaves that to the
+        ``failed`` of the XCom
     :param timeout: of one request, in seconds; default: the connection's, else 120
+    :param max_concurrency: objects that are deleted at the same time; default: the connection's, else 8
     :param deadline: of the whole call, in seconds
     :param mictlanx_conn_id: the connection (templated)
     """
 
-    template_fields: Sequence[str] = ("bucket_id", "key", "mictlanx_conn_id")
+    template_fields: Sequence[str] = ("bucket_id", "key", "keys", "prefix", "mictlanx_conn_id")
+    template_fields_renderers = {"keys": "json"}  # noqa: RUF012
 
     def __init__(
         self,
         *,
         bucket_id: str,
-        key: str,
+        key: str | None = None,
+        keys: Iterable[str] | None = None,
+        prefix: str | None = None,
+        fail_on_error: bool = True,
         timeout: float | None = None,
+        max_concurrency: int | None = None,
         deadline: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        given = {"key": key, "keys": keys, "prefix": prefix}
+        if len(names := [name for name, value in given.items() if value is not None]) != 1:
+            raise ValueError(
+                f"MictlanXDeleteOperator takes one of key, keys and prefix, and got {' and '.join(names) or 'none'}"
+            )
         self.bucket_id = bucket_id
         self.key = key
+        self.keys = keys
+        self.prefix = prefix
+        self.fail_on_error = fail_on_error
         self.timeout = timeout
+        self.max_concurrency = max_concurrency
         self.deadline = deadline
 
     def work(self, context: Context) -> dict[str, Any]:
-        """Delete it."""
-        result = self.hook.delete(self.bucket_id, self.key, timeout=self.timeout, deadline=self.deadline)
+        """Delete it, or them."""
+        options: dict[str, Any] = {"timeout": self.timeout, "deadline": self.deadline}
+        many = {**options, "max_concurrency": self.max_concurrency, "fail_on_error": self.fail_on_error}
+        if self.keys is not None:
+            return self.hook.delete_keys(self.bucket_id, self.keys, **many)
+        if self.prefix is not None:
+            return self.hook.delete_prefix(self.bucket_id, self.prefix, **many)
+        if self.key is None:
+            raise ValidationError("key, keys and prefix are all None after rendering: nothing says what to delete")
+        result = self.hook.delete(self.bucket_id, self.key, **options)
         if result["n_deletes"]:
             replicas = pluralize(result["n_deletes"], "replica")
             self.log.info("Deleted %s/%s: %s of its chunks", self.bucket_id, self.key, replicas)

@@ -6,15 +6,25 @@ the longest pause between two of those (seconds), and ``deadline`` for the whole
 """
 
 from airflow_provider_mictlanx.operators.bulks import MictlanXAwaitBulkOperator, MictlanXBulkPutOperator
+from airflow_provider_mictlanx.operators.copying import MictlanXCopyOperator
 from airflow_provider_mictlanx.operators.deleting import MictlanXDeleteBucketOperator, MictlanXDeleteOperator
-from airflow_provider_mictlanx.operators.reading import MictlanXGetToFileOperator
+from airflow_provider_mictlanx.operators.reading import (
+    MictlanXBulkGetToFileOperator,
+    MictlanXGetOperator,
+    MictlanXGetToFileOperator,
+    MictlanXListOperator,
+)
 from airflow_provider_mictlanx.operators.writing import MictlanXPutOperator
 
 __all__ = [
     "MictlanXAwaitBulkOperator",
+    "MictlanXBulkGetToFileOperator",
     "MictlanXBulkPutOperator",
+    "MictlanXCopyOperator",
     "MictlanXDeleteBucketOperator",
     "MictlanXDeleteOperator",
+    "MictlanXGetOperator",
     "MictlanXGetToFileOperator",
+    "MictlanXListOperator",
     "MictlanXPutOperator",
 ]

@@ -162,6 +162,7 @@ class Reading(ClientBase):
         headers: Mapping[str, str] = NONE,
         force: bool = False,
         replace: bool = False,
+        checksum: str | None = None,
         deadline: float | None = None,
     ) -> FileReport:
         """
@@ -172,11 +173,13 @@ class Reading(ClientBase):
         :param output_path: the folder; made if missing
         :param filename: a plain name; where it is empty, a safe form of the tag ``fullname``, else ``{ball_id}[.{extension}]``
         :param replace: whether a file of that name with other content is replaced
+        :param checksum: the SHA-256 that is wanted, in hex; a ball with other bytes by now is an ``IntegrityError``
         """
         rule = RetryRule(max_tries, max_backoff)
-        return await self._to_file(
-            bucket_id, key, output_path, filename, max_concurrency, timeout, rule, headers, force, 0, replace, deadline
-        )
+        name = name_of(bucket_id, key)
+        engine = Download(self._dispatcher(timeout, headers, rule), self._threads, max_concurrency, force)
+        async with self._doing(f"getting {name} to a file", deadline):
+            return await engine.to_file(name, output_path, filename, replace, checksum)
 
     @returns_result
     async def get_to_file(
@@ -213,41 +216,11 @@ class Reading(ClientBase):
         :param replace: whether a file of that name with other content is replaced
         """
         rule = _rule(max_retries, max_delay, max_delay, delay, backoff_factor, jitter)
-        report = await self._to_file(
-            bucket_id,
-            ball_id,
-            output_path,
-            fullname,
-            max_paralell_gets,
-            timeout,
-            rule,
-            headers,
-            force,
-            chunk_index,
-            replace,
-            deadline,
-        )
-        return report.path
-
-    async def _to_file(
-        self,
-        bucket_id: str,
-        key: str,
-        folder: str | os.PathLike[str],
-        filename: str,
-        max_concurrency: int,
-        timeout: float,
-        rule: RetryRule,
-        headers: Mapping[str, str],
-        force: bool,
-        first: int,
-        replace: bool,
-        deadline: float | None,
-    ) -> FileReport:
-        name = name_of(bucket_id, key)
-        download = Download(self._dispatcher(timeout, headers, rule), self._threads, max_concurrency, force, first)
+        name = name_of(bucket_id, ball_id)
+        routers = self._dispatcher(timeout, headers, rule)
+        engine = Download(routers, self._threads, max_paralell_gets, force, chunk_index)
         async with self._doing(f"getting {name} to a file", deadline):
-            return await download.to_file(name, folder, filename, replace)
+            return (await engine.to_file(name, output_path, fullname, replace)).path
 
 
 def _rule(

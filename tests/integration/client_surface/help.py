@@ -12,7 +12,8 @@ from tests.vss import LocalVSS
 
 def client_of(vss: LocalVSS, **arguments: Any) -> AsyncClient:
     """Make a client that logs nowhere."""
-    return AsyncClient(vss.uri, "tests", **{"debug": False, "log_output_path": None, **arguments})
+    given = {"client_id": "tests", "debug": False, "log_output_path": None, **arguments}
+    return AsyncClient(vss.uri, **given)
 
 
 def with_client(vss: LocalVSS, scenario: Callable[[AsyncClient], Awaitable[None]], **arguments: Any) -> None:

@@ -141,6 +141,8 @@ CALLS: dict[str, Call] = {
     "`put`, nothing there": lambda client, bucket, _: client.put(bucket, "new", DATA, chunk_size=250),
     "`put`, the same bytes there": lambda client, bucket, _: client.put(bucket, "ball", DATA),
     "`put`, other bytes there": lambda client, bucket, _: client.put(bucket, "ball", b"other"),
+    "`copy`, nothing there": lambda client, bucket, _: client.copy(bucket, "ball", bucket, "new"),
+    "`copy`, the same bytes there": lambda client, bucket, _: client.copy(bucket, "ball", bucket, "ball"),
     "`get`": lambda client, bucket, _: client.get(bucket, "ball"),
     "`get_chunks`": _read_chunks,
     "`get_to_file`": lambda client, bucket, folder: client.get_to_file(bucket, "ball", str(folder)),

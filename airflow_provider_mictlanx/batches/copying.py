@@ -1,0 +1,49 @@
+"""Every ball of a prefix to another place, in the same storage space or another."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from airflow_provider_mictlanx.batches.running import Batch, BatchResult, Item, TransferOptions
+from airflow_provider_mictlanx.client.async_client import AsyncClient
+from airflow_provider_mictlanx.client.result import value_of
+
+log = logging.getLogger(__name__)
+
+
+async def copy_all(
+    client: AsyncClient,
+    items: Sequence[Item],
+    dest_bucket_id: str,
+    rename: Callable[[str], str],
+    *,
+    dest: AsyncClient,
+    rf: int = 1,
+    replace: bool = False,
+    options: TransferOptions,
+    tell: Callable[[str], None] = log.info,
+) -> BatchResult:
+    """
+    Copy balls into a bucket; where the same bytes are there already, none are sent.
+
+    :param rename: gives a copy's key for the original's
+    :param dest: the client of the storage space that gets the copies
+    :param rf: on how many peers each chunk is to be stored
+    :param replace: delete other bytes under a copy's key first
+    """
+
+    async def copy(item: Item) -> bool:
+        report = await client.copy(
+            item.bucket_id,
+            item.key,
+            dest_bucket_id,
+            rename(item.key),
+            dest=dest,
+            rf=rf,
+            replace=replace,
+            **options.for_one_of(len(items)),
+        )
+        return value_of(report).uploaded
+
+    return await Batch(options.max_concurrency, tell, "copying").run(items, copy)
