@@ -60,6 +60,9 @@ SIZES = (1, 1_000, 40_000, 256_000, 600_000, 1_500_000)
 HASTE = 0.05
 """The share of the calls that get a deadline which may be too short."""
 
+LATE = 1.0
+"""After a change that failed nothing more is done to the key for so long: a request that was given up may still be under way."""
+
 FAULTS: list[dict[str, Any]] = [
     # Of every request to a router, one in ten …
     {"kind": "status", "status": 500, "probability": 0.02},
@@ -215,8 +218,7 @@ class Worker:
         what = ("put" if old == {None} else "replace") + ("_file" if "path" in source else "")
         replace = old != {None}
         put = self.soak.client.upload(entry.bucket_id, entry.key, **source, replace=replace, rf=REPLICAS, **self._how())
-        if not isinstance(await self.soak.call(what, put), MictlanXError):
-            entry.settle(content)
+        await self._settle(what, put, {entry: content})
 
     async def rival(self) -> None:
         """Put other bytes over what is there, without ``replace``: that has to fail, and to change nothing."""
@@ -228,15 +230,17 @@ class Worker:
         found = await self.soak.call("put over another", put)
         if not isinstance(found, MictlanXError):
             raise Violation(f"other bytes were put over {entry} without replace: {found}")
-        entry.announced_over |= not isinstance(found, BallConflictError)
+        entry.note(f"put over it: {found!r}")
+        if not isinstance(found, BallConflictError):
+            entry.announced_over = True
+            await asyncio.sleep(LATE)
 
     async def delete(self) -> None:
         """Delete a key."""
         entry = self.rng.choice(self.entries)
         entry.allow(None)
         delete = self.soak.client.delete(entry.key, entry.bucket_id, timeout=20, deadline=self._deadline())
-        if not isinstance(await self.soak.call("delete", delete), MictlanXError):
-            entry.settle(None)
+        await self._settle("delete", delete, {entry: None})
 
     async def bulk(self) -> None:
         """Put what is not there as a bulk of this process."""
@@ -254,8 +258,11 @@ class Worker:
         told = await self.soak.call("bulk", self.soak.client.await_bulk(bulk_id, remove_on_completion=True))
         stored = {success["item"]["key"] for success in told["successes"]}
         for entry in chosen:
+            entry.note(f"bulk with {contents[entry.key]}: {entry.key in stored}")
             if entry.key in stored:
                 entry.settle(contents[entry.key])
+        if len(stored) < len(chosen):
+            await asyncio.sleep(LATE)
 
     async def durable_bulk(self) -> None:
         """Put what is not there as a bulk whose state is in the storage, in up to three attempts."""
@@ -270,9 +277,13 @@ class Worker:
             (source / entry.key.removeprefix(self.prefix)).write_bytes(data)
             entry.allow(contents[entry.key])
         self.soak.bulks.add(bulk_id)
-        if await self._attempts(bulk_id, source):
-            for entry in chosen:
+        stored = await self._attempts(bulk_id, source)
+        for entry in chosen:
+            entry.note(f"durable bulk {bulk_id} with {contents[entry.key]}: {stored}")
+            if stored:
                 entry.settle(contents[entry.key])
+        if not stored:
+            await asyncio.sleep(LATE)
         if not isinstance(
             await self.soak.done("delete_bulk", delete_bulk(self.soak.client, bulk_id, 20)), MictlanXError
         ):
@@ -350,7 +361,7 @@ class Worker:
         if found is False and not entry.announced_over:
             entry.check_absent(seen, f"exists(check_storage={check})")
         if found is True and seen == {None}:
-            raise Violation(f"{entry} is said to exist, and it was deleted, or never put")
+            raise Violation(f"{entry} is said to exist, and it was deleted, or never put{entry.told()}")
 
     async def list_bucket(self) -> None:
         """List the own bucket; the own keys in it have to be right, for nobody else changes them."""
@@ -358,6 +369,16 @@ class Worker:
         balls = await self.soak.call("list", listing)
         if not isinstance(balls, MictlanXError):
             check_listing(self.entries, balls)
+
+    async def _settle(self, what: str, change: Awaitable[Any], contents: dict[Entry, Content | None]) -> None:
+        """Make a change of keys, and say in the ledger what it came to."""
+        found = await self.soak.call(what, change)
+        for entry, content in contents.items():
+            entry.note(f"{what} of {content}: {found!r}")
+            if not isinstance(found, MictlanXError):
+                entry.settle(content)
+        if isinstance(found, MictlanXError):
+            await asyncio.sleep(LATE)
 
     # -- help ----------------------------------------------------------------------------------------------------------
 
@@ -401,9 +422,9 @@ def check_listing(entries: list[Entry], balls: list[Any]) -> None:
         found = listed.get((entry.bucket_id, entry.key))
         content = entry.content
         if (found is None) != (content is None):
-            raise Violation(f"the listing has {found} for {entry}, which is {content}")
+            raise Violation(f"the listing has {found} for {entry}, which is {content}{entry.told()}")
         if content and not entry.announced_over and found != (content.size, content.checksum):
-            raise Violation(f"the listing has {found} for {entry}, which is {content}")
+            raise Violation(f"the listing has {found} for {entry}, which is {content}{entry.told()}")
 
 
 # -- the end -----------------------------------------------------------------------------------------------------------
@@ -418,7 +439,7 @@ async def make_certain(soak: Soak) -> int:
         if not isinstance(found, MictlanXError):
             entry.check_found(seen, len(found.data), hashlib.sha256(found.data).hexdigest(), "the last get")
         elif entry.certain:
-            raise Violation(f"{entry} can't be read any more: {found}")
+            raise Violation(f"{entry} can't be read any more: {found}{entry.told()}")
         content, data = soak.new(300_000)
         value_of(await soak.client.upload(entry.bucket_id, entry.key, data=data, rf=REPLICAS, replace=True))
         entry.settle(content)
@@ -433,9 +454,9 @@ async def audit(soak: Soak) -> tuple[int, int]:
         content = entry.content
         if content is None:
             if not isinstance(found, NotFoundError):
-                raise Violation(f"{entry} was deleted, and reading it gives {found!r}")
+                raise Violation(f"{entry} was deleted, and reading it gives {found!r}{entry.told()}")
         elif isinstance(found, MictlanXError):
-            raise Violation(f"{entry} can't be read: {found}")
+            raise Violation(f"{entry} can't be read: {found}{entry.told()}")
         else:
             if bytes(found.data) != random.Random(content.seed).randbytes(content.size):
                 raise Violation(f"{entry} is not what was put there")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import random
+import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -39,12 +41,13 @@ Possible = frozenset[Content | None]
 NOTHING: Possible = frozenset({None})
 
 
-@dataclass
+@dataclass(eq=False)
 class Entry:
     """
     One key.
 
     :ivar possible: what may be found under it
+    :ivar history: the last things that were done to it, for who has to find out
     :ivar announced_over: whether a rival may have announced other bytes, which a listing then shows
     """
 
@@ -52,6 +55,7 @@ class Entry:
     key: str
     possible: Possible = NOTHING
     announced_over: bool = False
+    history: deque[str] = field(default_factory=lambda: deque(maxlen=12))
     _readers: list[set[Content | None]] = field(default_factory=list)
 
     @property
@@ -92,12 +96,22 @@ class Entry:
     def check_found(self, seen: set[Content | None], size: int, checksum: str, how: str) -> None:
         """Raise ``Violation`` unless these bytes are among what a reader may find."""
         if not any(content and (content.size, content.checksum) == (size, checksum) for content in seen):
-            raise Violation(f"{how} of {self}: {size} bytes, SHA-256 {checksum[:12]}…, of which nobody knows: {seen}")
+            raise Violation(
+                f"{how} of {self}: {size} bytes, SHA-256 {checksum[:12]}…, of which nobody knows: {seen}{self.told()}"
+            )
 
     def check_absent(self, seen: set[Content | None], how: str) -> None:
         """Raise ``Violation`` unless a reader may find nothing; after a change that failed, half a ball is as good as none."""
         if len(seen) == 1 and None not in seen:
-            raise Violation(f"{how} says that {self} is not there; it is: {seen}")
+            raise Violation(f"{how} says that {self} is not there; it is: {seen}{self.told()}")
+
+    def note(self, what: str) -> None:
+        """Remember what was done."""
+        self.history.append(f"{time.strftime('%H:%M:%S')} {what}")
 
     def __str__(self) -> str:
         return f"{self.bucket_id}/{self.key}"
+
+    def told(self) -> str:
+        """Give its history as lines."""
+        return "".join(f"\n    {line}" for line in self.history)

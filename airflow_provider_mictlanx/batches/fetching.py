@@ -22,7 +22,7 @@ from airflow_provider_mictlanx.bulks.storage import REQUEST_TIMEOUT
 from airflow_provider_mictlanx.bulks.waiting import result_of
 from airflow_provider_mictlanx.client.async_client import AsyncClient
 from airflow_provider_mictlanx.client.errors import ValidationError
-from airflow_provider_mictlanx.client.files import FileInTheMaking, has_content, path_of
+from airflow_provider_mictlanx.client.files import OpenFolder, has_content, path_of
 from airflow_provider_mictlanx.client.result import value_of
 from airflow_provider_mictlanx.client.threads import Threads
 
@@ -72,7 +72,8 @@ async def prepare(folder: str | os.PathLike[str]) -> tuple[Path, bool]:
     root = path_of(folder, "output_path")
 
     def look() -> bool:
-        with FileInTheMaking(root):
+        with OpenFolder(root) as place:
+            place.check_writable()
             return folds_names(root)
 
     return root, await in_thread(look)

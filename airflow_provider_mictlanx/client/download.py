@@ -27,7 +27,7 @@ from airflow_provider_mictlanx.client.errors import (
     UpstreamProtocolError,
     ValidationError,
 )
-from airflow_provider_mictlanx.client.files import FileInTheMaking, check_file_name, disk_errors, has_content
+from airflow_provider_mictlanx.client.files import OpenFolder, check_file_name, disk_errors
 from airflow_provider_mictlanx.client.lookup import Name, find_versions, list_chunks
 from airflow_provider_mictlanx.client.models import FileReport, Metadata
 from airflow_provider_mictlanx.client.names import safe_file_name
@@ -214,24 +214,25 @@ class Download:
         started = time.monotonic()
         if filename:
             check_file_name(filename)
-        with disk_errors(f"writing {name} to {folder}"), FileInTheMaking(folder) as file:
+        with disk_errors(f"writing {name} to {folder}"), OpenFolder(folder) as place:
             versions = _with_checksum(name, await self.versions(name), checksum)
-            target = file.folder / (filename or _file_name_of(versions[0]))
-            if target.is_symlink() or target.exists():
-                if await self._is_there_already(target, versions[0]):
-                    return _report(name, target, versions[0], versions[0].checksum or "", False, started)
+            target = filename or _file_name_of(versions[0])
+            if place.kind_of(target):
+                if await self._is_there_already(place, target, versions[0]):
+                    return _report(name, place.path / target, versions[0], versions[0].checksum or "", False, started)
                 if not replace:
                     raise FileAlreadyExists(
-                        f"{target} exists with other content, and is left as it is; replace=True replaces it"
+                        f"{place.path / target} exists with other content, and is left as it is; replace=True replaces it"
                     )
+            with place.make(target) as file:
 
-            def make_sink(version: Version) -> FileSink:
-                file.clear()
-                return FileSink(file.descriptor)
+                def make_sink(version: Version) -> FileSink:
+                    file.cut(version.size)
+                    return FileSink(file)
 
-            version, _, read = await self._read_newest(name, versions, make_sink)
-            _check_same(name, read, checksum)
-            path = await self._threads.run(file.appear, target.name, replace)
+                version, _, read = await self._read_newest(name, versions, make_sink)
+                _check_same(name, read, checksum)
+                path = await self._threads.run(file.appear, replace)
         return _report(name, path, version, read, True, started)
 
     async def verify(self, name: Name) -> Version:
@@ -240,10 +241,10 @@ class Download:
         version, _, _ = await checking._read_newest(name, await self.versions(name), lambda _: NullSink())
         return version
 
-    async def _is_there_already(self, target: Path, version: Version) -> bool:
+    async def _is_there_already(self, place: OpenFolder, target: str, version: Version) -> bool:
         if version.checksum is None:
             return False
-        return await has_content(target, version.size, version.checksum, self._threads)
+        return await place.has_content(target, version.size, version.checksum, self._threads)
 
     async def _read_newest(
         self, name: Name, versions: list[Version], make_sink: Callable[[Version], S]
@@ -275,13 +276,22 @@ class Download:
 
         async def read(place: tuple[int, Metadata, int]) -> None:
             index, chunk, at = place
-            if chunk.size:
+            if chunk.size and not await self._was_kept(chunk, at, sink):
                 await self.reader.read(chunk, at, sink, patient)
+            sink.verified(chunk.size)
             if whole:
                 await whole.complete(index, at, chunk.size)
 
         await for_each(places, read, self._max_concurrency)
         return _compared(name, version, whole.checksum() if whole else version.checksum or "")
+
+    async def _was_kept(self, chunk: Metadata, offset: int, sink: Sink) -> bool:
+        """Tell whether an interrupted download left a chunk where it belongs, with the right bytes."""
+        if offset + chunk.size > sink.kept:
+            return False
+        digest = hashlib.sha256()
+        await _hash_back(sink, digest.update, offset, chunk.size, self._threads)
+        return digest.hexdigest() == chunk.checksum
 
 
 class _WholeHash:
@@ -303,24 +313,31 @@ class _WholeHash:
         self._hashing = True
         try:
             while self._next in self._complete:
-                at, left = self._complete.pop(self._next)
-                while left:
-                    piece = min(PIECE, left)
-                    await self._threads.run_sized(piece, self._update, at, piece)
-                    at, left = at + piece, left - piece
+                offset, size = self._complete.pop(self._next)
+                await _hash_back(self._sink, self._hash.update, offset, size, self._threads)
                 self._next += 1
         finally:
             self._hashing = False
 
-    def _update(self, offset: int, size: int) -> None:
-        data = self._sink.read(offset, size)
-        if len(data) != size:
-            raise IntegrityError(f"of {size} bytes that were just written only {len(data)} could be read back")
-        self._hash.update(data)
-
     def checksum(self) -> str:
         """Give the SHA-256, once every chunk is complete."""
         return self._hash.hexdigest()
+
+
+async def _hash_back(
+    sink: Sink, update: Callable[[bytes | memoryview], None], offset: int, size: int, threads: Threads
+) -> None:
+    """Hash what is in a sink, piece by piece; ``IntegrityError`` where it is not there."""
+
+    def hash_a_piece(at: int, piece: int) -> None:
+        data = sink.read(at, piece)
+        if len(data) != piece:
+            raise IntegrityError(f"of {piece} bytes that were written only {len(data)} could be read back")
+        update(data)
+
+    for at in range(offset, offset + size, PIECE):
+        piece = min(PIECE, offset + size - at)
+        await threads.run_sized(piece, hash_a_piece, at, piece)
 
 
 def _without_filters(name: Name, versions: list[Version]) -> list[Version]:

@@ -94,11 +94,27 @@ def safe_file_name(name: str) -> str | None:
     """
     Give a plain file name made of what some writer sent, or None where nothing usable is left.
 
-    Folders are dropped, whichever way the slashes lean; control characters become ``_``; ``.`` and ``..`` are nothing.
+    Folders are dropped, whichever way the slashes lean; control characters become ``_``; ``.``, ``..`` and the name of a part
+    (``part_name``) are nothing.
     """
     name = re.split(r"[/\\]", name)[-1]
     name = re.sub(r"[\x00-\x1f\x7f]", "_", name).strip()
-    if name in ("", ".", ".."):
+    if name in ("", ".", "..") or is_part_name(name):
         return None
     encoded = name.encode("utf-8", "replace")
     return name if len(encoded) <= 255 and name.isprintable() else None
+
+
+def part_name(file_name: str, slot: int | str) -> str:
+    """
+    Give the name that a file has while it is made.
+
+    :param slot: 0 for the first who makes a file of that name, 1 for who does it at the same time, and so on
+    """
+    digest = hashlib.sha256(file_name.encode("utf-8", "surrogateescape")).hexdigest()[:24]
+    return f".mictlanx-{digest}-{slot}.part"
+
+
+def is_part_name(name: str) -> bool:
+    """Tell whether a name could be that of a part; no target may have one."""
+    return name.startswith(".mictlanx-") and name.endswith(".part")

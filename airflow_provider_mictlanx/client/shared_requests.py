@@ -22,7 +22,7 @@ from airflow_provider_mictlanx.client.errors import (
     UpstreamProtocolError,
     ValidationError,
 )
-from airflow_provider_mictlanx.client.files import FileInTheMaking, check_file_name, disk_errors, has_content
+from airflow_provider_mictlanx.client.files import OpenFolder, check_file_name, disk_errors
 from airflow_provider_mictlanx.client.gathering import Gathering
 from airflow_provider_mictlanx.client.models import GetMetadataResponse, PeerInfo, PeersResponse, UpdateMetadataRequest
 from airflow_provider_mictlanx.client.result import returns_result, value_of
@@ -322,20 +322,22 @@ class SharedRequests(Endpoint):
         sent = {"Chunk-Size": str(landing.piece), **headers}
         with contextlib.ExitStack() as making:
             making.enter_context(disk_errors(f"writing the {what} to {landing.folder}"))
-            file = making.enter_context(FileInTheMaking(landing.folder, "sink_folder_path"))
-            target = file.folder / landing.name
-            if await self._threads.run(os.path.lexists, target):
-                if await has_content(target, size, checksum, self._threads):
+            folder = making.enter_context(OpenFolder(landing.folder, "sink_folder_path"))
+            target = folder.path / landing.name
+            if await self._threads.run(folder.kind_of, landing.name):
+                if await folder.has_content(landing.name, size, checksum, self._threads):
                     return str(target)
                 if not landing.replace:
                     raise FileAlreadyExists(
                         f"{target} exists with other content, and is left as it is; replace=True replaces it"
                     )
-            gathering = Gathering(FileSink(file.descriptor), self._threads, gathered=min(landing.piece, PIECE))
+            file = making.enter_context(folder.make(landing.name))
+            file.cut(0)
+            gathering = Gathering(FileSink(file), self._threads, gathered=min(landing.piece, PIECE))
             if size != 0:  # a chunk without bytes has no data to ask for
                 await self._read(path, gathering.take, what, timeout, sent, verify, longest=size, explain=explain)
             await gathering.compare(self._label, size, checksum)
-            return str(await self._threads.run(file.appear, landing.name, landing.replace))
+            return str(await self._threads.run(file.appear, landing.replace))
 
     # -- the storage space -----------------------------------------------------------------------------------------
 

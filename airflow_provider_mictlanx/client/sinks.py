@@ -1,5 +1,5 @@
 """
-Where the bytes of a download go, at their offsets: memory, a file, or nowhere. Standard library only.
+Where the bytes of a download go, at their offsets: memory, a file, or nowhere. Knows files in the making.
 
 A sink's methods may be called from several threads at once, for pieces that don't overlap.
 """
@@ -9,9 +9,17 @@ from __future__ import annotations
 import os
 from typing import Protocol
 
+from airflow_provider_mictlanx.client.files import FileInTheMaking
+
 
 class Sink(Protocol):
-    """Takes pieces at their offsets (bytes), in any order, and gives them back."""
+    """
+    Takes pieces at their offsets (bytes), in any order, and gives them back.
+
+    :ivar kept: up to here (bytes) there may be what an interrupted download left; the rest is empty
+    """
+
+    kept: int
 
     def write(self, offset: int, data: bytes) -> None:
         """Keep a piece."""
@@ -21,9 +29,15 @@ class Sink(Protocol):
         """Give back what was written."""
         ...
 
+    def verified(self, size: int) -> None:
+        """Say that so many bytes more are there, and right: they may be kept, should the download be interrupted."""
+        ...
+
 
 class MemorySink:
     """As much memory as the ball has bytes."""
+
+    kept = 0
 
     def __init__(self, size: int) -> None:
         self.view = memoryview(bytearray(size))
@@ -36,12 +50,17 @@ class MemorySink:
         """Give a view of a piece."""
         return self.view[offset : offset + size]
 
+    def verified(self, size: int) -> None:
+        """Memory ends with the download."""
+
 
 class FileSink:
-    """An open file."""
+    """A file in the making."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, file: FileInTheMaking) -> None:
+        self.kept = file.kept
+        self._file = file
+        self._descriptor = file.descriptor
 
     def write(self, offset: int, data: bytes) -> None:
         """Write a piece to its place."""
@@ -54,9 +73,15 @@ class FileSink:
         """Read a piece back."""
         return os.pread(self._descriptor, size, offset)
 
+    def verified(self, size: int) -> None:
+        """Count what may be worth keeping."""
+        self._file.verified += size
+
 
 class NullSink:
     """Keeps nothing: for reading that only verifies."""
+
+    kept = 0
 
     def write(self, offset: int, data: bytes) -> None:
         """Forget a piece."""
@@ -64,3 +89,6 @@ class NullSink:
     def read(self, offset: int, size: int) -> bytes:
         """There is nothing to give back."""
         raise OSError("a null sink keeps nothing")
+
+    def verified(self, size: int) -> None:
+        """There is nothing to keep."""

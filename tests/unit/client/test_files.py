@@ -6,28 +6,41 @@ import asyncio
 import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from airflow_provider_mictlanx.client.errors import FileAlreadyExists, UnknownError, ValidationError
-from airflow_provider_mictlanx.client.files import FileInTheMaking, check_file_name, disk_errors, has_content
+from airflow_provider_mictlanx.client.files import (
+    FileInTheMaking,
+    OpenFolder,
+    check_file_name,
+    disk_errors,
+    has_content,
+)
 from airflow_provider_mictlanx.client.threads import Threads
+
+
+@contextlib.contextmanager
+def making(folder: Path, name: str = "name") -> Iterator[FileInTheMaking]:
+    with OpenFolder(folder) as place, place.make(name) as file:
+        yield file
 
 
 def test_file_appears_under_its_name_only_when_told(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
-    with FileInTheMaking(folder) as file:
+    with making(folder) as file:
         os.write(file.descriptor, b"data")
         assert not (folder / "name").exists()
         assert len(list(folder.iterdir())) == 1
-        assert file.appear("name", replace=False) == folder / "name"
+        assert file.appear(replace=False) == folder / "name"
     assert [path.name for path in folder.iterdir()] == ["name"]
     assert (folder / "name").read_bytes() == b"data"
 
 
 def test_nothing_is_left_of_what_did_not_appear(tmp_path: Path) -> None:
-    with contextlib.suppress(KeyError), FileInTheMaking(tmp_path) as file:
+    with contextlib.suppress(KeyError), making(tmp_path) as file:
         os.write(file.descriptor, b"data")
         raise KeyError
     assert list(tmp_path.iterdir()) == []
@@ -37,18 +50,18 @@ def test_nothing_is_left_of_what_did_not_appear(tmp_path: Path) -> None:
 
 def test_another_file_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "name").write_bytes(b"mine")
-    with FileInTheMaking(tmp_path) as file:
+    with making(tmp_path) as file:
         os.write(file.descriptor, b"data")
         with pytest.raises(FileAlreadyExists, match="name"):
-            file.appear("name", replace=False)
+            file.appear(replace=False)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"mine"]
 
 
 def test_another_file_is_replaced_when_told(tmp_path: Path) -> None:
     (tmp_path / "name").write_bytes(b"mine")
-    with FileInTheMaking(tmp_path) as file:
+    with making(tmp_path) as file:
         os.write(file.descriptor, b"data")
-        file.appear("name", replace=True)
+        file.appear(replace=True)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"data"]
 
 
@@ -59,10 +72,10 @@ def test_symbolic_link_is_not_written_through(tmp_path: Path, dangling: bool) ->
     if not dangling:
         outside.write_bytes(b"mine")
     (folder / "name").symlink_to(outside)
-    with FileInTheMaking(folder) as file:
+    with making(folder) as file:
         with pytest.raises(FileAlreadyExists):
-            file.appear("name", replace=False)
-        file.appear("name", replace=True)
+            file.appear(replace=False)
+        file.appear(replace=True)
     assert not (folder / "name").is_symlink()
     assert not dangling or not outside.exists()
     assert dangling or outside.read_bytes() == b"mine"
@@ -70,10 +83,10 @@ def test_symbolic_link_is_not_written_through(tmp_path: Path, dangling: bool) ->
 
 def test_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:
     (tmp_path / "name").mkdir()
-    with FileInTheMaking(tmp_path) as file:
+    with making(tmp_path) as file:
         for replace in (True, False):
             with pytest.raises(FileAlreadyExists):
-                file.appear("name", replace=replace)
+                file.appear(replace=replace)
     assert (tmp_path / "name").is_dir()
 
 
@@ -82,18 +95,18 @@ def test_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.Monk
         raise PermissionError("no hard links here")
 
     monkeypatch.setattr(os, "link", refuse)
-    with FileInTheMaking(tmp_path) as file:
+    with making(tmp_path) as file:
         os.write(file.descriptor, b"data")
-        file.appear("name", replace=False)
+        file.appear(replace=False)
     assert (tmp_path / "name").read_bytes() == b"data"
-    with FileInTheMaking(tmp_path) as file, pytest.raises(FileAlreadyExists):
-        file.appear("name", replace=False)
+    with making(tmp_path) as file, pytest.raises(FileAlreadyExists):
+        file.appear(replace=False)
     assert [path.name for path in tmp_path.iterdir()] == ["name"]
 
 
 def test_file_has_the_rights_of_a_new_file(tmp_path: Path) -> None:
-    with FileInTheMaking(tmp_path) as file:
-        file.appear("name", replace=False)
+    with making(tmp_path) as file:
+        file.appear(replace=False)
     (tmp_path / "other").touch()
     assert (tmp_path / "name").stat().st_mode == (tmp_path / "other").stat().st_mode
 
@@ -102,12 +115,12 @@ def test_file_has_the_rights_of_a_new_file(tmp_path: Path) -> None:
 def test_what_is_no_folder_is_refused(tmp_path: Path, where: str) -> None:
     (tmp_path / "file").write_bytes(b"mine")
     (tmp_path / "link").symlink_to(tmp_path / "file")
-    with pytest.raises(ValidationError, match="output_path"), FileInTheMaking(tmp_path / where):
+    with pytest.raises(ValidationError, match="output_path"), OpenFolder(tmp_path / where):
         pass
 
 
 def test_folder_that_can_not_be_written_to_is_refused() -> None:
-    with pytest.raises(ValidationError, match="/proc/here"), FileInTheMaking("/proc/here"):
+    with pytest.raises(ValidationError, match="/proc/here"), OpenFolder("/proc/here"):
         pass
 
 
