@@ -147,8 +147,7 @@ class Endpoint:
         error = _refusal(answer, what, explain)
         if (clean := self._transport.without_secrets(answer.body)) != answer.body:
             said, shown = (shortened(_detail(replace(answer, body=body))) for body in (answer.body, clean))
-            error.message = error.message.replace(said, shown)
-            error.args = (error.message,)
+            error.amend(error.message.replace(said, shown))
         return error
 
     async def _json(self, model: type[M], method: str, path: str, what: str, *how: Any, **request: Any) -> M:
@@ -161,7 +160,8 @@ class Endpoint:
             if error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid":
                 begins = _beginning(self._transport.without_secrets(answer.body))
                 kind = answer.headers.get("content-type", "of no type")
-                said += f"; it is {kind} and begins {begins!r}. Does a MictlanX router answer at this address?"
+                said += f"; it is {kind} and begins {begins!r}"
+            said += ". Does a MictlanX router answer at this address?"
             raise UpstreamProtocolError(said) from None
 
     async def _read(
@@ -345,5 +345,5 @@ def _refusal(answer: Answer, what: str, explain: Explain | None = None) -> Mictl
         case 408 | 409 | 425 | 429 | 499:
             return UnknownError(said, status)
         case _ if status >= 500:
-            return UnknownError(said, status)
+            return UnknownError(f"{said}; the fault is the service's, and its log tells more", status)
     return UpstreamProtocolError(said, status)

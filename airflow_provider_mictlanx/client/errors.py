@@ -66,6 +66,11 @@ class MictlanXError(Exception):
     def __str__(self) -> str:
         return self.message
 
+    def amend(self, message: str) -> None:
+        """Say it in other words, or with more of them."""
+        self.message = message
+        self.args = (message, *self.args[1:])
+
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), self.args, self.__dict__.copy()))
 

@@ -20,6 +20,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel
 Size = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
 """A number of bytes."""
 
+Count = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
+"""A number of things."""
+
 Checksum = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """A SHA-256 in lower-case hex."""
 
@@ -34,7 +37,7 @@ Tags = Annotated[dict[str, str], BeforeValidator(_no_tags_are_empty_tags)]
 class WireModel(BaseModel):
     """Base of everything that is read from or written to the wire."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
 
 class Metadata(WireModel):
@@ -124,7 +127,7 @@ class PutChunkedResponse(WireModel):
     combined_key: str = ""
     bucket_id: str = ""
     key: str = ""
-    size: int = 0
+    size: Size = 0
 
 
 class GetMetadataResponse(WireModel):
@@ -143,7 +146,7 @@ class BallChunksResponse(WireModel):
     ball_id: str
     chunks: list[Metadata]
     size: str = ""
-    size_bytes: int = 0
+    size_bytes: Size = 0
     checksum: str = ""
 
 
@@ -170,9 +173,9 @@ class PeerInfo(WireModel):
 
     peer_id: str
     ip_addr: str = ""
-    port: int = 0
+    port: int = Field(default=0, ge=-1, le=65535)
     protocol: str = "http"
-    api_version: int = 4
+    api_version: Count = 4
 
 
 class PeersResponse(WireModel):
@@ -237,7 +240,7 @@ class PeerStats(PeerUFs):
     """
 
     peer_id: str
-    available_disk: int
+    available_disk: int = Field(ge=-(2**63), lt=2**63)
     balls: list[StoredBall] = Field(default_factory=list, repr=False)
     peers: list[str] = Field(default_factory=list)
 
@@ -277,7 +280,7 @@ class PeerPutChunkedResponse(WireModel):
     combined_key: str = ""
     bucket_id: str = ""
     key: str = ""
-    size: int = 0
+    size: Size = 0
     throughput: float | None = None
     service_time: float | None = None
 
@@ -292,7 +295,7 @@ class PeerBallResponse(WireModel):
     bucket_id: str
     ball_id: str
     balls: list[Metadata]
-    size: int | str = 0
+    size: Size | str = 0
 
     @property
     def chunks(self) -> list[Metadata]:
@@ -323,14 +326,14 @@ class GetSizeResponse(WireModel):
 class DeletedByKeyResponse(WireModel):
     """How many replicas of a chunk were deleted."""
 
-    n_deletes: int = Field(ge=0)
+    n_deletes: Count
     key: str = ""
 
 
 class DeletedByBallIdResponse(WireModel):
     """How many replicas of a ball's chunks were deleted."""
 
-    n_deletes: int = Field(ge=0)
+    n_deletes: Count
     ball_id: str = ""
 
 

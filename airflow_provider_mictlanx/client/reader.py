@@ -114,6 +114,8 @@ def _conclusion(
         )
     return GetChunkError(
         f"{where}: it was announced, but none of the {len(peers.available)} peers that answer gave it: {problems[-1]}{hint}. "
-        "It is being written, its writer did not come to the end, or its data is lost",
+        f"It is being written, its writer ({chunk.producer_id or 'unknown'}) did not come to the end, or every copy is lost: these "
+        "can't be told apart from here. See whether the writer is at it still, and whether peers were emptied or replaced; "
+        "putting the same bytes again completes it",
         transient=transient,
     )

@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from tenacity import (
@@ -27,6 +28,9 @@ from airflow_provider_mictlanx.client.checks import number_from_zero, whole_numb
 from airflow_provider_mictlanx.client.errors import DeadlineExceededError, MictlanXError, ValidationError
 
 log = logging.getLogger(__name__)
+
+_failed: ContextVar[list[BaseException]] = ContextVar("failed")
+"""Holds the last failure that was tried again within the call that is bounded; its tasks share the list."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,8 @@ def can_pass(error: BaseException) -> bool:
 def _tell(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     log.info("Try %d failed: %s; next in %.1f s", state.attempt_number, error, state.upcoming_sleep)
+    if error is not None and (failed := _failed.get(None)) is not None:
+        failed[:] = [error]
 
 
 @asynccontextmanager
@@ -88,10 +94,19 @@ async def within(deadline: float | None, what: str) -> AsyncIterator[None]:
     ):
         raise ValidationError(f"{what}: deadline is a number of seconds above 0 or None, not {deadline!r}")
     scope = asyncio.timeout(deadline)
+    failed: list[BaseException] = []
+    outer = _failed.set(failed)
     try:
         async with scope:
             yield
     except TimeoutError as error:
         if not scope.expired():
             raise
-        raise DeadlineExceededError(f"{what}: not done within the deadline of {deadline:g} s") from error
+        why = (
+            f"the last failure was: {failed[0]}"
+            if failed
+            else "no request had failed, so the storage is slow, or it was more work than that"
+        )
+        raise DeadlineExceededError(f"{what}: not done within the deadline of {deadline:g} s; {why}") from error
+    finally:
+        _failed.reset(outer)

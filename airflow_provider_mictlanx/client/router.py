@@ -156,6 +156,8 @@ class AsyncRouter(SharedRequests):
         """
         Send the data of an announced chunk; gives the peers that stored it, which may be none.
 
+        ``UnavailableError``: it is not taken just now (404).
+
         :param task_id: of the announcement; it is spent by this request, whatever comes of it
         :param chunks: the bytes, or an iterable or async iterable of pieces of them. A plain iterable is gone through on the
             event loop: where its pieces have to be waited for, take an async one
@@ -172,6 +174,7 @@ class AsyncRouter(SharedRequests):
             timeout,
             headers,
             verify,
+            explain=_sending_refused,
             content=body_of(chunks),
             content_type="application/octet-stream",
         )
@@ -388,6 +391,12 @@ def _announcement_refused(status: int, detail: Any, what: str) -> MictlanXError 
         error.replicas = [str(peer) for peer in holders] if isinstance(holders, list) else []
         return error
     return UnavailableError(f"{what}: status 404, {shortened(detail)}; no peer takes it just now", status)
+
+
+def _sending_refused(status: int, detail: Any, what: str) -> MictlanXError | None:
+    if status == 404:
+        return UnavailableError(f"{what}: status 404, {shortened(detail)}; it is not taken just now", status)
+    return None
 
 
 def _metadata_refused(status: int, detail: Any, what: str) -> MictlanXError | None:

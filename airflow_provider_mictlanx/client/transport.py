@@ -48,6 +48,9 @@ CONNECT_TIMEOUT = 10.0
 SHORTEST_SECRET = 4
 """What is shorter is no secret (characters), and would be found all over an answer."""
 
+SLOW = "; is the router overloaded, or the timeout too short for it?"
+"""What to look at after a time that was not enough."""
+
 IDLE_SECONDS = 4.0
 """An idle connection is closed before the usual servers do so (uvicorn: 5 s), which would lose a request."""
 
@@ -157,7 +160,7 @@ class Transport:
         except TimeoutError as error:
             if not time_left.expired():
                 raise
-            raise RequestTimeoutError(f"{what}: no full answer within {timeout:g} s") from error
+            raise RequestTimeoutError(f"{what}: no full answer within {timeout:g} s{SLOW}") from error
 
     @asynccontextmanager
     async def unbounded(
@@ -269,13 +272,17 @@ async def _close_for_sure(response: httpx.Response) -> None:
 async def _pieces(response: httpx.Response, what: str, longest: int) -> AsyncIterator[bytes]:
     encoding = response.headers.get("content-encoding", "identity")
     if encoding != "identity":
-        raise UpstreamProtocolError(f"{what}: the answer is compressed ({encoding}), which was not asked for")
+        raise UpstreamProtocolError(
+            f"{what}: the answer is compressed ({encoding}), which was not asked for; is a proxy doing it?"
+        )
     read = 0
     stream = cast(httpx.AsyncByteStream, response.stream)
     async for piece in stream:  # unlike aiter_raw it leaves the closing to us
         read += len(piece)
         if read > longest:
-            raise UpstreamProtocolError(f"{what}: the answer is longer than {longest} bytes; the rest was not read")
+            raise UpstreamProtocolError(
+                f"{what}: the answer is longer than {longest} bytes; the rest was not read. Does a MictlanX router answer here?"
+            )
         yield piece
 
 
@@ -316,12 +323,16 @@ def _translated(error: Exception, what: str, timeout: float) -> MictlanXError:
                 f"{what}: no connection ({reason}); is the router running, and is this its address?"
             )
         case httpx.TimeoutException():
-            return RequestTimeoutError(f"{what}: no answer within {timeout:g} s")
+            return RequestTimeoutError(f"{what}: no answer within {timeout:g} s{SLOW}")
         case httpx.RemoteProtocolError() if "disconnected" not in reason and "closed" not in reason:
-            return UpstreamProtocolError(f"{what}: the answer is no HTTP: {reason}")
+            return UpstreamProtocolError(
+                f"{what}: the answer is no HTTP: {reason}; does a MictlanX router answer here?"
+            )
         case httpx.InvalidURL() | httpx.UnsupportedProtocol() | httpx.LocalProtocolError():
             return ValidationError(f"{what}: {reason}")
-    hint = "; a router that speaks https does that to http" if "without sending a response" in reason else ""
+    hint = "; was the router, or a proxy before it, restarted?"
+    if "without sending a response" in reason:
+        hint += " Or a router that speaks https does that to http"
     return NetworkError(f"{what}: the connection broke ({reason.rstrip('.')}){hint}")
 
 

@@ -269,7 +269,9 @@ class Upload(Putting):
             return True
         mine = [version for version in versions if self._has_my_cut(version)]
         if not mine:
-            raise UnavailableError(f"putting {self.name}: what was just announced is not listed; a peer did not answer")
+            raise UnavailableError(
+                f"putting {self.name}: what was just announced is not listed: a peer did not answer; try again when it is back"
+            )
         return min(versions, key=lambda version: (version.begun_at, version.num_chunks)) in mine
 
     def _has_my_cut(self, version: Version) -> bool:
@@ -336,6 +338,8 @@ class ChunkPut:
         self._sent = False
         self._task: tuple[AsyncRouter, PutMetadataResponse] | None = None
         self._met_without_data = False
+        self._problem = ""
+        """How sending the data failed the last time."""
         self._unanswered: Sequence[str] = ()
         """The peers of a task whose data was sent without an answer coming back."""
         request = upload.announcement_of(chunk, self._rf)
@@ -411,9 +415,13 @@ class ChunkPut:
         (router, task), self._task = self._task, None
         await self._send(router, task, data)
         if not await self._is_done():
+            self._problem = (
+                f"router {router.router_id} ({router.base_url()}) was sent the data, and of {', '.join(task.replicas)} not all "
+                "took it"
+            )
             raise PutChunksError(
-                f"{self._what} is stored on {len(self._stored_on)} peers instead of {self._rf}: of {', '.join(task.replicas)} "
-                "not all took the data; the next try asks for the missing ones again"
+                f"{self._what} is stored on {len(self._stored_on)} peers instead of {self._rf}: {self._problem}; the next try asks "
+                "for the missing ones again"
             )
 
     async def _send(self, router: AsyncRouter, task: PutMetadataResponse, data: bytes) -> None:
@@ -425,6 +433,9 @@ class ChunkPut:
             )
         except (ConnectFailedError, DNSResolutionError):
             self._unanswered = ()  # nothing of it was sent
+            raise
+        except MictlanXError as error:
+            self._problem = str(error)
             raise
         self._unanswered = ()
         self._sent = True
@@ -463,14 +474,15 @@ class ChunkPut:
         if self._stored_on and not upload.options.replace:
             raise PutChunksError(
                 f"{self._what} is stored on {len(self._stored_on)} peers instead of {self._rf}, and every other peer has an "
-                "announcement of it without data, so that none takes it. replace=True deletes it and sends it again, and so "
+                f"announcement of it without data, so that none takes it{f' ({self._problem})' if self._problem else ''}. replace=True deletes it and sends it again, and so "
                 "does deleting the ball before the next put; a smaller rf is content with what is there",
                 permanent=True,  # but tried again now: somebody else may be sending it to them
             )
         if not self._met_without_data and upload.routers.rule.max_tries > 1:
             self._met_without_data = True
             raise PutChunksError(
-                f"{self._what} is announced on every peer and stored on none: somebody may be sending it"
+                f"{self._what} is announced on every peer and stored on none: "
+                f"{self._problem or 'somebody may be sending it'}; put it again later"
             )
         self._stored_on.clear()
         await upload.refuse_others()

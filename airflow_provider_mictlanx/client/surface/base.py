@@ -76,13 +76,20 @@ class ClientBase:
         return f"AsyncClient({str(self.uri)!r}, client_id={self.client_id!r})"
 
     @asynccontextmanager
-    async def _doing(self, what: str, deadline: float | None) -> AsyncIterator[None]:
-        """Bound a call, and tell the log what became of it."""
+    async def _doing(self, what: str, deadline: float | None, names: str = "") -> AsyncIterator[None]:
+        """
+        Bound a call, and tell the log what became of it.
+
+        :param what: what is being done, for errors
+        :param names: what every error of the call has to name, the bucket; one that does not gets ``what`` before it
+        """
         started = time.monotonic()
         try:
-            async with within(deadline, what):
+            async with within(deadline, f"{what} at {self.uri}"):
                 yield
         except MictlanXError as error:
+            if names not in str(error):
+                error.amend(f"{what}: {error}")
             log.debug("Failed after %.3f s: %s", time.monotonic() - started, error)
             raise
         log.debug("Done in %.3f s: %s", time.monotonic() - started, what)

@@ -41,7 +41,7 @@ class Deleting(ClientBase):
         """
         name = name_of(bucket_id, ball_id)
         removal = Removal(self._dispatcher(timeout, headers), force)
-        async with self._doing(f"deleting {name}", deadline):
+        async with self._doing(f"deleting {name}", deadline, bucket_id):
             return DeletedByBallIdResponse(n_deletes=await removal.remove(name), ball_id=name.ball_id)
 
     @returns_result
@@ -66,7 +66,7 @@ class Deleting(ClientBase):
         check_bucket_id(bucket_id)
         check_chunk_key(key)
         removal = Removal(self._dispatcher(timeout, headers), force)
-        async with self._doing(f"deleting chunk {bucket_id}/{key}", deadline):
+        async with self._doing(f"deleting chunk {bucket_id}/{key}", deadline, bucket_id):
             return DeletedByKeyResponse(n_deletes=await removal.remove_chunk(bucket_id, key), key=key)
 
     @returns_result
@@ -93,5 +93,5 @@ class Deleting(ClientBase):
         """
         check_bucket_id(bucket_id)
         removal = Removal(self._dispatcher(timeout, headers), force, max_concurrency)
-        async with self._doing(f"deleting bucket {bucket_id}", deadline):
+        async with self._doing(f"deleting bucket {bucket_id}", deadline, bucket_id):
             return await removal.empty_bucket(bucket_id)

@@ -88,7 +88,7 @@ class Looking(ClientBase):
         check_bucket_id(bucket_id)
         check_chunk_key(key)
         routers = self._dispatcher(timeout, headers, rule_of(retry_policy))
-        async with self._doing(f"metadata of chunk {bucket_id}/{key}", deadline):
+        async with self._doing(f"metadata of chunk {bucket_id}/{key}", deadline, bucket_id):
             return await routers.ask(lambda router, how: router.get_metadata(bucket_id, key, **how))
 
     @returns_result
@@ -112,7 +112,7 @@ class Looking(ClientBase):
         """
         check_bucket_id(bucket_id)
         routers = self._dispatcher(timeout, headers)
-        async with self._doing(f"listing bucket {bucket_id}", deadline):
+        async with self._doing(f"listing bucket {bucket_id}", deadline, bucket_id):
             if not partial:
                 return await routers.repeat(lambda: list_bucket(routers, bucket_id))
             if not name_missing:
@@ -212,7 +212,7 @@ class Looking(ClientBase):
         if prefix and glob:
             raise ValidationError("list_balls takes either prefix or glob")
         routers = self._dispatcher(timeout, headers)
-        async with self._doing(f"listing bucket {bucket_id}", deadline):
+        async with self._doing(f"listing bucket {bucket_id}", deadline, bucket_id):
             listing = await routers.repeat(lambda: list_bucket(routers, bucket_id))
         newest = [versions_of(chunks)[:1] for chunks in balls_in(listing.balls).values()]
         balls = [version.as_ball() for versions in newest for version in versions if version.whole]
@@ -233,7 +233,7 @@ class Looking(ClientBase):
     ) -> Ball:
         name = name_of(bucket_id, key)
         routers = self._dispatcher(timeout, headers, rule)
-        async with self._doing(f"looking for {name}", deadline):
+        async with self._doing(f"looking for {name}", deadline, bucket_id):
             if check_storage:
                 return (await Download(routers, self._threads, max_concurrency=10).verify(name)).as_ball()
             return (await routers.repeat(lambda: find_versions(routers, name)))[0].as_ball()

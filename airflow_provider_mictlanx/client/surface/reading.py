@@ -69,7 +69,7 @@ class Reading(ClientBase):
         download = Download(
             self._dispatcher(timeout, headers, rule), self._threads, max_paralell_gets, force, chunk_index
         )
-        async with self._doing(f"getting {name}", deadline):
+        async with self._doing(f"getting {name}", deadline, bucket_id):
             version, data = await download.to_memory(name, self._cache, max_size)
         return AsyncGetResponse(data=data, metadatas=version.ordered)
 
@@ -106,7 +106,7 @@ class Reading(ClientBase):
         name = name_of(bucket_id, ball_id)
         rule = _rule(max_retries, max_backoff, max_delay, delay, backoff_factor, jitter)
         download = Download(self._dispatcher(timeout, headers, rule), self._threads, 1, force)
-        async with self._doing(f"getting chunk {index} of {name}", deadline):
+        async with self._doing(f"getting chunk {index} of {name}", deadline, bucket_id):
             metadata, data = await download.one_chunk(name, index)
         return Chunk(metadata.ball_id, index, bytes(data), metadata.key, metadata.tags), metadata
 
@@ -178,7 +178,7 @@ class Reading(ClientBase):
         rule = RetryRule(max_tries, max_backoff)
         name = name_of(bucket_id, key)
         engine = Download(self._dispatcher(timeout, headers, rule), self._threads, max_concurrency, force)
-        async with self._doing(f"getting {name} to a file", deadline):
+        async with self._doing(f"getting {name} to a file", deadline, bucket_id):
             return await engine.to_file(name, output_path, filename, replace, checksum)
 
     @returns_result
@@ -219,7 +219,7 @@ class Reading(ClientBase):
         name = name_of(bucket_id, ball_id)
         routers = self._dispatcher(timeout, headers, rule)
         engine = Download(routers, self._threads, max_paralell_gets, force, chunk_index)
-        async with self._doing(f"getting {name} to a file", deadline):
+        async with self._doing(f"getting {name} to a file", deadline, bucket_id):
             return (await engine.to_file(name, output_path, fullname, replace)).path
 
 

@@ -66,7 +66,7 @@ class Writing(ClientBase):
         size = parse_size(chunk_size)
         options = PutOptions(rf, max_concurrency, replace, tags, self.client_id)
         routers = self._dispatcher(timeout, NONE, RetryRule(max_tries, max_backoff))
-        async with self._doing(f"putting {name}", deadline):
+        async with self._doing(f"putting {name}", deadline, bucket_id):
             if data is not None:
                 source: Source = BytesSource(_as_bytes(data))
                 upload = Upload(routers, self._threads, name, source, options, own_tags)
@@ -237,7 +237,7 @@ class Writing(ClientBase):
         own_tags = {} if is_safe_id(key) else path_tags(key)
         routers = self._dispatcher(timeout, NONE, RetryRule(max_tries, max_backoff))
         chunk_tags = {chunk.index: check_tags(chunk.metadata) for chunk in chunks}
-        async with self._doing(f"putting {name} in {len(chunks)} chunks", deadline):
+        async with self._doing(f"putting {name} in {len(chunks)} chunks", deadline, bucket_id):
             upload = Upload(routers, self._threads, name, source, options, own_tags, chunk_tags)
             return (await upload.run(source.cut)).uploaded
 
@@ -278,7 +278,7 @@ class Writing(ClientBase):
         routers = self._dispatcher(timeout, NONE, RetryRule(max_tries, max_backoff))
         place = place_tags(chunk, {**tags, **check_tags(chunk.metadata)})
         source = BytesSource(chunk.data, f"chunk {chunk.index} of {name}")
-        async with self._doing(f"putting chunk {chunk.index} of {name}", deadline):
+        async with self._doing(f"putting chunk {chunk.index} of {name}", deadline, bucket_id):
             if place is None:
                 upload = Upload(routers, self._threads, name, source, options, own_tags, {0: chunk.metadata})
                 return (await upload.run([source.size])).uploaded

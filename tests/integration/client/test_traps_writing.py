@@ -521,6 +521,18 @@ def test_404_at_every_announcement_is_unavailable_and_not_absent(vss: LocalVSS, 
         asyncio.run(scenario())
 
 
+def test_404_to_the_data_may_pass(vss: LocalVSS, bucket_id: str) -> None:
+    """A router that was restarted, or a proxy without a router behind it: nothing is absent."""
+
+    async def scenario() -> None:
+        async with client_of(vss) as client:
+            assert (await client.put(bucket_id, "k", DATA, max_tries=2)).unwrap() is True
+
+    with vss.fault("status", method="POST", path="/chunked$", bucket=bucket_id, status=404, count=1) as refused:
+        asyncio.run(scenario())
+        assert refused.triggered == 1
+
+
 # -- tasks ---------------------------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ import pickle
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 from pydantic import ValidationError as InvalidModel
 
 from airflow_provider_mictlanx.client import errors
@@ -14,12 +15,15 @@ from airflow_provider_mictlanx.client.errors import MictlanXError
 from airflow_provider_mictlanx.client.models import (
     Bucket,
     Chunk,
+    DeletedByBallIdResponse,
+    DeletedByKeyResponse,
     GetRouterBucketMetadataResponse,
     Metadata,
     PeersResponse,
     PutChunkedResponse,
     PutMetadataRequest,
     PutMetadataResponse,
+    StoredBall,
 )
 
 NUMBERS = {
@@ -164,6 +168,30 @@ def test_answers_that_lack_what_matters_are_refused() -> None:
     ):
         with pytest.raises(InvalidModel):
             model.model_validate(answer)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-1", "1" + "0" * 400, "1.5", '"7"'])
+@pytest.mark.parametrize(
+    ("model", "answer"),
+    [
+        (PutChunkedResponse, '{"peer_ids": [], "size": %s}'),
+        (DeletedByBallIdResponse, '{"n_deletes": %s}'),
+        (DeletedByKeyResponse, '{"n_deletes": %s}'),
+        (StoredBall, '{"key": "k", "size": %s}'),
+    ],
+)
+def test_numbers_that_count_nothing_are_refused(model: type[BaseModel], answer: str, number: str) -> None:
+    model.model_validate_json(answer % "7")
+    with pytest.raises(InvalidModel):
+        model.model_validate_json(answer % number)
+
+
+def test_nan_is_refused_where_any_number_will_do() -> None:
+    answer = '{"key": "k", "bucket_id": "b", "tasks_ids": ["t"], "replicas": [], "service_time": %s}'
+    assert PutMetadataResponse.model_validate_json(answer % "1.5").service_time == 1.5
+    for number in ("NaN", "-Infinity", "1e999"):
+        with pytest.raises(InvalidModel):
+            PutMetadataResponse.model_validate_json(answer % number)
 
 
 def test_announcement_has_every_field_of_the_protocol() -> None:

@@ -122,6 +122,20 @@ def test_deadline_ends_a_call() -> None:
         asyncio.run(scenario())
 
 
+def test_deadline_tells_what_had_failed() -> None:
+    async def work() -> None:
+        async for attempt in RetryRule(max_tries=2, max_backoff=30, first_backoff=30, jitter=False).attempts():
+            with attempt:
+                raise NetworkError("the wire is cut")
+
+    async def scenario() -> None:
+        async with within(0.05, "getting b/k"), asyncio.TaskGroup() as group:
+            group.create_task(work())
+
+    with pytest.raises(DeadlineExceededError, match=r"0\.05 s; the last failure was: the wire is cut"):
+        asyncio.run(scenario())
+
+
 def test_no_deadline_and_one_that_is_kept() -> None:
     async def scenario() -> None:
         async with within(None, "x"):
