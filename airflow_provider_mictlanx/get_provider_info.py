@@ -31,6 +31,9 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [_modules("operators")],
         "sensors": [_modules("sensors")],
         "triggers": [_modules("triggers")],
+        "asset-uris": [_ASSET_URIS],
+        "dataset-uris": [_ASSET_URIS],  # the same for Airflow 2
+        "config": _CONFIG,
         "connection-types": [
             {
                 "connection-type": "mictlanx",
@@ -42,6 +45,28 @@ def get_provider_info() -> dict[str, Any]:
         ],
     }
 
+
+_ASSET_URIS: dict[str, Any] = {
+    "schemes": ["mictlanx"],
+    "handler": "airflow_provider_mictlanx.assets.mictlanx.sanitize_uri",
+    "factory": "airflow_provider_mictlanx.assets.mictlanx.create_asset",
+    "to_openlineage_converter": "airflow_provider_mictlanx.assets.mictlanx.convert_asset_to_openlineage",
+}
+
+_CONFIG: dict[str, Any] = {
+    "mictlanx": {
+        "description": "Settings of the MictlanX provider.",
+        "options": {
+            "lineage": {
+                "description": "Whether hook and operators tell what they read, write and delete, for OpenLineage and other readers.",
+                "version_added": "0.1.0",
+                "type": "boolean",
+                "example": None,
+                "default": "True",
+            }
+        },
+    }
+}
 
 UI_FIELD_BEHAVIOUR: dict[str, Any] = {
     "hidden-fields": ["login", "schema"],

@@ -14,6 +14,7 @@ from typing import Any
 
 from humanfriendly.text import pluralize
 
+from airflow_provider_mictlanx.assets.places import in_bucket, keys_of, matching, on_disk
 from airflow_provider_mictlanx.batches import copying, deleting, fetching
 from airflow_provider_mictlanx.batches.running import FIRST_FAILURES, BatchResult, TransferOptions, error_of
 from airflow_provider_mictlanx.client import AsyncClient
@@ -120,7 +121,9 @@ class BatchCalls(HookCalls):
                 replace=replace,
                 deadline=deadline,
             )
-        return {**results.of_report(value_of(report)), "source_bucket_id": bucket_id, "source_key": key}
+        result = results.of_report(value_of(report))
+        await self._note(reads=[in_bucket(bucket_id, key)], writes=[in_bucket(dest_bucket_id, dest_key)])
+        return {**result, "source_bucket_id": bucket_id, "source_key": key}
 
     def copy_prefix(
         self,
@@ -218,6 +221,7 @@ class BatchCalls(HookCalls):
             )
         which = {"bucket_id": bucket_id, "prefix": prefix, "dest_bucket_id": dest_bucket_id, "dest_prefix": dest_prefix}
         result = results.of_batch(outcome, "copied", **which)
+        await self._note(reads=[in_bucket(bucket_id, prefix)], writes=[in_bucket(dest_bucket_id, dest_prefix)])
         self._tell_batch(what, outcome, outcome.line("copied", "there already"))
         return _given_or_raised(what, outcome, result, fail_on_error)
 
@@ -338,6 +342,9 @@ class BatchCalls(HookCalls):
             )
         which = {"bucket_id": bucket_id, "prefix": prefix, "glob": glob, "bulk_id": bulk_id, "output_path": str(root)}
         result = results.of_batch(outcome, "downloaded", **which)
+        buckets = dict.fromkeys(item.bucket_id for item in items)
+        read = [matching(bucket_id, prefix, glob)] if bucket_id is not None else [*map(in_bucket, buckets)]
+        await self._note(reads=read, writes=[on_disk(root)])
         self._tell_batch(what, outcome, outcome.line("read", "there already"))
         return _given_or_raised(what, outcome, result, fail_on_error)
 
@@ -395,6 +402,7 @@ class BatchCalls(HookCalls):
         what = f"deleting {pluralize(len(keys), 'key')} of bucket {bucket_id}"
         async with self.aget_conn() as client, within(deadline, what):
             outcome = await deleting.delete_keys(client, bucket_id, keys, **given, tell=partial(self.log.info, "%s"))
+        await self._note(drops=keys_of(bucket_id, keys))
         self._tell_batch(what, outcome, outcome.line("deleted", "not there"))
         return _given_or_raised(what, outcome, results.of_deleted(outcome, bucket_id), fail_on_error)
 
@@ -453,6 +461,7 @@ class BatchCalls(HookCalls):
             outcome = await deleting.delete_prefix(
                 client, bucket_id, prefix, **given, tell=partial(self.log.info, "%s")
             )
+        await self._note(drops=[in_bucket(bucket_id, prefix)])
         self._tell_batch(what, outcome, outcome.line("deleted", "not there"))
         return _given_or_raised(what, outcome, results.of_deleted(outcome, bucket_id), fail_on_error)
 

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from humanfriendly import format_size
 from humanfriendly.text import pluralize
 
+from airflow_provider_mictlanx.assets.places import Place, in_bucket, sources_of
 from airflow_provider_mictlanx.bulks import waiting
 from airflow_provider_mictlanx.bulks.checking import StorageCheck
 from airflow_provider_mictlanx.bulks.errors import BulkFailedError
@@ -144,7 +145,8 @@ class BulkCalls(HookCalls):
     ) -> dict[str, Any]:
         """Upload a bulk, or one shard of it; see ``put_bulk``."""
         settings = await self.aget_settings()
-        sources, listing = _what(bucket_id, source, balls, key_prefix)
+        given_balls = None if balls is None else _items(balls)
+        sources, listing = _what(bucket_id, source, given_balls, key_prefix)
         spec = BulkSpec(
             bulk_id=bulk_id,
             sources=sources,
@@ -173,6 +175,9 @@ class BulkCalls(HookCalls):
         async with self.aget_conn() as client:
             upload = ShardUpload(client, spec, shard, listing, owner, options, tell=partial(self.log.info, "%s"))
             outcome = await upload.run()
+        await self._note(
+            reads=sources_of(sources, given_balls or ()), writes=_written(bucket_id, given_balls or (), key_prefix)
+        )
         self._tell_the_end(outcome)
         result = results.of_upload(outcome, with_failures=not fail_on_error)
         if outcome.failures and fail_on_error:
@@ -359,18 +364,24 @@ class BulkCalls(HookCalls):
 def _what(
     bucket_id: str | None,
     source: Source | Sequence[Source] | None,
-    balls: Iterable[Mapping[str, Any]] | None,
+    balls: Sequence[Mapping[str, Any]] | None,
     key_prefix: str,
 ) -> tuple[list[str], Callable[[], list[SourceBall]]]:
     """Give the names of what is uploaded, and a function that lists it."""
     if (source is None) == (balls is None):
         raise ValidationError(f"a bulk takes either source or balls, and got {'neither' if balls is None else 'both'}")
     if balls is not None:
-        return [], partial(list_items, _items(balls), bucket_id or "", key_prefix)
+        return [], partial(list_items, balls, bucket_id or "", key_prefix)
     if not bucket_id:
         raise ValidationError("bucket_id is needed where source says what to upload")
     paths: list[Source] = list(source) if isinstance(source, Sequence) and not isinstance(source, str) else [source]
     return [str(path) for path in paths], partial(list_sources, paths, bucket_id, key_prefix)
+
+
+def _written(bucket_id: str | None, balls: Iterable[Mapping[str, Any]], key_prefix: str) -> list[Place]:
+    """Give where a bulk goes: its buckets, or the part of them that its keys begin with."""
+    buckets = [ball.get("bucket_id") or bucket_id for ball in balls] or [bucket_id]
+    return [in_bucket(bucket, key_prefix) for bucket in dict.fromkeys(buckets) if bucket]
 
 
 def _items(balls: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import Any
 
+from airflow_provider_mictlanx.assets.places import in_bucket
 from airflow_provider_mictlanx.client.result import value_of
 from airflow_provider_mictlanx.hooks import results
 from airflow_provider_mictlanx.hooks.calls import HookCalls, chosen
@@ -37,6 +38,7 @@ class DeletingCalls(HookCalls):
         given = chosen(await self.aget_settings(), timeout=timeout)
         async with self.aget_conn() as client:
             response = value_of(await client.delete(key, bucket_id, **given, deadline=deadline))
+        await self._note(drops=[in_bucket(bucket_id, key)])
         return {"bucket_id": bucket_id, "key": key, "ball_id": response.ball_id, "n_deletes": response.n_deletes}
 
     def delete_bucket(
@@ -74,6 +76,7 @@ class DeletingCalls(HookCalls):
         given = chosen(await self.aget_settings(), timeout=timeout, max_concurrency=max_concurrency)
         async with self.aget_conn() as client:
             response = value_of(await client.delete_bucket(bucket_id, **given, deadline=deadline))
+        await self._note(drops=[in_bucket(bucket_id)])
         for ball_id, why in islice(response.failures.items(), _FAILURES_SHOWN):
             self.log.warning("%s/%s could not be deleted: %s", bucket_id, ball_id, why)
         return results.of_deleted_bucket(response)

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
+from airflow_provider_mictlanx.assets.places import Trace
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.result import value_of
 from airflow_provider_mictlanx.get_provider_info import UI_FIELD_BEHAVIOUR
@@ -45,6 +46,7 @@ class MictlanXHook(WritingCalls, ReadingCalls, LookingCalls, DeletingCalls, Batc
     default to the connection's, else to the client's.
 
     :param mictlanx_conn_id: the connection
+    :ivar trace: what this hook has read, written and deleted, for lineage
     """
 
     conn_name_attr = "mictlanx_conn_id"
@@ -55,6 +57,7 @@ class MictlanXHook(WritingCalls, ReadingCalls, LookingCalls, DeletingCalls, Batc
     def __init__(self, mictlanx_conn_id: str = default_conn_name, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.mictlanx_conn_id = mictlanx_conn_id
+        self.trace = Trace()
         self._settings: Settings | None = None
         self._look_up_lock = threading.Lock()
         self._runner = Runner()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from airflow_provider_mictlanx.assets.places import in_bucket, on_disk
 from airflow_provider_mictlanx.client.chunks import parse_size
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.names import ball_id_of, safe_file_name
@@ -80,7 +81,9 @@ class ReadingCalls(HookCalls):
                 max_size=max_size,
                 deadline=deadline,
             )
-        return value_of(response).data.tobytes()
+        data = value_of(response).data.tobytes()
+        await self._note(reads=[in_bucket(bucket_id, key)])
+        return data
 
     def get_text(
         self,
@@ -224,7 +227,9 @@ class ReadingCalls(HookCalls):
                 replace=replace,
                 deadline=deadline,
             )
-        return results.of_report(value_of(report))
+        result = results.of_report(value_of(report))
+        await self._note(reads=[in_bucket(bucket_id, key)], writes=[on_disk(result["path"])])
+        return result
 
 
 def _file_name(key: str, filename: str | None) -> str:

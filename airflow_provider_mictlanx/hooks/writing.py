@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from airflow_provider_mictlanx.assets.places import in_bucket, on_disk
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.result import value_of
 from airflow_provider_mictlanx.hooks import results
@@ -182,7 +183,10 @@ class WritingCalls(HookCalls):
             report = await client.upload(
                 bucket_id, key, **source, **given, **options, tags={} if tags is None else tags
             )
-        return results.of_report(value_of(report))
+        result = results.of_report(value_of(report))
+        read = [on_disk(source["path"])] if "path" in source else []
+        await self._note(reads=read, writes=[in_bucket(bucket_id, key)])
+        return result
 
 
 def _as_bytes(data: bytes | str) -> bytes:

@@ -16,6 +16,7 @@ from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.openlineage.extractors import OperatorLineage
 
 
 class MictlanXOperator(BaseOperator):
@@ -42,6 +43,12 @@ class MictlanXOperator(BaseOperator):
         """Do the work; an error that no retry can mend becomes ``AirflowFailException``, any other stays as it is."""
         with permanent_errors_fail_the_task():
             return self.work(context)
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
+        """Tell OpenLineage what the task read, wrote and deleted; called by its provider, also after a failure."""
+        from airflow_provider_mictlanx.assets.openlineage import lineage_of
+
+        return lineage_of(self.hook.trace)
 
     def on_kill(self) -> None:
         """Stop what is under way; it cleans up behind itself."""

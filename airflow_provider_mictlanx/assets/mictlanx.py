@@ -1,0 +1,55 @@
+"""
+Asset URIs, ``mictlanx://bucket/key``: what Airflow calls for them, as ``get_provider_info`` names it. Imports Airflow and names of the client.
+
+An asset is the same through whichever connection it is reached, so the URI holds none. A key is percent-encoded in it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, quote, unquote, urlsplit
+
+from airflow.providers.common.compat.assets import Asset
+
+from airflow_provider_mictlanx.client.names import is_safe_id
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.openlineage.facet import Dataset as OpenLineageDataset
+
+SCHEME = "mictlanx"
+
+
+def uri_of(bucket: str, key: str = "") -> str:
+    """
+    Give the URI of an object.
+
+    :param key: empty for the bucket itself
+    """
+    return f"{SCHEME}://{bucket}/{quote(key, safe='/')}"
+
+
+def create_asset(*, bucket: str, key: str = "", extra: dict[str, Any] | None = None) -> Asset:
+    """Make an asset of an object, or of a bucket."""
+    return Asset(uri=uri_of(bucket, key), extra=extra)
+
+
+def sanitize_uri(uri: SplitResult) -> SplitResult:
+    """
+    Give a URI as assets have it: without a connection (``mictlanx://conn@bucket/key``).
+
+    ``ValueError``: there is no bucket in it, as in the URI of a router.
+    """
+    bucket = uri.netloc.rpartition("@")[2]
+    if not is_safe_id(bucket) or uri.query:
+        raise ValueError(
+            f"the URI of an asset is mictlanx://bucket/key, with a bucket id of letters, digits, '-' and '_', not {uri.geturl()!r}"
+        )
+    return uri._replace(netloc=bucket)
+
+
+def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> OpenLineageDataset:
+    """Give the dataset that an asset is for OpenLineage: namespace ``mictlanx://bucket``, name ``key``; ``/`` is the bucket."""
+    from airflow.providers.common.compat.openlineage.facet import Dataset
+
+    uri = urlsplit(asset.uri)
+    return Dataset(namespace=f"{SCHEME}://{uri.netloc}", name=unquote(uri.path.removeprefix("/")) or "/")
