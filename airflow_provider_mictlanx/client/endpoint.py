@@ -13,6 +13,7 @@ import sys
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from typing import Any, ClassVar, Self, TypeAlias, TypeVar
 from urllib.parse import quote
@@ -152,7 +153,10 @@ class Endpoint:
 
     async def _json(self, model: type[M], method: str, path: str, what: str, *how: Any, **request: Any) -> M:
         """Send a request as ``_send`` does, and give the answer as the model that it has to fit."""
-        answer = await self._send(method, path, what, *how, **request)
+        return self._fitting(model, await self._send(method, path, what, *how, **request), what)
+
+    def _fitting(self, model: type[M], answer: Answer, what: str) -> M:
+        """Give an answer as the model that it has to fit."""
         try:
             return model.model_validate_json(answer.body)
         except InvalidModel as error:
@@ -225,6 +229,14 @@ class Endpoint:
                 return DataStream(stack.pop_all(), answer, pieces, ends, f"{what}: no full answer within {timeout:g} s")
         except TimeoutError as error:
             raise RequestTimeoutError(f"{what}: no answer within {timeout:g} s") from error
+
+
+def time_of(answer: Answer) -> float | None:
+    """Give the time that an answer was sent at, by its sender's clock (seconds since 1970); None where it does not tell."""
+    try:
+        return parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
+    except ValueError:
+        return None
 
 
 def quoted(text: str, name: str) -> str:

@@ -155,12 +155,14 @@ class GetRouterBucketMetadataResponse(WireModel):
     Every announced chunk of a bucket (but those of size 0), repeated.
 
     :ivar peers_ids: the peers that answered: what the others hold is missing
+    :ivar answered_at: when, by the router's own clock (seconds since 1970); None where it does not tell
     """
 
     bucket_id: str
     peers_ids: list[str]
     balls: list[Metadata]
     extra: dict[str, Any] = Field(default_factory=dict)
+    answered_at: float | None = None
 
     @property
     def peer_ids(self) -> list[str]:

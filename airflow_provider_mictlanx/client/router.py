@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar
 
-from airflow_provider_mictlanx.client.endpoint import NO_HEADERS, Body, body_of, quoted, shortened
+from airflow_provider_mictlanx.client.endpoint import NO_HEADERS, Body, body_of, quoted, shortened, time_of
 from airflow_provider_mictlanx.client.errors import (
     GetChunkError,
     MaxAvailabilityReachedError,
@@ -228,17 +228,19 @@ class AsyncRouter(SharedRequests):
         :param headers: further headers
         :param verify: how TLS is checked
         """
-        return await self._json(
-            GetRouterBucketMetadataResponse,
+        what = f"listing bucket {bucket_id} at {self._label}"
+        answer = await self._send(
             "GET",
             f"/buckets/{quoted(bucket_id, 'bucket_id')}/metadata",
-            f"listing bucket {bucket_id} at {self._label}",
+            what,
             timeout,
             headers,
             verify,
             explain=_space_refused,
             longest=LONGEST_LISTING,
         )
+        listing = self._fitting(GetRouterBucketMetadataResponse, answer, what)
+        return listing.model_copy(update={"answered_at": time_of(answer)})
 
     @returns_result
     async def read_data(

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Any
 
-from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.checks import whole_number
-from airflow_provider_mictlanx.client.errors import (
-    GetChunkError,
-    IntegrityError,
-    NotFoundError,
-    UnavailableError,
-    ValidationError,
-)
+from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.result import value_of
 from airflow_provider_mictlanx.hooks import results
 from airflow_provider_mictlanx.hooks.calls import HookCalls, chosen
@@ -93,47 +85,6 @@ class LookingCalls(HookCalls):
         async with self.aget_conn() as client:
             ball = await client.get_metadata(bucket_id, key, **given, check_storage=check_storage, deadline=deadline)
         return results.of_ball(value_of(ball))
-
-    def find(
-        self, bucket_id: str, key: str, *, check_storage: bool = True, timeout: float | None = None
-    ) -> dict[str, Any] | None:
-        """
-        Look once for an object that may not be there yet: give what ``get_metadata`` gives, or None.
-
-        It looks into the listing; only what is listed there is read, if ``check_storage`` is on. While a peer is away, what
-        can't be seen is "not yet" too.
-
-        :param bucket_id: the bucket
-        :param key: the object's name
-        :param check_storage: read every chunk and verify it before saying that the object is there
-        :param timeout: of one request, in seconds
-        """
-        return self._run(self.afind, bucket_id, key, check_storage=check_storage, timeout=timeout)
-
-    async def afind(
-        self,
-        bucket_id: str,
-        key: str,
-        *,
-        check_storage: bool = True,
-        timeout: float | None = None,
-        client: AsyncClient | None = None,
-    ) -> dict[str, Any] | None:
-        """
-        Look once for an object that may not be there yet; see ``find``.
-
-        :param client: an open client of this loop, for who looks again and again; default: one for this call
-        """
-        given = chosen(await self.aget_settings(), timeout=timeout)
-        async with nullcontext(client) if client is not None else self.aget_conn() as opened:
-            try:
-                ball = value_of(await opened.get_metadata(bucket_id, key, **given))
-                if check_storage:
-                    ball = value_of(await opened.get_metadata(bucket_id, key, **given, check_storage=True))
-            except (NotFoundError, GetChunkError, IntegrityError, UnavailableError) as error:
-                self.log.info("%s/%s is not there yet: %s", bucket_id, key, error)
-                return None
-        return results.of_ball(ball)
 
     def list_balls(
         self,

@@ -23,6 +23,7 @@ from airflow_provider_mictlanx.hooks.batches import BatchCalls
 from airflow_provider_mictlanx.hooks.bulks import BulkCalls
 from airflow_provider_mictlanx.hooks.connection import Settings
 from airflow_provider_mictlanx.hooks.deleting import DeletingCalls
+from airflow_provider_mictlanx.hooks.finding import FindingCalls
 from airflow_provider_mictlanx.hooks.looking import LookingCalls
 from airflow_provider_mictlanx.hooks.lookup import alook_up, look_up
 from airflow_provider_mictlanx.hooks.reading import ReadingCalls
@@ -33,7 +34,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class MictlanXHook(WritingCalls, ReadingCalls, LookingCalls, DeletingCalls, BatchCalls, BulkCalls):
+class MictlanXHook(WritingCalls, ReadingCalls, LookingCalls, FindingCalls, DeletingCalls, BatchCalls, BulkCalls):
     """
     Interact with MictlanX.
 

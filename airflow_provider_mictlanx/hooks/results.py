@@ -20,6 +20,12 @@ from airflow_provider_mictlanx.client.models import Ball, DeleteBucketResponse, 
 _SMALL = 1200
 """The most that the failures of an upload take as JSON (characters)."""
 
+_FIRST_OBJECTS = 20
+"""The most objects that a list of the first few has …"""
+
+_SMALL_LIST = 2000
+"""… and the most that it takes as JSON (characters)."""
+
 _SHORT = 200
 """The longest key or message of a failure (characters) …"""
 
@@ -43,6 +49,22 @@ def of_ball(ball: Ball) -> dict[str, Any]:
         "num_chunks": ball.num_chunks,
         "tags": dict(ball.tags),
         "updated_at": ball.updated_at,
+    }
+
+
+def of_objects(bucket_id: str, balls: Sequence[Ball]) -> dict[str, Any]:
+    """Give ``bucket_id, count, total_size, objects``; ``objects`` are the first few, as ``{key, size}``."""
+    first: list[dict[str, Any]] = []
+    for ball in balls[:_FIRST_OBJECTS]:
+        entry = {"key": ball.key, "size": ball.size}
+        if len(json.dumps([*first, entry])) > _SMALL_LIST:
+            break
+        first.append(entry)
+    return {
+        "bucket_id": bucket_id,
+        "count": len(balls),
+        "total_size": sum(ball.size for ball in balls),
+        "objects": first,
     }
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import AirflowException, AirflowSensorTimeout, conf
 
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError
+from airflow_provider_mictlanx.client.checks import seconds
 from airflow_provider_mictlanx.client.errors import DeadlineExceededError, MictlanXError, ValidationError
 from airflow_provider_mictlanx.hooks.bulks import Source
 from airflow_provider_mictlanx.hooks.failures import error_of, is_timeout_of_deferral, permanent_errors_fail_the_task
@@ -212,8 +213,8 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
 
     def work(self, context: Context) -> dict[str, Any]:
         """Wait for it."""
-        timeout = None if self.timeout is None else _seconds("timeout", self.timeout)
-        poke_interval = _seconds("poke_interval", self.poke_interval)
+        timeout = None if self.timeout is None else seconds("timeout", self.timeout)
+        poke_interval = seconds("poke_interval", self.poke_interval)
         began = time.monotonic()
         try:
             return self._await(0 if self.deferrable else timeout, poke_interval)
@@ -300,10 +301,3 @@ def _whole(name: str, value: int | str) -> int:
         return int(value.strip()) if isinstance(value, str) else value
     except ValueError as error:
         raise ValidationError(f"{name} is a whole number, not {value!r}") from error
-
-
-def _seconds(name: str, value: timedelta | float) -> float:
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
-        raise ValidationError(f"{name} is a timedelta or a number of seconds from 0 on, not {value!r}")
-    return seconds

@@ -4,25 +4,38 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mictlanx.bulks.checking import StorageCheck
+from airflow_provider_mictlanx.client.checks import seconds
+from airflow_provider_mictlanx.client.errors import ValidationError
+from airflow_provider_mictlanx.hooks.finding import Readable
+from airflow_provider_mictlanx.hooks.quiet import QuietWatch
 from airflow_provider_mictlanx.sensors.base import MictlanXSensor
-from airflow_provider_mictlanx.triggers.mictlanx import BulkCompleteTrigger, MictlanXObjectTrigger
+from airflow_provider_mictlanx.triggers.mictlanx import (
+    BucketUnchangedTrigger,
+    BulkCompleteTrigger,
+    MictlanXObjectTrigger,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, PokeReturnValue
 
+_SEEN = "mictlanx_seen"
+"""Under this name Airflow keeps what a rescheduled sensor saw."""
+
 
 class MictlanXObjectSensor(MictlanXSensor):
     """
-    Wait until an object is in a bucket, and readable.
+    Wait until an object, or enough objects, are in a bucket, and readable.
 
     It looks into the listing, which shows what was announced; before it opens it reads every chunk once and verifies it
     (``check_storage``). An object that is missing, not whole or not readable yet is waited for, and so is a peer that is away;
     every other error is raised.
 
-    XCom, the same in every mode: ``{bucket_id, key, ball_id, size, checksum, num_chunks, tags, updated_at}``.
+    XCom, the same in every mode. For one key: ``{bucket_id, key, ball_id, size, checksum, num_chunks, tags, updated_at}``. For
+    several: ``{bucket_id, count, total_size, objects}``; ``objects`` are the first few of them, as ``{key, size}``.
 
     .. seealso::
         For more information on how to use this sensor, take a look at the guide, ``docs/operators.md``.
@@ -30,28 +43,164 @@ class MictlanXObjectSensor(MictlanXSensor):
     Further parameters as of every sensor: ``poke_interval``, ``timeout`` (the whole wait), ``mode``, ``soft_fail`` ….
 
     :param bucket_id: the bucket (templated)
-    :param key: the object's name (templated)
+    :param key: the object's name, or a list of names; this, ``prefix`` or ``glob`` (templated)
+    :param prefix: wait for keys that begin with it (templated)
+    :param glob: wait for keys that match, as ``"2024/*.csv"``: ``*`` is any text, ``/`` too (templated)
+    :param min_objects: how many objects have to be there: 1 for any. Default: every key of a list; 1 with ``prefix`` or ``glob``
     :param check_storage: read every chunk before opening; False trusts the listing
     :param mictlanx_conn_id: the connection (templated)
     :param request_timeout: of one request to the storage, in seconds; default: the connection's, else 120
     :param deferrable: wait in the triggerer, holding no worker slot; default: ``[operators] default_deferrable``
     """
 
-    template_fields: Sequence[str] = ("bucket_id", "key", "mictlanx_conn_id")
+    template_fields: Sequence[str] = ("bucket_id", "key", "prefix", "glob", "mictlanx_conn_id")
 
-    def __init__(self, *, bucket_id: str, key: str, check_storage: bool = True, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        bucket_id: str,
+        key: str | Sequence[str] | None = None,
+        prefix: str | None = None,
+        glob: str | None = None,
+        min_objects: int | None = None,
+        check_storage: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        given = [name for name, value in (("key", key), ("prefix", prefix), ("glob", glob)) if value is not None]
+        if len(given) != 1:
+            raise ValueError(f"MictlanXObjectSensor takes one of key, prefix and glob, and got {_listed(given)}")
         self.bucket_id = bucket_id
         self.key = key
+        self.prefix = prefix
+        self.glob = glob
+        self.min_objects = min_objects
         self.check_storage = check_storage
+        self._readable: Readable = {}
 
     def find(self) -> dict[str, Any] | None:
-        """Look once for the object."""
-        return self.hook.find(self.bucket_id, self.key, check_storage=self.check_storage, timeout=self.request_timeout)
+        """Look once for the object, or the objects."""
+        if isinstance(self.key, str):
+            if self.min_objects is not None:
+                raise ValidationError("min_objects goes with a list of keys, prefix or glob, not with one key")
+            return self.hook.find(
+                self.bucket_id, self.key, check_storage=self.check_storage, timeout=self.request_timeout
+            )
+        return self.hook.find_objects(
+            self.bucket_id,
+            self.key,
+            prefix=self.prefix,
+            glob=self.glob,
+            min_objects=self.min_objects,
+            check_storage=self.check_storage,
+            readable=self._readable,
+            timeout=self.request_timeout,
+        )
 
     def make_trigger(self, **shared: Any) -> MictlanXObjectTrigger:
-        """Make the trigger that goes on looking for it."""
-        return MictlanXObjectTrigger(bucket_id=self.bucket_id, key=self.key, check_storage=self.check_storage, **shared)
+        """Make the trigger that goes on looking."""
+        return MictlanXObjectTrigger(
+            bucket_id=self.bucket_id,
+            key=self.key if isinstance(self.key, str | None) else list(self.key),
+            prefix=self.prefix,
+            glob=self.glob,
+            min_objects=self.min_objects,
+            check_storage=self.check_storage,
+            **shared,
+        )
+
+
+class MictlanXBucketUnchangedSensor(MictlanXSensor):
+    """
+    Wait until nothing was written to a bucket, and nothing deleted from it, for some time: until its writers are done.
+
+    How long ago the last write was is told by the storage's own clocks, so a bucket that has been left alone for long
+    enough opens the sensor at the first poke. From then on every change that a poke sees begins the wait anew. A peer that is away
+    is waited for.
+
+    XCom, the same in every mode: ``{bucket_id, prefix, count, total_size, updated_at}``; ``updated_at`` is the last write, in
+    nanoseconds since 1970.
+
+    .. seealso::
+        For more information on how to use this sensor, take a look at the guide, ``docs/operators.md``.
+
+    Further parameters as of every sensor: ``poke_interval``, ``timeout`` (the whole wait), ``mode``, ``soft_fail`` ….
+
+    :param bucket_id: the bucket (templated)
+    :param prefix: only keys that begin with it (templated)
+    :param inactivity_period: for how long nothing may change, in seconds or as a timedelta
+    :param min_objects: how many whole objects there have to be, 0 for an empty bucket too; empty objects (size 0) don't count
+    :param allow_delete: whether objects may be deleted while it waits; False fails the task then, without a retry
+    :param mictlanx_conn_id: the connection (templated)
+    :param request_timeout: of one request to the storage, in seconds; default: the connection's, else 120
+    :param deferrable: wait in the triggerer, holding no worker slot; default: ``[operators] default_deferrable``
+    """
+
+    template_fields: Sequence[str] = ("bucket_id", "prefix", "mictlanx_conn_id")
+
+    def __init__(
+        self,
+        *,
+        bucket_id: str,
+        prefix: str = "",
+        inactivity_period: timedelta | float = 3600,
+        min_objects: int = 1,
+        allow_delete: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.bucket_id = bucket_id
+        self.prefix = prefix
+        self.inactivity_period = inactivity_period
+        self.min_objects = min_objects
+        self.allow_delete = allow_delete
+        self._watch: QuietWatch | None = None
+        self._kept: dict[str, Any] | None = None
+        self._forgets = False
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Look once. Where the next poke is another process's, Airflow keeps what was seen; before 3.3 it can't."""
+        if not self.reschedule or self.deferrable:
+            return super().poke(context)
+        store, this_try = context.get("task_state_store"), getattr(context.get("ti"), "try_number", None)
+        self._forgets = store is None
+        kept: Any = store.get(_SEEN) if store is not None else None
+        if kept and kept["try_number"] == this_try:
+            self._kept = kept["state"]
+        done = super().poke(context)
+        if store is not None and self._watch is not None and self._watch.state is not None:
+            store.set(_SEEN, {"try_number": this_try, "state": self._watch.state})
+        return done
+
+    def find(self) -> dict[str, Any] | None:
+        """Look once whether the bucket is quiet."""
+        if self._forgets and not self.allow_delete:
+            raise ValidationError(
+                "allow_delete=False compares with the poke before, which mode='reschedule' forgets before Airflow 3.3; use deferrable=True or "
+                "mode='poke'"
+            )
+        if self._watch is None:
+            self._watch = QuietWatch(
+                self.bucket_id,
+                self.prefix,
+                inactivity_period=self.inactivity_period,
+                min_objects=self.min_objects,
+                allow_delete=self.allow_delete,
+                state=self._kept,
+            )
+        return self.hook.find_quiet(self._watch, timeout=self.request_timeout)
+
+    def make_trigger(self, **shared: Any) -> BucketUnchangedTrigger:
+        """Make the trigger that goes on looking, from what the first poke saw on."""
+        return BucketUnchangedTrigger(
+            bucket_id=self.bucket_id,
+            prefix=self.prefix,
+            inactivity_period=seconds("inactivity_period", self.inactivity_period),
+            min_objects=self.min_objects,
+            allow_delete=self.allow_delete,
+            state=self._watch.state if self._watch else None,
+            **shared,
+        )
 
 
 class BulkCompleteSensor(MictlanXSensor):
@@ -123,3 +272,7 @@ def _name_of_check(context: Context) -> str:
         return secrets.token_hex(8)
     names = ("dag_id", "run_id", "task_id", "map_index", "try_number")
     return "/".join(str(getattr(task_instance, name)) for name in names)
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(names) if names else "none"

@@ -6,34 +6,116 @@ from typing import Any
 
 from airflow_provider_mictlanx.bulks.checking import StorageCheck
 from airflow_provider_mictlanx.client import AsyncClient
+from airflow_provider_mictlanx.hooks.finding import Readable
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
+from airflow_provider_mictlanx.hooks.quiet import QuietWatch
 from airflow_provider_mictlanx.triggers.polling import PollingTrigger
 
 
 class MictlanXObjectTrigger(PollingTrigger):
     """
-    Fire when an object is in a bucket; its result is what ``MictlanXHook.get_metadata`` gives.
+    Fire when an object, or enough objects, are in a bucket.
+
+    Its result is what ``MictlanXHook.find`` gives for one key, else what ``MictlanXHook.find_objects`` gives. Further
+    parameters as of ``PollingTrigger``.
+
+    :param bucket_id: the bucket
+    :param key: the object's name, or a list of them
+    :param prefix: instead: all keys that begin with it
+    :param glob: instead: all keys that match
+    :param min_objects: how many have to be there; default: every key of a list, else 1
+    :param check_storage: read every chunk and verify it before saying that an object is there
+    """
+
+    own = ("bucket_id", "key", "prefix", "glob", "min_objects", "check_storage")
+
+    def __init__(
+        self,
+        *,
+        bucket_id: str,
+        key: str | list[str] | None = None,
+        prefix: str | None = None,
+        glob: str | None = None,
+        min_objects: int | None = None,
+        check_storage: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.bucket_id = bucket_id
+        self.key = key
+        self.prefix = prefix
+        self.glob = glob
+        self.min_objects = min_objects
+        self.check_storage = check_storage
+        self._readable: Readable = {}
+
+    async def apoke(self, hook: MictlanXHook, client: AsyncClient) -> dict[str, Any] | None:
+        """Look once for the object, or the objects."""
+        if isinstance(self.key, str):
+            return await hook.afind(
+                self.bucket_id, self.key, check_storage=self.check_storage, timeout=self.request_timeout, client=client
+            )
+        return await hook.afind_objects(
+            self.bucket_id,
+            self.key,
+            prefix=self.prefix,
+            glob=self.glob,
+            min_objects=self.min_objects,
+            check_storage=self.check_storage,
+            readable=self._readable,
+            timeout=self.request_timeout,
+            client=client,
+        )
+
+
+class BucketUnchangedTrigger(PollingTrigger):
+    """
+    Fire when nothing was changed in a bucket for some time; its result is what ``MictlanXHook.find_quiet`` gives.
 
     Further parameters as of ``PollingTrigger``.
 
     :param bucket_id: the bucket
-    :param key: the object's name
-    :param check_storage: read every chunk and verify it before saying that the object is there
+    :param prefix: only keys that begin with it
+    :param inactivity_period: for how long nothing may change, in seconds
+    :param min_objects: how many whole objects there have to be
+    :param allow_delete: whether objects may go meanwhile
+    :param state: what the sensor saw (``QuietWatch.state``): another triggerer that takes over compares with it
     """
 
-    own = ("bucket_id", "key", "check_storage")
+    own = ("bucket_id", "prefix", "inactivity_period", "min_objects", "allow_delete", "state")
 
-    def __init__(self, *, bucket_id: str, key: str, check_storage: bool = True, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        bucket_id: str,
+        prefix: str,
+        inactivity_period: float,
+        min_objects: int,
+        allow_delete: bool,
+        state: dict[str, Any] | None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.bucket_id = bucket_id
-        self.key = key
-        self.check_storage = check_storage
+        self.prefix = prefix
+        self.inactivity_period = inactivity_period
+        self.min_objects = min_objects
+        self.allow_delete = allow_delete
+        self.state = state
+        self._watch: QuietWatch | None = None
 
     async def apoke(self, hook: MictlanXHook, client: AsyncClient) -> dict[str, Any] | None:
-        """Look once for the object."""
-        return await hook.afind(
-            self.bucket_id, self.key, check_storage=self.check_storage, timeout=self.request_timeout, client=client
-        )
+        """Look once whether the bucket is quiet."""
+        if self._watch is None:
+            self._watch = QuietWatch(
+                self.bucket_id,
+                self.prefix,
+                inactivity_period=self.inactivity_period,
+                min_objects=self.min_objects,
+                allow_delete=self.allow_delete,
+                state=self.state,
+            )
+        return await hook.afind_quiet(self._watch, timeout=self.request_timeout, client=client)
 
 
 class BulkCompleteTrigger(PollingTrigger):

@@ -109,6 +109,6 @@ class PollingTrigger(BaseTrigger):
         """Give the seconds to sleep after so many pokes, as Airflow's own sensors do."""
         if not self.exponential_backoff:
             return self.poke_interval
-        shortest = max(1.0, self.poke_interval * 2.0 ** min(pokes - 2, _MOST_DOUBLINGS))
-        pause = shortest * random.uniform(1, 2)
+        shortest = max(1, int(self.poke_interval * 2.0 ** min(pokes - 2, _MOST_DOUBLINGS)))
+        pause = shortest + random.randrange(shortest)
         return pause if self.max_wait is None else min(pause, self.max_wait)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from typing import Any
 
 import pytest
 
 import tests.airflow_home  # noqa: F401
+from airflow_provider_mictlanx.sensors.base import MictlanXSensor
+from tests.integration.airflow.waiting import Wait
 from tests.vss import LocalVSS
 
 
@@ -28,6 +32,20 @@ def connected(vss: LocalVSS, connect: Callable[..., None]) -> LocalVSS:
     """The shared local VSS, behind the default connection."""
     connect(vss)
     return vss
+
+
+@pytest.fixture
+def make_wait(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Wait]:
+    """Make what runs a sensor in one of its modes: ``make_wait("poke", BulkCompleteSensor)``."""
+
+    def make(mode: str, kind: type[MictlanXSensor], **options: Any) -> Wait:
+        waiting = Wait(mode, kind, **options)
+        if version("apache-airflow").startswith("2."):
+            # It asks its database, not the task instance, when a rescheduled sensor began.
+            monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda **_: waiting.began)
+        return waiting
+
+    return make
 
 
 @pytest.fixture

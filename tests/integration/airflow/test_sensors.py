@@ -7,20 +7,16 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from importlib.metadata import version
+from datetime import timedelta
 from typing import Any
-from unittest.mock import MagicMock
 
 import pytest
-from airflow.exceptions import AirflowRescheduleException
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
     TaskDeferred,
 )
-from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_mictlanx.client.errors import (
     BallConflictError,
@@ -33,67 +29,22 @@ from airflow_provider_mictlanx.hooks.failures import error_of, event_of
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.sensors.mictlanx import MictlanXObjectSensor
 from airflow_provider_mictlanx.triggers.mictlanx import MictlanXObjectTrigger
+from tests.integration.airflow.waiting import MODES, Wait, events_of, run_elsewhere
 from tests.vss import LocalVSS
-
-MODES = ("poke", "reschedule", "deferrable")
-
-
-async def events_of(trigger: BaseTrigger) -> list[TriggerEvent]:
-    return [event async for event in trigger.run()]
-
-
-def run_elsewhere(trigger: BaseTrigger) -> Any:
-    """Do what a triggerer does: make the trigger again from what JSON keeps of it, run it in a loop, keep the JSON."""
-    path, arguments = trigger.serialize()
-    assert path == "airflow_provider_mictlanx.triggers.mictlanx.MictlanXObjectTrigger"
-    again = MictlanXObjectTrigger(**json.loads(json.dumps(arguments)))
-    assert again.serialize() == (path, arguments)
-    (event,) = asyncio.run(events_of(again))
-    return json.loads(json.dumps(event.payload))
-
-
-class Wait:
-    """A sensor that runs to its end in one of the modes, in a new instance after every reschedule and deferral."""
-
-    def __init__(self, mode: str) -> None:
-        self.mode = mode
-        self.began: datetime | None = None
-
-    def __call__(self, **arguments: Any) -> Any:
-        while True:
-            try:
-                return self.sensor(**arguments).execute(self.context())
-            except AirflowRescheduleException:
-                self.began = self.began or datetime.now(UTC)
-                time.sleep(0.05)
-            except TaskDeferred as deferred:
-                payload = run_elsewhere(deferred.trigger)
-                resumed = self.sensor(**arguments)
-                return resumed.resume_execution(deferred.method_name, {"event": payload}, self.context())
-
-    def sensor(self, **arguments: Any) -> MictlanXObjectSensor:
-        how = {"deferrable": True} if self.mode == "deferrable" else {"mode": self.mode}
-        given = {"task_id": "wait", "poke_interval": 0.05, "timeout": 20, **how, **arguments}
-        return MictlanXObjectSensor(**given)
-
-    def context(self) -> dict[str, Any]:
-        task_instance = MagicMock(max_tries=0)
-        task_instance.get_first_reschedule_date.return_value = self.began
-        return {"ti": task_instance}
 
 
 @pytest.fixture(params=MODES)
-def wait(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Wait:
-    waiting = Wait(request.param)
-    if version("apache-airflow").startswith("2."):
-        # It asks its database, not the task instance, when a rescheduled sensor began.
-        monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda **_: waiting.began)
-    return waiting
+def wait(request: pytest.FixtureRequest, make_wait: Callable[..., Wait]) -> Wait:
+    return make_wait(request.param, MictlanXObjectSensor)
 
 
 @pytest.fixture
 def hook(connected: LocalVSS) -> MictlanXHook:
     return MictlanXHook()
+
+
+def deferrable() -> Wait:
+    return Wait("deferrable", MictlanXObjectSensor)
 
 
 def later(work: Callable[[], Any], seconds: float = 0.3) -> None:
@@ -166,7 +117,7 @@ def test_timeout_is_a_skip_with_soft_fail(wait: Wait, hook: MictlanXHook, bucket
 
 def test_deferral_is_bounded_by_what_is_left(hook: MictlanXHook, bucket_id: str) -> None:
     with pytest.raises(TaskDeferred) as caught:
-        Wait("deferrable").sensor(bucket_id=bucket_id, key="key", timeout=600).execute({})
+        deferrable().sensor(bucket_id=bucket_id, key="key", timeout=600).execute({})
     deferred = caught.value
     assert deferred.timeout is not None
     assert timedelta(seconds=590) < deferred.timeout < timedelta(seconds=600)
@@ -178,14 +129,14 @@ def test_deferral_is_bounded_by_what_is_left(hook: MictlanXHook, bucket_id: str)
 @pytest.mark.parametrize("said", ["Trigger timeout", "Trigger/execution timeout"])
 @pytest.mark.parametrize("soft_fail", [False, True])
 def test_timeout_by_airflow_itself(bucket_id: str, said: str, soft_fail: bool) -> None:
-    sensor = Wait("deferrable").sensor(bucket_id=bucket_id, key="key", soft_fail=soft_fail)
+    sensor = deferrable().sensor(bucket_id=bucket_id, key="key", soft_fail=soft_fail)
     with pytest.raises(AirflowSkipException if soft_fail else AirflowSensorTimeout, match="timed out"):
         sensor.resume_execution("__fail__", {"error": said}, {})
 
 
 @pytest.mark.parametrize("soft_fail", [False, True])
 def test_trigger_that_broke_is_retried(bucket_id: str, soft_fail: bool) -> None:
-    sensor = Wait("deferrable").sensor(bucket_id=bucket_id, key="key", soft_fail=soft_fail)
+    sensor = deferrable().sensor(bucket_id=bucket_id, key="key", soft_fail=soft_fail)
     with pytest.raises(Exception, match="Trigger failure") as caught:
         sensor.resume_execution("__fail__", {"error": "Trigger failure"}, {})
     assert type(caught.value).__name__ == "TaskDeferralError"
@@ -194,7 +145,7 @@ def test_trigger_that_broke_is_retried(bucket_id: str, soft_fail: bool) -> None:
 def test_event_that_says_nothing_is_an_error(bucket_id: str) -> None:
     for event in (None, {}, {"status": "of no kind"}):
         with pytest.raises(MictlanXError, match="says nothing"):
-            Wait("deferrable").sensor(bucket_id=bucket_id, key="key").execute_complete({}, event)
+            deferrable().sensor(bucket_id=bucket_id, key="key").execute_complete({}, event)
 
 
 # Errors
@@ -301,7 +252,7 @@ def test_unknown_kind_of_error_is_the_base_of_all() -> None:
 
 def test_trigger_says_no_secret_and_only_json(vss: LocalVSS, connect: Callable[..., None], bucket_id: str) -> None:
     connect(vss, password="s3cret-token", headers={"X-Key": "s3cret-header"})
-    sensor = Wait("deferrable").sensor(bucket_id=bucket_id, key="key", max_wait=timedelta(minutes=1))
+    sensor = deferrable().sensor(bucket_id=bucket_id, key="key", max_wait=timedelta(minutes=1))
     with pytest.raises(TaskDeferred) as caught:
         sensor.execute({})
     path, arguments = caught.value.trigger.serialize()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
-from tests.integration.airflow.conftest import connect, connected, logged  # noqa: F401
-from tests.integration.airflow_bulks.help import MODES, Wait
+from airflow_provider_mictlanx.sensors.mictlanx import BulkCompleteSensor
+from tests.integration.airflow.conftest import connect, connected, logged, make_wait  # noqa: F401
+from tests.integration.airflow.waiting import MODES, Wait
 from tests.vss import LocalVSS
 
 
@@ -44,10 +44,6 @@ def files(folder: Path, contents: dict[str, str]) -> Path:
 
 
 @pytest.fixture(params=MODES)
-def wait(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Wait:
+def wait(request: pytest.FixtureRequest, make_wait: Callable[..., Wait]) -> Wait:  # noqa: F811
     """A gate in each of its modes."""
-    waiting = Wait(request.param)
-    if version("apache-airflow").startswith("2."):
-        # It asks its database, not the task instance, when a rescheduled sensor began.
-        monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda **_: waiting.began)
-    return waiting
+    return make_wait(request.param, BulkCompleteSensor)
