@@ -60,6 +60,9 @@ SIZES = (1, 1_000, 40_000, 256_000, 600_000, 1_500_000)
 HASTE = 0.05
 """The share of the calls that get a deadline which may be too short."""
 
+AWAY = 2.0
+"""A peer is away for so many seconds at least: nobody can tell of one that went and came between two questions."""
+
 LATE = 1.0
 """After a change that failed nothing more is done to the key for so long: a request that was given up may still be under way."""
 
@@ -102,9 +105,7 @@ class Storage:
             await asyncio.sleep(pause * self._rng.uniform(0.5, 1.5))
             event = self._rng.choices(["peer away", "restart", "kill -9"], [6, 1, 1])[0]
             self.events[event] += 1
-            happening = asyncio.ensure_future(
-                asyncio.to_thread(self._happen, event, min(pause, self._rng.uniform(0.2, 5)))
-            )
+            happening = asyncio.ensure_future(asyncio.to_thread(self._happen, event, self._rng.uniform(AWAY, 3 * AWAY)))
             try:
                 await asyncio.shield(happening)
             finally:

@@ -37,11 +37,15 @@ class Removal:
         self._force = force
         self._max_concurrency = whole_number("max_concurrency", max_concurrency)
 
-    async def remove(self, name: Name) -> int:
+    async def remove(self, name: Name, doing: str = "deleting") -> int:
         """
         Delete a ball and see it gone; gives the number of replicas of chunks that were deleted, 0 where there were none.
 
+        Nothing is deleted while a peer is away: afterwards nobody could tell that it missed something.
+
         ``UnavailableError``: a peer was away in all tries, and may bring its copy back.
+
+        :param doing: what it is done for, for the error
         """
         deleted = 0
         missed = False
@@ -53,6 +57,7 @@ class Removal:
                 if missed:
                     await self._see_no_peer_with(name)
                 return deleted
+            await all_peers_there(self._routers, f"{doing} {name}")
             now = await self._delete(name, {chunk.key for chunk in listed} | {name.chunk(0)})
             deleted += now
             missed = missed or now < len(listed)
@@ -77,6 +82,7 @@ class Removal:
 
         async def remove_and_look() -> int:
             nonlocal deleted
+            await all_peers_there(self._routers, f"deleting chunk {bucket_id}/{key}")
             with contextlib.suppress(NotFoundError):
                 answer = await self._routers.once(
                     lambda router, how: router.delete(bucket_id, key, **how, force=self._force)

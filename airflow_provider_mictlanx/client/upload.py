@@ -226,9 +226,7 @@ class Upload(Putting):
         """Delete what is there, if it is to be replaced; every peer has to answer, or its copy would come back."""
         if not self.options.replace:
             raise self._conflict(others[0])
-        doing = f"replacing {self.name}"
-        await self.routers.repeat(lambda: all_peers_there(self.routers, doing))
-        await Removal(self.routers, max_concurrency=self.options.max_concurrency).remove(self.name)
+        await Removal(self.routers, max_concurrency=self.options.max_concurrency).remove(self.name, "replacing")
 
     def _conflict(self, other: Version, why: str = "") -> BallConflictError:
         there = f"{len(other.chunks)} of {other.num_chunks} chunks" if not other.whole else f"{other.size} bytes"

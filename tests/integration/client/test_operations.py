@@ -255,8 +255,8 @@ def test_requests_of_every_operation(vss: LocalVSS, bucket_id: str, tmp_path: Pa
             assert await requests_of(client.exists(bucket_id, "none")) == 3
             assert await requests_of(client.get_metadata(bucket_id, "k")) == 1
             assert await requests_of(client.list_balls(bucket_id)) == 2
-            # A listing, the ball, every chunk's key, and three answers that it is gone.
-            assert await requests_of(client.delete("k", bucket_id)) == chunks + 5
+            # A listing, the peers, the ball, every chunk's key, and three answers that it is gone.
+            assert await requests_of(client.delete("k", bucket_id)) == chunks + 6
             assert await requests_of(client.delete("k", bucket_id)) == 3
             assert await requests_of(client.put(bucket_id, "k", data, chunk_size=100, rf=3)) == 2 * chunks + 2
 

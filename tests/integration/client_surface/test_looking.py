@@ -15,6 +15,7 @@ from airflow_provider_mictlanx.client import (
     UnavailableError,
     ValidationError,
     lookup,
+    removal,
 )
 from airflow_provider_mictlanx.client.surface import looking
 from tests.integration.client.wire import Wire, pattern, sha256
@@ -256,5 +257,31 @@ def test_get_to_file_sends_headers_too_and_bad_ones_are_refused(vss: LocalVSS, b
         assert "X-Secret" in str(error)
         assert "my secret" not in str(error)
         assert vss.requests() == []
+
+    with_client(vss, scenario)
+
+
+@pytest.mark.parametrize("what", ["ball", "chunk"])
+def test_a_delete_does_not_take_a_peer_for_there_that_comes_back_at_its_end(
+    own_vss: Callable[..., LocalVSS], bucket_id: str, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """It missed the delete, and by the time that somebody asks for the peers it is back, with its copy."""
+    vss = own_vss(peers=2)
+
+    async def back_by_then(routers: Any, doing: str) -> Any:
+        if "gone" in doing:
+            vss.clear_faults()
+        return await lookup.all_peers_there(routers, doing)
+
+    monkeypatch.setattr(removal, "all_peers_there", back_by_then)
+
+    async def scenario(client: AsyncClient) -> None:
+        (await client.put(bucket_id, "ball", DATA, rf=2)).unwrap()
+        with vss.fault("peer_down", peer="peer-1"):
+            delete = client.delete("ball", bucket_id) if what == "ball" else client.delete_by_key("ball_0", bucket_id)
+            error = (await delete).unwrap_err()
+            assert isinstance(error, UnavailableError)
+            assert "peer-1" in str(error)
+        assert (await client.exists(bucket_id, "ball", check_storage=True)).unwrap() is True
 
     with_client(vss, scenario)
