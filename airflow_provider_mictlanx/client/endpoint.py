@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import secrets
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
-from types import MappingProxyType
 from typing import Any, ClassVar, Self, TypeAlias, TypeVar
 from urllib.parse import quote
 
@@ -34,12 +34,16 @@ from airflow_provider_mictlanx.client.errors import (
 )
 from airflow_provider_mictlanx.client.streams import DataStream
 from airflow_provider_mictlanx.client.threads import Threads
-from airflow_provider_mictlanx.client.transport import SMALL_ANSWER, Answer, Transport, Verify, checked_timeout
+from airflow_provider_mictlanx.client.transport import (
+    SMALL_ANSWER,
+    Answer,
+    Transport,
+    Verify,
+    checked_headers,
+    checked_timeout,
+)
 
 M = TypeVar("M", bound=BaseModel)
-
-NO_HEADERS: Mapping[str, str] = MappingProxyType({})
-"""What stands where no further headers are given; equals ``{}``, and can't be changed."""
 
 Explain: TypeAlias = Callable[[int, Any, str], MictlanXError | None]
 """Knows what a refusal (status, detail, what was being done) means for one kind of request; None where it does not."""
@@ -253,7 +257,7 @@ def quoted(text: str, name: str) -> str:
         raise ValidationError(f"{name} {text!r} is no valid Unicode text: {error.reason}") from error
 
 
-def body_of(chunks: Body) -> bytes | AsyncIterator[bytes]:
+def body_of(chunks: Body) -> bytes | AsyncGenerator[bytes]:
     """Give the body of a data request in a form that can be sent; what holds no bytes is a ``ValidationError``."""
     if isinstance(chunks, bytes | bytearray | memoryview):
         return bytes(chunks)
@@ -262,13 +266,30 @@ def body_of(chunks: Body) -> bytes | AsyncIterator[bytes]:
     return _checked_pieces(chunks)
 
 
-async def _checked_pieces(chunks: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[bytes]:
+async def _checked_pieces(chunks: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[bytes]:
     if isinstance(chunks, AsyncIterable):
         async for piece in chunks:
             yield _checked_piece(piece)
     else:
         for piece in chunks:
             yield _checked_piece(piece)
+
+
+def multipart(name: str, filename: str, content_type: str, data: bytes) -> tuple[str, bytes]:
+    """Give the content type and the body of a form with one file in it; a content type that is none is a ``ValidationError``."""
+    checked_headers({"Content-Type": content_type})
+    boundary = secrets.token_hex(16)
+    plain = filename.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+    head = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{plain}"\r\n'
+        f"Content-Type: {content_type}\r\n\r\n"
+    )
+    try:
+        return f"multipart/form-data; boundary={boundary}", b"".join(
+            [head.encode(), data, f"\r\n--{boundary}--\r\n".encode()]
+        )
+    except UnicodeEncodeError as error:
+        raise ValidationError(f"filename {filename!r} is no valid Unicode text: {error.reason}") from error
 
 
 def _checked_piece(piece: object) -> bytes:

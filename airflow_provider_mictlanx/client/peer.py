@@ -7,11 +7,12 @@ have, which says nothing of the storage space. Every method returns a ``Result``
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from airflow_provider_mictlanx.client.endpoint import NO_HEADERS, Body, body_of, quoted, shortened
+from airflow_provider_mictlanx.client.endpoint import Body, body_of, quoted, shortened
 from airflow_provider_mictlanx.client.errors import BallConflictError, MictlanXError, UpstreamProtocolError
 from airflow_provider_mictlanx.client.models import (
     DeletedByBallIdResponse,
@@ -28,7 +29,7 @@ from airflow_provider_mictlanx.client.models import (
 )
 from airflow_provider_mictlanx.client.result import returns_result, value_of
 from airflow_provider_mictlanx.client.shared_requests import SharedRequests
-from airflow_provider_mictlanx.client.transport import LONGEST_LISTING, Transport, Verify
+from airflow_provider_mictlanx.client.transport import LONGEST_LISTING, NO_HEADERS, Transport, Verify
 
 
 class AsyncPeer(SharedRequests):
@@ -115,7 +116,8 @@ class AsyncPeer(SharedRequests):
             {**headers, "Task-Id": task_id or uuid.uuid4().hex, "Update": "1" if update else "0"},
             verify,
             explain=_announcement_refused,
-            json={**told, "is_disable": metadata.is_disabled},
+            content=json.dumps({**told, "is_disable": metadata.is_disabled}).encode(),
+            content_type="application/json",
         )
 
     @returns_result

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar
 
-from airflow_provider_mictlanx.client.endpoint import NO_HEADERS, Body, body_of, quoted, shortened, time_of
+from airflow_provider_mictlanx.client.endpoint import Body, body_of, quoted, shortened, time_of
 from airflow_provider_mictlanx.client.errors import (
     GetChunkError,
     MaxAvailabilityReachedError,
@@ -34,7 +34,7 @@ from airflow_provider_mictlanx.client.models import (
 from airflow_provider_mictlanx.client.names import is_safe_id
 from airflow_provider_mictlanx.client.result import returns_result
 from airflow_provider_mictlanx.client.shared_requests import SharedRequests
-from airflow_provider_mictlanx.client.transport import LONGEST_LISTING, Transport, Verify
+from airflow_provider_mictlanx.client.transport import LONGEST_LISTING, NO_HEADERS, Transport, Verify
 from airflow_provider_mictlanx.client.uri import RouterAddress
 
 PLACED_NOWHERE = "404: No available peers"
@@ -138,7 +138,7 @@ class AsyncRouter(SharedRequests):
             headers,
             verify,
             explain=_announcement_refused,
-            content=metadata.model_dump_json(),
+            content=metadata.model_dump_json().encode(),
             content_type="application/json",
         )
 

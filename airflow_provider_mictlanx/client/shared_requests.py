@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import RootModel
 
 from airflow_provider_mictlanx.client.chunks import parse_size
-from airflow_provider_mictlanx.client.endpoint import NO_HEADERS, Endpoint, Explain, quoted
+from airflow_provider_mictlanx.client.endpoint import Endpoint, Explain, multipart, quoted
 from airflow_provider_mictlanx.client.errors import (
     FileAlreadyExists,
     MictlanXError,
@@ -29,7 +29,7 @@ from airflow_provider_mictlanx.client.result import returns_result, value_of
 from airflow_provider_mictlanx.client.sinks import FileSink
 from airflow_provider_mictlanx.client.streams import DataStream
 from airflow_provider_mictlanx.client.threads import PIECE
-from airflow_provider_mictlanx.client.transport import LONGEST_LISTING, Verify
+from airflow_provider_mictlanx.client.transport import LONGEST_LISTING, NO_HEADERS, Verify
 from airflow_provider_mictlanx.client.versions import FILTERS_TAG
 
 DEFAULT_FOLDER = "/mictlanx/data"
@@ -85,6 +85,7 @@ class SharedRequests(Endpoint):
         """
         if not isinstance(data, bytes | bytearray | memoryview):
             raise ValidationError(f"the data is bytes, not a {type(data).__name__}")
+        form, body = multipart("data", filename, content_type, bytes(data))
         await self._send(
             "POST",
             f"/buckets/data/{quoted(task_id, 'task_id')}",
@@ -92,7 +93,8 @@ class SharedRequests(Endpoint):
             timeout,
             headers,
             verify,
-            files={"data": (filename, bytes(data), content_type)},
+            content=body,
+            content_type=form,
         )
         return True
 
@@ -152,7 +154,7 @@ class SharedRequests(Endpoint):
             timeout,
             headers,
             verify,
-            content=metadata.model_dump_json(exclude_none=True),
+            content=metadata.model_dump_json(exclude_none=True).encode(),
             content_type="application/json",
         )
         return True
@@ -392,7 +394,7 @@ class SharedRequests(Endpoint):
             timeout,
             headers,
             verify,
-            content=RootModel[list[PeerInfo]](list(peers)).model_dump_json(),
+            content=RootModel[list[PeerInfo]](list(peers)).model_dump_json().encode(),
             content_type="application/json",
         )
         return True

@@ -57,6 +57,8 @@ class DataStream(AsyncIterator[bytes]):
             raise StopAsyncIteration
         try:
             async with asyncio.timeout_at(self._ends):
+                if asyncio.get_running_loop().time() >= self._ends:  # a piece that is there already is not waited for
+                    raise TimeoutError
                 return await anext(self._pieces)
         except StopAsyncIteration:
             await self.aclose()

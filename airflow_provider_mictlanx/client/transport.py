@@ -1,7 +1,7 @@
 """
-HTTP to the routers and peers: the one module that knows httpx.
+HTTP to the routers and peers: who carries a request, what time and size are allowed, and what its failures are called.
 
-One pooled client for every event loop, process and TLS setting: a pool is never shared between loops or across a fork.
+HTTP/1.1 is carried by ``wire.py``, HTTP/2 by httpx (``http2.py``). One pool of connections for every event loop, process and TLS setting: a pool is never shared between loops or across a fork.
 Redirects are not followed (the token goes to the configured routers only), answers are not decompressed (nothing here is
 ever sent compressed) and are bounded in size, and proxies and ``.netrc`` of the environment are not used.
 """
@@ -12,16 +12,17 @@ import asyncio
 import importlib.util
 import json
 import os
+import re
 import socket
 import ssl
 import weakref
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from types import MappingProxyType
+from typing import TypeAlias
 
-import httpx
-
+from airflow_provider_mictlanx import __version__
 from airflow_provider_mictlanx.client.errors import (
     CertificateError,
     ConnectFailedError,
@@ -31,6 +32,17 @@ from airflow_provider_mictlanx.client.errors import (
     RequestTimeoutError,
     UpstreamProtocolError,
     ValidationError,
+)
+from airflow_provider_mictlanx.client.wire import (
+    CONNECT_TIMEOUT,
+    Body,
+    BrokenError,
+    Carrier,
+    Exchange,
+    NoHttpError,
+    NotConnectedError,
+    NoUrlError,
+    Pool,
 )
 
 Verify: TypeAlias = "bool | str | ssl.SSLContext"
@@ -42,17 +54,20 @@ SMALL_ANSWER = 1024 * 1024
 LONGEST_LISTING = 2 * 1024**3
 """The most that a listing may hold (bytes): a bucket's has no paging, and repeats itself for every peer."""
 
-CONNECT_TIMEOUT = 10.0
-"""The most that a connection attempt may take (seconds), so that the next router gets its turn."""
-
 SHORTEST_SECRET = 4
 """What is shorter is no secret (characters), and would be found all over an answer."""
 
 SLOW = "; is the router overloaded, or the timeout too short for it?"
 """What to look at after a time that was not enough."""
 
-IDLE_SECONDS = 4.0
-"""An idle connection is closed before the usual servers do so (uvicorn: 5 s), which would lose a request."""
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+"""What stands where no further headers are given; equals ``{}``, and can't be changed."""
+
+DEFAULT_HEADERS = {
+    "User-Agent": f"airflow-provider-mictlanx/{__version__}",
+    "Accept": "*/*",
+    "Accept-Encoding": "identity",
+}
 
 
 @dataclass(frozen=True)
@@ -77,9 +92,8 @@ class Transport:
     def __init__(self, token: str | None = None, headers: Mapping[str, str] | None = None, http2: bool = False) -> None:
         if http2 and importlib.util.find_spec("h2") is None:
             raise ValidationError("http2 needs the package h2: pip install 'airflow-provider-mictlanx[http2]'")
-        self._headers = {"Accept-Encoding": "identity", **_checked_headers(headers or {})}
-        if token:
-            self._headers.update(_checked_headers({"Authorization": f"Bearer {token}"}))
+        own = merged(DEFAULT_HEADERS, checked_headers(headers or {}))
+        self._headers = merged(own, checked_headers({"Authorization": f"Bearer {token}"} if token else {}))
         self._secrets = [
             form.encode()
             for secret in (token, *(headers or {}).values())
@@ -87,7 +101,7 @@ class Transport:
             for form in {secret, json.dumps(secret)[1:-1]}
         ]
         self._http2 = http2
-        self._clients: dict[Verify, httpx.AsyncClient] = {}
+        self._carriers: dict[Verify | None, Carrier] = {}
         self._contexts: dict[Verify, ssl.SSLContext] = {}
         self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
         self._pid = 0
@@ -100,7 +114,7 @@ class Transport:
         return body
 
     def __repr__(self) -> str:
-        return f"<Transport of {len(self._clients)} clients>"
+        return f"<Transport of {len(self._carriers)} pools>"
 
     async def send(
         self,
@@ -110,25 +124,28 @@ class Transport:
         what: str,
         timeout: float,
         verify: Verify,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] = NO_HEADERS,
+        content: Body = b"",
         longest: int = SMALL_ANSWER,
-        **body: Any,
     ) -> Answer:
         """
         Send a request and read the whole answer.
 
         :param what: what is being done, for errors
         :param timeout: for the whole request (seconds)
+        :param content: the body: bytes, or an async generator of pieces
         :param longest: the most that the answer may hold (bytes)
-        :param body: ``content=``, ``json=``, ``files=`` or ``params=`` as httpx has them
         """
-        parts: list[bytes] = []
-        async with self.stream(
-            method, url, what=what, timeout=timeout, verify=verify, headers=headers, longest=longest, **body
-        ) as (answer, pieces):
-            async for piece in pieces:
-                parts.append(piece)
-        return Answer(answer.status, answer.headers, parts[0] if len(parts) == 1 else b"".join(parts))
+        request = (method, url, merged(self._headers, checked_headers(headers)), content)
+        with _Translating(what, timeout):
+            async with _within(timeout, what):
+                carrier = await self._carrier(url, verify)
+                exchange = await carrier.begin(*request)
+                try:
+                    parts = [piece async for piece in _pieces(exchange, what, longest)]
+                finally:
+                    await carrier.end(exchange)
+        return Answer(exchange.status, exchange.headers, parts[0] if len(parts) == 1 else b"".join(parts))
 
     @asynccontextmanager
     async def stream(
@@ -139,28 +156,21 @@ class Transport:
         what: str,
         timeout: float,
         verify: Verify,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] = NO_HEADERS,
         longest: int = SMALL_ANSWER,
-        **body: Any,
     ) -> AsyncIterator[tuple[Answer, AsyncIterator[bytes]]]:
         """
         Send a request and give the answer's head, and its body piece by piece while the context lasts.
 
         The parameters are those of ``send``; the time is bounded until the context ends.
         """
-        time_left = asyncio.timeout(checked_timeout(timeout))
-        try:
-            async with (
-                time_left,
-                self.unbounded(
-                    method, url, what=what, timeout=timeout, verify=verify, headers=headers, longest=longest, **body
-                ) as found,
-            ):
-                yield found
-        except TimeoutError as error:
-            if not time_left.expired():
-                raise
-            raise RequestTimeoutError(f"{what}: no full answer within {timeout:g} s{SLOW}") from error
+        async with (
+            _within(timeout, what),
+            self.unbounded(
+                method, url, what=what, timeout=timeout, verify=verify, headers=headers, longest=longest
+            ) as found,
+        ):
+            yield found
 
     @asynccontextmanager
     async def unbounded(
@@ -171,59 +181,55 @@ class Transport:
         what: str,
         timeout: float,
         verify: Verify,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] = NO_HEADERS,
         longest: int = SMALL_ANSWER,
-        **body: Any,
     ) -> AsyncIterator[tuple[Answer, AsyncIterator[bytes]]]:
         """
         Do as ``stream`` does, but leave the time to the caller; one task may begin with the answer and another one end.
 
         :param timeout: what the caller allows, for errors (seconds)
         """
-        client = await self._client(url, verify)
-        try:
-            request = client.build_request(method, url, headers=_checked_headers(headers or {}), **body)
-            response = await client.send(request, stream=True)
+        request = (method, url, merged(self._headers, checked_headers(headers)), b"")
+        with _Translating(what, timeout):
+            carrier = await self._carrier(url, verify)
+            exchange = await carrier.begin(*request)
             try:
-                answer = Answer(response.status_code, response.headers)
-                yield answer, _pieces(response, what, longest)
+                yield Answer(exchange.status, exchange.headers), _pieces(exchange, what, longest)
             finally:
-                await _close_for_sure(response)
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-            raise _translated(error, what, timeout) from error
+                await carrier.end(exchange)
 
     async def aclose(self) -> None:
         """Close all connections of this loop."""
-        clients, self._clients = self._clients, {}
+        carriers, self._carriers = self._carriers, {}
         if self._is_mine():
-            for client in clients.values():
-                await client.aclose()
+            for carrier in carriers.values():
+                await carrier.aclose()
 
     def _is_mine(self) -> bool:
         return self._pid == os.getpid() and self._loop is not None and self._loop() is asyncio.get_running_loop()
 
-    async def _client(self, url: str, verify: Verify) -> httpx.AsyncClient:
+    async def _carrier(self, url: str, verify: Verify) -> Carrier:
         if not self._is_mine():
-            self._clients = {}  # of another loop or process: not ours to close
+            self._carriers = {}  # of another loop or process: not ours to close
             self._building = asyncio.Lock()
             self._loop, self._pid = weakref.ref(asyncio.get_running_loop()), os.getpid()
-        key: Verify = verify if url.startswith("https") else False
-        if client := self._clients.get(key):
-            return client
+        key: Verify | None = verify if url.startswith("https") else None
+        if carrier := self._carriers.get(key):
+            return carrier
         async with self._building:
-            if key not in self._clients:
-                self._clients[key] = httpx.AsyncClient(
-                    verify=await self._context(key),
-                    http2=self._http2,
-                    headers=self._headers,
-                    limits=httpx.Limits(
-                        max_connections=None, max_keepalive_connections=64, keepalive_expiry=IDLE_SECONDS
-                    ),
-                    timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT),
-                    follow_redirects=False,
-                    trust_env=False,
-                )
-            return self._clients[key]
+            if key not in self._carriers:
+                self._carriers[key] = await self._made(key)
+            return self._carriers[key]
+
+    async def _made(self, verify: Verify | None) -> Carrier:
+        if verify is None:
+            return Pool(None)
+        context = await self._context(verify)
+        if not self._http2:
+            return Pool(context)
+        from airflow_provider_mictlanx.client.http2 import HttpxCarrier  # only some users need it, and it takes a while
+
+        return HttpxCarrier(context)
 
     async def _context(self, verify: Verify) -> ssl.SSLContext:
         if isinstance(verify, ssl.SSLContext):
@@ -252,6 +258,8 @@ def tls_context(verify: bool | str) -> ssl.SSLContext:
         context.verify_mode = ssl.CERT_NONE
         return context
     if verify is True:
+        import httpx  # its set of authorities; a while to import, and most routers speak no TLS
+
         return httpx.create_ssl_context()
     try:
         return ssl.create_default_context(cafile=verify)
@@ -259,25 +267,14 @@ def tls_context(verify: bool | str) -> ssl.SSLContext:
         raise ValidationError(f"the CA file {verify} can't be read: {error.strerror or error}") from error
 
 
-async def _close_for_sure(response: httpx.Response) -> None:
-    """Give the connection back to the pool, also when the task is cancelled just then: the pool would lose it for good."""
-    closing = asyncio.ensure_future(response.aclose())
-    try:
-        await asyncio.shield(closing)
-    except asyncio.CancelledError:
-        await asyncio.wait([closing])
-        raise
-
-
-async def _pieces(response: httpx.Response, what: str, longest: int) -> AsyncIterator[bytes]:
-    encoding = response.headers.get("content-encoding", "identity")
+async def _pieces(exchange: Exchange, what: str, longest: int) -> AsyncIterator[bytes]:
+    encoding = exchange.headers.get("content-encoding", "identity")
     if encoding != "identity":
         raise UpstreamProtocolError(
             f"{what}: the answer is compressed ({encoding}), which was not asked for; is a proxy doing it?"
         )
     read = 0
-    stream = cast(httpx.AsyncByteStream, response.stream)
-    async for piece in stream:  # unlike aiter_raw it leaves the closing to us
+    while (piece := await exchange.next_piece()) is not None:
         read += len(piece)
         if read > longest:
             raise UpstreamProtocolError(
@@ -286,54 +283,93 @@ async def _pieces(response: httpx.Response, what: str, longest: int) -> AsyncIte
         yield piece
 
 
-def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+@asynccontextmanager
+async def _within(timeout: float, what: str) -> AsyncIterator[None]:
+    """Bound a request."""
+    scope = asyncio.timeout(checked_timeout(timeout))
+    try:
+        async with scope:
+            yield
+    except TimeoutError as error:
+        if not scope.expired():
+            raise
+        raise RequestTimeoutError(f"{what}: no full answer within {timeout:g} s{SLOW}") from error
+
+
+_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?|")
+_OURS = frozenset({"content-length", "transfer-encoding"})
+
+
+def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Give headers that can be sent; the error names a header, never its value, which may be a secret."""
     if not isinstance(headers, Mapping):
         raise ValidationError(f"headers are a dictionary of texts, not {type(headers).__name__}")
     for name, value in headers.items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise ValidationError(f"header {name!r} is no text")
-        if not name or not name.isascii() or not all(c.isalnum() or c in "!#$%&'*+-.^_`|~" for c in name):
+        if not _NAME.fullmatch(name):
             raise ValidationError(f"{name!r} is no name of an HTTP header")
-        if not value.isascii() or any(ord(c) < 32 or ord(c) == 127 for c in value) or value != value.strip():
+        if not _VALUE.fullmatch(value):
             raise ValidationError(f"the value of header {name!r} holds characters that no header can hold")
+        if name.lower() in _OURS:
+            raise ValidationError(f"header {name!r} tells where the body ends, and is the client's own")
     return dict(headers)
 
 
-def _translated(error: Exception, what: str, timeout: float) -> MictlanXError:
-    causes = list(_causes(error))
-    for cause in causes:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return CertificateError(
-                f"{what}: the certificate was refused: {cause.verify_message or cause}. Name the CA that signed it "
-                "(ca_file), or correct the host name"
-            )
-        if isinstance(cause, socket.gaierror):
-            return DNSResolutionError(f"{what}: the host name has no address ({cause.strerror})")
-        if isinstance(cause, ssl.SSLError) and isinstance(error, httpx.ConnectError):
-            hint = "; it speaks no TLS there: is it protocol=http?" if cause.reason == "WRONG_VERSION_NUMBER" else ""
-            said = f"{what}: TLS failed: {cause.reason or cause}{hint}"
-            return CertificateError(said, transient=True, permanent=False)
-    reason = str(error) or type(error).__name__
-    match error:
-        case httpx.ConnectTimeout():
-            return ConnectFailedError(f"{what}: no connection within {min(timeout, CONNECT_TIMEOUT):g} s")
-        case httpx.ConnectError():
-            return ConnectFailedError(
-                f"{what}: no connection ({reason}); is the router running, and is this its address?"
-            )
-        case httpx.TimeoutException():
-            return RequestTimeoutError(f"{what}: no answer within {timeout:g} s{SLOW}")
-        case httpx.RemoteProtocolError() if "disconnected" not in reason and "closed" not in reason:
-            return UpstreamProtocolError(
-                f"{what}: the answer is no HTTP: {reason}; does a MictlanX router answer here?"
-            )
-        case httpx.InvalidURL() | httpx.UnsupportedProtocol() | httpx.LocalProtocolError():
-            return ValidationError(f"{what}: {reason}")
-    hint = "; was the router, or a proxy before it, restarted?"
-    if "without sending a response" in reason:
-        hint += " Or a router that speaks https does that to http"
-    return NetworkError(f"{what}: the connection broke ({reason.rstrip('.')}){hint}")
+def merged(headers: Mapping[str, str], further: Mapping[str, str]) -> Mapping[str, str]:
+    """Give both together; of two with the same name, in whatever case, the further one."""
+    if not further:
+        return headers
+    names = {name.lower() for name in further}
+    return {**{name: value for name, value in headers.items() if name.lower() not in names}, **further}
+
+
+class _Translating:
+    """Turns what goes wrong on the way into the client's errors."""
+
+    def __init__(self, what: str, timeout: float) -> None:
+        self._what = what
+        self._timeout = timeout
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, exc_type: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, NotConnectedError):
+            raise _not_connected(error, self._what, self._timeout) from error
+        if isinstance(error, BrokenError):
+            hint = "; was the router, or a proxy before it, restarted?"
+            if "without sending a response" in str(error):
+                hint += " Or a router that speaks https does that to http"
+            raise NetworkError(f"{self._what}: the connection broke ({error}){hint}") from error
+        if isinstance(error, NoHttpError):
+            raise UpstreamProtocolError(
+                f"{self._what}: the answer is no HTTP: {error}; does a MictlanX router answer here?"
+            ) from error
+        if isinstance(error, NoUrlError):
+            raise ValidationError(f"{self._what}: {error}") from error
+
+
+def _not_connected(error: NotConnectedError, what: str, timeout: float) -> MictlanXError:
+    for cause in _causes(error):
+        match cause:
+            case ssl.SSLCertVerificationError():
+                return CertificateError(
+                    f"{what}: the certificate was refused: {cause.verify_message or cause}. Name the CA that signed it "
+                    "(ca_file), or correct the host name"
+                )
+            case socket.gaierror():
+                return DNSResolutionError(f"{what}: the host name has no address ({cause.strerror})")
+            case ssl.SSLError():
+                hint = (
+                    "; it speaks no TLS there: is it protocol=http?" if cause.reason == "WRONG_VERSION_NUMBER" else ""
+                )
+                said = f"{what}: TLS failed: {cause.reason or cause}{hint}"
+                return CertificateError(said, transient=True, permanent=False)
+            case TimeoutError():
+                return ConnectFailedError(f"{what}: no connection within {min(timeout, CONNECT_TIMEOUT):g} s")
+    return ConnectFailedError(f"{what}: no connection ({error}); is the router running, and is this its address?")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

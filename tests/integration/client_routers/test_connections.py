@@ -114,9 +114,9 @@ async def test_own_connections_and_threads_end_with_the_context(vss: LocalVSS, b
     async with router_of(vss) as router:
         key = await put(router, bucket_id, "ball", bytes(1_000_000))
         await router.get_to_file(bucket_id, key, sink_folder_path=tmp_path)
-        assert "1 clients" in repr(router._transport)
+        assert "1 pools" in repr(router._transport)
         assert threads.alive()
-    assert "0 clients" in repr(router._transport)
+    assert "0 pools" in repr(router._transport)
     assert await asyncio.to_thread(threads.after_their_end) == []
 
 
@@ -127,7 +127,7 @@ async def test_given_connections_stay_open(vss: LocalVSS) -> None:
         assert (await router.get_peers()).is_ok
     async with AsyncPeer("p", "127.0.0.1", vss.peer_port(), transport=transport) as peer:
         assert (await peer.health()).is_ok
-    assert "1 clients" in repr(transport)
+    assert "1 pools" in repr(transport)
     await transport.aclose()
 
 

@@ -1,0 +1,225 @@
+"""The pool of connections over real sockets: which are used again, and which never."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from airflow_provider_mictlanx.client import wire
+from airflow_provider_mictlanx.client.wire import BrokenError, NotConnectedError, Pool
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class Server:
+    """A server that does with every connection what it is told to."""
+
+    def __init__(self, serve: Serve) -> None:
+        self._serve = serve
+        self.connections = 0
+        self.url = ""
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            await self._serve(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Server]:
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        async with server:
+            yield self
+
+
+async def answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while True:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+
+
+async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(OK)
+
+
+async def get(pool: Pool, url: str) -> bytes:
+    return await send(pool, url, b"")
+
+
+async def send(pool: Pool, url: str, body: wire.Body) -> bytes:
+    exchange = await pool.begin("POST" if body else "GET", url, {}, body)
+    try:
+        parts = []
+        while (piece := await exchange.next_piece()) is not None:
+            parts.append(piece)
+        return b"".join(parts)
+    finally:
+        await pool.end(exchange)
+
+
+def run(serve: Serve, work: Callable[[Pool, Server], Awaitable[None]]) -> None:
+    async def scenario() -> None:
+        async with asyncio.timeout(60), Server(serve).running() as server:
+            pool = Pool(None)
+            try:
+                await work(pool, server)
+                assert pool.busy == 0
+            finally:
+                await pool.aclose()
+
+    asyncio.run(scenario())
+
+
+def test_one_after_the_other_use_one_connection() -> None:
+    async def work(pool: Pool, server: Server) -> None:
+        for _ in range(5):
+            assert await get(pool, server.url) == b"ok"
+        assert server.connections == 1
+
+    run(answer_all, work)
+
+
+def test_at_once_use_as_many_and_keep_them() -> None:
+    async def work(pool: Pool, server: Server) -> None:
+        for _ in range(3):
+            await asyncio.gather(*(get(pool, server.url) for _ in range(4)))
+        assert server.connections == 4
+
+    run(answer_all, work)
+
+
+def test_a_connection_that_the_server_closed_is_not_used_again() -> None:
+    async def work(pool: Pool, server: Server) -> None:
+        for count in range(1, 4):
+            assert await get(pool, server.url) == b"ok"
+            assert server.connections == count
+            await asyncio.sleep(0.05)  # its end arrives
+
+    run(answer_once, work)
+
+
+def test_an_idle_connection_is_closed_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "IDLE_SECONDS", 0.05)
+    ended = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await answer_all(reader, writer)
+        finally:
+            ended.set()
+
+    async def work(pool: Pool, server: Server) -> None:
+        await get(pool, server.url)
+        await ended.wait()
+        assert await get(pool, server.url) == b"ok"
+        assert server.connections == 2
+
+    run(serve, work)
+
+
+def test_a_cancelled_request_takes_its_connection_with_it() -> None:
+    asked = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if not asked.is_set():
+            asked.set()
+            await reader.read()  # until the client is gone
+        else:
+            writer.write(OK)
+
+    async def work(pool: Pool, server: Server) -> None:
+        request = asyncio.create_task(get(pool, server.url))
+        await asked.wait()
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        assert await get(pool, server.url) == b"ok"
+        assert server.connections == 2
+
+    run(serve, work)
+
+
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_an_answer_that_comes_before_all_is_sent_is_the_answer(in_pieces: bool) -> None:
+    """As of a proxy that limits what a request may hold: it reads the head only."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
+        await writer.drain()
+        await asyncio.sleep(0.2)  # nothing more is read: the client's buffers are full
+
+    async def pieces() -> AsyncGenerator[bytes]:
+        for _ in range(64):
+            yield bytes(1_000_000)
+
+    async def work(pool: Pool, server: Server) -> None:
+        exchange = await pool.begin("POST", server.url, {}, pieces() if in_pieces else bytes(64_000_000))
+        assert exchange.status == 413
+        assert await exchange.next_piece() == b"no"
+        await pool.end(exchange)
+
+    run(serve, work)
+
+
+def test_bodies_arrive_whole() -> None:
+    got: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            if b"chunked" in head:
+                parts = []
+                while size := int(await reader.readline(), 16):
+                    parts.append(await reader.readexactly(size))
+                    await reader.readline()
+                await reader.readline()
+                got.append(b"".join(parts))
+            else:
+                got.append(await reader.readexactly(int(head.split(b"content-length: ")[1].split(b"\r\n")[0])))
+            writer.write(OK)
+
+    body = bytes(range(256)) * 20_000
+
+    async def pieces() -> AsyncGenerator[bytes]:
+        yield body[:1]
+        yield b""
+        yield body[1:]
+
+    async def work(pool: Pool, server: Server) -> None:
+        for sent in (body, body[:1000], pieces()):
+            assert await send(pool, server.url, sent) == b"ok"
+        assert got == [body, body[:1000], body]
+        assert server.connections == 1
+
+    run(serve, work)
+
+
+def test_nobody_there() -> None:
+    async def work(pool: Pool, server: Server) -> None:
+        with pytest.raises(NotConnectedError) as caught:
+            await get(pool, "http://127.0.0.1:1/")
+        assert isinstance(caught.value.__cause__, ConnectionRefusedError)
+
+    run(answer_all, work)
+
+
+def test_a_connection_that_is_closed_unanswered() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+
+    async def work(pool: Pool, server: Server) -> None:
+        with pytest.raises(BrokenError, match="without sending"):
+            await get(pool, server.url)
+
+    run(serve, work)
