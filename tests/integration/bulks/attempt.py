@@ -15,12 +15,11 @@ import signal
 import sys
 from typing import Any
 
-import httpx
-
 from airflow_provider_mictlanx.bulks import upload
 from airflow_provider_mictlanx.bulks.sources import list_sources
 from airflow_provider_mictlanx.bulks.upload import AttemptOptions, BulkSpec, ShardUpload
 from airflow_provider_mictlanx.client import AsyncClient
+from airflow_provider_mictlanx.client.wire import Connection, Pool
 
 
 def die() -> None:
@@ -29,9 +28,9 @@ def die() -> None:
 
 def die_with_a_request(number: int, how: str) -> None:
     sent = 0
-    original = httpx.AsyncClient.send
+    original = Pool.begin
 
-    async def send(self: httpx.AsyncClient, *args: Any, **kwargs: Any) -> httpx.Response:
+    async def begin(self: Pool, *args: Any) -> Connection:
         nonlocal sent
         sent += 1
         mine = sent == number
@@ -39,12 +38,12 @@ def die_with_a_request(number: int, how: str) -> None:
             die()
         if mine and how == "middle":
             asyncio.get_running_loop().call_later(0.001, die)
-        response = await original(self, *args, **kwargs)
+        answer = await original(self, *args)
         if mine and how == "after":
             die()
-        return response
+        return answer
 
-    httpx.AsyncClient.send = send  # type: ignore[method-assign]
+    Pool.begin = begin  # type: ignore[method-assign]
 
 
 async def attempt(told: dict[str, Any]) -> dict[str, Any]:
