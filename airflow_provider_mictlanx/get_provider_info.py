@@ -119,11 +119,11 @@ def _conn_fields() -> dict[str, dict[str, Any]]:
         ),
         "chunk_size": _field(
             "Chunk size",
-            'How objects are cut, as "256kb" or "8MB" (1 MB = 1,000,000 bytes). Default: 256kb, in bulks 8MB.',
+            'How objects are cut, as "256kb" or "8MB" (1 MB = 1,000,000 bytes). Default: chosen by their size.',
             "string",
         ),
         "max_concurrency": _field(
-            "Concurrency", "Chunks in flight per transfer. Default: 10, in bulks 8.", "integer", minimum=1
+            "Concurrency", "Chunks in flight per transfer. Default: chosen by their size.", "integer", minimum=1
         ),
         "headers": _field("Extra headers", 'Sent with every request, as JSON: {"X-Tenant": "genomics"}.', "object"),
     }

@@ -28,9 +28,10 @@ from airflow_provider_mictlanx.bulks.sources import SourceBall
 from airflow_provider_mictlanx.bulks.spec import BulkSpec
 from airflow_provider_mictlanx.bulks.status import contradictions_in
 from airflow_provider_mictlanx.bulks.storage import RecordStore
-from airflow_provider_mictlanx.client.chunks import BallPlan, parse_size
+from airflow_provider_mictlanx.client.chunks import BallPlan
 from airflow_provider_mictlanx.client.errors import GetChunkError, IntegrityError, NotFoundError, ValidationError
 from airflow_provider_mictlanx.client.result import value_of
+from airflow_provider_mictlanx.client.sizing import chunk_size_for
 from airflow_provider_mictlanx.client.workers import for_each
 
 HASHED_AT_ONCE = 4
@@ -121,12 +122,12 @@ class Planning:
         return {(ball.bucket_id, ball.key): ball for ball in own}
 
     async def _hash(self, own: list[SourceBall]) -> list[PlannedBall]:
-        chunk_size = parse_size(self._spec.chunk_size)
         planned: list[PlannedBall | None] = [None] * len(own)
         self.progress = Progress(len(own), sum(ball.size for ball in own), self._tell, "planning: ")
 
         async def hash_one(place: int) -> None:
             ball = own[place]
+            chunk_size = chunk_size_for(ball.size, self._spec.chunk_size)
             hashed = await self._hash_one(ball, chunk_size)
             if len(hashed.chunks) > 1:
                 self.hashed[ball.bucket_id, ball.key] = hashed

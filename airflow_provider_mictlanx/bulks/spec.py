@@ -26,7 +26,7 @@ class BulkSpec:
     :ivar sources: where the balls come from, as text: of the spec that a second attempt has to have too
     :ivar shards: in how many parts it is uploaded
     :ivar rf: on how many peers each chunk is to be stored
-    :ivar chunk_size: bytes, or a text such as ``"8MB"``
+    :ivar chunk_size: bytes, or a text such as ``"8MB"``; None to have it chosen by the size of each ball
     :ivar tags: of every ball
     :ivar own_lists: whether each shard brings a list of its own, instead of its part of one that all see
     """
@@ -37,7 +37,7 @@ class BulkSpec:
     key_prefix: str = ""
     shards: int = 1
     rf: int = 1
-    chunk_size: str | int = "8MB"
+    chunk_size: str | int | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     own_lists: bool = False
 
@@ -50,7 +50,7 @@ class BulkSpec:
                 "key_prefix": self.key_prefix,
                 "shards": self.shards,
                 "rf": self.rf,
-                "chunk_size": parse_size(self.chunk_size),
+                "chunk_size": None if self.chunk_size is None else parse_size(self.chunk_size),
                 "tags": dict(self.tags),
             }
         )
@@ -69,7 +69,8 @@ class BulkSpec:
         bucket_of(self.bulk_id)
         check_shard(shard, self.shards)
         PutOptions(self.rf, tags=self.tags)
-        parse_size(self.chunk_size)
+        if self.chunk_size is not None:
+            parse_size(self.chunk_size)
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class AttemptOptions:
     """
     How one attempt goes about it; another attempt may do it differently.
 
-    :ivar max_concurrency: the most chunks in flight
+    :ivar max_concurrency: the most chunks in flight; None to have it chosen by the size of the largest
     :ivar max_tries: for each chunk
     :ivar max_backoff: the longest wait between two tries (seconds)
     :ivar timeout: for each request (seconds)
@@ -88,7 +89,7 @@ class AttemptOptions:
     :ivar fail_on_error: whether an attempt with failures of balls has failed, so that another one may follow
     """
 
-    max_concurrency: int = 8
+    max_concurrency: int | None = None
     max_tries: int = 5
     max_backoff: float = 5
     timeout: float = 120
@@ -100,7 +101,8 @@ class AttemptOptions:
 
     def check(self) -> None:
         """Raise ``ValidationError`` where something is wrong with it."""
-        PutOptions(max_concurrency=self.max_concurrency)
+        if self.max_concurrency is not None:
+            PutOptions(max_concurrency=self.max_concurrency)
         RetryRule(self.max_tries, self.max_backoff)
         checked_timeout(self.timeout)
 

@@ -28,6 +28,7 @@ from airflow_provider_mictlanx.bulks.storage import RecordStore
 from airflow_provider_mictlanx.client.async_client import AsyncClient
 from airflow_provider_mictlanx.client.chunks import BallPlan, PlannedChunk
 from airflow_provider_mictlanx.client.errors import MictlanXError, UnknownError
+from airflow_provider_mictlanx.client.sizing import concurrency_for
 from airflow_provider_mictlanx.client.workers import for_each
 
 __all__ = ["AttemptOptions", "BulkSpec", "ShardUpload", "UploadResult"]
@@ -48,6 +49,9 @@ END_SECONDS = 1.0
 
 LOST_END_SECONDS = 6.0
 """How long a failed one may (seconds)."""
+
+MEMORY_BUDGET = 64_000_000
+"""What the chunks in flight may hold together (bytes), where nobody says how many there may be."""
 
 GIVE_UP = 16
 """After so many failures in a row that may pass, and no ball stored between them, an attempt begins no further ball."""
@@ -89,6 +93,7 @@ class ShardUpload:
         self._started = time.monotonic()
         self._stopped_by = ""
         self._failed_in_a_row = 0
+        self._at_once = 1
 
     async def run(self) -> UploadResult:
         """
@@ -147,7 +152,11 @@ class ShardUpload:
 
     async def _upload(self, sources: dict[Name, SourceBall], progress: Progress) -> None:
         balls, missing = self._ledger.balls, self._ledger.missing
-        at_once = self._options.max_concurrency
+        at_once = self._at_once = concurrency_for(
+            max((min(balls[index].size, balls[index].chunk_size) for index in missing), default=0),
+            self._options.max_concurrency,
+            MEMORY_BUDGET,
+        )
         each = max(1, at_once // max(1, len(missing)))
 
         async def upload(index: int) -> None:
@@ -198,7 +207,7 @@ class ShardUpload:
         self._failed_in_a_row = self._failed_in_a_row + 1 if error.transient else 0
         if self._options.stop_on_failure:
             self._stopped_by = f"{ball.key} failed"
-        elif self._failed_in_a_row >= max(GIVE_UP, 2 * self._options.max_concurrency):
+        elif self._failed_in_a_row >= max(GIVE_UP, 2 * self._at_once):
             self._stopped_by = f"the last {self._failed_in_a_row} balls all failed: {error}"
 
     def _expected(self, ball: PlannedBall) -> BallPlan:

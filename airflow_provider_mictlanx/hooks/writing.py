@@ -41,11 +41,11 @@ class WritingCalls(HookCalls):
         :param bucket_id: the bucket: letters, digits, and single ``-`` or ``_`` between them
         :param key: the object's name; any text
         :param data: what to store
-        :param chunk_size: how it is cut, as ``"256kb"``
+        :param chunk_size: how it is cut, as ``"256kb"``; default: the connection's, else chosen by the size
         :param rf: on how many peers every chunk is to be stored
         :param timeout: of one request, in seconds
         :param max_tries: per chunk
-        :param max_concurrency: chunks in flight
+        :param max_concurrency: chunks in flight; default: the connection's, else chosen by the chunks' size
         :param max_backoff: the longest pause between two tries, in seconds
         :param tags: texts by name, kept with the object
         :param replace: delete other bytes under that key first, instead of raising ``BallConflictError``; a crash between
@@ -115,7 +115,10 @@ class WritingCalls(HookCalls):
         deadline: float | None = None,
     ) -> dict[str, Any]:
         """
-        Store a file under a key. Memory is bounded by ``max_concurrency`` times ``chunk_size``, whatever the file's size.
+        Store a file under a key.
+
+        Memory is bounded by ``max_concurrency`` times ``chunk_size``, whatever the file's size; where nobody chooses, that is
+        32 MB, and with files of more than 16 GB 64 MB.
 
         Parameters and result as of ``put``, but for:
 
@@ -179,7 +182,8 @@ class WritingCalls(HookCalls):
     ) -> dict[str, Any]:
         settings = await self.aget_settings()
         async with self.aget_conn() as client:
-            given = chosen(settings, **defaulted)
+            # What nobody chose is chosen by the size of what is stored.
+            given = {"chunk_size": None, "max_concurrency": None, **chosen(settings, **defaulted)}
             report = await client.upload(
                 bucket_id, key, **source, **given, **options, tags={} if tags is None else tags
             )

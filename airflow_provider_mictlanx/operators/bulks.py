@@ -54,8 +54,9 @@ class MictlanXBulkPutOperator(MictlanXOperator):
     :param shards: in how many parts the bulk is uploaded; default: 1 (templated)
     :param key_prefix: is put before every key as it is (templated)
     :param rf: on how many peers every chunk is to be stored
-    :param chunk_size: how balls are cut, as ``"8MB"``; default: the connection's, else 8MB
-    :param max_concurrency: chunks in flight; default: the connection's, else 8
+    :param chunk_size: how balls are cut, as ``"8MB"``; default: the connection's, else chosen by
+        the size of each
+    :param max_concurrency: chunks in flight; default: the connection's, else chosen by the chunks' size
     :param max_tries: per chunk
     :param max_backoff: the longest pause between two tries, in seconds
     :param timeout: of one request, in seconds; default: the connection's, else 120

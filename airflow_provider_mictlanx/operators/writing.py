@@ -34,11 +34,12 @@ class MictlanXPutOperator(MictlanXOperator):
         are no secret (templated)
     :param file_path: the file to store, instead of ``data``; a path on the worker (templated)
     :param tags: texts by name, kept with the object (templated)
-    :param chunk_size: how it is cut, as ``"256kb"`` or ``"8MB"``; default: the connection's, else 256kb
+    :param chunk_size: how it is cut, as ``"256kb"`` or ``"8MB"``; default: the connection's, else chosen by the
+        size
     :param rf: on how many peers every chunk is to be stored
     :param timeout: of one request, in seconds; default: the connection's, else 120
     :param max_tries: per chunk
-    :param max_concurrency: chunks in flight; default: the connection's, else the client's
+    :param max_concurrency: chunks in flight; default: the connection's, else chosen by the chunks' size
     :param max_backoff: the longest pause between two tries, in seconds
     :param replace: delete other bytes under that key first. There is a moment when neither is stored; a crash in it leaves
         nothing until the retry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from airflow_provider_mictlanx.client.remote import OpenRemote, RemoteFile
 from airflow_provider_mictlanx.client.result import returns_result, value_of
 from airflow_provider_mictlanx.client.retry import RetryRule
 from airflow_provider_mictlanx.client.single_chunk import SingleChunkUpload, place_tags
+from airflow_provider_mictlanx.client.sizing import chunk_size_for, concurrency_for
 from airflow_provider_mictlanx.client.surface.base import NONE, ClientBase, name_of
 from airflow_provider_mictlanx.client.upload import PutOptions, Upload, check_tags
 
@@ -41,11 +43,11 @@ class Writing(ClientBase):
         path: str | os.PathLike[str] | None = None,
         file: RemoteFile | None = None,
         tags: Mapping[str, str] = NONE,
-        chunk_size: str | int = "256kb",
+        chunk_size: str | int | None = "256kb",
         rf: int = 1,
         timeout: float = 120,
         max_tries: int = 5,
-        max_concurrency: int = 10,
+        max_concurrency: int | None = 10,
         max_backoff: float = 5,
         replace: bool = False,
         expected: BallPlan | None = None,
@@ -58,20 +60,29 @@ class Writing(ClientBase):
         files as ``put_file`` does.
 
         :param file: of another store, read through its fsspec filesystem
+        :param chunk_size: None to have it chosen by the size of what is put
+        :param max_concurrency: None to have it chosen by the size of the chunks
         :param expected: what ``plan`` gave for it before; other bytes are an ``IntegrityError``, and are not stored
         """
         _check_one_source("upload", data, path, file)
         name = name_of(bucket_id, key)
         own_tags = {} if is_safe_id(key) else path_tags(key)
-        size = parse_size(chunk_size)
-        options = PutOptions(rf, max_concurrency, replace, tags, self.client_id)
+        chunk_size = None if chunk_size is None else parse_size(chunk_size)
+        chosen = PutOptions(rf, 1 if max_concurrency is None else max_concurrency, replace, tags, self.client_id)
         routers = self._dispatcher(timeout, NONE, RetryRule(max_tries, max_backoff))
+
+        def sized(source: Source) -> tuple[int, PutOptions]:
+            size = chunk_size_for(source.size, chunk_size)
+            return size, dataclasses.replace(chosen, max_concurrency=concurrency_for(size, max_concurrency))
+
         async with self._doing(f"putting {name}", deadline, bucket_id):
             if data is not None:
                 source: Source = BytesSource(_as_bytes(data))
+                size, options = sized(source)
                 upload = Upload(routers, self._threads, name, source, options, own_tags)
                 return await upload.run(cut_with_long_tail(source.size, size), expected)
             async with self._opened(path, file) as source:
+                size, options = sized(source)
                 upload = Upload(
                     routers, self._threads, name, source, options, own_tags or path_tags(_file_name(path, file))
                 )
@@ -91,21 +102,23 @@ class Writing(ClientBase):
         data: bytes | None = None,
         path: str | os.PathLike[str] | None = None,
         file: RemoteFile | None = None,
-        chunk_size: str | int = "256kb",
+        chunk_size: str | int | None = "256kb",
     ) -> BallPlan:
         """
         Hash bytes or a file as ``upload`` would cut it, and send nothing; gives size, SHA-256 and chunks.
 
         ``ValidationError``: the file can't be read; ``IntegrityError``: it changed meanwhile.
 
-        :param chunk_size: as in ``put``
+        :param chunk_size: as in ``upload``
         """
         _check_one_source("plan", data, path, file)
-        size = parse_size(chunk_size)
+        chunk_size = None if chunk_size is None else parse_size(chunk_size)
         if data is not None:
             source: Source = BytesSource(_as_bytes(data))
+            size = chunk_size_for(source.size, chunk_size)
             return await plan_ball(source, cut_with_long_tail(source.size, size), self._threads)
         async with self._opened(path, file) as source:
+            size = chunk_size_for(source.size, chunk_size)
             return await plan_ball(source, cut_with_short_tail(source.size, size), self._threads)
 
     @returns_result
