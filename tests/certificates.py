@@ -30,22 +30,30 @@ class Authority:
         self.certificate.write_bytes(self._pem(builder))
         write_key(self._key, self.key)
 
-    def issue(self, name: str) -> tuple[Path, Path]:
-        """Give the files of a new certificate for 127.0.0.1, and of its key."""
+    def issue(self, name: str, *, host: str = "127.0.0.1", expired: bool = False) -> tuple[Path, Path]:
+        """
+        Give the files of a new certificate, and of its key.
+
+        :param host: the address or host name that it is for
+        :param expired: whether its time was over an hour ago
+        """
         key = ec.generate_private_key(ec.SECP256R1())
-        address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-        builder = self._builder(_name(name), key.public_key()).add_extension(address, critical=False)
+        subject = x509.SubjectAlternativeName([_general_name(host)])
+        builder = self._builder(_name(name), key.public_key(), expired).add_extension(subject, critical=False)
         certificate, key_file = self._folder / f"{name}.pem", self._folder / f"{name}-key.pem"
         certificate.write_bytes(self._pem(builder))
         write_key(key, key_file)
         return certificate, key_file
 
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+    def _builder(
+        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, expired: bool = False
+    ) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
+        end = now + (datetime.timedelta(hours=-1) if expired else datetime.timedelta(days=1))
         return (
             x509.CertificateBuilder(self._name, subject, key, x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
+            .not_valid_after(end)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
@@ -62,3 +70,10 @@ def write_key(key: ec.EllipticCurvePrivateKey, path: Path, passphrase: bytes | N
 
 def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)

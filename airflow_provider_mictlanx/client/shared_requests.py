@@ -29,7 +29,7 @@ from airflow_provider_mictlanx.client.result import returns_result, value_of
 from airflow_provider_mictlanx.client.sinks import FileSink
 from airflow_provider_mictlanx.client.streams import DataStream
 from airflow_provider_mictlanx.client.threads import PIECE
-from airflow_provider_mictlanx.client.transport import LONGEST_LISTING, NO_HEADERS, Verify
+from airflow_provider_mictlanx.client.transport import LONGEST_LIST_OF_PEERS, NO_HEADERS, Verify
 from airflow_provider_mictlanx.client.versions import FILTERS_TAG
 
 DEFAULT_FOLDER = "/mictlanx/data"
@@ -364,7 +364,7 @@ class SharedRequests(Endpoint):
             headers,
             verify,
             explain=self._explain_space,
-            longest=LONGEST_LISTING,
+            longest=LONGEST_LIST_OF_PEERS,
         )
 
     @returns_result

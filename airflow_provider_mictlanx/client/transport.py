@@ -51,6 +51,9 @@ Verify: TypeAlias = "bool | str | ssl.SSLContext"
 SMALL_ANSWER = 1024 * 1024
 """The most that an answer may hold that is neither data nor a listing (bytes)."""
 
+LONGEST_LIST_OF_PEERS = 16 * 1024 * 1024
+"""The most that the list of peers may hold (bytes): a hundred thousand of them."""
+
 LONGEST_LISTING = 2 * 1024**3
 """The most that a listing may hold (bytes): a bucket's has no paging, and repeats itself for every peer."""
 

@@ -1,7 +1,8 @@
 """
 What stands before every application: the faults at the sockets, the request log, and the requests that switch faults.
 
-The switches (``/_faults``) and the log (``/_requests``) answer on loopback only, whatever address is listened on.
+The switches (``/_faults``) and the log (``/_requests``) answer on loopback only, whatever address is listened on, and only to who
+asks for themselves: not to what a proxy on this machine passes on, nor to a page in a browser.
 """
 
 from __future__ import annotations
@@ -145,8 +146,8 @@ class Front:
     async def _control(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         try:
-            if not _is_loopback(scope):
-                raise ProtocolError(403, "Faults and the request log are for loopback only.")
+            if not _is_loopback(scope) or _is_passed_on(request):
+                raise ProtocolError(403, "Faults and the request log are for loopback only, and not through a proxy.")
             response = await self._controlled(request)
         except ProtocolError as error:
             response = JSONResponse({"detail": error.detail}, error.status)
@@ -258,6 +259,23 @@ def _route_of(scope: Scope) -> str:
         if getattr(route, "endpoint", None) == endpoint and endpoint is not None:
             return str(route.path)
     return "-"
+
+
+_PASSED_ON = frozenset(
+    {"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "origin", "sec-fetch-site"}
+)
+"""What proxies add to a request, and what browsers add to that of a page."""
+
+
+def _is_passed_on(request: Request) -> bool:
+    """Tell whether somebody else asks: through a proxy, or from a page whose host name leads here."""
+    if _PASSED_ON & set(request.headers.keys()):
+        return True
+    host = request.url.hostname or ""
+    try:
+        return not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() != "localhost"
 
 
 def _is_loopback(scope: Scope) -> bool:

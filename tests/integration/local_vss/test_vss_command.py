@@ -148,7 +148,29 @@ def test_faults_and_log_stay_on_loopback(started, tmp_path) -> None:
     assert httpx.get(f"http://{own}:{router.port}/api/v4/peers").status_code == 200
     assert httpx.get(f"http://{own}:{router.port}/_faults").status_code == 403
     assert httpx.get(f"http://{own}:{router.port}/_requests").status_code == 403
+    for tricks in ({"Host": "127.0.0.1"}, {"X-Forwarded-For": "127.0.0.1"}, {"Forwarded": "for=127.0.0.1"}):
+        assert httpx.get(f"http://{own}:{router.port}/_faults", headers=tricks).status_code == 403
+        assert httpx.put(f"http://{own}:{router.port}/_faults", headers=tricks, json=[]).status_code == 403
     assert httpx.get(f"http://127.0.0.1:{router.port}/_faults").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "storage.example.org"},
+        {"Host": "127.0.0.1.example.org"},
+        {"X-Forwarded-For": "192.0.2.7"},
+        {"Forwarded": "for=192.0.2.7"},
+        {"Via": "1.1 proxy"},
+        {"Origin": "https://example.org"},
+    ],
+)
+def test_faults_and_log_are_not_for_what_a_proxy_or_a_page_passes_on(vss, headers) -> None:
+    for port in (vss.port, vss.peer_port()):
+        for method, path in (("PUT", "/_faults"), ("GET", "/_faults"), ("DELETE", "/_faults"), ("GET", "/_requests")):
+            answer = httpx.request(method, f"http://127.0.0.1:{port}{path}", headers=headers, trust_env=False)
+            assert answer.status_code == 403, (method, path)
+    assert httpx.get(f"http://localhost:{vss.port}/_faults", trust_env=False).status_code == 200
 
 
 def _own_address() -> str | None:
