@@ -59,6 +59,7 @@ _FIELDS = (
 )
 _BETWEEN_ROUTERS = re.compile(r"[\r\n]+|[,;\s]\s*(?=(?:mictlanx|https?)://)", re.IGNORECASE)
 _BEGINS_WITH_A_PORT = re.compile(r"(?:-1|\d{1,5}),", re.ASCII)
+_TOKEN_BEFORE_A_LIST = re.compile(r"@.*:(?:-1|\d{1,5}),", re.ASCII)
 _ENDS_WITH_A_PORT = re.compile(r":(?:-1|\d{1,5})$", re.ASCII)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
@@ -233,6 +234,11 @@ def _torn_or_token(connection: AirflowConnection) -> tuple[str | None, str | Non
     password = connection.password or None
     if connection.login and password and _BEGINS_WITH_A_PORT.match(password):
         return password, None
+    if connection.login and password and _TOKEN_BEFORE_A_LIST.search(password):
+        raise ValidationError(
+            "a URI of several routers holds no token, since Airflow's parser would mix the two: write the connection as JSON, "
+            f"with the token as password.\n{ACCEPTED_FORMS}"
+        )
     return None, password
 
 
@@ -256,6 +262,9 @@ def _of_host(connection: AirflowConnection, torn: str | None, options: dict[str,
     if path.lower() in ("http", "https"):  # a habit from Airflow's HTTP connections
         options.setdefault("protocol", path)
         path = ""
+    scheme = getattr(connection, "conn_type", None)
+    if scheme in ("http", "https") and not login:  # a router's URL that was pasted into an environment variable
+        return f"{options.get('protocol', scheme)}://{host}{port}/{quote(path, safe=_PATH_CHARACTERS)}"
     text = f"{login}{host}{port}{'/' + quote(path, safe=_PATH_CHARACTERS) if path else ''}"
     if not _ENDS_WITH_A_PORT.search(text) and not port:
         text += f":{DEFAULT_PORT}"

@@ -91,6 +91,27 @@ def test_token_in_a_pasted_uri_of_one_router(settings: Any) -> None:
     assert found.token == "s3cr/t"
 
 
+def test_token_in_a_pasted_uri_of_several_routers_is_an_error(settings: Any) -> None:
+    """Airflow tears it so that the first router would become a part of the token, and go to the last one."""
+    with pytest.raises(ValidationError, match=r"a URI of several routers holds no token.*as JSON") as caught:
+        settings("mictlanx://r0:s3cret@h0:60666,r1@h1:60667/?protocol=http")
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("pasted", "understood"),
+    [
+        ("http://h0:60666", "mictlanx://router-0@h0:60666/?protocol=http&api_version=4&http2=0"),
+        ("http://h0:60666/vss", "mictlanx://router-0@h0/vss:60666/?protocol=http&api_version=4&http2=0"),
+        ("https://h0/vss/r0", "mictlanx://router-0@h0/vss/r0:443/?protocol=https&api_version=4&http2=0"),
+        ("http://h0", "mictlanx://router-0@h0:80/?protocol=http&api_version=4&http2=0"),
+        ("http://h0:443/https", "mictlanx://router-0@h0:443/?protocol=https&api_version=4&http2=0"),
+    ],
+)
+def test_pasted_url_of_a_router_says_its_protocol(settings: Any, pasted: str, understood: str) -> None:
+    assert str(settings(pasted).uri) == understood
+
+
 @pytest.mark.parametrize(
     ("connection", "understood"),
     [
