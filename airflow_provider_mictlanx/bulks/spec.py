@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from airflow_provider_mictlanx.bulks.plan import check_shard
 from airflow_provider_mictlanx.bulks.records import Failure, bucket_of, canonical
 from airflow_provider_mictlanx.client.chunks import parse_size
+from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.retry import RetryRule
 from airflow_provider_mictlanx.client.transport import checked_timeout
 from airflow_provider_mictlanx.client.upload import PutOptions
@@ -66,6 +67,9 @@ class BulkSpec:
 
     def check(self, shard: int) -> None:
         """Raise ``ValidationError`` where something is wrong with it, or with the number of a shard."""
+        for name in ("bucket_id", "key_prefix"):
+            if not isinstance(text := getattr(self, name), str):
+                raise ValidationError(f"{name} is a text, not {text!r}")
         bucket_of(self.bulk_id)
         check_shard(shard, self.shards)
         PutOptions(self.rf, tags=self.tags)
@@ -101,6 +105,9 @@ class AttemptOptions:
 
     def check(self) -> None:
         """Raise ``ValidationError`` where something is wrong with it."""
+        for name in ("stop_on_failure", "replace", "allow_empty", "will_retry", "fail_on_error"):
+            if not isinstance(flag := getattr(self, name), bool):
+                raise ValidationError(f"{name} is True or False, not {flag!r}")
         if self.max_concurrency is not None:
             PutOptions(max_concurrency=self.max_concurrency)
         RetryRule(self.max_tries, self.max_backoff)

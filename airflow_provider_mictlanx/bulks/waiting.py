@@ -19,7 +19,7 @@ from airflow_provider_mictlanx.bulks.records import Closed, Done, Failure, Part,
 from airflow_provider_mictlanx.bulks.status import BulkStatus, State, latest_start, status_of
 from airflow_provider_mictlanx.bulks.storage import REQUEST_TIMEOUT, RecordStore
 from airflow_provider_mictlanx.client.async_client import AsyncClient
-from airflow_provider_mictlanx.client.errors import BallConflictError, DeadlineExceededError
+from airflow_provider_mictlanx.client.errors import BallConflictError, DeadlineExceededError, ValidationError
 from airflow_provider_mictlanx.client.models import DeleteBucketResponse
 
 SMALL = 1900
@@ -185,6 +185,9 @@ async def await_bulk(
     :param request_timeout: of each request (seconds)
     :param tell: takes a line after every look
     """
+    _check_seconds("poke_interval", poke_interval)
+    if timeout is not None:
+        _check_seconds("timeout", timeout)
     started = time.monotonic()
     store = RecordStore(client, bulk_id, request_timeout)
     while True:
@@ -197,6 +200,11 @@ async def await_bulk(
         if left <= 0:
             raise DeadlineExceededError(f"{line_of(status)}; it was waited for {timeout:g} s")
         await asyncio.sleep(min(poke_interval, left))
+
+
+def _check_seconds(name: str, seconds: float) -> None:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
+        raise ValidationError(f"{name} is a number of seconds, not {seconds!r}")
 
 
 async def result_of(

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -225,12 +226,31 @@ def test_connection_gives_defaults(
         ({"balls": [{"key": "a", "data": "x"}], "chunk_size": "many"}, "chunk_size"),
         ({"balls": [{"key": "a", "data": "x"}], "tags": {"a": 1}}, "tag"),
         ({"balls": [{"key": "a", "data": "x"}], "max_concurrency": 0}, "max_concurrency"),
+        ({"source": "/tmp", "bucket_id": b"x"}, "bucket_id is a text, not b'x'"),
+        ({"source": "/tmp", "key_prefix": Path("x")}, "key_prefix is a text"),
+        ({"balls": [{"key": "a", "data": "x"}], "will_retry": None}, "will_retry is True or False, not None"),
+        ({"balls": [{"key": "a", "data": "x"}], "replace": "no"}, "replace is True or False, not 'no'"),
     ],
 )
 def test_bad_input(hook: MictlanXHook, bulk_id: str, bucket_id: str, arguments: dict[str, Any], why: str) -> None:
     with pytest.raises(ValidationError, match=why):
         hook.put_bulk(bulk_id, **{"bucket_id": bucket_id, **arguments})
     assert hook.list_balls(bucket_id) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({"poke_interval": "10"}, "poke_interval is a number of seconds, not '10'"),
+        ({"poke_interval": -1}, "poke_interval"),
+        ({"poke_interval": float("nan")}, "poke_interval"),
+        ({"timeout": "60"}, "timeout is a number of seconds, not '60'"),
+        ({"timeout": timedelta(seconds=1)}, "timeout"),
+    ],
+)
+def test_await_with_bad_input(hook: MictlanXHook, bulk_id: str, arguments: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        hook.await_bulk(bulk_id, **{"timeout": 0, **arguments})
 
 
 def test_await_ends(hook: MictlanXHook, bulk_id: str) -> None:
