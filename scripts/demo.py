@@ -39,7 +39,7 @@ DAG_ID = "example_mictlanx"
 BULK_DAG_ID = "example_mictlanx_bulk"
 SLOW = {"kind": "latency", "method": "POST", "path": "/buckets/data/", "bucket": "airflow-example-*", "seconds": 3}
 """What the local VSS is told so that an upload lasts until the gate is seen waiting."""
-MAX_FILES = 12
+MAX_FILES = 6
 """How many the first DAG takes, in four tasks each; the bulk takes all."""
 PEERS = 3
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
