@@ -20,6 +20,12 @@ from typing import Any, Self
 
 import httpx
 
+from tests.nursery import Child, Nursery
+
+_NURSERY = Nursery(
+    *("airflow_provider_mictlanx.local_vss.__main__", "airflow_provider_mictlanx.local_vss.server"),
+    *("uvicorn.lifespan.off", "uvicorn.protocols.http.auto", "encodings.idna"),
+)
 _START_TIMEOUT = 60
 _STOP_TIMEOUT = 60
 _ATTEMPTS = 20
@@ -60,7 +66,7 @@ class LocalVSS:
         self.options = tuple(options)
         self.uri = ""
         self.port = 0
-        self.process: subprocess.Popen[str] | None = None
+        self.process: Child | None = None
         self._errors = ""
 
     def __enter__(self) -> Self:
@@ -109,19 +115,25 @@ class LocalVSS:
             self.stop()
 
     def _launch(self, port: int) -> None:
-        command = [
-            *(sys.executable, "-m", "airflow_provider_mictlanx.local_vss", "--data", str(self.data)),
-            *("--port", str(port), "--routers", str(self.routers), "--peers", str(self.peers)),
+        arguments = [
+            *(
+                "--data",
+                str(self.data),
+                "--port",
+                str(port),
+                "--routers",
+                str(self.routers),
+                "--peers",
+                str(self.peers),
+            ),
             *("--peer-port-base", str(port + self.routers), "--exit-with-parent", *self.options),
         ]
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        process = _NURSERY.start("airflow_provider_mictlanx.local_vss.__main__:main", arguments)
         # A start that hangs ends here; the timer closes standard output, so that the line below comes back empty.
         watchdog = threading.Timer(_START_TIMEOUT, process.kill)
         watchdog.start()
         try:
-            uri = process.stdout.readline().strip() if process.stdout else ""
+            uri = process.stdout.readline().strip()
         finally:
             watchdog.cancel()
         if uri:
@@ -133,8 +145,8 @@ class LocalVSS:
             raise PortTakenError(self._errors)
         raise RuntimeError(f"the local VSS did not start (status {process.returncode}): {self._errors}")
 
-    def _collect_errors(self, process: subprocess.Popen[str]) -> None:
-        for line in process.stderr or ():
+    def _collect_errors(self, process: Child) -> None:
+        for line in process.stderr:
             sys.stderr.write(f"local VSS: {line}")
 
     def _end(self, number: signal.Signals) -> int:
@@ -149,9 +161,8 @@ class LocalVSS:
             process.wait()
             raise
         finally:
-            for pipe in (process.stdin, process.stdout):
-                if pipe:
-                    pipe.close()
+            process.stdin.close()
+            process.stdout.close()
 
     # -- where it is ---------------------------------------------------------------------------------------------------
 

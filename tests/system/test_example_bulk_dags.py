@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,33 +10,17 @@ from typing import Any
 
 import pytest
 
-from tests.system.test_example_dag import (  # noqa: F401 (fixtures)
-    FILES,
-    ROOT,
-    balls_in,
-    database,
-    environment,
-    source,
-    xcoms,
-)
+from tests.system.conftest import FILES
+from tests.system.runs import balls_in, run_dag, xcoms
 from tests.vss import LocalVSS
 
 SIZE = sum(len(content) for content in FILES.values())
 
 
-def run_dag(environment: dict[str, str], tmp_path: Path, dag_id: str, **conf: Any) -> tuple[int, dict[str, Any]]:  # noqa: F811
-    result = tmp_path / "result.json"
-    command = [sys.executable, str(ROOT / "scripts" / "run_example_dag.py"), dag_id]
-    command += ["--conf", json.dumps(conf), "--result", str(result)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-    assert result.exists(), done.stdout[-4000:] + done.stderr[-4000:]
-    return done.returncode, json.loads(result.read_text())
-
-
 def test_folder_goes_up_is_waited_for_and_cleaned_up(
-    environment: dict[str, str],  # noqa: F811
+    environment: dict[str, str],
     tmp_path: Path,
-    source: Path,  # noqa: F811
+    source: Path,
     vss: LocalVSS,
 ) -> None:
     vss.reset_requests()
@@ -60,9 +41,9 @@ def test_folder_goes_up_is_waited_for_and_cleaned_up(
 
 
 def test_four_mapped_shards(
-    environment: dict[str, str],  # noqa: F811
+    environment: dict[str, str],
     tmp_path: Path,
-    source: Path,  # noqa: F811
+    source: Path,
     vss: LocalVSS,
 ) -> None:
     vss.reset_requests()
@@ -77,7 +58,7 @@ def test_four_mapped_shards(
 
 
 def test_failure_breaks_the_gate_and_is_cleaned_up(
-    environment: dict[str, str],  # noqa: F811
+    environment: dict[str, str],
     tmp_path: Path,
     vss: LocalVSS,
 ) -> None:
@@ -100,9 +81,9 @@ def assert_nothing_is_left(vss: LocalVSS, report: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("failures", [1, 2])
 def test_retry_mends_an_upload_and_the_gate_waits_for_it(
-    environment: dict[str, str],  # noqa: F811
+    environment: dict[str, str],
     tmp_path: Path,
-    source: Path,  # noqa: F811
+    source: Path,
     own_vss: Callable[..., LocalVSS],
     bucket_id: str,
     failures: int,

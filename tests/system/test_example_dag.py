@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -13,81 +12,14 @@ import time
 from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
+from tests.system.conftest import FILES, ROOT
+from tests.system.runs import balls_in, run_dag, xcoms
 from tests.vss import LocalVSS
 
-ROOT = Path(__file__).resolve().parents[2]
 DATABASE = f"airflow-{version('apache-airflow')}.db"
-FILES = {
-    "one.txt": b"one line\n",
-    "empty.bin": b"",
-    "folder/one.txt": b"another file of the same name\n",
-    "folder/año nuevo.txt": "¡hola!\n".encode(),
-    "several chunks.bin": os.urandom(700_001),
-}
-
-
-def airflow_environment(home: Path) -> dict[str, str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))}
-    return environment | {
-        "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "example_dags"),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-        "NO_PROXY": "127.0.0.1,localhost",
-        "no_proxy": "127.0.0.1,localhost",
-    }
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("airflow")
-    command = [sys.executable, "-m", "airflow", "db", "migrate"]
-    subprocess.run(command, env=airflow_environment(home), check=True, capture_output=True, timeout=240)
-    return home / "airflow.db"
-
-
-@pytest.fixture
-def environment(database: Path, tmp_path: Path, vss: LocalVSS) -> dict[str, str]:
-    home = tmp_path / "airflow"
-    home.mkdir()
-    shutil.copy(database, home / "airflow.db")
-    return airflow_environment(home) | {"AIRFLOW_CONN_MICTLANX_DEFAULT": vss.uri}
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    folder = tmp_path / "source"
-    for name, content in FILES.items():
-        file = folder / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content)
-    return folder
-
-
-def run_dag(environment: dict[str, str], tmp_path: Path, **conf: Any) -> tuple[int, dict[str, Any]]:
-    result = tmp_path / "result.json"
-    command = [sys.executable, str(ROOT / "scripts" / "run_example_dag.py"), "example_mictlanx"]
-    command += ["--conf", json.dumps({"target": str(tmp_path / "copies"), **conf}), "--result", str(result)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-    assert result.exists(), done.stdout[-4000:] + done.stderr[-4000:]
-    return done.returncode, json.loads(result.read_text())
-
-
-def xcoms(report: dict[str, Any], task_id: str) -> list[dict[str, Any]]:
-    tasks = [task for task in report["tasks"] if task["task_id"].rpartition(".")[2] == task_id]
-    return [task["xcom"] for task in sorted(tasks, key=lambda task: task["map_index"])]
-
-
-def balls_in(vss: LocalVSS, bucket_id: str) -> list[Any]:
-    """Ask the router itself, not through the provider."""
-    balls = httpx.get(f"{vss.api()}/buckets/{bucket_id}/metadata", trust_env=False).raise_for_status().json()["balls"]
-    assert isinstance(balls, list)
-    return balls
 
 
 def processes_with(text: str) -> list[int]:
@@ -103,8 +35,12 @@ def processes_with(text: str) -> list[int]:
     return found
 
 
-def test_files_go_up_come_back_and_are_cleaned_up(environment, tmp_path: Path, source: Path, vss: LocalVSS) -> None:
-    status, report = run_dag(environment, tmp_path, source=str(source))
+def test_files_go_up_come_back_and_are_cleaned_up(
+    environment: dict[str, str], tmp_path: Path, source: Path, vss: LocalVSS
+) -> None:
+    status, report = run_dag(
+        environment, tmp_path, "example_mictlanx", source=str(source), target=str(tmp_path / "copies")
+    )
 
     assert Counter(task["state"] for task in report["tasks"]) == {"success": 5 + 4 * len(FILES)}, report
     assert (status, report["state"]) == (0, "success")
@@ -124,8 +60,8 @@ def test_files_go_up_come_back_and_are_cleaned_up(environment, tmp_path: Path, s
     assert [path for path in (tmp_path / "copies").rglob("*") if path.is_file()] == []
 
 
-def test_failure_is_told_and_cleaned_up(environment, tmp_path: Path, vss: LocalVSS) -> None:
-    status, report = run_dag(environment, tmp_path, source=str(tmp_path / "nowhere"))
+def test_failure_is_told_and_cleaned_up(environment: dict[str, str], tmp_path: Path, vss: LocalVSS) -> None:
+    status, report = run_dag(environment, tmp_path, "example_mictlanx", source=str(tmp_path / "nowhere"))
 
     assert (status, report["state"]) == (1, "failed")
     errors = {task["task_id"]: task["error"] for task in report["tasks"] if task["state"] == "failed"}

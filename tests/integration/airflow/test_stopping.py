@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from asyncio import CancelledError
@@ -19,9 +17,17 @@ import pytest
 from airflow_provider_mictlanx.client.errors import MictlanXError
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.operators.mictlanx import MictlanXPutOperator
+from tests.nursery import Nursery
 from tests.vss import FaultHandle, LocalVSS
 
-STOPPED_WITHIN = 2.0
+SLOW = 600
+"""How long the request takes in which a task is stopped (seconds)."""
+STOPPED_WITHIN = 40
+"""
+Less than that and than the time for cleaning up here, and enough for a busy machine (seconds). That two seconds are enough
+on another one is what ``tests/unit/airflow/test_runner.py`` tells.
+"""
+_NURSERY = Nursery("tests.integration.airflow.killed_task")
 DATA = os.urandom(1_000_000)
 HOW = {
     "airflow 3": "CancelledError",
@@ -47,12 +53,13 @@ def wait_until_it_hangs(fault: FaultHandle) -> None:
 def stop(fault: FaultHandle, how: str, in_a_loop: bool, operator: str, **arguments: Any) -> dict[str, Any]:
     """Start a task in a process of its own, stop it in the middle of its transfer, and give what came of it."""
     call = {"operator": operator, "arguments": arguments, "how": how, "in_a_loop": in_a_loop}
-    command = [sys.executable, "-m", "tests.integration.airflow.killed_task", json.dumps(call)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    process = _NURSERY.start("tests.integration.airflow.killed_task:main", call)
+    try:
         wait_until_it_hangs(fault)
-        if how != "execution_timeout":
-            process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=30)
+        process.send_signal(signal.SIGALRM if how == "execution_timeout" else signal.SIGTERM)
+        output, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
     outcome: dict[str, Any] = json.loads(next(line for line in output.splitlines() if line.startswith("{")))
     return outcome
 
@@ -63,7 +70,7 @@ def test_stopped_put(slow_vss: LocalVSS, bucket_id: str, tmp_path: Path, how: st
     source = tmp_path / "source"
     source.write_bytes(DATA)
     arguments = {"bucket_id": bucket_id, "key": "key", "file_path": str(source), "chunk_size": "100kb"}
-    slow = slow_vss.set_fault("latency", method="POST", path="/buckets/data/", skip=3, seconds=15)
+    slow = slow_vss.set_fault("latency", method="POST", path="/buckets/data/", skip=3, seconds=SLOW)
     outcome = stop(slow, how, in_a_loop, "put", **arguments, max_concurrency=2)
     assert outcome["error"] == HOW[how]
     assert outcome["seconds"] < STOPPED_WITHIN
@@ -81,7 +88,7 @@ def test_stopped_put(slow_vss: LocalVSS, bucket_id: str, tmp_path: Path, how: st
 def test_stopped_get(slow_vss: LocalVSS, bucket_id: str, tmp_path: Path, how: str, in_a_loop: bool) -> None:
     MictlanXHook().put(bucket_id, "key", DATA, chunk_size="100kb")
     folder = tmp_path / "out"
-    slow = slow_vss.set_fault("latency", method="GET", path=r"/key_\d+$", skip=3, seconds=15)
+    slow = slow_vss.set_fault("latency", method="GET", path=r"/key_\d+$", skip=3, seconds=SLOW)
     arguments = {"bucket_id": bucket_id, "key": "key", "output_path": str(folder)}
     outcome = stop(slow, how, in_a_loop, "get", **arguments, max_concurrency=2)
     assert outcome["error"] == HOW[how]
@@ -92,7 +99,7 @@ def test_stopped_get(slow_vss: LocalVSS, bucket_id: str, tmp_path: Path, how: st
 def test_stopped_get_leaves_the_file_that_was_there(slow_vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
     MictlanXHook().put(bucket_id, "key", DATA, chunk_size="100kb")
     (tmp_path / "key").write_text("what was there")
-    slow = slow_vss.set_fault("latency", method="GET", path=r"/key_\d+$", skip=3, seconds=15)
+    slow = slow_vss.set_fault("latency", method="GET", path=r"/key_\d+$", skip=3, seconds=SLOW)
     arguments = {"bucket_id": bucket_id, "key": "key", "output_path": str(tmp_path), "replace": True}
     assert stop(slow, "airflow 3", False, "get", **arguments)["error"] == "CancelledError"
     assert [path.name for path in tmp_path.iterdir()] == ["key"]
@@ -101,18 +108,15 @@ def test_stopped_get_leaves_the_file_that_was_there(slow_vss: LocalVSS, bucket_i
 
 def test_on_kill_from_another_thread(slow_vss: LocalVSS, bucket_id: str) -> None:
     operator = MictlanXPutOperator(task_id="put", bucket_id=bucket_id, key="key", data=DATA)
-    slow = slow_vss.set_fault("latency", method="POST", path="/buckets/data/", seconds=15)
-    seen: list[float] = []
+    slow = slow_vss.set_fault("latency", method="POST", path="/buckets/data/", seconds=SLOW)
 
     def kill() -> None:
         wait_until_it_hangs(slow)
-        seen.append(time.monotonic())
         operator.on_kill()
 
     threading.Thread(target=kill, daemon=True).start()
     with pytest.raises(CancelledError):
-        operator.execute({})
-    assert time.monotonic() - seen[0] < STOPPED_WITHIN
+        operator.execute({})  # the request takes longer than pytest gives a test
 
 
 def test_nothing_begins_after_on_kill(slow_vss: LocalVSS, bucket_id: str) -> None:

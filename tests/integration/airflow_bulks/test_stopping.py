@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
-from tests.integration.airflow.test_stopping import HOW, STOPPED_WITHIN, stop
+from tests.integration.airflow.test_stopping import HOW, SLOW, STOPPED_WITHIN, stop
 from tests.integration.airflow_bulks.help import put_bulk
 from tests.vss import LocalVSS
 
@@ -31,7 +31,7 @@ def test_stopped_upload(
         (tmp_path / name).write_bytes(content)
     arguments = {"bulk_id": bulk_id, "bucket_id": bucket_id, "source": str(tmp_path), "max_concurrency": 2}
     # The first posts of data are those of start and plan; some balls go through, then all others hang.
-    slow = slow_vss.set_fault("latency", method="POST", path="/buckets/data/", skip=12, seconds=15)
+    slow = slow_vss.set_fault("latency", method="POST", path="/buckets/data/", skip=12, seconds=SLOW)
     outcome = stop(slow, how, in_a_loop, "put_bulk", **arguments)
     assert outcome["error"] == HOW[how]
     assert outcome["seconds"] < STOPPED_WITHIN
@@ -48,6 +48,6 @@ def test_stopped_upload(
 @pytest.mark.parametrize("how", HOW)
 def test_stopped_wait(slow_vss: LocalVSS, bulk_id: str, how: str) -> None:
     looked = slow_vss.set_fault("latency", path="/metadata$", seconds=0)
-    outcome = stop(looked, how, False, "await_bulk", bulk_id=bulk_id, poke_interval=60)
+    outcome = stop(looked, how, False, "await_bulk", bulk_id=bulk_id, poke_interval=SLOW)
     assert outcome["error"] == HOW[how]
     assert outcome["seconds"] < STOPPED_WITHIN

@@ -1,8 +1,8 @@
 """
 One attempt to upload a folder as a bulk, in a process of its own that can be told when to die.
 
-``python -m tests.integration.bulks.attempt '{"uri": …, "bulk_id": …, "bucket_id": …, "folder": …}'``; ``die_at``: with the
-n-th request it makes, ``how``: ``before`` it is sent, ``after`` it was answered, or in the ``middle`` of it.
+It is told ``uri, bulk_id, bucket_id, folder``, and perhaps ``die_at``: with the n-th request it makes, ``how``: ``before`` it is
+sent, ``after`` it was answered, or in the ``middle`` of it. ``temporary``: its folder for temporary files.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from typing import Any
 
 from airflow_provider_mictlanx.bulks import upload
@@ -60,8 +61,9 @@ async def attempt(told: dict[str, Any]) -> dict[str, Any]:
         return dataclasses.asdict(result)
 
 
-if __name__ == "__main__":
-    told = json.loads(sys.argv[1])
+def main(told: dict[str, Any]) -> None:
+    """Make the attempt, and print what it came to as JSON."""
+    tempfile.tempdir = told.get("temporary")
     upload.FIRST_PART = upload.LAST_PART = told.get("part", 0.03)
     if "die_at" in told:
         die_with_a_request(told["die_at"], told["how"])

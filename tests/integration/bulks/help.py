@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import hashlib
+import http.client
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-import httpx
 
 from airflow_provider_mictlanx.bulks.sources import SourceBall, list_sources
 from airflow_provider_mictlanx.bulks.upload import AttemptOptions, BulkSpec, ShardUpload, UploadResult
@@ -58,18 +57,16 @@ async def upload(
     ).run()
 
 
-async def on_peers(vss: LocalVSS, bucket_id: str, contents: Mapping[str, bytes]) -> dict[str, int]:
+def on_peers(vss: LocalVSS, bucket_id: str, contents: Mapping[str, bytes]) -> dict[str, int]:
     """Give on how many peers each ball of one chunk is, with the right bytes: asked of the peers themselves."""
-    found: dict[str, int] = {}
-    async with httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=8), timeout=30) as http:
-
-        async def look(key: str) -> None:
-            answers = [await http.get(f"{vss.peer_api(n)}/buckets/{bucket_id}/{key}_0") for n in range(vss.peers)]
-            found[key] = sum(answer.status_code == 200 and answer.content == contents[key] for answer in answers)
-
-        keys = list(contents)
-        for at in range(0, len(keys), 16):
-            await asyncio.gather(*(look(key) for key in keys[at : at + 16]))
+    found = dict.fromkeys(contents, 0)
+    for number in range(vss.peers):
+        peer = http.client.HTTPConnection("127.0.0.1", vss.peer_port(number), timeout=60)
+        with contextlib.closing(peer):
+            for key, content in contents.items():
+                peer.request("GET", f"/api/v4/buckets/{bucket_id}/{key}_0")
+                answer = peer.getresponse()
+                found[key] += (answer.read(), answer.status) == (content, 200)
     return found
 
 

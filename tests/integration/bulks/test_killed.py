@@ -6,9 +6,6 @@ import asyncio
 import json
 import random
 import signal
-import subprocess
-import sys
-import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -22,6 +19,7 @@ from airflow_provider_mictlanx.bulks.storage import RecordStore
 from airflow_provider_mictlanx.bulks.waiting import await_bulk, bulk_status
 from airflow_provider_mictlanx.client import AsyncClient
 from tests.integration.bulks.help import client_of, make_files, on_peers, one_version_each, upload, versions
+from tests.nursery import Child, Nursery
 from tests.vss import LocalVSS
 
 BALLS = 200
@@ -30,12 +28,11 @@ KILLS = 20
 REQUESTS = 4 * BALLS + 10
 """About as many requests as an attempt makes."""
 
-ROOT = Path(__file__).parents[3]
+_NURSERY = Nursery("tests.integration.bulks.attempt")
 
 
-def attempt(vss: LocalVSS, **told: Any) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.integration.bulks.attempt", json.dumps({"uri": vss.uri, **told})]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+def attempt(vss: LocalVSS, **told: Any) -> Child:
+    return _NURSERY.start("tests.integration.bulks.attempt:main", {"uri": vss.uri, **told})
 
 
 async def acknowledged(client: AsyncClient, bulk_id: str) -> set[int]:
@@ -46,10 +43,6 @@ async def acknowledged(client: AsyncClient, bulk_id: str) -> set[int]:
     return set().union(*(indexes_of(items["acknowledged"], BALLS) for _, items in told))
 
 
-def leftovers() -> set[str]:
-    return {path.name for path in Path(tempfile.gettempdir()).iterdir() if "mictlanx" in path.name}
-
-
 @pytest.fixture(scope="module")
 def killed_vss(tmp_path_factory: pytest.TempPathFactory) -> Any:
     with LocalVSS(tmp_path_factory.mktemp("killed")) as running:
@@ -57,14 +50,16 @@ def killed_vss(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.mark.parametrize("seed", range(KILLS))
-def test_killed(killed_vss: LocalVSS, bucket_id: str, tmp_path: Path, seed: int) -> None:
+def test_killed(
+    killed_vss: LocalVSS, bucket_id: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, seed: int
+) -> None:
     vss = killed_vss
     rng = random.Random(seed)
     contents = make_files(tmp_path, {f"f{number:03}": rng.randint(1, 3000) for number in range(BALLS)})
     bulk_id = f"killed {uuid.uuid4()}"
     # Half of the moments are while records are written and plans made, at the beginning and at the end.
     die_at = rng.randint(1, 20) if seed % 5 == 0 else rng.randint(20, REQUESTS)
-    before = leftovers()
+    temporary = tmp_path_factory.mktemp("temporary")
     dying = attempt(
         vss,
         bulk_id=bulk_id,
@@ -73,10 +68,11 @@ def test_killed(killed_vss: LocalVSS, bucket_id: str, tmp_path: Path, seed: int)
         rf=RF,
         die_at=die_at,
         how=rng.choice(["before", "after", "middle"]),
+        temporary=str(temporary),
     )
-    output, _ = dying.communicate(timeout=60)
+    output, _ = dying.communicate(timeout=120)
     assert dying.returncode == -signal.SIGKILL, output
-    assert leftovers() == before
+    assert list(temporary.iterdir()) == []
 
     async def retry() -> None:
         async with client_of(vss) as client:
@@ -94,7 +90,7 @@ def test_killed(killed_vss: LocalVSS, bucket_id: str, tmp_path: Path, seed: int)
             assert (result.total_balls, result.failed) == (BALLS, 0)
             assert result.uploaded + result.skipped == BALLS
             assert result.skipped >= len(known)
-            found = await on_peers(vss, bucket_id, contents)
+            found = on_peers(vss, bucket_id, contents)
             assert min(found.values()) >= RF
             assert await versions(client, bucket_id) == one_version_each(contents)
             told = await await_bulk(client, bulk_id, timeout=0)
@@ -126,13 +122,13 @@ def test_cut_off_but_not_dead(killed_vss: LocalVSS, bucket_id: str, tmp_path: Pa
     async def both() -> None:
         async with client_of(vss) as client:
             assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
-            assert min((await on_peers(vss, bucket_id, contents)).values()) >= RF
+            assert min(on_peers(vss, bucket_id, contents).values()) >= RF
             assert await versions(client, bucket_id) == one_version_each(contents)
 
     try:
         asyncio.run(second())
         first.send_signal(signal.SIGCONT)
-        output, _ = first.communicate(timeout=60)
+        output, _ = first.communicate(timeout=120)
     finally:
         first.kill()
         first.wait()
