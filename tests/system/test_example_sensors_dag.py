@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from tests.system.test_example_bulk_dags import run_dag
-from tests.system.test_example_dag import balls_in, database, environment, xcoms  # noqa: F401 (fixtures)
+from tests.system.runs import balls_in, run_dag, xcoms
 from tests.vss import LocalVSS
 
 
-def test_every_way_to_wait(environment: dict[str, str], tmp_path: Path, vss: LocalVSS) -> None:  # noqa: F811
+def test_every_way_to_wait(environment: dict[str, str], tmp_path: Path, vss: LocalVSS) -> None:
     status, report = run_dag(environment, tmp_path, "example_mictlanx_sensors")
     assert Counter(task["state"] for task in report["tasks"]) == {"success": 10}, report
     assert (status, report["state"]) == (0, "success")

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.system.test_example_bulk_dags import run_dag
-from tests.system.test_example_dag import database, environment  # noqa: F401 (fixtures)
+from tests.system.runs import run_dag
 from tests.vss import LocalVSS
 
 SECRET = "s3cret-token"
@@ -24,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def run(environment: dict[str, str], tmp_path: Path, vss: LocalVSS, bucket_id: str, folder: Path) -> str:  # noqa: F811
+def run(environment: dict[str, str], tmp_path: Path, vss: LocalVSS, bucket_id: str, folder: Path) -> str:
     """Run the DAG; gives what was written into the file of events."""
     events = tmp_path / "events.jsonl"
     connection = {"conn_type": "mictlanx", "password": SECRET, "extra": {"uri": vss.uri}}
@@ -56,7 +55,7 @@ def named(place: dict[str, Any]) -> str:
 
 
 def test_every_task_tells_what_it_read_and_wrote(
-    environment: dict[str, str],  # noqa: F811
+    environment: dict[str, str],
     tmp_path: Path,
     vss: LocalVSS,
     bucket_id: str,

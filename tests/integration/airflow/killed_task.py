@@ -21,7 +21,10 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout, timeout
 from airflow_provider_mictlanx.hooks import runner
 from airflow_provider_mictlanx.operators.mictlanx import (
     MictlanXAwaitBulkOperator,
+    MictlanXBulkGetToFileOperator,
     MictlanXBulkPutOperator,
+    MictlanXCopyOperator,
+    MictlanXDeleteOperator,
     MictlanXGetToFileOperator,
     MictlanXPutOperator,
 )
@@ -31,6 +34,9 @@ OPERATORS = {
     "get": MictlanXGetToFileOperator,
     "put_bulk": MictlanXBulkPutOperator,
     "await_bulk": MictlanXAwaitBulkOperator,
+    "get_bulk": MictlanXBulkGetToFileOperator,
+    "copy": MictlanXCopyOperator,
+    "delete": MictlanXDeleteOperator,
 }
 
 

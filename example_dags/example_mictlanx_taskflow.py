@@ -1,0 +1,127 @@
+"""
+The hook in tasks of your own: store, look, read, copy, delete, and a bulk, each by one call.
+
+It uses the connection `mictlanx_default`, a bucket that only this run knows, and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.common.compat.sdk import DAG, setup, task, teardown
+
+from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
+from airflow_provider_mictlanx.hooks.quiet import QuietWatch
+
+
+@setup
+def name_bucket(run: str) -> str:
+    """Give a bucket id that only this run uses, the same one when the task is cleared; the first put makes the bucket."""
+    hook = MictlanXHook()
+    # [START howto_hook_mictlanx_connection]
+    well, message = hook.test_connection()
+    # [END howto_hook_mictlanx_connection]
+    if not well:
+        raise ValueError(message)
+    return f"airflow-example-{hashlib.sha256(run.encode()).hexdigest()[:12]}"
+
+
+@task
+def store(bucket_id: str) -> dict[str, Any]:
+    """Store a text, and a file."""
+    # [START howto_hook_mictlanx_store]
+    hook = MictlanXHook("mictlanx_default")
+    hook.put(bucket_id, "in/summary.json", '{"rows": 12}', tags={"kind": "summary"})
+    stored = hook.put_file(bucket_id, "in/dag.py", __file__, rf=2)
+    # [END howto_hook_mictlanx_store]
+
+    # [START howto_hook_mictlanx_copy]
+    hook.copy(bucket_id, "in/summary.json", bucket_id, "latest.json")
+    hook.copy_prefix(bucket_id, "in/", bucket_id, "out/")
+    # [END howto_hook_mictlanx_copy]
+    return stored
+
+
+@task
+def look(bucket_id: str) -> dict[str, Any]:
+    """See what is there."""
+    hook = MictlanXHook()
+    # [START howto_hook_mictlanx_look]
+    readable = hook.exists(bucket_id, "latest.json", check_storage=True)  # reads it; else the listing answers
+    kind = hook.get_metadata(bucket_id, "in/summary.json")["tags"]["kind"]
+    keys = hook.list_keys(bucket_id, prefix="out/")
+    size = sum(ball["size"] for ball in hook.list_balls(bucket_id, glob="in/*"))
+    # [END howto_hook_mictlanx_look]
+
+    # [START howto_hook_mictlanx_find]
+    tomorrow = hook.find(bucket_id, "tomorrow.json")  # None: not yet
+    both = hook.find_objects(bucket_id, prefix="in/", min_objects=2)
+    quiet = hook.find_quiet(
+        QuietWatch(bucket_id, "in/", inactivity_period=0)
+    )  # nothing was written for so many seconds
+    # [END howto_hook_mictlanx_find]
+    waited_for = {"tomorrow": tomorrow, "both": both, "quiet": quiet}
+    return {"readable": readable, "kind": kind, "keys": keys, "size": size, **waited_for}
+
+
+@task
+def read(bucket_id: str) -> int:
+    """Read into memory, and into files that are gone with the task."""
+    hook = MictlanXHook()
+    with tempfile.TemporaryDirectory() as folder:
+        # [START howto_hook_mictlanx_read]
+        data = hook.get(bucket_id, "in/summary.json", max_size=1_000_000)
+        text = hook.get_text(bucket_id, "in/summary.json", max_size="1MB")
+        file = hook.get_to_file(bucket_id, "in/dag.py", folder)
+        many = hook.get_to_folder(folder, bucket_id, prefix="out/")
+        # [END howto_hook_mictlanx_read]
+        files = {Path(file["path"]).read_bytes(), Path(folder, "out", "dag.py").read_bytes()}
+    if data.decode() != text or files != {Path(__file__).read_bytes()}:
+        raise ValueError("what was read is not what was stored")
+    return many["downloaded"]
+
+
+@task
+def bulk(bucket_id: str, run: str) -> dict[str, Any]:
+    """Upload a bulk, wait for it, forget it."""
+    hook = MictlanXHook()
+    # [START howto_hook_mictlanx_bulk]
+    bulk_id = f"example-{run}"
+    hook.put_bulk(bulk_id, bucket_id, Path(__file__).parent, key_prefix="bulk/")
+    state = hook.bulk_status(bulk_id)["state"]  # unplanned, uploading, complete, failed, closed
+    gate = hook.find_bulk(bulk_id)  # what a sensor asks; None: not yet
+    result = hook.await_bulk(bulk_id, timeout=600)
+    hook.delete_bulk(bulk_id)  # its records, not its objects
+    # [END howto_hook_mictlanx_bulk]
+    return {"state": state, "gate": gate, "result": result}
+
+
+@teardown
+def tidy(bucket_id: str) -> int:
+    """Delete one, some, those with a prefix, and all."""
+    hook = MictlanXHook()
+    # [START howto_hook_mictlanx_delete]
+    hook.delete(bucket_id, "latest.json")
+    hook.delete_keys(bucket_id, ["in/summary.json", "in/dag.py"])
+    hook.delete_prefix(bucket_id, "out/")
+    left = hook.delete_bucket(bucket_id)
+    # [END howto_hook_mictlanx_delete]
+    return left["failed"]
+
+
+with DAG(
+    dag_id="example_mictlanx_taskflow",
+    description="The MictlanX hook in tasks of your own",
+    doc_md=__doc__,
+    schedule=None,
+    start_date=datetime(2025, 1, 1),
+    catchup=False,
+    tags=["example", "mictlanx"],
+) as dag:
+    bucket_id = name_bucket("{{ run_id }}")
+    stored = store(bucket_id)
+    stored >> [look(bucket_id), read(bucket_id)] >> bulk(bucket_id, "{{ run_id }}") >> tidy(bucket_id)
