@@ -84,12 +84,12 @@ $(VENV)/.package: $(VENV)/.created pyproject.toml airflow_provider_mictlanx/__in
 
 $(VENV)/.dev: $(VENV)/.package
 	@echo "Installing the tools for tests …"
-	@$(call install,--group dev)
+	@$(call install,--group dev 'apache-airflow==$(AIRFLOW).*')
 	@touch $@
 
 $(VENV)/.distributed: $(VENV)/.dev
 	@echo "Installing Celery …"
-	@$(call install,--group distributed)
+	@$(call install,--group distributed 'apache-airflow==$(AIRFLOW).*')
 	@touch $@
 
 # Real files for the demo: the pictures that scikit-image ships. Only they are kept, its code is never run.
