@@ -11,11 +11,11 @@ import hashlib
 import os
 import stat
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Protocol
+from typing import ParamSpec, Protocol, TypeAlias
 
 import humanfriendly
 
@@ -26,6 +26,14 @@ from airflow_provider_mictlanx.client.threads import PIECE, Threads
 
 KEPT = 1024 * 1024
 """A file up to this size is read once and kept (bytes)."""
+
+READ_THROUGH = 512 * 1024
+"""What is only hashed is read in parts of this size (bytes), which a processor's cache holds."""
+
+P = ParamSpec("P")
+
+Take: TypeAlias = Callable[[bytes | memoryview], object]
+"""Is given bytes that it does not keep."""
 
 EMPTY_CHECKSUM = hashlib.sha256().hexdigest()
 
@@ -57,7 +65,7 @@ class Source(Protocol):
     kept: bool
     """Whether the bytes cannot change between hashing and sending."""
 
-    async def read(self, offset: int, size: int) -> bytes:
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
         """Give exactly ``size`` bytes from ``offset`` on, or raise ``IntegrityError`` where there are fewer."""
         ...
 
@@ -76,9 +84,9 @@ class BytesSource:
         self.data = data
         self.size = len(data)
 
-    async def read(self, offset: int, size: int) -> bytes:
-        """Give a piece of the bytes."""
-        return self.data if size == self.size else self.data[offset : offset + size]
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
+        """Give a piece of the bytes; nothing is copied."""
+        return self.data if size == self.size else memoryview(self.data)[offset : offset + size]
 
     async def check_unchanged(self) -> None:
         """Bytes don't change."""
@@ -133,13 +141,29 @@ class FileSource:
         self._descriptor = descriptor
         self._status = status
         self._threads = threads
+        self._part: memoryview | None = None
 
-    async def read(self, offset: int, size: int) -> bytes:
-        """Read a piece of the file."""
-        data = await self._threads.run(_read_exactly, self._descriptor, offset, size)
-        if len(data) < size:
+    async def read(self, offset: int, size: int, take: Take | None = None) -> memoryview:
+        """
+        Read a piece of the file.
+
+        Its memory is the event loop's thread's: what threads allocate and others free stays with the process for long.
+
+        :param take: called with it, in the thread that reads it
+        """
+        buffer = memoryview(bytearray(size))
+        await self._filled(_read_at_once, self._descriptor, offset, buffer, take)
+        return buffer.toreadonly()
+
+    async def read_through(self, offset: int, size: int, take: Take) -> None:
+        """Read a piece of the file and hand it on part by part, in the thread that reads it; nothing of it is kept."""
+        if self._part is None:
+            self._part = memoryview(bytearray(READ_THROUGH))
+        await self._filled(_read_in_parts, self._descriptor, offset, size, self._part, take)
+
+    async def _filled(self, read: Callable[P, bool], *args: P.args, **kwargs: P.kwargs) -> None:
+        if not await self._threads.run(read, *args, **kwargs):
             raise IntegrityError(f"{self.name} became shorter while it was read: nothing more is sent of it")
-        return data
 
     async def check_unchanged(self) -> None:
         """Compare size and time with those at the opening."""
@@ -148,16 +172,27 @@ class FileSource:
             raise IntegrityError(f"{self.name} changed while it was read: nothing more is sent of it")
 
 
-def _read_exactly(descriptor: int, offset: int, size: int) -> bytes:
-    data = os.pread(descriptor, size, offset)
-    if len(data) == size or not data:
-        return data
-    parts = [data]
-    missing = size - len(data)
-    while missing and (data := os.pread(descriptor, missing, offset + size - missing)):
-        parts.append(data)
-        missing -= len(data)
-    return b"".join(parts)
+def _read_at_once(descriptor: int, offset: int, buffer: memoryview, take: Take | None) -> bool:
+    """Fill a buffer; tells whether there was enough."""
+    filled = 0
+    while filled < len(buffer):
+        if not (read := os.preadv(descriptor, [buffer[filled:]], offset + filled)):
+            return False
+        filled += read
+    if take:
+        take(buffer)
+    return True
+
+
+def _read_in_parts(descriptor: int, offset: int, size: int, part: memoryview, take: Take) -> bool:
+    """Read so many bytes by way of one buffer; tells whether there were as many."""
+    end = offset + size
+    while offset < end:
+        if not (read := os.preadv(descriptor, [part[: end - offset]], offset)):
+            return False
+        take(part[:read])
+        offset += read
+    return True
 
 
 class OpenFile:
@@ -176,11 +211,9 @@ class OpenFile:
 
     async def __aenter__(self) -> Source:
         try:
-            descriptor = await self._threads.run(self._open)
-            status = os.fstat(descriptor)
-            if status.st_size > KEPT:
+            descriptor, status, data = await self._threads.run(self._open)
+            if data is None:
                 return FileSource(self._path, descriptor, status, self._threads)
-            data = await self._threads.run(_read_exactly, descriptor, 0, KEPT + 1)
             if len(data) != status.st_size:
                 raise IntegrityError(f"{self._path} changed while it was read: nothing of it was sent")
             return BytesSource(data, str(self._path))
@@ -191,14 +224,23 @@ class OpenFile:
     async def __aexit__(self, *exc_info: object) -> None:
         self._close()
 
-    def _open(self) -> int:
+    def _open(self) -> tuple[int, os.stat_result, bytes | None]:
         self._descriptor = descriptor = _open_regular(self._path)  # kept at once: a cancelled caller closes it too
-        return descriptor
+        status = os.fstat(descriptor)
+        return descriptor, status, None if status.st_size > KEPT else _read_all(descriptor, KEPT + 1)
 
     def _close(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _read_all(descriptor: int, most: int) -> bytes:
+    parts: list[bytes] = []
+    while most and (data := os.read(descriptor, most)):
+        parts.append(data)
+        most -= len(data)
+    return b"".join(parts)
 
 
 def _open_regular(path: Path) -> int:
@@ -275,8 +317,12 @@ async def plan_ball(source: Source, cut: Sequence[int], threads: Threads) -> Bal
     """
     hasher = _CutHasher(cut)
     for offset in range(0, source.size, PIECE):
-        piece = await source.read(offset, min(PIECE, source.size - offset))
-        await threads.run_sized(len(piece), hasher.update, piece)
+        size = min(PIECE, source.size - offset)
+        if isinstance(source, FileSource):
+            await source.read_through(offset, size, hasher.update)
+        else:
+            piece = await source.read(offset, size)
+            await threads.run_sized(size, hasher.update, piece)
     await source.check_unchanged()
     checksum, checksums = hasher.result()
     offsets = accumulate(cut, initial=0)
@@ -297,7 +343,7 @@ class _CutHasher:
         self._chunk = hashlib.sha256()
         self._checksums: list[str] = []
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: bytes | memoryview) -> None:
         if self._whole:
             self._whole.update(data)
         view = memoryview(data)
@@ -315,18 +361,23 @@ class _CutHasher:
         return (self._whole.hexdigest() if self._whole else checksums[0]), checksums
 
 
-async def read_planned(source: Source, chunk: PlannedChunk, threads: Threads) -> bytes:
+async def read_planned(source: Source, chunk: PlannedChunk, threads: Threads) -> bytes | memoryview:
     """
     Give the bytes of a chunk as they were hashed.
 
     Raises ``IntegrityError`` where the source gives other bytes than it gave when it was hashed.
     """
-    data = await source.read(chunk.offset, chunk.size)
-    if not source.kept:
-        checksum = await threads.run_sized(chunk.size, lambda: hashlib.sha256(data).hexdigest())
-        if checksum != chunk.checksum:
-            raise IntegrityError(
-                f"{source.name} changed: chunk {chunk.index} ({chunk.size} bytes from {chunk.offset} on) has other bytes "
-                "than when it was hashed; nothing more is sent of it. Put it again when nobody writes to it any more"
-            )
+    if source.kept:
+        return await source.read(chunk.offset, chunk.size)
+    digest = hashlib.sha256()
+    if isinstance(source, FileSource):
+        data: bytes | memoryview = await source.read(chunk.offset, chunk.size, digest.update)
+    else:
+        data = await source.read(chunk.offset, chunk.size)
+        await threads.run_sized(chunk.size, digest.update, data)
+    if digest.hexdigest() != chunk.checksum:
+        raise IntegrityError(
+            f"{source.name} changed: chunk {chunk.index} ({chunk.size} bytes from {chunk.offset} on) has other bytes "
+            "than when it was hashed; nothing more is sent of it. Put it again when nobody writes to it any more"
+        )
     return data

@@ -19,7 +19,7 @@ from airflow_provider_mictlanx.client.errors import (
     MictlanXError,
 )
 from airflow_provider_mictlanx.client.result import value_of
-from airflow_provider_mictlanx.client.retry import RetryRule
+from airflow_provider_mictlanx.client.retry import RetryRule, can_pass
 from airflow_provider_mictlanx.client.router import AsyncRouter
 from airflow_provider_mictlanx.client.transport import Verify, checked_timeout
 
@@ -60,8 +60,17 @@ class Dispatcher:
 
     async def repeat(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do some work that makes its requests ``once``, again while its failure can pass; raises the last error."""
+        try:
+            return await work()  # nearly always all there is: the rest costs as much as a request
+        except MictlanXError as error:
+            if not can_pass(error):
+                raise
+            failed: MictlanXError | None = error
         async for attempt in self.rule.attempts():
             with attempt:
+                first, failed = failed, None
+                if first is not None:
+                    raise first
                 return await work()
         raise AssertionError("tenacity raises the last error")
 

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from airflow_provider_mictlanx.client.cache import ReadCache
 from airflow_provider_mictlanx.client.checks import whole_number
+from airflow_provider_mictlanx.client.chunks import READ_THROUGH
 from airflow_provider_mictlanx.client.dispatch import Dispatcher
 from airflow_provider_mictlanx.client.errors import (
     FileAlreadyExists,
@@ -330,10 +331,12 @@ async def _hash_back(
     """Hash what is in a sink, piece by piece; ``IntegrityError`` where it is not there."""
 
     def hash_a_piece(at: int, piece: int) -> None:
-        data = sink.read(at, piece)
-        if len(data) != piece:
-            raise IntegrityError(f"of {piece} bytes that were written only {len(data)} could be read back")
-        update(data)
+        for start in range(at, at + piece, READ_THROUGH):
+            part = min(READ_THROUGH, at + piece - start)
+            data = sink.read(start, part)
+            if len(data) != part:
+                raise IntegrityError(f"of {part} bytes that were written only {len(data)} could be read back")
+            update(data)
 
     for at in range(offset, offset + size, PIECE):
         piece = min(PIECE, offset + size - at)

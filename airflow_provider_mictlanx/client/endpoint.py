@@ -257,8 +257,10 @@ def quoted(text: str, name: str) -> str:
         raise ValidationError(f"{name} {text!r} is no valid Unicode text: {error.reason}") from error
 
 
-def body_of(chunks: Body) -> bytes | AsyncGenerator[bytes]:
+def body_of(chunks: Body) -> bytes | memoryview | AsyncGenerator[bytes]:
     """Give the body of a data request in a form that can be sent; what holds no bytes is a ``ValidationError``."""
+    if isinstance(chunks, memoryview) and chunks.readonly and chunks.contiguous and chunks.itemsize == 1:
+        return chunks
     if isinstance(chunks, bytes | bytearray | memoryview):
         return bytes(chunks)
     if isinstance(chunks, str | Mapping) or not isinstance(chunks, Iterable | AsyncIterable):

@@ -62,7 +62,7 @@ class Gathering:
             await self._threads.run_sized(size, self._keep, parts)
 
     def _keep(self, parts: list[bytes]) -> None:
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
-        self._hash.update(data)
-        self._sink.write(self._start + self._written, data)
-        self._written += len(data)
+        for data in parts:  # one by one: joining them would copy them, into memory that stays with the thread
+            self._hash.update(data)
+            self._sink.write(self._start + self._written, data)
+            self._written += len(data)

@@ -61,8 +61,9 @@ class HttpxCarrier:
 
     async def begin(self, method: str, url: str, headers: Mapping[str, str], body: Body) -> HttpxExchange:
         """Send a request, and wait for the answer's head."""
+        content = bytes(body) if isinstance(body, memoryview) else body
         try:
-            request = self._client.build_request(method, url, headers=headers, content=body)
+            request = self._client.build_request(method, url, headers=headers, content=content)
             return HttpxExchange(await self._client.send(request, stream=True))
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             raise _translated(error) from error

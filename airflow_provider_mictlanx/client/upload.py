@@ -12,6 +12,7 @@ import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 
 from option import Result
@@ -340,9 +341,13 @@ class ChunkPut:
         """How sending the data failed the last time."""
         self._unanswered: Sequence[str] = ()
         """The peers of a task whose data was sent without an answer coming back."""
-        request = upload.announcement_of(chunk, self._rf)
-        self._metadata = Metadata.model_validate(request.model_dump(exclude={"replication_factor"}))
-        self._what = f"chunk {request.bucket_id}/{request.key} ({chunk.size} bytes)"
+        self._what = f"chunk {upload.name.bucket_id}/{upload.name.chunk(chunk.index)} ({chunk.size} bytes)"
+
+    @cached_property
+    def _metadata(self) -> Metadata:
+        """The chunk as a reader knows it."""
+        request = self._upload.announcement_of(self._chunk, self._rf)
+        return Metadata.model_validate(request.model_dump(exclude={"replication_factor"}))
 
     async def put(self) -> None:
         """Put the chunk; raises the last try's error."""
@@ -397,7 +402,7 @@ class ChunkPut:
         answer = await self._upload.routers.once(ask)
         self._task = (asked[-1], answer)
 
-    async def _try(self, data: bytes) -> None:
+    async def _try(self, data: bytes | memoryview) -> None:
         """Make one try; an answer that got lost is looked up before anything is repeated."""
         if self._unanswered:
             known = len(self._stored_on)
@@ -422,7 +427,7 @@ class ChunkPut:
                 "for the missing ones again"
             )
 
-    async def _send(self, router: AsyncRouter, task: PutMetadataResponse, data: bytes) -> None:
+    async def _send(self, router: AsyncRouter, task: PutMetadataResponse, data: bytes | memoryview) -> None:
         what = f"sending {self._what}"
         self._unanswered = task.replicas
         try:

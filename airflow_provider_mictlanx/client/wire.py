@@ -39,7 +39,7 @@ READ_AHEAD = 512 * 1024
 SLICE = 256 * 1024
 """A body is written in pieces of this size (bytes): what the socket does not take is copied."""
 
-Body: TypeAlias = bytes | AsyncGenerator[bytes]
+Body: TypeAlias = bytes | memoryview | AsyncGenerator[bytes]
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5]\d\d)(?: [^\r\n]*)?")
 _TARGET = re.compile(r"[!$%&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~]*")
@@ -352,9 +352,9 @@ class Connection(asyncio.Protocol):
         self._busy = True
         self._raise_if_ended()
         transport = cast(asyncio.Transport, self._transport)
-        if isinstance(body, bytes):
+        if isinstance(body, bytes | memoryview):
             if len(body) <= SLICE:
-                transport.write(head + body if body else head)
+                transport.write(b"".join((head, body)) if body else head)
             else:
                 transport.write(head)
                 await self._write_slices(transport, body)
@@ -365,7 +365,7 @@ class Connection(asyncio.Protocol):
             self._raise_if_ended()
             await self._wait()
 
-    async def _write_slices(self, transport: asyncio.Transport, body: bytes) -> None:
+    async def _write_slices(self, transport: asyncio.Transport, body: bytes | memoryview) -> None:
         view = memoryview(body)
         for start in range(0, len(body), SLICE):
             if not await self._may_write():
@@ -463,7 +463,7 @@ def _head_of(method: str, origin: Origin, target: str, headers: Mapping[str, str
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     if not any(name.lower() == "host" for name in headers):
         lines.insert(1, f"Host: {origin.header}")
-    if not isinstance(body, bytes):
+    if not isinstance(body, bytes | memoryview):
         lines.append("Transfer-Encoding: chunked")
     elif body or method in ("POST", "PUT"):
         lines.append(f"Content-Length: {len(body)}")
