@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from airflow_provider_mictlanx.client.checks import whole_number
 from airflow_provider_mictlanx.client.chunks import (
     BallPlan,
     BytesSource,
@@ -165,11 +166,11 @@ class Writing(ClientBase):
                 key,
                 data=value,
                 tags=tags,
-                chunk_size=chunk_size,
+                chunk_size=parse_size(chunk_size),
                 rf=rf,
                 timeout=timeout,
                 max_tries=max_tries,
-                max_concurrency=max_concurrency,
+                max_concurrency=whole_number("max_concurrency", max_concurrency),
                 max_backoff=max_backoff,
                 replace=replace,
                 deadline=deadline,
@@ -208,11 +209,11 @@ class Writing(ClientBase):
                 key,
                 path=path,
                 tags=tags,
-                chunk_size=chunk_size,
+                chunk_size=parse_size(chunk_size),
                 rf=rf,
                 timeout=timeout,
                 max_tries=max_tries,
-                max_concurrency=max_concurrency,
+                max_concurrency=whole_number("max_concurrency", max_concurrency),
                 max_backoff=max_backoff,
                 replace=replace,
                 deadline=deadline,
