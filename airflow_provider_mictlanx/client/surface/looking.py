@@ -25,6 +25,7 @@ from airflow_provider_mictlanx.client.models import (
     Bucket,
     GetMetadataResponse,
     GetRouterBucketMetadataResponse,
+    Metadata,
     RetryPolicy,
 )
 from airflow_provider_mictlanx.client.names import check_bucket_id
@@ -32,6 +33,9 @@ from airflow_provider_mictlanx.client.result import returns_result, value_of
 from airflow_provider_mictlanx.client.retry import RetryRule
 from airflow_provider_mictlanx.client.surface.base import NONE, ClientBase, check_chunk_key, name_of, rule_of
 from airflow_provider_mictlanx.client.versions import balls_in, versions_of
+
+LISTED_SIZE = 500
+"""About what a chunk takes in a listing (bytes)."""
 
 
 class Looking(ClientBase):
@@ -214,12 +218,8 @@ class Looking(ClientBase):
         routers = self._dispatcher(timeout, headers)
         async with self._doing(f"listing bucket {bucket_id}", deadline, bucket_id):
             listing = await routers.repeat(lambda: list_bucket(routers, bucket_id))
-        newest = [versions_of(chunks)[:1] for chunks in balls_in(listing.balls).values()]
-        balls = [version.as_ball() for versions in newest for version in versions if version.whole]
-        chosen = [
-            ball for ball in balls if ball.key.startswith(prefix) and (not glob or fnmatch.fnmatchcase(ball.key, glob))
-        ]
-        return sorted(chosen, key=lambda ball: ball.key)
+        # A listing of thousands would keep the loop from everything else for a good part of a second.
+        return await self._threads.run_sized(len(listing.balls) * LISTED_SIZE, _chosen_of, listing.balls, prefix, glob)
 
     async def _find(
         self,
@@ -237,3 +237,13 @@ class Looking(ClientBase):
             if check_storage:
                 return (await Download(routers, self._threads, max_concurrency=10).verify(name)).as_ball()
             return (await routers.repeat(lambda: find_versions(routers, name)))[0].as_ball()
+
+
+def _chosen_of(chunks: list[Metadata], prefix: str, glob: str) -> list[Ball]:
+    """Give the whole balls of a listing whose keys match, sorted by key."""
+    newest = [versions_of(listed)[:1] for listed in balls_in(chunks).values()]
+    balls = [version.as_ball() for versions in newest for version in versions if version.whole]
+    chosen = [
+        ball for ball in balls if ball.key.startswith(prefix) and (not glob or fnmatch.fnmatchcase(ball.key, glob))
+    ]
+    return sorted(chosen, key=lambda ball: ball.key)
