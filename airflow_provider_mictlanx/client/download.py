@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,6 +24,7 @@ from airflow_provider_mictlanx.client.errors import (
     FileAlreadyExists,
     GetChunkError,
     IntegrityError,
+    MictlanXError,
     NotFoundError,
     UpstreamProtocolError,
     ValidationError,
@@ -39,6 +40,8 @@ from airflow_provider_mictlanx.client.versions import Version, versions_of
 from airflow_provider_mictlanx.client.workers import for_each
 
 S = TypeVar("S", bound=Sink)
+
+Look = Callable[[], Awaitable[list[Version]]]
 
 
 class Download:
@@ -108,19 +111,16 @@ class Download:
     async def one_chunk(self, name: Name, index: int) -> tuple[Metadata, memoryview]:
         """Read one chunk: of the newest version that has it and can be read, which need not be whole."""
         whole_number("index", index, least=0)
-        versions = await self._routers.repeat(lambda: self._versions_with(name, index))
-        for version in versions:
-            last = version is versions[-1]
-            chunk = version.chunks[index]
+        choice = await self._choose(lambda: self._routers.repeat(lambda: self._versions_with(name, index)))
+        while True:
+            chunk = choice.version.chunks[index]
             sink = MemorySink(chunk.size)
             try:
-                await self.reader.read(chunk, 0, sink, patient=last)
-            except (IntegrityError, GetChunkError):
-                if last:
-                    raise
+                await self.reader.read(chunk, 0, sink, patient=choice.is_last)
+            except (IntegrityError, GetChunkError) as error:
+                await choice.go_on_after(error)
             else:
                 return chunk, sink.view.toreadonly()
-        raise AssertionError("there is at least one version")
 
     async def _versions_with(self, name: Name, index: int) -> list[Version]:
         if listed := [v for v in versions_of(await list_chunks(self._routers, name)) if index in v.chunks]:
@@ -139,21 +139,22 @@ class Download:
 
         :param ordered: whether chunks come by index, or as they become complete
         """
-        versions = await self.versions(name)
-        for version in versions:
-            last = version is versions[-1]
+        choice = await self._choose(lambda: self.versions(name))
+        while True:
             given = False
             digest = hashlib.sha256()
+            version = choice.version
             try:
-                async with contextlib.aclosing(self._ahead(version, ordered, patient=last)) as chunks:
+                async with contextlib.aclosing(self._ahead(version, ordered, patient=choice.is_last)) as chunks:
                     async for chunk, data in chunks:
                         if ordered and version.checksum:
                             await self._threads.run_sized(len(data), digest.update, data)
                         given = True
                         yield chunk, data
-            except (IntegrityError, GetChunkError):
-                if given or last:
+            except (IntegrityError, GetChunkError) as error:
+                if given:
                     raise
+                await choice.go_on_after(error)
             else:
                 if ordered:
                     _compared(name, version, digest.hexdigest())
@@ -251,15 +252,17 @@ class Download:
         self, name: Name, versions: list[Version], make_sink: Callable[[Version], S]
     ) -> tuple[Version, S, str]:
         """Read the newest version that can be read and verified; gives it, where it went, and its SHA-256."""
-        for version in versions:
-            last = version is versions[-1]
+        choice = _Choice(versions, lambda: self.versions(name), self._routers.rule.max_tries)
+        while True:
+            version = choice.version
             sink = make_sink(version)
             try:
-                return version, sink, await self._read_version(name, version, sink, patient=last)
-            except (IntegrityError, GetChunkError):
-                if last:
-                    raise
-        raise AssertionError("there is at least one version")
+                return version, sink, await self._read_version(name, version, sink, patient=choice.is_last)
+            except (IntegrityError, GetChunkError) as error:
+                await choice.go_on_after(error)
+
+    async def _choose(self, look: Look) -> _Choice:
+        return _Choice(await look(), look, self._routers.rule.max_tries)
 
     async def _read_version(self, name: Name, version: Version, sink: Sink, patient: bool) -> str:
         chunks = version.ordered
@@ -293,6 +296,56 @@ class Download:
         digest = hashlib.sha256()
         await _hash_back(sink, digest.update, offset, chunk.size, self._threads)
         return digest.hexdigest() == chunk.checksum
+
+
+class _Choice:
+    """
+    Which version is to be read: the newest first; and after the last one has failed, what took their place meanwhile.
+
+    :param look: gives the versions that are there by now
+    :param looks: how often that is looked at, at the most
+    """
+
+    def __init__(self, versions: list[Version], look: Look, looks: int) -> None:
+        self._versions = versions
+        self._look = look
+        self._looks = looks
+        self._at = 0
+
+    @property
+    def version(self) -> Version:
+        """The one to be read now."""
+        return self._versions[self._at]
+
+    @property
+    def is_last(self) -> bool:
+        """Whether there is no other one after it."""
+        return self._at == len(self._versions) - 1
+
+    async def go_on_after(self, error: MictlanXError) -> None:
+        """
+        Go on to the next one; raises the error where there is none.
+
+        ``NotFoundError``: it was deleted meanwhile.
+        """
+        if not self.is_last:
+            self._at += 1
+            return
+        self._looks -= 1
+        try:
+            now = await self._look()
+        except NotFoundError:
+            raise
+        except MictlanXError:
+            raise error from None
+        if self._looks <= 0 or set(map(_content, now)) <= set(map(_content, self._versions)):
+            raise error
+        self._versions, self._at = now, 0
+
+
+def _content(version: Version) -> tuple[object, ...]:
+    """Give what makes a version another one, and not the same one as another replica tells of it."""
+    return version.checksum, version.num_chunks, *((chunk.size, chunk.checksum) for chunk in version.ordered)
 
 
 class _WholeHash:

@@ -309,6 +309,21 @@ def test_two_writers_of_the_same_bytes_in_two_cuts_agree_on_one(vss: LocalVSS, b
     assert len(cuts) == 1  # the other one got no further than the announcement of its first chunk
 
 
+def test_nothing_is_sent_while_the_own_announcement_is_not_listed(own_vss: Callable[..., LocalVSS]) -> None:
+    """The listing that has to show who else writes lacks the peers' parts, and nothing says so."""
+    vss = own_vss()
+
+    async def scenario() -> None:
+        async with client_of(vss) as client:
+            assert isinstance((await client.put("b", "k", DATA)).unwrap_err(), UnavailableError)
+            vss.clear_faults()
+            assert (await client.put("b", "k", DATA)).unwrap() is True
+
+    with vss.fault("hide_from_listing"):
+        asyncio.run(scenario())
+    assert len(vss.requests("POST", "/data/")) == 1
+
+
 # -- code 666 ------------------------------------------------------------------------------------------------------------
 
 
@@ -470,6 +485,28 @@ def test_666_for_the_same_bytes_of_another_writer_is_a_success(own_vss: Callable
 
     asyncio.run(scenario())
     assert len(Wire(vss).peers_with("b", "k_0", DATA)) == 3
+
+
+def test_666_without_data_waits_for_who_may_be_sending(vss: LocalVSS, bucket_id: str) -> None:
+    """Another writer of the same bytes has announced them everywhere; its data comes while the first 666 is looked into."""
+    wire = Wire(vss)
+    task, _ = wire.announce(bucket_id, "k", 0, DATA, DATA, 1, rf=3)
+    announced: list[str] = []
+
+    async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+        if asked.method == "POST" and asked.path.endswith("/metadata"):
+            announced.append(asked.path)
+            if len(announced) == 2:
+                await asyncio.to_thread(wire.send, task, DATA)
+        return None
+
+    async def scenario() -> None:
+        async with meddling(handler, vss) as meddler:
+            assert (await _put_at(meddler, bucket_id, DATA)).is_ok
+            assert meddler.seen("DELETE") == []
+
+    asyncio.run(scenario())
+    assert len(wire.peers_with(bucket_id, "k_0", DATA)) == 3
 
 
 def test_666_with_a_peer_left_out_of_the_listing_deletes_nothing(own_vss: Callable[..., LocalVSS]) -> None:

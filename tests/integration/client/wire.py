@@ -22,7 +22,13 @@ from airflow_provider_mictlanx.client import AsyncClient
 from tests.vss import LocalVSS
 
 # As in tests/vss.py: to make one for each request would take most of the tests' time.
-_HTTP = httpx.Client(verify=False, trust_env=False, timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
+_HOW: Any = {
+    "verify": False,
+    "trust_env": False,
+    "timeout": 30,
+    "limits": httpx.Limits(max_keepalive_connections=0),
+}
+_HTTP = httpx.Client(**_HOW)
 
 
 def sha256(data: bytes) -> str:
@@ -220,6 +226,7 @@ class Meddler:
         self._upstream = upstream
         self.asked: list[Asked] = []
         self.port = 0
+        self.http = httpx.AsyncClient(**_HOW)
 
     @property
     def uri(self) -> str:
@@ -246,10 +253,9 @@ class Meddler:
 
     async def _pass_on(self, asked: Asked) -> Reply:
         headers = {name: value for name, value in asked.headers.items() if name not in ("host", "content-length")}
-        async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
-            answer = await http.request(
-                asked.method, self._upstream + asked.path, headers=headers, content=asked.body or None
-            )
+        answer = await self.http.request(
+            asked.method, self._upstream + asked.path, headers=headers, content=asked.body or None
+        )
         return Reply(answer.status_code, answer.content, {"Content-Type": answer.headers.get("content-type", "")})
 
 
@@ -277,6 +283,7 @@ async def meddling(handler: Handler, vss: LocalVSS | None = None) -> AsyncIterat
         yield meddler
     finally:
         server.close()
+        await meddler.http.aclose()
 
 
 def free_port() -> int:
