@@ -268,7 +268,7 @@ def parse_size(text: str | int, name: str = "chunk_size", least: int = 1) -> int
     """
     try:
         size = text if isinstance(text, int) and not isinstance(text, bool) else humanfriendly.parse_size(text)
-    except (humanfriendly.InvalidSize, AttributeError, TypeError, ValueError) as error:
+    except (humanfriendly.InvalidSize, AttributeError, TypeError, ValueError, OverflowError) as error:
         raise ValidationError(f"{name} is a size such as '256kb', '1MB' or '8MiB', not {text!r}") from error
     if size < least:
         raise ValidationError(f"{name} is {least} bytes or more, not {text!r}")

@@ -21,9 +21,9 @@ from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
 import httpx
-import humanfriendly
 
 from airflow_provider_mictlanx.client import uri as mictlanx_uri
+from airflow_provider_mictlanx.client.chunks import parse_size
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.uri import DEFAULT_API_VERSION, DEFAULT_PORT, MictlanXURI, RouterAddress
 
@@ -331,8 +331,8 @@ def _read_line(line: str, port: int | None) -> _Line:
 
 def _router_at(url: str, default_port: int | None) -> RouterAddress:
     """Read ``http(s)://host[:port][/path]``."""
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         port = parts.port or default_port
     except ValueError as error:
         raise ValidationError(f"{_shown(url)}: {error}.") from error
@@ -397,7 +397,7 @@ def _named(routers: Iterable[RouterAddress]) -> Iterator[RouterAddress]:
 
 def _shown(text: str) -> str:
     """Quote a URI for an error without what may be a password in front of its '@'."""
-    scheme, separator, rest = text.rpartition("://")
+    scheme, separator, rest = text.partition("://")
     return repr(f"{scheme}{separator}{rest.rpartition('@')[2]}" if "@" in rest else text)
 
 
@@ -486,7 +486,7 @@ def _count(name: str, value: Any) -> int | None:
 def _as_number(value: Any) -> float:
     try:
         return math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan
 
 
@@ -495,11 +495,9 @@ def _chunk_size(value: Any) -> str | None:
         return None
     text = str(value).strip()
     try:
-        size = humanfriendly.parse_size(text)
-    except humanfriendly.InvalidSize:
-        size = 0
-    if isinstance(value, bool) or size < 1:
-        raise ValidationError(f"chunk_size is a size such as 256kb or 8MB, not {value!r}")
+        parse_size(text)
+    except ValidationError:
+        raise ValidationError(f"chunk_size is a size such as 256kb or 8MB, not {value!r}") from None
     return text
 
 
