@@ -1,0 +1,301 @@
+"""
+The storage as a dictionary: client and local VSS do at random what users do, and have to agree with a few lines of Python.
+
+What was interrupted is not known: then a key has several *possible* contents, and stays *unsure* until a put, a delete or a replace
+has come to its end. Whatever else is known has to be so, after every kill.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from airflow_provider_mictlanx.client import (
+    AsyncClient,
+    BallConflictError,
+    GetChunkError,
+    MictlanXError,
+    NotFoundError,
+    UnavailableError,
+)
+from tests.integration.client.wire import Asked, Reply, meddling, pattern, sha256
+from tests.integration.model.killed import kill_at
+from tests.vss import LocalVSS
+
+Place = tuple[str, str]
+
+BUCKETS = ("one", "two")
+KEYS = ("ball", "folder/any name.txt")
+CONTENTS = tuple(pattern(size, seed) for size, seed in ((0, 0), (1, 0), (900, 0), (900, 1), (1500, 2)))
+CUTS = (400, 700, 5000)
+
+places = st.tuples(st.sampled_from(BUCKETS), st.sampled_from(KEYS))
+contents = st.sampled_from(CONTENTS)
+cuts = st.sampled_from(CUTS)
+requests = st.integers(1, 7)
+
+
+@dataclass(frozen=True)
+class Known:
+    """
+    What is known of a key.
+
+    :ivar possible: its contents; None for absent
+    :ivar sure: whether that is what is read; else reading may also fail
+    :ivar leftovers: whether announcements without data may be in the way of further replicas
+    """
+
+    possible: frozenset[bytes | None]
+    sure: bool = True
+    leftovers: bool = False
+
+    @classmethod
+    def exactly(cls, content: bytes | None, leftovers: bool = False) -> Known:
+        return cls(frozenset({content}), True, leftovers)
+
+    def interrupted(self, *further: bytes | None) -> Known:
+        return Known(self.possible | set(further), False, True)
+
+    @property
+    def content(self) -> bytes | None:
+        (content,) = self.possible
+        return content
+
+    def allows(self, data: bytes) -> bool:
+        """Tell whether a put without ``replace`` can't meet other bytes."""
+        return self.possible <= {data, None}
+
+
+class StorageMachine(RuleBasedStateMachine):
+    """One life of some buckets; the storage space is the same for all lives."""
+
+    steps = 0
+    restarts = 0
+    kills = 0
+
+    def __init__(self, vss: LocalVSS) -> None:
+        super().__init__()
+        self._vss = vss
+        self._life = uuid.uuid4().hex
+        self._known: dict[Place, Known] = {}
+        self._since_restart = 0
+        self._faults = 0
+        self._runner = asyncio.Runner()
+        self._folder = tempfile.TemporaryDirectory()
+
+    @initialize()
+    def begin(self) -> None:
+        self._known = {(bucket, key): Known.exactly(None) for bucket in BUCKETS for key in KEYS}
+        self._client = AsyncClient(self._vss.uri, "model", debug=False, log_output_path=None)
+        self._runner.run(self._client.__aenter__())
+
+    def teardown(self) -> None:
+        """In the end everything is as it is known to be, and can be deleted."""
+        try:
+            if self._known:
+                self._vss.clear_faults()
+                for place in self._known:
+                    self._check(place)
+                    assert self._do(self._client.delete(place[1], self._bucket(place[0]))).is_ok
+                    assert isinstance(self._get(place).unwrap_err(), NotFoundError)
+        finally:
+            if self._known:
+                self._runner.run(self._client.__aexit__(None, None, None))
+            self._runner.close()
+            self._folder.cleanup()
+
+    # -- what users do ---------------------------------------------------------------------------------------------
+
+    @rule(place=places, data=contents, cut=cuts, rf=st.sampled_from((1, 1, 2)), file=st.booleans(), over=st.booleans())
+    def put(self, place: Place, data: bytes, cut: int, rf: int, file: bool, over: bool) -> None:
+        known = self._known[place]
+        given: dict[str, Any] = {"chunk_size": cut, "rf": 1 if known.leftovers else rf, "replace": over}
+        if file:
+            given["path"] = self._file(data)
+        else:
+            given["data"] = data
+        result = self._do(self._client.upload(self._bucket(place[0]), place[1], **given))
+        self._after_put(place, data, over, result)
+
+    def _after_put(self, place: Place, data: bytes, over: bool, result: Any) -> None:
+        known = self._known[place]
+        if over or known.allows(data):
+            report = result.unwrap()
+            assert (report.size, report.checksum) == (len(data), sha256(data))
+            assert report.uploaded or data in known.possible or self._faults
+        if result.is_ok:
+            assert known.allows(data) or over or not known.sure
+            self._known[place] = Known.exactly(data, (known.leftovers and not over) or bool(self._faults))
+        else:
+            assert isinstance(result.unwrap_err(), BallConflictError)
+
+    @rule(place=places)
+    def delete(self, place: Place) -> None:
+        assert self._do(self._client.delete(place[1], self._bucket(place[0]))).is_ok
+        self._known[place] = Known.exactly(None)
+
+    @rule(bucket=st.sampled_from(BUCKETS))
+    def delete_bucket(self, bucket: str) -> None:
+        report = self._do(self._client.delete_bucket(self._bucket(bucket))).unwrap()
+        assert report.failed == 0
+        for place, known in self._of(bucket).items():
+            left = known.possible & {b""} | (frozenset() if known.sure and known.content == b"" else {None})
+            self._known[place] = replace(known, possible=left)  # empty balls are in no listing
+
+    @rule(place=places)
+    def read(self, place: Place) -> None:
+        self._check(place)
+
+    @rule(place=places)
+    def read_to_file(self, place: Place) -> None:
+        folder = Path(self._folder.name) / uuid.uuid4().hex
+        result = self._do(self._client.get_to_file(self._bucket(place[0]), place[1], str(folder), "file"))
+        self._check_read(place, result.map(lambda path: Path(path).read_bytes()))
+        assert [path.name for path in folder.iterdir()] == (["file"] if result.is_ok else [])
+
+    @rule(place=places, check=st.booleans())
+    def exists(self, place: Place, check: bool) -> None:
+        result = self._do(self._client.exists(self._bucket(place[0]), place[1], check_storage=check))
+        if self._known[place].sure:
+            assert result.unwrap() is (self._known[place].content is not None)
+        elif result.is_err:
+            assert isinstance(result.unwrap_err(), UnavailableError)
+
+    @rule(bucket=st.sampled_from(BUCKETS))
+    def list_bucket(self, bucket: str) -> None:
+        listed = {ball.key: ball for ball in self._do(self._client.list_balls(self._bucket(bucket))).unwrap()}
+        for (_, key), known in self._of(bucket).items():
+            if known.sure and not known.content:
+                assert key not in listed  # empty balls are in no listing
+            elif known.sure and known.content is not None:
+                assert (listed[key].size, listed[key].checksum) == (len(known.content), sha256(known.content))
+        assert set(listed) <= set(KEYS)
+
+    # -- what happens to them --------------------------------------------------------------------------------------
+
+    @rule(when=st.sampled_from(("before", "after")), method=st.sampled_from(("GET", "POST", "DELETE")))
+    @precondition(lambda self: self._faults < 2)
+    def lose_an_answer(self, when: str, method: str) -> None:
+        """The next request of a kind gets no answer, and the client has to find out what became of it."""
+        self._vss.set_fault("reset", when=when, method=method, count=1)
+        self._faults += 1
+
+    @rule(kill=st.booleans())
+    @precondition(lambda self: self._since_restart >= 25)
+    def restart_the_server(self, kill: bool) -> None:
+        self._vss.restart(kill=kill)
+        self._restarted()
+
+    @rule(place=places, data=contents, cut=cuts, over=st.booleans(), number=requests, answered=st.booleans())
+    def kill_a_client_that_puts(
+        self, place: Place, data: bytes, cut: int, over: bool, number: int, answered: bool
+    ) -> None:
+        given = {"chunk_size": cut, "replace": over, "max_concurrency": 2}
+        self._killed(number, answered, "put", self._bucket(place[0]), place[1], data=data, **given)
+        self._after_interrupted_put(place, data, over)
+
+    def _after_interrupted_put(self, place: Place, data: bytes, over: bool) -> None:
+        known = self._known[place]
+        if known.sure and known.content is not None and (known.content == data or not over):
+            return  # stored already, or other bytes: it sends nothing, and leaves what is there
+        self._known[place] = known.interrupted(data, *([None] if over else []))
+
+    @rule(place=places, number=st.integers(1, 5), answered=st.booleans())
+    def kill_a_client_that_deletes(self, place: Place, number: int, answered: bool) -> None:
+        self._killed(number, answered, "delete", place[1], self._bucket(place[0]))
+        if not self._known[place].sure or self._known[place].content is not None:
+            self._known[place] = self._known[place].interrupted(None)
+
+    @rule(bucket=st.sampled_from(BUCKETS), number=requests, answered=st.booleans())
+    def kill_a_client_that_deletes_a_bucket(self, bucket: str, number: int, answered: bool) -> None:
+        self._killed(number, answered, "delete_bucket", self._bucket(bucket))
+        for place, known in self._of(bucket).items():
+            if not known.sure or known.content:
+                self._known[place] = known.interrupted(None)
+
+    @rule(place=places, data=contents, cut=cuts, over=st.booleans(), number=requests)
+    @precondition(lambda self: self._since_restart >= 25)
+    def kill_the_server_during_a_put(self, place: Place, data: bytes, cut: int, over: bool, number: int) -> None:
+        result, killed = self._runner.run(self._put_beside_a_kill(place, data, cut, over, number))
+        if killed:
+            self._vss.start()
+            self._restarted()
+        if killed and result.is_err:
+            assert isinstance(result.unwrap_err(), MictlanXError)
+            self._after_interrupted_put(place, data, over)
+        else:
+            self._after_put(place, data, over, result)
+
+    async def _put_beside_a_kill(
+        self, place: Place, data: bytes, cut: int, over: bool, number: int
+    ) -> tuple[Any, bool]:
+        seen = 0
+
+        async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+            nonlocal seen
+            seen += 1
+            if seen == number:
+                await asyncio.to_thread(self._vss.kill)
+            return Reply(drop=True) if seen >= number else None
+
+        async with (
+            meddling(handler, self._vss) as meddler,
+            AsyncClient(meddler.uri, "model", debug=False, log_output_path=None) as client,
+        ):
+            given = {"chunk_size": cut, "replace": over, "max_concurrency": 1}
+            result = await client.upload(self._bucket(place[0]), place[1], data=data, **given)
+        return result, seen >= number
+
+    # -- help ------------------------------------------------------------------------------------------------------
+
+    def _bucket(self, name: str) -> str:
+        return f"{name}-{self._life}"
+
+    def _of(self, bucket: str) -> dict[Place, Known]:
+        return {place: known for place, known in self._known.items() if place[0] == bucket}
+
+    def _file(self, data: bytes) -> Path:
+        path = Path(self._folder.name) / "source"
+        path.write_bytes(data)
+        return path
+
+    def _do(self, call: Awaitable[Any]) -> Any:
+        async def make() -> Any:
+            return await call
+
+        type(self).steps += 1
+        self._since_restart += 1
+        return self._runner.run(make())
+
+    def _killed(self, number: int, answered: bool, method: str, *arguments: Any, **further: Any) -> None:
+        type(self).steps += 1
+        self._since_restart += 1
+        type(self).kills += self._runner.run(kill_at(self._vss, number, answered, method, *arguments, **further))
+
+    def _restarted(self) -> None:
+        type(self).restarts += 1
+        self._since_restart = self._faults = 0
+
+    def _get(self, place: Place) -> Any:
+        return self._do(self._client.get(self._bucket(place[0]), place[1]))
+
+    def _check(self, place: Place) -> None:
+        self._check_read(place, self._get(place).map(lambda got: bytes(got.data)))
+
+    def _check_read(self, place: Place, result: Any) -> None:
+        known = self._known[place]
+        if result.is_ok:
+            assert result.unwrap() in known.possible
+        elif known.sure:
+            assert known.content is None
+            assert isinstance(result.unwrap_err(), NotFoundError)
+        else:
+            assert isinstance(result.unwrap_err(), NotFoundError | GetChunkError | UnavailableError)
