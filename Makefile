@@ -10,6 +10,8 @@ SAMPLES = .demo/samples
 SOURCE ?= $(SAMPLES)
 WORKERS ?= auto
 PYTEST_ARGS ?=
+MODEL_STEPS ?= 10000
+MUTANTS ?=
 SOAK_SECONDS ?= 1800
 SOAK_ARGS ?=
 
@@ -21,7 +23,7 @@ install = if [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --quiet --python $(BIN
 	else $(BIN)/python -m pip install --quiet $(1); fi
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types contracts pytest test-distributed redis soak bench dist venv clean
+.PHONY: help demo test check lint types contracts pytest test-distributed redis soak model mutants bench dist venv clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -54,6 +56,12 @@ redis:
 
 bench: $(VENV)/.dev ## Measure the client, and write docs/benchmarks.md: make bench [QUICK=1]
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
+
+model: $(VENV)/.dev ## The client against a dictionary, at random: make model [MODEL_STEPS=10000]
+	MICTLANX_MODEL_STEPS=$(MODEL_STEPS) $(BIN)/python -m pytest -q -s --show-capture=no tests/integration/model
+
+mutants: $(VENV)/.dev ## Take guards away one by one, and see that a test fails: make mutants [MUTANTS="upload.py …"]
+	$(BIN)/python scripts/mutants.py $(MUTANTS)
 
 soak: $(VENV)/.dev ## Mixed work on a storage space that misbehaves, for 30 minutes: make soak [SOAK_SECONDS=60]
 	@exec $(BIN)/python scripts/soak.py --seconds $(SOAK_SECONDS) $(SOAK_ARGS)
