@@ -23,7 +23,7 @@ install = if [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --quiet --python $(BIN
 	else $(BIN)/python -m pip install --quiet $(1); fi
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types contracts pytest test-distributed redis soak model mutants bench dist venv clean
+.PHONY: help demo test check lint types contracts pytest test-distributed redis faults soak model mutants bench dist venv clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -53,6 +53,9 @@ test-distributed: redis $(VENV)/.distributed ## The tests with a whole Airflow: 
 
 redis:
 	@command -v redis-server >/dev/null || { echo "redis-server is missing; on Debian: apt-get install redis-server" >&2; exit 1; }
+
+faults: $(VENV)/.dev ## Every fault x every operation, and write the results into docs/faults.md
+	FAULTS_WRITE=1 $(BIN)/python -m pytest tests/faults -n $(WORKERS) $(PYTEST_ARGS)
 
 bench: $(VENV)/.dev ## Measure the client, and write docs/benchmarks.md: make bench [QUICK=1]
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)

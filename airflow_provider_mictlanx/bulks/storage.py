@@ -32,6 +32,7 @@ from airflow_provider_mictlanx.client.errors import (
 )
 from airflow_provider_mictlanx.client.models import DeleteBucketResponse, GetRouterBucketMetadataResponse
 from airflow_provider_mictlanx.client.result import value_of
+from airflow_provider_mictlanx.client.retry import RetryRule
 from airflow_provider_mictlanx.client.workers import for_each
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,9 @@ REPLICAS = 3
 
 CHUNK_SIZE = 8_000_000
 """A longer record is cut into chunks of so many bytes."""
+
+LOOKS = RetryRule(max_tries=3)
+"""How often the records are looked at when every peer has to have its part in the listing."""
 
 REQUEST_TIMEOUT = 120.0
 """How long a request for a record may take, unless the caller says otherwise (seconds)."""
@@ -78,17 +82,21 @@ class RecordStore:
         return replace(records, complete=await self.answered_by_all(listing))
 
     async def read_completely(self) -> Records:
-        """Do the same, and raise ``UnavailableError`` where a peer is away, so that records may be missing."""
-        records = await self.read()
-        if not records.complete:
-            raise UnavailableError(
-                f"bulk {self.bulk_id!r}: a peer is away, so that its records can't all be seen; try again when it is back"
-            )
+        """Do the same, and raise ``UnavailableError`` where a peer is away in all tries, so that records may be missing."""
+        async for attempt in LOOKS.attempts():
+            with attempt:
+                records = await self.read()
+                if not records.complete:
+                    raise UnavailableError(
+                        f"bulk {self.bulk_id!r}: a peer is away, so that its records can't all be seen; try again when it is back"
+                    )
         return records
 
     async def write(self, record: Record, content: bytes | None = None, *, at_any_rate: bool = False) -> None:
         """
         Write a record.
+
+        It is stored on fewer peers than ``REPLICAS`` where one has refused it for good (code 666): better than no bulk.
 
         :param content: what is more than the summary; the summary itself where there is nothing more
         :param at_any_rate: whether fewer replicas will do where a peer is away
@@ -97,7 +105,7 @@ class RecordStore:
         try:
             await self._put(record, data, REPLICAS)
         except (PutChunksError, UnavailableError) as error:
-            if not at_any_rate:
+            if not at_any_rate and not error.permanent:
                 raise
             log.warning(
                 "Record %s of bulk %r is written once, not %d times: %s", record.name, self.bulk_id, REPLICAS, error

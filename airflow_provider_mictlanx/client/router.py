@@ -392,12 +392,16 @@ def _announcement_refused(status: int, detail: Any, what: str) -> MictlanXError 
         error = MaxAvailabilityReachedError(f"{what}: every peer knows it already (code 666)")
         error.replicas = [str(peer) for peer in holders] if isinstance(holders, list) else []
         return error
-    return UnavailableError(f"{what}: status 404, {shortened(detail)}; no peer takes it just now", status)
+    return UnavailableError(
+        f"{what}: status 404, {shortened(detail)}; no peer takes it just now; try again later", status
+    )
 
 
 def _sending_refused(status: int, detail: Any, what: str) -> MictlanXError | None:
     if status == 404:
-        return UnavailableError(f"{what}: status 404, {shortened(detail)}; it is not taken just now", status)
+        return UnavailableError(
+            f"{what}: status 404, {shortened(detail)}; it is not taken just now; try again later", status
+        )
     return None
 
 

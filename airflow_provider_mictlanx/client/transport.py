@@ -363,7 +363,7 @@ def _not_connected(error: NotConnectedError, what: str, timeout: float) -> Mictl
                     "(ca_file), or correct the host name"
                 )
             case socket.gaierror():
-                return DNSResolutionError(f"{what}: the host name has no address ({cause.strerror})")
+                return DNSResolutionError(f"{what}: the host name has no address ({cause.strerror}); is it right?")
             case ssl.SSLError():
                 hint = (
                     "; it speaks no TLS there: is it protocol=http?" if cause.reason == "WRONG_VERSION_NUMBER" else ""

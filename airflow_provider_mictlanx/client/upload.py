@@ -424,7 +424,7 @@ class ChunkPut:
             )
             raise PutChunksError(
                 f"{self._what} is stored on {len(self._stored_on)} peers instead of {self._rf}: {self._problem}; the next try asks "
-                "for the missing ones again"
+                "for the missing ones again. Where no other peer is left to ask, replace=True begins the chunk anew"
             )
 
     async def _send(self, router: AsyncRouter, task: PutMetadataResponse, data: bytes | memoryview) -> None:

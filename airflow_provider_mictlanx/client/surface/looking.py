@@ -135,7 +135,8 @@ class Looking(ClientBase):
         :param timeout: for each try (seconds)
         """
         routers = self._dispatcher(timeout, NONE)
-        async with self._doing("asking which peers there are", deadline):
+        what = f"asking which peers have no part in the listing of bucket {listing.bucket_id}"
+        async with self._doing(what, deadline, listing.bucket_id):
             found = await routers.repeat(lambda: get_peers(routers))
         return sorted(set(found.peer_ids) - set(listing.peers_ids))
 
