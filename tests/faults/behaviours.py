@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import json
 import random
@@ -86,10 +87,13 @@ async def never(exchange: Exchange) -> None:
 
 
 def late(seconds: float) -> Behaviour:
-    """Answer so much later."""
+    """Answer so much later, if the client is still there."""
 
     async def behave(exchange: Exchange) -> None:
-        await asyncio.sleep(seconds)
+        await exchange.body()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await exchange.never()
         await exchange.send(await exchange.answer())
 
     return behave
