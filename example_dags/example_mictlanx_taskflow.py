@@ -60,9 +60,8 @@ def look(bucket_id: str) -> dict[str, Any]:
     # [START howto_hook_mictlanx_find]
     tomorrow = hook.find(bucket_id, "tomorrow.json")  # None: not yet
     both = hook.find_objects(bucket_id, prefix="in/", min_objects=2)
-    quiet = hook.find_quiet(
-        QuietWatch(bucket_id, "in/", inactivity_period=0)
-    )  # nothing was written for so many seconds
+    watch = QuietWatch(bucket_id, "in/", inactivity_period=0)  # for how long nothing was written (seconds)
+    quiet = hook.find_quiet(watch)
     # [END howto_hook_mictlanx_find]
     waited_for = {"tomorrow": tomorrow, "both": both, "quiet": quiet}
     return {"readable": readable, "kind": kind, "keys": keys, "size": size, **waited_for}

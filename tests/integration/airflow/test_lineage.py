@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from airflow.providers.common.compat import sdk
 from airflow.providers.common.compat.lineage import hook as compat
 from airflow.providers.common.compat.sdk import HookLineageCollector
 
@@ -18,9 +19,9 @@ pytestmark = pytest.mark.usefixtures("connected")
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> HookLineageCollector:
     """The collector as it is where somebody reads from it."""
-    collector = HookLineageCollector()
-    monkeypatch.setattr(compat, "get_hook_lineage_collector", lambda: collector)
-    return collector
+    made = HookLineageCollector()
+    monkeypatch.setattr(sdk, "get_hook_lineage_collector", lambda: made)
+    return compat.get_hook_lineage_collector()  # which adds what Airflow 2 calls otherwise
 
 
 def uris(collector: HookLineageCollector) -> tuple[list[str], list[str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
@@ -12,3 +14,9 @@ from tests.vss import LocalVSS
 @pytest.fixture
 def hook(connected: LocalVSS) -> MictlanXHook:  # noqa: F811
     return MictlanXHook()
+
+
+@pytest.fixture
+def told(logged: Callable[[], list[str]]) -> Callable[[], list[str]]:  # noqa: F811
+    """Give what this provider logged: Airflow 2 tells of each look-up of a connection too."""
+    return lambda: [line for line in logged() if "onnection" not in line]

@@ -23,7 +23,7 @@ def copied(bucket_id: str, dest_bucket_id: str, **arguments: Any) -> Any:
     return run(MictlanXCopyOperator(task_id="copy", bucket_id=bucket_id, dest_bucket_id=dest_bucket_id, **arguments))
 
 
-def test_one_object(hook: MictlanXHook, bucket_id: str, logged: Callable[[], list[str]]) -> None:
+def test_one_object(hook: MictlanXHook, bucket_id: str, told: Callable[[], list[str]]) -> None:
     dest = f"{bucket_id}-2"
     hook.put(bucket_id, "a/b.txt", "¡hola!", tags={"run": "r1"})
     result = copied(bucket_id, dest, key="a/b.txt", dest_key="c/d.txt", rf=2)
@@ -33,7 +33,7 @@ def test_one_object(hook: MictlanXHook, bucket_id: str, logged: Callable[[], lis
     assert hook.get(dest, "c/d.txt").decode() == "¡hola!"
     assert hook.get_metadata(dest, "c/d.txt")["tags"]["run"] == "r1"
     assert copied(bucket_id, dest, key="a/b.txt", dest_key="c/d.txt")["uploaded"] is False
-    first, second = logged()
+    first, second = told()
     assert first.startswith(f"Copied {bucket_id}/a/b.txt to {dest}/c/d.txt: 7 bytes in 1 chunk, ")
     assert second == f"Nothing to copy: {dest}/c/d.txt: 7 bytes in 1 chunk is there already"
 
@@ -54,7 +54,7 @@ def test_prefix_to_another_space(
     own_vss: Callable[..., LocalVSS],
     connect: Callable[..., None],
     bucket_id: str,
-    logged: Callable[[], list[str]],
+    told: Callable[[], list[str]],
 ) -> None:
     connect(own_vss(peers=1), "other_space")
     other = MictlanXHook("other_space")
@@ -78,7 +78,7 @@ def test_prefix_to_another_space(
     }
     assert other.list_keys(bucket_id) == ["arrived/1", "arrived/3", "arrived/sub/2"]
     assert other.get(bucket_id, "arrived/sub/2") == b"in/sub/2"
-    (line,) = logged()
+    (line,) = told()
     assert line.startswith(
         f"Copying in/* of bucket {bucket_id} to arrived/* of bucket {bucket_id}: 3 balls copied, 16 bytes in "
     )

@@ -21,12 +21,12 @@ def deleted(bucket_id: str, **arguments: Any) -> Any:
     return result
 
 
-def test_by_keys(hook: MictlanXHook, bucket_id: str, logged: Callable[[], list[str]]) -> None:
+def test_by_keys(hook: MictlanXHook, bucket_id: str, told: Callable[[], list[str]]) -> None:
     store(hook, bucket_id, "a", "b/1", "c")
     result = deleted(bucket_id, keys=["a", "b/1", "not there", "a"])
     assert result == {"bucket_id": bucket_id, "deleted": 2, "absent": 1, "failed": 0, "total": 3, "failures": []}
     assert hook.list_keys(bucket_id) == ["c"]
-    assert logged() == [f"Deleting 4 keys of bucket {bucket_id}: 2 balls deleted; 1 not there, 0 failed"]
+    assert told() == [f"Deleting 4 keys of bucket {bucket_id}: 2 balls deleted; 1 not there, 0 failed"]
     assert deleted(bucket_id, keys=[])["total"] == 0
 
 

@@ -30,7 +30,7 @@ def files_in(folder: Path) -> dict[str, str]:
 
 
 def test_bucket_and_parts_of_it(
-    hook: MictlanXHook, bucket_id: str, tmp_path: Path, logged: Callable[[], list[str]]
+    hook: MictlanXHook, bucket_id: str, tmp_path: Path, told: Callable[[], list[str]]
 ) -> None:
     store(hook, bucket_id, "a", "b/1.csv", "b/c/2.csv", "/abs/3.txt")
     whole = read(tmp_path / "whole", bucket_id=bucket_id)
@@ -54,7 +54,7 @@ def test_bucket_and_parts_of_it(
         "b/c/2.csv": "b/c/2.csv",
         "abs/3.txt": "/abs/3.txt",
     }
-    (line,) = logged()
+    (line,) = told()
     assert line.startswith(f"Reading * of bucket {bucket_id} into {tmp_path / 'whole'}: 4 balls read, 27 bytes in ")
     assert read(tmp_path / "part", bucket_id=bucket_id, prefix="b/c")["total_balls"] == 1
     assert read(tmp_path / "part", bucket_id=bucket_id, glob="*.csv")["total_balls"] == 2
@@ -81,8 +81,8 @@ def test_file_with_other_content_is_left_unless_replaced(hook: MictlanXHook, buc
     with pytest.raises(AirflowFailException, match=r"1 of 2 balls failed: a: .*exists with other content"):
         read(tmp_path, bucket_id=bucket_id)
     assert files_in(tmp_path) == {"a": "A", "b": "b"}
-    told = read(tmp_path, bucket_id=bucket_id, fail_on_error=False)
-    assert (told["failed"], told["skipped"], told["failures"][0]["code"]) == (1, 1, 405)
+    result = read(tmp_path, bucket_id=bucket_id, fail_on_error=False)
+    assert (result["failed"], result["skipped"], result["failures"][0]["code"]) == (1, 1, 405)
     assert read(tmp_path, bucket_id=bucket_id, replace=True)["downloaded"] == 1
     assert files_in(tmp_path) == {"a": "a", "b": "b"}
 

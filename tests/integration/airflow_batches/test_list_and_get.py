@@ -23,13 +23,13 @@ def got(bucket_id: str, key: str, **arguments: Any) -> Any:
     return run(MictlanXGetOperator(task_id="get", bucket_id=bucket_id, key=key, **arguments))
 
 
-def test_keys_are_listed(hook: MictlanXHook, bucket_id: str, logged: Callable[[], list[str]]) -> None:
+def test_keys_are_listed(hook: MictlanXHook, bucket_id: str, told: Callable[[], list[str]]) -> None:
     store(hook, bucket_id, "b", "a/2.csv", "a/1.csv", "a/1.txt")
     assert listed(bucket_id) == ["a/1.csv", "a/1.txt", "a/2.csv", "b"]
     assert listed(bucket_id, prefix="a/1") == ["a/1.csv", "a/1.txt"]
     assert listed(bucket_id, glob="*.csv") == ["a/1.csv", "a/2.csv"]
     assert listed(bucket_id, prefix="nothing") == []
-    assert f"Listed *.csv of bucket {bucket_id}: 2 keys" in logged()
+    assert f"Listed *.csv of bucket {bucket_id}: 2 keys" in told()
 
 
 def test_no_more_keys_than_asked_for(hook: MictlanXHook, bucket_id: str) -> None:
@@ -51,12 +51,12 @@ def test_bad_listing_is_refused_before_the_first_request(vss: LocalVSS, hook: Mi
     assert vss.requests() == []
 
 
-def test_text_comes_into_xcom(hook: MictlanXHook, bucket_id: str, logged: Callable[[], list[str]]) -> None:
+def test_text_comes_into_xcom(hook: MictlanXHook, bucket_id: str, told: Callable[[], list[str]]) -> None:
     hook.put(bucket_id, "a/text", "¡hola!\n")
     hook.put(bucket_id, "latin", "¡hola!".encode("latin-1"))
     hook.put(bucket_id, "empty", "")
     assert got(bucket_id, "a/text") == "¡hola!\n"
-    assert f"Read {bucket_id}/a/text: 7 characters" in logged()
+    assert f"Read {bucket_id}/a/text: 7 characters" in told()
     assert got(bucket_id, "latin", encoding="latin-1") == "¡hola!"
     assert got(bucket_id, "empty") == ""
 
