@@ -9,6 +9,7 @@ import pytest
 
 from airflow_provider_mictlanx.batches import running
 from airflow_provider_mictlanx.batches.running import Batch, BatchResult, Item, TransferOptions, error_of
+from airflow_provider_mictlanx.bulks import progress
 from airflow_provider_mictlanx.client.errors import (
     BallConflictError,
     ConnectFailedError,
@@ -105,6 +106,20 @@ def test_cancelling_ends_the_work() -> None:
 
     asyncio.run(main())
     assert len(ended) == 3
+
+
+def test_progress_is_told_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "EVERY", 0.01)
+    lines: list[str] = []
+
+    async def work(item: Item) -> bool:
+        while item.key == "key-9" and not lines:
+            await asyncio.sleep(0.01)
+        return True
+
+    asyncio.run(Batch(1, lines.append, "copying").run(ITEMS, work))
+    assert lines[0].startswith("copying 90% 90 bytes of 100 bytes, ")
+    assert lines[0].endswith(", 9 of 10 balls")
 
 
 def test_chunks_in_flight_are_shared_by_the_balls() -> None:
