@@ -521,6 +521,8 @@ def test_closed(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> No
         assert (status.state, is_open(status, fail_on_error=True)) == (State.CLOSED, True)
         with pytest.raises(BulkConflictError, match="closed"):
             await upload(client, bulk_id, bucket_id, folder)
+        left = (await client.get_chunks_by_bucket_id(store.bucket_id)).unwrap().balls
+        assert {chunk.ball_id for chunk in left} == {"closed"}, "who was refused left no trace"
         with pytest.raises(BulkConflictError, match="include_items"):
             await await_bulk(client, bulk_id, include_items=True)
         assert (await delete_bulk(client, bulk_id)).failed == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -94,6 +95,18 @@ def test_fewer_peer_ids_than_asked_are_made_up_for(vss: LocalVSS, bucket_id: str
     with vss.fault("refuse_data", bucket=bucket_id, count=1):
         asyncio.run(scenario())
     assert len(Wire(vss).peers_with(bucket_id, "k_0", DATA)) == 2
+
+
+def test_only_the_replicas_that_are_missing_are_asked_for_again(own_vss: Callable[..., LocalVSS]) -> None:
+    vss = own_vss(peers=5)
+
+    async def scenario() -> None:
+        async with client_of(vss) as client:
+            assert (await client.put("b", "k", DATA, rf=2)).unwrap()
+
+    with vss.fault("refuse_data", bucket="b", count=1):
+        asyncio.run(scenario())
+    assert len(Wire(vss).peers_with("b", "k_0", DATA)) == 2
 
 
 def test_fewer_peer_ids_than_asked_in_all_tries_is_an_error(vss: LocalVSS, bucket_id: str) -> None:
@@ -288,6 +301,30 @@ def test_two_writers_of_other_bytes_at_once_never_both_store_theirs(vss: LocalVS
     assert all(result.is_err and isinstance(result.unwrap_err(), BallConflictError) for result in results)
     assert Wire(vss).peers_with(bucket_id, "k_0", DATA) == set()
     assert Wire(vss).peers_with(bucket_id, "k_0", OTHER) == set()
+
+
+def test_other_bytes_are_a_conflict_whoever_was_first_by_the_peers_clocks(vss: LocalVSS, bucket_id: str) -> None:
+    """The other writer was first and has stored its bytes, but the clock of its peer is years ahead."""
+    wire = Wire(vss)
+
+    async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+        if asked.method == "POST" and asked.path.endswith("/metadata"):
+            await asyncio.to_thread(wire.put, bucket_id, "k", [OTHER])
+        if not asked.path.endswith("/k/chunks"):
+            return None
+        reply = await pass_on(asked)
+        listing = json.loads(reply.body)
+        for chunk in listing["chunks"]:
+            if chunk["checksum"] == sha256(OTHER):
+                chunk["tags"]["updated_at"] = "4" * 19
+        return Reply(reply.status, json.dumps(listing).encode())
+
+    async def scenario() -> None:
+        async with meddling(handler, vss) as meddler:
+            assert isinstance((await _put_at(meddler, bucket_id, DATA)).unwrap_err(), BallConflictError)
+            assert meddler.seen("POST", "/data/") == []
+
+    asyncio.run(scenario())
 
 
 def test_two_writers_of_the_same_bytes_at_once_both_succeed(vss: LocalVSS, bucket_id: str) -> None:

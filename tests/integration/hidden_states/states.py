@@ -36,6 +36,12 @@ def announced_everywhere(wire: Wire, bucket_id: str) -> None:
     wire.put(bucket_id, KEY, cut(OURS, 400, 400), rf=3, announced_only=[0, 1, 2])
 
 
+def cached_only(wire: Wire, bucket_id: str) -> None:
+    """Announced, and sent; every peer refused the data, and the router's cache has it."""
+    with wire.vss.fault("refuse_data", bucket=bucket_id):
+        assert wire.put(bucket_id, KEY, cut(OURS, 400, 400)) == {0: [], 1: [], 2: []}
+
+
 def half_sent(wire: Wire, bucket_id: str) -> None:
     """One chunk is stored, one was announced only, and the last not even that."""
     wire.put(bucket_id, KEY, cut(OURS, 400, 400), only=[0, 1], announced_only=[1])

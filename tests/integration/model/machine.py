@@ -185,12 +185,14 @@ class StorageMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._faults < 2)
     def lose_an_answer(self, when: str, method: str) -> None:
         """The next request of a kind gets no answer, and the client has to find out what became of it."""
+        type(self).steps += 1
         self._vss.set_fault("reset", when=when, method=method, count=1)
         self._faults += 1
 
     @rule(kill=st.booleans())
     @precondition(lambda self: self._since_restart >= 25)
     def restart_the_server(self, kill: bool) -> None:
+        type(self).steps += 1
         self._vss.restart(kill=kill)
         self._restarted()
 
@@ -224,6 +226,7 @@ class StorageMachine(RuleBasedStateMachine):
     @rule(place=places, data=contents, cut=cuts, over=st.booleans(), number=requests)
     @precondition(lambda self: self._since_restart >= 25)
     def kill_the_server_during_a_put(self, place: Place, data: bytes, cut: int, over: bool, number: int) -> None:
+        type(self).steps += 1
         result, killed = self._runner.run(self._put_beside_a_kill(place, data, cut, over, number))
         if killed:
             self._vss.start()
