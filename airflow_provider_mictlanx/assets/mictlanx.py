@@ -9,11 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from airflow.providers.common.compat.assets import Asset
-
 from airflow_provider_mictlanx.client.names import is_safe_id
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.assets import Asset
     from airflow.providers.common.compat.openlineage.facet import Dataset as OpenLineageDataset
 
 SCHEME = "mictlanx"
@@ -30,6 +29,8 @@ def uri_of(bucket: str, key: str = "") -> str:
 
 def create_asset(*, bucket: str, key: str = "", extra: dict[str, Any] | None = None) -> Asset:
     """Make an asset of an object, or of a bucket."""
+    from airflow.providers.common.compat.assets import Asset  # it imports Airflow's database models
+
     return Asset(uri=uri_of(bucket, key), extra=extra)
 
 

@@ -20,8 +20,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
-import httpx
-
 from airflow_provider_mictlanx.client import uri as mictlanx_uri
 from airflow_provider_mictlanx.client.chunks import parse_size
 from airflow_provider_mictlanx.client.errors import ValidationError
@@ -147,6 +145,8 @@ class Settings:
 
     def _trust(self) -> ssl.SSLContext:
         if self.ca_file is None:
+            import httpx  # for its set of authorities
+
             return httpx.create_ssl_context(verify=self.verify)
         self._read_file("ca_file", self.ca_file)
         try:

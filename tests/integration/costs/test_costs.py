@@ -1,0 +1,250 @@
+"""What operations cost, exactly: requests by kind, bytes hashed, connections opened. The table of ``docs/performance.md``."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_mictlanx.bulks.sources import list_sources
+from airflow_provider_mictlanx.bulks.upload import AttemptOptions, BulkSpec, ShardUpload
+from airflow_provider_mictlanx.bulks.waiting import bulk_status
+from airflow_provider_mictlanx.client import AsyncClient
+from airflow_provider_mictlanx.client.result import value_of
+from airflow_provider_mictlanx.client.wire import Connection, Origin, Pool
+from tests.vss import LocalVSS
+
+SIZE = 4_000_000
+"""Of a ball of four chunks (bytes)."""
+
+SMALL = 10_000
+"""Of a ball of one chunk (bytes)."""
+
+PAGE = Path(__file__).parents[3] / "docs" / "performance.md"
+
+
+@dataclass
+class Costs:
+    """What was counted."""
+
+    requests: Counter[str] = field(default_factory=Counter)
+    hashed: int = 0
+    connections: int = 0
+
+
+KINDS = {
+    ("POST", "/api/v4/buckets/{bucket_id}/metadata"): "announce",
+    ("POST", "/api/v4/buckets/data/{task_id}/chunked"): "send",
+    ("GET", "/api/v4/buckets/{bucket_id}/metadata/{key}"): "look",
+    ("GET", "/api/v4/buckets/{bucket_id}/metadata/{ball_id}/chunks"): "list",
+    ("GET", "/api/v4/buckets/{bucket_id}/metadata"): "list bucket",
+    ("GET", "/api/v4/buckets/{bucket_id}/{key}"): "data",
+    ("GET", "/api/v4/peers"): "peers",
+    ("DELETE", "/api/v4/buckets/{bucket_id}/bid/{ball_id}"): "delete ball",
+    ("DELETE", "/api/v4/buckets/{bucket_id}/{key}"): "delete chunk",
+}
+
+
+class CountingHash:
+    """SHA-256 that counts the bytes of streams."""
+
+    def __init__(self, costs: Costs, data: Any = b"") -> None:
+        self._costs = costs
+        self._hash = SHA256(data)  # of a name: it does not count
+
+    def update(self, data: Any) -> None:
+        self._costs.hashed += len(data)
+        self._hash.update(data)
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
+
+    def digest(self) -> bytes:
+        return self._hash.digest()
+
+
+SHA256 = hashlib.sha256
+
+
+@pytest.fixture(scope="module")
+def counted_vss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalVSS]:
+    """A storage space that nobody else asks, so that every request counts."""
+    with LocalVSS(tmp_path_factory.mktemp("costs")) as running:
+        yield running
+
+
+Operation = Callable[[AsyncClient, Path], Awaitable[Any]]
+
+
+@pytest.fixture
+def cost_of(counted_vss: LocalVSS, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Costs]:
+    """Give what an operation costs, with a client of its own; what ``before`` does is not counted."""
+    connect = Pool._connected
+
+    def measure(operation: Operation, before: Operation | None = None) -> Costs:
+        costs = Costs()
+
+        async def connected(self: Pool, origin: Origin) -> Connection:
+            costs.connections += 1
+            return await connect(self, origin)
+
+        async def run() -> None:
+            if before:
+                async with AsyncClient(counted_vss.uri, "tests", debug=False, log_output_path=None) as client:
+                    await before(client, tmp_path)
+            counted_vss.reset_requests()
+            async with AsyncClient(counted_vss.uri, "tests", debug=False, log_output_path=None) as client:
+                with monkeypatch.context() as patch:
+                    patch.setattr(Pool, "_connected", connected)
+                    patch.setattr(hashlib, "sha256", lambda data=b"": CountingHash(costs, data))
+                    await operation(client, tmp_path)
+            costs.requests.update(KINDS[seen["method"], seen["route"]] for seen in counted_vss.requests())
+
+        asyncio.run(run())
+        return costs
+
+    return measure
+
+
+# -- operations ----------------------------------------------------------------------------------------------------------
+
+
+def put(size: int, at_once: int = 1, first: int = 0, **options: Any) -> Operation:
+    async def operation(client: AsyncClient, folder: Path) -> None:
+        data = bytes([first]) + bytes(size - 1)
+        value_of(await client.put("b", "k", data, chunk_size="1MB", max_concurrency=at_once, **options))
+
+    return operation
+
+
+def put_file(size: int, at_once: int = 1) -> Operation:
+    async def operation(client: AsyncClient, folder: Path) -> None:
+        (folder / "file").write_bytes(bytes(size))
+        value_of(await client.put_file("b", "k", folder / "file", chunk_size="1MB", max_concurrency=at_once))
+
+    return operation
+
+
+def call(name: str, *arguments: Any, **options: Any) -> Operation:
+    async def operation(client: AsyncClient, folder: Path) -> None:
+        value_of(await getattr(client, name)(*arguments, **options))
+
+    return operation
+
+
+async def get_to_file(client: AsyncClient, folder: Path) -> None:
+    value_of(await client.get_to_file("b", "k", str(folder / "out"), max_paralell_gets=1))
+
+
+async def get_twice(client: AsyncClient, folder: Path) -> None:
+    for _ in range(2):
+        value_of(await client.get("b", "k", max_paralell_gets=1))
+
+
+async def poke(client: AsyncClient, folder: Path) -> None:
+    await bulk_status(client, "bulk")
+
+
+async def put_bulk(client: AsyncClient, folder: Path) -> None:
+    (folder / "files").mkdir()
+    for number in range(20):
+        (folder / "files" / f"{number}").write_bytes(bytes(100))
+    listing = list_sources(str(folder / "files"), "bulked")
+    spec = BulkSpec("bulk", ["files"], "bulked")
+    await ShardUpload(client, spec, 0, lambda: listing, {"owner": "tests"}, AttemptOptions(max_concurrency=1)).run()
+
+
+async def clear(client: AsyncClient, folder: Path) -> None:
+    value_of(await client.delete("k", "b"))
+
+
+def after(*operations: Operation) -> Operation:
+    async def all_of_them(client: AsyncClient, folder: Path) -> None:
+        await clear(client, folder)
+        for operation in operations:
+            await operation(client, folder)
+
+    return all_of_them
+
+
+@dataclass(frozen=True)
+class Case:
+    """
+    An operation, what comes before it, and what it costs.
+
+    :ivar hashed: bytes, as multiples of what is moved
+    """
+
+    before: Operation
+    operation: Operation
+    requests: dict[str, int]
+    hashed: int = 0
+    connections: int = 1
+    size: int = SIZE
+
+
+NEW = {"look": 1, "announce": 4, "list": 1, "send": 4}
+NEW_SMALL = {"look": 1, "announce": 1, "list": 1, "send": 1}
+ABSENT = {"list": 1, "look": 1, "peers": 1}
+
+CASES = {
+    "put, one chunk": Case(after(), put(SMALL), NEW_SMALL, 1, size=SMALL),
+    "put, four chunks": Case(after(), put(SIZE), NEW, 2),
+    "put, four chunks, two at once": Case(after(), put(SIZE, at_once=2), NEW, 2, connections=2),
+    "put_file, one chunk": Case(after(), put_file(SMALL), NEW_SMALL, 1, size=SMALL),
+    "put_file, four chunks": Case(after(), put_file(SIZE), NEW, 3),
+    "put of what is stored, four chunks": Case(after(put(SIZE)), put(SIZE), {"look": 1, "list": 1, "data": 4}, 3),
+    "put over other bytes, four chunks": Case(
+        after(put(SIZE)),
+        put(SIZE, first=1, replace=True),
+        {"look": 2, "announce": 4, "list": 4, "send": 4, "peers": 2, "delete ball": 1, "delete chunk": 4},
+        2,
+    ),
+    "get, one chunk": Case(
+        after(put(SMALL)), call("get", "b", "k", max_paralell_gets=1), {"list": 1, "data": 1}, 1, size=SMALL
+    ),
+    "get, four chunks": Case(after(put(SIZE)), call("get", "b", "k", max_paralell_gets=1), {"list": 1, "data": 4}, 2),
+    "get twice, four chunks, the second time from the cache": Case(
+        after(put(SIZE)), get_twice, {"list": 2, "data": 4}, 2
+    ),
+    "get_to_file, one chunk": Case(after(put(SMALL)), get_to_file, {"list": 1, "data": 1}, 1, size=SMALL),
+    "get_to_file, four chunks": Case(after(put(SIZE)), get_to_file, {"list": 1, "data": 4}, 2),
+    "get of what is absent": Case(after(), lambda client, folder: client.get("b", "k"), ABSENT),
+    "get_metadata": Case(after(put(SIZE)), call("get_metadata", "b", "k"), {"list": 1}),
+    "exists": Case(after(put(SIZE)), call("exists", "b", "k"), {"list": 1}),
+    "exists with check_storage, four chunks": Case(
+        after(put(SIZE)), call("exists", "b", "k", check_storage=True), {"list": 1, "data": 4}, 1, connections=4
+    ),
+    "exists of what is absent": Case(after(), call("exists", "b", "k"), ABSENT),
+    "delete, four chunks": Case(
+        after(put(SIZE)),
+        clear,
+        {"look": 1, "list": 2, "peers": 2, "delete ball": 1, "delete chunk": 4},
+        connections=4,
+    ),
+    "delete of what is absent": Case(after(), clear, ABSENT),
+    "poke of a bulk that is complete": Case(put_bulk, poke, {"list bucket": 1}),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_costs(name: str, cost_of: Callable[..., Costs]) -> None:
+    case = CASES[name]
+    costs = cost_of(case.operation, case.before)
+    assert dict(costs.requests) == case.requests
+    assert costs.hashed == case.hashed * case.size
+    assert costs.connections == case.connections
+
+
+def test_the_documentation_tells_them() -> None:
+    told = PAGE.read_text(encoding="utf-8").splitlines()
+    for name, case in CASES.items():
+        kinds = ", ".join(f"{number} × {kind}" for kind, number in sorted(case.requests.items()))
+        row = f"| {name} | {sum(case.requests.values())} | {kinds} | {case.hashed or ''} | {case.connections} |"
+        assert row in told

@@ -1,0 +1,53 @@
+"""What a DAG file pays for importing the provider: modules that Airflow has not imported itself, and nothing heavy."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+ROOMS = ("operators", "sensors", "triggers", "hooks")
+
+SCRIPT = """
+import json, sys
+from airflow.providers.common.compat.sdk import BaseHook, BaseOperator, BaseSensorOperator, Context, conf
+import airflow.triggers.base
+before = set(sys.modules)
+import airflow_provider_mictlanx.{room}.mictlanx
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+LIGHT = {"airflow", "airflow_provider_mictlanx", "cachetools", "humanfriendly", "option", "pydantic", "tenacity"}
+"""Of what is no part of Python; pydantic and tenacity are of Airflow's own imports."""
+
+HEAVY = (
+    "airflow.models.asset",
+    "airflow.api_fastapi",
+    "airflow.providers.openlineage",
+    "airflow.providers_manager",
+    "airflow_provider_mictlanx.client.http2",
+    "airflow_provider_mictlanx.local_vss",
+)
+"""What is Airflow's or our own, and is not needed before a task runs."""
+
+
+@pytest.fixture(scope="module", params=ROOMS)
+def imported(request: pytest.FixtureRequest) -> list[str]:
+    """Give the modules that one room brings along, in a process of its own."""
+    command = [sys.executable, "-c", SCRIPT.format(room=request.param)]
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found: list[str] = json.loads(answer.stdout.splitlines()[-1])
+    assert "airflow_provider_mictlanx.client.async_client" in found
+    return found
+
+
+def test_only_light_packages_come_along(imported: list[str]) -> None:
+    tops = {name.partition(".")[0] for name in imported}
+    others = {name for name in tops if name not in sys.stdlib_module_names and not name.startswith("_")}
+    assert others <= LIGHT
+
+
+def test_nothing_comes_along_that_only_a_task_needs(imported: list[str]) -> None:
+    assert [name for name in imported if name.startswith(HEAVY)] == []
