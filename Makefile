@@ -23,7 +23,7 @@ install = if [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --quiet --python $(BIN
 	else $(BIN)/python -m pip install --quiet $(1); fi
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types contracts pytest test-distributed redis faults soak model mutants bench dist venv clean
+.PHONY: help demo test check lint types contracts pytest test-distributed redis faults soak model mutants bench dist venv clean test-privileged audit
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -66,6 +66,12 @@ model: $(VENV)/.dev ## The client against a dictionary, at random: make model [M
 mutants: $(VENV)/.dev ## Take guards away one by one, and see that a test fails: make mutants [MUTANTS="upload.py …"]
 	$(BIN)/python scripts/mutants.py $(MUTANTS)
 
+test-privileged: $(VENV)/.dev ## As root: downloads onto full and read-only disks, and into folders of others
+	$(BIN)/python -m pytest tests/privileged $(PYTEST_ARGS)
+
+audit: $(VENV)/.audit ## Compare what is installed with the advisories of PyPI; fails where they can't be had
+	@$(BIN)/python scripts/audit.py
+
 soak: $(VENV)/.dev ## Mixed work on a storage space that misbehaves, for 30 minutes: make soak [SOAK_SECONDS=60]
 	@exec $(BIN)/python scripts/soak.py --seconds $(SOAK_SECONDS) $(SOAK_ARGS)
 
@@ -96,6 +102,11 @@ $(VENV)/.package: $(VENV)/.created pyproject.toml airflow_provider_mictlanx/__in
 $(VENV)/.dev: $(VENV)/.package
 	@echo "Installing the tools for tests …"
 	@$(call install,--group dev 'apache-airflow==$(AIRFLOW).*')
+	@touch $@
+
+$(VENV)/.audit: $(VENV)/.dev
+	@echo "Installing pip-audit …"
+	@$(call install,--group audit 'apache-airflow==$(AIRFLOW).*')
 	@touch $@
 
 $(VENV)/.distributed: $(VENV)/.dev

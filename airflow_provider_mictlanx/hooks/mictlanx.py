@@ -33,6 +33,8 @@ from airflow_provider_mictlanx.hooks.writing import WritingCalls
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_NOT_COPIED = frozenset({"_settings", "_look_up_lock", "_runner", "_log"})
+
 
 class MictlanXHook(WritingCalls, ReadingCalls, LookingCalls, FindingCalls, DeletingCalls, BatchCalls, BulkCalls):
     """
@@ -64,14 +66,17 @@ class MictlanXHook(WritingCalls, ReadingCalls, LookingCalls, FindingCalls, Delet
         self._runner = Runner()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave behind what belongs to this process: operators are copied, with the hook they may hold."""
-        return {
-            name: value for name, value in self.__dict__.items() if name not in ("_look_up_lock", "_runner", "_log")
-        }
+        """
+        Leave behind what belongs to this process, and the connection with its secrets.
+
+        Operators are copied, and pickled, with the hook they may hold.
+        """
+        return {name: value for name, value in self.__dict__.items() if name not in _NOT_COPIED}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Begin with a lock and a runner of its own."""
+        """Begin with a lock and a runner of its own; the connection is looked up anew."""
         self.__dict__.update(state)
+        self._settings = None
         self._look_up_lock = threading.Lock()
         self._runner = Runner()
         self._log = None
