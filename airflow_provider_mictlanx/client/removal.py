@@ -123,11 +123,17 @@ class Removal:
             )
 
     async def _delete(self, name: Name, keys: Iterable[str]) -> int:
-        """Delete a ball on all peers, and the placement of its chunks; gives the number of replicas."""
+        """
+        Delete a ball on all peers, and the placement of its chunks; gives the number of replicas.
+
+        A failure is raised when no delete is under way any more: one that was left alone could come late, and take what is
+        written next under the key.
+        """
         answer = await self._routers.once(
             lambda router, how: router.delete_by_ball_id(name.bucket_id, name.ball_id, **how, force=self._force)
         )
         deleted = answer.n_deletes
+        failures: list[MictlanXError] = []
 
         async def clear(key: str) -> None:
             nonlocal deleted
@@ -138,8 +144,12 @@ class Removal:
                 deleted += left.n_deletes
             except NotFoundError:
                 pass  # nothing of it was left
+            except MictlanXError as error:
+                failures.append(error)
 
         await for_each(keys, clear, self._max_concurrency)
+        if failures:
+            raise failures[0]
         return deleted
 
     async def empty_bucket(self, bucket_id: str) -> DeleteBucketResponse:

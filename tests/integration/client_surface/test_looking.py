@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -283,5 +284,26 @@ def test_a_delete_does_not_take_a_peer_for_there_that_comes_back_at_its_end(
             assert isinstance(error, UnavailableError)
             assert "peer-1" in str(error)
         assert (await client.exists(bucket_id, "ball", check_storage=True)).unwrap() is True
+
+    with_client(vss, scenario)
+
+
+def test_a_delete_that_comes_late_does_not_take_what_a_replace_wrote(
+    own_vss: Callable[..., LocalVSS], bucket_id: str
+) -> None:
+    """One chunk's delete fails, another one's is slow: the replace may not go on while that is under way."""
+    vss = own_vss()
+    new = pattern(1000, seed=1)
+
+    async def scenario(client: AsyncClient) -> None:
+        (await client.put(bucket_id, "ball", DATA, chunk_size=500)).unwrap()
+        slow = vss.fault("latency", seconds=1.5, method="DELETE", path=f"/{bucket_id}/ball_1$", count=1)
+        failing = vss.fault("status", status=500, method="DELETE", path=f"/{bucket_id}/ball_0$", count=1)
+        with slow as first, failing as second:
+            put = await client.put(bucket_id, "ball", new, chunk_size=500, replace=True, max_backoff=0.1)
+            assert put.unwrap() is True
+            assert (first.triggered, second.triggered) == (1, 1)
+            await asyncio.sleep(1.6)
+        assert bytes((await client.get(bucket_id, "ball", force=True, max_retries=1)).unwrap().data) == new
 
     with_client(vss, scenario)
