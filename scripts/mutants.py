@@ -178,11 +178,11 @@ MUTANTS = (
             ["test_666_without_data_waits_for_who_may_be_sending"],
         ),
         (
-            "code 666 deletes nothing while a peer is away",
+            "code 666 says nothing while a peer is away",
             'peers = await all_peers_there(upload.routers, f"looking who has {self._what}")',
             "peers = await upload.reader.peers()",
             WRITING,
-            ["test_666_while_a_peer_is_away_deletes_nothing"],
+            ["test_666_while_a_peer_is_away_is_no_proof_of_an_empty_ball"],
         ),
         (
             "code 666 deletes nobody's other bytes",

@@ -460,6 +460,19 @@ def test_an_empty_ball_on_one_peer_is_not_counted_as_on_several(vss: LocalVSS, b
     asyncio.run(scenario())
 
 
+def test_666_while_a_peer_is_away_is_no_proof_of_an_empty_ball(own_vss: Callable[..., LocalVSS]) -> None:
+    """Its announcement is all there is of an empty chunk; what a peer that is away has of it is not known."""
+    vss = own_vss()
+    Wire(vss).announce("b", "k", 0, b"", b"", 1, rf=3)
+
+    async def scenario() -> None:
+        async with client_of(vss) as client:
+            assert isinstance((await client.put("b", "k", b"", rf=3, max_tries=2)).unwrap_err(), UnavailableError)
+
+    with vss.fault("peer_down", peer="peer-2"):
+        asyncio.run(scenario())
+
+
 def test_666_while_a_peer_is_away_deletes_nothing(own_vss: Callable[..., LocalVSS], bucket_id: str) -> None:
     """The peer that is away may have the only copy."""
     vss = own_vss()
