@@ -217,6 +217,7 @@ class Download:
         if filename:
             check_file_name(filename)
         with disk_errors(f"writing {name} to {folder}"), OpenFolder(folder) as place:
+            place.check_writable()
             versions = _with_checksum(name, await self.versions(name), checksum)
             target = filename or _file_name_of(versions[0])
             if place.kind_of(target):
