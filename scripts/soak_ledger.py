@@ -56,7 +56,7 @@ class Entry:
     possible: Possible = NOTHING
     announced_over: bool = False
     history: deque[str] = field(default_factory=lambda: deque(maxlen=12))
-    _readers: list[set[Content | None]] = field(default_factory=list)
+    _readers: dict[int, set[Content | None]] = field(default_factory=dict)
 
     @property
     def content(self) -> Content | None:
@@ -80,18 +80,18 @@ class Entry:
 
     def _set(self, possible: Possible) -> None:
         self.possible = possible
-        for seen in self._readers:
+        for seen in self._readers.values():
             seen |= possible
 
     @contextmanager
     def read(self) -> Iterator[set[Content | None]]:
         """Give what a reader may find; it grows while the context lasts."""
         seen = set(self.possible)
-        self._readers.append(seen)
+        self._readers[id(seen)] = seen  # not by what is in it: two readers may have seen the same
         try:
             yield seen
         finally:
-            self._readers.remove(seen)
+            del self._readers[id(seen)]
 
     def check_found(self, seen: set[Content | None], size: int, checksum: str, how: str) -> None:
         """Raise ``Violation`` unless these bytes are among what a reader may find."""
