@@ -1,10 +1,10 @@
 # `make demo` and `make test` work from a fresh clone. Needed: Python 3.11 or newer with venv, and a package index.
 
-AIRFLOW ?= 3.3.2
+# Development is on this one; noxfile.py has the others.
+AIRFLOW = 3.3.2
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
-# One environment per Airflow version: `make pytest AIRFLOW=2.11` leaves the main one alone.
-VENV ?= .venv$(if $(filter-out 3.3.2,$(AIRFLOW)),-$(AIRFLOW))
+VENV = .venv
 BIN = $(VENV)/bin
 SAMPLES = .demo/samples
 SOURCE ?= $(SAMPLES)
@@ -23,7 +23,8 @@ install = if [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --quiet --python $(BIN
 	else $(BIN)/python -m pip install --quiet $(1); fi
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types contracts pytest test-distributed redis faults soak model mutants bench dist venv clean test-privileged audit
+.PHONY: help demo test check lint types contracts pytest matrix test-distributed screenshots redis chromium faults soak model mutants bench dist \
+	venv clean test-privileged audit
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -45,14 +46,23 @@ types: $(VENV)/.dev ## mypy --strict
 contracts: $(VENV)/.dev ## import-linter: which module may import which
 	$(BIN)/lint-imports
 
-pytest: $(VENV)/.dev ## The tests, in parallel: make pytest [AIRFLOW=2.11] [PYTEST_ARGS="-k name"]
+pytest: $(VENV)/.dev ## The tests, in parallel: make pytest [PYTEST_ARGS="-k name"]
 	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
-test-distributed: redis $(VENV)/.distributed ## The tests with a whole Airflow: scheduler, triggerer, Celery workers, Redis
+matrix: $(VENV)/.matrix ## The tests on every Airflow and Python: make matrix [CELL=airflow-2.11-python-3.12] [PYTEST_ARGS=…]
+	$(BIN)/nox $(if $(CELL),--session "tests($(CELL))") -- -n $(WORKERS) $(PYTEST_ARGS)
+
+test-distributed: redis chromium $(VENV)/.distributed ## The tests with a whole Airflow: scheduler, triggerer, Celery workers, a browser
 	$(BIN)/python -m pytest tests/distributed --timeout 900 $(PYTEST_ARGS)
+
+screenshots: chromium $(VENV)/.distributed ## Renew the pictures of the documentation, in docs/images
+	SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/distributed/test_browser.py --timeout 900
 
 redis:
 	@command -v redis-server >/dev/null || { echo "redis-server is missing; on Debian: apt-get install redis-server" >&2; exit 1; }
+
+chromium:
+	@command -v chromium >/dev/null || { echo "chromium is missing; on Debian: apt-get install chromium" >&2; exit 1; }
 
 faults: $(VENV)/.dev ## Every fault x every operation, and write the results into docs/faults.md
 	FAULTS_WRITE=1 $(BIN)/python -m pytest tests/faults -n $(WORKERS) $(PYTEST_ARGS)
@@ -82,7 +92,7 @@ dist: $(VENV)/.dev ## Build the wheel and the source archive into dist/
 venv: $(VENV)/.dev ## The environment for development, and nothing else
 
 clean: ## Remove environments, caches, what was built and what the demo keeps
-	rm -rf .venv .venv-* .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .nox .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: files that say when a step went through, so that it is done again only after what it depends on has changed.
@@ -109,9 +119,14 @@ $(VENV)/.audit: $(VENV)/.dev
 	@$(call install,--group audit 'apache-airflow==$(AIRFLOW).*')
 	@touch $@
 
+$(VENV)/.matrix: $(VENV)/.dev
+	@echo "Installing nox …"
+	@$(call install,--group matrix 'apache-airflow==$(AIRFLOW).*')
+	@touch $@
+
 $(VENV)/.distributed: $(VENV)/.dev
-	@echo "Installing Celery …"
-	@$(call install,--group distributed 'apache-airflow==$(AIRFLOW).*')
+	@echo "Installing Celery and Playwright …"
+	@$(call install,--group distributed --group browser 'apache-airflow==$(AIRFLOW).*')
 	@touch $@
 
 # Real files for the demo: the pictures that scikit-image ships. Only they are kept, its code is never run.

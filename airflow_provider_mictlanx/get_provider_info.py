@@ -12,6 +12,7 @@ from typing import Any
 from airflow_provider_mictlanx import __version__
 
 _INTEGRATION = "MictlanX"
+_LINKS = "airflow_provider_mictlanx.links.mictlanx"
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -31,6 +32,7 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [_modules("operators")],
         "sensors": [_modules("sensors")],
         "triggers": [_modules("triggers")],
+        "extra-links": [f"{_LINKS}.MictlanXObjectLink", f"{_LINKS}.MictlanXBulkLink"],
         "asset-uris": [_ASSET_URIS],
         "dataset-uris": [_ASSET_URIS],  # the same for Airflow 2
         "config": _CONFIG,

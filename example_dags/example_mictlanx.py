@@ -2,7 +2,7 @@
 Store a text and real files in MictlanX, read the files back verified, and clean up.
 
 Trigger it with `{"source": "/a/file/or/a/folder"}`: every file goes up, is waited for, comes down again and is compared,
-one mapped task group per file. Without a source the DAG stores its own file. It uses the connection `mictlanx_default`.
+one mapped task group per file. Without a source the DAG stores its own file.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ with DAG(
     start_date=datetime(2025, 1, 1),
     catchup=False,
     tags=["example", "mictlanx"],
+    default_args={"mictlanx_conn_id": "{{ params.connection }}"},
     params={
+        "connection": Param("mictlanx_default", type="string", description="The connection's id"),
         "source": Param(__file__, type="string", description="A file, or a folder of files, that every worker sees"),
         "target": Param(
             str(Path(tempfile.gettempdir(), "mictlanx-example")), type="string", description="A folder for the copies"

@@ -16,6 +16,7 @@ PACKAGE = "airflow_provider_mictlanx"
 SOURCES = (
     "pyproject.toml",
     "Makefile",
+    "noxfile.py",
     "README.md",
     "CHANGELOG.md",
     "LICENSE",

@@ -214,7 +214,7 @@ class RunningAirflow:
 
     def request(self, method: str, path: str, body: Any = None) -> Any:
         """
-        Send a request to the API server, and give what its answer holds.
+        Send a request to the API server, and give what its answer holds; None where it is empty.
 
         ``urllib.error.HTTPError`` (an ``OSError``): it refused.
         """
@@ -224,7 +224,8 @@ class RunningAirflow:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data=data, headers=headers, method=method)
         with self._opener.open(request, timeout=60) as answer:
-            return json.load(answer)
+            content = answer.read()
+        return json.loads(content) if content else None
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any], seconds: float = 120) -> str:
         """Start a run of a DAG as soon as its file was read, and give the run's id."""

@@ -355,6 +355,7 @@ class _Translating:
 
 
 def _not_connected(error: NotConnectedError, what: str, timeout: float) -> MictlanXError:
+    why = str(error)
     for cause in _causes(error):
         match cause:
             case ssl.SSLCertVerificationError():
@@ -372,7 +373,9 @@ def _not_connected(error: NotConnectedError, what: str, timeout: float) -> Mictl
                 return CertificateError(said, transient=True, permanent=False)
             case TimeoutError():
                 return ConnectFailedError(f"{what}: no connection within {min(timeout, CONNECT_TIMEOUT):g} s")
-    return ConnectFailedError(f"{what}: no connection ({error}); is the router running, and is this its address?")
+            case OSError(errno=int(number)):
+                why = os.strerror(number)  # "Connection refused"; asyncio says it in words of its own
+    return ConnectFailedError(f"{what}: no connection ({why}); is the router running, and is this its address?")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

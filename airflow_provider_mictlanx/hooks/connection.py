@@ -114,6 +114,14 @@ class Settings:
         yield from (value for value in self.headers.values() if value)
 
     @property
+    def api_url(self) -> str:
+        """What the paths of the first router begin with, as ``http://host:60666/api/v4``."""
+        router, protocol = self.uri.routers[0], self.uri.protocol
+        port = f":{router.port}" if protocol == "http" and router.port else ""
+        path = f"/{router.path}" if router.path else ""
+        return f"{protocol}://{router.host}{port}{path}/api/v{self.uri.api_version}"
+
+    @property
     def reads_tls_files(self) -> bool:
         """Whether ``tls`` reads files, and so belongs off the event loop."""
         return self.uri.protocol == "https" and bool(self.ca_file or self.client_cert)

@@ -14,6 +14,7 @@ from airflow_provider_mictlanx.client.checks import seconds
 from airflow_provider_mictlanx.client.errors import DeadlineExceededError, MictlanXError, ValidationError
 from airflow_provider_mictlanx.hooks.bulks import Source
 from airflow_provider_mictlanx.hooks.failures import error_of, is_timeout_of_deferral, permanent_errors_fail_the_task
+from airflow_provider_mictlanx.links.mictlanx import MictlanXBulkLink
 from airflow_provider_mictlanx.operators.base import MictlanXOperator
 from airflow_provider_mictlanx.triggers.mictlanx import BulkCompleteTrigger
 
@@ -73,6 +74,7 @@ class MictlanXBulkPutOperator(MictlanXOperator):
         "mictlanx_conn_id",
     )
     template_fields_renderers = {"balls": "json", "tags": "json"}  # noqa: RUF012
+    operator_extra_links = (MictlanXBulkLink(),)
 
     def __init__(
         self,
@@ -188,6 +190,7 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
     """
 
     template_fields: Sequence[str] = ("bulk_id", "mictlanx_conn_id")
+    operator_extra_links = (MictlanXBulkLink(),)
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.client.errors import ValidationError
+from airflow_provider_mictlanx.links.mictlanx import MictlanXObjectLink
 from airflow_provider_mictlanx.operators.base import MictlanXOperator, transferred
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class MictlanXGetOperator(MictlanXOperator):
     """
 
     template_fields: Sequence[str] = ("bucket_id", "key", "mictlanx_conn_id")
+    operator_extra_links = (MictlanXObjectLink(),)
 
     def __init__(
         self,
@@ -162,6 +164,7 @@ class MictlanXGetToFileOperator(MictlanXOperator):
     """
 
     template_fields: Sequence[str] = ("bucket_id", "key", "output_path", "filename", "mictlanx_conn_id")
+    operator_extra_links = (MictlanXObjectLink(),)
 
     def __init__(
         self,

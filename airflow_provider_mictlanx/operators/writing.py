@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.client.errors import ValidationError
+from airflow_provider_mictlanx.links.mictlanx import MictlanXObjectLink
 from airflow_provider_mictlanx.operators.base import MictlanXOperator, transferred
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class MictlanXPutOperator(MictlanXOperator):
 
     template_fields: Sequence[str] = ("bucket_id", "key", "data", "file_path", "tags", "mictlanx_conn_id")
     template_fields_renderers = {"tags": "json"}  # noqa: RUF012
+    operator_extra_links = (MictlanXObjectLink(),)
 
     def __init__(
         self,

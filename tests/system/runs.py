@@ -36,3 +36,28 @@ def balls_in(vss: LocalVSS, bucket_id: str) -> list[Any]:
     balls = httpx.get(f"{vss.api()}/buckets/{bucket_id}/metadata", trust_env=False).raise_for_status().json()["balls"]
     assert isinstance(balls, list)
     return balls
+
+
+SHOW_LINK = """
+import sys
+from airflow.models import TaskInstance
+from airflow.utils.session import create_session
+try:
+    from airflow.serialization.serialized_objects import DagSerialization
+except ImportError:  # Airflow 2
+    from airflow.serialization.serialized_objects import SerializedDAG as DagSerialization
+from scripts.run_example_dag import load_dag
+
+dag_id, task_id, link = sys.argv[1:]
+dag = DagSerialization.from_dict(DagSerialization.to_dict(load_dag(dag_id)))
+with create_session() as session:
+    ti = session.query(TaskInstance).filter_by(dag_id=dag_id, task_id=task_id).one()
+    print("LINK", dag.get_task(task_id).get_extra_links(ti, link))
+"""
+
+
+def shown_link(environment: Mapping[str, str], dag_id: str, task_id: str, link: str) -> str:
+    """Give a link of a task as the web server does: from the database, without the operator itself."""
+    command = [sys.executable, "-c", SHOW_LINK, dag_id, task_id, link]
+    output = subprocess.check_output(command, env=environment, cwd=ROOT, text=True, timeout=240)
+    return next(line.removeprefix("LINK ") for line in output.splitlines() if line.startswith("LINK "))

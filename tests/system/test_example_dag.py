@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.conftest import FILES, ROOT
-from tests.system.runs import balls_in, run_dag, xcoms
+from tests.system.runs import balls_in, run_dag, shown_link, xcoms
 from tests.vss import LocalVSS
 
 DATABASE = f"airflow-{version('apache-airflow')}.db"
@@ -56,6 +56,8 @@ def test_files_go_up_come_back_and_are_cleaned_up(
     assert all(put["uploaded"] and put["bucket_id"] == bucket_id and put["replicas"] == 1 for put in puts)
     assert xcoms(report, "delete_text")[0]["n_deletes"] >= 1
     assert xcoms(report, "delete_bucket")[0]["failed"] == 0
+    link = shown_link(environment, "example_mictlanx", "put_text", "MictlanX object")
+    assert link.startswith(f"{vss.api()}/buckets/{bucket_id}/metadata/")
     assert balls_in(vss, str(bucket_id)) == []
     assert [path for path in (tmp_path / "copies").rglob("*") if path.is_file()] == []
 

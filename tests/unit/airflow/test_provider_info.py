@@ -57,6 +57,14 @@ def test_named_modules_are_there(kind: str) -> None:
             importlib.import_module(name)
 
 
+def test_links_of_all_operators_are_declared() -> None:
+    """Airflow 2 reads no link from its database that is not."""
+    operators = importlib.import_module("airflow_provider_mictlanx.operators.mictlanx")
+    used = {type(link) for name in operators.__all__ for link in getattr(operators, name).operator_extra_links}
+    declared = [name.rpartition(".") for name in get_provider_info()["extra-links"]]
+    assert {getattr(importlib.import_module(module), name) for module, _, name in declared} == used
+
+
 def test_airflow_finds_provider_and_hook() -> None:
     manager = ProvidersManager()
     assert manager.providers["airflow-provider-mictlanx"].data["name"] == "MictlanX"
@@ -87,18 +95,31 @@ def test_form_of_airflow_3_2_and_later(connection_type: dict[str, Any]) -> None:
     assert shown.extra_fields["verify"]["value"] is True
 
 
-def test_form_of_airflow_before_3_2(connection_type: dict[str, Any]) -> None:
-    pytest.importorskip("flask_appbuilder")
-    from wtforms import Form
+def test_form_of_airflow_2(connection_type: dict[str, Any]) -> None:
+    """By Airflow's own form, with the widgets of the application builder."""
+    forms = pytest.importorskip("airflow.www.forms")
+    from flask import Flask
+    from flask_babel import Babel
 
-    widgets = MictlanXHook.get_connection_form_widgets()
-    assert list(widgets) == list(connection_type["conn-fields"])
-    filled = type("Filled", (Form,), widgets)()
-    assert filled.verify.data == "true"
-    filled.routers.data = ["http://a:1", "http://b:2"]
-    filled.headers.data = {"X-A": "1"}
-    assert "http://a:1\nhttp://b:2" in filled.routers().replace("\r", "")
-    assert "X-A: 1" in filled.headers()
+    app = Flask("form")
+    app.config |= {"WTF_CSRF_ENABLED": False, "SECRET_KEY": "for this test"}
+    Babel(app)
+    with app.test_request_context():
+        form = forms.create_connection_form_class()()
+        assert ("mictlanx", "MictlanX") in form.conn_type.choices
+        shown = [name for name in form.data if name.startswith("extra__mictlanx__")]
+        assert shown == [f"extra__mictlanx__{name}" for name in connection_type["conn-fields"]]
+        fields = {name: form[f"extra__mictlanx__{name}"] for name in connection_type["conn-fields"]}
+        assert fields["verify"].data == "true"
+        # What was stored is shown as a person would type it, in a text area.
+        fields["routers"].data = ["http://a:1", "http://b:2"]
+        fields["headers"].data = {"X-A": "1"}
+        assert str(fields["routers"]()).endswith("\r\nhttp://a:1\nhttp://b:2</textarea>")
+        assert str(fields["headers"]()).endswith("\r\nX-A: 1</textarea>")
+        for name, field in fields.items():
+            assert str(field.label.text) == connection_type["conn-fields"][name]["label"]
+            assert connection_type["conn-fields"][name]["description"] in field.description
+            assert f'id="extra__mictlanx__{name}"' in field()
 
 
 def test_hidden_and_renamed_fields_of_airflow_before_3_2() -> None:

@@ -1,0 +1,50 @@
+"""
+The versions of Airflow and Python that the package is for, each in an environment of its own below ``.nox``.
+
+``make matrix`` runs the tests in all of them; ``make matrix CELL=airflow-2.11-python-3.12`` in one; ``nox -s lowest`` with the oldest
+releases that ``pyproject.toml`` allows. What comes after ``--`` goes to pytest.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.error_on_missing_interpreters = True
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["tests"]
+
+CELLS = [
+    nox.param(python, airflow, id=f"airflow-{airflow}-python-{python}")
+    for airflow, pythons in {"2.11": ("3.11", "3.12"), "3.3": ("3.11", "3.12", "3.13")}.items()
+    for python in pythons
+]
+
+
+@nox.session
+@nox.parametrize(("python", "airflow"), CELLS)
+def tests(session: nox.Session, airflow: str) -> None:
+    """The whole suite, and that Airflow finds the provider."""
+    session.install("--editable", ".[local-vss]", f"apache-airflow=={airflow}.*")
+    check(session, airflow)
+
+
+@nox.session(python="3.11", venv_backend="uv")
+@nox.parametrize("airflow", ["2.11", "3.3"])
+def lowest(session: nox.Session, airflow: str) -> None:
+    """The oldest releases that the package says it works with."""
+    session.install("--resolution", "lowest-direct", "--editable", ".[http2,local-vss]", f"apache-airflow=={airflow}.*")
+    check(session, airflow)
+
+
+def check(session: nox.Session, airflow: str) -> None:
+    """Run the tests and ``airflow providers list``, with an Airflow home that is not the user's."""
+    session.install("--group", "dev", f"apache-airflow=={airflow}.*")
+    session.run("python", "-m", "pytest", *(session.posargs or ("-n", "auto")))
+    home = Path(session.create_tmp()).resolve()
+    environment = {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+    providers = session.run("airflow", "providers", "list", env=environment, silent=True)
+    if "airflow-provider-mictlanx" not in str(providers):
+        session.error(f"airflow providers list does not show the provider:\n{providers}")
