@@ -23,7 +23,7 @@ install = if [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --quiet --python $(BIN
 	else $(BIN)/python -m pip install --quiet $(1); fi
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types contracts pytest matrix test-distributed screenshots redis chromium faults soak model mutants bench dist \
+.PHONY: help demo test check lint types contracts pytest matrix test-demo test-distributed screenshots redis chromium faults soak model mutants bench dist \
 	venv clean test-privileged audit
 
 help: ## Show this list
@@ -51,6 +51,9 @@ pytest: $(VENV)/.dev ## The tests, in parallel: make pytest [PYTEST_ARGS="-k nam
 
 matrix: $(VENV)/.matrix ## The tests on every Airflow and Python: make matrix [CELL=airflow-2.11-python-3.12] [PYTEST_ARGS=…]
 	$(BIN)/nox $(if $(CELL),--session "tests($(CELL))") -- -n $(WORKERS) $(PYTEST_ARGS)
+
+test-demo: $(VENV)/.dev ## The tests of the demo: that it stops when interrupted, leaves nothing, names what failed
+	$(BIN)/python -m pytest tests/system -m demo -n $(WORKERS) $(PYTEST_ARGS)
 
 test-distributed: redis chromium $(VENV)/.distributed ## The tests with a whole Airflow: scheduler, triggerer, Celery workers, a browser
 	$(BIN)/python -m pytest tests/distributed --timeout 900 $(PYTEST_ARGS)

@@ -81,6 +81,7 @@ class TestDemo:
             command, env=os.environ | more, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
+    @pytest.mark.demo
     def test_verifies_and_leaves_nothing(self, database: Path, tmp_path: Path, source: Path) -> None:
         work = tmp_path / "work"
         work.mkdir()
@@ -95,6 +96,7 @@ class TestDemo:
         assert [path.name for path in work.iterdir()] == [DATABASE]
         assert processes_with(str(work)) == []
 
+    @pytest.mark.demo
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_stops_everything_when_interrupted(self, number: int, database: Path, tmp_path: Path, source: Path) -> None:
         work = tmp_path / "work"
@@ -116,6 +118,7 @@ class TestDemo:
         assert processes_with(str(work)) == []
         assert [path.name for path in work.iterdir() if path.is_dir()] == []
 
+    @pytest.mark.demo
     def test_failing_run_names_the_reason_and_the_log(self, database: Path, tmp_path: Path, source: Path) -> None:
         work = tmp_path / "work"
         work.mkdir()
