@@ -217,7 +217,9 @@ class Download:
         if filename:
             check_file_name(filename)
         with disk_errors(f"writing {name} to {folder}"), OpenFolder(folder) as place:
-            place.check_writable()
+            # Where a file of that name is, it may be the very content, and there is nothing to write.
+            if not (filename and place.kind_of(filename)):
+                place.check_writable()
             versions = _with_checksum(name, await self.versions(name), checksum)
             target = filename or _file_name_of(versions[0])
             if place.kind_of(target):
