@@ -82,7 +82,7 @@ CASES = {
     "forbidden_soft": Case(("one",), "failed", {**PATIENT, "soft_fail": True, "retries": 1}, wait=LATER),
 }
 
-BACKOFF = {"exponential_backoff": True, "max_wait": 4, "poke_interval": 1, "timeout": 15}
+BACKOFF = {"exponential_backoff": True, "max_wait": 8, "poke_interval": 1, "timeout": 45}
 
 
 def modes_of(sensor: str) -> list[str]:
