@@ -35,7 +35,10 @@ def tests(session: nox.Session, airflow: str) -> None:
 @nox.parametrize("airflow", ["2.11", "3.3"])
 def lowest(session: nox.Session, airflow: str) -> None:
     """The oldest releases that the package says it works with."""
-    session.install("--resolution", "lowest-direct", "--editable", ".[http2,local-vss]", f"apache-airflow=={airflow}.*")
+    package = [".[http2,local-vss]", f"apache-airflow=={airflow}.*"]
+    if airflow == "2.11":
+        package.append("universal-pathlib<0.3")  # Airflow 2.11.0 does not say so, but can't do with a later one
+    session.install("--resolution", "lowest-direct", "--editable", *package)
     check(session, airflow)
 
 
@@ -46,5 +49,5 @@ def check(session: nox.Session, airflow: str) -> None:
     home = Path(session.create_tmp()).resolve()
     environment = {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
     providers = session.run("airflow", "providers", "list", env=environment, silent=True)
-    if "airflow-provider-mictlanx" not in str(providers):
+    if providers is not None and "airflow-provider-mictlanx" not in str(providers):  # None: only installed
         session.error(f"airflow providers list does not show the provider:\n{providers}")
