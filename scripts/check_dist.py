@@ -20,6 +20,8 @@ SOURCES = (
     "README.md",
     "CHANGELOG.md",
     "LICENSE",
+    "SECURITY.md",
+    "benchmarks",
     "docs",
     "example_dags",
     "scripts",
