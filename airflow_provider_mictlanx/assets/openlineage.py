@@ -1,8 +1,8 @@
-"""What a task read, wrote and deleted, as OpenLineage wants it. Imports the openlineage provider, so it is imported only when that asks."""
+"""What a task read, wrote and deleted, as OpenLineage wants it. Its provider is optional, and imported only when it asks."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.openlineage.facet import (
     Dataset,
@@ -10,13 +10,17 @@ from airflow.providers.common.compat.openlineage.facet import (
     LifecycleStateChangeDatasetFacet,
     PreviousIdentifier,
 )
-from airflow.providers.openlineage.extractors import OperatorLineage
 
 from airflow_provider_mictlanx.assets.places import Place, Trace
+
+if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
 
 
 def lineage_of(trace: Trace) -> OperatorLineage[Any, Any]:
     """Give inputs and outputs; what was deleted is an input that was dropped."""
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
     return OperatorLineage(
         inputs=[*map(_dataset, trace.reads), *map(_dropped, trace.drops)],
         outputs=[*map(_dataset, trace.writes)],
