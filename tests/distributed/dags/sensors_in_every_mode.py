@@ -82,7 +82,16 @@ CASES = {
     "forbidden_soft": Case(("one",), "failed", {**PATIENT, "soft_fail": True, "retries": 1}, wait=LATER),
 }
 
-BACKOFF = {"exponential_backoff": True, "max_wait": 8, "poke_interval": 1, "timeout": 45}
+RESCHEDULED_AFTER = 10
+"""
+Seconds between rescheduled pokes. Airflow fails a task whose next poke is queued before its scheduler has heard of the end of the
+last one ("finished with state success, but the task instance's state attribute is queued"), and this one has much to do.
+"""
+
+BACKOFF = {
+    mode: {"exponential_backoff": True, "poke_interval": first, "max_wait": 8 * first, "timeout": 60}
+    for mode, first in {"poke": 1, "reschedule": RESCHEDULED_AFTER, "deferred": 1}.items()
+}
 
 
 def modes_of(sensor: str) -> list[str]:
@@ -114,7 +123,7 @@ def _filled(value: Any, name: str) -> Any:
 def _make(case: str, sensor: str, mode: str) -> None:
     kind, own = SENSORS[sensor]
     # A rescheduled poke is a process of its own: while they wait for the test, they leave the machine to the others.
-    poke_interval = 40 if mode == "reschedule" and mode in CASES[case].wait else 2
+    poke_interval = 2 if mode != "reschedule" else 40 if mode in CASES[case].wait else RESCHEDULED_AFTER
     watched = name_of(case, mode, "{{ params.salt }}")
     arguments = {name: _filled(value, watched) for name, value in own.items()}
     arguments |= {"poke_interval": poke_interval, **MODES[mode], **CASES[case].arguments}
@@ -137,5 +146,5 @@ with DAG(
             bucket_id=f"backoff-{mode}-{{{{ params.salt }}}}",
             prefix="",
             **how,
-            **BACKOFF,
+            **BACKOFF[mode],
         )
