@@ -24,6 +24,8 @@ from tests.vss import LocalVSS
 
 BALLS = 200
 RF = 2
+IN_FLIGHT = 10
+"""The most balls that a bulk works at, at once (client/sizing.py)."""
 KILLS = 20
 REQUESTS = 4 * BALLS + 10
 """About as many requests as an attempt makes."""
@@ -85,7 +87,9 @@ def test_killed(
                 path.rpartition("/")[2].removesuffix("_0") for path in touched
             }
             announced = len(vss.requests("POST", f"/buckets/{bucket_id}/metadata$"))
-            assert announced <= BALLS - len(known) + 16, "what was in flight may take a second try"
+            # A ball that was in flight may be announced on peers that never got its data: one announcement that goes to the peer
+            # that is left, one that finds none (666), and one after the chunk was deleted.
+            assert announced <= BALLS - len(known) + 3 * IN_FLIGHT
             assert [failure.message for failure in result.failures] == []
             assert (result.total_balls, result.failed) == (BALLS, 0)
             assert result.uploaded + result.skipped == BALLS
