@@ -32,7 +32,7 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [_modules("operators")],
         "sensors": [_modules("sensors")],
         "triggers": [_modules("triggers")],
-        "extra-links": [f"{_LINKS}.MictlanXObjectLink", f"{_LINKS}.MictlanXBulkLink"],
+        "extra-links": [f"{_LINKS}.MictlanX{what}Link" for what in ("Object", "Bucket", "Destination", "Bulk")],
         "asset-uris": [_ASSET_URIS],
         "dataset-uris": [_ASSET_URIS],  # the same for Airflow 2
         "config": _CONFIG,

@@ -13,7 +13,7 @@ from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.hooks.failures import permanent_errors_fail_the_task
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
-from airflow_provider_mictlanx.links.mictlanx import MictlanXLink
+from airflow_provider_mictlanx.links.mictlanx import keep_links
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -43,14 +43,8 @@ class MictlanXOperator(BaseOperator):
     def execute(self, context: Context) -> Any:
         """Do the work; an error that no retry can mend becomes ``AirflowFailException``, any other stays as it is."""
         with permanent_errors_fail_the_task():
-            self._keep_links(context)
+            keep_links(self, context)
             return self.work(context)
-
-    def _keep_links(self, context: Context) -> None:
-        task_instance = context.get("ti")
-        for link in self.operator_extra_links:
-            if isinstance(link, MictlanXLink) and task_instance is not None:
-                task_instance.xcom_push(key=link.xcom_key, value=link.url_of(self))
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """Tell OpenLineage what the task read, wrote and deleted; called by its provider, also after a failure."""

@@ -1,12 +1,15 @@
-"""The operator that copies, given out by ``operators.mictlanx``. Imports what operators have in common."""
+"""The operator that copies, given out by ``operators.mictlanx``. Imports ``hooks``, ``links`` and what operators have in common."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from humanfriendly.text import pluralize
 
+from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
+from airflow_provider_mictlanx.links.mictlanx import MictlanXDestinationLink
 from airflow_provider_mictlanx.operators.base import MictlanXOperator, transferred
 
 if TYPE_CHECKING:
@@ -54,6 +57,7 @@ class MictlanXCopyOperator(MictlanXOperator):
         *("bucket_id", "dest_bucket_id", "key", "prefix", "dest_key", "dest_prefix", "dest_conn_id"),
         "mictlanx_conn_id",
     )
+    operator_extra_links = (MictlanXDestinationLink(),)
 
     def __init__(
         self,
@@ -96,6 +100,11 @@ class MictlanXCopyOperator(MictlanXOperator):
         self.replace = replace
         self.fail_on_error = fail_on_error
         self.deadline = deadline
+
+    @cached_property
+    def dest_hook(self) -> MictlanXHook:
+        """The hook of the copy's connection."""
+        return self.hook if self.dest_conn_id is None else MictlanXHook(self.dest_conn_id)
 
     def work(self, context: Context) -> dict[str, Any]:
         """Copy it, or them."""

@@ -1,4 +1,4 @@
-"""Operators that delete, given out by ``operators.mictlanx``. Imports the client's errors and what operators have in common."""
+"""Operators that delete, given out by ``operators.mictlanx``. Imports the client's errors, ``links`` and what operators have in common."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationError
+from airflow_provider_mictlanx.links.mictlanx import MictlanXBucketLink
 from airflow_provider_mictlanx.operators.base import MictlanXOperator
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class MictlanXDeleteOperator(MictlanXOperator):
 
     template_fields: Sequence[str] = ("bucket_id", "key", "keys", "prefix", "mictlanx_conn_id")
     template_fields_renderers = {"keys": "json"}  # noqa: RUF012
+    operator_extra_links = (MictlanXBucketLink(),)
 
     def __init__(
         self,
@@ -108,6 +110,7 @@ class MictlanXDeleteBucketOperator(MictlanXOperator):
     """
 
     template_fields: Sequence[str] = ("bucket_id", "mictlanx_conn_id")
+    operator_extra_links = (MictlanXBucketLink(),)
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.client.errors import ValidationError
-from airflow_provider_mictlanx.links.mictlanx import MictlanXObjectLink
+from airflow_provider_mictlanx.links.mictlanx import MictlanXBucketLink, MictlanXBulkLink, MictlanXObjectLink
 from airflow_provider_mictlanx.operators.base import MictlanXOperator, transferred
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class MictlanXListOperator(MictlanXOperator):
     """
 
     template_fields: Sequence[str] = ("bucket_id", "prefix", "glob", "mictlanx_conn_id")
+    operator_extra_links = (MictlanXBucketLink(),)
 
     def __init__(
         self,
@@ -249,6 +250,7 @@ class MictlanXBulkGetToFileOperator(MictlanXOperator):
     """
 
     template_fields: Sequence[str] = ("output_path", "bucket_id", "prefix", "glob", "bulk_id", "mictlanx_conn_id")
+    operator_extra_links = (MictlanXBucketLink(), MictlanXBulkLink())
 
     def __init__(
         self,

@@ -1,5 +1,5 @@
 """
-What MictlanX's sensors have in common: the same result, timeout and failures in every mode. Imports ``hooks``, ``triggers``.
+What MictlanX's sensors have in common: the same result, timeout and failures in every mode. Imports ``hooks``, ``links``, ``triggers``.
 
 Airflow's own base treats an error in a poke and one that a trigger reports differently, and so do its versions. Here one rule
 holds in every mode, on every version:
@@ -36,6 +36,7 @@ from airflow_provider_mictlanx.hooks.failures import (
     permanent_errors_fail_the_task,
 )
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
+from airflow_provider_mictlanx.links.mictlanx import keep_links
 from airflow_provider_mictlanx.triggers.polling import PollingTrigger
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class MictlanXSensor(BaseSensorOperator):
         self.mictlanx_conn_id = mictlanx_conn_id
         self.request_timeout = request_timeout
         self.deferrable = deferrable
+        self._links_kept = False
 
     @abstractmethod
     def find(self) -> Any | None:
@@ -80,7 +82,7 @@ class MictlanXSensor(BaseSensorOperator):
         return MictlanXHook(self.mictlanx_conn_id)
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look once."""
+        """Look once; the first look that finds a router to ask keeps the task's links."""
         try:
             found = self.find()
         except MictlanXError as error:
@@ -88,6 +90,9 @@ class MictlanXSensor(BaseSensorOperator):
             if error.permanent and not self.soft_fail:
                 raise failure_of(error) from error
             raise
+        if not self._links_kept:
+            keep_links(self, context)
+            self._links_kept = True
         return PokeReturnValue(is_done=found is not None, xcom_value=found)
 
     def execute(self, context: Context) -> Any:

@@ -1,4 +1,4 @@
-"""Sensors of MictlanX. Imports ``hooks``, ``triggers``, ``bulks`` and what sensors have in common."""
+"""Sensors of MictlanX. Imports ``hooks``, ``links``, ``triggers``, ``bulks`` and what sensors have in common."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from airflow_provider_mictlanx.client.checks import seconds
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.hooks.finding import Readable
 from airflow_provider_mictlanx.hooks.quiet import QuietWatch
+from airflow_provider_mictlanx.links.mictlanx import MictlanXBucketLink, MictlanXBulkLink
 from airflow_provider_mictlanx.sensors.base import MictlanXSensor
 from airflow_provider_mictlanx.triggers.mictlanx import (
     BucketUnchangedTrigger,
@@ -54,6 +55,7 @@ class MictlanXObjectSensor(MictlanXSensor):
     """
 
     template_fields: Sequence[str] = ("bucket_id", "key", "prefix", "glob", "mictlanx_conn_id")
+    operator_extra_links = (MictlanXBucketLink(),)
 
     def __init__(
         self,
@@ -137,6 +139,7 @@ class MictlanXBucketUnchangedSensor(MictlanXSensor):
     """
 
     template_fields: Sequence[str] = ("bucket_id", "prefix", "mictlanx_conn_id")
+    operator_extra_links = (MictlanXBucketLink(),)
 
     def __init__(
         self,
@@ -230,6 +233,7 @@ class BulkCompleteSensor(MictlanXSensor):
     """
 
     template_fields: Sequence[str] = ("bulk_id", "mictlanx_conn_id")
+    operator_extra_links = (MictlanXBulkLink(),)
 
     def __init__(self, *, bulk_id: str, fail_on_error: bool = True, check_storage: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout
 
+import airflow_provider_mictlanx.operators.mictlanx as operators
+import airflow_provider_mictlanx.sensors.mictlanx as sensors
+from airflow_provider_mictlanx.get_provider_info import get_provider_info
+from airflow_provider_mictlanx.links.mictlanx import MictlanXLink
 from airflow_provider_mictlanx.operators.mictlanx import (
     MictlanXAwaitBulkOperator,
+    MictlanXBulkGetToFileOperator,
     MictlanXBulkPutOperator,
+    MictlanXCopyOperator,
+    MictlanXDeleteBucketOperator,
+    MictlanXDeleteOperator,
     MictlanXGetOperator,
     MictlanXGetToFileOperator,
+    MictlanXListOperator,
     MictlanXPutOperator,
+)
+from airflow_provider_mictlanx.sensors.mictlanx import (
+    BulkCompleteSensor,
+    MictlanXBucketUnchangedSensor,
+    MictlanXObjectSensor,
 )
 from tests.vss import LocalVSS
 
@@ -75,9 +90,71 @@ def test_bulk(connected: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
     bulk_id = f"bulk of {bucket_id}"
     kept = links_of(MictlanXBulkPutOperator(task_id="put", bulk_id=bulk_id, bucket_id=bucket_id, source=str(tmp_path)))
     awaited = links_of(MictlanXAwaitBulkOperator(task_id="await", bulk_id=bulk_id, deferrable=False, poke_interval=0.1))
-    assert kept == awaited
+    gate = links_of(BulkCompleteSensor(task_id="gate", bulk_id=bulk_id, deferrable=False))
+    fetched = links_of(MictlanXBulkGetToFileOperator(task_id="get", bulk_id=bulk_id, output_path=tmp_path / "copies"))
+    assert kept == awaited == gate == fetched
     kinds = {chunk["ball_id"].split("-")[0] for chunk in told_by(kept["mictlanx_bulk"])["balls"]}
     assert kinds >= {"start", "plan", "done"}
+
+
+def test_bucket(connected: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
+    MictlanXPutOperator(task_id="put", bucket_id=bucket_id, key="k", data="v").execute({})
+    kept = [
+        links_of(MictlanXListOperator(task_id="list", bucket_id=bucket_id)),
+        links_of(MictlanXBulkGetToFileOperator(task_id="get", bucket_id=bucket_id, output_path=tmp_path)),
+        links_of(MictlanXObjectSensor(task_id="one", bucket_id=bucket_id, key="k", deferrable=False)),
+        links_of(MictlanXBucketUnchangedSensor(task_id="quiet", bucket_id=bucket_id, inactivity_period=0)),
+        links_of(MictlanXDeleteOperator(task_id="delete", bucket_id=bucket_id, key="nobody")),
+    ]
+    assert kept == [kept[0]] * len(kept)
+    url = kept[0].pop("mictlanx_bucket")
+    assert {chunk["ball_id"] for chunk in told_by(url)["balls"]} == {"k"}  # once per replica
+    assert links_of(MictlanXDeleteBucketOperator(task_id="empty", bucket_id=bucket_id)) == {"mictlanx_bucket": url}
+    assert told_by(url)["balls"] == []
+
+
+def test_destination_is_behind_the_other_connection(
+    connected: LocalVSS, monkeypatch: pytest.MonkeyPatch, bucket_id: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_OTHER", f"mictlanx://r@localhost:{connected.port}/?protocol=http")
+    MictlanXPutOperator(task_id="put", bucket_id=bucket_id, key="k", data="v").execute({})
+    copy: dict[str, Any] = {"bucket_id": bucket_id, "key": "k", "dest_bucket_id": f"{bucket_id}-copies"}
+    here = links_of(MictlanXCopyOperator(task_id="here", **copy))["mictlanx_destination"]
+    there = links_of(MictlanXCopyOperator(task_id="there", dest_conn_id="other", **copy))["mictlanx_destination"]
+    assert told_by(here)["bucket_id"] == f"{bucket_id}-copies"
+    assert there == here.replace("127.0.0.1", "localhost")
+
+
+def test_a_sensor_keeps_its_link_before_it_opens_and_once(connected: LocalVSS, bucket_id: str) -> None:
+    sensor = MictlanXObjectSensor(task_id="one", bucket_id=bucket_id, key="nobody", poke_interval=0.05, timeout=0.3)
+    pushed: list[str] = []
+    task_instance = TaskInstance()
+    task_instance.xcom_push = lambda key, value: pushed.append(key)  # type: ignore[method-assign]
+    with pytest.raises(AirflowSensorTimeout):
+        sensor.execute({"ti": task_instance})
+    assert pushed == ["mictlanx_bucket"]
+
+
+def test_a_sensor_that_asks_nobody_fails_with_its_own_error(connected: LocalVSS) -> None:
+    sensor = MictlanXObjectSensor(task_id="one", bucket_id="no.safe.id", key="k", deferrable=False)
+    assert links_of(sensor, expected=AirflowFailException) == {}
+
+
+@pytest.mark.parametrize("bucket_id", [None, 5])
+def test_what_is_no_name_is_told_by_the_task(connected: LocalVSS, bucket_id: Any) -> None:
+    listing = MictlanXListOperator(task_id="list", bucket_id=bucket_id)
+    assert links_of(listing, expected=AirflowFailException) == {}
+
+
+def test_every_operator_and_sensor_has_one_and_the_provider_lists_it() -> None:
+    listed = {path.rpartition(".")[2] for path in get_provider_info()["extra-links"]}
+    ours = [getattr(operators, name) for name in operators.__all__]
+    ours += [kind for kind in vars(sensors).values() if getattr(kind, "__module__", "") == sensors.__name__]
+    for kind in filter(inspect.isclass, ours):
+        links = kind.operator_extra_links
+        assert links, kind
+        assert {type(link).__name__ for link in links} <= listed
+        assert all(isinstance(link, MictlanXLink) for link in links)
 
 
 def test_holds_no_token(vss: LocalVSS, connect: Callable[..., None], bucket_id: str) -> None:
