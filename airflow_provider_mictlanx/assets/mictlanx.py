@@ -41,11 +41,13 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
     ``ValueError``: there is no bucket in it, as in the URI of a router.
     """
     bucket = uri.netloc.rpartition("@")[2]
+    asset = uri._replace(netloc=bucket)
     if not is_safe_id(bucket) or uri.query:
+        # Quoted without what stands before the @: in a router's URI that may be its token.
         raise ValueError(
-            f"the URI of an asset is mictlanx://bucket/key, with a bucket id of letters, digits, '-' and '_', not {uri.geturl()!r}"
+            f"the URI of an asset is mictlanx://bucket/key, with a bucket id of letters, digits, '-' and '_', not {asset.geturl()!r}"
         )
-    return uri._replace(netloc=bucket)
+    return asset
 
 
 def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> OpenLineageDataset:

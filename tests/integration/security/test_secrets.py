@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -13,10 +14,25 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote
 
+from tests.public import OPERATORS, SENSORS, async_twins, hook_methods
 from tests.vss import LocalVSS
 
 TOKEN, HEADER, COOKIE = "tok3n-S3NTINEL-aaaa", "h3ader-S3NTINEL-bbbb/+=", "cook13-S3NTINEL-cccc"
-SECRETS = (TOKEN, HEADER, COOKIE)
+SECOND, PASTED = "s3cond-S3NTINEL-dddd", "past3d-S3NTINEL-eeee"
+SECRETS = (TOKEN, HEADER, COOKIE, SECOND, PASTED)
+
+ASK_NOBODY = {"test_connection", "get_conn", "aget_settings", "cancel"}
+"""Methods of the hook that fail at no router, or tell of it by what they return."""
+
+ENDS_OTHERWISE = {
+    "conflict": "AirflowFailException",
+    "nothing": "NotFoundError",
+    "too_late": "AirflowSensorTimeout",
+    "copy_to_echo": "BatchError",
+    "copy_to_away": "ConnectFailedError",
+    **dict.fromkeys(("absent", "absent_keys", "changing", "waiting", "waiting_operator"), "deferred"),
+}
+"""What is not simply done, with the connection that works."""
 
 
 class _Echo(BaseHTTPRequestHandler):
@@ -50,9 +66,9 @@ def echo() -> Iterator[int]:
         server.server_close()
 
 
-def connection(uri: str) -> str:
+def connection(uri: str, token: str = TOKEN) -> str:
     extra = {"uri": uri, "headers": {"X-Api-Key": HEADER, "Cookie": f"session={COOKIE}"}, "timeout": 5}
-    return json.dumps({"conn_type": "mictlanx", "password": TOKEN, "extra": extra})
+    return json.dumps({"conn_type": "mictlanx", "password": token, "extra": extra})
 
 
 def forms(secret: str) -> set[str]:
@@ -68,32 +84,106 @@ def forms(secret: str) -> set[str]:
     }
 
 
-def test_no_secret_in_anything_that_is_seen_or_kept(vss: LocalVSS, tmp_path: Path) -> None:
-    vss.reset_requests()
+def drive(vss: LocalVSS, folder: Path) -> str:
+    """Run everything, and give what was shown."""
     with echo() as port:
-        connections = {
+        environment = {
             "AIRFLOW_CONN_MICTLANX_DEFAULT": connection(vss.uri),
+            "AIRFLOW_CONN_MICTLANX_SECOND": connection(vss.uri, SECOND),
             "AIRFLOW_CONN_MICTLANX_ECHO": connection(f"mictlanx://r@127.0.0.1:{port}/?protocol=http"),
             "AIRFLOW_CONN_MICTLANX_AWAY": connection("mictlanx://r@127.0.0.1:1/?protocol=http"),
+            # With somebody who reads what it collects, without whom the collector keeps nothing.
+            "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps({"type": "console"}),
         }
         script = (
-            f"import tests.airflow_home, os, runpy; os.environ.update({connections}); "
+            f"import tests.airflow_home, os, runpy; os.environ.update({environment}); "
             "runpy.run_module('tests.integration.security.drive_everything', run_name='__main__')"
         )
         run = subprocess.run(
-            [sys.executable, "-", str(tmp_path)], input=script, capture_output=True, text=True, timeout=240
+            [sys.executable, "-", str(folder), PASTED], input=script, capture_output=True, text=True, timeout=240
         )
-    shown = run.stdout + run.stderr
-    assert run.returncode == 0, shown[-3000:]
-    [told] = [line for line in run.stdout.splitlines() if line.startswith("DONE ")]
-    done = json.loads(told.removeprefix("DONE "))
-    assert {"mictlanx_default: put", "mictlanx_default: get", "mictlanx_default: bulk"} <= set(done)
-    assert any(what.startswith("mictlanx_echo: put: ") for what in done)
-    assert any(what.startswith("mictlanx_away: put: ") for what in done)
-    sent = [seen["headers"] for seen in vss.requests("POST", "/buckets/secrets/metadata")]
-    assert sent  # they were in use
-    assert all("authorization" in headers and headers["x-api-key"] == HEADER for headers in sent)
+    assert run.returncode == 0, (run.stdout + run.stderr)[-3000:]
+    return run.stdout + run.stderr
+
+
+def said(shown: str) -> dict[str, tuple[str, str]]:
+    """Give what each thing said, and how it went: done, deferred, or the name of an error."""
+    found = re.findall(r"^BEGIN (.*)\n((?:.*\n)*?)END (\w+)$", shown, re.MULTILINE)
+    assert len({what for what, _, _ in found}) == len(found) == shown.count("\nBEGIN ") + shown.startswith("BEGIN ")
+    return {what: (text, outcome) for what, text, outcome in found}
+
+
+def speaks_for_itself(text: str) -> bool:
+    """Tell whether there is a line that the thing itself, or the client below it, wrote."""
+    return any(line and not line.startswith("== ") and "Using selector" not in line for line in text.splitlines())
+
+
+def check_what_was_driven(driven: dict[str, tuple[str, str]]) -> None:
+    """Nothing is left out, everything said something, and went as it had to."""
+    things = {tuple(what.split()[:2]) for what in driven}
+    classes = {"MictlanXHook", *(kind.__name__ for kind in (*OPERATORS, *SENSORS))}
+    connections = {"mictlanx_default", "mictlanx_echo", "mictlanx_away"}
+    assert things == {(conn_id, kind) for conn_id in connections for kind in classes} | {("-", "assets")}
+    for what, (text, outcome) in driven.items():
+        conn_id, kind, name, *rest = what.split()
+        assert "== result: " in text or "== error: " in text or "== trigger: " in text, what
+        if rest or kind == "assets":
+            assert outcome == ("ValueError" if name == "sanitize_uri_of_a_router" else "done"), what
+            continue
+        assert speaks_for_itself(text) or name in ASK_NOBODY, what
+        if conn_id == "mictlanx_default":
+            assert outcome == ENDS_OTHERWISE.get(name, "done"), what
+        else:
+            assert (outcome == "done") == (name in ASK_NOBODY), what
+
+
+def check_openlineage(driven: dict[str, tuple[str, str]]) -> None:
+    """Every operator that did something tells of it."""
+    for what, (text, _) in driven.items():
+        conn_id, kind, name, *rest = what.split()
+        if (
+            rest == ["openlineage"]
+            and conn_id == "mictlanx_default"
+            and ENDS_OTHERWISE.get(name) in (None, "BatchError")
+        ):
+            silent = kind in ("MictlanXListOperator", "MictlanXAwaitBulkOperator")  # they read no object
+            assert ("namespace='mictlanx://secrets" in text) != silent, what
+
+
+def check_lineage(shown: str, folder: Path) -> None:
+    """What was collected is what was read and written through the connection that works, and that no more than once each."""
+    [told] = [line.removeprefix("LINEAGE ") for line in shown.splitlines() if line.startswith("LINEAGE ")]
+    collected = json.loads(told)
+    bucket, copies = "mictlanx://secrets", "mictlanx://secrets-copied"
+    hook = {f"{bucket}/hook/text", f"{bucket}/hook/file", f"{bucket}/hook"}
+    assert set(collected["read"]) == {f"file://{folder}/file", *hook, f"{bucket}/key", f"{bucket}/k", f"{bucket}/"}
+    assert set(collected["written"]) == {
+        *(f"{bucket}/hook/text", f"{bucket}/hook/file", f"{bucket}/", f"{bucket}/key"),
+        *(f"{copies}/{name}" for name in ("hook/text", "hook", "copy", "k", "second")),
+        *(f"file://{folder}/{name}" for name in ("out/file", "out", "got/key", "many")),
+    }
+
+
+def test_no_secret_in_anything_that_is_seen_or_kept(vss: LocalVSS, tmp_path: Path) -> None:
+    vss.reset_requests()
+    shown = drive(vss, tmp_path)
+    driven = said(shown)
+    check_what_was_driven(driven)
+    check_openlineage(driven)
+    check_lineage(shown, tmp_path)
+    hook_calls = {what.split()[2] for what in driven if what.startswith("mictlanx_default MictlanXHook ")}
+    assert hook_calls == hook_methods() - async_twins() | {"aget_conn"}
+    check_they_were_in_use(vss)
     for secret in SECRETS:
         for form in forms(secret):
             at = shown.find(form)
             assert at < 0, f"{form} is in: …{shown[max(at - 600, 0) : at + 100]}…"
+
+
+def check_they_were_in_use(vss: LocalVSS) -> None:
+    tokens = set()
+    for bucket in ("secrets", "secrets-copied"):
+        sent = [seen["headers"] for seen in vss.requests("POST", f"/buckets/{bucket}/metadata")]
+        assert all("authorization" in headers and headers["x-api-key"] == HEADER for headers in sent)
+        tokens |= {headers["authorization"] for headers in sent}
+    assert len(tokens) == 2  # of the two connections, however the local VSS hides them

@@ -8,11 +8,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
-from airflow_provider_mictlanx.operators import mictlanx as operators
-from airflow_provider_mictlanx.operators.base import MictlanXOperator
-from airflow_provider_mictlanx.sensors import mictlanx as sensors
-from airflow_provider_mictlanx.sensors.base import MictlanXSensor
 from airflow_provider_mictlanx.triggers.mictlanx import BulkCompleteTrigger
+from tests.public import OPERATORS, SENSORS
 
 B: dict[str, Any] = {"task_id": "task", "mictlanx_conn_id": "there-is-none", "bucket_id": "b"}
 
@@ -47,12 +44,7 @@ def watch(event: str, arguments: tuple[Any, ...]) -> None:
 sys.addaudithook(watch)  # it can't be taken away again; it only looks while it is told to
 
 
-def public(module: Any, base: type) -> list[type]:
-    found = [thing for thing in vars(module).values() if isinstance(thing, type) and issubclass(thing, base)]
-    return [thing for thing in found if thing is not base]
-
-
-CLASSES = [*public(operators, MictlanXOperator), *public(sensors, MictlanXSensor)]
+CLASSES = [*OPERATORS, *SENSORS]
 
 
 @pytest.mark.parametrize("of_class", [*CLASSES, MictlanXHook, BulkCompleteTrigger], ids=lambda c: c.__name__)

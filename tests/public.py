@@ -1,0 +1,42 @@
+"""What users of Airflow import from the package, found by looking: tests that go through all of it can't forget a new one."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
+from airflow_provider_mictlanx.operators import mictlanx as operators
+from airflow_provider_mictlanx.operators.base import MictlanXOperator
+from airflow_provider_mictlanx.sensors import mictlanx as sensors
+from airflow_provider_mictlanx.sensors.base import MictlanXSensor
+from airflow_provider_mictlanx.triggers import mictlanx as triggers
+from airflow_provider_mictlanx.triggers.polling import PollingTrigger
+
+
+def classes(module: Any, base: type) -> list[type]:
+    """Give what a module gives out of a kind, but for what that kind has in common."""
+    found = [thing for thing in vars(module).values() if isinstance(thing, type) and issubclass(thing, base)]
+    return [thing for thing in found if thing is not base]
+
+
+OPERATORS = classes(operators, MictlanXOperator)
+SENSORS = classes(sensors, MictlanXSensor)
+TRIGGERS = classes(triggers, PollingTrigger)
+
+
+def hook_methods() -> set[str]:
+    """Give the names of the hook's public methods, also those that are awaited, without what it has of Airflow's base."""
+    ours = [part for part in MictlanXHook.__mro__ if part.__module__.startswith("airflow_provider_mictlanx.")]
+    return {
+        name
+        for part in ours
+        for name, thing in vars(part).items()
+        if not name.startswith("_") and inspect.isfunction(thing)
+    }
+
+
+def async_twins() -> set[str]:
+    """Give the names of those methods that are the awaited form of another: ``aput`` of ``put``."""
+    methods = hook_methods()
+    return {name for name in methods if name.startswith("a") and name[1:] in methods}
