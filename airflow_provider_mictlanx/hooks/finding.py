@@ -23,7 +23,7 @@ from airflow_provider_mictlanx.client.errors import (
 from airflow_provider_mictlanx.client.models import Ball
 from airflow_provider_mictlanx.client.result import value_of
 from airflow_provider_mictlanx.client.workers import for_each
-from airflow_provider_mictlanx.hooks import results
+from airflow_provider_mictlanx.hooks import lines, results
 from airflow_provider_mictlanx.hooks.calls import HookCalls, chosen
 from airflow_provider_mictlanx.hooks.quiet import QuietWatch
 
@@ -81,7 +81,9 @@ class FindingCalls(HookCalls):
             except (NotFoundError, GetChunkError, IntegrityError, UnavailableError) as error:
                 self.log.info("%s/%s is not there yet: %s", bucket_id, key, error)
                 return None
-        return results.of_ball(ball)
+        result = results.of_ball(ball)
+        self.log.info("%s", lines.of_found(result))
+        return result
 
     def find_objects(
         self,
@@ -153,7 +155,7 @@ class FindingCalls(HookCalls):
                 found = await self._looked_for(opened, bucket_id, names, given)
             if check_storage and len(found) >= needed:
                 found = await self._read(opened, found, {} if readable is None else readable, given)
-        self.log.info("Bucket %s: %d of at least %d objects are there", bucket_id, len(found), needed)
+        self.log.info("Bucket %s: %s there, of at least %d", bucket_id, lines.counted(len(found), "object"), needed)
         return results.of_objects(bucket_id, found) if len(found) >= needed else None
 
     async def _looked_for(

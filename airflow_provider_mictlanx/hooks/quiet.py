@@ -24,6 +24,7 @@ from airflow_provider_mictlanx.client.errors import NotFoundError
 from airflow_provider_mictlanx.client.models import GetRouterBucketMetadataResponse, Metadata
 from airflow_provider_mictlanx.client.names import check_bucket_id, key_of
 from airflow_provider_mictlanx.client.versions import balls_in, versions_of
+from airflow_provider_mictlanx.hooks.lines import counted
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ class QuietWatch:
             )
 
     def _line(self, sight: Sight, quiet: float) -> str:
-        line = f"{self._what}: {len(sight.balls):,} objects"
+        line = f"{self._what}: {counted(len(sight.balls), 'object')}"
         if len(sight.balls) < self.min_objects:
             return f"{line}, of at least {self.min_objects:,}"
         wanted = format_timespan(self.inactivity_period)

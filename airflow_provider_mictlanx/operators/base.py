@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
-from humanfriendly import format_size
-from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.hooks.failures import permanent_errors_fail_the_task
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
@@ -56,14 +53,3 @@ class MictlanXOperator(BaseOperator):
         """Stop what is under way; it cleans up behind itself."""
         if "hook" in self.__dict__:
             self.hook.cancel()
-
-
-def transferred(result: Mapping[str, Any], *, speed: bool = True) -> str:
-    """Say what went over the wire: ``frames/a.jpg: 1.2 MB in 5 chunks, 0.4 s, 3 MB/s``."""
-    size = format_size(result["size"])
-    chunks = pluralize(result["num_chunks"], "chunk")
-    text = f"{result['bucket_id']}/{result['key']}: {size} in {chunks}"
-    seconds = result["response_time"]
-    if speed and seconds > 0:
-        text += f", {seconds:.1f} s, {format_size(round(result['size'] / seconds))}/s"
-    return text

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from humanfriendly.text import pluralize
 
+from airflow_provider_mictlanx.hooks import lines
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.links.mictlanx import MictlanXDestinationLink
-from airflow_provider_mictlanx.operators.base import MictlanXOperator, transferred
+from airflow_provider_mictlanx.operators.base import MictlanXOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -130,7 +131,7 @@ class MictlanXCopyOperator(MictlanXOperator):
         result = self.hook.copy(self.bucket_id, self.key, self.dest_bucket_id, self.dest_key, **options)
         if result["uploaded"]:
             replicas = pluralize(result["replicas"], "replica")
-            self.log.info("Copied %s/%s to %s, %s", self.bucket_id, self.key, transferred(result), replicas)
+            self.log.info("Copied %s/%s to %s, %s", self.bucket_id, self.key, lines.of_transfer(result), replicas)
         else:
-            self.log.info("Nothing to copy: %s is there already", transferred(result, speed=False))
+            self.log.info("Nothing to copy: %s is there already", lines.of_transfer(result, speed=False))
         return result

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.client.errors import ValidationError
+from airflow_provider_mictlanx.hooks import lines
 from airflow_provider_mictlanx.links.mictlanx import MictlanXBucketLink, MictlanXBulkLink, MictlanXObjectLink
-from airflow_provider_mictlanx.operators.base import MictlanXOperator, transferred
+from airflow_provider_mictlanx.operators.base import MictlanXOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -209,9 +210,9 @@ class MictlanXGetToFileOperator(MictlanXOperator):
             deadline=self.deadline,
         )
         if result["downloaded"]:
-            self.log.info("Read %s into %s", transferred(result), result["path"])
+            self.log.info("Read %s into %s", lines.of_transfer(result), result["path"])
         else:
-            size = transferred(result, speed=False)
+            size = lines.of_transfer(result, speed=False)
             self.log.info("Nothing to read: %s holds %s already", result["path"], size)
         return result
 

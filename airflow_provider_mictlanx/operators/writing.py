@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.client.errors import ValidationError
+from airflow_provider_mictlanx.hooks import lines
 from airflow_provider_mictlanx.links.mictlanx import MictlanXObjectLink
-from airflow_provider_mictlanx.operators.base import MictlanXOperator, transferred
+from airflow_provider_mictlanx.operators.base import MictlanXOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -109,7 +110,7 @@ class MictlanXPutOperator(MictlanXOperator):
             raise ValidationError("data and file_path are both None after rendering: there is nothing to store")
         if result["uploaded"]:
             replicas = pluralize(result["replicas"], "replica")
-            self.log.info("Stored %s, %s", transferred(result), replicas)
+            self.log.info("Stored %s, %s", lines.of_transfer(result), replicas)
         else:
-            self.log.info("Nothing to send: %s was stored already", transferred(result, speed=False))
+            self.log.info("Nothing to send: %s was stored already", lines.of_transfer(result, speed=False))
         return result

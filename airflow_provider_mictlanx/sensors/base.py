@@ -73,6 +73,10 @@ class MictlanXSensor(BaseSensorOperator):
         """Look once; give what goes to XCom, or None for "not yet"."""
 
     @abstractmethod
+    def line_of(self, found: Any) -> str:
+        """Say in a line what was found; the worker's log has nothing else after a deferral."""
+
+    @abstractmethod
     def make_trigger(self, **shared: Any) -> PollingTrigger:
         """Make the trigger that goes on looking, with the arguments that all of them share."""
 
@@ -160,6 +164,7 @@ class MictlanXSensor(BaseSensorOperator):
         """Give what the trigger found, or raise what it reported."""
         status = event.get("status") if event else None
         if event is not None and status == "success":
+            self.log.info("%s", self.line_of(event["result"]))
             self.log.info("Success criteria met. Exiting.")
             return event["result"]
         if event is not None and status == "error":

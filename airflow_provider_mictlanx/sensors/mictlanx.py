@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mictlanx.bulks.checking import StorageCheck
 from airflow_provider_mictlanx.client.checks import seconds
 from airflow_provider_mictlanx.client.errors import ValidationError
+from airflow_provider_mictlanx.hooks import lines
 from airflow_provider_mictlanx.hooks.finding import Readable
 from airflow_provider_mictlanx.hooks.quiet import QuietWatch
 from airflow_provider_mictlanx.links.mictlanx import MictlanXBucketLink, MictlanXBulkLink
@@ -98,6 +99,10 @@ class MictlanXObjectSensor(MictlanXSensor):
             readable=self._readable,
             timeout=self.request_timeout,
         )
+
+    def line_of(self, found: dict[str, Any]) -> str:
+        """Say in a line what was found."""
+        return lines.of_found(found)
 
     def make_trigger(self, **shared: Any) -> MictlanXObjectTrigger:
         """Make the trigger that goes on looking."""
@@ -193,6 +198,10 @@ class MictlanXBucketUnchangedSensor(MictlanXSensor):
             )
         return self.hook.find_quiet(self._watch, timeout=self.request_timeout)
 
+    def line_of(self, found: dict[str, Any]) -> str:
+        """Say in a line what was found."""
+        return lines.of_quiet(found)
+
     def make_trigger(self, **shared: Any) -> BucketUnchangedTrigger:
         """Make the trigger that goes on looking, from what the first poke saw on."""
         return BucketUnchangedTrigger(
@@ -257,6 +266,10 @@ class BulkCompleteSensor(MictlanXSensor):
             check_seconds=min(self.poke_interval, self.timeout),
             timeout=self.request_timeout,
         )
+
+    def line_of(self, found: dict[str, Any]) -> str:
+        """Say in a line what was found."""
+        return lines.of_bulk(found)
 
     def make_trigger(self, **shared: Any) -> BulkCompleteTrigger:
         """Make the trigger that goes on looking."""

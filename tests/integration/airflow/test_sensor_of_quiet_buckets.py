@@ -240,6 +240,6 @@ def test_only_the_prefix_counts() -> None:
 def test_line_for_people() -> None:
     watch = watching(prefix="a", min_objects=2)
     watch.look(listing(1000, a=990))
-    assert watch.line == "Bucket b, keys that begin with 'a': 1 objects, of at least 2"
+    assert watch.line == "Bucket b, keys that begin with 'a': 1 object, of at least 2"
     watch.look(listing(1000, a=990, ab=995))
     assert watch.line.startswith("Bucket b, keys that begin with 'a': 2 objects, unchanged for 0 seconds of 1 minute")

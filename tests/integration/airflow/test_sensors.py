@@ -67,6 +67,19 @@ def test_found_later(wait: Wait, hook: MictlanXHook, bucket_id: str) -> None:
     assert found == hook.get_metadata(bucket_id, "key")
 
 
+@pytest.mark.parametrize("poke_that_finds", ["first", "later"])
+def test_log_says_what_was_found(
+    wait: Wait, hook: MictlanXHook, bucket_id: str, logged: Callable[[], list[str]], poke_that_finds: str
+) -> None:
+    """On the worker: after a deferral too, where another process's log has the pokes."""
+    if poke_that_finds == "first":
+        hook.put(bucket_id, "key", "five!")
+    else:
+        later(lambda: hook.put(bucket_id, "key", "five!"))
+    wait(bucket_id=bucket_id, key="key")
+    assert f"There is {bucket_id}/key: 5 bytes in 1 chunk" in logged()
+
+
 def test_empty_object_is_found(wait: Wait, hook: MictlanXHook, bucket_id: str) -> None:
     hook.put(bucket_id, "key", "")
     assert wait(bucket_id=bucket_id, key="key")["size"] == 0
