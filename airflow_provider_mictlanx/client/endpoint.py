@@ -32,6 +32,7 @@ from airflow_provider_mictlanx.client.errors import (
     UpstreamProtocolError,
     ValidationError,
 )
+from airflow_provider_mictlanx.client.parsing import model_of
 from airflow_provider_mictlanx.client.streams import DataStream
 from airflow_provider_mictlanx.client.threads import Threads
 from airflow_provider_mictlanx.client.transport import (
@@ -52,7 +53,7 @@ Body: TypeAlias = bytes | bytearray | memoryview | Iterable[bytes] | AsyncIterab
 """The bytes of a chunk, at once or in pieces."""
 
 MAX_WORKERS = 2
-"""The most threads of an endpoint: they write files."""
+"""The most threads of an endpoint: they write files, and read long listings."""
 
 
 class Endpoint:
@@ -157,12 +158,12 @@ class Endpoint:
 
     async def _json(self, model: type[M], method: str, path: str, what: str, *how: Any, **request: Any) -> M:
         """Send a request as ``_send`` does, and give the answer as the model that it has to fit."""
-        return self._fitting(model, await self._send(method, path, what, *how, **request), what)
+        return await self._fitting(model, await self._send(method, path, what, *how, **request), what)
 
-    def _fitting(self, model: type[M], answer: Answer, what: str) -> M:
+    async def _fitting(self, model: type[M], answer: Answer, what: str) -> M:
         """Give an answer as the model that it has to fit."""
         try:
-            return model.model_validate_json(answer.body)
+            return await self._threads.run_sized(len(answer.body), model_of, model, answer.body)
         except InvalidModel as error:
             said = f"{what}: the answer is none of the protocol's: {_first_fault(error)}"
             if error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid":

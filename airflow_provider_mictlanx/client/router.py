@@ -239,7 +239,7 @@ class AsyncRouter(SharedRequests):
             explain=_space_refused,
             longest=LONGEST_LISTING,
         )
-        listing = self._fitting(GetRouterBucketMetadataResponse, answer, what)
+        listing = await self._fitting(GetRouterBucketMetadataResponse, answer, what)
         return listing.model_copy(update={"answered_at": time_of(answer)})
 
     @returns_result

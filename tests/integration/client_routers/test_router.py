@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from airflow_provider_mictlanx.client import (
     AsyncRouter,
@@ -18,7 +21,11 @@ from airflow_provider_mictlanx.client import (
     UnknownError,
     UpdateMetadataRequest,
     ValidationError,
+    endpoint,
+    parsing,
+    threads,
 )
+from airflow_provider_mictlanx.client.parsing import model_of
 from tests.integration.client_routers.tools import announce, chunk_of, error_of, in_loop, put, read, router_of, sha256
 from tests.vss import LocalVSS
 
@@ -194,6 +201,28 @@ async def test_listings(vss: LocalVSS, bucket_id: str) -> None:
         bucket = (await router.get_bucket_metadata(bucket_id)).unwrap()
         assert {chunk.key for chunk in bucket.balls} == {"ball_0", "ball_1"}
         assert bucket.peer_ids == bucket.peers_ids == ["peer-0", "peer-1", "peer-2"]
+
+
+def test_long_listings_are_read_off_the_loop(vss: LocalVSS, bucket_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading: list[int] = []
+
+    def noted(model: type[BaseModel], body: bytes) -> BaseModel:
+        reading.append(threading.get_ident())
+        return model_of(model, body)
+
+    async def ask() -> set[str]:
+        async with router_of(vss) as router:
+            await put(router, bucket_id, "ball", b"first", 0, tags={"index": "0", "num_chunks": "1"})
+            monkeypatch.setattr(endpoint, "model_of", noted)
+            monkeypatch.setattr(threads, "INLINE", 300)
+            monkeypatch.setattr(parsing, "INLINE", 300)
+            ball = (await router.get_chunks_metadata(bucket_id, "ball")).unwrap()
+            bucket = (await router.get_bucket_metadata(bucket_id)).unwrap()
+            return {chunk.key for chunk in (*ball.chunks, *bucket.balls)}
+
+    assert asyncio.run(ask()) == {"ball_0"}
+    assert len(reading) == 2
+    assert threading.get_ident() not in reading
 
 
 @in_loop
