@@ -1,19 +1,27 @@
 """
 The connection form of Airflow before 3.2, which asks the hook for its fields (later ones read ``get_provider_info``).
 
-wtforms and the application builder come with that Airflow, and are imported only when it asks.
+wtforms, the application builder and Airflow 2's database models come with that Airflow, and are imported only when it asks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
+
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_mictlanx.get_provider_info import get_provider_info
 
 
 def connection_form_widgets() -> dict[str, Any]:
-    """Give the same fields as the provider info, as wtforms fields: texts all of them, which the hook gives their types."""
+    """
+    Give the same fields as the provider info, as wtforms fields: all of them are for texts, and store values of their type.
+
+    There is no check box: it can't tell "never set" from "off", so that saving the form would switch TLS checks off.
+    """
     # mypy runs beside a newer Airflow, which doesn't bring these.
     from flask_appbuilder.fieldwidgets import (  # type: ignore[import-not-found, unused-ignore]
         BS3TextAreaFieldWidget,
@@ -26,29 +34,102 @@ def connection_form_widgets() -> dict[str, Any]:
         """A text area that shows a stored list or object line by line (Airflow takes no field classes but its own)."""
 
         def __call__(self, field: Any, **kwargs: Any) -> Any:
-            field.data = as_lines(field.data)
+            field.data = as_text(field.data)
+            return super().__call__(field, **kwargs)
+
+    class TextWidget(BS3TextFieldWidget):  # type: ignore[misc, unused-ignore]
+        """A text field that shows a stored flag as ``true`` or ``false``."""
+
+        def __call__(self, field: Any, **kwargs: Any) -> Any:
+            field.data = as_text(field.data)
             return super().__call__(field, **kwargs)
 
     widgets = {}
     for name, spec in get_provider_info()["connection-types"][0]["conn-fields"].items():
-        label, description = lazy_gettext(spec["label"]), spec["description"]
-        kind = spec["schema"]["type"][0]
-        if kind in ("array", "object"):
-            widgets[name] = StringField(label, widget=LinesWidget(), description=description)
-        elif kind == "boolean":
-            # No check box: it can't tell "never set" from "off", so that saving the form would switch TLS checks off.
-            widgets[name] = StringField(
-                label, widget=BS3TextFieldWidget(), default="true", description=f"true or false. {description}"
-            )
-        else:
-            widgets[name] = StringField(label, widget=BS3TextFieldWidget(), description=description)
+        kind, description = spec["schema"]["type"][0], spec["description"]
+        widgets[name] = StringField(
+            lazy_gettext(spec["label"]),
+            widget=LinesWidget() if kind in ("array", "object") else TextWidget(),
+            description=f"true or false. {description}" if kind == "boolean" else description,
+            **({} if AIRFLOW_V_3_0_PLUS else _typed(name, kind)),
+        )
     return widgets
 
 
-def as_lines(value: Any) -> str:
-    """Give what the hook reads as the same again: a list as its lines, an object as ``Name: value`` lines."""
+def _typed(name: str, kind: str) -> dict[str, Any]:
+    """Give what makes a field store values of its type. Airflow 3.0 and 3.1 put stand-ins for fields, which know none of that."""
+    return {"filters": [partial(as_value, kind)], "default": partial(_stored, name) if kind == "boolean" else None}
+
+
+def _stored(name: str) -> Any:
+    """
+    Give what the extra of the connection that is being edited says.
+
+    Airflow fills the form from there by itself, but for what is false: that would be shown as never set, and be lost.
+    """
+    from airflow.models import Connection
+    from airflow.utils.session import create_session
+    from flask import has_request_context, request  # type: ignore[import-not-found, unused-ignore]
+
+    key = (request.view_args or {}).get("pk") if has_request_context() else None
+    if key is None:
+        return None  # a new one
+    with create_session() as session:
+        connection = session.get(Connection, key)
+        extra = connection.extra_dejson if connection is not None else None
+    return extra.get(name) if isinstance(extra, Mapping) else None
+
+
+def as_text(value: Any) -> str:
+    """Give a stored value as a person types it: a list as its lines, an object as ``Name: value`` lines, a flag in small letters."""
     if isinstance(value, Mapping):
         return "\n".join(f"{name}: {content}" for name, content in value.items())
     if isinstance(value, list):
         return "\n".join(map(str, value))
+    if isinstance(value, bool):
+        return str(value).lower()
     return "" if value is None else str(value)
+
+
+def as_value(kind: str, value: Any) -> Any:
+    """
+    Give what was typed in its type, as ``as_text`` showed it; what is none of that type stays as it is: the hook says what is wrong.
+
+    :param kind: of JSON schema, as ``"number"``
+    """
+    read = _READERS.get(kind)
+    if read is None or not isinstance(value, str) or not (text := value.strip()):
+        return value
+    return read(text)
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _list_of(text: str) -> Any:
+    return text if text.startswith("[") else _lines(text)
+
+
+def _object_of(text: str) -> Any:
+    lines = [line.partition(":") for line in _lines(text)]
+    if text.startswith("{") or not all(colon for _, colon, _ in lines):
+        return text
+    return {name.strip(): content.strip() for name, _, content in lines}
+
+
+def _json_of(text: str) -> Any:
+    try:
+        value = json.loads(text.lower())
+    except ValueError:
+        return text
+    return value if isinstance(value, bool | int | float) else text
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "array": _list_of,
+    "object": _object_of,
+    "boolean": _json_of,
+    "number": _json_of,
+    "integer": _json_of,
+}

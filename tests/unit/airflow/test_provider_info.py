@@ -110,7 +110,9 @@ def test_form_of_airflow_2(connection_type: dict[str, Any]) -> None:
         shown = [name for name in form.data if name.startswith("extra__mictlanx__")]
         assert shown == [f"extra__mictlanx__{name}" for name in connection_type["conn-fields"]]
         fields = {name: form[f"extra__mictlanx__{name}"] for name in connection_type["conn-fields"]}
-        assert fields["verify"].data == "true"
+        assert 'value=""' in fields["verify"]()
+        fields["verify"].data = False
+        assert 'value="false"' in fields["verify"]()
         # What was stored is shown as a person would type it, in a text area.
         fields["routers"].data = ["http://a:1", "http://b:2"]
         fields["headers"].data = {"X-A": "1"}
@@ -142,10 +144,41 @@ def test_every_field_of_the_form_is_one_that_the_hook_reads(connection_type: dic
 
 @pytest.mark.parametrize(
     ("value", "lines"),
-    [(["a", "b"], "a\nb"), ({"A": "1", "B": "2"}, "A: 1\nB: 2"), ("a\nb", "a\nb"), (None, "")],
+    [
+        (["a", "b"], "a\nb"),
+        ({"A": "1", "B": "2"}, "A: 1\nB: 2"),
+        ("a\nb", "a\nb"),
+        (None, ""),
+        (False, "false"),
+        (2.5, "2.5"),
+    ],
 )
 def test_stored_value_is_shown_in_lines(value: Any, lines: str) -> None:
-    assert form.as_lines(value) == lines
+    assert form.as_text(value) == lines
+
+
+@pytest.mark.parametrize(
+    ("kind", "typed", "stored"),
+    [
+        ("array", " http://a:1\r\n\r\nhttp://b:2 ", ["http://a:1", "http://b:2"]),
+        ("array", '["http://a:1"]', '["http://a:1"]'),
+        ("object", "X-A: 1\r\nX-Url: http://c:3", {"X-A": "1", "X-Url": "http://c:3"}),
+        ("object", '{"X-A": "1"}', '{"X-A": "1"}'),
+        ("object", "no header", "no header"),
+        ("boolean", "False", False),
+        ("boolean", "off", "off"),
+        ("number", "2.5", 2.5),
+        ("integer", "4", 4),
+        ("integer", "many", "many"),
+        ("number", '"30"', '"30"'),
+        ("string", "8", "8"),
+        ("boolean", "", ""),
+        ("boolean", None, None),
+    ],
+)
+def test_what_is_typed_is_stored_in_its_type(kind: str, typed: Any, stored: Any) -> None:
+    """And what is no such thing as it is, for the hook to say what is wrong with it."""
+    assert (form.as_value(kind, typed), type(form.as_value(kind, typed))) == (stored, type(stored))
 
 
 def test_hook_can_be_made_by_airflow() -> None:
