@@ -257,10 +257,10 @@ def drive_operator(conn_id: str, operator: Any) -> None:
     say("== rendered:", {name: getattr(operator, name) for name in operator.template_fields})
     show("operator", operator)
     say({name: repr(value) for name, value in vars(operator).items()})
-    links.XCom = SimpleNamespace(get_value=lambda key, ti_key: task_instance.kept[key])  # type: ignore[misc, assignment]
+    links.XCom = SimpleNamespace(get_value=lambda key, ti_key: task_instance.kept.get(key))  # type: ignore[misc, assignment]
     for link in operator.operator_extra_links:
-        drive(f"{what} url_of", lambda link=link: link.url_of(operator))
-        drive(f"{what} get_link", lambda link=link: link.get_link(operator, ti_key=None))
+        drive(f"{what} url_of {link.xcom_key}", lambda link=link: link.url_of(operator))
+        drive(f"{what} get_link {link.xcom_key}", lambda link=link: link.get_link(operator, ti_key=None))
     if hasattr(operator, "get_openlineage_facets_on_complete"):
         drive(f"{what} openlineage", lambda: operator.get_openlineage_facets_on_complete(None))
 
