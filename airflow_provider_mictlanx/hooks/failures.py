@@ -41,6 +41,12 @@ def permanent_errors_fail_the_task() -> Iterator[None]:
         raise
 
 
+def log_borne(log: Any, error: Exception) -> None:
+    """Log an error of a poke that ``silent_fail`` bears; one that is not ours with where it came from."""
+    message = "Poke failed; going on because of silent_fail: %s: %s"
+    log.error(message, type(error).__name__, error, exc_info=not isinstance(error, MictlanXError))
+
+
 def event_of(error: MictlanXError) -> dict[str, Any]:
     """Put an error into the payload of a trigger's event: ``{status: "error", kind, message, status_code, …}``."""
     return {

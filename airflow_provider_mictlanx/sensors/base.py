@@ -23,6 +23,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
+    AirflowTaskTimeout,
     BaseSensorOperator,
     PokeReturnValue,
     conf,
@@ -33,6 +34,7 @@ from airflow_provider_mictlanx.hooks.failures import (
     error_of,
     failure_of,
     is_timeout_of_deferral,
+    log_borne,
     permanent_errors_fail_the_task,
 )
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
@@ -90,8 +92,7 @@ class MictlanXSensor(BaseSensorOperator):
         try:
             found = self.find()
         except MictlanXError as error:
-            # With soft_fail Airflow would make a skip of it; ``execute`` fails the task instead.
-            if error.permanent and not self.soft_fail:
+            if error.permanent:
                 raise failure_of(error) from error
             raise
         if not self._links_kept:
@@ -102,10 +103,18 @@ class MictlanXSensor(BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Wait, and give what was found."""
         with permanent_errors_fail_the_task():
-            if not self.deferrable:
-                # Without the guard around it: that of Airflow 2 takes a call from a subclass for one from outside a task.
-                return inspect.unwrap(BaseSensorOperator.execute)(self, context)
-            return self._poke_and_defer(context)
+            return self._poke_and_defer(context) if self.deferrable else self._poke_here(context)
+
+    def _poke_here(self, context: Context) -> Any:
+        try:
+            # Without the guard around it: that of Airflow 2 takes a call from a subclass for one from outside a task.
+            return inspect.unwrap(BaseSensorOperator.execute)(self, context)
+        except AirflowSkipException as skip:
+            # With soft_fail Airflow's loop makes a skip of what no retry can mend.
+            if not (self.soft_fail and isinstance(skip.__cause__, AirflowFailException)):
+                raise
+            failure = skip.__cause__
+        raise failure
 
     def _poke_and_defer(self, context: Context) -> Any:
         began = time.monotonic()
@@ -136,12 +145,20 @@ class MictlanXSensor(BaseSensorOperator):
         )
 
     def _first_poke(self, context: Context) -> PokeReturnValue:
-        """Poke on the worker, bearing errors as Airflow's loop does in the other modes."""
+        """Poke on the worker, taking errors as Airflow's loop does in the other modes."""
         try:
             return self.poke(context)
-        except (AirflowFailException, MictlanXError) as error:
-            if isinstance(error, MictlanXError) and self.silent_fail:
-                self.log.error("Poke failed; going on because of silent_fail: %s: %s", type(error).__name__, error)
+        except (AirflowFailException, AirflowSensorTimeout, AirflowSkipException) as error:
+            self._skip_if_never_failing(error)
+            raise
+        except AirflowTaskTimeout as error:
+            if self.soft_fail:
+                raise AirflowSkipException("Skipping due to soft_fail is set to True.") from error
+            self._skip_if_never_failing(error)
+            raise
+        except Exception as error:
+            if self.silent_fail:
+                log_borne(self.log, error)
                 return PokeReturnValue(is_done=False)
             self._skip_if_never_failing(error)
             raise

@@ -14,7 +14,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.errors import MictlanXError
-from airflow_provider_mictlanx.hooks.failures import event_of
+from airflow_provider_mictlanx.hooks.failures import event_of, log_borne
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 
 _MOST_DOUBLINGS = 30
@@ -96,10 +96,10 @@ class PollingTrigger(BaseTrigger):
     async def _poke_bearing(self, hook: MictlanXHook, client: AsyncClient) -> Any | None:
         try:
             return await self.apoke(hook, client)
-        except MictlanXError as error:
-            if error.permanent or not self.silent_fail:
+        except Exception as error:
+            if not self.silent_fail or (isinstance(error, MictlanXError) and error.permanent):
                 raise
-            self.log.error("Poke failed; going on because of silent_fail: %s: %s", type(error).__name__, error)
+            log_borne(self.log, error)
             return None
 
     def _left(self) -> float:

@@ -15,6 +15,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
+    AirflowTaskTimeout,
     TaskDeferred,
 )
 
@@ -184,8 +185,8 @@ def test_bad_input_fails_at_once_and_is_not_softened(wait: Wait, connected: Loca
         wait(bucket_id="a.b", key="key", soft_fail=True)
 
 
-def fail_from_the_second_poke_on(monkeypatch: pytest.MonkeyPatch, mode: str, error: MictlanXError, first: int) -> None:
-    """Let pokes fail with an error of the client, in the first poke or in a later one."""
+def fail_once(monkeypatch: pytest.MonkeyPatch, error: BaseException, first: int) -> None:
+    """Let one poke fail, the first or a later one."""
     original, pokes = MictlanXHook.afind, 0
 
     async def failing(*args: Any, **kwargs: Any) -> Any:
@@ -200,6 +201,7 @@ def fail_from_the_second_poke_on(monkeypatch: pytest.MonkeyPatch, mode: str, err
 
 MAY_PASS = ConnectFailedError("router r0 is away")
 NEVER_MENDED = BallConflictError("other bytes")
+UNFORESEEN = RuntimeError("a bug, or Airflow's own")
 
 
 @pytest.mark.parametrize("first", [1, 2])
@@ -214,6 +216,11 @@ NEVER_MENDED = BallConflictError("other bytes")
         (NEVER_MENDED, {"soft_fail": True}, AirflowFailException),
         (NEVER_MENDED, {"never_fail": True}, AirflowSkipException),
         (NEVER_MENDED, {"silent_fail": True}, AirflowFailException),
+        (NEVER_MENDED, {"silent_fail": True, "soft_fail": True}, AirflowFailException),
+        (NEVER_MENDED, {"silent_fail": True, "never_fail": True}, AirflowSkipException),
+        (UNFORESEEN, {"never_fail": True}, AirflowSkipException),
+        (UNFORESEEN, {"silent_fail": True}, None),
+        (UNFORESEEN, {"silent_fail": True, "soft_fail": True}, None),
     ],
 )
 def test_errors_are_the_same_in_every_mode(
@@ -222,7 +229,7 @@ def test_errors_are_the_same_in_every_mode(
     bucket_id: str,
     monkeypatch: pytest.MonkeyPatch,
     first: int,
-    error: MictlanXError,
+    error: Exception,
     options: dict[str, Any],
     outcome: type[Exception] | None,
 ) -> None:
@@ -230,12 +237,33 @@ def test_errors_are_the_same_in_every_mode(
         hook.put(bucket_id, "key", "x")
     else:
         later(lambda: hook.put(bucket_id, "key", "x"), 0.5)
-    fail_from_the_second_poke_on(monkeypatch, wait.mode, error, first)
+    fail_once(monkeypatch, error, first)
     if outcome is None:
         assert wait(bucket_id=bucket_id, key="key", **options)["key"] == "key"
     else:
         with pytest.raises(outcome):
             wait(bucket_id=bucket_id, key="key", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "outcome"),
+    [
+        ({}, AirflowTaskTimeout),
+        ({"soft_fail": True}, AirflowSkipException),
+        ({"never_fail": True}, AirflowSkipException),
+    ],
+)
+def test_execution_timeout_in_a_poke(
+    wait: Wait,
+    connected: LocalVSS,
+    bucket_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    outcome: type[BaseException],
+) -> None:
+    fail_once(monkeypatch, AirflowTaskTimeout("too long"), 1)
+    with pytest.raises(outcome):
+        wait(bucket_id=bucket_id, key="key", **options)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,10 @@ def resume(operator: Any, deferred: TaskDeferred, context: dict[str, Any]) -> An
     """Let an operator that was made anew go on after its deferral."""
     assert deferred.method_name == "execute_complete"
     assert not deferred.kwargs, "dag.test drops them"
-    payload = run_elsewhere(deferred.trigger)
+    try:
+        payload = run_elsewhere(deferred.trigger)
+    except Exception:
+        return operator.resume_execution("__fail__", {"error": "Trigger failure"}, context)
     return operator.resume_execution(deferred.method_name, {"event": payload}, context)
 
 
