@@ -222,7 +222,7 @@ class LocalVSS:
         :param method: only those of this method
         :param path: only those with a path in which this regular expression is found
         :param server: only those to servers whose id begins so: ``router``, ``router-1``, ``peer``
-        :return: dictionaries with ``server, method, path, query, route, status, headers``
+        :return: dictionaries with ``server, method, path, query, route, status, headers, at``
         """
         return [
             seen

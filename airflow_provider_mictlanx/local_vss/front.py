@@ -12,6 +12,7 @@ import ipaddress
 import json
 import socket
 import struct
+import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -74,7 +75,7 @@ class Front:
         if scope["path"].startswith(("/_faults", "/_requests")):
             await self._control(scope, receive, send)
             return
-        status, generation = 0, self._log.generation
+        status, generation, came = 0, self._log.generation, time.time()
 
         async def watched(message: Message) -> None:
             nonlocal status
@@ -87,7 +88,7 @@ class Front:
         except _Dropped:
             pass
         finally:
-            self._note(scope, status, generation)
+            self._note(scope, status, generation, came)
 
     async def _answer(self, scope: Scope, receive: Receive, watched: Send, send: Send) -> None:
         if not self._faults:
@@ -136,11 +137,11 @@ class Front:
         if self._prefix and scope["path"].startswith(self._prefix + "/"):
             scope["path"] = scope["path"][len(self._prefix) :]
 
-    def _note(self, scope: Scope, status: int, generation: int) -> None:
+    def _note(self, scope: Scope, status: int, generation: int, came: float) -> None:
         route = _route_of(scope)
         query = scope["query_string"].decode("latin-1")
         headers = shown(scope["headers"])
-        seen = Seen(self._server_id, scope["method"], scope["path"], query, route, status, headers)
+        seen = Seen(self._server_id, scope["method"], scope["path"], query, route, status, headers, came)
         self._log.add(seen, generation)
 
     async def _control(self, scope: Scope, receive: Receive, send: Send) -> None:

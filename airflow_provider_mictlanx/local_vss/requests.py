@@ -20,6 +20,7 @@ class Seen:
     :ivar route: the path with names for what varies; ``-`` where nothing answers at it
     :ivar status: 0 where the connection was dropped instead of an answer
     :ivar headers: as they came, but secret ones as the SHA-256 of their value
+    :ivar at: when it came, in seconds since 1970
     """
 
     server: str
@@ -29,6 +30,7 @@ class Seen:
     route: str
     status: int
     headers: dict[str, str]
+    at: float
 
 
 class RequestLog:

@@ -232,6 +232,7 @@ def test_faults_are_listed_replaced_and_cleared(vss) -> None:
 
 
 def test_requests_are_counted_and_secrets_are_not_kept(vss, wire, bucket_id) -> None:
+    began = time.time()
     vss.reset_requests()
     wire.put(bucket_id, "ball_0", b"data")
     wire.client.get("/peers", params={"a": "b"}, headers={"Authorization": "Bearer secret", "X-Client": "me"})
@@ -250,5 +251,6 @@ def test_requests_are_counted_and_secrets_are_not_kept(vss, wire, bucket_id) -> 
     assert seen["headers"]["authorization"].startswith("sha256:")
     assert "secret" not in str(report)
     assert dropped["status"] == 0
+    assert began <= seen["at"] <= dropped["at"] <= time.time()
     vss.reset_requests()
     assert vss.requests() == []
