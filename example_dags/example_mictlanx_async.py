@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import tempfile
 from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, task
 
 from airflow_provider_mictlanx.client.result import value_of
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
+from airflow_provider_mictlanx.hooks.quiet import QuietWatch
 
 try:
     from airflow.sdk import BaseAsyncOperator
@@ -44,6 +48,61 @@ async def store_and_read(run: str) -> int:
     return len(read)
 
 
+async def every_twin(run: str) -> dict[str, Any]:
+    """Do what ``example_mictlanx_taskflow`` does, awaited."""
+    bucket_id = f"airflow-example-{hashlib.sha256(run.encode()).hexdigest()[12:24]}"
+    bulk_id = f"example-async-{run}"
+    hook = MictlanXHook()
+    watch = QuietWatch(bucket_id, "in/", inactivity_period=0)
+
+    with tempfile.TemporaryDirectory() as folder:
+        # [START howto_hook_mictlanx_twins]
+        routers = (await hook.aget_settings()).uri.routers  # the connection, understood
+        await hook.aput(bucket_id, "in/note", "a note")
+        await hook.aput_file(bucket_id, "in/dag.py", __file__)
+        await hook.acopy(bucket_id, "in/note", bucket_id, "latest")
+        await hook.acopy_prefix(bucket_id, "in/", bucket_id, "out/")
+
+        there = await hook.aexists(bucket_id, "latest")
+        size = (await hook.aget_metadata(bucket_id, "latest"))["size"]
+        keys = await hook.alist_keys(bucket_id, glob="out/*")
+        balls = await hook.alist_balls(bucket_id)
+        found = await hook.afind(bucket_id, "latest")  # of these three, None means "not yet"
+        both = await hook.afind_objects(bucket_id, ["in/note", "in/dag.py"])
+        quiet = await hook.afind_quiet(watch)
+
+        data = await hook.aget(bucket_id, "in/note")
+        text = await hook.aget_text(bucket_id, "in/note")
+        file = await hook.aget_to_file(bucket_id, "in/dag.py", folder)
+        many = await hook.aget_to_folder(folder, bucket_id, prefix="out/")
+
+        await hook.aput_bulk(bulk_id, bucket_id, Path(__file__).parent, key_prefix="bulk/")
+        state = (await hook.abulk_status(bulk_id))["state"]
+        gate = await hook.afind_bulk(bulk_id)
+        result = await hook.aawait_bulk(bulk_id, timeout=600)
+        await hook.adelete_bulk(bulk_id)
+
+        await hook.adelete(bucket_id, "latest")
+        await hook.adelete_keys(bucket_id, ["in/note", "in/dag.py"])
+        await hook.adelete_prefix(bucket_id, "out/")
+        left = await hook.adelete_bucket(bucket_id)
+        # [END howto_hook_mictlanx_twins]
+
+    return {
+        "read": [data.decode(), text, Path(file["path"]).name],
+        "routers": len(routers),
+        "there": there and found is not None and quiet is not None,
+        "size": size,
+        "keys": keys,
+        "balls": len(balls),
+        "both": (both or {}).get("count"),
+        "downloaded": many["downloaded"],
+        "state": state,
+        "gate": gate == result,
+        "left": left["failed"],
+    }
+
+
 if BaseAsyncOperator is not None:
     with DAG(
         dag_id="example_mictlanx_async",
@@ -55,3 +114,4 @@ if BaseAsyncOperator is not None:
         tags=["example", "mictlanx"],
     ) as dag:
         task(store_and_read)("{{ run_id }}")
+        task(every_twin)("{{ run_id }}")

@@ -6,14 +6,18 @@ It uses the connection `mictlanx_default`, a bucket that only this run knows, an
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import tempfile
+import threading
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, setup, task, teardown
 
+from airflow_provider_mictlanx.client import AsyncClient
+from airflow_provider_mictlanx.client.result import value_of
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.hooks.quiet import QuietWatch
 
@@ -84,6 +88,42 @@ def read(bucket_id: str) -> int:
     return many["downloaded"]
 
 
+# [START howto_hook_mictlanx_gather]
+async def read_all(client: AsyncClient, bucket_id: str, keys: list[str]) -> list[bytes]:
+    """Read many objects at the same time."""
+    async with client:
+        found = await asyncio.gather(*(client.get(bucket_id, key) for key in keys))
+    return [bytes(value_of(result).data) for result in found]
+
+
+# [END howto_hook_mictlanx_gather]
+
+
+@task
+def read_at_once(bucket_id: str) -> int:
+    """Use the client itself."""
+    hook = MictlanXHook()
+    # [START howto_hook_mictlanx_get_conn]
+    client = hook.get_conn()  # not open yet. It looks the connection up, which blocks: so before there is a loop
+    contents = asyncio.run(read_all(client, bucket_id, hook.list_keys(bucket_id)))
+    # [END howto_hook_mictlanx_get_conn]
+    return len(contents)
+
+
+@task
+def give_up(run: str) -> str:
+    """Stop a call from another thread."""
+    # [START howto_hook_mictlanx_cancel]
+    hook = MictlanXHook()
+    threading.Timer(0.5, hook.cancel).start()  # from another thread, or from a signal handler
+    try:
+        hook.await_bulk(f"nobody uploads it in {run}", timeout=600)
+    except asyncio.CancelledError:
+        outcome = "stopped"  # and this hook begins nothing more
+    # [END howto_hook_mictlanx_cancel]
+    return outcome
+
+
 @task
 def bulk(bucket_id: str, run: str) -> dict[str, Any]:
     """Upload a bulk, wait for it, forget it."""
@@ -123,4 +163,9 @@ with DAG(
 ) as dag:
     bucket_id = name_bucket("{{ run_id }}")
     stored = store(bucket_id)
-    stored >> [look(bucket_id), read(bucket_id)] >> bulk(bucket_id, "{{ run_id }}") >> tidy(bucket_id)
+    (
+        stored
+        >> [look(bucket_id), read(bucket_id), read_at_once(bucket_id), give_up("{{ run_id }}")]
+        >> bulk(bucket_id, "{{ run_id }}")
+        >> tidy(bucket_id)
+    )

@@ -149,7 +149,11 @@ class MictlanXHook(WritingCalls, ReadingCalls, LookingCalls, FindingCalls, Delet
     # Blocking calls
 
     def cancel(self) -> None:
-        """Stop the blocking calls that are under way in other threads, and refuse new ones; safe in a signal handler."""
+        """
+        Stop the blocking calls that are under way in other threads, and refuse new ones; safe in a signal handler.
+
+        Whoever waits for one of them gets ``asyncio.CancelledError``, when it has cleaned up behind itself.
+        """
         self._runner.cancel()
 
     def _run(self, twin: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -43,7 +43,7 @@ def test_objects_are_copied_listed_read_and_deleted(
 
 def test_hook_in_tasks_of_ones_own(environment: dict[str, str], tmp_path: Path, vss: LocalVSS) -> None:
     status, report = run_dag(environment, tmp_path, "example_mictlanx_taskflow")
-    assert (status, Counter(task["state"] for task in report["tasks"])) == (0, {"success": 6}), report
+    assert (status, Counter(task["state"] for task in report["tasks"])) == (0, {"success": 8}), report
     (looked,), (bulk,) = xcoms(report, "look"), xcoms(report, "bulk")
     assert looked["readable"] is True
     assert (looked["tomorrow"], looked["kind"]) == (None, "summary")
@@ -51,6 +51,8 @@ def test_hook_in_tasks_of_ones_own(environment: dict[str, str], tmp_path: Path, 
     assert looked["keys"] == ["out/dag.py", "out/summary.json"]
     assert looked["size"] == 12 + (ROOT / "example_dags" / "example_mictlanx_taskflow.py").stat().st_size
     assert xcoms(report, "read") == [2]
+    assert xcoms(report, "read_at_once") == [5]
+    assert xcoms(report, "give_up") == ["stopped"]
     assert bulk["state"] == "complete"
     assert bulk["gate"] == bulk["result"]
     assert xcoms(report, "tidy") == [0]
@@ -63,3 +65,17 @@ def test_hook_in_tasks_of_ones_own(environment: dict[str, str], tmp_path: Path, 
 def test_async_tasks(environment: dict[str, str], tmp_path: Path, vss: LocalVSS) -> None:
     status, report = run_dag(environment, tmp_path, "example_mictlanx_async")
     assert (status, xcoms(report, "store_and_read")) == (0, [50]), report
+    [twins] = xcoms(report, "every_twin")
+    assert twins == {
+        "read": ["a note", "a note", "dag.py"],
+        "routers": 1,
+        "there": True,
+        "size": len("a note"),
+        "keys": ["out/dag.py", "out/note"],
+        "balls": 5,
+        "both": 2,
+        "downloaded": 2,
+        "state": "complete",
+        "gate": True,
+        "left": 0,
+    }
