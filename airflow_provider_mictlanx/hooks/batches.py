@@ -201,6 +201,8 @@ class BatchCalls(HookCalls):
     ) -> dict[str, Any]:
         """Copy every object whose key begins with a prefix; see ``copy_prefix``."""
         dest_prefix = prefix if dest_prefix is None else dest_prefix
+        if not isinstance(dest_prefix, str):
+            raise ValidationError(f"dest_prefix is a text, not {dest_prefix!r}")
         check_bucket_id(dest_bucket_id)
         self._refuse_itself((bucket_id, prefix), (dest_bucket_id, dest_prefix), dest_conn_id)
         given = chosen(await self.aget_settings(), timeout=timeout, max_concurrency=max_concurrency)

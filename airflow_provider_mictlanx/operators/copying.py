@@ -1,4 +1,4 @@
-"""The operator that copies, given out by ``operators.mictlanx``. Imports ``hooks``, ``links`` and what operators have in common."""
+"""The operator that copies, given out by ``operators.mictlanx``. Imports the client's errors, ``hooks``, ``links`` and what operators have in common."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from humanfriendly.text import pluralize
 
+from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.hooks import lines
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.links.mictlanx import MictlanXDestinationLink
@@ -119,14 +120,18 @@ class MictlanXCopyOperator(MictlanXOperator):
             "replace": self.replace,
             "deadline": self.deadline,
         }
-        if self.key is None:
+        if self.prefix is not None:
             return self.hook.copy_prefix(
                 self.bucket_id,
-                self.prefix or "",
+                self.prefix,
                 self.dest_bucket_id,
                 self.dest_prefix,
                 fail_on_error=self.fail_on_error,
                 **options,
+            )
+        if self.key is None:
+            raise ValidationError(
+                f"key and prefix are both None after rendering: nothing says what to copy from bucket {self.bucket_id}"
             )
         result = self.hook.copy(self.bucket_id, self.key, self.dest_bucket_id, self.dest_key, **options)
         if result["uploaded"]:

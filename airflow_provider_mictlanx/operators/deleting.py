@@ -80,7 +80,9 @@ class MictlanXDeleteOperator(MictlanXOperator):
         if self.prefix is not None:
             return self.hook.delete_prefix(self.bucket_id, self.prefix, **many)
         if self.key is None:
-            raise ValidationError("key, keys and prefix are all None after rendering: nothing says what to delete")
+            raise ValidationError(
+                f"key, keys and prefix are all None after rendering: nothing says what to delete from bucket {self.bucket_id}"
+            )
         result = self.hook.delete(self.bucket_id, self.key, **options)
         if result["n_deletes"]:
             replicas = pluralize(result["n_deletes"], "replica")

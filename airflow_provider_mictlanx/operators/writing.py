@@ -107,7 +107,9 @@ class MictlanXPutOperator(MictlanXOperator):
         elif self.data is not None:
             result = self.hook.put(self.bucket_id, self.key, self.data, **options)
         else:
-            raise ValidationError("data and file_path are both None after rendering: there is nothing to store")
+            raise ValidationError(
+                f"data and file_path are both None after rendering: there is nothing to store as {self.bucket_id}/{self.key}"
+            )
         if result["uploaded"]:
             replicas = pluralize(result["replicas"], "replica")
             self.log.info("Stored %s, %s", lines.of_transfer(result), replicas)

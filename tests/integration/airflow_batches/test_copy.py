@@ -145,3 +145,21 @@ def test_bad_input_is_refused_before_the_first_request(vss: LocalVSS, hook: Mict
 def test_one_object_or_a_prefix(given: Any) -> None:
     with pytest.raises(ValueError, match="MictlanXCopyOperator takes"):
         MictlanXCopyOperator(task_id="copy", bucket_id="bucket", dest_bucket_id="bucket", **given)
+
+
+def test_what_renders_to_nothing_copies_nothing(hook: MictlanXHook, bucket_id: str) -> None:
+    """As ``key=task.output`` of a task that returned None; it once copied the whole bucket."""
+    store(hook, bucket_id, "a", "b")
+    dest = f"{bucket_id}-2"
+    for given, rendered in (("key", None), ("prefix", None)):
+        operator = MictlanXCopyOperator(task_id="copy", bucket_id=bucket_id, dest_bucket_id=dest, **{given: "a"})
+        setattr(operator, given, rendered)
+        with pytest.raises(AirflowFailException, match="nothing says what to copy from bucket"):
+            run(operator)
+    assert hook.list_keys(dest) == []
+
+
+@pytest.mark.parametrize("dest_prefix", [7, ["a/"]])
+def test_prefix_of_the_copies_is_a_text(hook: MictlanXHook, bucket_id: str, dest_prefix: Any) -> None:
+    with pytest.raises(AirflowFailException, match=r"ValidationError: (dest_)?prefix is a text"):
+        copied(bucket_id, f"{bucket_id}-2", prefix="a", dest_prefix=dest_prefix)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import tests.airflow_home  # noqa: F401
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.sensors.mictlanx import BulkCompleteSensor
 from tests.integration.airflow.conftest import connect, connected, logged, make_wait  # noqa: F401
