@@ -18,14 +18,12 @@ from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.bulks.progress import Progress, keep_telling
 from airflow_provider_mictlanx.bulks.records import Failure
+from airflow_provider_mictlanx.bulks.status import FIRST_FAILURES
 from airflow_provider_mictlanx.client.checks import whole_number
 from airflow_provider_mictlanx.client.errors import MictlanXError, UnknownError
 from airflow_provider_mictlanx.client.workers import for_each
 
 log = logging.getLogger(__name__)
-
-FIRST_FAILURES = 5
-"""How many failures an error and the log tell of."""
 
 GIVE_UP = 16
 """After so many failures in a row that may pass, and no success between them, nothing more is begun."""

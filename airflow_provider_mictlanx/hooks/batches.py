@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
 from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.assets.places import in_bucket, keys_of, matching, on_disk
 from airflow_provider_mictlanx.batches import copying, deleting, fetching
-from airflow_provider_mictlanx.batches.running import FIRST_FAILURES, BatchResult, TransferOptions, error_of
+from airflow_provider_mictlanx.batches.running import BatchResult, TransferOptions, error_of
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.names import check_bucket_id
@@ -219,13 +218,12 @@ class BatchCalls(HookCalls):
                 rf=rf,
                 replace=replace,
                 options=options,
-                tell=partial(self.log.info, "%s"),
+                tell=self._tell,
             )
         which = {"bucket_id": bucket_id, "prefix": prefix, "dest_bucket_id": dest_bucket_id, "dest_prefix": dest_prefix}
         result = results.of_batch(outcome, "copied", **which)
         await self._note(reads=[in_bucket(bucket_id, prefix)], writes=[in_bucket(dest_bucket_id, dest_prefix)])
-        self._tell_batch(what, outcome, outcome.line("copied", "there already"))
-        return _given_or_raised(what, outcome, result, fail_on_error)
+        return self._end(what, outcome.line("copied", "there already"), outcome, result, fail_on_error)
 
     def _refuse_itself(self, source: tuple[str, str], dest: tuple[str, str], dest_conn_id: str | None) -> None:
         if source == dest and dest_conn_id in (None, self.mictlanx_conn_id):
@@ -340,15 +338,14 @@ class BatchCalls(HookCalls):
                 exactly=bulk_id is not None,
                 replace=replace,
                 options=options,
-                tell=partial(self.log.info, "%s"),
+                tell=self._tell,
             )
         which = {"bucket_id": bucket_id, "prefix": prefix, "glob": glob, "bulk_id": bulk_id, "output_path": str(root)}
         result = results.of_batch(outcome, "downloaded", **which)
         buckets = dict.fromkeys(item.bucket_id for item in items)
         read = [matching(bucket_id, prefix, glob)] if bucket_id is not None else [*map(in_bucket, buckets)]
         await self._note(reads=read, writes=[on_disk(root)])
-        self._tell_batch(what, outcome, outcome.line("read", "there already"))
-        return _given_or_raised(what, outcome, result, fail_on_error)
+        return self._end(what, outcome.line("read", "there already"), outcome, result, fail_on_error)
 
     # Deleting
 
@@ -403,10 +400,11 @@ class BatchCalls(HookCalls):
         given = chosen(await self.aget_settings(), timeout=timeout, max_concurrency=max_concurrency)
         what = f"deleting {pluralize(len(keys), 'key')} of bucket {bucket_id}"
         async with self.aget_conn() as client, within(deadline, what):
-            outcome = await deleting.delete_keys(client, bucket_id, keys, **given, tell=partial(self.log.info, "%s"))
+            outcome = await deleting.delete_keys(client, bucket_id, keys, **given, tell=self._tell)
         await self._note(drops=keys_of(bucket_id, keys))
-        self._tell_batch(what, outcome, outcome.line("deleted", "not there"))
-        return _given_or_raised(what, outcome, results.of_deleted(outcome, bucket_id), fail_on_error)
+        return self._end(
+            what, outcome.line("deleted", "not there"), outcome, results.of_deleted(outcome, bucket_id), fail_on_error
+        )
 
     def delete_prefix(
         self,
@@ -460,25 +458,20 @@ class BatchCalls(HookCalls):
         given = chosen(await self.aget_settings(), timeout=timeout, max_concurrency=max_concurrency)
         what = f"deleting {prefix}* of bucket {bucket_id}"
         async with self.aget_conn() as client, within(deadline, what):
-            outcome = await deleting.delete_prefix(
-                client, bucket_id, prefix, **given, tell=partial(self.log.info, "%s")
-            )
+            outcome = await deleting.delete_prefix(client, bucket_id, prefix, **given, tell=self._tell)
         await self._note(drops=[in_bucket(bucket_id, prefix)])
-        self._tell_batch(what, outcome, outcome.line("deleted", "not there"))
-        return _given_or_raised(what, outcome, results.of_deleted(outcome, bucket_id), fail_on_error)
+        return self._end(
+            what, outcome.line("deleted", "not there"), outcome, results.of_deleted(outcome, bucket_id), fail_on_error
+        )
 
-    def _tell_batch(self, what: str, outcome: BatchResult, line: str) -> None:
-        self.log.info("%s: %s", what[:1].upper() + what[1:], line)
-        for failure in outcome.failures[:FIRST_FAILURES]:
-            self.log.error("%s/%s failed: %s", failure.bucket_id, failure.key, failure.message)
-        if len(outcome.failures) > FIRST_FAILURES:
-            self.log.error("… and %s more", pluralize(len(outcome.failures) - FIRST_FAILURES, "ball"))
-
-
-def _given_or_raised(what: str, outcome: BatchResult, result: dict[str, Any], fail_on_error: bool) -> dict[str, Any]:
-    if outcome.failures and fail_on_error:
-        raise error_of(what, outcome, result)
-    return result
+    def _end(
+        self, what: str, line: str, outcome: BatchResult, result: dict[str, Any], fail_on_error: bool
+    ) -> dict[str, Any]:
+        """Tell how a batch went; give its result, or raise what failed."""
+        self._tell_the_end(f"{what[:1].upper()}{what[1:]}: {line}", outcome.failures)
+        if outcome.failures and fail_on_error:
+            raise error_of(what, outcome, result)
+        return result
 
 
 def _check_which(bucket_id: str | None, prefix: str, glob: str, bulk_id: str | None) -> None:

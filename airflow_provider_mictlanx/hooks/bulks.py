@@ -24,7 +24,7 @@ from airflow_provider_mictlanx.bulks.upload import AttemptOptions, BulkSpec, Sha
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.hooks import results
-from airflow_provider_mictlanx.hooks.calls import HookCalls
+from airflow_provider_mictlanx.hooks.calls import HookCalls, chosen
 
 Source: TypeAlias = Any
 """A path: a text, an ``os.PathLike``, or an ``ObjectStoragePath``, which is a class of no common base on Airflow 3 and 2."""
@@ -157,7 +157,7 @@ class BulkCalls(HookCalls):
             rf=rf,
             tags={} if tags is None else tags,
             own_lists=balls is not None,
-            **_given(chunk_size=_first(chunk_size, settings.chunk_size)),
+            **chosen(settings, chunk_size=chunk_size),
         )
         options = AttemptOptions(
             max_tries=max_tries,
@@ -167,30 +167,25 @@ class BulkCalls(HookCalls):
             allow_empty=allow_empty,
             will_retry=will_retry,
             fail_on_error=fail_on_error,
-            **_given(
-                max_concurrency=_first(max_concurrency, settings.max_concurrency),
-                timeout=_first(timeout, settings.timeout),
-            ),
+            **chosen(settings, max_concurrency=max_concurrency, timeout=timeout),
         )
         owner = _texts("owner", {"owner": settings.client_id} if owner is None else owner)
         async with self.aget_conn() as client:
-            upload = ShardUpload(client, spec, shard, listing, owner, options, tell=partial(self.log.info, "%s"))
+            upload = ShardUpload(client, spec, shard, listing, owner, options, tell=self._tell)
             outcome = await upload.run()
         await self._note(
             reads=sources_of(sources, given_balls or ()), writes=_written(bucket_id, given_balls or (), key_prefix)
         )
-        self._tell_the_end(outcome)
+        self._tell_the_end(_end_line(outcome), outcome.failures)
         result = results.of_upload(outcome, with_failures=not fail_on_error)
         if outcome.failures and fail_on_error:
             raise _failure(outcome, result)
         return result
 
-    def _tell_the_end(self, outcome: UploadResult) -> None:
-        self.log.info("%s", _end_line(outcome))
-        for failure in outcome.failures[:FIRST_FAILURES]:
-            self.log.error("%s/%s is not stored: %s", failure.bucket_id, failure.key, failure.message)
-        if len(outcome.failures) > FIRST_FAILURES:
-            self.log.error("… and %s more", pluralize(len(outcome.failures) - FIRST_FAILURES, "ball"))
+    async def _request_timeout(self, given: float | None) -> dict[str, float]:
+        """Give what bounds a request of those calls whose ``timeout`` may be that of a whole wait."""
+        timeout = (await self.aget_settings()).timeout if given is None else given
+        return {} if timeout is None else {"request_timeout": timeout}
 
     def await_bulk(
         self,
@@ -245,7 +240,7 @@ class BulkCalls(HookCalls):
         request_timeout: float | None = None,
     ) -> dict[str, Any]:
         """Wait until every shard of a bulk is done, and give what came of it; see ``await_bulk``."""
-        given = _given(request_timeout=_first(request_timeout, (await self.aget_settings()).timeout))
+        given = await self._request_timeout(request_timeout)
         async with self.aget_conn() as client:
             return await waiting.await_bulk(
                 client,
@@ -255,7 +250,7 @@ class BulkCalls(HookCalls):
                 fail_on_error=fail_on_error,
                 include_items=include_items,
                 remove_on_completion=remove_on_completion,
-                tell=partial(self.log.info, "%s"),
+                tell=self._tell,
                 **given,
             )
 
@@ -277,7 +272,7 @@ class BulkCalls(HookCalls):
 
     async def abulk_status(self, bulk_id: str, *, timeout: float | None = None) -> dict[str, Any]:
         """Look once at a bulk; see ``bulk_status``."""
-        given = _given(request_timeout=_first(timeout, (await self.aget_settings()).timeout))
+        given = await self._request_timeout(timeout)
         async with self.aget_conn() as client:
             status = await waiting.bulk_status(client, bulk_id, **given)
         return results.of_status(status)
@@ -327,16 +322,16 @@ class BulkCalls(HookCalls):
 
         :param client: an open client of this loop, for who looks again and again; default: one for this call
         """
-        given = _given(request_timeout=_first(timeout, (await self.aget_settings()).timeout))
+        given = await self._request_timeout(timeout)
         async with nullcontext(client) if client is not None else self.aget_conn() as opened:
             status = await waiting.bulk_status(opened, bulk_id, **given)
-            self.log.info("%s", waiting.line_of(status))
+            self._tell(waiting.line_of(status))
             if not waiting.is_open(status, fail_on_error):
                 return None
             summary = waiting.summary_of(status)
             if check is not None and status.state in (State.COMPLETE, State.CLOSED):
                 read = await check.go_on(opened, check_seconds, **given)
-                self.log.info("%s", check.line)
+                self._tell(check.line)
                 if not read:
                     return None
                 summary = check.result(summary, fail_on_error)
@@ -355,7 +350,7 @@ class BulkCalls(HookCalls):
 
     async def adelete_bulk(self, bulk_id: str, *, timeout: float | None = None) -> dict[str, Any]:
         """Forget a bulk; see ``delete_bulk``."""
-        given = _given(request_timeout=_first(timeout, (await self.aget_settings()).timeout))
+        given = await self._request_timeout(timeout)
         async with self.aget_conn() as client:
             response = await waiting.delete_bulk(client, bulk_id, **given)
         deleted = results.of_deleted_bucket(response)
@@ -398,15 +393,6 @@ def _texts(name: str, given: Mapping[str, str]) -> Mapping[str, str]:
     if not isinstance(given, Mapping) or not all(isinstance(text, str) for item in given.items() for text in item):
         raise ValidationError(f"{name} is a dictionary of texts, not {given!r}")
     return given
-
-
-def _first(*values: Any) -> Any:
-    return next((value for value in values if value is not None), None)
-
-
-def _given(**values: Any) -> dict[str, Any]:
-    """Leave out what is None: the default of ``bulks``."""
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _end_line(outcome: UploadResult) -> str:

@@ -1,4 +1,4 @@
-"""What every call of the hook needs, given by ``MictlanXHook``. Imports Airflow, the client, ``assets`` and ``hooks.connection``."""
+"""What every call of the hook needs, given by ``MictlanXHook``. Imports Airflow, the client, ``bulks``, ``assets`` and ``hooks.connection``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, ParamSpec, TypeVar
 
 from airflow.providers.common.compat.sdk import BaseHook
+from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.assets.places import Place, Trace
+from airflow_provider_mictlanx.bulks.records import Failure
+from airflow_provider_mictlanx.bulks.status import FIRST_FAILURES
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.hooks import lineage
 from airflow_provider_mictlanx.hooks.connection import Settings
@@ -32,6 +35,18 @@ class HookCalls(BaseHook):
         if lineage.is_on():
             self.trace.add(reads, writes, drops)
             await asyncio.to_thread(lineage.report, self, reads, writes)
+
+    def _tell(self, line: str) -> None:
+        """Log a line for people."""
+        self.log.info("%s", line)
+
+    def _tell_the_end(self, line: str, failures: Sequence[Failure]) -> None:
+        """Log how work on many balls went, and the first of its failures."""
+        self._tell(line)
+        for failure in failures[:FIRST_FAILURES]:
+            self.log.error("%s/%s failed: %s", failure.bucket_id, failure.key, failure.message)
+        if len(failures) > FIRST_FAILURES:
+            self.log.error("… and %s more", pluralize(len(failures) - FIRST_FAILURES, "ball"))
 
     @abstractmethod
     def _run(self, twin: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -37,6 +37,7 @@ Readable: TypeAlias = MutableMapping[str, Ball]
 """The versions that were read and found right, by ball id."""
 
 _NOT_YET = (NotFoundError, GetChunkError, IntegrityError, UnavailableError)
+"""What an object that is not there, not whole, or behind a peer that is away is answered with."""
 
 
 class FindingCalls(HookCalls):
@@ -78,7 +79,7 @@ class FindingCalls(HookCalls):
                 ball = value_of(await opened.get_metadata(bucket_id, key, **given))
                 if check_storage:
                     ball = value_of(await opened.get_metadata(bucket_id, key, **given, check_storage=True))
-            except (NotFoundError, GetChunkError, IntegrityError, UnavailableError) as error:
+            except _NOT_YET as error:
                 self.log.info("%s/%s is not there yet: %s", bucket_id, key, error)
                 return None
         result = results.of_ball(ball)
@@ -228,7 +229,7 @@ class FindingCalls(HookCalls):
                 self.log.info("Bucket %s can't be seen whole: %s", watch.bucket_id, error)
                 return None
         quiet = await in_thread(lambda: watch.look(listing))
-        self.log.info("%s", watch.line)
+        self._tell(watch.line)
         return quiet
 
 

@@ -292,4 +292,4 @@ def test_log(hook: MictlanXHook, bulk_id: str, bucket_id: str, folder: Path, log
     (end,) = (line for line in logged() if "balls uploaded" in line)
     assert end.startswith(f"Bulk {bulk_id!r}: 2 balls uploaded, 4 bytes in ")
     assert "0 skipped, 1 failed; slowest: " in end
-    assert any(line.startswith(f"{bucket_id}/b is not stored: ") for line in logged())
+    assert any(line.startswith(f"{bucket_id}/b failed: ") for line in logged())
