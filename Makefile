@@ -56,7 +56,7 @@ test-demo: $(VENV)/.dev ## The tests of the demo: that it stops when interrupted
 	$(BIN)/python -m pytest tests/system -m demo -n $(WORKERS) $(PYTEST_ARGS)
 
 test-distributed: redis chromium $(VENV)/.distributed ## The tests with a whole Airflow: scheduler, triggerer, Celery workers, a browser
-	$(BIN)/python -m pytest tests/distributed --timeout 900 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/distributed --timeout 1500 $(PYTEST_ARGS)
 
 screenshots: chromium $(VENV)/.distributed ## Renew the pictures of the documentation, in docs/images
 	SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/distributed/test_browser.py --timeout 900

@@ -29,6 +29,8 @@ import psutil
 T = TypeVar("T")
 USER = "operator"
 LEASH = Path(__file__).with_name("leash.py")
+MOST_TASKS = 1000
+"""Of a run: the API gives at most a hundred at once unless it is told otherwise."""
 COMPONENTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
 
 
@@ -137,6 +139,7 @@ class RunningAirflow:
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": self.url.rpartition(":")[2],
             "AIRFLOW__API__WORKERS": "1",
+            "AIRFLOW__API__MAXIMUM_PAGE_LIMIT": str(MOST_TASKS),
             "AIRFLOW__API__BASE_URL": f"{self.url}/",
             # Without these, every process makes up its own, and refuses what the others signed.
             "AIRFLOW__API__SECRET_KEY": secrets.token_hex(),
@@ -256,7 +259,7 @@ class RunningAirflow:
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """Give the task instances of a run, as the API does: ``task_id, map_index, state, start_date, end_date, try_number …``."""
-        path = f"{self._run_path(dag_id, run_id)}/taskInstances?limit=1000"
+        path = f"{self._run_path(dag_id, run_id)}/taskInstances?limit={MOST_TASKS}"
         found: list[dict[str, Any]] = self.request("GET", path)["task_instances"]
         return found
 

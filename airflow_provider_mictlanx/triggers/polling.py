@@ -27,6 +27,7 @@ class PollingTrigger(BaseTrigger):
     The event is ``{"status": "success", "result": …}``, ``{"status": "timeout"}`` or an error
     (``hooks.failures.event_of``). The first poke is the sensor's, on the worker, so the trigger sleeps first. All arguments
     are JSON and none is a secret; since the end is a point in time, a triggerer that takes over goes on with what is left.
+    Nothing of it lives elsewhere: where somebody ends the task, that Airflow cancels ``run`` is all there is to stop.
 
     :param mictlanx_conn_id: the connection
     :param poke_interval: seconds between two pokes

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WORKERS = ("worker-1", "worker-2")
 SLOTS = 3
 """Of each worker: too few for four shards on one of them."""
-SHARED_SLOTS = 16
+SHARED_SLOTS = 24
 """Of the shared Airflow: sensors that poke hold one while they sleep."""
 LINES = 60
 """How much of every log a failed test shows."""
@@ -113,7 +113,7 @@ def local_airflow(start_airflow: Starter, storage: LocalVSS) -> Iterator[Running
     environment = {
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
-        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "240",  # sixteen tasks at once on a busy machine
+        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "240",  # many tasks at once on a busy machine
         # How soon another triggerer takes over from one that was killed.
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
     }

@@ -1,5 +1,5 @@
 """
-Every sensor, and the operator that awaits a bulk, in every mode and every case: a task for each, all in one DAG.
+Every sensor, and the operator that awaits a bulk, in every case and every mode: a task for each, all in one DAG.
 
 The test writes what they wait for, breaks the storage under them and mends it; ``CASES`` says what has to come of each.
 """
@@ -7,11 +7,11 @@ The test writes what they wait for, breaks the storage under them and mends it; 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
-from airflow.providers.common.compat.sdk import DAG, BaseOperator
+from airflow.providers.common.compat.sdk import DAG, BaseOperator, BaseSensorOperator
 
 from airflow_provider_mictlanx.operators.mictlanx import MictlanXAwaitBulkOperator
 from airflow_provider_mictlanx.sensors.mictlanx import (
@@ -25,109 +25,146 @@ OBJECTS = {"in/a": "1", "in/b": "22", "c": "333"}
 
 SENSORS: dict[str, tuple[type[BaseOperator], dict[str, Any]]] = {
     "one": (MictlanXObjectSensor, {"bucket_id": "{name}", "key": "in/a"}),
-    "all": (MictlanXObjectSensor, {"bucket_id": "{name}", "key": ["c", "in/a"]}),
-    "any": (MictlanXObjectSensor, {"bucket_id": "{name}", "key": ["nobody", "in/b"], "min_objects": 1}),
-    "prefix": (MictlanXObjectSensor, {"bucket_id": "{name}", "prefix": "in/", "min_objects": 2}),
     "glob": (MictlanXObjectSensor, {"bucket_id": "{name}", "glob": "*", "min_objects": 3}),
     "quiet": (MictlanXBucketUnchangedSensor, {"bucket_id": "{name}", "min_objects": 3, "inactivity_period": 3}),
     "bulk": (BulkCompleteSensor, {"bulk_id": "{name}"}),
     "await": (MictlanXAwaitBulkOperator, {"bulk_id": "{name}"}),
 }
+FURTHER_WAYS: dict[str, tuple[type[BaseOperator], dict[str, Any]]] = {
+    "all": (MictlanXObjectSensor, {"bucket_id": "{name}", "key": ["c", "in/a"]}),
+    "any": (MictlanXObjectSensor, {"bucket_id": "{name}", "key": ["nobody", "in/b"], "min_objects": 1}),
+    "prefix": (MictlanXObjectSensor, {"bucket_id": "{name}", "prefix": "in/", "min_objects": 2}),
+}
+"""Of the sensor of objects: they differ in what is found, and in nothing else."""
 
 MODES: dict[str, dict[str, Any]] = {
     "poke": {"deferrable": False},
     "reschedule": {"deferrable": False, "mode": "reschedule"},
     "deferred": {"deferrable": True},
+    "later": {"deferrable": True},
 }
+"""``later``: deferred, where it is not the first poke that meets what breaks, but the trigger."""
 
-PATIENT = {"timeout": 900}
-BRIEF = {"timeout": 4}
+AGAIN_AFTER = 10
+"""
+Seconds after which a task may be queued again in the same try. Airflow fails one that is queued again before its scheduler has heard
+of the end of the process before ("finished with state success, but the task instance's state attribute is queued"), and this one
+has much to do.
+"""
+PAUSES = {"poke": 2, "reschedule": AGAIN_AFTER, "deferred": 2}
+"""Seconds between two pokes."""
+WAITING = {"poke": 10, "reschedule": 40, "deferred": 10, "later": 10}
+"""The same while they wait for the test: a rescheduled poke is a process of its own, and the machine is the others' then."""
+GROWING = {"poke": 1, "reschedule": 2 * AGAIN_AFTER, "deferred": 1}
+"""What the growing pauses are made from: the first of them may be half as long."""
+MAX_PAUSE = 8
 
-
-ALL = tuple(MODES)
+FEW = "few_at_a_time"
+"""The pool of the tasks that don't sleep in a slot: each start of a process takes a core for seconds."""
 
 
 @dataclass(frozen=True)
 class Case:
     """
-    What befalls some sensors in all of their modes.
+    What befalls every sensor in every mode.
 
-    :ivar sensors: which of them
-    :ivar state: what has to become of their tasks
+    :ivar state: what has to become of the task
     :ivar arguments: of all of them
-    :ivar wait: the modes in which they wait until the test has done something
-    :ivar name: instead of one made of the case: the bucket's, or the bulk's
+    :ivar tries: after how many tries, of two that it has
+    :ivar waits: whether nothing comes of it until the test does something
+    :ivar breaks: whether the storage breaks: at the first poke, or later
+    :ivar name: of the bucket or bulk, instead of one made of the case
     """
 
-    sensors: tuple[str, ...]
     state: str
-    arguments: dict[str, Any] = field(default_factory=dict)
-    wait: tuple[str, ...] = ()
+    arguments: dict[str, Any]
+    tries: int = 1
+    waits: bool = False
+    breaks: bool = False
     name: str | None = None
 
 
-# What breaks later is another matter for a deferred sensor only: then its trigger meets it. The others poke as they did at first.
-LATER = ("deferred",)
+PATIENT: dict[str, Any] = {"timeout": 1200}
+BRIEF: dict[str, Any] = {"timeout": AGAIN_AFTER}
+SOFT, NEVER, SILENT = {"soft_fail": True}, {"never_fail": True}, {"silent_fail": True}
+
 CASES = {
-    "found": Case(tuple(SENSORS), "success", PATIENT, wait=ALL),
-    "timeout": Case(("one", "quiet", "bulk", "await"), "failed", {**BRIEF, "retries": 1}),
-    "timeout_soft": Case(("one", "quiet", "bulk"), "skipped", {**BRIEF, "soft_fail": True}),
-    "bad_name": Case(("one", "quiet"), "failed", {"soft_fail": True, "retries": 1}, name="no.safe.id"),
-    "bad_name_never": Case(("all",), "skipped", {"never_fail": True}, name="no.safe.id"),
-    "no_name": Case(("await",), "failed", {"retries": 1}, name=""),
-    "broken": Case(("await",), "failed", PATIENT, wait=LATER),
-    "broken_soft": Case(("one", "quiet", "bulk"), "failed", {**PATIENT, "soft_fail": True}, wait=LATER),
-    "broken_never": Case(("bulk",), "skipped", {**PATIENT, "never_fail": True}, wait=LATER),
-    "broken_silent": Case(("quiet", "bulk"), "success", {**PATIENT, "silent_fail": True}, wait=ALL),
-    "forbidden_soft": Case(("one",), "failed", {**PATIENT, "soft_fail": True, "retries": 1}, wait=LATER),
-}
-
-RESCHEDULED_AFTER = 10
-"""
-Seconds between rescheduled pokes. Airflow fails a task whose next poke is queued before its scheduler has heard of the end of the
-last one ("finished with state success, but the task instance's state attribute is queued"), and this one has much to do.
-"""
-
-BACKOFF = {
-    mode: {"exponential_backoff": True, "poke_interval": first, "max_wait": 8 * first, "timeout": 60}
-    for mode, first in {"poke": 1, "reschedule": RESCHEDULED_AFTER, "deferred": 1}.items()
+    "found": Case("success", PATIENT, waits=True),
+    "timeout": Case("failed", BRIEF),
+    "timeout_soft": Case("skipped", BRIEF | SOFT),
+    "timeout_never": Case("failed", BRIEF | NEVER),  # as in Airflow's own: never_fail is about errors
+    "bad_name": Case("failed", PATIENT, name=""),
+    "forbidden": Case("failed", PATIENT, breaks=True),
+    "forbidden_soft": Case("failed", PATIENT | SOFT, breaks=True),
+    "forbidden_never": Case("skipped", PATIENT | NEVER, breaks=True),
+    "forbidden_silent": Case("failed", PATIENT | SILENT, breaks=True),
+    "broken": Case("failed", PATIENT, breaks=True, tries=2),
+    "broken_soft": Case("failed", PATIENT | SOFT, breaks=True, tries=2),
+    "broken_never": Case("skipped", PATIENT | NEVER, breaks=True),
+    "broken_silent": Case("success", PATIENT | SILENT, breaks=True, waits=True),
+    "backoff": Case("failed", {"timeout": 130, "exponential_backoff": True}),
 }
 
 
-def modes_of(sensor: str) -> list[str]:
-    """Give the modes of a sensor: the operator is never rescheduled."""
-    return [mode for mode in MODES if (sensor, mode) != ("await", "reschedule")]
+def sensors_of(case: str) -> dict[str, tuple[type[BaseOperator], dict[str, Any]]]:
+    """Give the sensors that the case is about: all. The operator has no ``soft_fail`` and the like, as it is no sensor."""
+    own_of_sensors = {*SOFT, *NEVER, *SILENT, "exponential_backoff"} & CASES[case].arguments.keys()
+    every = SENSORS | FURTHER_WAYS if case == "found" else SENSORS
+    return {name: made for name, made in every.items() if not own_of_sensors or issubclass(made[0], BaseSensorOperator)}
 
 
-def cells(*, wait: bool | None = None) -> Iterator[tuple[str, str, str]]:
-    """Give case, sensor and mode of every task, or of those that wait for the test, or of the others."""
-    for name, case in CASES.items():
-        for sensor in case.sensors:
-            for mode in modes_of(sensor):
-                if wait in (None, mode in case.wait):
-                    yield name, sensor, mode
+def modes_of(case: str, sensor: str) -> list[str]:
+    """Give the modes: all. The operator is never rescheduled, and only what breaks can do so later."""
+    return [
+        mode for mode in MODES if (sensor, mode) != ("await", "reschedule") and (mode != "later" or CASES[case].breaks)
+    ]
 
 
-def name_of(case: str, mode: str, salt: str) -> str:
-    """Give the bucket, or the bulk, that the sensors of a case watch; what is broken from the beginning is called ``…-now``."""
-    name = CASES[case].name
-    if name is not None:
+def cells(case: str | None = None) -> Iterator[tuple[str, str, str]]:
+    """Give case, sensor and mode of every task, or of those of one case."""
+    for name in CASES if case is None else [case]:
+        for sensor in sensors_of(name):
+            for mode in modes_of(name, sensor):
+                yield name, sensor, mode
+
+
+def name_of(cell: tuple[str, str, str], salt: str) -> str:
+    """Give the bucket, or the bulk, that a sensor watches; where pokes are counted, each has its own."""
+    case, sensor, mode = cell
+    if (name := CASES[case].name) is not None:
         return name
-    return f"{case.replace('_', '-')}-{salt}" + ("" if mode in CASES[case].wait else "-now")
+    apart = f"-{sensor}-{mode}" if case == "backoff" else "-later" if mode == "later" else ""
+    return f"{case.replace('_', '-')}-{salt}{apart}"
+
+
+def tempo_of(case: str, mode: str) -> dict[str, Any]:
+    """Give the arguments that say how often a task pokes."""
+    if case == "backoff":
+        return {"poke_interval": GROWING[mode], "max_wait": MAX_PAUSE * GROWING[mode]}
+    return {"poke_interval": WAITING[mode] if CASES[case].waits or mode == "later" else PAUSES[mode]}
 
 
 def _filled(value: Any, name: str) -> Any:
     return value.replace("{name}", name) if isinstance(value, str) else value
 
 
-def _make(case: str, sensor: str, mode: str) -> None:
-    kind, own = SENSORS[sensor]
-    # A rescheduled poke is a process of its own: while they wait for the test, they leave the machine to the others.
-    poke_interval = 2 if mode != "reschedule" else 40 if mode in CASES[case].wait else RESCHEDULED_AFTER
-    watched = name_of(case, mode, "{{ params.salt }}")
-    arguments = {name: _filled(value, watched) for name, value in own.items()}
-    arguments |= {"poke_interval": poke_interval, **MODES[mode], **CASES[case].arguments}
-    kind(task_id=f"{case}-{sensor}-{mode}", **arguments)
+def _make(cell: tuple[str, str, str]) -> None:
+    name, sensor, mode = cell
+    case = CASES[name]
+    kind, own = sensors_of(name)[sensor]
+    watched = name_of(cell, "{{ params.salt }}")
+    sleeps_in_its_slot = mode == "poke" and (case.waits or not case.breaks)
+    kind(
+        task_id="-".join(cell),
+        retries=1,
+        retry_delay=timedelta(seconds=1),
+        pool="default_pool" if sleeps_in_its_slot else FEW,
+        priority_weight=2 if name == "backoff" else 1,
+        **{argument: _filled(value, watched) for argument, value in own.items()},
+        **MODES[mode],
+        **tempo_of(name, mode),
+        **case.arguments,
+    )
 
 
 with DAG(
@@ -135,16 +172,8 @@ with DAG(
     schedule=None,
     start_date=datetime(2025, 1, 1),
     catchup=False,
-    max_active_tasks=200,
+    max_active_tasks=300,
     params={"salt": ""},
 ) as dag:
-    for cell in cells():
-        _make(*cell)
-    for mode, how in MODES.items():
-        MictlanXObjectSensor(
-            task_id=f"backoff-{mode}",
-            bucket_id=f"backoff-{mode}-{{{{ params.salt }}}}",
-            prefix="",
-            **how,
-            **BACKOFF[mode],
-        )
+    for each in cells():
+        _make(each)

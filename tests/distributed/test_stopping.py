@@ -1,0 +1,131 @@
+"""Somebody marks a waiting task failed or successful, or clears it: in no mode does anything go on asking the storage for it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import psutil
+import pytest
+
+import tests.airflow_home  # noqa: F401
+from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
+from scripts.running_airflow import RunningAirflow
+from tests.distributed.dags.sensors_to_stop import TASKS, name_of
+from tests.distributed.runs import Run
+from tests.vss import LocalVSS
+
+Task = tuple[str, str]
+
+BY_SIGNAL = "Server indicated the task shouldn't be running anymore"
+BY_CANCELLING = "Trigger cancelled by user action"
+TOLD = {"poke": BY_SIGNAL, "deferred": BY_CANCELLING, "reading": BY_CANCELLING}
+"""What the task's log says when Airflow has heard of the click, and tells the process, or the trigger, to stop."""
+HEARD_WITHIN = 15
+"""Seconds: by a heartbeat, every five seconds, or by the triggerer, which asks every second which triggers are still wanted."""
+STOPS_WITHIN = 2
+"""Seconds from then on."""
+WATCHED = 20
+"""For so many seconds, longer than any of them sleeps."""
+BALLS = 400
+"""In the bulk that is read back: more than can be read in all that time."""
+
+
+class Stopping:
+    """A run whose tasks all wait, until they are ended."""
+
+    def __init__(self, airflow: RunningAirflow, vss: LocalVSS, source: Path) -> None:
+        self.airflow = airflow
+        self.vss = vss
+        self.salt = secrets.token_hex(4)
+        self.waiting: dict[Task, float] = {}
+        self.clicked: dict[Task, float] = {}
+        self._write_bulk(source)
+        self.run = Run(airflow, "sensors_to_stop", salt=self.salt)
+
+    def _write_bulk(self, source: Path) -> None:
+        for number in range(BALLS):
+            (source / f"{number}").write_text(f"{number}")
+        name = name_of(("failed", "reading"), 1, self.salt)
+        MictlanXHook().put_bulk(name, f"of-{name}", str(source))
+        self.vss.set_fault("latency", method="GET", bucket=f"of-{name}", seconds=0.5)
+
+    def play(self) -> None:
+        """Wait until all of them wait, end them, and watch what they do."""
+        self.airflow.wait_for("tasks that wait", lambda: all(map(self._waits, TASKS)), 300)
+        for task in TASKS:
+            self._end(*task)
+            self.clicked[task] = time.time()
+        time.sleep(WATCHED)
+
+    def _waits(self, task: Task) -> bool:
+        """Tell whether it has poked since it was first seen to wait; a rescheduled one waits while nobody pokes."""
+        state = self.run.state_of("-".join(task))
+        if state != {"poke": "running", "reschedule": "up_for_reschedule"}.get(task[1], "deferred"):
+            return False
+        since = self.waiting.setdefault(task, time.time())
+        return task[1] == "reschedule" or max(self.requests(task), default=0) > since
+
+    def requests(self, task: Task, try_number: int = 1) -> list[float]:
+        """Tell when something was asked of the bucket, or the bulk, of a try."""
+        name = name_of(task, try_number, self.salt)
+        return [request["at"] for request in self.vss.requests(path=f"/buckets/(bulk-|of-)?{name}/")]
+
+    def _end(self, end: str, mode: str) -> None:
+        dag, task_id = f"/api/v2/dags/{self.run.dag_id}", f"{end}-{mode}"
+        if end == "cleared":
+            which = {"dag_run_id": self.run.run_id, "task_ids": [task_id], "only_failed": False, "dry_run": False}
+            self.airflow.request("POST", f"{dag}/clearTaskInstances", which)
+        else:
+            path = f"{dag}/dagRuns/{self.run.run_id}/taskInstances/{task_id}"
+            self.airflow.request("PATCH", path, {"new_state": end})
+
+    def told_at(self, task: Task) -> float:
+        """Tell when it was told to stop."""
+        log = self.airflow.task_log(self.run.dag_id, self.run.run_id, "-".join(task))
+        (line,) = [line for line in log.splitlines() if TOLD[task[1]] in line]
+        return datetime.fromisoformat(json.loads(line)["timestamp"]).timestamp()
+
+
+@pytest.fixture(scope="module")
+def stopping(
+    local_airflow: RunningAirflow, storage: LocalVSS, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stopping]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW_CONN_MICTLANX_DEFAULT", storage.uri)
+        storage.reset_requests()
+        played = Stopping(local_airflow, storage, tmp_path_factory.mktemp("source"))
+        try:
+            played.play()
+            yield played
+        finally:
+            storage.clear_faults()
+            path = f"/api/v2/dags/{played.run.dag_id}/dagRuns/{played.run.run_id}"
+            local_airflow.request("PATCH", path, {"state": "failed"})
+
+
+@pytest.mark.parametrize("task", [task for task in TASKS if task[1] in TOLD], ids="-".join)
+def test_stops_when_it_is_told(stopping: Stopping, task: Task) -> None:
+    last, told = max(stopping.requests(task)), stopping.told_at(task)
+    assert told - stopping.clicked[task] <= HEARD_WITHIN
+    assert last - told <= STOPS_WITHIN
+
+
+def test_rescheduled_task_never_pokes_again(stopping: Stopping) -> None:
+    task = ("failed", "reschedule")
+    assert max(stopping.requests(task)) < stopping.clicked[task]
+
+
+@pytest.mark.parametrize("task", [task for task in TASKS if task[0] != "cleared"], ids="-".join)
+def test_nothing_is_left(stopping: Stopping, task: Task) -> None:
+    now = stopping.run.task("-".join(task))
+    assert (now["state"], now["trigger"], now["try_number"]) == (task[0], None, 1)
+    assert not psutil.pid_exists(now["pid"]), "the process that poked"
+
+
+def test_cleared_task_waits_again(stopping: Stopping) -> None:
+    assert stopping.requests(("cleared", "deferred"), try_number=2)
