@@ -144,7 +144,7 @@ class MictlanXDeleteBucketOperator(MictlanXOperator):
             )
             if self.fail_on_error:
                 raise MictlanXError(
-                    f"{problem}; a peer may be away. Run the task again, or set fail_on_error=False to go on without them"
+                    f"{problem}; the log names them, and why. Run the task again, or set fail_on_error=False to go on without them"
                 )
             self.log.warning("%s", problem)
         return result

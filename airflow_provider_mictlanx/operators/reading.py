@@ -91,6 +91,7 @@ class MictlanXGetOperator(MictlanXOperator):
     :param max_size: of the object: bytes, or a text such as ``"48kb"``, which every database of Airflow takes
     :param timeout: of one request, in seconds; default: the connection's, else 120
     :param max_tries: per chunk
+    :param max_concurrency: chunks in flight; default: the connection's, else the client's
     :param max_backoff: the longest pause between two tries, in seconds
     :param deadline: of the whole call, in seconds
     :param mictlanx_conn_id: the connection (templated)
@@ -108,6 +109,7 @@ class MictlanXGetOperator(MictlanXOperator):
         max_size: int | str = "48kb",
         timeout: float | None = None,
         max_tries: int = 5,
+        max_concurrency: int | None = None,
         max_backoff: float = 5,
         deadline: float | None = None,
         **kwargs: Any,
@@ -119,6 +121,7 @@ class MictlanXGetOperator(MictlanXOperator):
         self.max_size = max_size
         self.timeout = timeout
         self.max_tries = max_tries
+        self.max_concurrency = max_concurrency
         self.max_backoff = max_backoff
         self.deadline = deadline
 
@@ -131,6 +134,7 @@ class MictlanXGetOperator(MictlanXOperator):
             max_size=self.max_size,
             timeout=self.timeout,
             max_tries=self.max_tries,
+            max_concurrency=self.max_concurrency,
             max_backoff=self.max_backoff,
             deadline=self.deadline,
         )

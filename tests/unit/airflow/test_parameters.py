@@ -1,0 +1,107 @@
+"""Operators take what the hook's calls take, under the same names and with the same defaults, and hand all of it on."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+
+from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
+from airflow_provider_mictlanx.operators import mictlanx as operators
+from tests.public import OPERATORS
+
+CALLS: dict[str, list[tuple[str, dict[str, Any]]]] = {
+    "MictlanXPutOperator": [("put", {"data": "x"}), ("put_file", {"file_path": "x"})],
+    "MictlanXGetOperator": [("get_text", {})],
+    "MictlanXGetToFileOperator": [("get_to_file", {})],
+    "MictlanXBulkGetToFileOperator": [("get_to_folder", {"bucket_id": "x"}), ("get_to_folder", {"bulk_id": "x"})],
+    "MictlanXListOperator": [("list_keys", {})],
+    "MictlanXCopyOperator": [
+        ("copy", {"key": "x", "dest_key": "y"}),
+        ("copy_prefix", {"prefix": "x", "dest_prefix": "y"}),
+    ],
+    "MictlanXDeleteOperator": [
+        ("delete", {"key": "x"}),
+        ("delete_keys", {"keys": "x"}),
+        ("delete_prefix", {"prefix": "x"}),
+    ],
+    "MictlanXDeleteBucketOperator": [("delete_bucket", {})],
+    "MictlanXBulkPutOperator": [("put_bulk", {"source": "x"}), ("put_bulk", {"balls": "x"})],
+    "MictlanXAwaitBulkOperator": [("await_bulk", {})],
+}
+"""The calls that an operator makes, each with what makes it do so."""
+
+CALLED_OTHERWISE = {"file_path": "path"}
+OF_THE_TASK = {"owner", "will_retry"}
+"""What the operator takes from its task instance."""
+
+OTHER_DEFAULTS = {
+    ("MictlanXGetOperator", "max_size"),
+    ("MictlanXListOperator", "max_keys"),
+    ("MictlanXBulkPutOperator", "shards"),  # None tells that nobody said it
+    ("MictlanXAwaitBulkOperator", "poke_interval"),  # Airflow's
+}
+NUMBERS = {"shard": 3, "shards": 4, "poke_interval": 5.0, "timeout": 6.0, "deferrable": False}
+"""Parameters that the operator itself looks at."""
+
+
+class Called(Exception):
+    """Ends the work when the hook is called."""
+
+
+class Hook:
+    """Takes down what it is called with."""
+
+    def __init__(self, method: str) -> None:
+        self.signature = inspect.signature(getattr(MictlanXHook, method))
+        setattr(self, method, self.call)
+
+    def call(self, *args: Any, **kwargs: Any) -> None:
+        self.arguments = self.signature.bind(self, *args, **kwargs).arguments
+        raise Called
+
+
+def parameters(kind: Any) -> dict[str, inspect.Parameter]:
+    return {
+        name: parameter
+        for name, parameter in inspect.signature(kind).parameters.items()
+        if parameter.kind is not parameter.VAR_KEYWORD and name != "self"
+    }
+
+
+def test_every_operator_is_compared() -> None:
+    assert set(CALLS) == {kind.__name__ for kind in OPERATORS}
+
+
+CASES = [(name, method, choice) for name, calls in CALLS.items() for method, choice in calls]
+
+
+@pytest.mark.parametrize(("name", "method", "choice"), CASES)
+def test_what_the_hook_takes_is_taken_and_handed_on(name: str, method: str, choice: dict[str, Any]) -> None:
+    kind = getattr(operators, name)
+    of_hook = parameters(getattr(MictlanXHook, method))
+    own = {CALLED_OTHERWISE.get(parameter, parameter): value for parameter, value in parameters(kind.__init__).items()}
+    assert set(of_hook) - OF_THE_TASK - set(own) == set()
+
+    either = {parameter for _, other in CALLS[name] for parameter in other} - set(choice)
+    given = {parameter: NUMBERS.get(parameter, f"the {parameter}") for parameter in parameters(kind.__init__)}
+    given = {parameter: value for parameter, value in given.items() if parameter not in either} | choice
+    operator = kind(task_id="task", **given)
+    operator.__dict__["hook"] = hook = Hook(method)
+    with pytest.raises(Called):
+        operator.work({})
+    handed_on = {CALLED_OTHERWISE.get(parameter, parameter): value for parameter, value in given.items()}
+    wanted = {parameter: handed_on[parameter] for parameter in of_hook if parameter in handed_on}
+    assert {parameter: hook.arguments[parameter] for parameter in wanted} == wanted
+
+
+@pytest.mark.parametrize(("name", "method", "choice"), CASES)
+def test_defaults_are_those_of_the_hook(name: str, method: str, choice: dict[str, Any]) -> None:
+    own = parameters(getattr(operators, name).__init__)
+    other = {
+        parameter: (own[parameter].default, of_hook.default)
+        for parameter, of_hook in parameters(getattr(MictlanXHook, method)).items()
+        if parameter in own and (name, parameter) not in OTHER_DEFAULTS and of_hook.default is not of_hook.empty
+    }
+    assert {parameter for parameter, (mine, hooks) in other.items() if mine != hooks} == set()
