@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +15,8 @@ from tests.vss import LocalVSS
 FILES = 40
 BUCKETS = "airflow-example-*"
 """The buckets that the example DAGs make."""
+TOLD = ("Server indicated the task shouldn't be running anymore", "Trigger cancelled by user action")
+"""What a task's log says when Airflow tells the process, or the trigger, to stop."""
 
 
 def write_files(folder: Path) -> Path:
@@ -63,6 +66,30 @@ class Run:
         self.airflow.wait_for("two pokes", lambda: storage.pokes(vss, records) >= before + 2, seconds)
         assert self.state_of(gate) == "deferred"
         return records
+
+    def mark(self, task_id: str, state: str) -> None:
+        """Mark a task ``failed`` or ``success``, as a person does in the UI."""
+        path = f"/api/v2/dags/{self.dag_id}/dagRuns/{self.run_id}/taskInstances/{task_id}"
+        self.airflow.request("PATCH", path, {"new_state": state})
+
+    def clear(self, task_id: str) -> None:
+        """Let a task run again, as a person does in the UI."""
+        which = {"dag_run_id": self.run_id, "task_ids": [task_id], "only_failed": False, "dry_run": False}
+        self.airflow.request("POST", f"/api/v2/dags/{self.dag_id}/clearTaskInstances", which)
+
+    def wait_until_told(self, task_id: str, seconds: float = 120) -> float:
+        """
+        Wait until Airflow has told the process of a task's first try, or its trigger, that somebody ended the task.
+
+        :return: when that was (seconds since 1970), as the task's log has it
+        """
+
+        def told() -> float | None:
+            lines = self.airflow.task_log(self.dag_id, self.run_id, task_id).splitlines()
+            times = [json.loads(line)["timestamp"] for line in lines if any(said in line for said in TOLD)]
+            return datetime.fromisoformat(times[0]).timestamp() if times else None
+
+        return self.airflow.wait_for(f"{task_id} to be told", told, seconds)
 
     def wait_for_success(self, *task_ids: str, seconds: float = 180) -> None:
         """Wait until all of these tasks succeeded; one that failed for good ends the wait."""

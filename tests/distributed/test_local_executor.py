@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -63,4 +64,29 @@ def test_retry_that_mends_an_upload_does_not_break_the_gate(
     assert run.xcom("gate").items() >= {"state": "complete", "successed": FILES, "failed": 0}.items()
     last_ball, end_of_upload = storage.last_written(vss, bucket_id), storage.last_written(vss, records, "done-")
     assert last_ball < end_of_upload < time_of(gate, "end_date")
+    assert storage.checksums_in(vss, bucket_id) == storage.checksums_of(source)
+
+
+def test_upload_that_somebody_stops_goes_on_when_it_is_cleared(
+    local_airflow: RunningAirflow, vss: LocalVSS, tmp_path: Path, bucket_id: str
+) -> None:
+    source = write_files(tmp_path / "source")
+    slow = storage.slow_down(vss, bucket_id)
+    run = Run(local_airflow, "bulk_mended_by_retry", source=str(source), bucket_id=bucket_id)
+    run.wait_for_pokes(vss, "gate")
+    local_airflow.wait_for("some balls", lambda: len(storage.balls_in(vss, bucket_id)) > 2, 120)
+
+    run.mark("upload", "failed")
+    told = run.wait_until_told("upload")
+    time.sleep(5)
+    assert max(seen["at"] for seen in vss.requests(path=f"/{bucket_id}/")) <= told + 2
+    assert len(storage.balls_in(vss, bucket_id)) < FILES
+    assert (run.state_of("upload"), run.state_of("gate")) == ("failed", "deferred")
+
+    slow.off()
+    run.clear("upload")
+    run.finish()
+    uploaded = run.xcom("upload")
+    assert (uploaded["total_balls"], uploaded["failed"]) == (FILES, 0)
+    assert uploaded["skipped"] > 0, "what was acknowledged before is not sent again"
     assert storage.checksums_in(vss, bucket_id) == storage.checksums_of(source)

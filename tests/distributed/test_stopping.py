@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 
 import psutil
@@ -15,20 +13,16 @@ import pytest
 import tests.airflow_home  # noqa: F401
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from scripts.running_airflow import RunningAirflow
-from tests.distributed.dags.sensors_to_stop import TASKS, name_of
+from tests.distributed.dags.sensors_to_stop import OTHERS, TASKS, name_of
 from tests.distributed.runs import Run
 from tests.vss import LocalVSS
 
 Task = tuple[str, str]
 
-BY_SIGNAL = "Server indicated the task shouldn't be running anymore"
-BY_CANCELLING = "Trigger cancelled by user action"
-TOLD = {"poke": BY_SIGNAL, "deferred": BY_CANCELLING, "reading": BY_CANCELLING}
-"""What the task's log says: as Airflow tells the process to stop, but after the trigger has let itself be cancelled."""
-TOLD_WITHIN = {"poke": 15, "deferred": 5, "reading": 5}
-"""Seconds: by a heartbeat, every five seconds; or by the triggerer, which asks every second which triggers are still wanted."""
+TOLD = ("poke", "deferred", "reading")
+"""The modes in which Airflow has somebody to tell: a process, or a trigger."""
 STOPS_WITHIN = 2
-"""Seconds from then on."""
+"""Seconds after Airflow has told it. What its log says of a trigger, it says when the trigger has ended: so another one is the measure."""
 WATCHED = 20
 """For so many seconds, longer than any of them sleeps."""
 BALLS = 400
@@ -44,6 +38,8 @@ class Stopping:
         self.salt = secrets.token_hex(4)
         self.waiting: dict[Task, float] = {}
         self.clicked: dict[Task, float] = {}
+        self.told: dict[Task, float] = {}
+        self.triggerer_heard = 0.0
         self._write_bulk(source)
         self.run = Run(airflow, "sensors_to_stop", salt=self.salt)
 
@@ -57,9 +53,13 @@ class Stopping:
     def play(self) -> None:
         """Wait until all of them wait, end them, and watch what they do."""
         self.airflow.wait_for("tasks that wait", lambda: all(map(self._waits, TASKS)), 300)
+        self.airflow.wait_for("the other task", lambda: self.run.state_of(OTHERS) == "deferred", 300)
         for task in TASKS:
             self._end(*task)
             self.clicked[task] = time.time()
+        self.run.mark(OTHERS, "failed")
+        self.told = {task: self.run.wait_until_told("-".join(task)) for task in TASKS if task[1] in TOLD}
+        self.triggerer_heard = self.run.wait_until_told(OTHERS)
         time.sleep(WATCHED)
 
     def _waits(self, task: Task) -> bool:
@@ -76,19 +76,10 @@ class Stopping:
         return [request["at"] for request in self.vss.requests(path=f"/buckets/(bulk-|of-)?{name}/")]
 
     def _end(self, end: str, mode: str) -> None:
-        dag, task_id = f"/api/v2/dags/{self.run.dag_id}", f"{end}-{mode}"
         if end == "cleared":
-            which = {"dag_run_id": self.run.run_id, "task_ids": [task_id], "only_failed": False, "dry_run": False}
-            self.airflow.request("POST", f"{dag}/clearTaskInstances", which)
+            self.run.clear(f"{end}-{mode}")
         else:
-            path = f"{dag}/dagRuns/{self.run.run_id}/taskInstances/{task_id}"
-            self.airflow.request("PATCH", path, {"new_state": end})
-
-    def told_at(self, task: Task) -> float:
-        """Tell when it was told to stop."""
-        log = self.airflow.task_log(self.run.dag_id, self.run.run_id, "-".join(task))
-        (line,) = [line for line in log.splitlines() if TOLD[task[1]] in line]
-        return datetime.fromisoformat(json.loads(line)["timestamp"]).timestamp()
+            self.run.mark(f"{end}-{mode}", end)
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +101,9 @@ def stopping(
 
 @pytest.mark.parametrize("task", [task for task in TASKS if task[1] in TOLD], ids="-".join)
 def test_stops_when_it_is_told(stopping: Stopping, task: Task) -> None:
-    last, told = max(stopping.requests(task)), stopping.told_at(task)
-    assert told - stopping.clicked[task] <= TOLD_WITHIN[task[1]]
-    assert last - told <= STOPS_WITHIN
+    told = stopping.told[task] if task[1] == "poke" else stopping.triggerer_heard
+    assert max(stopping.requests(task)) <= told + STOPS_WITHIN
+    assert stopping.told[task] <= told + STOPS_WITHIN, "the trigger has ended"
 
 
 def test_rescheduled_task_never_pokes_again(stopping: Stopping) -> None:

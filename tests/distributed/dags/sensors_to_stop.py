@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG
+from airflow.providers.standard.sensors.time_delta import TimeDeltaSensor
 
 from airflow_provider_mictlanx.sensors.mictlanx import BulkCompleteSensor, MictlanXObjectSensor
 
@@ -22,6 +23,8 @@ TASKS = [
     *((end, "deferred") for end in ("success", "cleared")),
 ]
 """What somebody makes of the task, and the mode in which it waits."""
+OTHERS = "of-airflow"
+"""A deferred task of Airflow's own, which tells how soon the triggerer hears of a click."""
 
 
 def name_of(task: tuple[str, str], try_number: object, salt: str) -> str:
@@ -32,6 +35,7 @@ def name_of(task: tuple[str, str], try_number: object, salt: str) -> str:
 with DAG(
     dag_id="sensors_to_stop", schedule=None, start_date=datetime(2025, 1, 1), catchup=False, params={"salt": ""}
 ) as dag:
+    TimeDeltaSensor(task_id=OTHERS, delta=timedelta(days=1), deferrable=True)
     for task in TASKS:
         watched = name_of(task, "{{ ti.try_number }}", "{{ params.salt }}")
         if task[1] == "reading":
