@@ -63,6 +63,8 @@ class AsyncClient(Bulks, Copying, Looking, Deleting):
         try:
             await self._end_bulks(cancel_bulks)
         finally:
+            for router in self._balancer.routers:
+                await router.aclose()
             await self._transport.aclose()
             self._threads.close()
             self._cache.clear()

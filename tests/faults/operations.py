@@ -353,12 +353,11 @@ class Sensor(AirflowOperation, Get):
     def work(self, cell: Cell, how: How) -> str:
         from airflow_provider_mictlanx.sensors.mictlanx import MictlanXObjectSensor
 
-        sensor = MictlanXObjectSensor(task_id="wait", bucket_id=cell.bucket_id, key="ball", soft_fail=True)
-        found = sensor.poke({})
-        if not found.is_done:
+        sensor = MictlanXObjectSensor(task_id="wait", bucket_id=cell.bucket_id, key="ball")
+        found = sensor.find()
+        if found is None:
             return "waits"
-        assert isinstance(found.xcom_value, dict)
-        assert found.xcom_value["checksum"] == sha256(cell.data)
+        assert found["checksum"] == sha256(cell.data)
         return "done"
 
 
