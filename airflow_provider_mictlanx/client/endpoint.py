@@ -32,7 +32,6 @@ from airflow_provider_mictlanx.client.errors import (
     UpstreamProtocolError,
     ValidationError,
 )
-from airflow_provider_mictlanx.client.parsing import model_of
 from airflow_provider_mictlanx.client.streams import DataStream
 from airflow_provider_mictlanx.client.threads import Threads
 from airflow_provider_mictlanx.client.transport import (
@@ -161,9 +160,13 @@ class Endpoint:
         return await self._fitting(model, await self._send(method, path, what, *how, **request), what)
 
     async def _fitting(self, model: type[M], answer: Answer, what: str) -> M:
-        """Give an answer as the model that it has to fit."""
+        """
+        Give an answer as the model that it has to fit; a long one is read in a thread, as a triggerer's loop has others to serve.
+
+        pydantic comes back to Python for the tags of every chunk, and there the interpreter changes threads.
+        """
         try:
-            return await self._threads.run_sized(len(answer.body), model_of, model, answer.body)
+            return await self._threads.run_sized(len(answer.body), model.model_validate_json, answer.body)
         except InvalidModel as error:
             said = f"{what}: the answer is none of the protocol's: {_first_fault(error)}"
             if error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid":

@@ -21,11 +21,9 @@ from airflow_provider_mictlanx.client import (
     UnknownError,
     UpdateMetadataRequest,
     ValidationError,
-    endpoint,
-    parsing,
     threads,
 )
-from airflow_provider_mictlanx.client.parsing import model_of
+from airflow_provider_mictlanx.client.models import BallChunksResponse, GetRouterBucketMetadataResponse
 from tests.integration.client_routers.tools import announce, chunk_of, error_of, in_loop, put, read, router_of, sha256
 from tests.vss import LocalVSS
 
@@ -206,16 +204,21 @@ async def test_listings(vss: LocalVSS, bucket_id: str) -> None:
 def test_long_listings_are_read_off_the_loop(vss: LocalVSS, bucket_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     reading: list[int] = []
 
-    def noted(model: type[BaseModel], body: bytes) -> BaseModel:
-        reading.append(threading.get_ident())
-        return model_of(model, body)
+    def noted(model: type[BaseModel]) -> None:
+        read = model.model_validate_json
+
+        def note_and_read(body: bytes) -> BaseModel:
+            reading.append(threading.get_ident())
+            return read(body)
+
+        monkeypatch.setattr(model, "model_validate_json", note_and_read)
 
     async def ask() -> set[str]:
         async with router_of(vss) as router:
             await put(router, bucket_id, "ball", b"first", 0, tags={"index": "0", "num_chunks": "1"})
-            monkeypatch.setattr(endpoint, "model_of", noted)
+            noted(BallChunksResponse)
+            noted(GetRouterBucketMetadataResponse)
             monkeypatch.setattr(threads, "INLINE", 300)
-            monkeypatch.setattr(parsing, "INLINE", 300)
             ball = (await router.get_chunks_metadata(bucket_id, "ball")).unwrap()
             bucket = (await router.get_bucket_metadata(bucket_id)).unwrap()
             return {chunk.key for chunk in (*ball.chunks, *bucket.balls)}
