@@ -23,7 +23,6 @@ from airflow_provider_mictlanx.local_vss.faults import FaultBoard
 from airflow_provider_mictlanx.local_vss.placement import Task, Tasks
 from airflow_provider_mictlanx.local_vss.replicas import Replica
 
-
 _UNREACHABLE = ("peer_down", "peer_silent", "peer_hung")
 
 
