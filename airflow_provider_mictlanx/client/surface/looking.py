@@ -14,11 +14,11 @@ from airflow_provider_mictlanx.client.errors import (
     ValidationError,
 )
 from airflow_provider_mictlanx.client.lookup import (
-    all_peers_there,
     find_versions,
     get_peers,
     list_bucket,
     look_at_bucket,
+    roll_call,
 )
 from airflow_provider_mictlanx.client.models import (
     Ball,
@@ -184,7 +184,7 @@ class Looking(ClientBase):
             if error.peer_away:  # it may be back by now, and was not when its copy was wanted
                 raise UnavailableError(str(error)) from error
             routers = self._dispatcher(timeout, headers)
-            await routers.repeat(lambda: all_peers_there(routers, f"reading {bucket_id}/{key}"))
+            await routers.repeat(lambda: roll_call(routers, f"reading {bucket_id}/{key}", bucket_id))
             return False
         return True
 
