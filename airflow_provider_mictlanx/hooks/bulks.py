@@ -51,6 +51,7 @@ class BulkCalls(HookCalls):
         timeout: float | None = None,
         stop_on_failure: bool = False,
         replace: bool = False,
+        allow_reserved_bucket: bool = False,
         tags: Mapping[str, str] | None = None,
         allow_empty: bool = False,
         fail_on_error: bool = True,
@@ -89,6 +90,7 @@ class BulkCalls(HookCalls):
         :param timeout: of one request, in seconds; default: the connection's, else 120
         :param stop_on_failure: begin no further ball after the first failure
         :param replace: delete other bytes under a ball's key first, instead of reporting a failure
+        :param allow_reserved_bucket: write to a bucket that begins with ``bulk-``, which may contain another bulk's records
         :param tags: texts by name, kept with every ball
         :param allow_empty: whether a source in which nothing is found is a bulk of no balls, instead of an error
         :param fail_on_error: raise where a ball is not stored; False leaves that to ``failed``
@@ -113,6 +115,7 @@ class BulkCalls(HookCalls):
             timeout=timeout,
             stop_on_failure=stop_on_failure,
             replace=replace,
+            allow_reserved_bucket=allow_reserved_bucket,
             tags=tags,
             allow_empty=allow_empty,
             fail_on_error=fail_on_error,
@@ -138,6 +141,7 @@ class BulkCalls(HookCalls):
         timeout: float | None = None,
         stop_on_failure: bool = False,
         replace: bool = False,
+        allow_reserved_bucket: bool = False,
         tags: Mapping[str, str] | None = None,
         allow_empty: bool = False,
         fail_on_error: bool = True,
@@ -157,6 +161,7 @@ class BulkCalls(HookCalls):
             rf=rf,
             tags={} if tags is None else tags,
             own_lists=balls is not None,
+            allow_reserved_bucket=allow_reserved_bucket,
             **chosen(settings, chunk_size=chunk_size),
         )
         options = AttemptOptions(
