@@ -279,7 +279,7 @@ class BatchCalls(HookCalls):
         response_time, failures}``: ``skipped`` were there already, ``failures`` are the first few as ``{bucket_id, key, code,
         message}``. A bucket never lists empty objects (size 0); a bulk knows them.
 
-        ``ValidationError``: a key would leave the folder, or two of them would be one file; nothing was read.
+        An object whose key can't be a file below the folder is a failure; the others are read. So are two that would be one file.
         ``BulkFailedError``: the bulk is not complete. ``BatchError``: an object could not be read; its ``result`` is what would
         have been returned.
 
