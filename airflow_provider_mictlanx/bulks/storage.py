@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from humanfriendly.text import pluralize
+from option import Result
 
 from airflow_provider_mictlanx.bulks.records import (
     Checked,
@@ -28,6 +29,7 @@ from airflow_provider_mictlanx.client.async_client import AsyncClient
 from airflow_provider_mictlanx.client.errors import (
     GetChunkError,
     IntegrityError,
+    MictlanXError,
     NotFoundError,
     PutChunksError,
     UnavailableError,
@@ -37,6 +39,7 @@ from airflow_provider_mictlanx.client.result import value_of
 from airflow_provider_mictlanx.client.retry import RetryRule
 from airflow_provider_mictlanx.client.workers import for_each
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 REPLICAS = 3
@@ -73,7 +76,7 @@ class RecordStore:
 
     async def look(self) -> tuple[Records, GetRouterBucketMetadataResponse]:
         """List the records with a single request; whether every peer has its part in it is not known, so not claimed."""
-        listing = value_of(
+        listing = self._value(
             await self.client.get_chunks_by_bucket_id(self.bucket_id, self.timeout, partial=True, name_missing=False)
         )
         records = read_listing(self.bulk_id, listing.balls, complete=False)
@@ -84,7 +87,7 @@ class RecordStore:
 
     async def answered_by_all(self, listing: GetRouterBucketMetadataResponse) -> bool:
         """Tell whether every peer has its part in a listing: one request."""
-        return not value_of(await self.client.missing_peers(listing, self.timeout))
+        return not self._value(await self.client.missing_peers(listing, self.timeout))
 
     async def read(self) -> Records:
         """List the records, and ask whether every peer has its part in it: two requests, however large the bulk is."""
@@ -124,7 +127,7 @@ class RecordStore:
 
     async def _put(self, record: Record, data: bytes, rf: int) -> None:
         tags = record.tags(self.bulk_id)
-        value_of(
+        self._value(
             await self.client.put(
                 self.bucket_id,
                 record.name,
@@ -139,7 +142,7 @@ class RecordStore:
 
     async def content_of(self, record: Record) -> bytes:
         """Read what is more of a record than its summary."""
-        return bytes(value_of(await self.client.get(self.bucket_id, record.name, timeout=self.timeout)).data)
+        return bytes(self._value(await self.client.get(self.bucket_id, record.name, timeout=self.timeout)).data)
 
     async def items_of(
         self, records: Iterable[Part | Done | Checked], max_concurrency: int = 8
@@ -164,7 +167,9 @@ class RecordStore:
         """Delete records by their names."""
 
         async def delete(name: str) -> None:
-            value_of(await self.client.delete(name, self.bucket_id, timeout=self.timeout, allow_reserved_bucket=True))
+            self._value(
+                await self.client.delete(name, self.bucket_id, timeout=self.timeout, allow_reserved_bucket=True)
+            )
 
         await for_each(list(names), delete, max_concurrency)
 
@@ -174,7 +179,7 @@ class RecordStore:
 
         ``IntegrityError``: the bucket holds another bulk's records.
         """
-        listing = value_of(await self.client.get_chunks_by_bucket_id(self.bucket_id, self.timeout))
+        listing = self._value(await self.client.get_chunks_by_bucket_id(self.bucket_id, self.timeout))
         check_owner(self.bulk_id, listing.balls)
         if foreign := sorted({chunk.ball_id for chunk in listing.balls if not is_record(chunk)}):
             log.warning("%s; not deleted", self._foreign(foreign))
@@ -189,9 +194,18 @@ class RecordStore:
                 keys=names,
                 response_time=round(time.monotonic() - started, 6),
             )
-        return value_of(
+        return self._value(
             await self.client.delete_bucket(self.bucket_id, timeout=self.timeout, allow_reserved_bucket=True)
         )
+
+    def _value(self, result: Result[T, MictlanXError]) -> T:
+        """Return the value of an ``Ok``; raise the error of an ``Err``, which names the bulk."""
+        try:
+            return value_of(result)
+        except MictlanXError as error:
+            if (bulk := f"bulk {self.bulk_id!r}") not in str(error):
+                error.amend(f"{bulk}: {error}")
+            raise
 
     def _foreign(self, ball_ids: Sequence[str]) -> str:
         """Return which balls in the records' bucket are not records, for the log."""

@@ -144,6 +144,9 @@ class _Job:
             self.ended = time.monotonic()
 
     def _fail(self, item: BallK, error: MictlanXError) -> None:
+        name = f"{item['bucket_id']}/{item.get('ball_id') or item.get('key')}"
+        if name not in str(error):
+            error.amend(f"{name}: {error}")
         self.failures.append({"item": _without_bytes(item), "error": error})
 
     def _give_up(self, reason: str) -> None:

@@ -23,6 +23,7 @@ from airflow_provider_mictlanx.client.result import value_of
 from airflow_provider_mictlanx.client.retry import within
 from airflow_provider_mictlanx.hooks import results
 from airflow_provider_mictlanx.hooks.calls import HookCalls, chosen
+from airflow_provider_mictlanx.hooks.failures import errors_name_connection
 
 
 class BatchCalls(HookCalls):
@@ -111,7 +112,7 @@ class BatchCalls(HookCalls):
         self._refuse_itself((bucket_id, key), (dest_bucket_id, dest_key), dest_conn_id)
         given = chosen(await self.aget_settings(), timeout=timeout, max_concurrency=max_concurrency)
         async with self._both(dest_conn_id) as (client, dest):
-            report = await client.copy(
+            response = await client.copy(
                 bucket_id,
                 key,
                 dest_bucket_id,
@@ -125,7 +126,8 @@ class BatchCalls(HookCalls):
                 allow_reserved_bucket=allow_reserved_bucket,
                 deadline=deadline,
             )
-        result = results.of_report(value_of(report))
+            report = value_of(response)
+        result = results.of_report(report)
         await self._note(reads=[in_bucket(bucket_id, key)], writes=[in_bucket(dest_bucket_id, dest_key)])
         return {**result, "source_bucket_id": bucket_id, "source_key": key}
 
@@ -493,7 +495,8 @@ class BatchCalls(HookCalls):
         """Tell how a batch went; give its result, or raise what failed."""
         self._tell_the_end(f"{what[:1].upper()}{what[1:]}: {line}", outcome.failures)
         if outcome.failures and fail_on_error:
-            raise error_of(what, outcome, result)
+            with errors_name_connection(self.mictlanx_conn_id):
+                raise error_of(what, outcome, result)
         return result
 
 

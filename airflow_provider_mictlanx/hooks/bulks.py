@@ -25,6 +25,7 @@ from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.hooks import results
 from airflow_provider_mictlanx.hooks.calls import HookCalls, chosen
+from airflow_provider_mictlanx.hooks.failures import errors_name_connection
 
 Source: TypeAlias = Any
 """A path: a text, an ``os.PathLike``, or an ``ObjectStoragePath``, which is a class of no common base on Airflow 3 and 2."""
@@ -184,7 +185,8 @@ class BulkCalls(HookCalls):
         self._tell_the_end(_end_line(outcome), outcome.failures)
         result = results.of_upload(outcome, with_failures=not fail_on_error)
         if outcome.failures and fail_on_error:
-            raise _failure(outcome, result)
+            with errors_name_connection(self.mictlanx_conn_id):
+                raise _failure(outcome, result)
         return result
 
     async def _request_timeout(self, given: float | None) -> dict[str, float]:

@@ -193,10 +193,10 @@ class WritingCalls(HookCalls):
         async with self.aget_conn() as client:
             # What nobody chose is chosen by the size of what is stored.
             given = {"chunk_size": None, "max_concurrency": None, **chosen(settings, **defaulted)}
-            report = await client.upload(
-                bucket_id, key, **source, **given, **options, tags={} if tags is None else tags
+            report = value_of(
+                await client.upload(bucket_id, key, **source, **given, **options, tags={} if tags is None else tags)
             )
-        result = results.of_report(value_of(report))
+        result = results.of_report(report)
         read = [on_disk(source["path"])] if "path" in source else []
         await self._note(reads=read, writes=[in_bucket(bucket_id, key)])
         return result

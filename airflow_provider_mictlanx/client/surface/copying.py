@@ -56,5 +56,5 @@ class Copying(ClientBase):
         options = PutOptions(rf, max_concurrency, replace, producer_id=target.client_id)
         download = Download(self._dispatcher(timeout, NONE, rule), self._threads, max_concurrency)
         copy = Copy(download, target._dispatcher(timeout, NONE, rule), target._threads, options)
-        async with self._doing(f"copying {name} to {to}", deadline, bucket_id):
+        async with self._doing(f"copying {name} to {to}", deadline, name, to):
             return await copy.run(name, to)

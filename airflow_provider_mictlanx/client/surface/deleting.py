@@ -43,7 +43,7 @@ class Deleting(ClientBase):
         """
         name = changing_name(bucket_id, ball_id, allow_reserved_bucket)
         removal = Removal(self._dispatcher(timeout, headers), force)
-        async with self._doing(f"deleting {name}", deadline, bucket_id):
+        async with self._doing(f"deleting {name}", deadline, name):
             return DeletedByBallIdResponse(n_deletes=await removal.remove(name), ball_id=name.ball_id)
 
     @returns_result
@@ -69,7 +69,7 @@ class Deleting(ClientBase):
         check_bucket_may_change(bucket_id, allow_reserved_bucket)
         check_chunk_key(key)
         removal = Removal(self._dispatcher(timeout, headers), force)
-        async with self._doing(f"deleting chunk {bucket_id}/{key}", deadline, bucket_id):
+        async with self._doing(f"deleting chunk {bucket_id}/{key}", deadline, f"{bucket_id}/{key}"):
             return DeletedByKeyResponse(n_deletes=await removal.remove_chunk(bucket_id, key), key=key)
 
     @returns_result

@@ -77,7 +77,7 @@ class Writing(ClientBase):
             size = chunk_size_for(source.size, chunk_size)
             return size, dataclasses.replace(chosen, max_concurrency=concurrency_for(size, max_concurrency))
 
-        async with self._doing(f"putting {name}", deadline, bucket_id):
+        async with self._doing(f"putting {name}", deadline, name):
             if data is not None:
                 source: Source = BytesSource(_as_bytes(data))
                 size, options = sized(source)
@@ -258,7 +258,7 @@ class Writing(ClientBase):
         own_tags = {} if is_safe_id(key) else path_tags(key)
         routers = self._dispatcher(timeout, NONE, RetryRule(max_tries, max_backoff))
         chunk_tags = {chunk.index: check_tags(chunk.metadata) for chunk in chunks}
-        async with self._doing(f"putting {name} in {len(chunks)} chunks", deadline, bucket_id):
+        async with self._doing(f"putting {name} in {len(chunks)} chunks", deadline, name):
             upload = Upload(routers, self._threads, name, source, options, own_tags, chunk_tags)
             return (await upload.run(source.cut)).uploaded
 
@@ -300,7 +300,7 @@ class Writing(ClientBase):
         routers = self._dispatcher(timeout, NONE, RetryRule(max_tries, max_backoff))
         place = place_tags(chunk, {**tags, **check_tags(chunk.metadata)})
         source = BytesSource(chunk.data, f"chunk {chunk.index} of {name}")
-        async with self._doing(f"putting chunk {chunk.index} of {name}", deadline, bucket_id):
+        async with self._doing(f"putting chunk {chunk.index} of {name}", deadline, name):
             if place is None:
                 upload = Upload(routers, self._threads, name, source, options, own_tags, {0: chunk.metadata})
                 return (await upload.run([source.size])).uploaded

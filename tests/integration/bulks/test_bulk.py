@@ -416,6 +416,20 @@ def test_balls_in_the_bucket_of_the_records(vss: LocalVSS, folder: Path) -> None
     run(vss, scenario)
 
 
+def test_ball_of_a_list_in_the_bucket_of_another_bulk(vss: LocalVSS, bulk_id: str, bucket_id: str) -> None:
+    """It stops the bulk when it is planned, and the same bulk goes on when that is allowed."""
+    items = [{"key": "a", "data": "1"}, {"key": "b", "data": "2", "bucket_id": f"bulk-{bucket_id}"}]
+
+    async def scenario(client: AsyncClient) -> None:
+        given: dict[str, Any] = {"listing": lambda: list_items(items, bucket_id), "own_lists": True}
+        with pytest.raises(ValidationError, match=f"must not begin with 'bulk-', got 'bulk-{bucket_id}'"):
+            await upload(client, bulk_id, bucket_id, **given)
+        assert vss.requests(path=f"/buckets/(bulk-)?{bucket_id}/") == []
+        assert (await upload(client, bulk_id, bucket_id, **given, allow_reserved_bucket=True)).uploaded == 2
+
+    run(vss, scenario)
+
+
 # Looking at it
 
 
