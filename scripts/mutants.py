@@ -37,6 +37,13 @@ VERSIONS = "tests/unit/client/test_versions.py"
 STATUS = "tests/unit/bulks/test_status.py"
 PLAN = "tests/unit/bulks/test_plan.py"
 BULK = "tests/integration/bulks/test_bulk.py"
+RESERVED = "tests/integration/client_surface/test_reserved_buckets.py"
+RESERVED_IN_AIRFLOW = "tests/integration/airflow_batches/test_reserved_buckets.py"
+NAMED = "tests/integration/client_surface/test_what_errors_name.py"
+NAMED_IN_AIRFLOW = "tests/integration/airflow/test_what_errors_name.py"
+CONNECTION = "tests/unit/airflow/test_connection.py"
+PLACES = "tests/unit/batches/test_places.py"
+FOLDER = "tests/integration/airflow_batches/test_get_to_folder.py"
 
 
 @dataclass(frozen=True)
@@ -522,6 +529,112 @@ MUTANTS = (
             WRITING,
             ["test_unsafe_key_is_stored_under_its_sha256_and_read_back_by_its_name"],
         ),
+        (
+            "buckets of records are changed only on request",
+            "    if bucket_id.startswith(RESERVED_BUCKETS) and not allow_reserved_bucket:",
+            "    if False:",
+            RESERVED,
+            [
+                "test_reserved_bucket_is_refused_before_the_first_request",
+                "test_copy_into_a_reserved_bucket_is_refused",
+                "test_bulk_into_a_reserved_bucket_is_refused",
+            ],
+        ),
+        (
+            "a text is no permission",
+            "    if not isinstance(allow_reserved_bucket, bool):",
+            "    if False:",
+            RESERVED,
+            ["test_flag_is_a_keyword_at_the_end_and_a_bool"],
+        ),
+    ),
+    *_mutants(
+        "client/surface/base.py",
+        (
+            "an error names the key as it was written",
+            "        if not all(name in message for name in written):",
+            "        if False:",
+            NAMED,
+            ["test_refusal_names_bucket_key_and_router"],
+        ),
+        (
+            "a ball id is shortened",
+            """message.replace(name.ball_id, f"{name.ball_id[:12]}…")""",
+            "message",
+            NAMED,
+            ["test_refusal_names_bucket_key_and_router"],
+        ),
+        (
+            "an error names the routers",
+            """            message = f"{message} [{shown}{more}]"\n""",
+            "            pass\n",
+            NAMED,
+            ["test_absent_object_is_named_with_the_router", "test_several_routers_are_named_and_many_are_counted"],
+        ),
+    ),
+    *_mutants(
+        "hooks/failures.py",
+        (
+            "an error names the connection",
+            """            error.amend(f"{error} ({named})")\n""",
+            "            pass\n",
+            NAMED_IN_AIRFLOW,
+            ["test_error_of_the_hook", "test_error_of_an_operator", "test_error_of_a_trigger"],
+        ),
+    ),
+    *_mutants(
+        "hooks/connection.py",
+        (
+            "a port without a protocol is no https",
+            "        if router.port not in (None, _HTTPS_PORT):",
+            "        if False:",
+            CONNECTION,
+            ["test_port_without_protocol_is_an_error_with_both_ways_out"],
+        ),
+        (
+            "a connection is of our type",
+            "str(conn_type).lower() not in _CONN_TYPES:",
+            "False:",
+            CONNECTION,
+            ["test_connection_of_another_type_is_diagnosed"],
+        ),
+    ),
+    *_mutants(
+        "hooks/batches.py",
+        (
+            "a prefix is not copied to a bucket of records",
+            """        check_bucket_may_change(dest_bucket_id, allow_reserved_bucket, "dest_bucket_id")\n""",
+            "",
+            RESERVED_IN_AIRFLOW,
+            ["test_operator_refuses_a_reserved_bucket"],
+        ),
+    ),
+    *_mutants(
+        "batches/places.py",
+        (
+            "balls that would be one file are not read",
+            "    for same in [same for same in files.values() if len(same) > 1]:",
+            "    for same in []:",
+            PLACES,
+            ["test_keys_that_clash_are_refused_and_no_others", "test_one_key_in_two_buckets_is_one_file"],
+        ),
+        (
+            "a file that would be a folder is not read",
+            "            if (file := alone.get(_folded(folder, folds))) is not None:",
+            "            if (file := None) is not None:",
+            PLACES,
+            ["test_keys_that_clash_are_refused_and_no_others"],
+        ),
+    ),
+    *_mutants(
+        "batches/fetching.py",
+        (
+            "a key that can't be a file fails",
+            "            raise file.problem\n",
+            "            return False\n",
+            FOLDER,
+            ["test_key_that_can_not_be_a_file_fails_alone"],
+        ),
     ),
     *_mutants(
         "bulks/status.py",
@@ -579,10 +692,47 @@ MUTANTS = (
         ),
         (
             "records of another bulk are refused",
-            "        if is_record(chunk.ball_id) and chunk.tags.get(BULK_TAG) != bulk_id:",
+            "        if is_record(chunk) and chunk.tags[BULK_TAG] != bulk_id:",
             "        if False:",
             STATUS,
             ["test_records_of_another_bulk_are_refused"],
+        ),
+        (
+            "a ball without a record's tags is not a record",
+            "return _model_of(chunk.ball_id) is not None and BULK_TAG in chunk.tags and RECORD_TAG in chunk.tags",
+            "return _model_of(chunk.ball_id) is not None",
+            STATUS,
+            ["test_ball_without_a_records_tags_is_ignored_and_named"],
+        ),
+    ),
+    *_mutants(
+        "bulks/storage.py",
+        (
+            "what is not a record is not deleted with the records",
+            "        if foreign := sorted({chunk.ball_id for chunk in listing.balls if not is_record(chunk)}):",
+            "        if foreign := []:",
+            BULK,
+            ["test_foreign_ball_among_the_records_stops_nothing"],
+        ),
+    ),
+    *_mutants(
+        "bulks/spec.py",
+        (
+            "a bulk's bucket is checked before its first record",
+            "            check_bucket_may_change(self.bucket_id, self.allow_reserved_bucket)",
+            "            pass",
+            RESERVED_IN_AIRFLOW,
+            ["test_bulk_with_a_wrong_bucket_does_not_spend_its_id", "test_operator_refuses_a_reserved_bucket"],
+        ),
+    ),
+    *_mutants(
+        "bulks/planning.py",
+        (
+            "every ball's bucket is checked",
+            "            check_bucket_may_change(bucket_id, self._spec.allow_reserved_bucket)",
+            "            pass",
+            BULK,
+            ["test_ball_of_a_list_in_the_bucket_of_another_bulk"],
         ),
     ),
     *_mutants(

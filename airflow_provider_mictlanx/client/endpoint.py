@@ -374,7 +374,8 @@ def _refusal(answer: Answer, what: str, explain: Explain | None = None) -> Mictl
         case 401:
             return AuthenticationError(f"{said}; check the token (the connection's password)", status)
         case 403:
-            return PermissionError(said, status)
+            check = "check what the token (the connection's password) may do in this bucket, and what a proxy forbids"
+            return PermissionError(f"{said}; {check}", status)
         case 404:
             return NotFoundError(said, status)
         case 413:

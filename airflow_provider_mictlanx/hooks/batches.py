@@ -18,11 +18,12 @@ from airflow_provider_mictlanx.batches import copying, deleting, fetching
 from airflow_provider_mictlanx.batches.running import BatchResult, TransferOptions, error_of
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.errors import ValidationError
-from airflow_provider_mictlanx.client.names import check_bucket_id
+from airflow_provider_mictlanx.client.names import check_bucket_may_change
 from airflow_provider_mictlanx.client.result import value_of
 from airflow_provider_mictlanx.client.retry import within
 from airflow_provider_mictlanx.hooks import results
 from airflow_provider_mictlanx.hooks.calls import HookCalls, chosen
+from airflow_provider_mictlanx.hooks.failures import errors_name_connection
 
 
 class BatchCalls(HookCalls):
@@ -44,6 +45,7 @@ class BatchCalls(HookCalls):
         max_concurrency: int | None = None,
         max_backoff: float = 5,
         replace: bool = False,
+        allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> dict[str, Any]:
         """
@@ -66,6 +68,7 @@ class BatchCalls(HookCalls):
         :param max_concurrency: chunks in flight
         :param max_backoff: the longest pause between two tries, in seconds
         :param replace: delete other bytes under the copy's key first, instead of raising ``BallConflictError``
+        :param allow_reserved_bucket: copy to a bucket that begins with ``bulk-``, which may contain the records of a bulk
         :param deadline: of the whole call, in seconds
         """
         return self._run(
@@ -81,6 +84,7 @@ class BatchCalls(HookCalls):
             max_concurrency=max_concurrency,
             max_backoff=max_backoff,
             replace=replace,
+            allow_reserved_bucket=allow_reserved_bucket,
             deadline=deadline,
         )
 
@@ -98,6 +102,7 @@ class BatchCalls(HookCalls):
         max_concurrency: int | None = None,
         max_backoff: float = 5,
         replace: bool = False,
+        allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> dict[str, Any]:
         """Copy an object; see ``copy``."""
@@ -107,7 +112,7 @@ class BatchCalls(HookCalls):
         self._refuse_itself((bucket_id, key), (dest_bucket_id, dest_key), dest_conn_id)
         given = chosen(await self.aget_settings(), timeout=timeout, max_concurrency=max_concurrency)
         async with self._both(dest_conn_id) as (client, dest):
-            report = await client.copy(
+            response = await client.copy(
                 bucket_id,
                 key,
                 dest_bucket_id,
@@ -118,9 +123,11 @@ class BatchCalls(HookCalls):
                 max_tries=max_tries,
                 max_backoff=max_backoff,
                 replace=replace,
+                allow_reserved_bucket=allow_reserved_bucket,
                 deadline=deadline,
             )
-        result = results.of_report(value_of(report))
+            report = value_of(response)
+        result = results.of_report(report)
         await self._note(reads=[in_bucket(bucket_id, key)], writes=[in_bucket(dest_bucket_id, dest_key)])
         return {**result, "source_bucket_id": bucket_id, "source_key": key}
 
@@ -138,6 +145,7 @@ class BatchCalls(HookCalls):
         max_concurrency: int | None = None,
         max_backoff: float = 5,
         replace: bool = False,
+        allow_reserved_bucket: bool = False,
         fail_on_error: bool = True,
         deadline: float | None = None,
     ) -> dict[str, Any]:
@@ -161,6 +169,7 @@ class BatchCalls(HookCalls):
         :param max_concurrency: chunks in flight, of all objects together; default: the connection's, else 8
         :param max_backoff: the longest pause between two tries, in seconds
         :param replace: delete other bytes under a copy's key first, instead of reporting a failure
+        :param allow_reserved_bucket: copy to a bucket that begins with ``bulk-``, which may contain the records of a bulk
         :param fail_on_error: raise where an object could not be copied; False leaves that to ``failed``
         :param deadline: of the whole call, in seconds
         """
@@ -177,6 +186,7 @@ class BatchCalls(HookCalls):
             max_concurrency=max_concurrency,
             max_backoff=max_backoff,
             replace=replace,
+            allow_reserved_bucket=allow_reserved_bucket,
             fail_on_error=fail_on_error,
             deadline=deadline,
         )
@@ -195,6 +205,7 @@ class BatchCalls(HookCalls):
         max_concurrency: int | None = None,
         max_backoff: float = 5,
         replace: bool = False,
+        allow_reserved_bucket: bool = False,
         fail_on_error: bool = True,
         deadline: float | None = None,
     ) -> dict[str, Any]:
@@ -202,7 +213,7 @@ class BatchCalls(HookCalls):
         dest_prefix = prefix if dest_prefix is None else dest_prefix
         if not isinstance(dest_prefix, str):
             raise ValidationError(f"dest_prefix is a text, not {dest_prefix!r}")
-        check_bucket_id(dest_bucket_id)
+        check_bucket_may_change(dest_bucket_id, allow_reserved_bucket, "dest_bucket_id")
         self._refuse_itself((bucket_id, prefix), (dest_bucket_id, dest_prefix), dest_conn_id)
         given = chosen(await self.aget_settings(), timeout=timeout, max_concurrency=max_concurrency)
         options = TransferOptions(**given, max_tries=max_tries, max_backoff=max_backoff)
@@ -217,6 +228,7 @@ class BatchCalls(HookCalls):
                 dest=dest,
                 rf=rf,
                 replace=replace,
+                allow_reserved_bucket=allow_reserved_bucket,
                 options=options,
                 tell=self._tell,
             )
@@ -269,7 +281,7 @@ class BatchCalls(HookCalls):
         response_time, failures}``: ``skipped`` were there already, ``failures`` are the first few as ``{bucket_id, key, code,
         message}``. A bucket never lists empty objects (size 0); a bulk knows them.
 
-        ``ValidationError``: a key would leave the folder, or two of them would be one file; nothing was read.
+        An object whose key can't be a file below the folder is a failure; the others are read. So are two that would be one file.
         ``BulkFailedError``: the bulk is not complete. ``BatchError``: an object could not be read; its ``result`` is what would
         have been returned.
 
@@ -356,6 +368,7 @@ class BatchCalls(HookCalls):
         *,
         timeout: float | None = None,
         max_concurrency: int | None = None,
+        allow_reserved_bucket: bool = False,
         fail_on_error: bool = True,
         deadline: float | None = None,
     ) -> dict[str, Any]:
@@ -371,6 +384,7 @@ class BatchCalls(HookCalls):
         :param keys: the objects' names; may be empty
         :param timeout: of one request, in seconds
         :param max_concurrency: objects that are deleted at the same time
+        :param allow_reserved_bucket: change a bucket that begins with ``bulk-``, which may contain the records of a bulk
         :param fail_on_error: raise where an object could not be deleted; False leaves that to ``failed``
         :param deadline: of the whole call, in seconds
         """
@@ -380,6 +394,7 @@ class BatchCalls(HookCalls):
             keys,
             timeout=timeout,
             max_concurrency=max_concurrency,
+            allow_reserved_bucket=allow_reserved_bucket,
             fail_on_error=fail_on_error,
             deadline=deadline,
         )
@@ -391,16 +406,19 @@ class BatchCalls(HookCalls):
         *,
         timeout: float | None = None,
         max_concurrency: int | None = None,
+        allow_reserved_bucket: bool = False,
         fail_on_error: bool = True,
         deadline: float | None = None,
     ) -> dict[str, Any]:
         """Delete objects by their keys; see ``delete_keys``."""
-        check_bucket_id(bucket_id)
+        check_bucket_may_change(bucket_id, allow_reserved_bucket)
         keys = _keys(keys)
         given = chosen(await self.aget_settings(), timeout=timeout, max_concurrency=max_concurrency)
         what = f"deleting {pluralize(len(keys), 'key')} of bucket {bucket_id}"
         async with self.aget_conn() as client, within(deadline, what):
-            outcome = await deleting.delete_keys(client, bucket_id, keys, **given, tell=self._tell)
+            outcome = await deleting.delete_keys(
+                client, bucket_id, keys, **given, allow_reserved_bucket=allow_reserved_bucket, tell=self._tell
+            )
         await self._note(drops=keys_of(bucket_id, keys))
         return self._end(
             what, outcome.line("deleted", "not there"), outcome, results.of_deleted(outcome, bucket_id), fail_on_error
@@ -413,6 +431,7 @@ class BatchCalls(HookCalls):
         *,
         timeout: float | None = None,
         max_concurrency: int | None = None,
+        allow_reserved_bucket: bool = False,
         fail_on_error: bool = True,
         deadline: float | None = None,
     ) -> dict[str, Any]:
@@ -426,6 +445,7 @@ class BatchCalls(HookCalls):
         :param prefix: not empty: ``delete_bucket`` deletes everything
         :param timeout: of one request, in seconds
         :param max_concurrency: objects that are deleted at the same time
+        :param allow_reserved_bucket: change a bucket that begins with ``bulk-``, which may contain the records of a bulk
         :param fail_on_error: raise where an object could not be deleted; False leaves that to ``failed``
         :param deadline: of the whole call, in seconds
         """
@@ -435,6 +455,7 @@ class BatchCalls(HookCalls):
             prefix,
             timeout=timeout,
             max_concurrency=max_concurrency,
+            allow_reserved_bucket=allow_reserved_bucket,
             fail_on_error=fail_on_error,
             deadline=deadline,
         )
@@ -446,6 +467,7 @@ class BatchCalls(HookCalls):
         *,
         timeout: float | None = None,
         max_concurrency: int | None = None,
+        allow_reserved_bucket: bool = False,
         fail_on_error: bool = True,
         deadline: float | None = None,
     ) -> dict[str, Any]:
@@ -455,10 +477,13 @@ class BatchCalls(HookCalls):
                 f"prefix is a text that is not empty, not {prefix!r}: what deletes everything is delete_bucket, or "
                 "MictlanXDeleteBucketOperator"
             )
+        check_bucket_may_change(bucket_id, allow_reserved_bucket)
         given = chosen(await self.aget_settings(), timeout=timeout, max_concurrency=max_concurrency)
         what = f"deleting {prefix}* of bucket {bucket_id}"
         async with self.aget_conn() as client, within(deadline, what):
-            outcome = await deleting.delete_prefix(client, bucket_id, prefix, **given, tell=self._tell)
+            outcome = await deleting.delete_prefix(
+                client, bucket_id, prefix, **given, allow_reserved_bucket=allow_reserved_bucket, tell=self._tell
+            )
         await self._note(drops=[in_bucket(bucket_id, prefix)])
         return self._end(
             what, outcome.line("deleted", "not there"), outcome, results.of_deleted(outcome, bucket_id), fail_on_error
@@ -470,7 +495,8 @@ class BatchCalls(HookCalls):
         """Tell how a batch went; give its result, or raise what failed."""
         self._tell_the_end(f"{what[:1].upper()}{what[1:]}: {line}", outcome.failures)
         if outcome.failures and fail_on_error:
-            raise error_of(what, outcome, result)
+            with errors_name_connection(self.mictlanx_conn_id):
+                raise error_of(what, outcome, result)
         return result
 
 

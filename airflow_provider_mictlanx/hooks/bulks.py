@@ -25,6 +25,7 @@ from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.hooks import results
 from airflow_provider_mictlanx.hooks.calls import HookCalls, chosen
+from airflow_provider_mictlanx.hooks.failures import errors_name_connection
 
 Source: TypeAlias = Any
 """A path: a text, an ``os.PathLike``, or an ``ObjectStoragePath``, which is a class of no common base on Airflow 3 and 2."""
@@ -51,6 +52,7 @@ class BulkCalls(HookCalls):
         timeout: float | None = None,
         stop_on_failure: bool = False,
         replace: bool = False,
+        allow_reserved_bucket: bool = False,
         tags: Mapping[str, str] | None = None,
         allow_empty: bool = False,
         fail_on_error: bool = True,
@@ -89,6 +91,7 @@ class BulkCalls(HookCalls):
         :param timeout: of one request, in seconds; default: the connection's, else 120
         :param stop_on_failure: begin no further ball after the first failure
         :param replace: delete other bytes under a ball's key first, instead of reporting a failure
+        :param allow_reserved_bucket: write to a bucket that begins with ``bulk-``, which may contain another bulk's records
         :param tags: texts by name, kept with every ball
         :param allow_empty: whether a source in which nothing is found is a bulk of no balls, instead of an error
         :param fail_on_error: raise where a ball is not stored; False leaves that to ``failed``
@@ -113,6 +116,7 @@ class BulkCalls(HookCalls):
             timeout=timeout,
             stop_on_failure=stop_on_failure,
             replace=replace,
+            allow_reserved_bucket=allow_reserved_bucket,
             tags=tags,
             allow_empty=allow_empty,
             fail_on_error=fail_on_error,
@@ -138,6 +142,7 @@ class BulkCalls(HookCalls):
         timeout: float | None = None,
         stop_on_failure: bool = False,
         replace: bool = False,
+        allow_reserved_bucket: bool = False,
         tags: Mapping[str, str] | None = None,
         allow_empty: bool = False,
         fail_on_error: bool = True,
@@ -157,6 +162,7 @@ class BulkCalls(HookCalls):
             rf=rf,
             tags={} if tags is None else tags,
             own_lists=balls is not None,
+            allow_reserved_bucket=allow_reserved_bucket,
             **chosen(settings, chunk_size=chunk_size),
         )
         options = AttemptOptions(
@@ -179,7 +185,8 @@ class BulkCalls(HookCalls):
         self._tell_the_end(_end_line(outcome), outcome.failures)
         result = results.of_upload(outcome, with_failures=not fail_on_error)
         if outcome.failures and fail_on_error:
-            raise _failure(outcome, result)
+            with errors_name_connection(self.mictlanx_conn_id):
+                raise _failure(outcome, result)
         return result
 
     async def _request_timeout(self, given: float | None) -> dict[str, float]:

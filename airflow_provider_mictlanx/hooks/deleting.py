@@ -17,7 +17,13 @@ class DeletingCalls(HookCalls):
     """The part of ``MictlanXHook`` that deletes."""
 
     def delete(
-        self, bucket_id: str, key: str, *, timeout: float | None = None, deadline: float | None = None
+        self,
+        bucket_id: str,
+        key: str,
+        *,
+        timeout: float | None = None,
+        allow_reserved_bucket: bool = False,
+        deadline: float | None = None,
     ) -> dict[str, Any]:
         """
         Delete an object; one that is not there is deleted already.
@@ -27,17 +33,35 @@ class DeletingCalls(HookCalls):
         :param bucket_id: the bucket
         :param key: the object's name
         :param timeout: of one request, in seconds
+        :param allow_reserved_bucket: change a bucket that begins with ``bulk-``, which may contain the records of a bulk
         :param deadline: of the whole call, in seconds
         """
-        return self._run(self.adelete, bucket_id, key, timeout=timeout, deadline=deadline)
+        return self._run(
+            self.adelete,
+            bucket_id,
+            key,
+            timeout=timeout,
+            allow_reserved_bucket=allow_reserved_bucket,
+            deadline=deadline,
+        )
 
     async def adelete(
-        self, bucket_id: str, key: str, *, timeout: float | None = None, deadline: float | None = None
+        self,
+        bucket_id: str,
+        key: str,
+        *,
+        timeout: float | None = None,
+        allow_reserved_bucket: bool = False,
+        deadline: float | None = None,
     ) -> dict[str, Any]:
         """Delete an object; see ``delete``."""
         given = chosen(await self.aget_settings(), timeout=timeout)
         async with self.aget_conn() as client:
-            response = value_of(await client.delete(key, bucket_id, **given, deadline=deadline))
+            response = value_of(
+                await client.delete(
+                    key, bucket_id, **given, allow_reserved_bucket=allow_reserved_bucket, deadline=deadline
+                )
+            )
         await self._note(drops=[in_bucket(bucket_id, key)])
         return {"bucket_id": bucket_id, "key": key, "ball_id": response.ball_id, "n_deletes": response.n_deletes}
 
@@ -47,6 +71,7 @@ class DeletingCalls(HookCalls):
         *,
         timeout: float | None = None,
         max_concurrency: int | None = None,
+        allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> dict[str, Any]:
         """
@@ -58,10 +83,16 @@ class DeletingCalls(HookCalls):
         :param bucket_id: the bucket
         :param timeout: of one request, in seconds
         :param max_concurrency: objects that are deleted at the same time
+        :param allow_reserved_bucket: change a bucket that begins with ``bulk-``, which may contain the records of a bulk
         :param deadline: of the whole call, in seconds
         """
         return self._run(
-            self.adelete_bucket, bucket_id, timeout=timeout, max_concurrency=max_concurrency, deadline=deadline
+            self.adelete_bucket,
+            bucket_id,
+            timeout=timeout,
+            max_concurrency=max_concurrency,
+            allow_reserved_bucket=allow_reserved_bucket,
+            deadline=deadline,
         )
 
     async def adelete_bucket(
@@ -70,12 +101,17 @@ class DeletingCalls(HookCalls):
         *,
         timeout: float | None = None,
         max_concurrency: int | None = None,
+        allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> dict[str, Any]:
         """Delete every object that a bucket lists; see ``delete_bucket``."""
         given = chosen(await self.aget_settings(), timeout=timeout, max_concurrency=max_concurrency)
         async with self.aget_conn() as client:
-            response = value_of(await client.delete_bucket(bucket_id, **given, deadline=deadline))
+            response = value_of(
+                await client.delete_bucket(
+                    bucket_id, **given, allow_reserved_bucket=allow_reserved_bucket, deadline=deadline
+                )
+            )
         await self._note(drops=[in_bucket(bucket_id)])
         for ball_id, why in islice(response.failures.items(), _FAILURES_SHOWN):
             self.log.warning("%s/%s could not be deleted: %s", bucket_id, ball_id, why)

@@ -21,6 +21,17 @@ def is_timeout_of_deferral(error: AirflowException) -> bool:
     return type(error).__name__ == "TaskDeferralTimeout" or str(error) in _TIMEOUTS_OF_AIRFLOW
 
 
+@contextmanager
+def errors_name_connection(conn_id: str) -> Iterator[None]:
+    """Add the id of the connection to every ``MictlanXError`` of the block that does not name it yet."""
+    try:
+        yield
+    except MictlanXError as error:
+        if (named := f"connection {conn_id!r}") not in str(error):
+            error.amend(f"{error} ({named})")
+        raise
+
+
 def failure_of(error: MictlanXError) -> AirflowFailException:
     """Make the exception that fails a task at once, without a retry."""
     return AirflowFailException(f"{type(error).__name__}: {error}")

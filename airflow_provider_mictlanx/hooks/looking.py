@@ -83,8 +83,10 @@ class LookingCalls(HookCalls):
         """Tell what the storage knows of an object; see ``get_metadata``."""
         given = chosen(await self.aget_settings(), timeout=timeout)
         async with self.aget_conn() as client:
-            ball = await client.get_metadata(bucket_id, key, **given, check_storage=check_storage, deadline=deadline)
-        return results.of_ball(value_of(ball))
+            ball = value_of(
+                await client.get_metadata(bucket_id, key, **given, check_storage=check_storage, deadline=deadline)
+            )
+        return results.of_ball(ball)
 
     def list_balls(
         self,
@@ -120,8 +122,8 @@ class LookingCalls(HookCalls):
         """List a bucket's objects by key; see ``list_balls``."""
         given = chosen(await self.aget_settings(), timeout=timeout)
         async with self.aget_conn() as client:
-            balls = await client.list_balls(bucket_id, prefix=prefix, glob=glob, **given, deadline=deadline)
-        return [results.of_ball(ball) for ball in value_of(balls)]
+            balls = value_of(await client.list_balls(bucket_id, prefix=prefix, glob=glob, **given, deadline=deadline))
+        return [results.of_ball(ball) for ball in balls]
 
     def list_keys(
         self,
@@ -163,10 +165,10 @@ class LookingCalls(HookCalls):
         given = chosen(await self.aget_settings(), timeout=timeout)
         async with self.aget_conn() as client:
             balls = value_of(await client.list_balls(bucket_id, prefix, glob, **given, deadline=deadline))
-        if max_keys is not None and len(balls) > max_keys:
-            which = f" that match {glob!r}" if glob else f" that begin with {prefix!r}" if prefix else ""
-            raise ValidationError(
-                f"bucket {bucket_id} has {len(balls):,} keys{which}, more than max_keys={max_keys:,}: choose fewer by prefix or "
-                "glob, or allow more"
-            )
+            if max_keys is not None and len(balls) > max_keys:
+                which = f" that match {glob!r}" if glob else f" that begin with {prefix!r}" if prefix else ""
+                raise ValidationError(
+                    f"bucket {bucket_id} has {len(balls):,} keys{which}, more than max_keys={max_keys:,}: choose fewer by "
+                    "prefix or glob, or allow more"
+                )
         return [ball.key for ball in balls]

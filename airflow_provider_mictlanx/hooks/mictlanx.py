@@ -23,6 +23,7 @@ from airflow_provider_mictlanx.hooks.batches import BatchCalls
 from airflow_provider_mictlanx.hooks.bulks import BulkCalls
 from airflow_provider_mictlanx.hooks.connection import Settings
 from airflow_provider_mictlanx.hooks.deleting import DeletingCalls
+from airflow_provider_mictlanx.hooks.failures import errors_name_connection
 from airflow_provider_mictlanx.hooks.finding import FindingCalls
 from airflow_provider_mictlanx.hooks.looking import LookingCalls
 from airflow_provider_mictlanx.hooks.lookup import alook_up, look_up
@@ -122,12 +123,14 @@ class MictlanXHook(WritingCalls, ReadingCalls, LookingCalls, FindingCalls, Delet
         """
         Open a client for many calls: ``async with hook.aget_conn() as client``; it is closed at the end.
 
-        Its methods return a ``Result``. It belongs to the running event loop and is not to be kept for another.
+        Its methods return a ``Result``. It belongs to the running event loop and is not to be kept for another. A ``MictlanXError``
+        that leaves the block names the connection.
         """
         settings = await self.aget_settings()
         verify = await asyncio.to_thread(settings.tls) if settings.reads_tls_files else settings.verify
         async with _client(settings, verify) as client:
-            yield client
+            with errors_name_connection(self.mictlanx_conn_id):
+                yield client
 
     def test_connection(self) -> tuple[bool, str]:
         """

@@ -12,6 +12,7 @@ from airflow_provider_mictlanx.client.names import ball_id_of, safe_file_name
 from airflow_provider_mictlanx.client.result import value_of
 from airflow_provider_mictlanx.hooks import results
 from airflow_provider_mictlanx.hooks.calls import HookCalls, chosen
+from airflow_provider_mictlanx.hooks.failures import errors_name_connection
 
 
 class ReadingCalls(HookCalls):
@@ -81,7 +82,7 @@ class ReadingCalls(HookCalls):
                 max_size=max_size,
                 deadline=deadline,
             )
-        data = value_of(response).data.tobytes()
+            data = value_of(response).data.tobytes()
         await self._note(reads=[in_bucket(bucket_id, key)])
         return data
 
@@ -144,12 +145,8 @@ class ReadingCalls(HookCalls):
             max_backoff=max_backoff,
             deadline=deadline,
         )
-        try:
-            return data.decode(encoding)
-        except UnicodeError as error:
-            raise ValidationError(
-                f"{bucket_id}/{key} ({len(data)} bytes) is no text in {encoding}: {error}. Give its encoding, or read it into a file"
-            ) from error
+        with errors_name_connection(self.mictlanx_conn_id):
+            return _decoded(data, encoding, f"{bucket_id}/{key}")
 
     def get_to_file(
         self,
@@ -216,7 +213,7 @@ class ReadingCalls(HookCalls):
         filename = _file_name(key, filename)
         given = chosen(await self.aget_settings(), timeout=timeout, max_concurrency=max_concurrency)
         async with self.aget_conn() as client:
-            report = await client.download(
+            response = await client.download(
                 bucket_id,
                 key,
                 output_path,
@@ -227,9 +224,19 @@ class ReadingCalls(HookCalls):
                 replace=replace,
                 deadline=deadline,
             )
-        result = results.of_report(value_of(report))
+            report = value_of(response)
+        result = results.of_report(report)
         await self._note(reads=[in_bucket(bucket_id, key)], writes=[on_disk(result["path"])])
         return result
+
+
+def _decoded(data: bytes, encoding: str, name: str) -> str:
+    try:
+        return data.decode(encoding)
+    except UnicodeError as error:
+        raise ValidationError(
+            f"{name} ({len(data)} bytes) is no text in {encoding}: {error}. Give its encoding, or read it into a file"
+        ) from error
 
 
 def _file_name(key: str, filename: str | None) -> str:

@@ -30,6 +30,7 @@ class WritingCalls(HookCalls):
         max_backoff: float = 5,
         tags: Mapping[str, str] | None = None,
         replace: bool = False,
+        allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> dict[str, Any]:
         """
@@ -50,6 +51,7 @@ class WritingCalls(HookCalls):
         :param tags: texts by name, kept with the object
         :param replace: delete other bytes under that key first, instead of raising ``BallConflictError``; a crash between
             the two leaves nothing until the retry
+        :param allow_reserved_bucket: write to a bucket that begins with ``bulk-``, which may contain the records of a bulk
         :param deadline: of the whole call, in seconds
         """
         return self._run(
@@ -65,6 +67,7 @@ class WritingCalls(HookCalls):
             max_backoff=max_backoff,
             tags=tags,
             replace=replace,
+            allow_reserved_bucket=allow_reserved_bucket,
             deadline=deadline,
         )
 
@@ -82,6 +85,7 @@ class WritingCalls(HookCalls):
         max_backoff: float = 5,
         tags: Mapping[str, str] | None = None,
         replace: bool = False,
+        allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> dict[str, Any]:
         """Store bytes, or a text as UTF-8, under a key; see ``put``."""
@@ -95,6 +99,7 @@ class WritingCalls(HookCalls):
             max_backoff=max_backoff,
             tags=tags,
             replace=replace,
+            allow_reserved_bucket=allow_reserved_bucket,
             deadline=deadline,
         )
 
@@ -112,6 +117,7 @@ class WritingCalls(HookCalls):
         max_backoff: float = 5,
         tags: Mapping[str, str] | None = None,
         replace: bool = False,
+        allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> dict[str, Any]:
         """
@@ -137,6 +143,7 @@ class WritingCalls(HookCalls):
             max_backoff=max_backoff,
             tags=tags,
             replace=replace,
+            allow_reserved_bucket=allow_reserved_bucket,
             deadline=deadline,
         )
 
@@ -154,6 +161,7 @@ class WritingCalls(HookCalls):
         max_backoff: float = 5,
         tags: Mapping[str, str] | None = None,
         replace: bool = False,
+        allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> dict[str, Any]:
         """Store a file under a key; see ``put_file``."""
@@ -167,6 +175,7 @@ class WritingCalls(HookCalls):
             max_backoff=max_backoff,
             tags=tags,
             replace=replace,
+            allow_reserved_bucket=allow_reserved_bucket,
             deadline=deadline,
         )
 
@@ -184,10 +193,10 @@ class WritingCalls(HookCalls):
         async with self.aget_conn() as client:
             # What nobody chose is chosen by the size of what is stored.
             given = {"chunk_size": None, "max_concurrency": None, **chosen(settings, **defaulted)}
-            report = await client.upload(
-                bucket_id, key, **source, **given, **options, tags={} if tags is None else tags
+            report = value_of(
+                await client.upload(bucket_id, key, **source, **given, **options, tags={} if tags is None else tags)
             )
-        result = results.of_report(value_of(report))
+        result = results.of_report(report)
         read = [on_disk(source["path"])] if "path" in source else []
         await self._note(reads=read, writes=[in_bucket(bucket_id, key)])
         return result

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_mictlanx.hooks.failures import permanent_errors_fail_the_task
+from airflow_provider_mictlanx.hooks.failures import errors_name_connection, permanent_errors_fail_the_task
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.links.mictlanx import keep_links
 
@@ -39,7 +39,7 @@ class MictlanXOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Do the work; an error that no retry can mend becomes ``AirflowFailException``, any other stays as it is."""
-        with permanent_errors_fail_the_task():
+        with permanent_errors_fail_the_task(), errors_name_connection(self.mictlanx_conn_id):
             keep_links(self, context)
             return self.work(context)
 

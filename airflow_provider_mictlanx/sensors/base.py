@@ -32,6 +32,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_mictlanx.client.errors import MictlanXError
 from airflow_provider_mictlanx.hooks.failures import (
     error_of,
+    errors_name_connection,
     failure_of,
     is_timeout_of_deferral,
     log_borne,
@@ -90,7 +91,8 @@ class MictlanXSensor(BaseSensorOperator):
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once; the first look that finds a router to ask keeps the task's links."""
         try:
-            found = self.find()
+            with errors_name_connection(self.mictlanx_conn_id):
+                found = self.find()
         except MictlanXError as error:
             if error.permanent:
                 raise failure_of(error) from error

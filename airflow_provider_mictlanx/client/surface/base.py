@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import MappingProxyType
 
@@ -18,7 +18,12 @@ from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationErr
 from airflow_provider_mictlanx.client.logs import ClientLogs
 from airflow_provider_mictlanx.client.lookup import Name
 from airflow_provider_mictlanx.client.models import RetryPolicy
-from airflow_provider_mictlanx.client.names import ball_id_of, check_bucket_id, is_safe_id
+from airflow_provider_mictlanx.client.names import (
+    ball_id_of,
+    check_bucket_id,
+    check_bucket_may_change,
+    is_safe_id,
+)
 from airflow_provider_mictlanx.client.retry import RetryRule, within
 from airflow_provider_mictlanx.client.router import AsyncRouter
 from airflow_provider_mictlanx.client.threads import Threads
@@ -32,6 +37,9 @@ NONE: Mapping[str, str] = MappingProxyType({})
 
 LOG_PATH = os.environ.get("MICTLANX_LOG_PATH", "/mictlanx/client")
 """The folder of the log files, unless another one is given."""
+
+ROUTERS_SHOWN = 3
+"""How many routers an error names."""
 
 
 class ClientBase:
@@ -76,23 +84,42 @@ class ClientBase:
         return f"AsyncClient({str(self.uri)!r}, client_id={self.client_id!r})"
 
     @asynccontextmanager
-    async def _doing(self, what: str, deadline: float | None, names: str = "") -> AsyncIterator[None]:
+    async def _doing(self, what: str, deadline: float | None, *names: Name | str) -> AsyncIterator[None]:
         """
-        Bound a call, and tell the log what became of it.
+        Bound a call, name its object in every error, and log the outcome.
 
-        :param what: what is being done, for errors
-        :param names: what every error of the call has to name, the bucket; one that does not gets ``what`` before it
+        :param what: what is being done, with its objects, for errors
+        :param names: the call's objects: balls, buckets or chunks
         """
         started = time.monotonic()
         try:
-            async with within(deadline, f"{what} at {self.uri}"):
+            async with within(deadline, what):
                 yield
         except MictlanXError as error:
-            if names not in str(error):
-                error.amend(f"{what}: {error}")
+            self._name_in(error, what, names)
             log.debug("Failed after %.3f s: %s", time.monotonic() - started, error)
             raise
         log.debug("Done in %.3f s: %s", time.monotonic() - started, what)
+
+    def _name_in(self, error: MictlanXError, what: str, names: Sequence[Name | str]) -> None:
+        """Amend an error so that it names the objects of the call as the caller wrote them, and the routers."""
+        message = str(error)
+        written = []
+        for name in names:
+            if isinstance(name, Name):
+                if name.key != name.ball_id:
+                    message = message.replace(name.ball_id, f"{name.ball_id[:12]}…")
+                name = f"{name.bucket_id}/{name.key}"
+            written.append(name)
+        if not all(name in message for name in written):
+            message = f"{what}: {message}"
+        routers = self._balancer.routers
+        # A ValidationError without a router's address was raised before any request.
+        if not any(router.base_url() in message for router in routers) and not isinstance(error, ValidationError):
+            shown = ", ".join(f"{router.router_id} {router.base_url()}" for router in routers[:ROUTERS_SHOWN])
+            more = f" and {len(routers) - ROUTERS_SHOWN} more" if len(routers) > ROUTERS_SHOWN else ""
+            message = f"{message} [{shown}{more}]"
+        error.amend(message)
 
     def _dispatcher(self, timeout: float, headers: Mapping[str, str], rule: RetryRule | None = None) -> Dispatcher:
         how = How(timeout=timeout, headers=headers, verify=self._verify)
@@ -102,6 +129,11 @@ class ClientBase:
 def name_of(bucket_id: str, key: str) -> Name:
     """Give the name of a ball, checked: by its id or by any key."""
     return Name(check_bucket_id(bucket_id), ball_id_of(key), key)
+
+
+def changing_name(bucket_id: str, key: str, allow_reserved_bucket: bool, parameter: str = "bucket_id") -> Name:
+    """Return the name of a ball that is written or deleted, checked as ``check_bucket_may_change`` does."""
+    return Name(check_bucket_may_change(bucket_id, allow_reserved_bucket, parameter), ball_id_of(key), key)
 
 
 def check_chunk_key(key: str) -> str:

@@ -92,7 +92,7 @@ class Looking(ClientBase):
         check_bucket_id(bucket_id)
         check_chunk_key(key)
         routers = self._dispatcher(timeout, headers, rule_of(retry_policy))
-        async with self._doing(f"metadata of chunk {bucket_id}/{key}", deadline, bucket_id):
+        async with self._doing(f"metadata of chunk {bucket_id}/{key}", deadline, f"{bucket_id}/{key}"):
             return await routers.ask(lambda router, how: router.get_metadata(bucket_id, key, **how))
 
     @returns_result
@@ -184,7 +184,9 @@ class Looking(ClientBase):
             if error.peer_away:  # it may be back by now, and was not when its copy was wanted
                 raise UnavailableError(str(error)) from error
             routers = self._dispatcher(timeout, headers)
-            await routers.repeat(lambda: roll_call(routers, f"reading {bucket_id}/{key}", bucket_id))
+            name = name_of(bucket_id, key)
+            async with self._doing(f"reading {name}", None, name):
+                await routers.repeat(lambda: roll_call(routers, f"reading {name}", bucket_id))
             return False
         return True
 
@@ -234,7 +236,7 @@ class Looking(ClientBase):
     ) -> Ball:
         name = name_of(bucket_id, key)
         routers = self._dispatcher(timeout, headers, rule)
-        async with self._doing(f"looking for {name}", deadline, bucket_id):
+        async with self._doing(f"looking for {name}", deadline, name):
             if check_storage:
                 return (await Download(routers, self._threads, max_concurrency=10).verify(name)).as_ball()
             return (await routers.repeat(lambda: find_versions(routers, name)))[0].as_ball()

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Mapping
 
 from airflow_provider_mictlanx.client.checks import number_from_zero
 from airflow_provider_mictlanx.client.download import Download
+from airflow_provider_mictlanx.client.errors import MictlanXError
 from airflow_provider_mictlanx.client.models import AsyncGetResponse, Chunk, FileReport, Metadata
 from airflow_provider_mictlanx.client.result import returns_result
 from airflow_provider_mictlanx.client.retry import RetryRule
@@ -69,7 +70,7 @@ class Reading(ClientBase):
         download = Download(
             self._dispatcher(timeout, headers, rule), self._threads, max_paralell_gets, force, chunk_index
         )
-        async with self._doing(f"getting {name}", deadline, bucket_id):
+        async with self._doing(f"getting {name}", deadline, name):
             version, data = await download.to_memory(name, self._cache, max_size)
         return AsyncGetResponse(data=data, metadatas=version.ordered)
 
@@ -106,7 +107,7 @@ class Reading(ClientBase):
         name = name_of(bucket_id, ball_id)
         rule = _rule(max_retries, max_backoff, max_delay, delay, backoff_factor, jitter)
         download = Download(self._dispatcher(timeout, headers, rule), self._threads, 1, force)
-        async with self._doing(f"getting chunk {index} of {name}", deadline, bucket_id):
+        async with self._doing(f"getting chunk {index} of {name}", deadline, name):
             metadata, data = await download.one_chunk(name, index)
         return Chunk(metadata.ball_id, index, bytes(data), metadata.key, metadata.tags), metadata
 
@@ -143,9 +144,13 @@ class Reading(ClientBase):
         rule = _rule(max_retries, max_backoff, max_delay, delay, backoff_factor, jitter)
         routers = self._dispatcher(timeout, headers, rule)
         download = Download(routers, self._threads, max_parallel_gets, force, chunk_index)
-        async with contextlib.aclosing(download.chunks(name, order)) as chunks:
-            async for metadata, data in chunks:
-                yield metadata, data
+        try:
+            async with contextlib.aclosing(download.chunks(name, order)) as chunks:
+                async for metadata, data in chunks:
+                    yield metadata, data
+        except MictlanXError as error:
+            self._name_in(error, f"getting {name}", (name,))
+            raise
 
     @returns_result
     async def download(
@@ -178,7 +183,7 @@ class Reading(ClientBase):
         rule = RetryRule(max_tries, max_backoff)
         name = name_of(bucket_id, key)
         engine = Download(self._dispatcher(timeout, headers, rule), self._threads, max_concurrency, force)
-        async with self._doing(f"getting {name} to a file", deadline, bucket_id):
+        async with self._doing(f"getting {name} to a file", deadline, name):
             return await engine.to_file(name, output_path, filename, replace, checksum)
 
     @returns_result
@@ -219,7 +224,7 @@ class Reading(ClientBase):
         name = name_of(bucket_id, ball_id)
         routers = self._dispatcher(timeout, headers, rule)
         engine = Download(routers, self._threads, max_paralell_gets, force, chunk_index)
-        async with self._doing(f"getting {name} to a file", deadline, bucket_id):
+        async with self._doing(f"getting {name} to a file", deadline, name):
             return (await engine.to_file(name, output_path, fullname, replace)).path
 
 

@@ -27,7 +27,7 @@ from airflow_provider_mictlanx.client.result import returns_result, value_of
 from airflow_provider_mictlanx.client.retry import RetryRule
 from airflow_provider_mictlanx.client.single_chunk import SingleChunkUpload, place_tags
 from airflow_provider_mictlanx.client.sizing import chunk_size_for, concurrency_for
-from airflow_provider_mictlanx.client.surface.base import NONE, ClientBase, name_of
+from airflow_provider_mictlanx.client.surface.base import NONE, ClientBase, changing_name
 from airflow_provider_mictlanx.client.upload import PutOptions, Upload, check_tags
 
 
@@ -52,6 +52,7 @@ class Writing(ClientBase):
         max_backoff: float = 5,
         replace: bool = False,
         expected: BallPlan | None = None,
+        allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> PutReport:
         """
@@ -66,7 +67,7 @@ class Writing(ClientBase):
         :param expected: what ``plan`` gave for it before; other bytes are an ``IntegrityError``, and are not stored
         """
         _check_one_source("upload", data, path, file)
-        name = name_of(bucket_id, key)
+        name = changing_name(bucket_id, key, allow_reserved_bucket)
         own_tags = {} if is_safe_id(key) else path_tags(key)
         chunk_size = None if chunk_size is None else parse_size(chunk_size)
         chosen = PutOptions(rf, 1 if max_concurrency is None else max_concurrency, replace, tags, self.client_id)
@@ -76,7 +77,7 @@ class Writing(ClientBase):
             size = chunk_size_for(source.size, chunk_size)
             return size, dataclasses.replace(chosen, max_concurrency=concurrency_for(size, max_concurrency))
 
-        async with self._doing(f"putting {name}", deadline, bucket_id):
+        async with self._doing(f"putting {name}", deadline, name):
             if data is not None:
                 source: Source = BytesSource(_as_bytes(data))
                 size, options = sized(source)
@@ -137,6 +138,7 @@ class Writing(ClientBase):
         tags: Mapping[str, str] = NONE,
         *,
         replace: bool = False,
+        allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> bool:
         """
@@ -158,6 +160,7 @@ class Writing(ClientBase):
         :param max_backoff: the longest wait between two tries (seconds)
         :param tags: texts, stored with every chunk; the client's own win
         :param replace: delete other bytes under the key first; between the two the key is absent
+        :param allow_reserved_bucket: whether a bucket that begins with ``bulk-``, of a bulk's records, may be changed
         :param deadline: for the whole call (seconds); ``DeadlineExceededError`` when it is over
         """
         report = value_of(
@@ -173,6 +176,7 @@ class Writing(ClientBase):
                 max_concurrency=whole_number("max_concurrency", max_concurrency),
                 max_backoff=max_backoff,
                 replace=replace,
+                allow_reserved_bucket=allow_reserved_bucket,
                 deadline=deadline,
             )
         )
@@ -193,6 +197,7 @@ class Writing(ClientBase):
         max_backoff: float = 5,
         *,
         replace: bool = False,
+        allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> bool:
         """
@@ -216,6 +221,7 @@ class Writing(ClientBase):
                 max_concurrency=whole_number("max_concurrency", max_concurrency),
                 max_backoff=max_backoff,
                 replace=replace,
+                allow_reserved_bucket=allow_reserved_bucket,
                 deadline=deadline,
             )
         )
@@ -235,6 +241,7 @@ class Writing(ClientBase):
         max_backoff: float = 5,
         *,
         replace: bool = False,
+        allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> bool:
         """
@@ -245,13 +252,13 @@ class Writing(ClientBase):
 
         :param chunks: all of the ball's, with the indexes 0, 1, 2 … in any order
         """
-        name = name_of(bucket_id, key)
+        name = changing_name(bucket_id, key, allow_reserved_bucket)
         source = ChunksSource(_as_chunks(chunks))
         options = PutOptions(rf, max_concurrency, replace, tags, self.client_id)
         own_tags = {} if is_safe_id(key) else path_tags(key)
         routers = self._dispatcher(timeout, NONE, RetryRule(max_tries, max_backoff))
         chunk_tags = {chunk.index: check_tags(chunk.metadata) for chunk in chunks}
-        async with self._doing(f"putting {name} in {len(chunks)} chunks", deadline, bucket_id):
+        async with self._doing(f"putting {name} in {len(chunks)} chunks", deadline, name):
             upload = Upload(routers, self._threads, name, source, options, own_tags, chunk_tags)
             return (await upload.run(source.cut)).uploaded
 
@@ -270,6 +277,7 @@ class Writing(ClientBase):
         tags: Mapping[str, str] = NONE,
         *,
         replace: bool = False,
+        allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> bool:
         """
@@ -285,14 +293,14 @@ class Writing(ClientBase):
         :param max_concurrency: not used: there is one request after the other
         :param replace: delete other bytes under the chunk's key first
         """
-        name = name_of(bucket_id, ball_id)
+        name = changing_name(bucket_id, ball_id, allow_reserved_bucket)
         [chunk] = _as_chunks([chunk])
         options = PutOptions(rf, 1, replace, tags, self.client_id)
         own_tags = {} if is_safe_id(ball_id) else path_tags(ball_id)
         routers = self._dispatcher(timeout, NONE, RetryRule(max_tries, max_backoff))
         place = place_tags(chunk, {**tags, **check_tags(chunk.metadata)})
         source = BytesSource(chunk.data, f"chunk {chunk.index} of {name}")
-        async with self._doing(f"putting chunk {chunk.index} of {name}", deadline, bucket_id):
+        async with self._doing(f"putting chunk {chunk.index} of {name}", deadline, name):
             if place is None:
                 upload = Upload(routers, self._threads, name, source, options, own_tags, {0: chunk.metadata})
                 return (await upload.run([source.size])).uploaded

@@ -117,8 +117,8 @@ def test_stop_on_failure_stops_what_has_not_begun_and_nothing_else() -> None:
         assert [done["item"]["key"] for done in response["successes"]] == ["under-way"]
         errors = {failed["item"]["key"]: failed["error"] for failed in response["failures"]}
         assert isinstance(errors["bad"], BallConflictError)
-        assert "another ball of the bulk failed: other bytes" in str(errors["late-1"])
-        assert "another ball of the bulk failed: other bytes" in str(errors["late-2"])
+        assert "another ball of the bulk failed: bucket/bad: other bytes" in str(errors["late-1"])
+        assert "another ball of the bulk failed: bucket/bad: other bytes" in str(errors["late-2"])
         assert (response["total_balls"], response["successed"], response["failed"]) == (4, 1, 3)
 
     asyncio.run(scenario())
@@ -169,8 +169,8 @@ def test_ending_with_cancel_tells_who_awaits() -> None:
         response = await waiting
         errors = {failed["item"]["key"]: str(failed["error"]) for failed in response["failures"]}
         assert errors == {
-            "begun": "cancelled while it was put: the client was closed",
-            "not-begun": "not begun: the client was closed",
+            "begun": "bucket/begun: cancelled while it was put: the client was closed",
+            "not-begun": "bucket/not-begun: not begun: the client was closed",
         }
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
