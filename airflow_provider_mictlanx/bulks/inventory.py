@@ -1,14 +1,15 @@
 """
 What the storage still has of the balls that records acknowledge.
 
-Records tell what was; only the storage tells what is. A complete listing that shows a ball with the plan's checksum is enough
-for one that a record acknowledges (data was stored under that announcement); a ball that a storage check could not read is read.
+Records tell what was; only the storage tells what is. A listing shows announcements, not data: that is enough for a ball that
+was announced before a record acknowledged it. One that was announced since then, or that a storage check could not read, is read.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
 
 from airflow_provider_mictlanx.bulks.inthread import in_thread
 from airflow_provider_mictlanx.bulks.plan import PlannedBall
@@ -51,37 +52,42 @@ class Inventory:
         self._timeout = timeout
 
     async def lost(
-        self, balls: Sequence[PlannedBall], indexes: Collection[int], in_doubt: Collection[int] = ()
+        self, balls: Sequence[PlannedBall], acknowledged: Mapping[int, int], in_doubt: Collection[int] = ()
     ) -> set[int]:
         """
-        Return the balls that are not listed complete with the plan's checksum.
+        Return the acknowledged balls that the storage does not have with the plan's checksum.
 
         Each bucket is listed once, or asked for each ball where that is less. Balls of size 0 are in no listing.
+        A ball that was announced after the record that acknowledges it is read: the record knows nothing of that data.
         ``UnavailableError``: a peer does not answer, so a ball cannot be told stored or lost.
 
-        :param indexes: of the balls in question, which records acknowledge
-        :param in_doubt: which of them are read, since a storage check could not read them
+        :param acknowledged: when a record acknowledged each of them (nanoseconds since 1970, by the peers' clocks)
+        :param in_doubt: which of them are read in any case, since a storage check could not read them
         """
-        single: set[int] = set()
+        single: list[int] = []
         by_bucket: defaultdict[str, list[int]] = defaultdict(list)
-        for index in indexes:
-            if index in in_doubt or not balls[index].size:
-                single.add(index)
-            else:
-                by_bucket[balls[index].bucket_id].append(index)
-        lost: set[int] = set()
+        for index in sorted(acknowledged):
+            (by_bucket[balls[index].bucket_id] if balls[index].size else single).append(index)
+        announced: dict[int, int] = {}
         for bucket_id, wanted in by_bucket.items():
-            listing = None if len(wanted) <= ASKED_ONE_BY_ONE else await self._list(bucket_id, len(wanted))
-            if listing is None:
-                single.update(wanted)
+            rows = None if len(wanted) <= ASKED_ONE_BY_ONE else await self._list(bucket_id, len(wanted))
+            if rows is None:
+                single += wanted
             else:
-                lost |= await in_thread(lambda rows=listing, wanted=wanted: _not_listed(rows, balls, wanted))  # type: ignore[misc]
+                announced |= await in_thread(partial(_announced, rows, balls, wanted))
 
         async def ask(index: int) -> None:
-            if not await self._has(balls[index], index in in_doubt):
+            if (found := await self._find(balls[index])) is not None:
+                announced[index] = found.updated_at
+
+        async def read(index: int) -> None:
+            if await self._find(balls[index], check_storage=True) is None:
                 lost.add(index)
 
-        await for_each(sorted(single), ask, AT_ONCE)
+        await for_each(single, ask, AT_ONCE)
+        lost = acknowledged.keys() - announced.keys()
+        newer = [index for index, at in announced.items() if at > acknowledged[index] and balls[index].size]
+        await for_each(sorted({*newer, *(announced.keys() & set(in_doubt))}), read, AT_ONCE)
         return lost
 
     async def _list(self, bucket_id: str, balls: int) -> list[Metadata] | None:
@@ -96,33 +102,34 @@ class Inventory:
                 return None
             raise
 
-    async def _has(self, ball: PlannedBall, read: bool) -> bool:
-        """Return whether the storage has a ball, by its own listing or, with ``read``, by reading it."""
-        found = await self._client.get_metadata(ball.bucket_id, ball.key, self._timeout, check_storage=read)
+    async def _find(self, ball: PlannedBall, check_storage: bool = False) -> Ball | None:
+        """Return a ball as it is listed, or None where it is not there as planned."""
+        found = await self._client.get_metadata(ball.bucket_id, ball.key, self._timeout, check_storage=check_storage)
         try:
-            return _is_planned(value_of(found), ball)
+            there = value_of(found)
         except NotFoundError:
-            return False
+            return None
         except (GetChunkError, IntegrityError) as error:
             if error.peer_away:
                 raise UnavailableError(str(error)) from error
-            return False
+            return None
+        return there if _is_planned(there, ball) else None
 
 
-def _not_listed(rows: Iterable[Metadata], balls: Sequence[PlannedBall], wanted: Iterable[int]) -> set[int]:
-    """Return those of the wanted balls of a bucket that its listing does not show as planned."""
+def _announced(rows: Iterable[Metadata], balls: Sequence[PlannedBall], wanted: Iterable[int]) -> dict[int, int]:
+    """Return those of the wanted balls of a bucket that its listing shows as planned, and when they were announced."""
     by_id = {ball_id_of(balls[index].key): index for index in wanted}
     chunks: defaultdict[int, list[Metadata]] = defaultdict(list)
     for row in rows:
         if (index := by_id.get(row.ball_id)) is not None:
             chunks[index].append(row)
-    return {index for index in by_id.values() if not _shows(chunks[index], balls[index])}
-
-
-def _shows(chunks: Iterable[Metadata], ball: PlannedBall) -> bool:
-    """Return whether the newest complete version among the chunks of a ball is the planned one: it is what readers get."""
-    versions = versions_of(chunks)
-    return bool(versions) and versions[0].whole and _is_planned(versions[0].as_ball(), ball)
+    # The newest complete version comes first: it is what readers get.
+    newest = {index: versions[0] for index, listed in chunks.items() if (versions := versions_of(listed))}
+    return {
+        index: version.updated_at
+        for index, version in newest.items()
+        if version.whole and _is_planned(version.as_ball(), balls[index])
+    }
 
 
 def _is_planned(found: Ball, ball: PlannedBall) -> bool:

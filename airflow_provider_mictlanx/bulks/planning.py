@@ -6,7 +6,7 @@ A plan is made once: whoever comes later compares the source with it, and report
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -204,7 +204,7 @@ class Planning:
         reports = await self._reports(mine, plan.record)
         acknowledged = acknowledged_balls(mine, plan.record, reports)
         lost = await self._lost(plan, acknowledged, mine) if acknowledged else set()
-        self._ledger.take_over(plan, acknowledged - lost, lost)
+        self._ledger.take_over(plan, acknowledged.keys() - lost, lost)
         if lost:
             names = ", ".join(plan.balls[index].key for index in sorted(lost)[:NAMED])
             more = f" and {len(lost) - NAMED:,} more" if len(lost) > NAMED else ""
@@ -215,15 +215,16 @@ class Planning:
     async def _reports(self, mine: Records, plan: Plan) -> Sequence[tuple[Report, Items]]:
         return await self._store.items_of(report for report in mine.reports if report.plan == plan.digest)
 
-    async def _lost(self, plan: ShardPlan, indexes: set[int], mine: Records) -> set[int]:
+    async def _lost(self, plan: ShardPlan, acknowledged: Mapping[int, int], mine: Records) -> set[int]:
         """Return which of the balls that records acknowledge the storage does not have."""
+        in_doubt = await self._in_doubt(plan, acknowledged.keys(), mine)
         try:
-            return await self._inventory.lost(plan.balls, indexes, await self._in_doubt(plan, indexes, mine))
+            return await self._inventory.lost(plan.balls, acknowledged, in_doubt)
         except MictlanXError as error:
             error.amend(f"bulk {self._spec.bulk_id!r}: it is not known whether what was stored is still there: {error}")
             raise
 
-    async def _in_doubt(self, plan: ShardPlan, indexes: set[int], mine: Records) -> set[int]:
+    async def _in_doubt(self, plan: ShardPlan, indexes: Collection[int], mine: Records) -> set[int]:
         """Return which of the balls a storage check could not read, whatever a listing shows."""
         failed = [check for check in mine.checks if check.failed and check.plan == plan.record.digest]
         if not failed:
@@ -238,7 +239,7 @@ class Planning:
                 in_doubt |= indexes_of(check.read, plan.record.balls)
         balls = plan.balls
         in_doubt |= {index for index in indexes if (balls[index].bucket_id, balls[index].key) in unreadable}
-        return in_doubt & indexes
+        return in_doubt
 
     async def learn_from_others(self) -> None:
         """Before failures are reported: what another attempt has stored in the meantime is no failure."""
@@ -247,13 +248,9 @@ class Planning:
             return
         mine = (await self._store.read()).of_shard(self._shard)
         stored = acknowledged_balls(mine, plan.record, await self._reports(mine, plan.record))
-        stored = {
-            index
-            for index in stored - self._ledger.acknowledged
-            if (plan.balls[index].bucket_id, plan.balls[index].key) in self._ledger.failures
-        }
+        others = {index: at for index, at in stored.items() if index not in self._ledger.acknowledged}
         with suppress(MictlanXError):  # then the failures are reported as they are
-            self._ledger.learn(stored - await self._lost(plan, stored, mine))
+            self._ledger.learn(others.keys() - await self._lost(plan, others, mine))
 
     # -- the source, compared with the plan ------------------------------------------------------------------------
 

@@ -211,27 +211,34 @@ Items: TypeAlias = Mapping[str, Any]
 """The bytes of a report as a dictionary: ``acknowledged`` and ``lost``, as ``0-57,60``."""
 
 
-def acknowledged_balls(records: Records, plan: Plan, read: Iterable[tuple[Report, Items]]) -> set[int]:
+def acknowledged_balls(records: Records, plan: Plan, read: Iterable[tuple[Report, Items]]) -> dict[int, int]:
     """
     Return the balls of a shard's plan that its records acknowledge, and that no later attempt found lost.
 
+    With each, when the first report that counts was written: what was stored under it was announced before.
+
     :param read: the reports of the plan whose bytes could be read, in any order
+    :return: nanoseconds since 1970, by the peers' clocks
     """
     told: defaultdict[Place, int] = defaultdict(int)
     for report in records.reports:
         if report.plan == plan.digest:
             told[_place_of(report)] = max(told[_place_of(report)], report.lost)
-    acknowledged: defaultdict[Place, set[int]] = defaultdict(set)
+    acknowledged: defaultdict[Place, list[tuple[int, set[int]]]] = defaultdict(list)
     lost: defaultdict[Place, set[int]] = defaultdict(set)
     for report, items in read:
-        acknowledged[_place_of(report)] |= indexes_of(items.get("acknowledged", ""), plan.balls)
+        indexes = indexes_of(items.get("acknowledged", ""), plan.balls)
+        acknowledged[_place_of(report)].append((report.updated_at, indexes))
         lost[_place_of(report)] |= indexes_of(items.get("lost", ""), plan.balls)
-    done: set[int] = set()
+    done: dict[int, int] = {}
     for place in sorted(told):
         if len(lost[place]) < told[place]:  # nobody knows any more which balls these were
             done.clear()
-        done -= lost[place]
-        done |= acknowledged[place]
+        for index in lost[place]:
+            done.pop(index, None)
+        for written, indexes in acknowledged[place]:
+            for index in indexes:
+                done[index] = min(written, done.get(index, written))
     return done
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import sqlite3
 import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -207,18 +209,48 @@ def test_other_bytes_under_a_key_since_then(vss: LocalVSS, bulk_id: str, bucket_
     run(vss, scenario)
 
 
-def test_unreadable_ball_that_is_listed_is_mended_after_a_check(
-    own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
+@SIZES
+def test_announced_anew_without_data(
+    own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path, number: int
 ) -> None:
-    """A listing shows announcements. What a storage check could not read is read again by the next attempt, and sent."""
-    contents = files(folder, MANY)
+    """
+    A listing shows announcements: one that came after the record is not the one that the record acknowledges.
+
+    Somebody deleted the ball, and a writer of the same bytes died before its data. What is newer than the record is read.
+    """
+    contents = files(folder, number)
     vss = own_vss()
 
     async def scenario(client: AsyncClient) -> None:
         await upload(client, bulk_id, bucket_id, folder)
         wire = Wire(vss)
-        wire.delete_chunk(bucket_id, "f03_0")
+        for key in ("f03", "f04"):
+            wire.delete_chunk(bucket_id, f"{key}_0")
         wire.announce(bucket_id, "f03", 0, contents["f03"], contents["f03"], 1)
+        wire.put(bucket_id, "f04", [contents["f04"]])
+        vss.reset_requests()
+        again = await upload(client, bulk_id, bucket_id, folder)
+        assert (again.uploaded, again.skipped, again.failed) == (1, number - 1, 0)
+        read = {seen["path"].rpartition("/")[2] for seen in vss.requests("GET", f"/buckets/{bucket_id}/f.._0$")}
+        assert read == {"f03_0", "f04_0"}
+        assert min(on_peers(vss, bucket_id, contents).values()) == 1
+
+    run(vss, scenario)
+
+
+def test_unreadable_ball_that_is_listed_is_mended_after_a_check(
+    own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
+) -> None:
+    """The peer lost the data and lists it still. What a storage check could not read is read by the next attempt, and sent."""
+    files(folder, MANY)
+    vss = own_vss()
+
+    async def scenario(client: AsyncClient) -> None:
+        await upload(client, bulk_id, bucket_id, folder)
+        with contextlib.closing(sqlite3.connect(vss.data / "metadata.sqlite3")) as books, books:
+            books.execute("update replicas set blob = null where bucket_id = ? and key = 'f03_0'", (bucket_id,))
+        vss.restart()  # for the router remembers it
+        assert (await upload(client, bulk_id, bucket_id, folder)).skipped == MANY, "the listing shows it"
         check = StorageCheck(bulk_id, run="first")
         assert await check.go_on(client, 60)
         assert [failure.key for failure in check.failures] == ["f03"]
@@ -230,8 +262,8 @@ def test_unreadable_ball_that_is_listed_is_mended_after_a_check(
         vss.reset_requests()
         third = await upload(client, bulk_id, bucket_id, folder)
         assert (third.uploaded, third.skipped) == (0, MANY)
-        [read] = vss.requests("GET", f"/buckets/{bucket_id}/f.._0$")
-        assert read["path"].endswith("/f03_0"), "only what was in doubt is read"
+        read = {seen["path"].rpartition("/")[2] for seen in vss.requests("GET", f"/buckets/{bucket_id}/f.._0$")}
+        assert read == {"f03_0"}, "only what was in doubt is read"
 
     run(vss, scenario)
 

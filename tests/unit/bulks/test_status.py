@@ -305,7 +305,7 @@ def acknowledged(*told: tuple[Part | Done, dict[str, str] | None]) -> set[int]:
     """Return the balls that reports acknowledge; those with None can't be read any more."""
     records = Records(BULK, parts=[report for report, _ in told if isinstance(report, Part)])
     records = replace(records, dones=[report for report, _ in told if isinstance(report, Done)])
-    return acknowledged_balls(records, plan(0, 1), [(report, read) for report, read in told if read is not None])
+    return set(acknowledged_balls(records, plan(0, 1), [(report, read) for report, read in told if read is not None]))
 
 
 def test_any_report_acknowledges() -> None:
@@ -325,6 +325,18 @@ def test_only_later_reports_acknowledge_a_lost_ball() -> None:
     assert acknowledged(*told, (part(0, 2, 1, 3, sequence=2, lost=2), items("3", "1,3"))) == {0, 2, 3}
     assert acknowledged(*told, (part(0, 3, 0, 3, sequence=3), items("1"))) == {0, 1, 2}
     assert acknowledged(*told, (part(0, 1, 0, 4, sequence=1), items("0-3"))) == {0, 2}
+
+
+def test_first_report_that_counts_tells_when_a_ball_was_stored() -> None:
+    """What is announced after that is not what the report knows of."""
+    told: list[tuple[Part | Done, dict[str, str]]] = [
+        (part(0, 1, 0, 2, sequence=1, updated_at=30), items("0-1")),
+        (part(0, 1, 1, 2, sequence=1, updated_at=20), items("1-2")),
+        (part(0, 2, 0, 2, sequence=2, updated_at=40, lost=1), items("0", "2")),
+        (part(0, 2, 1, 3, sequence=2, updated_at=50, lost=1), items("2", "2")),
+    ]
+    records = Records(BULK, parts=[report for report, _ in told if isinstance(report, Part)])
+    assert acknowledged_balls(records, plan(0, 1), told) == {0: 30, 1: 20, 2: 50}
 
 
 def test_loss_that_can_not_be_read_is_any_ball() -> None:
