@@ -213,7 +213,7 @@ class StorageCheck:
         if fail_on_error:
             reasons = "; ".join(f"{failure.key}: {failure.message}" for failure in self.failures)
             raise BulkFailedError(
-                f"bulk {self.bulk_id!r}: {problem}: {reasons}. If no peer brings them back, delete_bulk and upload again",
+                f"bulk {self.bulk_id!r}: {problem}: {reasons}. Clear the upload task, which sends them again, and then this one",
                 result=told,
             )
         return told

@@ -1,4 +1,4 @@
-"""What one attempt to upload a shard knows of its balls: acknowledged, sent, recorded, failed. Pure."""
+"""What one attempt to upload a shard knows of its balls: acknowledged, lost, sent, recorded, failed. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from airflow_provider_mictlanx.bulks.plan import PlannedBall, ShardPlan
 from airflow_provider_mictlanx.bulks.records import Failure, canonical, ranges_of
+from airflow_provider_mictlanx.client.errors import IntegrityError
 
 Name = tuple[str, str]
 """A ball by bucket and key."""
@@ -17,7 +18,9 @@ class Ledger:
 
     :ivar acknowledged: balls that are stored, by this or by another attempt
     :ivar size: of these (bytes)
-    :ivar sent: how many of them this attempt sent
+    :ivar lost: balls that earlier attempts acknowledged, and the storage no longer had when this one looked
+    :ivar sources: what marks the sources that the acknowledged balls were compared with (``sources_mark``); empty until then
+    :ivar sent: how many of the acknowledged balls this attempt sent
     :ivar sent_size: of these (bytes)
     :ivar failures: by bucket and key
     """
@@ -26,9 +29,12 @@ class Ledger:
         self.plan: ShardPlan | None = None
         self.acknowledged: set[int] = set()
         self.size = 0
+        self.lost: set[int] = set()
+        self.sources = ""
         self.sent = 0
         self.sent_size = 0
         self.failures: dict[Name, Failure] = {}
+        self._changed: set[int] = set()
         self._unrecorded: set[int] = set()
         self._permanent: set[Name] = set()
 
@@ -56,11 +62,24 @@ class Ledger:
             if index not in self.acknowledged and (ball.bucket_id, ball.key) not in self.failures
         ]
 
+    def take_over(self, plan: ShardPlan, acknowledged: set[int], lost: set[int]) -> None:
+        """
+        Begin with the plan of an earlier attempt.
+
+        One step: a part that is written at any moment must not acknowledge a lost ball.
+
+        :param acknowledged: balls that records acknowledge, and the storage has
+        :param lost: balls that records acknowledge, and the storage does not have
+        """
+        self.plan, self.lost = plan, lost
+        self.learn(acknowledged)
+
     def learn(self, indexes: Iterable[int]) -> None:
-        """Note what records of any attempt acknowledge; that is no failure any more."""
+        """Note that other attempts stored balls; that is no failure any more, unless their sources have changed since."""
         for index in indexes:
-            self._add(index)
-            self._mend(index)
+            if index not in self._changed:
+                self._add(index)
+                self._mend(index)
 
     def stored(self, index: int, sent: bool) -> None:
         """Note that this attempt saw a ball stored, or sent it."""
@@ -69,6 +88,23 @@ class Ledger:
         if sent:
             self.sent += 1
             self.sent_size += self.balls[index].size
+
+    def compared(self, indexes: Iterable[int]) -> None:
+        """Note that sources of acknowledged balls are as planned, which the next record is to tell."""
+        self._unrecorded.update(indexes)
+
+    def changed(self, index: int, message: str, permanent: bool = True) -> None:
+        """
+        Note that the source of a ball is another one now than when it was planned: a failure, whatever is stored.
+
+        :param permanent: whether no retry mends it, until somebody brings the planned source back
+        """
+        ball = self.balls[index]
+        if index in self.acknowledged:
+            self.acknowledged.remove(index)
+            self.size -= ball.size
+        self._changed.add(index)
+        self.fail(ball.bucket_id, ball.key, IntegrityError.default_error_code, message, permanent)
 
     def _add(self, index: int) -> None:
         if index not in self.acknowledged:
@@ -90,14 +126,20 @@ class Ledger:
             self._permanent.add((bucket_id, key))
 
     def unrecorded(self, everything: bool) -> set[int]:
-        """Give the balls that a part is to tell of: those that none told of yet, or everything."""
+        """Return the balls that a part is to acknowledge: those that none did yet, or everything."""
         return set(self.acknowledged if everything else self._unrecorded)
 
     def recorded(self, indexes: set[int]) -> None:
-        """Note that a part tells of these balls."""
+        """Note that a part acknowledges these balls."""
         self._unrecorded -= indexes
 
+    def part_items(self, indexes: set[int]) -> bytes:
+        """Return the bytes of a part that acknowledges these balls."""
+        return canonical({"acknowledged": ranges_of(indexes), "lost": ranges_of(self.lost)}).encode()
+
     def last_items(self) -> bytes:
-        """Give the bytes of the attempt's last record."""
+        """Return the bytes of the attempt's last record."""
         failures = [failure.model_dump() for failure in self.failures.values()]
-        return canonical({"acknowledged": ranges_of(self._unrecorded), "failures": failures}).encode()
+        return canonical(
+            {"acknowledged": ranges_of(self._unrecorded), "lost": ranges_of(self.lost), "failures": failures}
+        ).encode()

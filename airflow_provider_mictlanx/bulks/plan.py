@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -71,6 +71,23 @@ def listing_digest(listing: Sequence[SourceBall]) -> str:
     for ball in listing:
         digest.update(canonical([ball.bucket_id, ball.key, ball.size]).encode() + b"\n")
     return digest.hexdigest()
+
+
+def sources_mark(balls: Iterable[PlannedBall], sources: Mapping[tuple[str, str], SourceBall]) -> str:
+    """
+    Return what marks the sources of a plan's balls together: the same again only where none of them has changed.
+
+    Empty where a source has nothing that changes with its content.
+
+    :param sources: by bucket and key, those that are left
+    """
+    digest = hashlib.sha256()
+    for ball in balls:
+        source = sources.get((ball.bucket_id, ball.key))
+        if source is not None and not source.mark:
+            return ""
+        digest.update((source.mark if source else 0).to_bytes(8))
+    return digest.hexdigest()[:16]
 
 
 def check_shard(shard: int, shards: int) -> None:

@@ -6,12 +6,15 @@ A plan is made once: whoever comes later compares the source with it, and report
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
+from humanfriendly.text import pluralize
+
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError
 from airflow_provider_mictlanx.bulks.inthread import in_thread
+from airflow_provider_mictlanx.bulks.inventory import Inventory
 from airflow_provider_mictlanx.bulks.ledger import Ledger, Name
 from airflow_provider_mictlanx.bulks.plan import (
     PlannedBall,
@@ -21,15 +24,22 @@ from airflow_provider_mictlanx.bulks.plan import (
     read_plan,
     share_of,
     shares_of,
+    sources_mark,
 )
 from airflow_provider_mictlanx.bulks.progress import Progress
-from airflow_provider_mictlanx.bulks.records import Done, Part, Plan, Records, indexes_of
+from airflow_provider_mictlanx.bulks.records import Plan, Records, Report, indexes_of
 from airflow_provider_mictlanx.bulks.sources import SourceBall
 from airflow_provider_mictlanx.bulks.spec import BulkSpec
-from airflow_provider_mictlanx.bulks.status import contradictions_in
+from airflow_provider_mictlanx.bulks.status import Items, acknowledged_balls, contradictions_in, shard_status
 from airflow_provider_mictlanx.bulks.storage import RecordStore
 from airflow_provider_mictlanx.client.chunks import BallPlan
-from airflow_provider_mictlanx.client.errors import GetChunkError, IntegrityError, NotFoundError, ValidationError
+from airflow_provider_mictlanx.client.errors import (
+    GetChunkError,
+    IntegrityError,
+    MictlanXError,
+    NotFoundError,
+    ValidationError,
+)
 from airflow_provider_mictlanx.client.names import check_bucket_may_change
 from airflow_provider_mictlanx.client.result import value_of
 from airflow_provider_mictlanx.client.sizing import chunk_size_for
@@ -40,6 +50,14 @@ HASHED_AT_ONCE = 4
 
 WAY_OUT = "Take another bulk_id (put the run into it), or delete_bulk removes what is known of this one"
 
+CHANGED_WAY_OUT = (
+    "A bulk uploads what it planned. To upload the source as it is now, take another bulk_id, or delete_bulk first; where other "
+    "bytes are stored under the key already, replace=True replaces them"
+)
+
+NAMED = 5
+"""How many lost balls a line names."""
+
 
 class Planning:
     """
@@ -47,7 +65,9 @@ class Planning:
 
     :param listing: gives everything that is to be uploaded by all shards (of lists of their own: by this one); blocks
     :param ledger: gets the plan, what earlier attempts acknowledged, and what differs from the plan
+    :param record_lost: records the balls that the ledger knows to be lost
     :ivar hashed: of balls of several chunks, what hashing them gave, by bucket and key
+    :ivar is_new: whether the plan was made by this attempt, which has read every source for it
     """
 
     def __init__(
@@ -58,6 +78,7 @@ class Planning:
         listing: Callable[[], list[SourceBall]],
         ledger: Ledger,
         allow_empty: bool,
+        record_lost: Callable[[], Awaitable[object]],
         tell: Callable[[str], None],
     ) -> None:
         self._store = store
@@ -66,7 +87,10 @@ class Planning:
         self._list = listing
         self._ledger = ledger
         self._allow_empty = allow_empty
+        self._record_lost = record_lost
         self._tell = tell
+        self._inventory = Inventory(store.client, store.timeout)
+        self.is_new = True
         self.progress = Progress(0, 0, tell)
         self.hashed: dict[Name, BallPlan] = {}
 
@@ -82,9 +106,8 @@ class Planning:
         if found is None:
             sources = await self._make_plan(listing, mine)
         else:
-            self._ledger.plan = found
-            await self._take_over(mine)
-            sources = await self._compare(found, listing)
+            self.is_new = False
+            sources = await self._take_over(found, mine, listing)
         if self._spec.own_lists and self._spec.shards > 1:
             await self._refuse_keys_of_others()
         return sources
@@ -121,9 +144,10 @@ class Planning:
                 f"attempt was cut off while it wrote it), and the source is another one now. Nothing was sent. {WAY_OUT}"
             )
         await self._store.write(plan.record, content, at_any_rate=True)
-        self._ledger.plan = plan
+        sources = {(ball.bucket_id, ball.key): ball for ball in own}
+        self._ledger.plan, self._ledger.sources = plan, sources_mark(balls, sources)
         self._refuse_contradictions(await self._store.read_completely())
-        return {(ball.bucket_id, ball.key): ball for ball in own}
+        return sources
 
     async def _hash(self, own: list[SourceBall]) -> list[PlannedBall]:
         planned: list[PlannedBall | None] = [None] * len(own)
@@ -179,40 +203,123 @@ class Planning:
                 return await in_thread(partial(read_plan, record, content))
         return None
 
-    async def _take_over(self, mine: Records) -> None:
-        """Learn what earlier attempts acknowledged."""
-        digest, balls = self._ledger.digest, len(self._ledger.balls)
-        told: list[Part | Done] = [*mine.parts, *mine.dones]
-        for _, items in await self._store.items_of(record for record in told if record.plan == digest):
-            self._ledger.learn(indexes_of(items.get("acknowledged", ""), balls))
+    async def _take_over(self, plan: ShardPlan, mine: Records, listing: list[SourceBall]) -> dict[Name, SourceBall]:
+        """Learn what earlier attempts acknowledged, if storage and source confirm it; return the sources of the plan's balls."""
+        reports = await self._reports(mine, plan.record)
+        acknowledged = acknowledged_balls(mine, plan.record, reports)
+        lost = await self._lost(plan, acknowledged, mine) if acknowledged else set()
+        self._ledger.take_over(plan, acknowledged.keys() - lost, lost)
+        if lost:
+            names = ", ".join(plan.balls[index].key for index in sorted(lost)[:NAMED])
+            more = f" and {len(lost) - NAMED:,} more" if len(lost) > NAMED else ""
+            self._tell(f"Lost since they were stored, and sent again: {pluralize(len(lost), 'ball')} ({names}{more})")
+            await self._record_lost()
+        return await self._compare(plan, listing, reports)
+
+    async def _reports(self, mine: Records, plan: Plan) -> Sequence[tuple[Report, Items]]:
+        return await self._store.items_of(report for report in mine.reports if report.plan == plan.digest)
+
+    async def _lost(self, plan: ShardPlan, acknowledged: Mapping[int, int], mine: Records) -> set[int]:
+        """Return which of the balls that records acknowledge the storage does not have."""
+        in_doubt = await self._in_doubt(plan, acknowledged.keys(), mine)
+        try:
+            return await self._inventory.lost(plan.balls, acknowledged, in_doubt)
+        except MictlanXError as error:
+            error.amend(f"bulk {self._spec.bulk_id!r}: it is not known whether what was stored is still there: {error}")
+            raise
+
+    async def _in_doubt(self, plan: ShardPlan, indexes: Collection[int], mine: Records) -> set[int]:
+        """Return which of the balls a storage check could not read, whatever a listing shows."""
+        failed = [check for check in mine.checks if check.failed and check.plan == plan.record.digest]
+        if not failed:
+            return set()
+        read = {check.name: items for check, items in await self._store.items_of(failed)}
+        unreadable: set[Name] = set()
+        in_doubt: set[int] = set()
+        for check in failed:
+            if check.name in read:
+                unreadable |= {(failure["bucket_id"], failure["key"]) for failure in read[check.name]["failures"]}
+            else:  # nobody knows any more which balls these were
+                in_doubt |= indexes_of(check.read, plan.record.balls)
+        balls = plan.balls
+        in_doubt |= {index for index in indexes if (balls[index].bucket_id, balls[index].key) in unreadable}
+        return in_doubt
 
     async def learn_from_others(self) -> None:
         """Before failures are reported: what another attempt has stored in the meantime is no failure."""
-        if self._ledger.failures:
-            await self._take_over((await self._store.read()).of_shard(self._shard))
+        plan = self._ledger.plan
+        if plan is None or not self._ledger.failures:
+            return
+        mine = (await self._store.read()).of_shard(self._shard)
+        stored = acknowledged_balls(mine, plan.record, await self._reports(mine, plan.record))
+        others = {index: at for index, at in stored.items() if index not in self._ledger.acknowledged}
+        with suppress(MictlanXError):  # then the failures are reported as they are
+            self._ledger.learn(others.keys() - await self._lost(plan, others, mine))
 
-    async def _compare(self, plan: ShardPlan, listing: list[SourceBall]) -> dict[Name, SourceBall]:
-        """Report what is another source now than when it was planned; gives the sources of the plan's balls."""
+    # -- the source, compared with the plan ------------------------------------------------------------------------
+
+    async def _compare(
+        self, plan: ShardPlan, listing: list[SourceBall], reports: Sequence[tuple[Report, Items]]
+    ) -> dict[Name, SourceBall]:
+        """Report what is another source now than when it was planned; return the sources of the plan's balls."""
+        ledger = self._ledger
         planned = {(ball.bucket_id, ball.key) for ball in plan.balls}
         sources = {name: ball for ball in listing if (name := (ball.bucket_id, ball.key)) in planned}
-        other_now = 0
+        gone = 0
         for index, ball in enumerate(plan.balls):
             here = sources.get((ball.bucket_id, ball.key))
-            if here is not None and here.size == ball.size:
-                continue
-            if index in self._ledger.acknowledged:  # stored as planned, and nothing undoes that
-                other_now += 1
+            if here is not None and here.size != ball.size:
+                ledger.changed(index, f"{_changed(ball)}: {ball.size} bytes then, {here.size} now. {CHANGED_WAY_OUT}")
+            elif here is None and index in ledger.acknowledged:  # stored as planned, and nothing else is there
+                gone += 1
             elif here is None:
-                what = f"{ball.source} is gone since the bulk was planned"
-                self._ledger.fail(ball.bucket_id, ball.key, 404, what)
-            else:
-                what = f"{ball.source} changed since the bulk was planned: {ball.size} bytes then, {here.size} now"
-                self._ledger.fail(ball.bucket_id, ball.key, 501, what)
-        if other_now:
-            self._tell(f"{other_now} sources changed, or are gone, since their balls were stored: these are as planned")
+                what = (
+                    f"{ball.source} is gone since the bulk was planned, and its ball is not stored. {CHANGED_WAY_OUT}"
+                )
+                ledger.fail(ball.bucket_id, ball.key, 404, what)
+        if gone:
+            self._tell(f"Gone since they were stored, which changes nothing: {pluralize(gone, 'source')}")
+        mark = await in_thread(lambda: sources_mark(plan.balls, sources))
+        await self._compare_acknowledged(plan, sources, _vouched_for(plan, reports, mark))
+        ledger.sources = mark
         if self._spec.own_lists or plan.record.listing != await in_thread(lambda: listing_digest(listing)):
             await self._report_added(listing, planned)
         return sources
+
+    async def _compare_acknowledged(
+        self, plan: ShardPlan, sources: dict[Name, SourceBall], unchanged: set[int]
+    ) -> None:
+        """
+        Read the sources of acknowledged balls, and report those with other bytes than planned: size and name tell nothing of it.
+
+        :param unchanged: balls whose sources an earlier attempt compared, and nothing about them has changed since
+        """
+        balls = plan.balls
+        doubtful = [
+            index
+            for index in sorted(self._ledger.acknowledged - unchanged)
+            if (balls[index].bucket_id, balls[index].key) in sources
+        ]
+        size = sum(balls[index].size for index in doubtful)
+        self.progress = Progress(len(doubtful), size, self._tell, "comparing with the plan: ")
+
+        async def compare(index: int) -> None:
+            await self._compare_one(index, balls[index], sources[balls[index].bucket_id, balls[index].key])
+            self.progress.add(1, balls[index].size)
+
+        await for_each(doubtful, compare, HASHED_AT_ONCE)
+        self._ledger.compared(self._ledger.acknowledged.intersection(doubtful))
+
+    async def _compare_one(self, index: int, ball: PlannedBall, source: SourceBall) -> None:
+        try:
+            now = value_of(await self._store.client.plan(**source.given(), chunk_size=ball.chunk_size))
+        except (MictlanXError, OSError) as error:
+            why = f"{ball.source} can't be compared with the plan: {error}; try again when it can be read"
+            self._ledger.changed(index, why, permanent=False)
+            return
+        if now.checksum != ball.checksum:
+            then = f"SHA-256 {ball.checksum[:12]}… then, {now.checksum[:12]}… now"
+            self._ledger.changed(index, f"{_changed(ball)}: {then}. {CHANGED_WAY_OUT}")
 
     async def _report_added(self, listing: list[SourceBall], planned: set[Name]) -> None:
         """
@@ -230,12 +337,12 @@ class Planning:
             async for _, plan in self._other_plans(records):
                 for planned_ball in plan.balls:
                     added.pop((planned_ball.bucket_id, planned_ball.key), None)
-            complete = {number for number, own in by_shard.items() if any(done.good for done in own.dones)}
+            complete = {number for number, own in by_shard.items() if shard_status(own).complete}
             for number, ball in shares_of(listing, self._spec.shards):
                 if number != self._shard and number not in complete:
                     added.pop((ball.bucket_id, ball.key), None)
         for ball in added.values():
-            what = f"{ball.source} was added since the bulk was planned, and is not uploaded"
+            what = f"{ball.source} was added since the bulk was planned, and is not uploaded. {CHANGED_WAY_OUT}"
             self._ledger.fail(ball.bucket_id, ball.key, 404, what)
 
     # -- the other shards' plans -----------------------------------------------------------------------------------
@@ -258,3 +365,16 @@ class Planning:
                 if (ball.bucket_id, ball.key) in mine:
                     what = f"{ball.key} is in the list of shard {record.shard} too: each ball belongs to one shard"
                     self._ledger.fail(ball.bucket_id, ball.key, 409, what, permanent=True)
+
+
+def _changed(ball: PlannedBall) -> str:
+    return f"{ball.source} changed since the bulk was planned"
+
+
+def _vouched_for(plan: ShardPlan, reports: Sequence[tuple[Report, Items]], mark: str) -> set[int]:
+    """Return the balls whose sources an attempt compared with the plan when it saw them as they are now."""
+    found: set[int] = set()
+    for report, items in reports:
+        if mark and report.sources == mark:
+            found |= indexes_of(items.get("acknowledged", ""), plan.record.balls)
+    return found

@@ -10,7 +10,8 @@ record                             written                                     s
 =================================  ==========================================  ===================================================
 ``start-{shard}-{attempt}``        before anything else                        owner and spec
 ``plan-{shard}-{hash}``            before the first data byte                  the balls of the shard; the totals of the listing
-``part-{shard}-{attempt}-{n}``     every 10 to 60 seconds                      progress and sign of life
+``part-{shard}-{attempt}-{n}``     every 10 to 60 seconds, and before lost     progress and sign of life; what was found lost
+                                   balls are sent again
 ``done-{shard}-{attempt}``         at the end, also after an exception         counts, bytes, seconds, failures, ``will_retry``
 ``checked-{shard}-{attempt}-{n}``  while a complete bulk is read back          which balls were read, and which were not right
 ``closed``                         by an await that removes the other records  the result
@@ -142,22 +143,41 @@ class Plan(Record):
         return f"{self.kind}-{self.shard}-{self.digest}"
 
 
-class Part(AttemptRecord):
+class Report(AttemptRecord):
+    """
+    What an attempt has to say of its shard: balls that it acknowledges, and balls that it found lost.
+
+    Its bytes are ``acknowledged`` (balls as ``0-57,60``) and ``lost`` (likewise). An attempt acknowledges a lost ball only after
+    it has sent it again, so of one attempt's reports the acknowledgement is always the later word.
+
+    :ivar sequence: the attempt's, as its start has it
+    :ivar plan: the digest of the plan; empty while it is being made
+    :ivar acknowledged: balls, by this and by other attempts
+    :ivar size: of these (bytes)
+    :ivar lost: balls that earlier attempts acknowledged and the storage no longer has: acknowledgements of earlier attempts
+        don't count for them
+    :ivar sources: what marks the sources that the acknowledged balls were compared with (``sources_mark``); empty where they
+        were not
+    """
+
+    sequence: int = Field(default=0, ge=0)
+    plan: str = ""
+    acknowledged: int = Field(default=0, ge=0)
+    size: int = Field(default=0, ge=0)
+    lost: int = Field(default=0, ge=0)
+    sources: str = ""
+
+
+class Part(Report):
     """
     Progress of an attempt; its bytes are the balls acknowledged since the part before, or since the beginning.
 
     :ivar number: from 0
-    :ivar plan: the digest of the plan; empty while it is being made
-    :ivar acknowledged: balls, by this and by other attempts
-    :ivar size: of these (bytes)
     """
 
     kind = "part"
 
     number: int = Field(ge=0)
-    plan: str
-    acknowledged: int = Field(ge=0)
-    size: int = Field(ge=0)
 
     @property
     def name(self) -> str:
@@ -165,14 +185,11 @@ class Part(AttemptRecord):
         return f"{super().name}-{self.number}"
 
 
-class Done(AttemptRecord):
+class Done(Report):
     """
     An attempt ended; its bytes are the balls acknowledged since the last part, and every failure.
 
-    :ivar plan: the digest of the plan; empty where it did not come to one
-    :ivar balls: planned, and such that are not in the plan but should have been
-    :ivar acknowledged: balls, by this and by other attempts
-    :ivar size: of these (bytes)
+    :ivar balls: of the plan
     :ivar uploaded: balls sent by this attempt
     :ivar uploaded_size: of these (bytes)
     :ivar failed: balls
@@ -184,10 +201,7 @@ class Done(AttemptRecord):
 
     kind = "done"
 
-    plan: str = ""
     balls: int = Field(default=0, ge=0)
-    acknowledged: int = Field(default=0, ge=0)
-    size: int = Field(default=0, ge=0)
     uploaded: int = Field(default=0, ge=0)
     uploaded_size: int = Field(default=0, ge=0)
     failed: int = Field(default=0, ge=0)
@@ -300,9 +314,14 @@ class Records:
         return [record.name for record in [*self.of_uploads, *self.checks]]
 
     @property
+    def reports(self) -> list[Report]:
+        """What attempts reported of their progress and their end."""
+        return [*self.parts, *self.dones]
+
+    @property
     def of_uploads(self) -> list[Record]:
         """The records of the uploads, as opposed to those of who looks on."""
-        return [*self.starts, *self.plans, *self.parts, *self.dones]
+        return [*self.starts, *self.plans, *self.reports]
 
 
 def bucket_of(bulk_id: str) -> str:

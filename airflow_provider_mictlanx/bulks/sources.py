@@ -26,7 +26,7 @@ from typing import Any
 
 from airflow_provider_mictlanx.client.errors import MictlanXError, UnknownError, ValidationError
 from airflow_provider_mictlanx.client.names import ball_id_of, check_bucket_id
-from airflow_provider_mictlanx.client.remote import RemoteFile, marks_of
+from airflow_provider_mictlanx.client.remote import CONTENT, RemoteFile, marks_of
 from airflow_provider_mictlanx.client.upload import check_tags
 
 NO_TAGS: Mapping[str, str] = MappingProxyType({})
@@ -48,6 +48,7 @@ class SourceBall:
     :ivar source: the path, or what stands for it
     :ivar data: the bytes, where they were given
     :ivar file: a file of another store, with what tells that it is still the same
+    :ivar mark: changes with a file's content (``_mark``); 0 where nothing is known that does
     """
 
     bucket_id: str
@@ -57,6 +58,7 @@ class SourceBall:
     data: bytes | None = None
     tags: Mapping[str, str] = field(default_factory=lambda: NO_TAGS)
     file: RemoteFile | None = None
+    mark: int = 0
 
     def given(self) -> dict[str, Any]:
         """Give what the client calls it: ``data``, ``file`` or ``path``."""
@@ -82,7 +84,7 @@ def list_sources(sources: Any, bucket_id: str, key_prefix: str = "") -> list[Sou
         raise ValidationError(f"key_prefix is a text, not {key_prefix!r}")
     listed = list(sources) if isinstance(sources, Sequence) and not isinstance(sources, str) else [sources]
     balls = [
-        SourceBall(bucket_id, key_prefix + found.key, found.size, found.source, file=found.file)
+        SourceBall(bucket_id, key_prefix + found.key, found.size, found.source, file=found.file, mark=found.mark)
         for source in listed
         for found in _list_any(source)
     ]
@@ -137,13 +139,15 @@ def _item(item: Mapping[str, Any], place: int, bucket_id: str, key_prefix: str) 
     bucket = item.get("bucket_id") or bucket_id
     if source is not None:
         found = _single(source, where)
-        return SourceBall(bucket, key_prefix + (key or found.key), found.size, found.source, tags=tags, file=found.file)
+        name = key_prefix + (key or found.key)
+        return SourceBall(bucket, name, found.size, found.source, tags=tags, file=found.file, mark=found.mark)
     if not key:
         raise ValidationError(f"{where} has data, and needs a key")
     content = data.encode() if isinstance(data, str) else data
     if not isinstance(content, bytes):
         raise ValidationError(f"{where}: data is text or bytes, not {type(content).__name__}")
-    return SourceBall(bucket, key_prefix + key, len(content), f"data of {key}", content, tags)
+    mark = _mark(hashlib.sha256(content).hexdigest())
+    return SourceBall(bucket, key_prefix + key, len(content), f"data of {key}", content, tags, mark=mark)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +158,21 @@ class _Found:
     size: int
     source: str
     file: RemoteFile | None = None
+    mark: int = 0
+
+
+def _mark(*told: int | str) -> int:
+    """Return 64 bits that differ where what is told differs; a number, since there may be a million of them."""
+    return int.from_bytes(hashlib.blake2b(repr(told).encode(), digest_size=8).digest()) or 1
+
+
+def _mark_of(status: os.stat_result) -> int:
+    """
+    Return the mark of a file: content cannot change without the times or, where another file takes its place, the inode.
+
+    The time of the inode's change is among them: unlike the other one, it can't be set back.
+    """
+    return _mark(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 def _list_any(source: Any) -> Iterator[_Found]:
@@ -167,8 +186,8 @@ def _list_any(source: Any) -> Iterator[_Found]:
 def _single(source: Any, where: str) -> _Found:
     """Give the one file that a source is."""
     if not _is_remote(source):
-        path, size = _regular(_local_path(source))
-        return _Found(_as_key(Path(path).name), size, path)
+        path, status = _regular(_local_path(source))
+        return _Found(_as_key(Path(path).name), status.st_size, path, mark=_mark_of(status))
     [*found] = _list_remote(source)
     if len(found) != 1 or found[0].source != str(source):
         raise ValidationError(f"{where}: {source} is no file")
@@ -203,8 +222,8 @@ def _list_local(source: str) -> Iterator[_Found]:
     elif os.path.isdir(source):
         yield from _listed(Path(source), _walk(source, None))
     else:
-        path, size = _regular(source)
-        yield _Found(_as_key(os.path.basename(path)), size, path)
+        path, status = _regular(source)
+        yield _Found(_as_key(os.path.basename(path)), status.st_size, path, mark=_mark_of(status))
 
 
 def _split(source: str) -> tuple[str, tuple[str, ...]]:
@@ -271,11 +290,12 @@ def _listed(base: Path, paths: Iterable[str]) -> Iterator[_Found]:
     wrong: list[str] = []
     found: list[_Found] = []
     for path in paths:
-        problem, size = _looked_at(path, inside)
-        if problem:
-            wrong.append(f"{path} {problem}")
+        status = _looked_at(path, inside)
+        if isinstance(status, str):
+            wrong.append(f"{path} {status}")
         else:
-            found.append(_Found(_as_key(os.path.relpath(path, base)), size, path))
+            key = _as_key(os.path.relpath(path, base))
+            found.append(_Found(key, status.st_size, path, mark=_mark_of(status)))
     if wrong:
         more = f", and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
         raise ValidationError(
@@ -285,25 +305,25 @@ def _listed(base: Path, paths: Iterable[str]) -> Iterator[_Found]:
     yield from found
 
 
-def _looked_at(path: str, inside: str) -> tuple[str, int]:
-    """Tell what is wrong with a path that was found, if anything, and its size (bytes)."""
+def _looked_at(path: str, inside: str) -> os.stat_result | str:
+    """Return the status of a path that was found, or what is wrong with it."""
     try:
         status = os.stat(path)
     except FileNotFoundError:
-        return "is a symbolic link that leads nowhere", 0
+        return "is a symbolic link that leads nowhere"
     except OSError as error:
-        return f"can't be looked at ({error.strerror})", 0
+        return f"can't be looked at ({error.strerror})"
     if os.path.islink(path):
         if stat.S_ISDIR(status.st_mode):
-            return "is a symbolic link to a folder", 0
+            return "is a symbolic link to a folder"
         if os.path.commonpath([inside, os.path.realpath(path)]) != inside:
-            return "is a symbolic link that leaves the folder", 0
+            return "is a symbolic link that leaves the folder"
     if not stat.S_ISREG(status.st_mode):
-        return "is no regular file", 0
-    return "", status.st_size
+        return "is no regular file"
+    return status
 
 
-def _regular(path: str) -> tuple[str, int]:
+def _regular(path: str) -> tuple[str, os.stat_result]:
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:
@@ -311,7 +331,7 @@ def _regular(path: str) -> tuple[str, int]:
         raise ValidationError(f"source {path!r} can't be read: {reason}") from error
     if not stat.S_ISREG(status.st_mode):
         raise ValidationError(f"source {path} is no regular file")
-    return path, status.st_size
+    return path, status
 
 
 def _as_key(path: str) -> str:
@@ -355,7 +375,9 @@ def _remote(source: Any, path: str, info: Mapping[str, Any], key: str) -> _Found
     shown = f"{source.protocol}://{path.removeprefix('/')}" if path != source.path else str(source)
     if not isinstance(info.get("size"), int):
         raise ValidationError(f"source {shown}: its store does not tell its size")
-    return _Found(_as_key(key), info["size"], shown, RemoteFile(source.fs, path, shown, marks_of(info)))
+    content = [str(info[name]) for name in sorted(info) if name.lower() in CONTENT and info[name] is not None]
+    mark = _mark(info["size"], *content) if content else 0  # times may be set, and be as coarse as a day
+    return _Found(_as_key(key), info["size"], shown, RemoteFile(source.fs, path, shown, marks_of(info)), mark)
 
 
 def _info(fs: Any, path: str) -> Mapping[str, Any] | None:

@@ -1,18 +1,20 @@
 """
 What became of a bulk: a pure function of its records, in whatever order they came.
 
-A ball is done if any record of any attempt says so, and nothing undoes that. A shard is complete when all of its balls are;
-it has failed only when its latest attempt has ended with failures and none follows. From a listing that lacks a peer only
-what is good is believed (*complete*, *closed*).
+A ball is done if any record of any attempt says so, unless a later attempt found it lost; later is what began later, by the
+attempts' sequence numbers. A shard is complete when all of its balls are done; it has failed only when its latest attempt has
+ended with failures and none follows. From a listing that lacks a peer only what is good is believed (*complete*, *closed*).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any, TypeAlias
 
-from airflow_provider_mictlanx.bulks.records import Closed, Done, Failure, Part, Plan, Records, Start
+from airflow_provider_mictlanx.bulks.records import Closed, Done, Failure, Plan, Records, Report, Start, indexes_of
 
 FIRST_FAILURES = 5
 """How many failures a summary names."""
@@ -153,19 +155,21 @@ def _state(records: Records, shards: list[ShardStatus], complete: bool, contradi
 def shard_status(records: Records) -> ShardStatus:
     """Tell where one shard stands, given its records only."""
     plan = min(records.plans, key=lambda plan: plan.digest, default=None)  # several are a contradiction
-    ours = [done for done in records.dones if plan and done.plan == plan.digest]
-    progress: list[Part | Done] = [*ours, *(part for part in records.parts if plan and part.plan == plan.digest)]
-    furthest = max(progress, key=lambda record: (record.acknowledged, record.size), default=None)
+    valid = valid_reports(records, plan) if plan else []
     latest = latest_start(records.starts)
     end = next((done for done in records.dones if latest and done.attempt == latest.attempt), None)
+    # The end of the latest attempt is exact. Of one that was cut off, the reports of the others may tell of more.
+    exact = [end] if end in valid and end is not None and not end.error else valid
+    furthest = max(exact, key=lambda report: (report.acknowledged, report.size), default=None)
+    complete = any(is_good_end(report) for report in valid)
     return ShardStatus(
         planned=plan is not None,
-        complete=any(done.good for done in ours),
+        complete=complete,
         ended=records.complete and end is not None and not end.good and not end.will_retry,
         balls=plan.balls if plan else 0,
         total_size=plan.size if plan else 0,
-        acknowledged=furthest.acknowledged if furthest else 0,
-        size=furthest.size if furthest else 0,
+        acknowledged=plan.balls if plan and complete else furthest.acknowledged if furthest else 0,
+        size=plan.size if plan and complete else furthest.size if furthest else 0,
         failed=end.failed if end else 0,
         failures=end.failures if end else [],
         error=end.error if end else "",
@@ -175,8 +179,67 @@ def shard_status(records: Records) -> ShardStatus:
 
 
 def latest_start(starts: Iterable[Start]) -> Start | None:
-    """Give the attempt that began last: by what each had seen of the others, then by the peers' clocks."""
+    """Return the attempt that began last: by what each had seen of the others, then by the peers' clocks."""
     return max(starts, key=lambda start: (start.sequence, start.updated_at, start.attempt), default=None)
+
+
+Place: TypeAlias = tuple[int, str]
+"""An attempt's place among those of its shard. It stands in every report, so a listing that lacks a start tells it too."""
+
+
+def _place_of(report: Report) -> Place:
+    return report.sequence, report.attempt
+
+
+def valid_reports(records: Records, plan: Plan) -> list[Report]:
+    """
+    Return the reports of a shard's plan whose counts are still true.
+
+    Those are the ones of the latest attempt that found balls lost, and of later ones: the counts before it include lost balls.
+    """
+    reports = [report for report in records.reports if report.plan == plan.digest]
+    since = max((_place_of(report) for report in reports if report.lost), default=(0, ""))
+    return [report for report in reports if _place_of(report) >= since]
+
+
+def is_good_end(report: Report) -> bool:
+    """Return whether a report is the end of an attempt that left nothing missing."""
+    return isinstance(report, Done) and report.good
+
+
+Items: TypeAlias = Mapping[str, Any]
+"""The bytes of a report as a dictionary: ``acknowledged`` and ``lost``, as ``0-57,60``."""
+
+
+def acknowledged_balls(records: Records, plan: Plan, read: Iterable[tuple[Report, Items]]) -> dict[int, int]:
+    """
+    Return the balls of a shard's plan that its records acknowledge, and that no later attempt found lost.
+
+    With each, when the first report that counts was written: what was stored under it was announced before.
+
+    :param read: the reports of the plan whose bytes could be read, in any order
+    :return: nanoseconds since 1970, by the peers' clocks
+    """
+    told: defaultdict[Place, int] = defaultdict(int)
+    for report in records.reports:
+        if report.plan == plan.digest:
+            told[_place_of(report)] = max(told[_place_of(report)], report.lost)
+    acknowledged: defaultdict[Place, list[tuple[int, set[int]]]] = defaultdict(list)
+    lost: defaultdict[Place, set[int]] = defaultdict(set)
+    for report, items in read:
+        indexes = indexes_of(items.get("acknowledged", ""), plan.balls)
+        acknowledged[_place_of(report)].append((report.updated_at, indexes))
+        lost[_place_of(report)] |= indexes_of(items.get("lost", ""), plan.balls)
+    done: dict[int, int] = {}
+    for place in sorted(told):
+        if len(lost[place]) < told[place]:  # nobody knows any more which balls these were
+            done.clear()
+        for index in lost[place]:
+            done.pop(index, None)
+        for written, indexes in acknowledged[place]:
+            for index in indexes:
+                done[index] = min(written, done.get(index, written))
+    return done
 
 
 def contradictions_in(records: Records) -> Iterable[str]:

@@ -15,10 +15,9 @@ from option import Result
 
 from airflow_provider_mictlanx.bulks.records import (
     Checked,
-    Done,
-    Part,
     Record,
     Records,
+    Report,
     bucket_of,
     canonical,
     check_owner,
@@ -41,6 +40,8 @@ from airflow_provider_mictlanx.client.workers import for_each
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+
+R = TypeVar("R", bound=Report | Checked)
 
 REPLICAS = 3
 """On how many peers a record is stored (on all of them, where there are fewer)."""
@@ -144,17 +145,15 @@ class RecordStore:
         """Read what is more of a record than its summary."""
         return bytes(self._value(await self.client.get(self.bucket_id, record.name, timeout=self.timeout)).data)
 
-    async def items_of(
-        self, records: Iterable[Part | Done | Checked], max_concurrency: int = 8
-    ) -> list[tuple[Part | Done | Checked, dict[str, Any]]]:
+    async def items_of(self, records: Iterable[R], max_concurrency: int = 8) -> list[tuple[R, dict[str, Any]]]:
         """
         Read the items of records; one whose bytes were never sent, or are lost, is left out.
 
-        :return: records with dictionaries of ``acknowledged`` (as ``0-57,60``) and, of ends and checks, ``failures``
+        :return: records with dictionaries of ``acknowledged`` and ``lost`` (as ``0-57,60``) and, of ends and checks, ``failures``
         """
-        found: list[tuple[Part | Done | Checked, dict[str, Any]]] = []
+        found: list[tuple[R, dict[str, Any]]] = []
 
-        async def read(record: Part | Done | Checked) -> None:
+        async def read(record: R) -> None:
             with suppress(
                 NotFoundError, GetChunkError, IntegrityError, ValueError
             ):  # lost: those balls are read back instead

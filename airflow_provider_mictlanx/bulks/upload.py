@@ -18,16 +18,16 @@ from contextlib import asynccontextmanager
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError
 from airflow_provider_mictlanx.bulks.ledger import Ledger, Name
 from airflow_provider_mictlanx.bulks.plan import PlannedBall
-from airflow_provider_mictlanx.bulks.planning import WAY_OUT, Planning
+from airflow_provider_mictlanx.bulks.planning import CHANGED_WAY_OUT, WAY_OUT, Planning
 from airflow_provider_mictlanx.bulks.progress import Progress, keep_telling
-from airflow_provider_mictlanx.bulks.records import Done, Failure, Part, Plan, Records, Start, canonical, ranges_of
+from airflow_provider_mictlanx.bulks.records import Done, Failure, Part, Plan, Records, Start
 from airflow_provider_mictlanx.bulks.sources import SourceBall
 from airflow_provider_mictlanx.bulks.spec import AttemptOptions, BulkSpec, UploadResult
 from airflow_provider_mictlanx.bulks.status import FIRST_FAILURES
 from airflow_provider_mictlanx.bulks.storage import RecordStore
 from airflow_provider_mictlanx.client.async_client import AsyncClient
 from airflow_provider_mictlanx.client.chunks import BallPlan, PlannedChunk
-from airflow_provider_mictlanx.client.errors import MictlanXError, UnknownError
+from airflow_provider_mictlanx.client.errors import IntegrityError, MictlanXError, UnknownError
 from airflow_provider_mictlanx.client.sizing import concurrency_for
 from airflow_provider_mictlanx.client.workers import for_each
 
@@ -85,9 +85,13 @@ class ShardUpload:
         self._owner = dict(owner)
         self._options = options
         self._attempt = secrets.token_hex(8)
+        self._sequence = 0
+        self._parts = 0
         self._store = RecordStore(client, spec.bulk_id, options.timeout)
         self._ledger = Ledger()
-        self._planning = Planning(self._store, spec, shard, listing, self._ledger, options.allow_empty, tell)
+        self._planning = Planning(
+            self._store, spec, shard, listing, self._ledger, options.allow_empty, self._record_lost, tell
+        )
         self._progress: Progress | None = None
         self._tell = tell
         self._started = time.monotonic()
@@ -138,11 +142,11 @@ class ShardUpload:
                 )
 
     def _start_after(self, records: Records) -> Start:
-        seen = max((start.sequence for start in records.starts if start.shard == self._shard), default=0)
+        self._sequence = 1 + max((start.sequence for start in records.starts if start.shard == self._shard), default=0)
         return Start(
             shard=self._shard,
             attempt=self._attempt,
-            sequence=seen + 1,
+            sequence=self._sequence,
             shards=self._spec.shards,
             owner=self._owner,
             spec=self._spec_text,
@@ -203,7 +207,8 @@ class ShardUpload:
         progress.took(ball.key, time.monotonic() - started)
 
     def _failed(self, ball: PlannedBall, error: MictlanXError, progress: Progress) -> None:
-        self._ledger.fail(ball.bucket_id, ball.key, error.error_code, str(error), error.permanent)
+        said = f"{error}. {CHANGED_WAY_OUT}" if isinstance(error, IntegrityError) else str(error)
+        self._ledger.fail(ball.bucket_id, ball.key, error.error_code, said, error.permanent)
         progress.failed()
         self._failed_in_a_row = self._failed_in_a_row + 1 if error.transient else 0
         if self._options.stop_on_failure:
@@ -212,11 +217,15 @@ class ShardUpload:
             self._stopped_by = f"the last {self._failed_in_a_row} balls all failed: {error}"
 
     def _expected(self, ball: PlannedBall) -> BallPlan:
-        """Give what the source has to be; what is known of its chunks need not be hashed again."""
+        """
+        Return what the source has to be; what this attempt has hashed need not be hashed again.
+
+        With an earlier attempt's plan it is hashed first: a ball that is found stored is not sent, and so not compared otherwise.
+        """
         if hashed := self._planning.hashed.pop((ball.bucket_id, ball.key), None):
             return hashed
-        whole = (PlannedChunk(0, 0, ball.size, ball.checksum),) if ball.size <= ball.chunk_size else ()
-        return BallPlan(ball.size, ball.checksum, whole)
+        known = self._planning.is_new and ball.size <= ball.chunk_size
+        return BallPlan(ball.size, ball.checksum, (PlannedChunk(0, 0, ball.size, ball.checksum),) if known else ())
 
     # -- records on the way ----------------------------------------------------------------------------------------
 
@@ -233,36 +242,48 @@ class ShardUpload:
             await asyncio.gather(reporter, recorder, return_exceptions=True)
 
     async def _keep_recording(self) -> None:
-        number, wait, written = 0, FIRST_PART, list[str]()
+        wait, written = FIRST_PART, list[str]()
         while True:
             await asyncio.sleep(wait)
             wait = min(wait * 1.5, LAST_PART)
             whole = len(written) >= WHOLE_PART
             try:
-                name = await self._record_part(number, whole)
+                name = await self._record_part(everything=whole)
                 if whole:
                     await self._store.delete(written)
                     written.clear()
                 written.append(name)
             except MictlanXError as error:
                 log.info("Progress of bulk %r could not be recorded, it will be later: %s", self._spec.bulk_id, error)
-            number += 1  # also after a failure: a part that was half written is not written again with other bytes
 
-    async def _record_part(self, number: int, whole: bool) -> str:
-        """Write a part; gives its name."""
+    async def _record_part(self, everything: bool = False, at_any_rate: bool = True) -> str:
+        """Write a part; return its name."""
         ledger = self._ledger
-        told = ledger.unrecorded(everything=whole)
+        told = ledger.unrecorded(everything)
+        # No number is used twice, also after a failure: a part that was half written is not written again with other bytes.
+        number, self._parts = self._parts, self._parts + 1
         part = Part(
             shard=self._shard,
             attempt=self._attempt,
+            sequence=self._sequence,
             number=number,
             plan=ledger.digest,
             acknowledged=len(ledger.acknowledged),
             size=ledger.size,
+            lost=len(ledger.lost),
+            sources=ledger.sources,
         )
-        await self._store.write(part, canonical({"acknowledged": ranges_of(told)}).encode(), at_any_rate=True)
+        await self._store.write(part, ledger.part_items(told), at_any_rate=at_any_rate)
         ledger.recorded(told)
         return part.name
+
+    async def _record_lost(self) -> None:
+        """
+        Write down the lost balls before one of them is announced: the listing shows it again then, without its data.
+
+        On as many peers as a start, and never tidied up: a listing that lacks this record shows a bulk that is complete.
+        """
+        await self._record_part(at_any_rate=False)
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
@@ -272,10 +293,13 @@ class ShardUpload:
         return Done(
             shard=self._shard,
             attempt=self._attempt,
+            sequence=self._sequence,
             plan=ledger.digest,
             balls=len(ledger.balls),
             acknowledged=len(ledger.acknowledged),
             size=ledger.size,
+            lost=len(ledger.lost),
+            sources=ledger.sources,
             uploaded=ledger.sent,
             uploaded_size=ledger.sent_size,
             failed=len(failures),

@@ -15,8 +15,16 @@ import humanfriendly
 
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError, BulkFailedError
 from airflow_provider_mictlanx.bulks.plan import PlannedBall, read_plan
-from airflow_provider_mictlanx.bulks.records import Closed, Done, Failure, Part, Plan, Records, canonical, indexes_of
-from airflow_provider_mictlanx.bulks.status import BulkStatus, State, latest_start, status_of
+from airflow_provider_mictlanx.bulks.records import Closed, Failure, Plan, Records, canonical
+from airflow_provider_mictlanx.bulks.status import (
+    BulkStatus,
+    State,
+    acknowledged_balls,
+    is_good_end,
+    latest_start,
+    status_of,
+    valid_reports,
+)
 from airflow_provider_mictlanx.bulks.storage import REQUEST_TIMEOUT, RecordStore
 from airflow_provider_mictlanx.client.async_client import AsyncClient
 from airflow_provider_mictlanx.client.errors import BallConflictError, DeadlineExceededError, ValidationError
@@ -296,14 +304,12 @@ async def _items(store: RecordStore, records: Records) -> dict[str, Any]:
 
 
 async def _acknowledged(store: RecordStore, own: Records, plan: Plan) -> Container[int]:
-    """Give the balls of a plan that any record acknowledges."""
-    told: list[Part | Done] = [*own.parts, *own.dones]
-    if any(end.good and end.plan == plan.digest for end in own.dones):
+    """Return the balls of a shard's plan that its records acknowledge."""
+    if any(is_good_end(report) for report in valid_reports(own, plan)):
         return range(plan.balls)
-    done: set[int] = set()
-    for _, item in await store.items_of(record for record in told if record.plan == plan.digest):
-        done |= indexes_of(item.get("acknowledged", ""), plan.balls)
-    return done
+    return acknowledged_balls(
+        own, plan, await store.items_of(report for report in own.reports if report.plan == plan.digest)
+    )
 
 
 def _told(ball: PlannedBall) -> dict[str, Any]:

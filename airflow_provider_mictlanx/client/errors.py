@@ -178,11 +178,16 @@ class MaxAvailabilityReachedError(MictlanXError):
 
 
 class UpstreamProtocolError(MictlanXError):
-    """The answer is none of the protocol's: HTML instead of JSON, a field missing, a redirect, far too long."""
+    """
+    The answer is none of the protocol's: HTML instead of JSON, a field missing, a redirect, far too long.
+
+    :ivar too_long: whether it is longer than what is read of it
+    """
 
     default_status_code = 502
     default_error_code = 1005
     default_transient = True
+    too_long: bool = False
 
 
 class NetworkError(MictlanXError):

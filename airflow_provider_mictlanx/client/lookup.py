@@ -231,11 +231,13 @@ async def _not_whole(routers: Dispatcher, name: Name, listed: list[Version]) -> 
     )
 
 
-async def look_at_bucket(routers: Dispatcher, bucket_id: str) -> tuple[GetRouterBucketMetadataResponse, list[str]]:
-    """List a bucket, and tell which peers have no part in the listing: two requests."""
+async def look_at_bucket(
+    routers: Dispatcher, bucket_id: str, longest: int | None = None
+) -> tuple[GetRouterBucketMetadataResponse, list[str]]:
+    """List a bucket, and return which peers have no part in the listing: two requests."""
     listing = await _ask_peers(
         routers,
-        lambda router, how: router.get_bucket_metadata(bucket_id, **how),
+        lambda router, how: router.get_bucket_metadata(bucket_id, **how, longest=longest),
         f"listing bucket {bucket_id}",
         bucket_id,
     )
@@ -243,13 +245,17 @@ async def look_at_bucket(routers: Dispatcher, bucket_id: str) -> tuple[GetRouter
     return listing, sorted(set(found.peer_ids) - set(listing.peers_ids))
 
 
-async def list_bucket(routers: Dispatcher, bucket_id: str) -> GetRouterBucketMetadataResponse:
+async def list_bucket(
+    routers: Dispatcher, bucket_id: str, longest: int | None = None
+) -> GetRouterBucketMetadataResponse:
     """
     List a bucket with every peer's part in it: two requests.
 
-    ``UnavailableError``: a peer is away, so that its part is missing.
+    ``UnavailableError``: a peer does not answer, so its part is missing.
+
+    :param longest: the most that is read (bytes); a longer listing is an ``UpstreamProtocolError`` that is ``too_long``
     """
-    listing, missing = await look_at_bucket(routers, bucket_id)
+    listing, missing = await look_at_bucket(routers, bucket_id, longest)
     if missing:
         raise UnavailableError(
             f"listing bucket {bucket_id}: peer {', '.join(missing)} did not answer, so what it holds is missing in the listing; "

@@ -227,6 +227,8 @@ class AsyncRouter(SharedRequests):
         timeout: float = 120,
         headers: Mapping[str, str] = NO_HEADERS,
         verify: Verify = False,
+        *,
+        longest: int | None = None,
     ) -> GetRouterBucketMetadataResponse:
         """
         List the announced chunks of a bucket (but those of size 0), repeated; ``peers_ids`` names who answered.
@@ -235,18 +237,24 @@ class AsyncRouter(SharedRequests):
         :param timeout: for the request (seconds)
         :param headers: further headers
         :param verify: how TLS is checked
+        :param longest: the most that is read (bytes); a longer listing is an ``UpstreamProtocolError`` that is ``too_long``
         """
         what = f"listing bucket {bucket_id} at {self._label}"
-        answer = await self._send(
-            "GET",
-            f"/buckets/{quoted(bucket_id, 'bucket_id')}/metadata",
-            what,
-            timeout,
-            headers,
-            verify,
-            explain=_space_refused,
-            longest=LONGEST_LISTING,
-        )
+        try:
+            answer = await self._send(
+                "GET",
+                f"/buckets/{quoted(bucket_id, 'bucket_id')}/metadata",
+                what,
+                timeout,
+                headers,
+                verify,
+                explain=_space_refused,
+                longest=LONGEST_LISTING if longest is None else min(longest, LONGEST_LISTING),
+            )
+        except UpstreamProtocolError as error:
+            if longest is not None and error.too_long:
+                error.transient = False  # asking again does not shorten it
+            raise
         listing = await self._fitting(GetRouterBucketMetadataResponse, answer, what)
         return listing.model_copy(update={"answered_at": time_of(answer)})
 

@@ -280,9 +280,11 @@ async def _pieces(exchange: Exchange, what: str, longest: int) -> AsyncIterator[
     while (piece := await exchange.next_piece()) is not None:
         read += len(piece)
         if read > longest:
-            raise UpstreamProtocolError(
+            error = UpstreamProtocolError(
                 f"{what}: the answer is longer than {longest} bytes; the rest was not read. Does a MictlanX router answer here?"
             )
+            error.too_long = True
+            raise error
         yield piece
 
 

@@ -407,7 +407,7 @@ TO_BOTH = frozenset({"put", "get", "delete", "sensor"})
 
 EVERY_PEER = ("peer-0", "peer-1", "peer-2")
 READERS = frozenset({"get", "get_to_file", "sensor"})
-WRITERS = frozenset({"put", "put_file", "bulk"})
+WRITERS = frozenset({"put", "put_file", "bulk", "cleared bulk"})
 PATIENT = frozenset({"put", "put_file", "get", "get_to_file"})
 """The operations that can be told to try so often that 20 seconds pass; the others end in an error, as with connections refused."""
 

@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
@@ -286,7 +286,10 @@ class AirflowOperation(Operation):
     takes_deadline = False
 
     def run(self, cell: Cell, how: How) -> str:
-        connection = {"conn_type": "mictlanx", "extra": {"uri": cell.space.uri, "timeout": how.timeout}}
+        return self.run_at(cell.space.uri, cell, how)
+
+    def run_at(self, uri: str, cell: Cell, how: How) -> str:
+        connection = {"conn_type": "mictlanx", "extra": {"uri": uri, "timeout": how.timeout}}
         connection["password"] = TOKEN
         with mock.patch.dict(os.environ, {"AIRFLOW_CONN_MICTLANX_DEFAULT": json.dumps(connection)}):
             return self.work(cell, how)
@@ -346,6 +349,28 @@ class Bulk(AirflowOperation):
         return cell.bucket_id, ""
 
 
+class ClearedBulk(Bulk):
+    """The same run once more: its records acknowledge the ball, and somebody deleted the bucket since then."""
+
+    name = "cleared bulk"
+
+    def prepare(self, cell: Cell) -> None:
+        super().prepare(cell)
+        assert self.run_at(cell.space.vss.uri, cell, How()) == "done"
+        for index in range(len(cell.chunks)):
+            cell.space.ask("DELETE", cell.space.vss.port, f"/api/v4/buckets/{cell.bucket_id}/ball_{index}")
+
+    def work(self, cell: Cell, how: How) -> str:
+        with mock.patch("airflow_provider_mictlanx.bulks.inventory.ASKED_ONE_BY_ONE", 0):  # its bucket is listed
+            return super().work(cell, replace(how, rf=RF))  # it has to ask for as many replicas as the first time
+
+    def verify_untouched(self, cell: Cell) -> None:
+        """Nothing was announced that an old record could be believed for."""
+        Operation.verify_untouched(self, cell)
+        if cell.space.listed(cell.bucket_id):
+            assert self._state(cell) != "complete" or cell.seen() == cell.data
+
+
 class Sensor(AirflowOperation, Get):
     name = "sensor"
     kinds = ("chunks", "read")
@@ -365,6 +390,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Put(),
     PutFile(),
     Bulk(),
+    ClearedBulk(),
     Get(),
     GetToFile(),
     Delete(),

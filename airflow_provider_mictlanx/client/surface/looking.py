@@ -104,24 +104,29 @@ class Looking(ClientBase):
         *,
         partial: bool = False,
         name_missing: bool = True,
+        longest: int | None = None,
         deadline: float | None = None,
     ) -> GetRouterBucketMetadataResponse:
         """
         List every announced chunk of a bucket as the router gives it: repeated, in no order, without those of size 0.
 
-        ``UnavailableError``: a peer is away, so that what it holds would be missing.
+        ``UnavailableError``: a peer is away, so that what it holds would be missing. ``UpstreamProtocolError`` that is
+        ``too_long``: the listing has more than ``longest`` bytes; the rest is not read.
 
         :param partial: whether a listing without some peers' part is given too; then ``extra["missing_peers"]`` names them
         :param name_missing: False with ``partial`` saves the request that finds them; ``missing_peers`` makes it later
+        :param longest: the most that is read (bytes): there is no paging, and the size is not known before; default: 2 GiB
         """
         check_bucket_id(bucket_id)
         routers = self._dispatcher(timeout, headers)
         async with self._doing(f"listing bucket {bucket_id}", deadline, bucket_id):
             if not partial:
-                return await routers.repeat(lambda: list_bucket(routers, bucket_id))
+                return await routers.repeat(lambda: list_bucket(routers, bucket_id, longest))
             if not name_missing:
-                return await routers.ask(lambda router, how: router.get_bucket_metadata(bucket_id, **how))
-            listing, missing = await routers.repeat(lambda: look_at_bucket(routers, bucket_id))
+                return await routers.ask(
+                    lambda router, how: router.get_bucket_metadata(bucket_id, **how, longest=longest)
+                )
+            listing, missing = await routers.repeat(lambda: look_at_bucket(routers, bucket_id, longest))
             return listing.model_copy(update={"extra": {**listing.extra, "missing_peers": missing}})
 
     @returns_result

@@ -2,7 +2,8 @@
 One attempt to upload a folder as a bulk, in a process of its own that can be told when to die.
 
 It is told ``uri, bulk_id, bucket_id, folder``, and perhaps ``die_at``: with the n-th request it makes, ``how``: ``before`` it is
-sent, ``after`` it was answered, or in the ``middle`` of it. ``temporary``: its folder for temporary files.
+sent, ``after`` it was answered, or in the ``middle`` of it. ``die_after``: the first POST (or the ``nth``) to a path that ends or
+begins so was answered. ``temporary``: its folder for temporary files.
 """
 
 from __future__ import annotations
@@ -47,6 +48,21 @@ def die_with_a_request(number: int, how: str) -> None:
     Pool.begin = begin  # type: ignore[method-assign]
 
 
+def die_after_a_post(part: str, nth: int) -> None:
+    sent = 0
+    original = Pool.begin
+
+    async def begin(self: Pool, method: str, url: str, *args: Any) -> Connection:
+        nonlocal sent
+        answer = await original(self, method, url, *args)
+        sent += method == "POST" and (url.endswith(part) or f"v4{part}" in url)
+        if sent == nth:
+            die()
+        return answer
+
+    Pool.begin = begin  # type: ignore[method-assign]
+
+
 async def attempt(told: dict[str, Any]) -> dict[str, Any]:
     async with AsyncClient(told["uri"], "tests", debug=False, log_output_path=None) as client:
         result = await ShardUpload(
@@ -67,4 +83,6 @@ def main(told: dict[str, Any]) -> None:
     upload.FIRST_PART = upload.LAST_PART = told.get("part", 0.03)
     if "die_at" in told:
         die_with_a_request(told["die_at"], told["how"])
+    if "die_after" in told:
+        die_after_a_post(told["die_after"], told.get("nth", 1))
     sys.stdout.write(json.dumps(asyncio.run(attempt(told))) + "\n")

@@ -155,9 +155,17 @@ async def put_bulk(client: AsyncClient, folder: Path) -> None:
     (folder / "files").mkdir()
     for number in range(20):
         (folder / "files" / f"{number}").write_bytes(bytes(100))
-    listing = list_sources(str(folder / "files"), "bulked")
-    spec = BulkSpec("bulk", ["files"], "bulked")
-    await ShardUpload(client, spec, 0, lambda: listing, {"owner": "tests"}, AttemptOptions(max_concurrency=1)).run()
+    await put_bulk_again("bulk")(client, folder)
+
+
+def put_bulk_again(bulk_id: str) -> Operation:
+    async def operation(client: AsyncClient, folder: Path) -> None:
+        bucket_id = f"{bulk_id}ed"
+        listing = list_sources(str(folder / "files"), bucket_id)
+        spec = BulkSpec(bulk_id, ["files"], bucket_id)
+        await ShardUpload(client, spec, 0, lambda: listing, {"owner": "tests"}, AttemptOptions(max_concurrency=1)).run()
+
+    return operation
 
 
 async def clear(client: AsyncClient, folder: Path) -> None:
@@ -240,6 +248,25 @@ def test_costs(name: str, cost_of: Callable[..., Costs]) -> None:
     assert dict(costs.requests) == case.requests
     assert costs.hashed == case.hashed * case.size
     assert costs.connections == case.connections
+
+
+@pytest.mark.parametrize(
+    ("balls", "confirmed"), [(16, {"list": 16}), (20, {"list bucket": 1, "peers": 1})], ids=["few", "many"]
+)
+def test_costs_of_a_bulk(cost_of: Callable[..., Costs], tmp_path: Path, balls: int, confirmed: dict[str, int]) -> None:
+    """The first attempt asks nothing but what a put of each ball does; a second one confirms the records, once per bucket."""
+    (tmp_path / "files").mkdir()
+    for number in range(balls):
+        (tmp_path / "files" / f"{number}").write_bytes(bytes(100))
+    upload = put_bulk_again(f"bulk-of-{balls}")
+    seen = {"list bucket": 2, "peers": 2}
+    records = 3  # start, plan, end
+    each = Counter({"look": 1, "announce": 1, "list": 1, "send": 1})
+    first = Counter(seen) + Counter({kind: number * (balls + records) for kind, number in each.items()})
+    assert cost_of(upload).requests == first
+    # It lists the records once: the plan is found, read back and read; of start and end, each is written; the end is read.
+    again = Counter({"list bucket": 1, "peers": 2, "look": 3, "announce": 2, "send": 2, "list": 5, "data": 5})
+    assert cost_of(upload).requests == again + Counter(confirmed)
 
 
 def test_the_documentation_tells_them() -> None:

@@ -22,9 +22,11 @@ from airflow_provider_mictlanx.bulks.records import (
     Record,
     Records,
     Start,
+    indexes_of,
+    ranges_of,
     read_listing,
 )
-from airflow_provider_mictlanx.bulks.status import BulkStatus, State, latest_start, status_of
+from airflow_provider_mictlanx.bulks.status import BulkStatus, State, acknowledged_balls, latest_start, status_of
 from airflow_provider_mictlanx.client.errors import IntegrityError
 from airflow_provider_mictlanx.client.models import Metadata
 
@@ -70,15 +72,9 @@ def start(shard: int, shards: int, attempt: int, sequence: int, **other: Any) ->
     return Start(shard=shard, shards=shards, attempt=f"{attempt:016x}", sequence=sequence, **told)
 
 
-def part(shard: int, attempt: int, number: int, acknowledged: int) -> Part:
-    return Part(
-        shard=shard,
-        attempt=f"{attempt:016x}",
-        number=number,
-        plan=digest_of(shard),
-        acknowledged=acknowledged,
-        size=acknowledged * 10,
-    )
+def part(shard: int, attempt: int, number: int, acknowledged: int, **other: Any) -> Part:
+    told: dict[str, Any] = {"plan": digest_of(shard), "acknowledged": acknowledged, "size": acknowledged * 10} | other
+    return Part(shard=shard, attempt=f"{attempt:016x}", number=number, **told)
 
 
 def good(shard: int, attempt: int, **other: Any) -> Done:
@@ -86,8 +82,9 @@ def good(shard: int, attempt: int, **other: Any) -> Done:
     return Done(shard=shard, attempt=f"{attempt:016x}", **told)
 
 
-def bad(shard: int, attempt: int, will_retry: bool = False) -> Done:
-    return good(shard, attempt, acknowledged=3, size=30, failed=1, failures=[FAILURE], will_retry=will_retry)
+def bad(shard: int, attempt: int, will_retry: bool = False, **other: Any) -> Done:
+    told = {"acknowledged": 3, "size": 30, "failed": 1, "failures": [FAILURE], "will_retry": will_retry} | other
+    return good(shard, attempt, **told)
 
 
 def seen(*records: Record, complete: bool = True) -> Records:
@@ -101,28 +98,37 @@ def status(*records: Record, complete: bool = True) -> BulkStatus:
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> list[Record]:
-    """Give the records of a bulk without contradictions: several shards, each with several attempts that ended in any way."""
+def histories(draw: st.DrawFn, losses: bool = True) -> list[Record]:
+    """
+    Return the records of a bulk without contradictions: several shards, each with several attempts that ended in any way.
+
+    :param losses: whether later attempts may find that balls are lost
+    """
     shards = draw(st.integers(1, 3))
     records: list[Record] = []
     for shard in range(shards):
         attempts = draw(st.integers(0, 3))
         for attempt in range(attempts):
             number = shard * 10 + attempt
-            records.append(start(shard, shards, number, draw(st.integers(1, attempt + 1))))
+            sequence = draw(st.integers(1, attempt + 1))
+            records.append(start(shard, shards, number, sequence))
             if not draw(st.booleans()):
                 continue
             records.append(plan(shard, shards))
-            records += [part(shard, number, n, min(BALLS, n)) for n in range(draw(st.integers(0, 3)))]
+            told: dict[str, Any] = {"sequence": sequence}
+            if losses and attempt and draw(st.booleans()):
+                told["lost"] = draw(st.integers(1, BALLS))
+                records.append(part(shard, number, 9, BALLS - told["lost"], **told))
+            records += [part(shard, number, n, min(BALLS, n), **told) for n in range(draw(st.integers(0, 3)))]
             end = draw(st.sampled_from(["none", "good", "bad", "bad that is retried", "unplanned"]))
             if end == "good":
-                records.append(good(shard, number))
+                records.append(good(shard, number, **told))
             elif end == "unplanned":
                 records.append(
                     Done(shard=shard, attempt=f"{number:016x}", error="no source", will_retry=draw(st.booleans()))
                 )
             elif end != "none":
-                records.append(bad(shard, number, will_retry=end != "bad"))
+                records.append(bad(shard, number, will_retry=end != "bad", **told))
     return list({record.name: record for record in records}.values())
 
 
@@ -138,9 +144,20 @@ def test_order_and_repetition_say_nothing(records: list[Record], rng: random.Ran
     assert status_of(read_listing(BULK, shuffled, complete)) == status_of(read_listing(BULK, listing, complete))
 
 
-@given(histories(), st.data())
+def complete_shards(records: list[Record]) -> set[int]:
+    """Return the shards of which an attempt ended well that is not before the latest one that found balls lost."""
+    reports = [record for record in records if isinstance(record, Part | Done) and record.plan]
+    lost = {record.shard: (0, "") for record in reports}
+    for record in reports:
+        if record.lost:
+            lost[record.shard] = max(lost[record.shard], (record.sequence, record.attempt))
+    ends = [record for record in reports if isinstance(record, Done) and record.good]
+    return {end.shard for end in ends if (end.sequence, end.attempt) >= lost[end.shard]}
+
+
+@given(histories(losses=False), st.data())
 @settings(max_examples=200)
-def test_nothing_undoes_complete(records: list[Record], data: st.DataObject) -> None:
+def test_nothing_but_a_loss_undoes_complete(records: list[Record], data: st.DataObject) -> None:
     """In whatever order records become visible: once the bulk is complete, it stays so."""
     order = data.draw(st.permutations(listing_of(records)))
     states = [status_of(read_listing(BULK, order[:count], True)).state for count in range(len(order) + 1)]
@@ -150,8 +167,11 @@ def test_nothing_undoes_complete(records: list[Record], data: st.DataObject) -> 
 
 @given(histories(), st.data())
 def test_a_part_of_the_records_says_only_what_is_good(records: list[Record], data: st.DataObject) -> None:
+    """Whichever peers are away; but a record of lost balls is on so many that one of them answers."""
     listing = listing_of(records)
     shown = data.draw(st.lists(st.sampled_from(listing), unique_by=lambda chunk: chunk.key)) if listing else []
+    lost = {record.name for record in records if isinstance(record, Part) and record.lost and record.number == 9}
+    shown += [chunk for chunk in listing if chunk.ball_id in lost]
     state = status_of(read_listing(BULK, shown, False)).state
     assert state in (State.UPLOADING, State.COMPLETE)
     if state is State.COMPLETE:
@@ -160,10 +180,10 @@ def test_a_part_of_the_records_says_only_what_is_good(records: list[Record], dat
 
 @given(histories())
 def test_complete_means_that_every_shard_has_a_good_end(records: list[Record]) -> None:
+    """One that no later attempt has taken back, because it found balls lost."""
     now = status(*records)
     shards = max((record.shards for record in records if isinstance(record, Start)), default=0)
-    ends = {record.shard for record in records if isinstance(record, Done) and record.good}
-    assert (now.state is State.COMPLETE) == (shards > 0 and ends == set(range(shards)))
+    assert (now.state is State.COMPLETE) == (shards > 0 and complete_shards(records) == set(range(shards)))
     assert now.acknowledged <= BALLS * shards
 
 
@@ -173,10 +193,10 @@ def test_failed_means_that_a_latest_attempt_ended_without_a_next(records: list[R
     if now.state is not State.FAILED:
         return
     found = seen(*records)
-    for own in found.by_shard().values():
+    for shard, own in found.by_shard().items():
         latest = latest_start(own.starts)
         ends = [end for end in own.dones if latest and end.attempt == latest.attempt]
-        if any(not end.good and not end.will_retry for end in ends) and not any(end.good for end in own.dones):
+        if any(not end.good and not end.will_retry for end in ends) and shard not in complete_shards(records):
             return
     pytest.fail("no shard has ended for good")
 
@@ -214,6 +234,140 @@ def test_end_of_an_attempt_that_was_cut_off_comes_late() -> None:
     assert status(*before, good(0, 1)).state is State.COMPLETE
     assert status(*before, good(0, 1), bad(0, 2)).state is State.COMPLETE
     assert status(*before, bad(0, 1), bad(0, 2)).state is State.FAILED
+
+
+FIRST = [start(0, 1, 1, 1), plan(0, 1), good(0, 1, sequence=1)]
+LOSS = [start(0, 1, 2, 2), part(0, 2, 0, 1, sequence=2, lost=3)]
+
+
+def test_loss_takes_back_what_was_complete() -> None:
+    """A later attempt found three of four balls lost: the bulk is complete again when they have been sent again."""
+    now = status(*FIRST, *LOSS)
+    assert (now.state, now.acknowledged, now.acknowledged_size) == (State.UPLOADING, 1, 10)
+    under_way = status(*FIRST, *LOSS, part(0, 2, 1, 2, sequence=2, lost=3))
+    assert (under_way.state, under_way.acknowledged) == (State.UPLOADING, 2)
+    again = status(*FIRST, *LOSS, good(0, 2, sequence=2, lost=3))
+    assert (again.state, again.acknowledged, again.acknowledged_size) == (State.COMPLETE, 4, 40)
+
+
+def test_loss_that_the_next_attempt_mended() -> None:
+    """The one that found it was killed; who began after it took over the rest."""
+    third = [start(0, 1, 3, 3), part(0, 3, 0, 1, sequence=3)]
+    assert status(*FIRST, *LOSS, *third).state is State.UPLOADING
+    assert status(*FIRST, *LOSS, *third, good(0, 3, sequence=3)).state is State.COMPLETE
+    failed = status(*FIRST, *LOSS, *third, bad(0, 3, sequence=3))
+    assert (failed.state, failed.acknowledged, failed.failed) == (State.FAILED, 3, 1)
+    assert status(*FIRST, *LOSS, *third, bad(0, 3, sequence=3, will_retry=True)).state is State.UPLOADING
+
+
+def test_end_of_an_earlier_attempt_does_not_undo_a_loss() -> None:
+    """The first attempt was cut off and ends well after the second one found balls lost: it knows nothing of that."""
+    before = [start(0, 1, 1, 1), plan(0, 1), part(0, 1, 0, 4, sequence=1)]
+    now = status(*before, *LOSS, good(0, 1, sequence=1))
+    assert (now.state, now.acknowledged) == (State.UPLOADING, 1)
+
+
+def test_loss_without_a_start() -> None:
+    """A listing that lacks the start of the attempt that found the loss tells its place all the same."""
+    assert status(*FIRST, LOSS[1], complete=False).state is State.UPLOADING
+    assert status(*FIRST, LOSS[1]).state is State.UPLOADING
+
+
+def test_loss_of_one_shard_is_no_loss_of_another() -> None:
+    other = [start(1, 2, 5, 1), plan(1, 2), good(1, 5, sequence=1)]
+    first = [start(0, 2, 1, 1), plan(0, 2), good(0, 1, sequence=1), start(0, 2, 2, 2), LOSS[1]]
+    now = status(*first, *other)
+    assert (now.state, now.shards_complete, now.acknowledged) == (State.UPLOADING, 1, 5)
+    assert status(*first, *other, good(0, 2, sequence=2, lost=3)).state is State.COMPLETE
+
+
+def test_loss_after_the_bulk_was_closed() -> None:
+    assert status(*FIRST, *LOSS, Closed(result={"state": "complete"})).state is State.CLOSED
+
+
+def test_latest_end_is_exact_where_earlier_ones_told_of_more() -> None:
+    """It found the source of an acknowledged ball changed, which is a failure and no skip."""
+    before = [start(0, 1, 1, 1), plan(0, 1), bad(0, 1, sequence=1), start(0, 1, 2, 2)]
+    now = status(*before, bad(0, 2, sequence=2, acknowledged=2, size=20, failed=2))
+    assert (now.state, now.acknowledged, now.failed) == (State.FAILED, 2, 2)
+    cut_off = bad(0, 2, sequence=2, acknowledged=0, size=0, failed=0, failures=[], error="no time was left")
+    assert status(*before, cut_off).acknowledged == 3
+
+
+# Which balls are acknowledged
+
+
+def items(acknowledged: str = "", lost: str = "") -> dict[str, str]:
+    return {"acknowledged": acknowledged, "lost": lost}
+
+
+def acknowledged(*told: tuple[Part | Done, dict[str, str] | None]) -> set[int]:
+    """Return the balls that reports acknowledge; those with None can't be read any more."""
+    records = Records(BULK, parts=[report for report, _ in told if isinstance(report, Part)])
+    records = replace(records, dones=[report for report, _ in told if isinstance(report, Done)])
+    return set(acknowledged_balls(records, plan(0, 1), [(report, read) for report, read in told if read is not None]))
+
+
+def test_any_report_acknowledges() -> None:
+    assert acknowledged((part(0, 1, 0, 1, sequence=1), items("0")), (part(0, 2, 0, 2, sequence=2), items("2-3"))) == {
+        0,
+        2,
+        3,
+    }
+
+
+def test_only_later_reports_acknowledge_a_lost_ball() -> None:
+    told: list[tuple[Part | Done, dict[str, str] | None]] = [
+        (good(0, 1, sequence=1), items("0-3")),
+        (part(0, 2, 0, 2, sequence=2, lost=2), items("", "1,3")),
+    ]
+    assert acknowledged(*told) == {0, 2}
+    assert acknowledged(*told, (part(0, 2, 1, 3, sequence=2, lost=2), items("3", "1,3"))) == {0, 2, 3}
+    assert acknowledged(*told, (part(0, 3, 0, 3, sequence=3), items("1"))) == {0, 1, 2}
+    assert acknowledged(*told, (part(0, 1, 0, 4, sequence=1), items("0-3"))) == {0, 2}
+
+
+def test_first_report_that_counts_tells_when_a_ball_was_stored() -> None:
+    """What is announced after that is not what the report knows of."""
+    told: list[tuple[Part | Done, dict[str, str]]] = [
+        (part(0, 1, 0, 2, sequence=1, updated_at=30), items("0-1")),
+        (part(0, 1, 1, 2, sequence=1, updated_at=20), items("1-2")),
+        (part(0, 2, 0, 2, sequence=2, updated_at=40, lost=1), items("0", "2")),
+        (part(0, 2, 1, 3, sequence=2, updated_at=50, lost=1), items("2", "2")),
+    ]
+    records = Records(BULK, parts=[report for report, _ in told if isinstance(report, Part)])
+    assert acknowledged_balls(records, plan(0, 1), told) == {0: 30, 1: 20, 2: 50}
+
+
+def test_loss_that_can_not_be_read_is_any_ball() -> None:
+    told: list[tuple[Part | Done, dict[str, str] | None]] = [
+        (good(0, 1, sequence=1), items("0-3")),
+        (part(0, 2, 0, 2, sequence=2, lost=2), None),
+    ]
+    assert acknowledged(*told) == set()
+    assert acknowledged(*told, (part(0, 2, 1, 3, sequence=2, lost=2), items("3", "1,3"))) == {0, 2, 3}, "told twice"
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 4), st.sets(st.integers(0, BALLS - 1)), st.sets(st.integers(0, BALLS - 1))),
+        max_size=6,
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_order_of_reports_says_nothing(attempts: list[tuple[int, set[int], set[int]]], rng: random.Random) -> None:
+    told = [
+        (
+            part(0, number, 0, len(found), sequence=sequence, lost=len(lost)),
+            items(ranges_of(found), ranges_of(lost)),
+        )
+        for number, (sequence, found, lost) in enumerate(attempts)
+    ]
+    expected: set[int] = set()
+    for _, read in sorted(told, key=lambda each: (each[0].sequence, each[0].attempt)):
+        expected = expected - indexes_of(read["lost"], BALLS) | indexes_of(read["acknowledged"], BALLS)
+    rng.shuffle(told)
+    assert acknowledged(*told) == expected
 
 
 def test_two_attempts_at_once_with_the_same_number() -> None:
