@@ -1,7 +1,7 @@
 """
 Calls of the hook for many objects: copied, read into a folder, deleted; and the copy of a single one.
 
-Imports the client, ``batches``, ``hooks.calls`` and ``hooks.results``. All logic of transfers is the client's and the batches'.
+Imports the client, ``batches``, ``hooks.calls`` and ``hooks.summaries``. All logic of transfers is the client's and the batches'.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.names import check_bucket_id
 from airflow_provider_mictlanx.client.result import value_of
 from airflow_provider_mictlanx.client.retry import within
-from airflow_provider_mictlanx.hooks import results
+from airflow_provider_mictlanx.hooks import summaries
 from airflow_provider_mictlanx.hooks.calls import HookCalls, chosen
 
 
@@ -120,7 +120,7 @@ class BatchCalls(HookCalls):
                 replace=replace,
                 deadline=deadline,
             )
-        result = results.of_report(value_of(report))
+        result = summaries.transfer_summary(value_of(report))
         await self._note(reads=[in_bucket(bucket_id, key)], writes=[in_bucket(dest_bucket_id, dest_key)])
         return {**result, "source_bucket_id": bucket_id, "source_key": key}
 
@@ -221,7 +221,7 @@ class BatchCalls(HookCalls):
                 tell=self._tell,
             )
         which = {"bucket_id": bucket_id, "prefix": prefix, "dest_bucket_id": dest_bucket_id, "dest_prefix": dest_prefix}
-        result = results.of_batch(outcome, "copied", **which)
+        result = summaries.batch_summary(outcome, "copied", **which)
         await self._note(reads=[in_bucket(bucket_id, prefix)], writes=[in_bucket(dest_bucket_id, dest_prefix)])
         return self._end(what, outcome.line("copied", "there already"), outcome, result, fail_on_error)
 
@@ -341,7 +341,7 @@ class BatchCalls(HookCalls):
                 tell=self._tell,
             )
         which = {"bucket_id": bucket_id, "prefix": prefix, "glob": glob, "bulk_id": bulk_id, "output_path": str(root)}
-        result = results.of_batch(outcome, "downloaded", **which)
+        result = summaries.batch_summary(outcome, "downloaded", **which)
         buckets = dict.fromkeys(item.bucket_id for item in items)
         read = [matching(bucket_id, prefix, glob)] if bucket_id is not None else [*map(in_bucket, buckets)]
         await self._note(reads=read, writes=[on_disk(root)])
@@ -403,7 +403,11 @@ class BatchCalls(HookCalls):
             outcome = await deleting.delete_keys(client, bucket_id, keys, **given, tell=self._tell)
         await self._note(drops=keys_of(bucket_id, keys))
         return self._end(
-            what, outcome.line("deleted", "not there"), outcome, results.of_deleted(outcome, bucket_id), fail_on_error
+            what,
+            outcome.line("deleted", "not there"),
+            outcome,
+            summaries.deletion_summary(outcome, bucket_id),
+            fail_on_error,
         )
 
     def delete_prefix(
@@ -461,7 +465,11 @@ class BatchCalls(HookCalls):
             outcome = await deleting.delete_prefix(client, bucket_id, prefix, **given, tell=self._tell)
         await self._note(drops=[in_bucket(bucket_id, prefix)])
         return self._end(
-            what, outcome.line("deleted", "not there"), outcome, results.of_deleted(outcome, bucket_id), fail_on_error
+            what,
+            outcome.line("deleted", "not there"),
+            outcome,
+            summaries.deletion_summary(outcome, bucket_id),
+            fail_on_error,
         )
 
     def _end(

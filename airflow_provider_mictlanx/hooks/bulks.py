@@ -1,7 +1,7 @@
 """
 Bulks for the hook: upload one, wait for it, look at it, forget it, each as a call that blocks and as a coroutine.
 
-Imports the client, ``bulks``, ``hooks.calls`` and ``hooks.results``. All logic of bulks is ``bulks``'.
+Imports the client, ``bulks``, ``hooks.calls`` and ``hooks.summaries``. All logic of bulks is ``bulks``'.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from airflow_provider_mictlanx.bulks.status import FIRST_FAILURES, State
 from airflow_provider_mictlanx.bulks.upload import AttemptOptions, BulkSpec, ShardUpload, UploadResult
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.errors import ValidationError
-from airflow_provider_mictlanx.hooks import results
+from airflow_provider_mictlanx.hooks import summaries
 from airflow_provider_mictlanx.hooks.calls import HookCalls, chosen
 
 Source: TypeAlias = Any
@@ -177,7 +177,7 @@ class BulkCalls(HookCalls):
             reads=sources_of(sources, given_balls or ()), writes=_written(bucket_id, given_balls or (), key_prefix)
         )
         self._tell_the_end(_end_line(outcome), outcome.failures)
-        result = results.of_upload(outcome, with_failures=not fail_on_error)
+        result = summaries.upload_summary(outcome, with_failures=not fail_on_error)
         if outcome.failures and fail_on_error:
             raise _failure(outcome, result)
         return result
@@ -275,7 +275,7 @@ class BulkCalls(HookCalls):
         given = await self._request_timeout(timeout)
         async with self.aget_conn() as client:
             status = await waiting.bulk_status(client, bulk_id, **given)
-        return results.of_status(status)
+        return summaries.status_summary(status)
 
     def find_bulk(
         self,
@@ -353,7 +353,7 @@ class BulkCalls(HookCalls):
         given = await self._request_timeout(timeout)
         async with self.aget_conn() as client:
             response = await waiting.delete_bulk(client, bulk_id, **given)
-        deleted = results.of_deleted_bucket(response)
+        deleted = summaries.deleted_bucket_summary(response)
         return {"bulk_id": bulk_id, **{name: value for name, value in deleted.items() if name != "bucket_id"}}
 
 

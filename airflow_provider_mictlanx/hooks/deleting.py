@@ -1,4 +1,4 @@
-"""Calls of the hook that delete. Imports the client, ``hooks.calls`` and ``hooks.results``."""
+"""Calls of the hook that delete. Imports the client, ``hooks.calls`` and ``hooks.summaries``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow_provider_mictlanx.assets.places import in_bucket
 from airflow_provider_mictlanx.client.result import value_of
-from airflow_provider_mictlanx.hooks import results
+from airflow_provider_mictlanx.hooks import summaries
 from airflow_provider_mictlanx.hooks.calls import HookCalls, chosen
 
 _FAILURES_SHOWN = 5
@@ -79,4 +79,4 @@ class DeletingCalls(HookCalls):
         await self._note(drops=[in_bucket(bucket_id)])
         for ball_id, why in islice(response.failures.items(), _FAILURES_SHOWN):
             self.log.warning("%s/%s could not be deleted: %s", bucket_id, ball_id, why)
-        return results.of_deleted_bucket(response)
+        return summaries.deleted_bucket_summary(response)

@@ -1,7 +1,7 @@
 """
 Calls of the hook that look once for what may not be there yet, for who looks again and again: sensors and triggers.
 
-Imports the client, ``hooks.calls``, ``hooks.quiet`` and ``hooks.results``. While a peer is away, what can't be seen is "not yet".
+Imports the client, ``hooks.calls``, ``hooks.bucket_inactivity`` and ``hooks.summaries``. While a peer is away, what can't be seen is "not yet".
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from airflow_provider_mictlanx.client.errors import (
 from airflow_provider_mictlanx.client.models import Ball
 from airflow_provider_mictlanx.client.result import value_of
 from airflow_provider_mictlanx.client.workers import for_each
-from airflow_provider_mictlanx.hooks import lines, results
+from airflow_provider_mictlanx.hooks import summaries
+from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
 from airflow_provider_mictlanx.hooks.calls import HookCalls, chosen
-from airflow_provider_mictlanx.hooks.quiet import QuietWatch
 
 LOOKED_FOR_AT_ONCE = 8
 """How many of the keys of a list are looked for at the same time."""
@@ -82,8 +82,8 @@ class FindingCalls(HookCalls):
             except _NOT_YET as error:
                 self.log.info("%s/%s is not there yet: %s", bucket_id, key, error)
                 return None
-        result = results.of_ball(ball)
-        self.log.info("%s", lines.of_found(result))
+        result = summaries.ball_summary(ball)
+        self.log.info("%s", summaries.found_line(result))
         return result
 
     def find_objects(
@@ -156,8 +156,10 @@ class FindingCalls(HookCalls):
                 found = await self._looked_for(opened, bucket_id, names, given)
             if check_storage and len(found) >= needed:
                 found = await self._read(opened, found, {} if readable is None else readable, given)
-        self.log.info("Bucket %s: %s there, of at least %d", bucket_id, lines.counted(len(found), "object"), needed)
-        return results.of_objects(bucket_id, found) if len(found) >= needed else None
+        self.log.info(
+            "Bucket %s: %s there, of at least %d", bucket_id, summaries.format_count(len(found), "object"), needed
+        )
+        return summaries.objects_summary(bucket_id, found) if len(found) >= needed else None
 
     async def _looked_for(
         self, client: AsyncClient, bucket_id: str, keys: list[str], given: dict[str, Any]
@@ -202,7 +204,7 @@ class FindingCalls(HookCalls):
         await for_each(balls, read, READ_AT_ONCE)
         return [readable[ball.ball_id] for ball in balls if ball.ball_id in readable]
 
-    def find_quiet(self, watch: QuietWatch, *, timeout: float | None = None) -> dict[str, Any] | None:
+    def find_quiet(self, watch: InactivityMonitor, *, timeout: float | None = None) -> dict[str, Any] | None:
         """
         Look once whether nothing was changed in a bucket for some time.
 
@@ -214,7 +216,7 @@ class FindingCalls(HookCalls):
         return self._run(self.afind_quiet, watch, timeout=timeout)
 
     async def afind_quiet(
-        self, watch: QuietWatch, *, timeout: float | None = None, client: AsyncClient | None = None
+        self, watch: InactivityMonitor, *, timeout: float | None = None, client: AsyncClient | None = None
     ) -> dict[str, Any] | None:
         """
         Look once whether nothing was changed in a bucket for some time; see ``find_quiet``.
@@ -228,7 +230,7 @@ class FindingCalls(HookCalls):
             except UnavailableError as error:
                 self.log.info("Bucket %s can't be seen whole: %s", watch.bucket_id, error)
                 return None
-        quiet = await in_thread(lambda: watch.look(listing))
+        quiet = await in_thread(lambda: watch.update(listing))
         self._tell(watch.line)
         return quiet
 

@@ -1,4 +1,4 @@
-"""Calls of the hook that tell what is there. Imports the client, ``hooks.calls`` and ``hooks.results``."""
+"""Calls of the hook that tell what is there. Imports the client, ``hooks.calls`` and ``hooks.summaries``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from airflow_provider_mictlanx.client.checks import whole_number
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.result import value_of
-from airflow_provider_mictlanx.hooks import results
+from airflow_provider_mictlanx.hooks import summaries
 from airflow_provider_mictlanx.hooks.calls import HookCalls, chosen
 
 
@@ -84,7 +84,7 @@ class LookingCalls(HookCalls):
         given = chosen(await self.aget_settings(), timeout=timeout)
         async with self.aget_conn() as client:
             ball = await client.get_metadata(bucket_id, key, **given, check_storage=check_storage, deadline=deadline)
-        return results.of_ball(value_of(ball))
+        return summaries.ball_summary(value_of(ball))
 
     def list_balls(
         self,
@@ -121,7 +121,7 @@ class LookingCalls(HookCalls):
         given = chosen(await self.aget_settings(), timeout=timeout)
         async with self.aget_conn() as client:
             balls = await client.list_balls(bucket_id, prefix=prefix, glob=glob, **given, deadline=deadline)
-        return [results.of_ball(ball) for ball in value_of(balls)]
+        return [summaries.ball_summary(ball) for ball in value_of(balls)]
 
     def list_keys(
         self,

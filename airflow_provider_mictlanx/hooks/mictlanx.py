@@ -18,7 +18,7 @@ from airflow_provider_mictlanx.assets.places import Trace
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.result import value_of
 from airflow_provider_mictlanx.get_provider_info import UI_FIELD_BEHAVIOUR
-from airflow_provider_mictlanx.hooks import form, results
+from airflow_provider_mictlanx.hooks import form, summaries
 from airflow_provider_mictlanx.hooks.batches import BatchCalls
 from airflow_provider_mictlanx.hooks.bulks import BulkCalls
 from airflow_provider_mictlanx.hooks.connection import Settings
@@ -27,7 +27,7 @@ from airflow_provider_mictlanx.hooks.finding import FindingCalls
 from airflow_provider_mictlanx.hooks.looking import LookingCalls
 from airflow_provider_mictlanx.hooks.lookup import alook_up, look_up
 from airflow_provider_mictlanx.hooks.reading import ReadingCalls
-from airflow_provider_mictlanx.hooks.runner import Runner
+from airflow_provider_mictlanx.hooks.sync_runner import Runner
 from airflow_provider_mictlanx.hooks.writing import WritingCalls
 
 P = ParamSpec("P")
@@ -144,7 +144,7 @@ class MictlanXHook(WritingCalls, ReadingCalls, LookingCalls, FindingCalls, Delet
     async def _acheck(self) -> tuple[bool, str]:
         async with self.aget_conn() as client:
             checks = value_of(await client.check_routers())
-        return results.of_connection_test(checks)
+        return summaries.connection_test_summary(checks)
 
     # Blocking calls
 

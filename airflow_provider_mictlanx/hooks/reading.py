@@ -1,4 +1,4 @@
-"""Calls of the hook that read one object. Imports the client, ``hooks.calls`` and ``hooks.results``."""
+"""Calls of the hook that read one object. Imports the client, ``hooks.calls`` and ``hooks.summaries``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from airflow_provider_mictlanx.client.chunks import parse_size
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.names import ball_id_of, safe_file_name
 from airflow_provider_mictlanx.client.result import value_of
-from airflow_provider_mictlanx.hooks import results
+from airflow_provider_mictlanx.hooks import summaries
 from airflow_provider_mictlanx.hooks.calls import HookCalls, chosen
 
 
@@ -227,7 +227,7 @@ class ReadingCalls(HookCalls):
                 replace=replace,
                 deadline=deadline,
             )
-        result = results.of_report(value_of(report))
+        result = summaries.transfer_summary(value_of(report))
         await self._note(reads=[in_bucket(bucket_id, key)], writes=[on_disk(result["path"])])
         return result
 

@@ -1,4 +1,4 @@
-"""Calls of the hook that store one object. Imports the client, ``hooks.calls`` and ``hooks.results``."""
+"""Calls of the hook that store one object. Imports the client, ``hooks.calls`` and ``hooks.summaries``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from airflow_provider_mictlanx.assets.places import in_bucket, on_disk
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.result import value_of
-from airflow_provider_mictlanx.hooks import results
+from airflow_provider_mictlanx.hooks import summaries
 from airflow_provider_mictlanx.hooks.calls import HookCalls, chosen
 
 
@@ -187,7 +187,7 @@ class WritingCalls(HookCalls):
             report = await client.upload(
                 bucket_id, key, **source, **given, **options, tags={} if tags is None else tags
             )
-        result = results.of_report(value_of(report))
+        result = summaries.transfer_summary(value_of(report))
         read = [on_disk(source["path"])] if "path" in source else []
         await self._note(reads=read, writes=[in_bucket(bucket_id, key)])
         return result

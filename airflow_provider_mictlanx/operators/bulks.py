@@ -13,7 +13,7 @@ from airflow_provider_mictlanx.bulks.errors import BulkConflictError
 from airflow_provider_mictlanx.client.checks import seconds
 from airflow_provider_mictlanx.client.errors import DeadlineExceededError, MictlanXError, ValidationError
 from airflow_provider_mictlanx.hooks.bulks import Source
-from airflow_provider_mictlanx.hooks.failures import error_of, is_timeout_of_deferral, permanent_errors_fail_the_task
+from airflow_provider_mictlanx.hooks.errors import error_from_event, is_deferral_timeout, permanent_errors_fail_the_task
 from airflow_provider_mictlanx.links.mictlanx import MictlanXBulkLink
 from airflow_provider_mictlanx.operators.base import MictlanXOperator
 from airflow_provider_mictlanx.triggers.mictlanx import BulkCompleteTrigger
@@ -260,7 +260,7 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
             try:
                 return super().resume_execution(next_method, next_kwargs, context)
             except AirflowException as error:
-                if self.timeout is not None and is_timeout_of_deferral(error):
+                if self.timeout is not None and is_deferral_timeout(error):
                     self._time_out(error)
                 raise
 
@@ -270,7 +270,7 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
         if status == "success":
             return self._await(0, 0)
         if event is not None and status == "error":
-            raise error_of(event)
+            raise error_from_event(event)
         if status == "timeout":
             self._time_out()
         raise MictlanXError(f"the trigger fired an event that says nothing: {event!r}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.client.errors import ValidationError
-from airflow_provider_mictlanx.hooks import lines
+from airflow_provider_mictlanx.hooks import summaries
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.links.mictlanx import MictlanXDestinationLink
 from airflow_provider_mictlanx.operators.base import MictlanXOperator
@@ -136,7 +136,7 @@ class MictlanXCopyOperator(MictlanXOperator):
         result = self.hook.copy(self.bucket_id, self.key, self.dest_bucket_id, self.dest_key, **options)
         if result["uploaded"]:
             replicas = pluralize(result["replicas"], "replica")
-            self.log.info("Copied %s/%s to %s, %s", self.bucket_id, self.key, lines.of_transfer(result), replicas)
+            self.log.info("Copied %s/%s to %s, %s", self.bucket_id, self.key, summaries.transfer_line(result), replicas)
         else:
-            self.log.info("Nothing to copy: %s is there already", lines.of_transfer(result, speed=False))
+            self.log.info("Nothing to copy: %s is there already", summaries.transfer_line(result, speed=False))
         return result

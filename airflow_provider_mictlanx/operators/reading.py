@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.client.errors import ValidationError
-from airflow_provider_mictlanx.hooks import lines
+from airflow_provider_mictlanx.hooks import summaries
 from airflow_provider_mictlanx.links.mictlanx import MictlanXBucketLink, MictlanXBulkLink, MictlanXObjectLink
 from airflow_provider_mictlanx.operators.base import MictlanXOperator
 
@@ -214,9 +214,9 @@ class MictlanXGetToFileOperator(MictlanXOperator):
             deadline=self.deadline,
         )
         if result["downloaded"]:
-            self.log.info("Read %s into %s", lines.of_transfer(result), result["path"])
+            self.log.info("Read %s into %s", summaries.transfer_line(result), result["path"])
         else:
-            size = lines.of_transfer(result, speed=False)
+            size = summaries.transfer_line(result, speed=False)
             self.log.info("Nothing to read: %s holds %s already", result["path"], size)
         return result
 

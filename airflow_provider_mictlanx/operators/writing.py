@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.client.errors import ValidationError
-from airflow_provider_mictlanx.hooks import lines
+from airflow_provider_mictlanx.hooks import summaries
 from airflow_provider_mictlanx.links.mictlanx import MictlanXObjectLink
 from airflow_provider_mictlanx.operators.base import MictlanXOperator
 
@@ -112,7 +112,7 @@ class MictlanXPutOperator(MictlanXOperator):
             )
         if result["uploaded"]:
             replicas = pluralize(result["replicas"], "replica")
-            self.log.info("Stored %s, %s", lines.of_transfer(result), replicas)
+            self.log.info("Stored %s, %s", summaries.transfer_line(result), replicas)
         else:
-            self.log.info("Nothing to send: %s was stored already", lines.of_transfer(result, speed=False))
+            self.log.info("Nothing to send: %s was stored already", summaries.transfer_line(result, speed=False))
         return result

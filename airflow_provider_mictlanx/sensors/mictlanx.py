@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mictlanx.bulks.checking import StorageCheck
 from airflow_provider_mictlanx.client.checks import seconds
 from airflow_provider_mictlanx.client.errors import ValidationError
-from airflow_provider_mictlanx.hooks import lines
+from airflow_provider_mictlanx.hooks import summaries
+from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
 from airflow_provider_mictlanx.hooks.finding import Readable
-from airflow_provider_mictlanx.hooks.quiet import QuietWatch
 from airflow_provider_mictlanx.links.mictlanx import MictlanXBucketLink, MictlanXBulkLink
 from airflow_provider_mictlanx.sensors.base import MictlanXSensor
 from airflow_provider_mictlanx.triggers.mictlanx import (
@@ -102,7 +102,7 @@ class MictlanXObjectSensor(MictlanXSensor):
 
     def line_of(self, found: dict[str, Any]) -> str:
         """Say in a line what was found."""
-        return lines.of_found(found)
+        return summaries.found_line(found)
 
     def make_trigger(self, **shared: Any) -> MictlanXObjectTrigger:
         """Make the trigger that goes on looking."""
@@ -162,7 +162,7 @@ class MictlanXBucketUnchangedSensor(MictlanXSensor):
         self.inactivity_period = inactivity_period
         self.min_objects = min_objects
         self.allow_delete = allow_delete
-        self._watch: QuietWatch | None = None
+        self._watch: InactivityMonitor | None = None
         self._kept: dict[str, Any] | None = None
         self._forgets = False
 
@@ -188,7 +188,7 @@ class MictlanXBucketUnchangedSensor(MictlanXSensor):
                 "mode='poke'"
             )
         if self._watch is None:
-            self._watch = QuietWatch(
+            self._watch = InactivityMonitor(
                 self.bucket_id,
                 self.prefix,
                 inactivity_period=self.inactivity_period,
@@ -200,7 +200,7 @@ class MictlanXBucketUnchangedSensor(MictlanXSensor):
 
     def line_of(self, found: dict[str, Any]) -> str:
         """Say in a line what was found."""
-        return lines.of_quiet(found)
+        return summaries.inactivity_line(found)
 
     def make_trigger(self, **shared: Any) -> BucketUnchangedTrigger:
         """Make the trigger that goes on looking, from what the first poke saw on."""
@@ -269,7 +269,7 @@ class BulkCompleteSensor(MictlanXSensor):
 
     def line_of(self, found: dict[str, Any]) -> str:
         """Say in a line what was found."""
-        return lines.of_bulk(found)
+        return summaries.bulk_line(found)
 
     def make_trigger(self, **shared: Any) -> BulkCompleteTrigger:
         """Make the trigger that goes on looking."""

@@ -29,9 +29,9 @@ from tenacity import wait_none
 from airflow_provider_mictlanx.assets import mictlanx as assets
 from airflow_provider_mictlanx.client import retry
 from airflow_provider_mictlanx.client.result import value_of
-from airflow_provider_mictlanx.hooks.failures import event_of
+from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
+from airflow_provider_mictlanx.hooks.errors import error_event
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
-from airflow_provider_mictlanx.hooks.quiet import QuietWatch
 from airflow_provider_mictlanx.links import mictlanx as links
 from airflow_provider_mictlanx.operators.mictlanx import (
     MictlanXAwaitBulkOperator,
@@ -87,7 +87,7 @@ def drive(what: str, call: Callable[[], Any]) -> None:
         show("error", error)
         show("its cause", error.__cause__)
         if hasattr(error, "error_code"):
-            say(json.dumps(event_of(error)))  # type: ignore[arg-type]
+            say(json.dumps(error_event(error)))  # type: ignore[arg-type]
         outcome = type(error).__name__
     else:
         show("result", result)
@@ -153,7 +153,7 @@ def hook_calls(conn_id: str, folder: Path) -> dict[str, Callable[[MictlanXHook],
         "list_keys": lambda hook: hook.list_keys(BUCKET, "hook/", **soon),
         "find": lambda hook: hook.find(BUCKET, "hook/text", timeout=5),
         "find_objects": lambda hook: hook.find_objects(BUCKET, glob="hook/*", timeout=5),
-        "find_quiet": lambda hook: hook.find_quiet(QuietWatch(BUCKET, inactivity_period=0), timeout=5),
+        "find_quiet": lambda hook: hook.find_quiet(InactivityMonitor(BUCKET, inactivity_period=0), timeout=5),
         "get": lambda hook: hook.get(BUCKET, "hook/text", **once),
         "get_text": lambda hook: hook.get_text(BUCKET, "hook/text", **once),
         "get_to_file": lambda hook: hook.get_to_file(BUCKET, "hook/file", folder / "out", **once),

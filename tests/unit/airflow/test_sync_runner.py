@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from airflow_provider_mictlanx.hooks import runner as module
-from airflow_provider_mictlanx.hooks.runner import GRACE, LOOK, Runner
+from airflow_provider_mictlanx.hooks import sync_runner as module
+from airflow_provider_mictlanx.hooks.sync_runner import GRACE, LOOK, Runner
 
 FOR_EVER = 600
 """Seconds that no test waits: who waits for the end of this hangs."""
@@ -221,7 +221,7 @@ def test_after_cancel_nothing_begins() -> None:
 def test_works_in_a_forked_process() -> None:
     code = """
 import asyncio, os
-from airflow_provider_mictlanx.hooks.runner import Runner
+from airflow_provider_mictlanx.hooks.sync_runner import Runner
 
 async def answer():
     await asyncio.to_thread(lambda: None)

@@ -1,0 +1,75 @@
+"""MictlanX errors as Airflow exceptions and as trigger events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+
+from airflow_provider_mictlanx.bulks import errors as bulk_errors
+from airflow_provider_mictlanx.client import errors
+from airflow_provider_mictlanx.client.errors import MictlanXError
+
+_DEFERRAL_TIMEOUT_MESSAGES = ("Trigger timeout", "Trigger/execution timeout")
+"""Messages of Airflow 3 and Airflow 2."""
+
+
+def is_deferral_timeout(error: AirflowException) -> bool:
+    """Return whether Airflow ended a deferral because it took too long."""
+    return type(error).__name__ == "TaskDeferralTimeout" or str(error) in _DEFERRAL_TIMEOUT_MESSAGES
+
+
+def fail_exception(error: MictlanXError) -> AirflowFailException:
+    """Return the exception that fails a task at once, without a retry."""
+    return AirflowFailException(f"{type(error).__name__}: {error}")
+
+
+@contextmanager
+def permanent_errors_fail_the_task() -> Iterator[None]:
+    """
+    Raise ``AirflowFailException`` for an error that no retry can fix.
+
+    Every other ``MictlanXError`` passes unchanged: Airflow retries it, and retry policies can match its class.
+    """
+    try:
+        yield
+    except MictlanXError as error:
+        if error.permanent:
+            raise fail_exception(error) from error
+        raise
+
+
+def log_suppressed(log: Any, error: Exception) -> None:
+    """Log a poke error suppressed by ``silent_fail``, with a traceback unless it is a MictlanXError."""
+    message = "Poke failed; going on because of silent_fail: %s: %s"
+    log.error(message, type(error).__name__, error, exc_info=not isinstance(error, MictlanXError))
+
+
+def error_event(error: MictlanXError) -> dict[str, Any]:
+    """Return the payload of a trigger event: ``{status: "error", kind, message, status_code, …}``."""
+    return {
+        "status": "error",
+        "kind": type(error).__name__,
+        "message": str(error),
+        "status_code": error.status_code,
+        "error_code": error.error_code,
+        "transient": error.transient,
+        "permanent": error.permanent,
+    }
+
+
+def error_from_event(event: Mapping[str, Any]) -> MictlanXError:
+    """Return the error of a trigger event in its own class, so a deferred task fails like any other."""
+    name = str(event.get("kind"))
+    kind = getattr(errors, name, None) or getattr(bulk_errors, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, MictlanXError)):
+        kind = MictlanXError
+    return kind(
+        str(event.get("message") or "the trigger reported an error without a message"),
+        event.get("status_code"),
+        event.get("error_code"),
+        transient=event.get("transient"),
+        permanent=event.get("permanent"),
+    )
