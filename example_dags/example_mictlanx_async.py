@@ -34,7 +34,7 @@ async def store_and_read(run: str) -> int:
 
     # [START howto_hook_mictlanx_async]
     await hook.aput(bucket_id, "one", "every method has a twin that is awaited")
-    async with hook.aget_conn() as client:  # one client for many calls
+    async with hook.open_client() as client:  # one client for many calls
         puts = [client.put(bucket_id, key, text.encode()) for key, text in texts.items()]
         for result in await asyncio.gather(*puts):
             value_of(result)  # what the client's methods return is a Result: its value, or its error raised

@@ -1,12 +1,12 @@
 """
-The one place that runs coroutines for callers that have none: ``asyncio.run``, in a thread of its own. Standard library only.
+Coroutines for blocking callers: ``Runner`` runs one, and ``blocking`` derives ``put`` from ``aput``.
 
-Why a thread even where no loop is running: Airflow ends a task by a signal, and Python runs signal handlers in the main
-thread, between any two bytecodes. If the loop ran there, what a handler raises (``AirflowTaskTimeout`` for an
-``execution_timeout``, ``AirflowTaskTerminated`` for a SIGTERM) could come up inside a callback of the loop, which logs and
-forgets it, or inside some subtask, which wraps it in an exception group. So the main thread does nothing but wait: what a
-handler raises comes up there, the work is cancelled and cleans up after itself, and the exception goes its way untouched.
-The same path serves a caller that is inside a running loop, where ``asyncio.run`` would refuse.
+The event loop runs in a thread of its own, even if the caller has none. Airflow ends a task by a signal, and Python runs signal
+handlers in the main thread, between any two bytecodes. If the loop ran there, the handler's exception (``AirflowTaskTimeout``
+for an ``execution_timeout``, ``AirflowTaskTerminated`` for a SIGTERM) could be raised in a callback of the loop, which logs
+and drops it, or in a subtask, which wraps it in an exception group. So the main thread only waits: the exception is raised
+there, the work is cancelled and cleans up, and the exception propagates unchanged. A caller inside a running loop, where
+``asyncio.run`` would refuse, takes the same path.
 """
 
 from __future__ import annotations
@@ -14,34 +14,71 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
+import inspect
 import logging
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for_futures
-from typing import Any, Generic, TypeVar
+from types import FunctionType
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast
 
-T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 GRACE = 1.5
-"""Seconds that interrupted work has to clean up before the interruption goes on without waiting for it."""
+"""Seconds for interrupted work to clean up before the interruption propagates without waiting for it."""
 
-LOOK = 0.1
+WAKE_INTERVAL = 0.1
 """
-Seconds after which a waiting thread looks again whether a signal came. A wait without an end would miss one that the
-kernel gave to another thread, or that came in the moment before the main thread went to sleep: CPython then only sets a
-flag, which nobody reads until the sleep ends.
+Seconds after which a waiting thread wakes to receive signals. A wait without an end would miss a signal that the kernel gave to
+another thread, or that came just before the main thread went to sleep: CPython then only sets a flag, which nobody reads
+until the sleep ends.
 """
 
 _STOPPED = "stopped, because the task was killed or the caller interrupted"
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _CoroutineRunner(Protocol):
+    """An object whose ``_run`` runs a coroutine for a blocking caller."""
+
+    def _run(self, method: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T: ...
+
+
+R = TypeVar("R", bound=_CoroutineRunner)
+
+
+def blocking(method: Callable[Concatenate[R, P], Coroutine[Any, Any, T]]) -> Callable[Concatenate[R, P], T]:
+    """
+    Derive the blocking twin of an async method.
+
+    As in ``put = blocking(aput)``. The twin has the coroutine's signature and docstring, and its name without the ``a``. It calls the coroutine by name, so a
+    subclass overrides both by overriding the coroutine.
+    """
+    name = method.__name__
+
+    def call(self: R, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        overridable: Callable[P, Coroutine[Any, Any, T]] = getattr(self, name)
+        return self._run(overridable, *args, **kwargs)
+
+    # With the globals of the method's module, where its annotations resolve.
+    twin: Any = FunctionType(call.__code__, cast(FunctionType, method).__globals__, closure=call.__closure__)
+    functools.update_wrapper(twin, method)
+    del twin.__wrapped__  # Airflow follows it to the coroutine function, and would await the result
+    twin.__name__ = name.removeprefix("a")
+    twin.__qualname__ = method.__qualname__.removesuffix(name) + twin.__name__
+    twin.__signature__ = inspect.signature(method)
+    return cast(Callable[Concatenate[R, P], T], twin)
+
 
 class Runner:
     """
-    Runs coroutines to their end for threads that can only wait, and can stop them from any other thread or signal handler.
+    Run coroutines for blocking callers, and stop them from any other thread or signal handler.
 
-    Once cancelled it stays so: a task that was killed starts nothing more.
+    A cancelled runner stays cancelled: a killed task starts nothing more.
     """
 
     def __init__(self) -> None:
@@ -50,11 +87,11 @@ class Runner:
 
     def run(self, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """
-        Run ``main()`` in a fresh event loop and give what it returns, or raise what it raises.
+        Run ``main()`` in a new event loop, and return its result or raise its error.
 
-        Works with and without a running loop (which is blocked meanwhile), in any thread and in forked processes. Context
-        variables are those of the caller. An exception that interrupts the waiting thread cancels the work and is raised
-        again when that is cleaned up, or after ``GRACE`` seconds.
+        Works with and without a running loop (which is blocked meanwhile), in any thread and in forked processes, with the
+        caller's context variables. An exception that interrupts the waiting thread cancels the work; it is raised again once
+        that has cleaned up, or after ``GRACE`` seconds.
 
         :param main: makes the coroutine
         """
@@ -64,7 +101,7 @@ class Runner:
             if self.cancelled:
                 call.cancel()
             call.start()
-            while not call.wait(LOOK):
+            while not call.wait(WAKE_INTERVAL):
                 pass
             return call.outcome.result()
         except BaseException:
@@ -78,14 +115,14 @@ class Runner:
             self._calls.discard(call)
 
     def cancel(self) -> None:
-        """Cancel what is running, and whatever would be run later. Takes no lock: safe in a signal handler."""
+        """Cancel running and later calls. Takes no lock: safe in a signal handler."""
         self.cancelled = True
         for call in tuple(self._calls):
             call.cancel()
 
 
 class _Call(Generic[T]):
-    """One coroutine, its thread, its loop and its outcome."""
+    """One coroutine with its thread, its loop and its outcome."""
 
     def __init__(self, main: Callable[[], Coroutine[Any, Any, T]]) -> None:
         self.outcome: Future[T] = Future()
@@ -93,7 +130,7 @@ class _Call(Generic[T]):
         self._running: tuple[asyncio.AbstractEventLoop, asyncio.Task[T]] | None = None
         self._cancelled = False
         context = contextvars.copy_context()
-        # A daemon: a look-up of a dead name server may hang in it for long, and must not hold the process then.
+        # A daemon: a lookup at a dead name server may hang in it, and must not keep the process alive.
         self._thread = threading.Thread(target=context.run, args=(self._work,), name="mictlanx-call", daemon=True)
 
     def start(self) -> None:
@@ -103,13 +140,13 @@ class _Call(Generic[T]):
         self._cancelled = True
         if self._running is not None:
             loop, task = self._running
-            with contextlib.suppress(RuntimeError):  # the loop is closed: it has just ended by itself
+            with contextlib.suppress(RuntimeError):  # the loop has just ended by itself
                 loop.call_soon_threadsafe(task.cancel, _STOPPED)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the end, cleaning up included; tell whether it came."""
-        never_began = self._thread.ident is None
-        return never_began or not wait_for_futures([self.outcome], seconds).not_done
+        """Wait for the end, cleanup included; return whether it came."""
+        never_started = self._thread.ident is None
+        return never_started or not wait_for_futures([self.outcome], seconds).not_done
 
     def _work(self) -> None:
         try:
@@ -123,7 +160,7 @@ class _Call(Generic[T]):
         task: asyncio.Task[T] | None = asyncio.current_task()
         if task is not None:
             self._running = asyncio.get_running_loop(), task
-        # First tell where to cancel, then look whether somebody wanted to: ``cancel`` does it the other way round.
+        # Publish the task before reading the flag: ``cancel`` does it in the opposite order.
         if self._cancelled:
             raise asyncio.CancelledError(_STOPPED)
         return await self._main()

@@ -12,8 +12,8 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowSensorT
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError
 from airflow_provider_mictlanx.client.checks import seconds
 from airflow_provider_mictlanx.client.errors import DeadlineExceededError, MictlanXError, ValidationError
-from airflow_provider_mictlanx.hooks.bulks import Source
 from airflow_provider_mictlanx.hooks.errors import error_from_event, is_deferral_timeout, permanent_errors_fail_the_task
+from airflow_provider_mictlanx.hooks.mictlanx import Source
 from airflow_provider_mictlanx.links.mictlanx import MictlanXBulkLink
 from airflow_provider_mictlanx.operators.base import MictlanXOperator
 from airflow_provider_mictlanx.triggers.mictlanx import BulkCompleteTrigger

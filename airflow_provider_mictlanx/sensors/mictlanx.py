@@ -12,7 +12,7 @@ from airflow_provider_mictlanx.client.checks import seconds
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.hooks import summaries
 from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
-from airflow_provider_mictlanx.hooks.finding import Readable
+from airflow_provider_mictlanx.hooks.mictlanx import Readable
 from airflow_provider_mictlanx.links.mictlanx import MictlanXBucketLink, MictlanXBulkLink
 from airflow_provider_mictlanx.sensors.base import MictlanXSensor
 from airflow_provider_mictlanx.triggers.mictlanx import (

@@ -7,8 +7,7 @@ from typing import Any
 from airflow_provider_mictlanx.bulks.checking import StorageCheck
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
-from airflow_provider_mictlanx.hooks.finding import Readable
-from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
+from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook, Readable
 from airflow_provider_mictlanx.triggers.polling import PollingTrigger
 
 

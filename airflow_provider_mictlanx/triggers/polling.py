@@ -77,7 +77,7 @@ class PollingTrigger(BaseTrigger):
         """Fire the one event."""
         hook = MictlanXHook(self.mictlanx_conn_id)
         try:
-            async with hook.aget_conn() as client:
+            async with hook.open_client() as client:
                 payload = await self._poll(hook, client)
         except MictlanXError as error:
             payload = error_event(error)

@@ -242,8 +242,8 @@ def test_either_data_or_file(given: dict[str, Any]) -> None:
         ({"data": "x", "tags": {"n": 1}}, "tag"),
         ({"data": "x", "tags": {1: "n"}}, "tag"),
         ({"data": "x", "tags": "run=1"}, "tag"),
-        ({"data": 7}, "data is bytes or a text, not a int"),
-        ({"data": "\ud800"}, "data is no valid Unicode text"),
+        ({"data": 7}, "data must be str or bytes, got int"),
+        ({"data": "\ud800"}, "data must be valid Unicode"),
     ],
 )
 def test_bad_put_is_refused_before_the_first_request(
@@ -309,7 +309,7 @@ def test_data_and_file_that_render_to_nothing(vss: LocalVSS, bucket_id: str) -> 
         ({"output_path": "{tmp}/file"}, "file"),
         ({"output_path": "{tmp}/file/folder"}, "file"),
         ({"output_path": "/proc/no/folder"}, "/proc/no/folder"),
-        ({"filename": ""}, "filename is empty"),
+        ({"filename": ""}, "filename must not be empty"),
         ({"filename": "../up"}, r"\.\./up"),
         ({"filename": "a/b"}, "a/b"),
         ({"filename": ".."}, r"'\.\.'"),

@@ -112,7 +112,7 @@ async def first_event(trigger: Any) -> None:
 
 
 async def open_client(hook: MictlanXHook) -> Any:
-    async with hook.aget_conn() as client:
+    async with hook.open_client() as client:
         show("open client", client)
         return value_of(await client.list_balls(BUCKET, timeout=5))
 
@@ -143,7 +143,7 @@ def hook_calls(conn_id: str, folder: Path) -> dict[str, Callable[[MictlanXHook],
     return {
         "test_connection": lambda hook: hook.test_connection(),
         "get_conn": unopened_client,
-        "aget_conn": lambda hook: asyncio.run(open_client(hook)),
+        "open_client": lambda hook: asyncio.run(open_client(hook)),
         "aget_settings": lambda hook: asyncio.run(settings(hook)),
         "put": lambda hook: hook.put(BUCKET, "hook/text", "text", **once),
         "put_file": lambda hook: hook.put_file(BUCKET, "hook/file", folder / "file", **once),

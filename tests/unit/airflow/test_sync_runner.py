@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import pytest
 
 from airflow_provider_mictlanx.hooks import sync_runner as module
-from airflow_provider_mictlanx.hooks.sync_runner import GRACE, LOOK, Runner
+from airflow_provider_mictlanx.hooks.sync_runner import GRACE, WAKE_INTERVAL, Runner
 
 FOR_EVER = 600
 """Seconds that no test waits: who waits for the end of this hangs."""
@@ -175,7 +175,7 @@ def test_clean_up_that_takes_too_long_is_not_waited_for(
 
 def test_two_seconds_are_enough_to_stop() -> None:
     """What the waiting thread takes at the most, on a machine that has time for it."""
-    assert LOOK + GRACE < 2
+    assert WAKE_INTERVAL + GRACE < 2
 
 
 def test_cancel_from_a_signal_handler_that_returns(call: Any) -> None:
