@@ -1,9 +1,9 @@
 """
 Detection that a bucket has stopped changing, by comparing successive listings.
 
-Times are the storage's: peers record when they received every chunk, and routers when they answered. The worker's clock
-counts only where they report no time, so a wrong one cannot open a gate too early. No peer records a delete: it shows as a
-difference from the previous listing, and like every other change it starts the wait again.
+Times are the storage's: peers record when they received every chunk, and routers when they answered. The worker's
+clock counts only where they report no time, so a wrong one cannot open a gate too early. No peer records a delete: it
+shows as a difference from the previous listing, and like every other change it starts the wait again.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class InactivityMonitor:
         """
         Compare a complete listing with the previous one.
 
-        Returns ``{bucket_id, prefix, count, total_size, updated_at}`` if the bucket has been inactive for long enough, else
-        None. Raises ``NotFoundError`` if objects disappeared and ``allow_delete`` is False.
+        Returns ``{bucket_id, prefix, count, total_size, updated_at}`` if the bucket has been inactive for long
+        enough, else None. Raises ``NotFoundError`` if objects disappeared and ``allow_delete`` is False.
         """
         snapshot = self._take_snapshot(listing)
         if not self.allow_delete:
@@ -130,7 +130,8 @@ class InactivityMonitor:
         self._ball_ids = ball_ids
         if missing > 0:
             raise NotFoundError(
-                f"{self._name}: {missing} of the objects that were there are gone; allow_delete=True starts the wait again instead",
+                f"{self._name}: {missing} of the objects that were there are gone; "
+                "allow_delete=True starts the wait again instead",
                 permanent=True,
             )
 

@@ -157,8 +157,8 @@ class MictlanXHook(BaseHook):
         """
         Return an unopened client, for ``async with hook.get_conn() as client``.
 
-        Its methods return a ``Result``. The lookup of the connection and of its TLS files blocks; within an event loop use
-        ``open_client``.
+        Its methods return a ``Result``. The lookup of the connection and of its TLS files blocks; within an event
+        loop use ``open_client``.
         """
         return _new_client(self.settings, self.settings.tls())
 
@@ -178,8 +178,8 @@ class MictlanXHook(BaseHook):
         """
         Return whether every router answers for the same storage space, with a line for each router. Never raises.
 
-        False also means that no peer is available, or that routers name different peers: data written through one of them
-        would be missing in the other.
+        False also means that no peer is available, or that routers name different peers: data written through one of
+        them would be missing in the other.
         """
         try:
             return self._run(self._atest_connection)
@@ -201,7 +201,7 @@ class MictlanXHook(BaseHook):
         *,
         chunk_size: str | None = None,
         rf: int = 1,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         max_tries: int = 5,
         max_concurrency: int | None = None,
         max_backoff: float = 5,
@@ -212,28 +212,29 @@ class MictlanXHook(BaseHook):
         """
         Store bytes, or str as UTF-8, under a key.
 
-        Returns ``{bucket_id, key, ball_id, size, checksum, num_chunks, replicas, uploaded, response_time}``: ``replicas`` is
-        the smallest number over all chunks, ``uploaded`` is False if exactly these bytes were stored already.
+        Returns ``{bucket_id, key, ball_id, size, checksum, num_chunks, replicas, uploaded, response_time}``:
+        ``replicas`` is the smallest number over all chunks, ``uploaded`` is False if exactly these bytes were stored
+        already.
 
         :param bucket_id: the bucket: letters, digits, and single ``-`` or ``_`` between them
         :param key: the object's name; any str
         :param data: the content
         :param chunk_size: size of its chunks, such as ``"256kb"``; default: the connection's, else chosen by the size
         :param rf: number of peers that must store every chunk
-        :param timeout: seconds for one request; default: the connection's, else 120
+        :param request_timeout: seconds for one request; default: the connection's, else 120
         :param max_tries: tries per chunk
         :param max_concurrency: chunks in flight; default: the connection's, else chosen for the call
         :param max_backoff: longest pause between two tries, in seconds
         :param tags: dict of str, stored with the object
-        :param replace: delete different bytes under that key first, instead of raising ``BallConflictError``; a crash between
-            the two leaves nothing until the retry
+        :param replace: delete different bytes under that key first, instead of raising ``BallConflictError``; a crash
+            between the two leaves nothing until the retry
         :param deadline: seconds for the whole call; default: none
         """
         return await self._aupload(
             bucket_id,
             key,
             {"data": _as_bytes(data)},
-            {"chunk_size": chunk_size, "timeout": timeout, "max_concurrency": max_concurrency},
+            {"chunk_size": chunk_size, "timeout": request_timeout, "max_concurrency": max_concurrency},
             rf=rf,
             max_tries=max_tries,
             max_backoff=max_backoff,
@@ -252,7 +253,7 @@ class MictlanXHook(BaseHook):
         *,
         chunk_size: str | None = None,
         rf: int = 1,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         max_tries: int = 5,
         max_concurrency: int | None = None,
         max_backoff: float = 5,
@@ -263,8 +264,8 @@ class MictlanXHook(BaseHook):
         """
         Store a file under a key.
 
-        Memory is bounded by ``max_concurrency × chunk_size`` for a file of any size: with the defaults 32 MB, or 64 MB for
-        files above 16 GB. Parameters and result: see ``aput``, and:
+        Memory is bounded by ``max_concurrency × chunk_size`` for a file of any size: with the defaults 32 MB, or 64
+        MB for files above 16 GB. Parameters and result: see ``aput``, and:
 
         :param path: a file on this machine; it may be empty
         """
@@ -272,7 +273,7 @@ class MictlanXHook(BaseHook):
             bucket_id,
             key,
             {"path": path},
-            {"chunk_size": chunk_size, "timeout": timeout, "max_concurrency": max_concurrency},
+            {"chunk_size": chunk_size, "timeout": request_timeout, "max_concurrency": max_concurrency},
             rf=rf,
             max_tries=max_tries,
             max_backoff=max_backoff,
@@ -309,7 +310,7 @@ class MictlanXHook(BaseHook):
         bucket_id: str,
         key: str,
         *,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         max_tries: int = 5,
         max_concurrency: int | None = None,
         max_backoff: float = 5,
@@ -323,7 +324,7 @@ class MictlanXHook(BaseHook):
 
         :param max_size: largest size to accept, in bytes
         """
-        options = await self._with_connection_defaults(timeout=timeout, max_concurrency=max_concurrency)
+        options = await self._with_connection_defaults(timeout=request_timeout, max_concurrency=max_concurrency)
         if "max_concurrency" in options:
             options["max_paralell_gets"] = options.pop("max_concurrency")  # the official client's spelling
         async with self.open_client() as client:
@@ -349,7 +350,7 @@ class MictlanXHook(BaseHook):
         *,
         encoding: str = "utf-8",
         max_size: int | str | None = None,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         max_tries: int = 5,
         max_concurrency: int | None = None,
         max_backoff: float = 5,
@@ -368,7 +369,7 @@ class MictlanXHook(BaseHook):
             bucket_id,
             key,
             max_size=None if max_size is None else parse_size(max_size, "max_size", least=0),
-            timeout=timeout,
+            request_timeout=request_timeout,
             max_tries=max_tries,
             max_concurrency=max_concurrency,
             max_backoff=max_backoff,
@@ -378,8 +379,8 @@ class MictlanXHook(BaseHook):
             return data.decode(encoding)
         except UnicodeError as error:
             raise ValidationError(
-                f"decoding {bucket_id}/{key} ({len(data)} bytes) as {encoding} failed: {error}; choose another encoding, or read it "
-                "into a file"
+                f"decoding {bucket_id}/{key} ({len(data)} bytes) as {encoding} failed: {error}; "
+                "choose another encoding, or read it into a file"
             ) from error
 
     get_text = blocking(aget_text)
@@ -391,7 +392,7 @@ class MictlanXHook(BaseHook):
         output_path: str | os.PathLike[str],
         *,
         filename: str | None = None,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         max_tries: int = 5,
         max_concurrency: int | None = None,
         max_backoff: float = 5,
@@ -401,8 +402,8 @@ class MictlanXHook(BaseHook):
         """
         Read an object into a file that appears complete and verified, or not at all.
 
-        Returns ``{bucket_id, key, ball_id, path, size, checksum, num_chunks, downloaded, response_time}``: ``downloaded`` is
-        False if a file with this content existed already. Parameters: see ``aput``, and:
+        Returns ``{bucket_id, key, ball_id, path, size, checksum, num_chunks, downloaded, response_time}``:
+        ``downloaded`` is False if a file with this content existed already. Parameters: see ``aput``, and:
 
         :param output_path: a folder on this machine; created if missing
         :param filename: name of the file, without folders; default: the key's last component
@@ -411,7 +412,7 @@ class MictlanXHook(BaseHook):
         if output_path == "":
             raise ValidationError("output_path must not be empty; use '.' for the working directory")
         filename = _file_name(key, filename)
-        options = await self._with_connection_defaults(timeout=timeout, max_concurrency=max_concurrency)
+        options = await self._with_connection_defaults(timeout=request_timeout, max_concurrency=max_concurrency)
         async with self.open_client() as client:
             report = await client.download(
                 bucket_id,
@@ -438,7 +439,7 @@ class MictlanXHook(BaseHook):
         glob: str = "",
         *,
         bulk_id: str | None = None,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         max_tries: int = 5,
         max_concurrency: int | None = None,
         max_backoff: float = 5,
@@ -449,12 +450,12 @@ class MictlanXHook(BaseHook):
         """
         Read a bucket, a part of it, or a bulk into a folder, each object into the file that its key names there.
 
-        Files with the right checksum are not read again, so a second call continues where the first one ended. Every file
-        appears complete and verified, or not at all.
+        Files with the right checksum are not read again, so a second call continues where the first one ended. Every
+        file appears complete and verified, or not at all.
 
-        Returns ``{bucket_id, prefix, glob, bulk_id, output_path, total_balls, downloaded, skipped, failed, downloaded_size,
-        response_time, failures}``: ``skipped`` existed already, ``failures`` are the first few as ``{bucket_id, key, code,
-        message}``. A bucket never lists empty objects (size 0); a bulk does.
+        Returns ``{bucket_id, prefix, glob, bulk_id, output_path, total_balls, downloaded, skipped, failed,
+        downloaded_size, response_time, failures}``: ``skipped`` existed already, ``failures`` are the first few as
+        ``{bucket_id, key, code, message}``. A bucket never lists empty objects (size 0); a bulk does.
 
         Raises ``ValidationError`` before reading if a key would leave the folder or two keys would be one file, and
         ``BulkFailedError`` if the bulk is not complete. Parameters: see ``aput`` and ``acopy_prefix``, and:
@@ -469,7 +470,7 @@ class MictlanXHook(BaseHook):
         _check_exactly_one(bucket_id=bucket_id, bulk_id=bulk_id)
         if bulk_id is not None and (prefix or glob):
             raise ValidationError(f"prefix and glob must be empty if bulk_id is given, got {prefix or glob!r}")
-        options = await self._transfer_options(timeout, max_concurrency, max_tries, max_backoff)
+        options = await self._transfer_options(request_timeout, max_concurrency, max_tries, max_backoff)
         source = f"bulk {bulk_id!r}" if bulk_id is not None else f"{glob or f'{prefix}*'} of bucket {bucket_id}"
         action = f"reading {source} into {output_path}"
         async with self.open_client() as client, within(deadline, action):
@@ -505,18 +506,18 @@ class MictlanXHook(BaseHook):
         key: str,
         *,
         check_storage: bool = False,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         deadline: float | None = None,
     ) -> bool:
         """
         Return whether an object is stored: by the listing, or with ``check_storage`` by reading it.
 
-        Raises ``UnavailableError`` if a peer does not answer and the object can't be confirmed as missing. Parameters: see
-        ``aput``, and:
+        Raises ``UnavailableError`` if a peer does not answer and the object can't be confirmed as missing.
+        Parameters: see ``aput``, and:
 
         :param check_storage: read and verify every chunk; the listing shows announcements, not data
         """
-        options = await self._with_connection_defaults(timeout=timeout)
+        options = await self._with_connection_defaults(timeout=request_timeout)
         async with self.open_client() as client:
             return value_of(
                 await client.exists(bucket_id, key, check_storage=check_storage, deadline=deadline, **options)
@@ -530,16 +531,16 @@ class MictlanXHook(BaseHook):
         key: str,
         *,
         check_storage: bool = False,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         deadline: float | None = None,
     ) -> dict[str, Any]:
         """
         Return the metadata of an object, or raise ``NotFoundError``.
 
-        Returns ``{bucket_id, key, ball_id, size, checksum, num_chunks, tags, updated_at}``; ``updated_at`` is in nanoseconds
-        since 1970. Parameters: see ``aexists``.
+        Returns ``{bucket_id, key, ball_id, size, checksum, num_chunks, tags, updated_at}``; ``updated_at`` is in
+        nanoseconds since 1970. Parameters: see ``aexists``.
         """
-        options = await self._with_connection_defaults(timeout=timeout)
+        options = await self._with_connection_defaults(timeout=request_timeout)
         async with self.open_client() as client:
             ball = await client.get_metadata(bucket_id, key, check_storage=check_storage, deadline=deadline, **options)
         return summaries.ball_summary(value_of(ball))
@@ -552,16 +553,16 @@ class MictlanXHook(BaseHook):
         prefix: str = "",
         glob: str = "",
         *,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         deadline: float | None = None,
     ) -> list[dict[str, Any]]:
         """
         List the objects of a bucket by key, each in the form of ``get_metadata``.
 
-        MictlanX never lists empty objects (size 0), though ``exists`` and ``get`` find them. A bucket without objects gives an
-        empty list. Parameters: see ``aput`` and ``aget_to_folder``.
+        MictlanX never lists empty objects (size 0), though ``exists`` and ``get`` find them. A bucket without objects
+        gives an empty list. Parameters: see ``aput`` and ``aget_to_folder``.
         """
-        balls = await self._alist(bucket_id, prefix, glob, timeout, deadline)
+        balls = await self._alist(bucket_id, prefix, glob, request_timeout, deadline)
         return [summaries.ball_summary(ball) for ball in balls]
 
     list_balls = blocking(alist_balls)
@@ -573,7 +574,7 @@ class MictlanXHook(BaseHook):
         glob: str = "",
         *,
         max_keys: int | None = None,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         deadline: float | None = None,
     ) -> list[str]:
         """
@@ -585,21 +586,21 @@ class MictlanXHook(BaseHook):
         """
         if max_keys is not None:
             whole_number("max_keys", max_keys)
-        balls = await self._alist(bucket_id, prefix, glob, timeout, deadline)
+        balls = await self._alist(bucket_id, prefix, glob, request_timeout, deadline)
         if max_keys is not None and len(balls) > max_keys:
             which = f" that match {glob!r}" if glob else f" that begin with {prefix!r}" if prefix else ""
             raise ValidationError(
-                f"bucket {bucket_id} has {len(balls):,} keys{which}, more than max_keys={max_keys:,}: choose fewer by prefix or "
-                "glob, or allow more"
+                f"bucket {bucket_id} has {len(balls):,} keys{which}, more than max_keys={max_keys:,}: choose fewer by "
+                "prefix or glob, or allow more"
             )
         return [ball.key for ball in balls]
 
     list_keys = blocking(alist_keys)
 
     async def _alist(
-        self, bucket_id: str, prefix: str, glob: str, timeout: float | None, deadline: float | None
+        self, bucket_id: str, prefix: str, glob: str, request_timeout: float | None, deadline: float | None
     ) -> list[Ball]:
-        options = await self._with_connection_defaults(timeout=timeout)
+        options = await self._with_connection_defaults(timeout=request_timeout)
         async with self.open_client() as client:
             return value_of(await client.list_balls(bucket_id, prefix, glob, deadline=deadline, **options))
 
@@ -611,7 +612,7 @@ class MictlanXHook(BaseHook):
         key: str,
         *,
         check_storage: bool = True,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         client: AsyncClient | None = None,
     ) -> dict[str, Any] | None:
         """
@@ -623,7 +624,7 @@ class MictlanXHook(BaseHook):
         :param check_storage: read and verify every chunk before reporting the object
         :param client: an open client of the running event loop, for repeated checks; only for the coroutine
         """
-        options = await self._with_connection_defaults(timeout=timeout)
+        options = await self._with_connection_defaults(timeout=request_timeout)
         async with self._reuse(client) as opened:
             try:
                 ball = value_of(await opened.get_metadata(bucket_id, key, **options))
@@ -648,15 +649,15 @@ class MictlanXHook(BaseHook):
         min_objects: int | None = None,
         check_storage: bool = True,
         readable: Readable | None = None,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         client: AsyncClient | None = None,
     ) -> dict[str, Any] | None:
         """
         Check once for several objects and return a summary if enough of them exist; None means "not yet".
 
-        Returns ``{bucket_id, count, total_size, objects}``; ``objects`` are the first few, as ``{key, size}``: in the order of
-        ``keys``, else sorted by key. ``prefix`` and ``glob`` read the bucket's listing, which never shows empty objects (size
-        0). Parameters: see ``afind``, and:
+        Returns ``{bucket_id, count, total_size, objects}``; ``objects`` are the first few, as ``{key, size}``: in the
+        order of ``keys``, else sorted by key. ``prefix`` and ``glob`` read the bucket's listing, which never shows
+        empty objects (size 0). Parameters: see ``afind``, and:
 
         :param keys: the objects' names
         :param prefix: instead of ``keys``: every key that begins with it
@@ -669,7 +670,7 @@ class MictlanXHook(BaseHook):
             raise ValidationError("glob must not be empty; use '*' for every object of the bucket")
         names = None if keys is None else list(dict.fromkeys(_check_keys(keys)))
         needed = _required_objects(names, min_objects)
-        options = await self._with_connection_defaults(timeout=timeout)
+        options = await self._with_connection_defaults(timeout=request_timeout)
         async with self._reuse(client) as opened:
             if names is None:
                 found = await self._find_listed(opened, bucket_id, prefix or "", glob or "", options)
@@ -728,7 +729,7 @@ class MictlanXHook(BaseHook):
         self,
         monitor: InactivityMonitor,
         *,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         client: AsyncClient | None = None,
     ) -> dict[str, Any] | None:
         """
@@ -738,7 +739,7 @@ class MictlanXHook(BaseHook):
 
         :param monitor: the bucket, and what earlier calls saw of it
         """
-        options = await self._with_connection_defaults(timeout=timeout)
+        options = await self._with_connection_defaults(timeout=request_timeout)
         async with self._reuse(client) as opened:
             try:
                 listing = value_of(await opened.get_chunks_by_bucket_id(monitor.bucket_id, **options))
@@ -762,7 +763,7 @@ class MictlanXHook(BaseHook):
         *,
         dest_conn_id: str | None = None,
         rf: int = 1,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         max_tries: int = 5,
         max_concurrency: int | None = None,
         max_backoff: float = 5,
@@ -772,11 +773,12 @@ class MictlanXHook(BaseHook):
         """
         Copy an object with its tags, chunk by chunk through this machine, with bounded memory and without the disk.
 
-        Both sides are verified: every chunk when it is read, and the whole object before anything is announced or replaced.
-        The copy is complete when peers have acknowledged every chunk. If its bytes are stored already, none are sent.
+        Both sides are verified: every chunk when it is read, and the whole object before anything is announced or
+        replaced. The copy is complete when peers have acknowledged every chunk. If its bytes are stored already, none
+        are sent.
 
-        Returns ``{bucket_id, key, ball_id, size, checksum, num_chunks, replicas, uploaded, response_time}`` of the copy, and
-        ``source_bucket_id, source_key``. Parameters: see ``aput``, which hold for the copy, and:
+        Returns ``{bucket_id, key, ball_id, size, checksum, num_chunks, replicas, uploaded, response_time}`` of the
+        copy, and ``source_bucket_id, source_key``. Parameters: see ``aput``, which hold for the copy, and:
 
         :param bucket_id: the original's bucket
         :param key: the original's name
@@ -788,7 +790,7 @@ class MictlanXHook(BaseHook):
         if not dest_key:
             raise ValidationError("dest_key must not be empty; omit it to keep the original's key")
         self._check_not_onto_itself((bucket_id, key), (dest_bucket_id, dest_key), dest_conn_id)
-        options = await self._with_connection_defaults(timeout=timeout, max_concurrency=max_concurrency)
+        options = await self._with_connection_defaults(timeout=request_timeout, max_concurrency=max_concurrency)
         async with self._open_both(dest_conn_id) as (client, dest):
             report = await client.copy(
                 bucket_id,
@@ -818,7 +820,7 @@ class MictlanXHook(BaseHook):
         *,
         dest_conn_id: str | None = None,
         rf: int = 1,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         max_tries: int = 5,
         max_concurrency: int | None = None,
         max_backoff: float = 5,
@@ -830,22 +832,23 @@ class MictlanXHook(BaseHook):
         Copy every object whose key begins with a prefix, each like ``copy``. A second call sends what is missing.
 
         Returns ``{bucket_id, prefix, dest_bucket_id, dest_prefix, total_balls, copied, skipped, failed, copied_size,
-        response_time, failures}``: ``skipped`` were stored already, ``failures`` are the first few as ``{bucket_id, key, code,
-        message}``. MictlanX never lists empty objects (size 0), so this does not copy them. Parameters: see ``acopy``, and:
+        response_time, failures}``: ``skipped`` were stored already, ``failures`` are the first few as ``{bucket_id,
+        key, code, message}``. MictlanX never lists empty objects (size 0), so this does not copy them. Parameters:
+        see ``acopy``, and:
 
         :param prefix: ``""`` for the whole bucket
         :param dest_prefix: replaces ``prefix`` in the copies' keys; default: the copies keep their keys
         :param max_concurrency: chunks in flight of all objects together; default: the connection's, else 8
         :param replace: delete different bytes under a copy's key first, instead of reporting a failure
-        :param fail_on_error: raise ``BatchError`` if an object failed, with the result as its ``result``; False only counts it
-            in ``failed``
+        :param fail_on_error: raise ``BatchError`` if an object failed, with the result as its ``result``; False only
+            counts it in ``failed``
         """
         dest_prefix = prefix if dest_prefix is None else dest_prefix
         if not isinstance(dest_prefix, str):
             raise ValidationError(f"dest_prefix must be str, got {dest_prefix!r}")
         check_bucket_id(dest_bucket_id)
         self._check_not_onto_itself((bucket_id, prefix), (dest_bucket_id, dest_prefix), dest_conn_id)
-        options = await self._transfer_options(timeout, max_concurrency, max_tries, max_backoff)
+        options = await self._transfer_options(request_timeout, max_concurrency, max_tries, max_backoff)
         action = f"copying {prefix}* of bucket {bucket_id} to {dest_prefix}* of bucket {dest_bucket_id}"
         async with self._open_both(dest_conn_id) as (client, dest), within(deadline, action):
             items = await fetching.balls_of_bucket(client, bucket_id, prefix, timeout=options.timeout)
@@ -872,8 +875,8 @@ class MictlanXHook(BaseHook):
     def _check_not_onto_itself(self, source: tuple[str, str], dest: tuple[str, str], dest_conn_id: str | None) -> None:
         if source == dest and dest_conn_id in (None, self.mictlanx_conn_id):
             raise ValidationError(
-                f"copying {source[0]}/{source[1]} failed: source and destination are the same; choose another bucket, key or "
-                "connection"
+                f"copying {source[0]}/{source[1]} failed: source and destination are the same; "
+                "choose another bucket, key or connection"
             )
 
     @asynccontextmanager
@@ -889,15 +892,15 @@ class MictlanXHook(BaseHook):
     # Delete
 
     async def adelete(
-        self, bucket_id: str, key: str, *, timeout: float | None = None, deadline: float | None = None
+        self, bucket_id: str, key: str, *, request_timeout: float | None = None, deadline: float | None = None
     ) -> dict[str, Any]:
         """
         Delete an object; a missing object is not an error.
 
-        Returns ``{bucket_id, key, ball_id, n_deletes}``; ``n_deletes`` counts the replicas of all its chunks. Parameters: see
-        ``aput``.
+        Returns ``{bucket_id, key, ball_id, n_deletes}``; ``n_deletes`` counts the replicas of all its chunks.
+        Parameters: see ``aput``.
         """
-        options = await self._with_connection_defaults(timeout=timeout)
+        options = await self._with_connection_defaults(timeout=request_timeout)
         async with self.open_client() as client:
             response = value_of(await client.delete(key, bucket_id, deadline=deadline, **options))
         await self._report_lineage(deletes=[in_bucket(bucket_id, key)])
@@ -910,7 +913,7 @@ class MictlanXHook(BaseHook):
         bucket_id: str,
         keys: Iterable[str],
         *,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         max_concurrency: int | None = None,
         fail_on_error: bool = True,
         deadline: float | None = None,
@@ -919,15 +922,15 @@ class MictlanXHook(BaseHook):
         Delete objects by their keys; a missing object is not an error.
 
         Returns ``{bucket_id, deleted, absent, failed, total, response_time, failures}``; ``absent`` were not stored,
-        ``failures`` are the first few as ``{bucket_id, key, code, message}``. Parameters: see ``aput`` and ``acopy_prefix``,
-        and:
+        ``failures`` are the first few as ``{bucket_id, key, code, message}``. Parameters: see ``aput`` and
+        ``acopy_prefix``, and:
 
         :param keys: the objects' names; may be empty
         :param max_concurrency: objects deleted at the same time; default: the connection's, else 8
         """
         check_bucket_id(bucket_id)
         keys = _check_keys(keys)
-        options = await self._with_connection_defaults(timeout=timeout, max_concurrency=max_concurrency)
+        options = await self._with_connection_defaults(timeout=request_timeout, max_concurrency=max_concurrency)
         action = f"deleting {pluralize(len(keys), 'key')} of bucket {bucket_id}"
         async with self.open_client() as client, within(deadline, action):
             outcome = await deleting.delete_keys(client, bucket_id, keys, tell=self._log_progress, **options)
@@ -942,7 +945,7 @@ class MictlanXHook(BaseHook):
         bucket_id: str,
         prefix: str,
         *,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         max_concurrency: int | None = None,
         fail_on_error: bool = True,
         deadline: float | None = None,
@@ -950,8 +953,8 @@ class MictlanXHook(BaseHook):
         """
         Delete every object whose key begins with a prefix, and list again until none is left.
 
-        MictlanX never lists empty objects (size 0), so they stay until they are deleted by key. Parameters and result: see
-        ``adelete_keys``, and:
+        MictlanX never lists empty objects (size 0), so they stay until they are deleted by key. Parameters and
+        result: see ``adelete_keys``, and:
 
         :param prefix: must not be empty; ``delete_bucket`` deletes everything
         """
@@ -960,7 +963,7 @@ class MictlanXHook(BaseHook):
                 f"prefix must be a non-empty str, got {prefix!r}; to delete every object use delete_bucket or "
                 "MictlanXDeleteBucketOperator"
             )
-        options = await self._with_connection_defaults(timeout=timeout, max_concurrency=max_concurrency)
+        options = await self._with_connection_defaults(timeout=request_timeout, max_concurrency=max_concurrency)
         action = f"deleting {prefix}* of bucket {bucket_id}"
         async with self.open_client() as client, within(deadline, action):
             outcome = await deleting.delete_prefix(client, bucket_id, prefix, tell=self._log_progress, **options)
@@ -974,17 +977,17 @@ class MictlanXHook(BaseHook):
         self,
         bucket_id: str,
         *,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         max_concurrency: int | None = None,
         deadline: float | None = None,
     ) -> dict[str, Any]:
         """
         Delete every object that a bucket lists, and list again until none is left.
 
-        Returns ``{bucket_id, deleted, failed, total, response_time}``. MictlanX never lists empty objects (size 0), so they
-        stay until they are deleted by key. Parameters: see ``adelete_keys``.
+        Returns ``{bucket_id, deleted, failed, total, response_time}``. MictlanX never lists empty objects (size 0),
+        so they stay until they are deleted by key. Parameters: see ``adelete_keys``.
         """
-        options = await self._with_connection_defaults(timeout=timeout, max_concurrency=max_concurrency)
+        options = await self._with_connection_defaults(timeout=request_timeout, max_concurrency=max_concurrency)
         async with self.open_client() as client:
             response = value_of(await client.delete_bucket(bucket_id, deadline=deadline, **options))
         await self._report_lineage(deletes=[in_bucket(bucket_id)])
@@ -1011,7 +1014,7 @@ class MictlanXHook(BaseHook):
         max_concurrency: int | None = None,
         max_tries: int = 5,
         max_backoff: float = 5,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         stop_on_failure: bool = False,
         replace: bool = False,
         tags: Mapping[str, str] | None = None,
@@ -1025,31 +1028,31 @@ class MictlanXHook(BaseHook):
 
         The same call continues where the last one ended, for whatever reason: acknowledged data is not sent again.
 
-        Returns ``{bulk_id, shard, shards, total_balls, uploaded, skipped, failed, uploaded_size, response_time}``: ``skipped``
-        were stored before, ``uploaded_size`` is the bytes of ``uploaded``, ``response_time`` in seconds; with
-        ``fail_on_error=False`` also ``failures``, the first few as ``{bucket_id, key, code, message}``.
+        Returns ``{bulk_id, shard, shards, total_balls, uploaded, skipped, failed, uploaded_size, response_time}``:
+        ``skipped`` were stored before, ``uploaded_size`` is the bytes of ``uploaded``, ``response_time`` in seconds;
+        with ``fail_on_error=False`` also ``failures``, the first few as ``{bucket_id, key, code, message}``.
 
-        Raises ``BulkConflictError`` if the bulk id belongs to another owner, was started with other parameters, or was awaited
-        and closed; ``ValidationError`` if the source is empty or unreadable, or gives one key twice. Parameters: see ``aput``,
-        and:
+        Raises ``BulkConflictError`` if the bulk id belongs to another owner, was started with other parameters, or
+        was awaited and closed; ``ValidationError`` if the source is empty or unreadable, or gives one key twice.
+        Parameters: see ``aput``, and:
 
         :param bulk_id: any str; include the run
         :param bucket_id: bucket of all balls; with ``balls``, of those that name none
-        :param source: a file, a folder (with everything in it), a glob (``**`` stands for any folders), a path of another
-            store (``ObjectStoragePath``), or a list of these
+        :param source: a file, a folder (with everything in it), a glob (``**`` stands for any folders), a path of
+            another store (``ObjectStoragePath``), or a list of these
         :param balls: instead of ``source``: dicts with ``key``, ``source`` (a path) or ``data`` (str or bytes), and
             optionally ``bucket_id`` and ``tags``
         :param shard: index of the shard to upload, from 0
-        :param shards: number of shards. All of them must see the same ``source``, and each takes its part; ``balls`` belong to
-            the one shard
+        :param shards: number of shards. All of them must see the same ``source``, and each takes its part; ``balls``
+            belong to the one shard
         :param key_prefix: put before every key, unchanged
         :param stop_on_failure: start no further ball after the first failure
         :param replace: delete different bytes under a ball's key first, instead of reporting a failure
         :param allow_empty: accept a source without files as a bulk of no balls
-        :param fail_on_error: raise ``BulkFailedError`` if a ball is not stored, with the result as its ``result``; False only
-            counts it in ``failed``
-        :param owner: who uploads, as dict of str; another call for the same bulk id and shard must give the same. Default:
-            ``{"owner": …}`` with the connection's client id
+        :param fail_on_error: raise ``BulkFailedError`` if a ball is not stored, with the result as its ``result``;
+            False only counts it in ``failed``
+        :param owner: who uploads, as dict of str; another call for the same bulk id and shard must give the same.
+            Default: ``{"owner": …}`` with the connection's client id
         :param will_retry: a failed call will be repeated, so a waiting gate goes on waiting
         """
         _check_exactly_one(source=source, balls=balls)
@@ -1081,7 +1084,7 @@ class MictlanXHook(BaseHook):
             allow_empty=allow_empty,
             will_retry=will_retry,
             fail_on_error=fail_on_error,
-            **await self._with_connection_defaults(timeout=timeout, max_concurrency=max_concurrency),
+            **await self._with_connection_defaults(timeout=request_timeout, max_concurrency=max_concurrency),
         )
         owner = _check_owner({"owner": (await self.aget_settings()).client_id} if owner is None else owner)
         async with self.open_client() as client:
@@ -1111,20 +1114,22 @@ class MictlanXHook(BaseHook):
         """
         Wait until every shard of a bulk is done, and return its result.
 
-        Returns ``{bulk_id, state, shards, total_balls, successed, failed, uploaded_size, response_time, failures, problems}``:
-        ``uploaded_size`` is the bytes of all stored balls, ``response_time`` the seconds from the first record to the last,
-        ``failures`` the first few as ``{bucket_id, key, code, message}``, ``problems`` the defects of the bulk as a whole.
+        Returns ``{bulk_id, state, shards, total_balls, successed, failed, uploaded_size, response_time, failures,
+        problems}``: ``uploaded_size`` is the bytes of all stored balls, ``response_time`` the seconds from the first
+        record to the last, ``failures`` the first few as ``{bucket_id, key, code, message}``, ``problems`` the
+        defects of the bulk as a whole.
 
         Raises ``DeadlineExceededError`` after ``timeout``.
 
         :param bulk_id: the bulk; it need not be planned yet
         :param poke_interval: seconds between two checks
         :param timeout: seconds for the whole wait; default: none
-        :param fail_on_error: raise ``BulkFailedError`` if the bulk failed permanently; False returns its result once no shard is
-            being uploaded
-        :param include_items: add ``successes`` as ``{bucket_id, key, size, checksum}`` and all ``failures``: lists that grow
-            with the bulk
-        :param remove_on_completion: delete the bulk's records except this result, which answers later calls; the balls stay
+        :param fail_on_error: raise ``BulkFailedError`` if the bulk failed permanently; False returns its result once
+            no shard is being uploaded
+        :param include_items: add ``successes`` as ``{bucket_id, key, size, checksum}`` and all ``failures``: lists
+            that grow with the bulk
+        :param remove_on_completion: delete the bulk's records except this result, which answers later calls; the
+            balls stay
         :param request_timeout: seconds for one request; default: the connection's, else 120
         """
         options = await self._request_timeout(request_timeout)
@@ -1143,19 +1148,19 @@ class MictlanXHook(BaseHook):
 
     await_bulk = blocking(aawait_bulk)
 
-    async def abulk_status(self, bulk_id: str, *, timeout: float | None = None) -> dict[str, Any]:
+    async def abulk_status(self, bulk_id: str, *, request_timeout: float | None = None) -> dict[str, Any]:
         """
         Return the state of a bulk, by one listing of its own small bucket.
 
-        Returns ``{bulk_id, state, finished, shards, shards_complete, total_balls, total_size, acknowledged, acknowledged_size,
-        failed, failures, problems, response_time, last_heard, quiet_shard, quiet_since, may_be_mended, result}``. ``state`` is
-        ``unplanned``, ``uploading``, ``complete``, ``failed`` or ``closed``; sizes are in bytes. ``last_heard`` is the time of
-        the last record, ``quiet_shard`` the unfinished shard that has been silent for the longest time (None if there is
-        none), and ``quiet_since`` the time of its last record, both in nanoseconds since 1970. ``may_be_mended`` means that a
-        retry may still fix the failures; ``result`` is that of the ``await_bulk`` that closed the bulk, else None.
-        Parameters: see ``aawait_bulk``.
+        Returns ``{bulk_id, state, finished, shards, shards_complete, total_balls, total_size, acknowledged,
+        acknowledged_size, failed, failures, problems, response_time, last_heard, quiet_shard, quiet_since,
+        may_be_mended, result}``. ``state`` is ``unplanned``, ``uploading``, ``complete``, ``failed`` or ``closed``;
+        sizes are in bytes. ``last_heard`` is the time of the last record, ``quiet_shard`` the unfinished shard that
+        has been silent for the longest time (None if there is none), and ``quiet_since`` the time of its last record,
+        both in nanoseconds since 1970. ``may_be_mended`` means that a retry may still fix the failures; ``result`` is
+        that of the ``await_bulk`` that closed the bulk, else None. Parameters: see ``aawait_bulk``.
         """
-        options = await self._request_timeout(timeout)
+        options = await self._request_timeout(request_timeout)
         async with self.open_client() as client:
             return summaries.status_summary(await waiting.bulk_status(client, bulk_id, **options))
 
@@ -1168,19 +1173,20 @@ class MictlanXHook(BaseHook):
         fail_on_error: bool = True,
         check: StorageCheck | None = None,
         check_seconds: float = 60,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         client: AsyncClient | None = None,
     ) -> dict[str, Any] | None:
         """
         Check once whether a bulk is done, and return the result of ``await_bulk``; None means "not yet".
 
         Raises ``BulkFailedError`` if the bulk failed permanently or ``check`` found an unreadable ball, and
-        ``BulkConflictError`` if a closed bulk can't be checked any more. Parameters: see ``afind`` and ``aawait_bulk``, and:
+        ``BulkConflictError`` if a closed bulk can't be checked any more. Parameters: see ``afind`` and
+        ``aawait_bulk``, and:
 
         :param check: reads the balls of a complete bulk before it is reported; it continues from call to call
         :param check_seconds: seconds for that in this call
         """
-        options = await self._request_timeout(timeout)
+        options = await self._request_timeout(request_timeout)
         async with self._reuse(client) as opened:
             status = await waiting.bulk_status(opened, bulk_id, **options)
             self._log_progress(waiting.line_of(status))
@@ -1197,14 +1203,14 @@ class MictlanXHook(BaseHook):
 
     find_bulk = blocking(afind_bulk)
 
-    async def adelete_bulk(self, bulk_id: str, *, timeout: float | None = None) -> dict[str, Any]:
+    async def adelete_bulk(self, bulk_id: str, *, request_timeout: float | None = None) -> dict[str, Any]:
         """
         Delete the records of a bulk, including the result of ``await_bulk``, and none of its balls.
 
         The bulk id can be used again. An unknown bulk is not an error. Returns ``{bulk_id, deleted, failed, total,
         response_time}``, which count records. Parameters: see ``aawait_bulk``.
         """
-        options = await self._request_timeout(timeout)
+        options = await self._request_timeout(request_timeout)
         async with self.open_client() as client:
             response = await waiting.delete_bulk(client, bulk_id, **options)
         deleted = summaries.deleted_bucket_summary(response)
@@ -1212,9 +1218,9 @@ class MictlanXHook(BaseHook):
 
     delete_bulk = blocking(adelete_bulk)
 
-    async def _request_timeout(self, timeout: float | None) -> dict[str, float]:
+    async def _request_timeout(self, request_timeout: float | None) -> dict[str, float]:
         """Return the keyword argument ``request_timeout``, unless neither caller nor connection sets it."""
-        options = await self._with_connection_defaults(timeout=timeout)
+        options = await self._with_connection_defaults(timeout=request_timeout)
         return {"request_timeout": options["timeout"]} if options else {}
 
     # Shared by the calls
@@ -1245,9 +1251,9 @@ class MictlanXHook(BaseHook):
         return {name: value for name, value in filled.items() if value is not None}
 
     async def _transfer_options(
-        self, timeout: float | None, max_concurrency: int | None, max_tries: int, max_backoff: float
+        self, request_timeout: float | None, max_concurrency: int | None, max_tries: int, max_backoff: float
     ) -> TransferOptions:
-        options = await self._with_connection_defaults(timeout=timeout, max_concurrency=max_concurrency)
+        options = await self._with_connection_defaults(timeout=request_timeout, max_concurrency=max_concurrency)
         return TransferOptions(max_tries=max_tries, max_backoff=max_backoff, **options)
 
     async def _report_lineage(
@@ -1390,8 +1396,9 @@ def _upload_line(outcome: UploadResult) -> str:
     """Return ``Bulk 'nightly', shard 0 of 4: 97 balls uploaded, 1.2 GB in 12.3 s, 97 MB/s; 2 skipped …``."""
     speed = format_size(round(outcome.uploaded_size / max(outcome.response_time, 1e-3)))
     line = (
-        f"Bulk {_shard_name(outcome)}: {pluralize(outcome.uploaded, 'ball')} uploaded, {format_size(outcome.uploaded_size)} in "
-        f"{outcome.response_time:.1f} s, {speed}/s; {outcome.skipped:,} skipped, {outcome.failed:,} failed"
+        f"Bulk {_shard_name(outcome)}: {pluralize(outcome.uploaded, 'ball')} uploaded, "
+        f"{format_size(outcome.uploaded_size)} in {outcome.response_time:.1f} s, {speed}/s; "
+        f"{outcome.skipped:,} skipped, {outcome.failed:,} failed"
     )
     if outcome.slowest:
         line += "; slowest: " + ", ".join(f"{key} {seconds:.1f} s" for key, seconds in outcome.slowest)
@@ -1406,7 +1413,8 @@ def _upload_error(outcome: UploadResult, result: dict[str, Any]) -> BulkFailedEr
         else "Run it again: what is stored is not sent again"
     )
     return BulkFailedError(
-        f"bulk {_shard_name(outcome)}: {outcome.failed} of {outcome.total_balls} balls are not stored: {reasons}. {what_to_do}",
+        f"bulk {_shard_name(outcome)}: {outcome.failed} of {outcome.total_balls} balls are not stored: {reasons}. "
+        f"{what_to_do}",
         permanent=outcome.hopeless,
         result=result,
     )

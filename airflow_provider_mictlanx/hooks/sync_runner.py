@@ -1,12 +1,12 @@
 """
 Coroutines for blocking callers: ``Runner`` runs one, and ``blocking`` derives ``put`` from ``aput``.
 
-The event loop runs in a thread of its own, even if the caller has none. Airflow ends a task by a signal, and Python runs signal
-handlers in the main thread, between any two bytecodes. If the loop ran there, the handler's exception (``AirflowTaskTimeout``
-for an ``execution_timeout``, ``AirflowTaskTerminated`` for a SIGTERM) could be raised in a callback of the loop, which logs
-and drops it, or in a subtask, which wraps it in an exception group. So the main thread only waits: the exception is raised
-there, the work is cancelled and cleans up, and the exception propagates unchanged. A caller inside a running loop, where
-``asyncio.run`` would refuse, takes the same path.
+The event loop runs in a thread of its own, even if the caller has none. Airflow ends a task by a signal, and Python
+runs signal handlers in the main thread, between any two bytecodes. If the loop ran there, the handler's exception
+(``AirflowTaskTimeout`` for an ``execution_timeout``, ``AirflowTaskTerminated`` for a SIGTERM) could be raised in a
+callback of the loop, which logs and drops it, or in a subtask, which wraps it in an exception group. So the main
+thread only waits: the exception is raised there, the work is cancelled and cleans up, and the exception propagates
+unchanged. A caller inside a running loop, where ``asyncio.run`` would refuse, takes the same path.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ GRACE = 1.5
 
 WAKE_INTERVAL = 0.1
 """
-Seconds after which a waiting thread wakes to receive signals. A wait without an end would miss a signal that the kernel gave to
-another thread, or that came just before the main thread went to sleep: CPython then only sets a flag, which nobody reads
-until the sleep ends.
+Seconds after which a waiting thread wakes to receive signals. A wait without an end would miss a signal that the
+kernel gave to another thread, or that came just before the main thread went to sleep: CPython then only sets a flag,
+which nobody reads until the sleep ends.
 """
 
 _STOPPED = "stopped, because the task was killed or the caller interrupted"
@@ -55,8 +55,8 @@ def blocking(method: Callable[Concatenate[R, P], Coroutine[Any, Any, T]]) -> Cal
     """
     Derive the blocking twin of an async method.
 
-    As in ``put = blocking(aput)``. The twin has the coroutine's signature and docstring, and its name without the ``a``. It calls the coroutine by name, so a
-    subclass overrides both by overriding the coroutine.
+    As in ``put = blocking(aput)``. The twin has the coroutine's signature and docstring, and its name without the
+    ``a``. It calls the coroutine by name, so a subclass overrides both by overriding the coroutine.
     """
     name = method.__name__
 
@@ -89,9 +89,9 @@ class Runner:
         """
         Run ``main()`` in a new event loop, and return its result or raise its error.
 
-        Works with and without a running loop (which is blocked meanwhile), in any thread and in forked processes, with the
-        caller's context variables. An exception that interrupts the waiting thread cancels the work; it is raised again once
-        that has cleaned up, or after ``GRACE`` seconds.
+        Works with and without a running loop (which is blocked meanwhile), in any thread and in forked processes,
+        with the caller's context variables. An exception that interrupts the waiting thread cancels the work; it is
+        raised again once that has cleaned up, or after ``GRACE`` seconds.
 
         :param main: makes the coroutine
         """

@@ -60,7 +60,7 @@ class MictlanXBulkPutOperator(MictlanXOperator):
     :param max_concurrency: chunks in flight; default: the connection's, else chosen by the chunks' size
     :param max_tries: per chunk
     :param max_backoff: the longest pause between two tries, in seconds
-    :param timeout: of one request, in seconds; default: the connection's, else 120
+    :param request_timeout: of one request, in seconds; default: the connection's, else 120
     :param stop_on_failure: begin no further ball after the first failure
     :param replace: delete other bytes under a ball's key first, instead of reporting a failure
     :param tags: texts by name, kept with every ball (templated)
@@ -91,7 +91,7 @@ class MictlanXBulkPutOperator(MictlanXOperator):
         max_concurrency: int | None = None,
         max_tries: int = 5,
         max_backoff: float = 5,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         stop_on_failure: bool = False,
         replace: bool = False,
         tags: Mapping[str, str] | None = None,
@@ -115,7 +115,7 @@ class MictlanXBulkPutOperator(MictlanXOperator):
         self.max_concurrency = max_concurrency
         self.max_tries = max_tries
         self.max_backoff = max_backoff
-        self.timeout = timeout
+        self.request_timeout = request_timeout
         self.stop_on_failure = stop_on_failure
         self.replace = replace
         self.tags = tags
@@ -149,7 +149,7 @@ class MictlanXBulkPutOperator(MictlanXOperator):
             max_concurrency=self.max_concurrency,
             max_tries=self.max_tries,
             max_backoff=self.max_backoff,
-            timeout=self.timeout,
+            request_timeout=self.request_timeout,
             stop_on_failure=self.stop_on_failure,
             replace=self.replace,
             tags=self.tags,

@@ -43,7 +43,7 @@ class MictlanXCopyOperator(MictlanXOperator):
     :param dest_prefix: stands in the copies' keys where ``prefix`` was; default: they keep their keys (templated)
     :param dest_conn_id: the connection of the copies; default: ``mictlanx_conn_id`` (templated)
     :param rf: on how many peers every chunk of a copy is to be stored
-    :param timeout: of one request, in seconds; default: the connection's, else 120
+    :param request_timeout: of one request, in seconds; default: the connection's, else 120
     :param max_tries: per chunk
     :param max_concurrency: chunks in flight, of all objects together; default: the connection's, else the client's
     :param max_backoff: the longest pause between two tries, in seconds
@@ -72,7 +72,7 @@ class MictlanXCopyOperator(MictlanXOperator):
         dest_prefix: str | None = None,
         dest_conn_id: str | None = None,
         rf: int = 1,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         max_tries: int = 5,
         max_concurrency: int | None = None,
         max_backoff: float = 5,
@@ -95,7 +95,7 @@ class MictlanXCopyOperator(MictlanXOperator):
         self.dest_prefix = dest_prefix
         self.dest_conn_id = dest_conn_id
         self.rf = rf
-        self.timeout = timeout
+        self.request_timeout = request_timeout
         self.max_tries = max_tries
         self.max_concurrency = max_concurrency
         self.max_backoff = max_backoff
@@ -113,7 +113,7 @@ class MictlanXCopyOperator(MictlanXOperator):
         options: dict[str, Any] = {
             "dest_conn_id": self.dest_conn_id,
             "rf": self.rf,
-            "timeout": self.timeout,
+            "request_timeout": self.request_timeout,
             "max_tries": self.max_tries,
             "max_concurrency": self.max_concurrency,
             "max_backoff": self.max_backoff,

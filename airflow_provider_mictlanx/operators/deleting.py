@@ -33,7 +33,7 @@ class MictlanXDeleteOperator(MictlanXOperator):
         which there is ``MictlanXDeleteBucketOperator`` (templated)
     :param fail_on_error: with ``keys`` and ``prefix``: fail the task where an object could not be deleted; False leaves that to the
         ``failed`` of the XCom
-    :param timeout: of one request, in seconds; default: the connection's, else 120
+    :param request_timeout: of one request, in seconds; default: the connection's, else 120
     :param max_concurrency: objects that are deleted at the same time; default: the connection's, else 8
     :param deadline: of the whole call, in seconds
     :param mictlanx_conn_id: the connection (templated)
@@ -51,7 +51,7 @@ class MictlanXDeleteOperator(MictlanXOperator):
         keys: Iterable[str] | None = None,
         prefix: str | None = None,
         fail_on_error: bool = True,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         max_concurrency: int | None = None,
         deadline: float | None = None,
         **kwargs: Any,
@@ -67,13 +67,13 @@ class MictlanXDeleteOperator(MictlanXOperator):
         self.keys = keys
         self.prefix = prefix
         self.fail_on_error = fail_on_error
-        self.timeout = timeout
+        self.request_timeout = request_timeout
         self.max_concurrency = max_concurrency
         self.deadline = deadline
 
     def work(self, context: Context) -> dict[str, Any]:
         """Delete it, or them."""
-        options: dict[str, Any] = {"timeout": self.timeout, "deadline": self.deadline}
+        options: dict[str, Any] = {"request_timeout": self.request_timeout, "deadline": self.deadline}
         many = {**options, "max_concurrency": self.max_concurrency, "fail_on_error": self.fail_on_error}
         if self.keys is not None:
             return self.hook.delete_keys(self.bucket_id, self.keys, **many)
@@ -105,7 +105,7 @@ class MictlanXDeleteBucketOperator(MictlanXOperator):
 
     :param bucket_id: the bucket (templated)
     :param fail_on_error: fail the task where an object could not be deleted; False leaves that to the ``failed`` of the XCom
-    :param timeout: of one request, in seconds; default: the connection's, else 120
+    :param request_timeout: of one request, in seconds; default: the connection's, else 120
     :param max_concurrency: objects that are deleted at the same time; default: the connection's, else the client's
     :param deadline: of the whole call, in seconds
     :param mictlanx_conn_id: the connection (templated)
@@ -119,7 +119,7 @@ class MictlanXDeleteBucketOperator(MictlanXOperator):
         *,
         bucket_id: str,
         fail_on_error: bool = True,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         max_concurrency: int | None = None,
         deadline: float | None = None,
         **kwargs: Any,
@@ -127,14 +127,17 @@ class MictlanXDeleteBucketOperator(MictlanXOperator):
         super().__init__(**kwargs)
         self.bucket_id = bucket_id
         self.fail_on_error = fail_on_error
-        self.timeout = timeout
+        self.request_timeout = request_timeout
         self.max_concurrency = max_concurrency
         self.deadline = deadline
 
     def work(self, context: Context) -> dict[str, Any]:
         """Delete them."""
         result = self.hook.delete_bucket(
-            self.bucket_id, timeout=self.timeout, max_concurrency=self.max_concurrency, deadline=self.deadline
+            self.bucket_id,
+            request_timeout=self.request_timeout,
+            max_concurrency=self.max_concurrency,
+            deadline=self.deadline,
         )
         objects = pluralize(result["deleted"], "object")
         self.log.info("Deleted %s of bucket %s in %.1f s", objects, self.bucket_id, result["response_time"])

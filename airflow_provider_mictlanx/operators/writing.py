@@ -39,7 +39,7 @@ class MictlanXPutOperator(MictlanXOperator):
     :param chunk_size: how it is cut, as ``"256kb"`` or ``"8MB"``; default: the connection's, else chosen by the
         size
     :param rf: on how many peers every chunk is to be stored
-    :param timeout: of one request, in seconds; default: the connection's, else 120
+    :param request_timeout: of one request, in seconds; default: the connection's, else 120
     :param max_tries: per chunk
     :param max_concurrency: chunks in flight; default: the connection's, else chosen by the chunks' size
     :param max_backoff: the longest pause between two tries, in seconds
@@ -63,7 +63,7 @@ class MictlanXPutOperator(MictlanXOperator):
         tags: Mapping[str, str] | None = None,
         chunk_size: str | None = None,
         rf: int = 1,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         max_tries: int = 5,
         max_concurrency: int | None = None,
         max_backoff: float = 5,
@@ -82,7 +82,7 @@ class MictlanXPutOperator(MictlanXOperator):
         self.tags = tags
         self.chunk_size = chunk_size
         self.rf = rf
-        self.timeout = timeout
+        self.request_timeout = request_timeout
         self.max_tries = max_tries
         self.max_concurrency = max_concurrency
         self.max_backoff = max_backoff
@@ -94,7 +94,7 @@ class MictlanXPutOperator(MictlanXOperator):
         options: dict[str, Any] = {
             "chunk_size": self.chunk_size,
             "rf": self.rf,
-            "timeout": self.timeout,
+            "request_timeout": self.request_timeout,
             "max_tries": self.max_tries,
             "max_concurrency": self.max_concurrency,
             "max_backoff": self.max_backoff,

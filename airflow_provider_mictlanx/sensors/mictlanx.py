@@ -87,7 +87,7 @@ class MictlanXObjectSensor(MictlanXSensor):
             if self.min_objects is not None:
                 raise ValidationError("min_objects goes with a list of keys, prefix or glob, not with one key")
             return self.hook.find(
-                self.bucket_id, self.key, check_storage=self.check_storage, timeout=self.request_timeout
+                self.bucket_id, self.key, check_storage=self.check_storage, request_timeout=self.request_timeout
             )
         return self.hook.find_objects(
             self.bucket_id,
@@ -97,7 +97,7 @@ class MictlanXObjectSensor(MictlanXSensor):
             min_objects=self.min_objects,
             check_storage=self.check_storage,
             readable=self._readable,
-            timeout=self.request_timeout,
+            request_timeout=self.request_timeout,
         )
 
     def line_of(self, found: dict[str, Any]) -> str:
@@ -196,7 +196,7 @@ class MictlanXBucketUnchangedSensor(MictlanXSensor):
                 allow_delete=self.allow_delete,
                 state=self._kept,
             )
-        return self.hook.find_quiet(self._watch, timeout=self.request_timeout)
+        return self.hook.find_quiet(self._watch, request_timeout=self.request_timeout)
 
     def line_of(self, found: dict[str, Any]) -> str:
         """Say in a line what was found."""
@@ -264,7 +264,7 @@ class BulkCompleteSensor(MictlanXSensor):
             fail_on_error=self.fail_on_error,
             check=self._check,
             check_seconds=min(self.poke_interval, self.timeout),
-            timeout=self.request_timeout,
+            request_timeout=self.request_timeout,
         )
 
     def line_of(self, found: dict[str, Any]) -> str:

@@ -52,7 +52,11 @@ class MictlanXObjectTrigger(PollingTrigger):
         """Look once for the object, or the objects."""
         if isinstance(self.key, str):
             return await hook.afind(
-                self.bucket_id, self.key, check_storage=self.check_storage, timeout=self.request_timeout, client=client
+                self.bucket_id,
+                self.key,
+                check_storage=self.check_storage,
+                request_timeout=self.request_timeout,
+                client=client,
             )
         return await hook.afind_objects(
             self.bucket_id,
@@ -62,7 +66,7 @@ class MictlanXObjectTrigger(PollingTrigger):
             min_objects=self.min_objects,
             check_storage=self.check_storage,
             readable=self._readable,
-            timeout=self.request_timeout,
+            request_timeout=self.request_timeout,
             client=client,
         )
 
@@ -114,7 +118,7 @@ class BucketUnchangedTrigger(PollingTrigger):
                 allow_delete=self.allow_delete,
                 state=self.state,
             )
-        return await hook.afind_quiet(self._watch, timeout=self.request_timeout, client=client)
+        return await hook.afind_quiet(self._watch, request_timeout=self.request_timeout, client=client)
 
 
 class BulkCompleteTrigger(PollingTrigger):
@@ -156,6 +160,6 @@ class BulkCompleteTrigger(PollingTrigger):
             fail_on_error=self.fail_on_error,
             check=self._check,
             check_seconds=self.poke_interval,
-            timeout=self.request_timeout,
+            request_timeout=self.request_timeout,
             client=client,
         )

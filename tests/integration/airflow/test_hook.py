@@ -181,7 +181,7 @@ def test_request_timeout_is_the_connections_unless_given(
     with pytest.raises(MictlanXError):
         MictlanXHook().put(bucket_id, "key", "x", max_tries=1, deadline=0.8)
     with pytest.raises(DeadlineExceededError):
-        MictlanXHook().exists(bucket_id, "key", timeout=30, deadline=0.3)
+        MictlanXHook().exists(bucket_id, "key", request_timeout=30, deadline=0.3)
 
 
 def logged(header: str) -> str:

@@ -263,11 +263,11 @@ def test_request_timeouts(own_vss: Callable[..., LocalVSS], connect: Callable[..
     hook = MictlanXHook()
     vss.set_fault("latency", path="/metadata$", seconds=5)
     for look in (
-        lambda: hook.bulk_status(bulk_id, timeout=0.1),
+        lambda: hook.bulk_status(bulk_id, request_timeout=0.1),
         lambda: hook.await_bulk(bulk_id, request_timeout=0.1),
-        lambda: hook.find_bulk(bulk_id, timeout=0.1),
-        lambda: hook.delete_bulk(bulk_id, timeout=0.1),
-        lambda: hook.put_bulk(bulk_id, "bucket", balls=[{"key": "a", "data": "x"}], timeout=0.1),
+        lambda: hook.find_bulk(bulk_id, request_timeout=0.1),
+        lambda: hook.delete_bulk(bulk_id, request_timeout=0.1),
+        lambda: hook.put_bulk(bulk_id, "bucket", balls=[{"key": "a", "data": "x"}], request_timeout=0.1),
     ):
         with pytest.raises(RequestTimeoutError):
             look()

@@ -137,8 +137,8 @@ def cancelled(hook: MictlanXHook) -> Any:
 
 def hook_calls(conn_id: str, folder: Path) -> dict[str, Callable[[MictlanXHook], Any]]:
     """Give a call of every public method, in an order in which those of a connection that works find what they need."""
-    once: dict[str, Any] = {"timeout": 5, "max_tries": 1}
-    soon: dict[str, Any] = {"timeout": 5, "deadline": 3}
+    once: dict[str, Any] = {"request_timeout": 5, "max_tries": 1}
+    soon: dict[str, Any] = {"request_timeout": 5, "deadline": 3}
     bulk = f"hook-of-{conn_id}"
     return {
         "test_connection": lambda hook: hook.test_connection(),
@@ -151,9 +151,9 @@ def hook_calls(conn_id: str, folder: Path) -> dict[str, Callable[[MictlanXHook],
         "get_metadata": lambda hook: hook.get_metadata(BUCKET, "hook/text", **soon),
         "list_balls": lambda hook: hook.list_balls(BUCKET, **soon),
         "list_keys": lambda hook: hook.list_keys(BUCKET, "hook/", **soon),
-        "find": lambda hook: hook.find(BUCKET, "hook/text", timeout=5),
-        "find_objects": lambda hook: hook.find_objects(BUCKET, glob="hook/*", timeout=5),
-        "find_quiet": lambda hook: hook.find_quiet(InactivityMonitor(BUCKET, inactivity_period=0), timeout=5),
+        "find": lambda hook: hook.find(BUCKET, "hook/text", request_timeout=5),
+        "find_objects": lambda hook: hook.find_objects(BUCKET, glob="hook/*", request_timeout=5),
+        "find_quiet": lambda hook: hook.find_quiet(InactivityMonitor(BUCKET, inactivity_period=0), request_timeout=5),
         "get": lambda hook: hook.get(BUCKET, "hook/text", **once),
         "get_text": lambda hook: hook.get_text(BUCKET, "hook/text", **once),
         "get_to_file": lambda hook: hook.get_to_file(BUCKET, "hook/file", folder / "out", **once),
@@ -164,10 +164,10 @@ def hook_calls(conn_id: str, folder: Path) -> dict[str, Callable[[MictlanXHook],
         "delete_keys": lambda hook: hook.delete_keys(BUCKET, ["hook/text", "hook/file"], **soon),
         "delete_prefix": lambda hook: hook.delete_prefix(COPIES, "hook/", **soon),
         "put_bulk": lambda hook: hook.put_bulk(bulk, BUCKET, folder / "file", **once),
-        "bulk_status": lambda hook: hook.bulk_status(bulk, timeout=5),
-        "find_bulk": lambda hook: hook.find_bulk(bulk, timeout=5),
+        "bulk_status": lambda hook: hook.bulk_status(bulk, request_timeout=5),
+        "find_bulk": lambda hook: hook.find_bulk(bulk, request_timeout=5),
         "await_bulk": lambda hook: hook.await_bulk(bulk, poke_interval=0.1, timeout=1, request_timeout=5),
-        "delete_bulk": lambda hook: hook.delete_bulk(bulk, timeout=5),
+        "delete_bulk": lambda hook: hook.delete_bulk(bulk, request_timeout=5),
         "delete_bucket": lambda hook: hook.delete_bucket(BUCKET, **soon),
         "cancel": cancelled,
     }
@@ -187,8 +187,8 @@ def drive_hook(conn_id: str, folder: Path) -> None:
 
 def operators(conn_id: str, folder: Path) -> list[BaseOperator]:
     here = {"mictlanx_conn_id": conn_id}
-    how: dict[str, Any] = {**here, "timeout": 5, "max_tries": 1}
-    look: dict[str, Any] = {**here, "timeout": 5, "deadline": 3}
+    how: dict[str, Any] = {**here, "request_timeout": 5, "max_tries": 1}
+    look: dict[str, Any] = {**here, "request_timeout": 5, "deadline": 3}
     bucket = {"bucket_id": BUCKET}
     one = {**bucket, "key": "key"}
     copied = {**bucket, "dest_bucket_id": COPIES, "deadline": 3, **how}
