@@ -99,6 +99,14 @@ def _conn_fields() -> dict[str, dict[str, Any]]:
             "array",
             items={"type": "string"},
         ),
+        "protocol": _field(
+            "Protocol",
+            "http or https, for routers given by host name or by a mictlanx:// URI that does not state it. http uses the "
+            "router's port; https uses port 443. Needed where the port is another one.",
+            "string",
+            enum=["http", "https", None],
+            values_display={"None": "as the routers' URIs say"},
+        ),
         "verify": _field(
             "Verify TLS", "Check the routers' certificates (https). Leave it on in production.", "boolean", default=True
         ),

@@ -469,7 +469,7 @@ MUTANTS = (
         ),
         (
             "records of another bulk are refused",
-            "        if is_record(chunk.ball_id) and chunk.tags.get(BULK_TAG) != bulk_id:",
+            "        if is_record(chunk) and chunk.tags[BULK_TAG] != bulk_id:",
             "        if False:",
             STATUS,
             ["test_records_of_another_bulk_are_refused"],

@@ -21,6 +21,7 @@ async def copy_all(
     dest: AsyncClient,
     rf: int = 1,
     replace: bool = False,
+    allow_reserved_bucket: bool = False,
     options: TransferOptions,
     tell: Callable[[str], None] = log.info,
 ) -> BatchResult:
@@ -31,6 +32,7 @@ async def copy_all(
     :param dest: the client of the storage space that gets the copies
     :param rf: on how many peers each chunk is to be stored
     :param replace: delete other bytes under a copy's key first
+    :param allow_reserved_bucket: whether ``dest_bucket_id`` may be one of a bulk's records
     """
 
     async def copy(item: Item) -> bool:
@@ -42,6 +44,7 @@ async def copy_all(
             dest=dest,
             rf=rf,
             replace=replace,
+            allow_reserved_bucket=allow_reserved_bucket,
             **options.for_one_of(len(items)),
         )
         return value_of(report).uploaded

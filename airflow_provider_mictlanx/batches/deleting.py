@@ -25,6 +25,7 @@ async def delete_keys(
     *,
     timeout: float = 120,
     max_concurrency: int = 8,
+    allow_reserved_bucket: bool = False,
     tell: Callable[[str], None] = log.info,
 ) -> BatchResult:
     """
@@ -33,10 +34,12 @@ async def delete_keys(
     :param keys: each is deleted once, however often it is in there
     :param timeout: for each request (seconds)
     :param max_concurrency: the most balls at once
+    :param allow_reserved_bucket: whether ``bucket_id`` may be one of a bulk's records
     """
 
     async def delete(item: Item) -> bool:
-        return value_of(await client.delete(item.key, item.bucket_id, timeout)).n_deletes > 0
+        response = await client.delete(item.key, item.bucket_id, timeout, allow_reserved_bucket=allow_reserved_bucket)
+        return value_of(response).n_deletes > 0
 
     items = [Item(bucket_id, key) for key in dict.fromkeys(keys)]
     return await Batch(max_concurrency, tell, "deleting").run(items, delete)
@@ -49,6 +52,7 @@ async def delete_prefix(
     *,
     timeout: float = 120,
     max_concurrency: int = 8,
+    allow_reserved_bucket: bool = False,
     tell: Callable[[str], None] = log.info,
 ) -> BatchResult:
     """
@@ -68,7 +72,13 @@ async def delete_prefix(
         if not left or round_number == ROUNDS or (left <= failed and round_number >= 1):
             break
         result = await delete_keys(
-            client, bucket_id, sorted(left), timeout=timeout, max_concurrency=max_concurrency, tell=tell
+            client,
+            bucket_id,
+            sorted(left),
+            timeout=timeout,
+            max_concurrency=max_concurrency,
+            allow_reserved_bucket=allow_reserved_bucket,
+            tell=tell,
         )
         seconds += result.response_time
         failures, hopeless = result.failures, result.hopeless

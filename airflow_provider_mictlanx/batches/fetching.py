@@ -31,9 +31,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _File(Item):
-    """A ball, and the file that it becomes."""
+    """A ball, and the file that it becomes; ``problem`` where it can't be one."""
 
     path: Path = Path()
+    problem: ValidationError | None = None
 
 
 async def balls_of_bucket(
@@ -91,9 +92,7 @@ async def fetch(
     tell: Callable[[str], None] = log.info,
 ) -> BatchResult:
     """
-    Read balls into files below a folder, which was prepared.
-
-    ``ValidationError``: their keys can't all be files of one folder; nothing was read.
+    Read balls into files below a folder, which was prepared; a ball whose key can't be a file there is a failure.
 
     :param folds: whether the folder takes names for the same that differ in case
     :param exactly: a ball that has other bytes by now than its item says is a failure
@@ -104,6 +103,8 @@ async def fetch(
     threads = Threads(4)
 
     async def read(file: _File) -> bool:
+        if file.problem is not None:
+            raise file.problem
         await threads.run(_check_inside, file.path, real_root)
         if file.checksum and await has_content(file.path, file.size, file.checksum, threads):
             return False
@@ -125,19 +126,21 @@ async def fetch(
 
 
 def _files(items: Sequence[Item], root: Path, folds: bool) -> list[_File]:
-    keys = [item.key for item in items]
-    if len(set(keys)) < len(keys):
-        seen: dict[str, str] = {}
-        for item in items:
-            if (other := seen.setdefault(item.key, item.bucket_id)) != item.bucket_id:
-                raise ValidationError(
-                    f"{item.key!r} is in bucket {other} and in bucket {item.bucket_id}, and would be the same file; nothing was read"
-                )
-    places = places_of(keys, folds)
-    return [_File(item.bucket_id, item.key, item.size, item.checksum, root / places[item.key]) for item in items]
+    places = places_of(((item.bucket_id, item.key) for item in items), folds)
+
+    def file_of(item: Item) -> _File:
+        place = places[item.bucket_id, item.key]
+        known = (item.bucket_id, item.key, item.size, item.checksum)
+        return _File(*known, problem=place) if isinstance(place, ValidationError) else _File(*known, root / place)
+
+    return [file_of(item) for item in items]
 
 
 def _check_inside(path: Path, root: Path) -> None:
-    """Raise ``ValidationError`` where a link leads out of the folder."""
-    if not path.parent.resolve().is_relative_to(root):
+    """Raise ``ValidationError`` where a link leads out of the folder, or nowhere."""
+    try:
+        inside = path.parent.resolve().is_relative_to(root)
+    except RuntimeError as error:  # of Python before 3.13
+        raise ValidationError(f"symbolic links lead to one another: {path} can't be reached") from error
+    if not inside:
         raise ValidationError(f"a symbolic link leads out of the folder: {path} would not be in {root}")

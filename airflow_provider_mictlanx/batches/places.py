@@ -1,8 +1,8 @@
 """
-Where the balls of a batch go below a folder: which file each key is, and that no two keys are one. Pure, but for ``folds_names``.
+Which file below a folder each ball of a batch becomes. Pure, but for ``folds_names``.
 
-A key comes out of the storage, so it is what some writer wrote: none leads out of the folder, and what can't be a file is refused
-before anything is read, instead of being renamed to something that nobody asked for.
+A key comes from the storage, so any writer may have chosen it. A key that can't be a file is refused by itself: renaming it would
+write a file that nobody asked for, and stopping for it would let one writer stop the reader of everything else.
 """
 
 from __future__ import annotations
@@ -16,63 +16,56 @@ from pathlib import Path, PurePosixPath
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.files import check_file_name
 
-SHOWN = 5
-"""How many keys an error names."""
+Ball = tuple[str, str]
+"""A ball by bucket and key."""
+
+WAY_OUT = "read it by itself, with a filename of your own"
 
 
 def place_of(key: str) -> PurePosixPath:
     """
-    Give the path of a key below the folder: leading, doubled and trailing ``/`` and ``.`` don't count.
+    Return the path of a key below the folder; leading, doubled and trailing ``/`` and ``.`` don't count.
 
-    ``ValidationError``: it has ``..`` in it, or something that no file can be called.
+    ``ValidationError``: it contains ``..``, or something that no file can be called.
     """
     parts = [part for part in key.split("/") if part not in ("", ".")]
     if not parts:
-        raise ValidationError(f"{key!r} names no file")
+        raise ValidationError("it names no file")
     for part in parts:
         check_file_name(part)
     return PurePosixPath(*parts)
 
 
-def places_of(keys: Iterable[str], folds: bool = False) -> dict[str, PurePosixPath]:
+def places_of(balls: Iterable[Ball], folds: bool = False) -> dict[Ball, PurePosixPath | ValidationError]:
     """
-    Give the path of every key below the folder.
+    Return the path of every ball below the folder, or the error for one that can't be a file there.
 
-    ``ValidationError``: a key can't be a file, two keys would be the same file, or one would be a folder of the other; it names
-    the first few.
+    Of balls that would be one file none is read: which of them is meant is for the caller to choose.
 
-    :param folds: whether the file system takes names for the same that differ in case, or in how letters are composed
+    :param folds: whether the file system ignores the case of names, or the composition of their letters
     """
-    places: dict[str, PurePosixPath] = {}
-    problems: list[str] = []
-    for key in keys:
+    found: dict[Ball, PurePosixPath | ValidationError] = {}
+    files: dict[str, list[Ball]] = {}
+    for ball in balls:
         try:
-            places[key] = place_of(key)
+            found[ball] = place = place_of(ball[1])
         except ValidationError as error:
-            problems.append(str(error))
-    problems += _clashes(places, folds)
-    if problems:
-        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise ValidationError(
-            f"these keys can't all be files of one folder: {'; '.join(problems[:SHOWN])}{more}. Nothing was read; choose others "
-            "by prefix or glob, or read single ones with a filename of your own"
-        )
-    return places
+            found[ball] = ValidationError(f"the key can't be a file below the folder: {error}; {WAY_OUT}")
+        else:
+            files.setdefault(_folded(place, folds), []).append(ball)
+    for same in [same for same in files.values() if len(same) > 1]:
+        for ball, other in zip(same, [*same[1:], same[0]], strict=True):
+            found[ball] = ValidationError(f"{_shown(other)} would be the same file; {WAY_OUT}")
+    alone = {file: same[0] for file, same in files.items() if len(same) == 1}
+    for ball in list(alone.values()):
+        for folder in list(place_of(ball[1]).parents)[:-1]:
+            if (file := alone.get(_folded(folder, folds))) is not None:
+                found[file] = ValidationError(f"it would be a folder, because of {_shown(ball)}; {WAY_OUT}")
+    return found
 
 
-def _clashes(places: dict[str, PurePosixPath], folds: bool) -> list[str]:
-    problems: list[str] = []
-    files: dict[str, str] = {}
-    for key, place in places.items():
-        file = _folded(place, folds)
-        if (other := files.setdefault(file, key)) != key:
-            problems.append(f"{other!r} and {key!r} are the same file")
-    for key, place in places.items():
-        for folder in list(place.parents)[:-1]:
-            if (file := _folded(folder, folds)) in files:
-                problems.append(f"{files[file]!r} would be a folder, because of {key!r}")
-                break
-    return problems
+def _shown(ball: Ball) -> str:
+    return repr("/".join(ball))
 
 
 def _folded(place: PurePosixPath, folds: bool) -> str:

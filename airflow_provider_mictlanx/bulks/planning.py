@@ -30,6 +30,7 @@ from airflow_provider_mictlanx.bulks.status import contradictions_in
 from airflow_provider_mictlanx.bulks.storage import RecordStore
 from airflow_provider_mictlanx.client.chunks import BallPlan
 from airflow_provider_mictlanx.client.errors import GetChunkError, IntegrityError, NotFoundError, ValidationError
+from airflow_provider_mictlanx.client.names import check_bucket_may_change
 from airflow_provider_mictlanx.client.result import value_of
 from airflow_provider_mictlanx.client.sizing import chunk_size_for
 from airflow_provider_mictlanx.client.workers import for_each
@@ -95,7 +96,10 @@ class Planning:
                 f"bulk {self._spec.bulk_id!r}: nothing is found in {', '.join(self._spec.sources) or 'the list'}; "
                 "allow_empty=True makes a bulk of no balls of that"
             )
-        if any(ball.bucket_id == self._store.bucket_id for ball in listing):
+        buckets = {ball.bucket_id for ball in listing}
+        for bucket_id in buckets:
+            check_bucket_may_change(bucket_id, self._spec.allow_reserved_bucket)
+        if self._store.bucket_id in buckets:
             raise ValidationError(
                 f"bucket {self._store.bucket_id} is where the records of bulk {self._spec.bulk_id!r} are: its balls need "
                 "another bucket_id"

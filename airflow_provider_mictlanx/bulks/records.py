@@ -31,7 +31,7 @@ from pydantic import ValidationError as InvalidModel
 
 from airflow_provider_mictlanx.client.errors import IntegrityError, ValidationError
 from airflow_provider_mictlanx.client.models import Metadata
-from airflow_provider_mictlanx.client.names import is_safe_id
+from airflow_provider_mictlanx.client.names import RESERVED_BUCKETS, is_safe_id
 from airflow_provider_mictlanx.client.versions import balls_in, versions_of
 
 BULK_TAG = "bulk_id"
@@ -251,6 +251,7 @@ class Records:
     What a listing of a bulk's bucket shows.
 
     :ivar complete: whether every peer is known to have its part in the listing
+    :ivar foreign: the ids of balls that no bulk wrote: they are ignored
     """
 
     bulk_id: str
@@ -261,6 +262,7 @@ class Records:
     dones: list[Done] = field(default_factory=list)
     checks: list[Checked] = field(default_factory=list)
     closed: Closed | None = None
+    foreign: tuple[str, ...] = ()
 
     def by_shard(self) -> dict[int, Records]:
         """Give the records of every shard that has any, by its number."""
@@ -313,7 +315,7 @@ def bucket_of(bulk_id: str) -> str:
         raise ValidationError(f"bulk_id is a text that is not empty, not {bulk_id!r}")
     try:
         safe = is_safe_id(bulk_id) and len(bulk_id) <= LONGEST_ID
-        return f"bulk-{bulk_id if safe else hashlib.sha256(bulk_id.encode()).hexdigest()}"
+        return RESERVED_BUCKETS + (bulk_id if safe else hashlib.sha256(bulk_id.encode()).hexdigest())
     except UnicodeEncodeError as error:
         raise ValidationError(f"bulk_id {bulk_id!r} is no valid Unicode text: {error.reason}") from error
 
@@ -323,17 +325,17 @@ def canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def is_record(ball_id: str) -> bool:
-    """Tell whether a ball is one of a bulk's records, by its name."""
-    return _model_of(ball_id) is not None
+def is_record(chunk: Metadata) -> bool:
+    """Return whether a chunk belongs to a record: it has the name of one, and the tags that every record is written with."""
+    return _model_of(chunk.ball_id) is not None and BULK_TAG in chunk.tags and RECORD_TAG in chunk.tags
 
 
 def check_owner(bulk_id: str, listing: Iterable[Metadata]) -> None:
     """Raise ``IntegrityError`` where a listing holds another bulk's records."""
     for chunk in listing:
-        if is_record(chunk.ball_id) and chunk.tags.get(BULK_TAG) != bulk_id:
+        if is_record(chunk) and chunk.tags[BULK_TAG] != bulk_id:
             raise IntegrityError(
-                f"bucket {bucket_of(bulk_id)} holds records of bulk {chunk.tags.get(BULK_TAG)!r}, not of {bulk_id!r}: take "
+                f"bucket {bucket_of(bulk_id)} holds records of bulk {chunk.tags[BULK_TAG]!r}, not of {bulk_id!r}: take "
                 "another bulk_id"
             )
 
@@ -342,16 +344,19 @@ def read_listing(bulk_id: str, listing: Iterable[Metadata], complete: bool) -> R
     """
     Sort a listing of a bulk's bucket into records; pure.
 
-    A record of which a chunk is not listed was cut short, and does not count; what is no record is left out.
+    A record of which a chunk is not listed was cut short, and does not count. What is not a record is named in ``foreign`` only.
 
     ``IntegrityError``: the bucket holds another bulk's records, or one that can't be understood.
     """
-    balls = balls_in(listing)
     records = Records(bulk_id, complete)
     closed: Closed | None = None
-    for ball_id, chunks in balls.items():
+    foreign: list[str] = []
+    for ball_id, listed in balls_in(listing).items():
         model = _model_of(ball_id)
-        if model is None:
+        chunks = [chunk for chunk in listed if is_record(chunk)]
+        if len(chunks) < len(listed):
+            foreign.append(ball_id)
+        if model is None or not chunks:
             continue
         check_owner(bulk_id, chunks)
         whole = [version for version in versions_of(chunks) if version.whole]
@@ -360,7 +365,7 @@ def read_listing(bulk_id: str, listing: Iterable[Metadata], complete: bool) -> R
         first = min(
             whole, key=lambda version: (version.begun_at, version.checksum or "")
         )  # of a closed that is there twice
-        record = _read(model, first.ordered[0].tags.get(RECORD_TAG, ""), ball_id, first.begun_at)
+        record = _read(model, first.ordered[0].tags[RECORD_TAG], ball_id, first.begun_at)
         match record:
             case Start():
                 records.starts.append(record)
@@ -374,7 +379,7 @@ def read_listing(bulk_id: str, listing: Iterable[Metadata], complete: bool) -> R
                 records.checks.append(record)
             case Closed():
                 closed = record
-    return replace(records, closed=closed)
+    return replace(records, closed=closed, foreign=tuple(sorted(foreign)))
 
 
 R = TypeVar("R", bound=Record)

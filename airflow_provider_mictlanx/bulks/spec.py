@@ -10,6 +10,7 @@ from airflow_provider_mictlanx.bulks.plan import check_shard
 from airflow_provider_mictlanx.bulks.records import Failure, bucket_of, canonical
 from airflow_provider_mictlanx.client.chunks import parse_size
 from airflow_provider_mictlanx.client.errors import ValidationError
+from airflow_provider_mictlanx.client.names import check_bucket_may_change
 from airflow_provider_mictlanx.client.retry import RetryRule
 from airflow_provider_mictlanx.client.transport import checked_timeout
 from airflow_provider_mictlanx.client.upload import PutOptions
@@ -30,6 +31,7 @@ class BulkSpec:
     :ivar chunk_size: bytes, or a text such as ``"8MB"``; None to have it chosen by the size of each ball
     :ivar tags: of every ball
     :ivar own_lists: whether each shard brings a list of its own, instead of its part of one that all see
+    :ivar allow_reserved_bucket: whether balls may go to a bucket of another bulk's records; another attempt may say otherwise
     """
 
     bulk_id: str
@@ -41,6 +43,7 @@ class BulkSpec:
     chunk_size: str | int | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     own_lists: bool = False
+    allow_reserved_bucket: bool = False
 
     def as_text(self) -> str:
         """Give the spec as it stands in the records."""
@@ -70,6 +73,8 @@ class BulkSpec:
         for name in ("bucket_id", "key_prefix"):
             if not isinstance(text := getattr(self, name), str):
                 raise ValidationError(f"{name} is a text, not {text!r}")
+        if self.bucket_id:
+            check_bucket_may_change(self.bucket_id, self.allow_reserved_bucket)
         bucket_of(self.bulk_id)
         check_shard(shard, self.shards)
         PutOptions(self.rf, tags=self.tags)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
+
+from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.bulks.records import (
     Checked,
@@ -28,7 +31,6 @@ from airflow_provider_mictlanx.client.errors import (
     NotFoundError,
     PutChunksError,
     UnavailableError,
-    ValidationError,
 )
 from airflow_provider_mictlanx.client.models import DeleteBucketResponse, GetRouterBucketMetadataResponse
 from airflow_provider_mictlanx.client.result import value_of
@@ -45,6 +47,9 @@ CHUNK_SIZE = 8_000_000
 
 LOOKS = RetryRule(max_tries=3)
 """How often the records are looked at when every peer has to have its part in the listing."""
+
+SHOWN = 3
+"""How many foreign balls a warning names."""
 
 REQUEST_TIMEOUT = 120.0
 """How long a request for a record may take, unless the caller says otherwise (seconds)."""
@@ -64,13 +69,18 @@ class RecordStore:
         self.bulk_id = bulk_id
         self.timeout = timeout
         self.bucket_id = bucket_of(bulk_id)
+        self._warned_of: tuple[str, ...] = ()
 
     async def look(self) -> tuple[Records, GetRouterBucketMetadataResponse]:
         """List the records with a single request; whether every peer has its part in it is not known, so not claimed."""
         listing = value_of(
             await self.client.get_chunks_by_bucket_id(self.bucket_id, self.timeout, partial=True, name_missing=False)
         )
-        return read_listing(self.bulk_id, listing.balls, complete=False), listing
+        records = read_listing(self.bulk_id, listing.balls, complete=False)
+        if records.foreign and records.foreign != self._warned_of:
+            self._warned_of = records.foreign
+            log.warning("%s; ignored", self._foreign(records.foreign))
+        return records, listing
 
     async def answered_by_all(self, listing: GetRouterBucketMetadataResponse) -> bool:
         """Tell whether every peer has its part in a listing: one request."""
@@ -116,7 +126,14 @@ class RecordStore:
         tags = record.tags(self.bulk_id)
         value_of(
             await self.client.put(
-                self.bucket_id, record.name, data, chunk_size=CHUNK_SIZE, rf=rf, timeout=self.timeout, tags=tags
+                self.bucket_id,
+                record.name,
+                data,
+                chunk_size=CHUNK_SIZE,
+                rf=rf,
+                timeout=self.timeout,
+                tags=tags,
+                allow_reserved_bucket=True,
             )
         )
 
@@ -147,21 +164,39 @@ class RecordStore:
         """Delete records by their names."""
 
         async def delete(name: str) -> None:
-            value_of(await self.client.delete(name, self.bucket_id, timeout=self.timeout))
+            value_of(await self.client.delete(name, self.bucket_id, timeout=self.timeout, allow_reserved_bucket=True))
 
         await for_each(list(names), delete, max_concurrency)
 
     async def delete_all(self) -> DeleteBucketResponse:
         """
-        Delete every record, ``closed`` and those that were cut short included.
+        Delete every record, ``closed`` and those that were cut short included; what is not a record stays.
 
-        ``IntegrityError``: the bucket holds another bulk's records; ``ValidationError``: it holds what is no record.
+        ``IntegrityError``: the bucket holds another bulk's records.
         """
         listing = value_of(await self.client.get_chunks_by_bucket_id(self.bucket_id, self.timeout))
         check_owner(self.bulk_id, listing.balls)
-        if others := sorted({chunk.ball_id for chunk in listing.balls if not is_record(chunk.ball_id)}):
-            raise ValidationError(
-                f"bucket {self.bucket_id} holds more than the records of bulk {self.bulk_id!r} ({', '.join(others[:3])} …), and "
-                "is not deleted: take the records out by hand, or delete the bucket itself"
+        if foreign := sorted({chunk.ball_id for chunk in listing.balls if not is_record(chunk)}):
+            log.warning("%s; not deleted", self._foreign(foreign))
+            started = time.monotonic()
+            names = sorted({chunk.ball_id for chunk in listing.balls if is_record(chunk)})
+            await self.delete(names)
+            return DeleteBucketResponse(
+                bucket_id=self.bucket_id,
+                deleted=len(names),
+                failed=0,
+                total=len(names),
+                keys=names,
+                response_time=round(time.monotonic() - started, 6),
             )
-        return value_of(await self.client.delete_bucket(self.bucket_id, timeout=self.timeout))
+        return value_of(
+            await self.client.delete_bucket(self.bucket_id, timeout=self.timeout, allow_reserved_bucket=True)
+        )
+
+    def _foreign(self, ball_ids: Sequence[str]) -> str:
+        """Return which balls in the records' bucket are not records, for the log."""
+        more = f" and {len(ball_ids) - SHOWN} more" if len(ball_ids) > SHOWN else ""
+        return (
+            f"Bucket {self.bucket_id} contains {pluralize(len(ball_ids), 'ball')} besides the records of bulk {self.bulk_id!r}: "
+            f"{', '.join(map(repr, ball_ids[:SHOWN]))}{more}"
+        )

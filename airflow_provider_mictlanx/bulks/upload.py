@@ -185,6 +185,7 @@ class ShardUpload:
                 max_concurrency=max_concurrency,
                 max_backoff=self._options.max_backoff,
                 replace=self._options.replace,
+                allow_reserved_bucket=self._spec.allow_reserved_bucket,
                 expected=self._expected(ball),
             )
         except OSError as error:  # of the disk

@@ -18,7 +18,7 @@ from airflow_provider_mictlanx.client.checks import whole_number
 from airflow_provider_mictlanx.client.chunks import parse_size
 from airflow_provider_mictlanx.client.errors import MictlanXError, NotFoundError, UnknownError, ValidationError
 from airflow_provider_mictlanx.client.models import PutReport
-from airflow_provider_mictlanx.client.names import ball_id_of, check_bucket_id
+from airflow_provider_mictlanx.client.names import ball_id_of, check_bucket_may_change
 from airflow_provider_mictlanx.client.retry import RetryRule
 from airflow_provider_mictlanx.client.transport import checked_timeout
 from airflow_provider_mictlanx.client.upload import PutOptions
@@ -234,14 +234,14 @@ class BulkJobs:
         return [job for job in self._jobs.values() if job.workers]
 
 
-def checked_items(balls: Iterable[Mapping[str, Any]]) -> list[BallK]:
-    """Give the items of a bulk back, or raise ``ValidationError`` that tells which one is wrong and how."""
+def checked_items(balls: Iterable[Mapping[str, Any]], allow_reserved_bucket: bool = False) -> list[BallK]:
+    """Return the items of a bulk, or raise ``ValidationError`` that names the wrong one and its fault."""
     if isinstance(balls, Mapping | str | bytes) or not isinstance(balls, Iterable):
         raise ValidationError(f"balls is a list of dictionaries, not {type(balls).__name__}")
-    return [_checked(ball, place) for place, ball in enumerate(balls)]
+    return [_checked(ball, place, allow_reserved_bucket) for place, ball in enumerate(balls)]
 
 
-def _checked(ball: Mapping[str, Any], place: int) -> BallK:
+def _checked(ball: Mapping[str, Any], place: int, allow_reserved_bucket: bool) -> BallK:
     where = f"item {place} of the bulk"
     if not isinstance(ball, Mapping):
         raise ValidationError(f"{where} is no dictionary: {type(ball).__name__}")
@@ -249,7 +249,7 @@ def _checked(ball: Mapping[str, Any], place: int) -> BallK:
     if unknown := sorted(str(name) for name in ball.keys() - known):
         raise ValidationError(f"{where}: {', '.join(unknown)} is unknown; there are {', '.join(sorted(known))}")
     try:
-        check_bucket_id(ball.get("bucket_id", ""))
+        check_bucket_may_change(ball.get("bucket_id", ""), allow_reserved_bucket)
         ball_id_of(ball.get("ball_id") or ball.get("key") or "")
         source = _checked_source(ball.get("source"))
         parse_size(ball.get("chunk_size", "256kb"))

@@ -16,6 +16,9 @@ from collections.abc import Mapping
 
 from airflow_provider_mictlanx.client.errors import ValidationError
 
+RESERVED_BUCKETS = "bulk-"
+"""Buckets that begin like this contain the records of bulks."""
+
 _SAFE_ID = re.compile(r"[A-Za-z0-9]+(?:[-_][A-Za-z0-9]+)*")
 _WHAT_IS_SAFE = "letters, digits, and single '-' or '_' between them"
 
@@ -37,6 +40,24 @@ def check_bucket_id(bucket_id: str) -> str:
         raise ValidationError(
             f"bucket_id {bucket_id!r} is no safe id: only {_WHAT_IS_SAFE} are kept by MictlanX; "
             "an object written under another name could never be read back"
+        )
+    return bucket_id
+
+
+def check_bucket_may_change(bucket_id: str, allow_reserved_bucket: bool, parameter: str = "bucket_id") -> str:
+    """
+    Return the id of a bucket that is written to or deleted from; raise ``ValidationError`` for a reserved one.
+
+    :param allow_reserved_bucket: whether a bucket of bulk records may be changed too
+    :param parameter: the bucket's name in the call, for the error
+    """
+    check_bucket_id(bucket_id)
+    if not isinstance(allow_reserved_bucket, bool):
+        raise ValidationError(f"allow_reserved_bucket must be True or False, got {allow_reserved_bucket!r}")
+    if bucket_id.startswith(RESERVED_BUCKETS) and not allow_reserved_bucket:
+        raise ValidationError(
+            f"{parameter} must not begin with {RESERVED_BUCKETS!r}, got {bucket_id!r}: it may contain the records of a bulk, "
+            "which delete_bulk deletes; choose another bucket, or set allow_reserved_bucket=True"
         )
     return bucket_id
 

@@ -104,9 +104,9 @@ class MictlanXURI:
         text = text.strip()
         if not text.lower().startswith(SCHEME):
             raise ValidationError(f"a MictlanX URI begins with {SCHEME}, as in {ACCEPTED_FORM}")
-        authority, _, query = text[len(SCHEME) :].partition("?")
+        authority = text[len(SCHEME) :].partition("?")[0]
         routers = tuple(_parse_router(part, default_port) for part in authority.removesuffix("/").split(","))
-        protocol, api_version, http2 = _parse_query(query)
+        protocol, api_version, http2 = _parse_query(text)
         return cls(routers, protocol, api_version, http2)
 
 
@@ -144,9 +144,14 @@ def _parse_router(text: str, default_port: int | None) -> RouterAddress:
     return RouterAddress(host=host, port=port if port > 0 else None, path=path, router_id=router_id)
 
 
-def _parse_query(query: str) -> tuple[str, int, bool]:
+def read_query(text: str) -> list[tuple[str, str]]:
+    """Return the options of a MictlanX URI, unchecked."""
+    return parse_qsl(text.partition("?")[2].lstrip("/"), keep_blank_values=True)
+
+
+def _parse_query(text: str) -> tuple[str, int, bool]:
     protocol, api_version, http2 = "https", DEFAULT_API_VERSION, False
-    for name, value in parse_qsl(query.lstrip("/"), keep_blank_values=True):
+    for name, value in read_query(text):
         if name == "protocol":
             protocol = check_protocol(value)
         elif name == "api_version":

@@ -18,7 +18,7 @@ import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from airflow_provider_mictlanx.client import uri as mictlanx_uri
 from airflow_provider_mictlanx.client.chunks import parse_size
@@ -40,6 +40,9 @@ A MictlanX connection is understood in these forms:
     {"conn_type": "mictlanx", "extra": {"routers": ["http://host:60666", "http://host:60667"]}}
     {"conn_type": "mictlanx", "host": "host", "port": 60666, "extra": {"protocol": "http"}}"""
 
+_CONN_TYPES = ("mictlanx", "http", "https")
+"""Airflow gives a router's URL in an environment variable the type http or https."""
+
 _URI_OPTIONS = ("protocol", "api_version", "http2")
 _FIELDS = (
     *("routers", "uri", *_URI_OPTIONS),
@@ -55,6 +58,7 @@ _FIELDS = (
         "max_concurrency",
     ),
 )
+_HTTPS_PORT = 443
 _BETWEEN_ROUTERS = re.compile(r"[\r\n]+|[,;\s]\s*(?=(?:mictlanx|https?)://)", re.IGNORECASE)
 _BEGINS_WITH_A_PORT = re.compile(r"(?:-1|\d{1,5}),", re.ASCII)
 _TOKEN_BEFORE_A_LIST = re.compile(r"@.*:(?:-1|\d{1,5}),", re.ASCII)
@@ -182,6 +186,11 @@ def settings_of(connection: AirflowConnection, extra: Mapping[str, Any]) -> Sett
     :param extra: its extra, already read from JSON
     """
     conn_id = str(connection.conn_id)
+    if (conn_type := getattr(connection, "conn_type", None)) and str(conn_type).lower() not in _CONN_TYPES:
+        raise ValidationError(
+            f"connection {conn_id!r} is of type {conn_type}, not mictlanx; name a connection of type MictlanX, or change "
+            "its type"
+        )
     try:
         if not isinstance(extra, Mapping):
             raise ValidationError(f"its extra is a JSON object, not a {type(extra).__name__}.\n{ACCEPTED_FORMS}")
@@ -274,13 +283,11 @@ def _of_host(connection: AirflowConnection, torn: str | None, options: dict[str,
     if scheme in ("http", "https") and not login:  # a router's URL that was pasted into an environment variable
         return f"{options.get('protocol', scheme)}://{host}{port}/{quote(path, safe=_PATH_CHARACTERS)}"
     text = f"{login}{host}{port}{'/' + quote(path, safe=_PATH_CHARACTERS) if path else ''}"
+    protocol, *_ = _read_options(options)
     if not _ENDS_WITH_A_PORT.search(text) and not port:
-        text += f":{DEFAULT_PORT}"
+        text += f":{DEFAULT_PORT if protocol == 'http' else _HTTPS_PORT}"
     # The query has become the extra; nothing but these three can be in it.
-    protocol, api_version, http2 = _read_options(options)
-    return str(
-        replace(MictlanXURI.parse(f"mictlanx://{text}"), protocol=protocol, api_version=api_version, http2=http2)
-    )
+    return f"{mictlanx_uri.SCHEME}{text}/?{urlencode(options)}"
 
 
 _PATH_CHARACTERS = "/:,@~!$&'()*+;=-._"
@@ -322,7 +329,7 @@ class _Line:
     """The routers of one line, and what it says of how to speak to them (None: nothing)."""
 
     routers: tuple[RouterAddress, ...]
-    protocol: str
+    protocol: str | None
     api_version: int | None = None
     http2: bool | None = None
 
@@ -331,7 +338,8 @@ def _read_line(line: str, port: int | None) -> _Line:
     scheme = line.partition("://")[0].lower()
     if scheme == "mictlanx":
         uri = MictlanXURI.parse(line, default_port=port)
-        return _Line(uri.routers, uri.protocol, uri.api_version, uri.http2)
+        protocol = uri.protocol if "protocol" in dict(mictlanx_uri.read_query(line)) else None
+        return _Line(uri.routers, protocol, uri.api_version, uri.http2)
     if scheme in ("http", "https") and "://" in line:
         return _Line((_router_at(line, port),), scheme)
     raise ValidationError(f"{_shown(line)} is no router's URI: it begins with mictlanx://, http:// or https://.")
@@ -384,9 +392,23 @@ def _one_space(lines: list[_Line], options: Mapping[str, Any]) -> MictlanXURI:
                 f"its routers belong to one storage space and are spoken to in one way, but {name} is "
                 f"{' and '.join(sorted(map(str, values)))}."
             )
+    if "protocol" not in said:
+        _refuse_unused_ports(router for line in lines for router in line.routers)
     routers = tuple(_named(router for line in lines for router in line.routers))
     one: dict[str, Any] = {name: next(iter(values)) for name, values in said.items()}
     return MictlanXURI(routers, **one)
+
+
+def _refuse_unused_ports(routers: Iterable[RouterAddress]) -> None:
+    """Raise ``ValidationError`` for a port that https, the default of a MictlanX URI, would not use."""
+    for router in routers:
+        if router.port not in (None, _HTTPS_PORT):
+            where = str(router).removesuffix(f":{router.port}")
+            raise ValidationError(
+                f"protocol must be http or https for port {router.port} of router {where}, got none: http uses this port, "
+                "https uses port 443 whatever the URI says. Set the connection's field Protocol (protocol in its extra), or "
+                "end the URI with /?protocol=http or /?protocol=https."
+            )
 
 
 def _named(routers: Iterable[RouterAddress]) -> Iterator[RouterAddress]:

@@ -46,7 +46,7 @@ from airflow_provider_mictlanx.client.errors import (
     ValidationError,
 )
 from airflow_provider_mictlanx.client.models import Ball
-from airflow_provider_mictlanx.client.names import ball_id_of, check_bucket_id, safe_file_name
+from airflow_provider_mictlanx.client.names import ball_id_of, check_bucket_may_change, safe_file_name
 from airflow_provider_mictlanx.client.result import value_of
 from airflow_provider_mictlanx.client.retry import within
 from airflow_provider_mictlanx.client.workers import for_each
@@ -207,6 +207,7 @@ class MictlanXHook(BaseHook):
         max_backoff: float = 5,
         tags: Mapping[str, str] | None = None,
         replace: bool = False,
+        allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> dict[str, Any]:
         """
@@ -228,6 +229,7 @@ class MictlanXHook(BaseHook):
         :param tags: dict of str, stored with the object
         :param replace: delete different bytes under that key first, instead of raising ``BallConflictError``; a crash
             between the two leaves nothing until the retry
+        :param allow_reserved_bucket: write to a bucket that begins with ``bulk-``, which may contain the records of a bulk
         :param deadline: seconds for the whole call; default: none
         """
         return await self._aupload(
@@ -240,6 +242,7 @@ class MictlanXHook(BaseHook):
             max_backoff=max_backoff,
             tags=tags,
             replace=replace,
+            allow_reserved_bucket=allow_reserved_bucket,
             deadline=deadline,
         )
 
@@ -259,6 +262,7 @@ class MictlanXHook(BaseHook):
         max_backoff: float = 5,
         tags: Mapping[str, str] | None = None,
         replace: bool = False,
+        allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> dict[str, Any]:
         """
@@ -279,6 +283,7 @@ class MictlanXHook(BaseHook):
             max_backoff=max_backoff,
             tags=tags,
             replace=replace,
+            allow_reserved_bucket=allow_reserved_bucket,
             deadline=deadline,
         )
 
@@ -457,8 +462,8 @@ class MictlanXHook(BaseHook):
         downloaded_size, response_time, failures}``: ``skipped`` existed already, ``failures`` are the first few as
         ``{bucket_id, key, code, message}``. A bucket never lists empty objects (size 0); a bulk does.
 
-        Raises ``ValidationError`` before reading if a key would leave the folder or two keys would be one file, and
-        ``BulkFailedError`` if the bulk is not complete. Parameters: see ``aput`` and ``acopy_prefix``, and:
+        An object whose key can't be a file below the folder is a failure, and so are two that would be one file; the
+        others are read. Raises ``BulkFailedError`` if the bulk is not complete. Parameters: see ``aput`` and ``acopy_prefix``, and:
 
         :param output_path: a folder on this machine; created if missing
         :param bucket_id: the bucket; this or ``bulk_id``
@@ -768,6 +773,7 @@ class MictlanXHook(BaseHook):
         max_concurrency: int | None = None,
         max_backoff: float = 5,
         replace: bool = False,
+        allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> dict[str, Any]:
         """
@@ -802,6 +808,7 @@ class MictlanXHook(BaseHook):
                 max_tries=max_tries,
                 max_backoff=max_backoff,
                 replace=replace,
+                allow_reserved_bucket=allow_reserved_bucket,
                 deadline=deadline,
                 **options,
             )
@@ -825,6 +832,7 @@ class MictlanXHook(BaseHook):
         max_concurrency: int | None = None,
         max_backoff: float = 5,
         replace: bool = False,
+        allow_reserved_bucket: bool = False,
         fail_on_error: bool = True,
         deadline: float | None = None,
     ) -> dict[str, Any]:
@@ -846,7 +854,7 @@ class MictlanXHook(BaseHook):
         dest_prefix = prefix if dest_prefix is None else dest_prefix
         if not isinstance(dest_prefix, str):
             raise ValidationError(f"dest_prefix must be str, got {dest_prefix!r}")
-        check_bucket_id(dest_bucket_id)
+        check_bucket_may_change(dest_bucket_id, allow_reserved_bucket, "dest_bucket_id")
         self._check_not_onto_itself((bucket_id, prefix), (dest_bucket_id, dest_prefix), dest_conn_id)
         options = await self._transfer_options(request_timeout, max_concurrency, max_tries, max_backoff)
         action = f"copying {prefix}* of bucket {bucket_id} to {dest_prefix}* of bucket {dest_bucket_id}"
@@ -860,6 +868,7 @@ class MictlanXHook(BaseHook):
                 dest=dest,
                 rf=rf,
                 replace=replace,
+                allow_reserved_bucket=allow_reserved_bucket,
                 options=options,
                 tell=self._log_progress,
             )
@@ -892,7 +901,13 @@ class MictlanXHook(BaseHook):
     # Delete
 
     async def adelete(
-        self, bucket_id: str, key: str, *, request_timeout: float | None = None, deadline: float | None = None
+        self,
+        bucket_id: str,
+        key: str,
+        *,
+        request_timeout: float | None = None,
+        allow_reserved_bucket: bool = False,
+        deadline: float | None = None,
     ) -> dict[str, Any]:
         """
         Delete an object; a missing object is not an error.
@@ -902,7 +917,11 @@ class MictlanXHook(BaseHook):
         """
         options = await self._with_connection_defaults(timeout=request_timeout)
         async with self.open_client() as client:
-            response = value_of(await client.delete(key, bucket_id, deadline=deadline, **options))
+            response = value_of(
+                await client.delete(
+                    key, bucket_id, allow_reserved_bucket=allow_reserved_bucket, deadline=deadline, **options
+                )
+            )
         await self._report_lineage(deletes=[in_bucket(bucket_id, key)])
         return {"bucket_id": bucket_id, "key": key, "ball_id": response.ball_id, "n_deletes": response.n_deletes}
 
@@ -915,6 +934,7 @@ class MictlanXHook(BaseHook):
         *,
         request_timeout: float | None = None,
         max_concurrency: int | None = None,
+        allow_reserved_bucket: bool = False,
         fail_on_error: bool = True,
         deadline: float | None = None,
     ) -> dict[str, Any]:
@@ -928,12 +948,14 @@ class MictlanXHook(BaseHook):
         :param keys: the objects' names; may be empty
         :param max_concurrency: objects deleted at the same time; default: the connection's, else 8
         """
-        check_bucket_id(bucket_id)
+        check_bucket_may_change(bucket_id, allow_reserved_bucket)
         keys = _check_keys(keys)
         options = await self._with_connection_defaults(timeout=request_timeout, max_concurrency=max_concurrency)
         action = f"deleting {pluralize(len(keys), 'key')} of bucket {bucket_id}"
         async with self.open_client() as client, within(deadline, action):
-            outcome = await deleting.delete_keys(client, bucket_id, keys, tell=self._log_progress, **options)
+            outcome = await deleting.delete_keys(
+                client, bucket_id, keys, allow_reserved_bucket=allow_reserved_bucket, tell=self._log_progress, **options
+            )
         await self._report_lineage(deletes=keys_of(bucket_id, keys))
         result = summaries.deletion_summary(outcome, bucket_id)
         return self._finish(action, outcome.line("deleted", "not there"), outcome, result, fail_on_error)
@@ -947,6 +969,7 @@ class MictlanXHook(BaseHook):
         *,
         request_timeout: float | None = None,
         max_concurrency: int | None = None,
+        allow_reserved_bucket: bool = False,
         fail_on_error: bool = True,
         deadline: float | None = None,
     ) -> dict[str, Any]:
@@ -963,10 +986,18 @@ class MictlanXHook(BaseHook):
                 f"prefix must be a non-empty str, got {prefix!r}; to delete every object use delete_bucket or "
                 "MictlanXDeleteBucketOperator"
             )
+        check_bucket_may_change(bucket_id, allow_reserved_bucket)
         options = await self._with_connection_defaults(timeout=request_timeout, max_concurrency=max_concurrency)
         action = f"deleting {prefix}* of bucket {bucket_id}"
         async with self.open_client() as client, within(deadline, action):
-            outcome = await deleting.delete_prefix(client, bucket_id, prefix, tell=self._log_progress, **options)
+            outcome = await deleting.delete_prefix(
+                client,
+                bucket_id,
+                prefix,
+                allow_reserved_bucket=allow_reserved_bucket,
+                tell=self._log_progress,
+                **options,
+            )
         await self._report_lineage(deletes=[in_bucket(bucket_id, prefix)])
         result = summaries.deletion_summary(outcome, bucket_id)
         return self._finish(action, outcome.line("deleted", "not there"), outcome, result, fail_on_error)
@@ -979,6 +1010,7 @@ class MictlanXHook(BaseHook):
         *,
         request_timeout: float | None = None,
         max_concurrency: int | None = None,
+        allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> dict[str, Any]:
         """
@@ -989,7 +1021,11 @@ class MictlanXHook(BaseHook):
         """
         options = await self._with_connection_defaults(timeout=request_timeout, max_concurrency=max_concurrency)
         async with self.open_client() as client:
-            response = value_of(await client.delete_bucket(bucket_id, deadline=deadline, **options))
+            response = value_of(
+                await client.delete_bucket(
+                    bucket_id, allow_reserved_bucket=allow_reserved_bucket, deadline=deadline, **options
+                )
+            )
         await self._report_lineage(deletes=[in_bucket(bucket_id)])
         for ball_id, reason in islice(response.failures.items(), FIRST_FAILURES):
             self.log.warning("%s/%s could not be deleted: %s", bucket_id, ball_id, reason)
@@ -1017,6 +1053,7 @@ class MictlanXHook(BaseHook):
         request_timeout: float | None = None,
         stop_on_failure: bool = False,
         replace: bool = False,
+        allow_reserved_bucket: bool = False,
         tags: Mapping[str, str] | None = None,
         allow_empty: bool = False,
         fail_on_error: bool = True,
@@ -1074,6 +1111,7 @@ class MictlanXHook(BaseHook):
             rf=rf,
             tags={} if tags is None else tags,
             own_lists=balls is not None,
+            allow_reserved_bucket=allow_reserved_bucket,
             **await self._with_connection_defaults(chunk_size=chunk_size),
         )
         options = AttemptOptions(

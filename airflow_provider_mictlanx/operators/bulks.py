@@ -63,6 +63,7 @@ class MictlanXBulkPutOperator(MictlanXOperator):
     :param request_timeout: of one request, in seconds; default: the connection's, else 120
     :param stop_on_failure: begin no further ball after the first failure
     :param replace: delete other bytes under a ball's key first, instead of reporting a failure
+    :param allow_reserved_bucket: write to a bucket that begins with ``bulk-``, which may contain another bulk's records
     :param tags: texts by name, kept with every ball (templated)
     :param allow_empty: whether a source in which nothing is found is a bulk of no balls, instead of an error
     :param fail_on_error: fail the task where a ball is not stored; False leaves that to the ``failed`` of the XCom
@@ -94,6 +95,7 @@ class MictlanXBulkPutOperator(MictlanXOperator):
         request_timeout: float | None = None,
         stop_on_failure: bool = False,
         replace: bool = False,
+        allow_reserved_bucket: bool = False,
         tags: Mapping[str, str] | None = None,
         allow_empty: bool = False,
         fail_on_error: bool = True,
@@ -118,6 +120,7 @@ class MictlanXBulkPutOperator(MictlanXOperator):
         self.request_timeout = request_timeout
         self.stop_on_failure = stop_on_failure
         self.replace = replace
+        self.allow_reserved_bucket = allow_reserved_bucket
         self.tags = tags
         self.allow_empty = allow_empty
         self.fail_on_error = fail_on_error
@@ -152,6 +155,7 @@ class MictlanXBulkPutOperator(MictlanXOperator):
             request_timeout=self.request_timeout,
             stop_on_failure=self.stop_on_failure,
             replace=self.replace,
+            allow_reserved_bucket=self.allow_reserved_bucket,
             tags=self.tags,
             allow_empty=self.allow_empty,
             fail_on_error=self.fail_on_error,

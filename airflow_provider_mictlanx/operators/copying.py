@@ -49,6 +49,7 @@ class MictlanXCopyOperator(MictlanXOperator):
     :param max_backoff: the longest pause between two tries, in seconds
     :param replace: delete other bytes under a copy's key first. There is a moment when neither is stored; a crash in it leaves
         nothing until the retry
+    :param allow_reserved_bucket: copy to a bucket that begins with ``bulk-``, which may contain the records of a bulk
     :param fail_on_error: with ``prefix``: fail the task where an object could not be copied; False leaves that to the ``failed`` of
         the XCom
     :param deadline: of the whole call, in seconds
@@ -77,6 +78,7 @@ class MictlanXCopyOperator(MictlanXOperator):
         max_concurrency: int | None = None,
         max_backoff: float = 5,
         replace: bool = False,
+        allow_reserved_bucket: bool = False,
         fail_on_error: bool = True,
         deadline: float | None = None,
         **kwargs: Any,
@@ -100,6 +102,7 @@ class MictlanXCopyOperator(MictlanXOperator):
         self.max_concurrency = max_concurrency
         self.max_backoff = max_backoff
         self.replace = replace
+        self.allow_reserved_bucket = allow_reserved_bucket
         self.fail_on_error = fail_on_error
         self.deadline = deadline
 
@@ -118,6 +121,7 @@ class MictlanXCopyOperator(MictlanXOperator):
             "max_concurrency": self.max_concurrency,
             "max_backoff": self.max_backoff,
             "replace": self.replace,
+            "allow_reserved_bucket": self.allow_reserved_bucket,
             "deadline": self.deadline,
         }
         if self.prefix is not None:

@@ -35,6 +35,7 @@ class MictlanXDeleteOperator(MictlanXOperator):
         ``failed`` of the XCom
     :param request_timeout: of one request, in seconds; default: the connection's, else 120
     :param max_concurrency: objects that are deleted at the same time; default: the connection's, else 8
+    :param allow_reserved_bucket: delete from a bucket that begins with ``bulk-``, which may contain the records of a bulk
     :param deadline: of the whole call, in seconds
     :param mictlanx_conn_id: the connection (templated)
     """
@@ -53,6 +54,7 @@ class MictlanXDeleteOperator(MictlanXOperator):
         fail_on_error: bool = True,
         request_timeout: float | None = None,
         max_concurrency: int | None = None,
+        allow_reserved_bucket: bool = False,
         deadline: float | None = None,
         **kwargs: Any,
     ) -> None:
@@ -69,11 +71,16 @@ class MictlanXDeleteOperator(MictlanXOperator):
         self.fail_on_error = fail_on_error
         self.request_timeout = request_timeout
         self.max_concurrency = max_concurrency
+        self.allow_reserved_bucket = allow_reserved_bucket
         self.deadline = deadline
 
     def work(self, context: Context) -> dict[str, Any]:
         """Delete it, or them."""
-        options: dict[str, Any] = {"request_timeout": self.request_timeout, "deadline": self.deadline}
+        options: dict[str, Any] = {
+            "request_timeout": self.request_timeout,
+            "allow_reserved_bucket": self.allow_reserved_bucket,
+            "deadline": self.deadline,
+        }
         many = {**options, "max_concurrency": self.max_concurrency, "fail_on_error": self.fail_on_error}
         if self.keys is not None:
             return self.hook.delete_keys(self.bucket_id, self.keys, **many)
@@ -107,6 +114,7 @@ class MictlanXDeleteBucketOperator(MictlanXOperator):
     :param fail_on_error: fail the task where an object could not be deleted; False leaves that to the ``failed`` of the XCom
     :param request_timeout: of one request, in seconds; default: the connection's, else 120
     :param max_concurrency: objects that are deleted at the same time; default: the connection's, else the client's
+    :param allow_reserved_bucket: delete from a bucket that begins with ``bulk-``, which may contain the records of a bulk
     :param deadline: of the whole call, in seconds
     :param mictlanx_conn_id: the connection (templated)
     """
@@ -121,6 +129,7 @@ class MictlanXDeleteBucketOperator(MictlanXOperator):
         fail_on_error: bool = True,
         request_timeout: float | None = None,
         max_concurrency: int | None = None,
+        allow_reserved_bucket: bool = False,
         deadline: float | None = None,
         **kwargs: Any,
     ) -> None:
@@ -129,6 +138,7 @@ class MictlanXDeleteBucketOperator(MictlanXOperator):
         self.fail_on_error = fail_on_error
         self.request_timeout = request_timeout
         self.max_concurrency = max_concurrency
+        self.allow_reserved_bucket = allow_reserved_bucket
         self.deadline = deadline
 
     def work(self, context: Context) -> dict[str, Any]:
@@ -137,6 +147,7 @@ class MictlanXDeleteBucketOperator(MictlanXOperator):
             self.bucket_id,
             request_timeout=self.request_timeout,
             max_concurrency=self.max_concurrency,
+            allow_reserved_bucket=self.allow_reserved_bucket,
             deadline=self.deadline,
         )
         objects = pluralize(result["deleted"], "object")

@@ -226,8 +226,8 @@ class MictlanXBulkGetToFileOperator(MictlanXOperator):
     Read many objects into a folder of the worker: a bucket, a part of it, or a bulk; each into the file that its key names there.
 
     A task that runs again reads what is missing: files that are there with the right checksum are left as they are. Every file
-    appears whole and verified, or not at all, and none outside of the folder. Keys that would leave it, and two that would be one
-    file there, fail the task before anything is read.
+    appears whole and verified, or not at all, and none outside of the folder. An object whose key can't be a file there is a
+    failure, and so are two that would be one file; the others are read.
 
     XCom: ``{bucket_id, prefix, glob, bulk_id, output_path, total_balls, downloaded, skipped, failed, downloaded_size, response_time,
     failures}``; ``skipped`` were there already, ``failures`` are the first few as ``{bucket_id, key, code, message}``.

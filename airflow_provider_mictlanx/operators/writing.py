@@ -45,6 +45,7 @@ class MictlanXPutOperator(MictlanXOperator):
     :param max_backoff: the longest pause between two tries, in seconds
     :param replace: delete other bytes under that key first. There is a moment when neither is stored; a crash in it leaves
         nothing until the retry
+    :param allow_reserved_bucket: write to a bucket that begins with ``bulk-``, which may contain the records of a bulk
     :param deadline: of the whole upload, in seconds
     :param mictlanx_conn_id: the connection (templated)
     """
@@ -68,6 +69,7 @@ class MictlanXPutOperator(MictlanXOperator):
         max_concurrency: int | None = None,
         max_backoff: float = 5,
         replace: bool = False,
+        allow_reserved_bucket: bool = False,
         deadline: float | None = None,
         **kwargs: Any,
     ) -> None:
@@ -87,6 +89,7 @@ class MictlanXPutOperator(MictlanXOperator):
         self.max_concurrency = max_concurrency
         self.max_backoff = max_backoff
         self.replace = replace
+        self.allow_reserved_bucket = allow_reserved_bucket
         self.deadline = deadline
 
     def work(self, context: Context) -> dict[str, Any]:
@@ -100,6 +103,7 @@ class MictlanXPutOperator(MictlanXOperator):
             "max_backoff": self.max_backoff,
             "tags": self.tags,
             "replace": self.replace,
+            "allow_reserved_bucket": self.allow_reserved_bucket,
             "deadline": self.deadline,
         }
         if self.file_path is not None:

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.skipif(not version("apache-airflow").startswith("2."), 
 ROUTERS = ["http://127.0.0.1:60666", "mictlanx://router-0@127.0.0.1:60667/?protocol=http"]
 EVERYTHING: dict[str, Any] = {
     "routers": ROUTERS,
+    "protocol": "http",
     "verify": True,
     "ca_file": "/etc/ssl/ca.pem",
     "client_cert": "/etc/ssl/me.pem",

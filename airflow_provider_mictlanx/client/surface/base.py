@@ -18,7 +18,12 @@ from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationErr
 from airflow_provider_mictlanx.client.logs import ClientLogs
 from airflow_provider_mictlanx.client.lookup import Name
 from airflow_provider_mictlanx.client.models import RetryPolicy
-from airflow_provider_mictlanx.client.names import ball_id_of, check_bucket_id, is_safe_id
+from airflow_provider_mictlanx.client.names import (
+    ball_id_of,
+    check_bucket_id,
+    check_bucket_may_change,
+    is_safe_id,
+)
 from airflow_provider_mictlanx.client.retry import RetryRule, within
 from airflow_provider_mictlanx.client.router import AsyncRouter
 from airflow_provider_mictlanx.client.threads import Threads
@@ -102,6 +107,11 @@ class ClientBase:
 def name_of(bucket_id: str, key: str) -> Name:
     """Give the name of a ball, checked: by its id or by any key."""
     return Name(check_bucket_id(bucket_id), ball_id_of(key), key)
+
+
+def changing_name(bucket_id: str, key: str, allow_reserved_bucket: bool, parameter: str = "bucket_id") -> Name:
+    """Return the name of a ball that is written or deleted, checked as ``check_bucket_may_change`` does."""
+    return Name(check_bucket_may_change(bucket_id, allow_reserved_bucket, parameter), ball_id_of(key), key)
 
 
 def check_chunk_key(key: str) -> str:

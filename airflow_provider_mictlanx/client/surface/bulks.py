@@ -23,7 +23,13 @@ class Bulks(Writing, Reading):
 
     @returns_result
     async def put_bulk(
-        self, bulk_id: str, balls: Sequence[BallK], max_concurrency: int = 10, stop_on_failure: bool = False
+        self,
+        bulk_id: str,
+        balls: Sequence[BallK],
+        max_concurrency: int = 10,
+        stop_on_failure: bool = False,
+        *,
+        allow_reserved_bucket: bool = False,
     ) -> bool:
         """
         Begin to put balls in the background, and return at once with True; ``await_bulk`` tells what became of them.
@@ -39,8 +45,9 @@ class Bulks(Writing, Reading):
             optionally ``tags, rf, chunk_size, timeout, max_tries, max_concurrency, max_backoff`` as in ``put``
         :param max_concurrency: the most balls at once
         :param stop_on_failure: whether the first failure stops what has not begun
+        :param allow_reserved_bucket: whether balls may go to a bucket that begins with ``bulk-``, of a bulk's records
         """
-        items = await self._threads.run(checked_items, balls)  # it looks at files
+        items = await self._threads.run(checked_items, balls, allow_reserved_bucket)  # it looks at files
         self._jobs.start(bulk_id, items, max_concurrency, stop_on_failure)
         return True
 
@@ -61,6 +68,7 @@ class Bulks(Writing, Reading):
         source = item["source"]
         key = item.get("ball_id") or item.get("key") or ""
         options: dict[str, Any] = {name: value for name, value in item.items() if name in BALL_OPTIONS}
+        options["allow_reserved_bucket"] = True  # ``put_bulk`` has checked every bucket
         if isinstance(source, str | os.PathLike):
             options = {"max_concurrency": 2, **options}  # the default of put_file
             return value_of(await self.upload(item["bucket_id"], key, path=source, **options))

@@ -7,7 +7,7 @@ from airflow_provider_mictlanx.client.download import Download
 from airflow_provider_mictlanx.client.models import PutReport
 from airflow_provider_mictlanx.client.result import returns_result
 from airflow_provider_mictlanx.client.retry import RetryRule
-from airflow_provider_mictlanx.client.surface.base import NONE, ClientBase, name_of
+from airflow_provider_mictlanx.client.surface.base import NONE, ClientBase, changing_name, name_of
 from airflow_provider_mictlanx.client.upload import PutOptions
 
 
@@ -29,6 +29,7 @@ class Copying(ClientBase):
         max_concurrency: int = 10,
         max_backoff: float = 5,
         replace: bool = False,
+        allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> PutReport:
         """
@@ -45,9 +46,11 @@ class Copying(ClientBase):
         :param max_concurrency: the most chunks in flight; memory is bounded by this times the original's chunks
         :param max_backoff: the longest wait between two tries (seconds)
         :param replace: delete other bytes under the copy's key first
+        :param allow_reserved_bucket: whether ``dest_bucket_id`` may begin with ``bulk-``, as a bucket of a bulk's records does
         :param deadline: for the whole call (seconds)
         """
-        name, to = name_of(bucket_id, key), name_of(dest_bucket_id, dest_key or key)
+        name = name_of(bucket_id, key)
+        to = changing_name(dest_bucket_id, dest_key or key, allow_reserved_bucket, "dest_bucket_id")
         target = self if dest is None else dest
         rule = RetryRule(max_tries, max_backoff)
         options = PutOptions(rf, max_concurrency, replace, producer_id=target.client_id)

@@ -9,10 +9,10 @@ from airflow_provider_mictlanx.client.models import (
     DeletedByBallIdResponse,
     DeletedByKeyResponse,
 )
-from airflow_provider_mictlanx.client.names import check_bucket_id
+from airflow_provider_mictlanx.client.names import check_bucket_may_change
 from airflow_provider_mictlanx.client.removal import Removal
 from airflow_provider_mictlanx.client.result import returns_result
-from airflow_provider_mictlanx.client.surface.base import NONE, ClientBase, check_chunk_key, name_of
+from airflow_provider_mictlanx.client.surface.base import NONE, ClientBase, changing_name, check_chunk_key
 
 
 class Deleting(ClientBase):
@@ -27,6 +27,7 @@ class Deleting(ClientBase):
         force: bool = True,
         headers: Mapping[str, str] = NONE,
         *,
+        allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> DeletedByBallIdResponse:
         """
@@ -37,9 +38,10 @@ class Deleting(ClientBase):
         :param ball_id: the ball id, or any key
         :param timeout: for each request (seconds)
         :param force: sent as the header ``Force``
+        :param allow_reserved_bucket: whether a bucket that begins with ``bulk-``, of a bulk's records, may be changed
         :param deadline: for the whole call (seconds)
         """
-        name = name_of(bucket_id, ball_id)
+        name = changing_name(bucket_id, ball_id, allow_reserved_bucket)
         removal = Removal(self._dispatcher(timeout, headers), force)
         async with self._doing(f"deleting {name}", deadline, bucket_id):
             return DeletedByBallIdResponse(n_deletes=await removal.remove(name), ball_id=name.ball_id)
@@ -53,6 +55,7 @@ class Deleting(ClientBase):
         force: bool = True,
         headers: Mapping[str, str] = NONE,
         *,
+        allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> DeletedByKeyResponse:
         """
@@ -63,7 +66,7 @@ class Deleting(ClientBase):
 
         :param key: the chunk's key, ``{ball_id}_{index}``
         """
-        check_bucket_id(bucket_id)
+        check_bucket_may_change(bucket_id, allow_reserved_bucket)
         check_chunk_key(key)
         removal = Removal(self._dispatcher(timeout, headers), force)
         async with self._doing(f"deleting chunk {bucket_id}/{key}", deadline, bucket_id):
@@ -78,6 +81,7 @@ class Deleting(ClientBase):
         force: bool = True,
         *,
         max_concurrency: int = 8,
+        allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> DeleteBucketResponse:
         """
@@ -89,9 +93,10 @@ class Deleting(ClientBase):
 
         :param timeout: for each request (seconds)
         :param max_concurrency: the most balls at once
+        :param allow_reserved_bucket: whether a bucket that begins with ``bulk-``, of a bulk's records, may be changed
         :param deadline: for the whole call (seconds)
         """
-        check_bucket_id(bucket_id)
+        check_bucket_may_change(bucket_id, allow_reserved_bucket)
         removal = Removal(self._dispatcher(timeout, headers), force, max_concurrency)
         async with self._doing(f"deleting bucket {bucket_id}", deadline, bucket_id):
             return await removal.empty_bucket(bucket_id)

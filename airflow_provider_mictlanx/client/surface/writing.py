@@ -27,7 +27,7 @@ from airflow_provider_mictlanx.client.result import returns_result, value_of
 from airflow_provider_mictlanx.client.retry import RetryRule
 from airflow_provider_mictlanx.client.single_chunk import SingleChunkUpload, place_tags
 from airflow_provider_mictlanx.client.sizing import chunk_size_for, concurrency_for
-from airflow_provider_mictlanx.client.surface.base import NONE, ClientBase, name_of
+from airflow_provider_mictlanx.client.surface.base import NONE, ClientBase, changing_name
 from airflow_provider_mictlanx.client.upload import PutOptions, Upload, check_tags
 
 
@@ -52,6 +52,7 @@ class Writing(ClientBase):
         max_backoff: float = 5,
         replace: bool = False,
         expected: BallPlan | None = None,
+        allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> PutReport:
         """
@@ -66,7 +67,7 @@ class Writing(ClientBase):
         :param expected: what ``plan`` gave for it before; other bytes are an ``IntegrityError``, and are not stored
         """
         _check_one_source("upload", data, path, file)
-        name = name_of(bucket_id, key)
+        name = changing_name(bucket_id, key, allow_reserved_bucket)
         own_tags = {} if is_safe_id(key) else path_tags(key)
         chunk_size = None if chunk_size is None else parse_size(chunk_size)
         chosen = PutOptions(rf, 1 if max_concurrency is None else max_concurrency, replace, tags, self.client_id)
@@ -137,6 +138,7 @@ class Writing(ClientBase):
         tags: Mapping[str, str] = NONE,
         *,
         replace: bool = False,
+        allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> bool:
         """
@@ -158,6 +160,7 @@ class Writing(ClientBase):
         :param max_backoff: the longest wait between two tries (seconds)
         :param tags: texts, stored with every chunk; the client's own win
         :param replace: delete other bytes under the key first; between the two the key is absent
+        :param allow_reserved_bucket: whether a bucket that begins with ``bulk-``, of a bulk's records, may be changed
         :param deadline: for the whole call (seconds); ``DeadlineExceededError`` when it is over
         """
         report = value_of(
@@ -173,6 +176,7 @@ class Writing(ClientBase):
                 max_concurrency=whole_number("max_concurrency", max_concurrency),
                 max_backoff=max_backoff,
                 replace=replace,
+                allow_reserved_bucket=allow_reserved_bucket,
                 deadline=deadline,
             )
         )
@@ -193,6 +197,7 @@ class Writing(ClientBase):
         max_backoff: float = 5,
         *,
         replace: bool = False,
+        allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> bool:
         """
@@ -216,6 +221,7 @@ class Writing(ClientBase):
                 max_concurrency=whole_number("max_concurrency", max_concurrency),
                 max_backoff=max_backoff,
                 replace=replace,
+                allow_reserved_bucket=allow_reserved_bucket,
                 deadline=deadline,
             )
         )
@@ -235,6 +241,7 @@ class Writing(ClientBase):
         max_backoff: float = 5,
         *,
         replace: bool = False,
+        allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> bool:
         """
@@ -245,7 +252,7 @@ class Writing(ClientBase):
 
         :param chunks: all of the ball's, with the indexes 0, 1, 2 … in any order
         """
-        name = name_of(bucket_id, key)
+        name = changing_name(bucket_id, key, allow_reserved_bucket)
         source = ChunksSource(_as_chunks(chunks))
         options = PutOptions(rf, max_concurrency, replace, tags, self.client_id)
         own_tags = {} if is_safe_id(key) else path_tags(key)
@@ -270,6 +277,7 @@ class Writing(ClientBase):
         tags: Mapping[str, str] = NONE,
         *,
         replace: bool = False,
+        allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> bool:
         """
@@ -285,7 +293,7 @@ class Writing(ClientBase):
         :param max_concurrency: not used: there is one request after the other
         :param replace: delete other bytes under the chunk's key first
         """
-        name = name_of(bucket_id, ball_id)
+        name = changing_name(bucket_id, ball_id, allow_reserved_bucket)
         [chunk] = _as_chunks([chunk])
         options = PutOptions(rf, 1, replace, tags, self.client_id)
         own_tags = {} if is_safe_id(ball_id) else path_tags(ball_id)

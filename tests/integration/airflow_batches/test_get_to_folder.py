@@ -88,23 +88,51 @@ def test_file_with_other_content_is_left_unless_replaced(hook: MictlanXHook, buc
 
 
 @pytest.mark.parametrize(
-    ("keys", "why"),
+    ("impossible", "why"),
     [
-        (["fine", "../../up"], r"plain file name.*'\.\.'"),
-        (["a/b", "a//b"], "are the same file"),
-        (["a/b", "a/b/c"], "would be a folder"),
+        (["../../up"], r"plain file name.*'\.\.'"),
+        (["a/b", "a//b"], "would be the same file"),
+        (["a/b"], "it would be a folder, because of .*/a/b/c"),
         (["back\\slash"], "plain file name"),
+        (["/"], "names no file"),
+        (["nul\0character"], "plain file name"),
+        ([f"long/{'x' * 256}"], "longer than the 255 bytes"),
+        (["d/" * 2100 + "deep"], "File name too long"),
     ],
 )
-def test_keys_that_can_not_be_files_there_fail_before_the_first_byte(
-    hook: MictlanXHook, vss: LocalVSS, bucket_id: str, tmp_path: Path, keys: list[str], why: str
+def test_key_that_can_not_be_a_file_fails_alone(
+    hook: MictlanXHook, vss: LocalVSS, bucket_id: str, tmp_path: Path, impossible: list[str], why: str
 ) -> None:
-    store(hook, bucket_id, *keys)
+    """One object must not stop the others, whoever wrote it."""
+    possible = ["fine", "z/fine", *(["a/b/c"] if impossible == ["a/b"] else [])]
+    store(hook, bucket_id, *possible, *impossible)
     vss.reset_requests()
-    with pytest.raises(AirflowFailException, match=why):
-        read(tmp_path / "out", bucket_id=bucket_id)
-    assert files_in(tmp_path) == {}
-    assert not vss.requests("GET", rf"/buckets/{bucket_id}/\w+_0$")
+    result = read(tmp_path / "out", bucket_id=bucket_id, fail_on_error=False)
+    assert (result["total_balls"], result["downloaded"], result["failed"]) == (
+        len(possible) + len(impossible),
+        len(possible),
+        len(impossible),
+    )
+    assert sorted(failure["key"] for failure in result["failures"]) == sorted(
+        key[:199] + "…" if len(key) > 200 else key for key in impossible
+    )
+    for failure in result["failures"]:
+        assert set(failure) == {"bucket_id", "key", "code", "message"}
+        assert (failure["bucket_id"], failure["code"]) == (bucket_id, 400)
+    assert files_in(tmp_path) == {f"out/{key}": key for key in possible}
+    # With fail_on_error the others are read as well, and the error tells which could not be, and that no retry helps.
+    with pytest.raises(
+        AirflowFailException, match=f"(?s){len(impossible)} of .* balls failed.*{why}.*No retry can mend"
+    ):
+        read(tmp_path / "again", bucket_id=bucket_id)
+    assert files_in(tmp_path / "again") == {key: key for key in possible}
+
+
+def test_loop_of_links_fails_alone(hook: MictlanXHook, bucket_id: str, tmp_path: Path) -> None:
+    store(hook, bucket_id, "fine", "loop/1")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    result = read(tmp_path, bucket_id=bucket_id, fail_on_error=False)
+    assert (result["downloaded"], [failure["key"] for failure in result["failures"]]) == (1, ["loop/1"])
 
 
 def test_link_that_leads_out_of_the_folder_is_not_followed(hook: MictlanXHook, bucket_id: str, tmp_path: Path) -> None:
@@ -201,8 +229,9 @@ def test_bulk_that_is_not_complete(hook: MictlanXHook, bucket_id: str, tmp_path:
 def test_one_key_in_two_buckets(hook: MictlanXHook, bucket_id: str, tmp_path: Path) -> None:
     balls = [{"bucket_id": f"{bucket_id}-{number}", "key": "a", "data": f"{number}"} for number in range(2)]
     hook.put_bulk(bucket_id, balls=balls)
-    with pytest.raises(AirflowFailException, match=r"'a' is in bucket .*-0 and in bucket .*-1"):
+    with pytest.raises(AirflowFailException, match=r"2 of 2 balls failed.*-1/a' would be the same file"):
         read(tmp_path / "out", bulk_id=bucket_id)
+    assert files_in(tmp_path / "out") == {}
 
 
 # Bad input

@@ -408,8 +408,10 @@ def test_balls_in_the_bucket_of_the_records(vss: LocalVSS, folder: Path) -> None
     bulk_id = uuid.uuid4().hex
 
     async def scenario(client: AsyncClient) -> None:
-        with pytest.raises(ValidationError, match="another bucket_id"):
+        with pytest.raises(ValidationError, match="must not begin with 'bulk-'"):
             await upload(client, bulk_id, bucket_of(bulk_id), folder)
+        with pytest.raises(ValidationError, match="another bucket_id"):
+            await upload(client, bulk_id, bucket_of(bulk_id), folder, allow_reserved_bucket=True)
 
     run(vss, scenario)
 
@@ -591,18 +593,48 @@ def test_closed_failure_opens_no_gate(
     run(vss, scenario)
 
 
-def test_delete_leaves_what_is_no_record(vss: LocalVSS, folder: Path, bucket_id: str) -> None:
+@pytest.mark.parametrize("ball_id", ["somebodys", "closed", f"start-0-{'a' * 16}", f"done-0-{'b' * 16}"])
+def test_foreign_ball_among_the_records_stops_nothing(
+    vss: LocalVSS, folder: Path, bucket_id: str, ball_id: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another client may know nothing of reserved buckets, and may use any name."""
     make_files(folder, {"a": 1})
     bulk_id = uuid.uuid4().hex
 
     async def scenario(client: AsyncClient) -> None:
-        await upload(client, bulk_id, bucket_id, folder)
-        (await client.put(bucket_of(bulk_id), "somebodys", b"data")).unwrap()
-        with pytest.raises(ValidationError, match="somebodys"):
-            await delete_bulk(client, bulk_id)
+        (await client.put(bucket_of(bulk_id), ball_id, b"data", allow_reserved_bucket=True)).unwrap()
+        assert (await upload(client, bulk_id, bucket_id, folder)).uploaded == 1
         assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
+        assert (await await_bulk(client, bulk_id, timeout=0, include_items=True))["successed"] == 1
+        assert f"contains 1 ball besides the records of bulk '{bulk_id}'" in caplog.text
+        assert repr(ball_id) in caplog.text
+        caplog.clear()
+        deleted = await delete_bulk(client, bulk_id)
+        assert (deleted.deleted, deleted.failed, deleted.total) == (3, 0, 3)
+        assert "not deleted" in caplog.text
+        assert (await bulk_status(client, bulk_id)).state is State.UNPLANNED
+        assert bytes((await client.get(bucket_of(bulk_id), ball_id)).unwrap().data) == b"data"
 
-    run(vss, scenario)
+    with caplog.at_level("WARNING", "airflow_provider_mictlanx"):
+        run(vss, scenario)
+
+
+def test_foreign_balls_are_warned_of_once_in_an_attempt(
+    vss: LocalVSS, folder: Path, bucket_id: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_files(folder, {"a": 1})
+    bulk_id = uuid.uuid4().hex
+
+    async def scenario(client: AsyncClient) -> None:
+        for number in range(5):
+            (await client.put(bucket_of(bulk_id), f"b{number}", b"data", allow_reserved_bucket=True)).unwrap()
+        await upload(client, bulk_id, bucket_id, folder)
+
+    with caplog.at_level("WARNING", "airflow_provider_mictlanx"):
+        run(vss, scenario)
+    [warning] = [record.getMessage() for record in caplog.records if "records of bulk" in record.getMessage()]
+    assert "5 balls" in warning
+    assert "'b0', 'b1', 'b2' and 2 more" in warning
 
 
 def test_bulk_of_another_name_in_the_same_bucket(vss: LocalVSS, folder: Path, bucket_id: str) -> None:
@@ -694,7 +726,8 @@ def test_plan_without_data(
 
     async def once(self: RecordStore, record: Record, data: bytes, rf: int) -> None:
         told = record.tags(self.bulk_id)
-        (await self.client.put(self.bucket_id, record.name, data, rf=rf, tags=told, max_tries=1)).unwrap()
+        given = {"rf": rf, "tags": told, "max_tries": 1, "allow_reserved_bucket": True}
+        (await self.client.put(self.bucket_id, record.name, data, **given)).unwrap()
 
     async def scenario(client: AsyncClient) -> None:
         with monkeypatch.context() as patched:

@@ -74,8 +74,12 @@ def of_extra(**extra: Any) -> Settings:
             "mictlanx://r0@h0:60666?/protocol=http&api_version=5",
             "mictlanx://r0@h0:60666/?protocol=http&api_version=5&http2=0",
         ),
-        ("mictlanx://h0:60666", "mictlanx://router-0@h0:60666/?protocol=https&api_version=4&http2=0"),
-        ("mictlanx://h0", "mictlanx://router-0@h0:60666/?protocol=https&api_version=4&http2=0"),
+        ("mictlanx://h0:443", "mictlanx://router-0@h0:443/?protocol=https&api_version=4&http2=0"),
+        ("mictlanx://h0", "mictlanx://router-0@h0:443/?protocol=https&api_version=4&http2=0"),
+        (
+            "mictlanx://r0@h0:60666/?protocol=https",
+            "mictlanx://r0@h0:60666/?protocol=https&api_version=4&http2=0",
+        ),
         ("mictlanx://r0@[::1]:60666/?protocol=http", "mictlanx://r0@[::1]:60666/?protocol=http&api_version=4&http2=0"),
     ],
 )
@@ -169,6 +173,26 @@ def test_pasted_url_of_a_router_says_its_protocol(settings: Any, pasted: str, un
             {"extra": {"routers": '["http://h0:1", "http://h1:2"]', "api_version": 3, "http2": True}},
             "mictlanx://router-0@h0:1,router-1@h1:2/?protocol=http&api_version=3&http2=1",
         ),
+        (  # The field Protocol of the form, and a line that says it for the others.
+            {"extra": {"routers": ["mictlanx://h0:1"], "protocol": "http"}},
+            "mictlanx://router-0@h0:1/?protocol=http&api_version=4&http2=0",
+        ),
+        (
+            {"host": "h0", "extra": {"protocol": "https"}},
+            "mictlanx://router-0@h0:443/?protocol=https&api_version=4&http2=0",
+        ),
+        (
+            {"host": "h0", "extra": {"protocol": "http"}},
+            "mictlanx://router-0@h0:60666/?protocol=http&api_version=4&http2=0",
+        ),
+        (
+            {"extra": {"routers": ["mictlanx://h0:1", "http://h1:2"]}},
+            "mictlanx://router-0@h0:1,router-1@h1:2/?protocol=http&api_version=4&http2=0",
+        ),
+        (
+            {"extra": {"routers": ["mictlanx://h0/p:-1,h1/p:0,h2:443"]}},
+            "mictlanx://router-0@h0/p:0,router-1@h1/p:0,router-2@h2:443/?protocol=https&api_version=4&http2=0",
+        ),
         (
             {"extra": {"routers": ["mictlanx://router-1@h0:1?protocol=http", "http://h1:2", "http://h2:3"]}},
             "mictlanx://router-1@h0:1,router-2@h1:2,router-3@h2:3/?protocol=http&api_version=4&http2=0",
@@ -191,6 +215,7 @@ def test_other_forms(settings: Any, connection: dict[str, Any], understood: str)
         ({"extra": {"routers": [{"host": "h0"}]}}, "a dict is in it"),
         ({"extra": {"routers": '["http://h0:1"'}}, "begins like a JSON list"),
         ({"extra": {"routers": ["http://h0:1", "https://h1"]}}, "protocol is http and https"),
+        ({"extra": {"routers": ["https://h0", "mictlanx://h1:1"], "protocol": "http"}}, "protocol is http and https"),
         (
             {"extra": {"routers": ["mictlanx://h0:1?protocol=http", "mictlanx://h1:1?protocol=http&api_version=3"]}},
             "api_version is 3 and 4",
@@ -217,6 +242,50 @@ def test_what_is_not_understood_shows_the_accepted_forms(settings: Any, connecti
     assert "mictlanx://router-0@host:60666,router-1@host:60667/?protocol=http" in message
     assert '{"conn_type": "mictlanx", "extra": {"routers": ["http://host:60666"' in message
     assert caught.value.permanent
+
+
+@pytest.mark.parametrize(
+    ("connection", "port"),
+    [
+        ({"host": "127.0.0.1", "port": 60666}, "60666 of router 127.0.0.1"),
+        ("mictlanx://r0@127.0.0.1:60666", "60666 of router r0@127.0.0.1"),
+        ("mictlanx://r0@h0/vss/r0:60667/?http2=0", "60667 of router r0@h0/vss/r0"),
+        ("mictlanx://r0@h0:443,r1@h1:60667", "60667 of router r1@h1"),
+        ({"extra": {"uri": "mictlanx://h0:60666"}}, "60666 of router h0"),
+        ({"extra": {"routers": ["mictlanx://h0"]}, "port": 8080}, "8080 of router h0"),
+        ({"extra": {"routers": ["https://h0", "mictlanx://h1:8080"]}}, None),
+    ],
+)
+def test_port_without_protocol_is_an_error_with_both_ways_out(settings: Any, connection: Any, port: str | None) -> None:
+    """It would be https on port 443: the request would go to another place, and with http the token would be readable."""
+    written = connection if isinstance(connection, str) else {"conn_type": "mictlanx", **connection}
+    if port is None:  # a line that says it speaks for all
+        assert settings(written).uri.protocol == "https"
+        return
+    with pytest.raises(ValidationError, match=f"protocol must be http or https for port {port}, got none") as caught:
+        settings(written)
+    message = str(caught.value)
+    assert message.startswith(f"connection '{CONN_ID}': ")
+    assert "http uses this port" in message
+    assert "https uses port 443" in message
+    assert "Protocol" in message
+
+
+@pytest.mark.parametrize("conn_type", ["postgres", "aws", "Postgres", "generic"])
+def test_connection_of_another_type_is_diagnosed(settings: Any, conn_type: str) -> None:
+    with pytest.raises(
+        ValidationError, match=f"^connection '{CONN_ID}' is of type {conn_type}, not mictlanx"
+    ) as caught:
+        settings({"conn_type": conn_type, "host": "db", "login": "me", "password": "s3cret", "extra": {"sslmode": "x"}})
+    assert "s3cret" not in str(caught.value)
+    assert "sslmode" not in str(caught.value)
+    assert caught.value.permanent
+
+
+@pytest.mark.parametrize("conn_type", ["mictlanx", "MictlanX", None])
+def test_type_of_the_connection_may_be_ours_or_missing(settings: Any, conn_type: str | None) -> None:
+    connection = {"host": "http://h0:1"} if conn_type is None else {"host": "http://h0:1", "conn_type": conn_type}
+    assert settings(connection).uri.protocol == "http"
 
 
 @pytest.mark.parametrize(
@@ -334,19 +403,19 @@ def test_what_is_no_connection_id_is_told(conn_id: Any) -> None:
 def test_token_has_to_fit_into_a_header(settings: Any) -> None:
     for token in ("s3cret token", "s3cret\n", "s3crét"):
         with pytest.raises(ValidationError, match="the token") as caught:
-            settings({"conn_type": "mictlanx", "password": token, "extra": {"uri": "mictlanx://h0:1"}})
+            settings({"conn_type": "mictlanx", "password": token, "extra": {"uri": "mictlanx://h0:1?protocol=http"}})
         assert token not in str(caught.value)
 
 
 def test_authorization_is_given_once(settings: Any) -> None:
-    extra = {"uri": "mictlanx://h0:1", "headers": {"authorization": "Basic s3cret"}}
+    extra = {"uri": "mictlanx://h0:1?protocol=http", "headers": {"authorization": "Basic s3cret"}}
     assert settings({"conn_type": "mictlanx", "extra": extra}).headers == {"authorization": "Basic s3cret"}
     with pytest.raises(ValidationError, match="Authorization is given twice"):
         settings({"conn_type": "mictlanx", "password": "token", "extra": extra})
 
 
 def test_repr_shows_no_secret(settings: Any) -> None:
-    extra = {"uri": "mictlanx://h0:1", "headers": {"X-Key": "header-s3cret"}}
+    extra = {"uri": "mictlanx://h0:1?protocol=http", "headers": {"X-Key": "header-s3cret"}}
     found = settings({"conn_type": "mictlanx", "password": "token-s3cret", "extra": extra})
     assert set(found.secrets) == {"token-s3cret", "header-s3cret"}
     assert "s3cret" not in repr(found)
@@ -354,7 +423,7 @@ def test_repr_shows_no_secret(settings: Any) -> None:
 
 def test_secrets_are_masked_in_logs(settings: Any) -> None:
     value, token = uuid.uuid4().hex, uuid.uuid4().hex
-    extra = {"uri": "mictlanx://h0:1", "headers": {"X-Plain-Name": value}}
+    extra = {"uri": "mictlanx://h0:1?protocol=http", "headers": {"X-Plain-Name": value}}
     settings({"conn_type": "mictlanx", "password": token, "extra": extra})
     assert redact(f"a {value} and a {token}") == "a *** and a ***"
 

@@ -93,6 +93,10 @@ def test_form_of_airflow_3_2_and_later(connection_type: dict[str, Any]) -> None:
     # This is what makes the form show a text area with one URI per line.
     assert shown.extra_fields["routers"]["schema"]["items"] == {"type": "string"}
     assert shown.extra_fields["verify"]["value"] is True
+    # And this a choice, with a name for "not set".
+    assert shown.extra_fields["protocol"]["schema"]["enum"] == ["http", "https", None]
+    assert shown.extra_fields["protocol"]["schema"]["values_display"] == {"None": "as the routers' URIs say"}
+    assert shown.extra_fields["protocol"]["value"] is None
 
 
 def test_form_of_airflow_2(connection_type: dict[str, Any]) -> None:

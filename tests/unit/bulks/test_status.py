@@ -292,6 +292,36 @@ def test_records_of_another_bulk_are_refused() -> None:
         read_listing(BULK, listing, True)
 
 
+def foreign(ball_id: str, **tags: str) -> Metadata:
+    """Give a ball that is not a record, as a listing of the records' bucket shows it."""
+    told = {"index": "0", "num_chunks": "1", "full_checksum": "e" * 64, **tags}
+    return Metadata(
+        bucket_id="bulk-nightly", key=f"{ball_id}_0", ball_id=ball_id, checksum="e" * 64, size=10, tags=told
+    )
+
+
+FOREIGN = ["report", "closed", "start-0-" + "a" * 16, "plan-0-" + "a" * 64, "done-0-" + "a" * 16]
+
+
+@pytest.mark.parametrize("ball_id", FOREIGN)
+@pytest.mark.parametrize("tags", [{}, {BULK_TAG: BULK}, {RECORD_TAG: "{}"}])
+def test_ball_without_a_records_tags_is_ignored_and_named(ball_id: str, tags: dict[str, str]) -> None:
+    """Whatever it is called: who puts it there does not know of bulks."""
+    listing = [chunk for record in (start(0, 1, 1, 1), plan(0, 1), good(0, 1)) for chunk in announced(record)]
+    records = read_listing(BULK, [foreign(ball_id, **tags), *listing], True)
+    assert status_of(records) == status_of(read_listing(BULK, listing, True))
+    assert records.foreign == (ball_id,)
+    assert read_listing(BULK, listing, True).foreign == ()
+
+
+def test_foreign_bytes_under_a_records_name_do_not_hide_the_record() -> None:
+    ended = good(0, 1)
+    listing = [*announced(start(0, 1, 1, 1)), *announced(plan(0, 1)), foreign(ended.name), *announced(ended)]
+    records = read_listing(BULK, listing, True)
+    assert status_of(records).state is State.COMPLETE
+    assert records.foreign == (ended.name,)
+
+
 @given(
     st.one_of(
         st.text(),
