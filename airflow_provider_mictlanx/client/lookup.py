@@ -30,7 +30,7 @@ class Name:
     def __str__(self) -> str:
         if self.key in ("", self.ball_id):
             return f"{self.bucket_id}/{self.ball_id}"
-        return f"{self.bucket_id}/{self.key} (ball {self.ball_id})"
+        return f"{self.bucket_id}/{self.key} (ball {self.ball_id[:12]}…)"
 
     def chunk(self, index: int) -> str:
         """Give the key of one of its chunks."""
