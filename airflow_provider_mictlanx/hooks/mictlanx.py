@@ -229,7 +229,7 @@ class MictlanXHook(BaseHook):
         :param tags: dict of str, stored with the object
         :param replace: delete different bytes under that key first, instead of raising ``BallConflictError``; a crash
             between the two leaves nothing until the retry
-        :param allow_reserved_bucket: write to a bucket that begins with ``bulk-``, which may contain the records of a bulk
+        :param allow_reserved_bucket: change a bucket that begins with ``bulk-``; it may contain the records of a bulk
         :param deadline: seconds for the whole call; default: none
         """
         return await self._aupload(
@@ -463,7 +463,8 @@ class MictlanXHook(BaseHook):
         ``{bucket_id, key, code, message}``. A bucket never lists empty objects (size 0); a bulk does.
 
         An object whose key can't be a file below the folder is a failure, and so are two that would be one file; the
-        others are read. Raises ``BulkFailedError`` if the bulk is not complete. Parameters: see ``aput`` and ``acopy_prefix``, and:
+        others are read. Raises ``BulkFailedError`` if the bulk is not complete. Parameters: see ``aput`` and
+        ``acopy_prefix``, and:
 
         :param output_path: a folder on this machine; created if missing
         :param bucket_id: the bucket; this or ``bulk_id``
