@@ -68,7 +68,7 @@ async def pokes() -> dict[str, float]:
     began = time.perf_counter()
     assert (await MictlanXHook().abulk_status("bench"))["state"] == "complete"
     cold = time.perf_counter() - began
-    async with MictlanXHook().aget_conn() as client:
+    async with MictlanXHook().open_client() as client:
         await bulk_status(client, "bench")
         began = time.perf_counter()
         for _ in range(10):

@@ -17,8 +17,8 @@ from typing import Any
 from airflow.providers.common.compat.sdk import DAG, task
 
 from airflow_provider_mictlanx.client.result import value_of
+from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
-from airflow_provider_mictlanx.hooks.quiet import QuietWatch
 
 try:
     from airflow.sdk import BaseAsyncOperator
@@ -34,7 +34,7 @@ async def store_and_read(run: str) -> int:
 
     # [START howto_hook_mictlanx_async]
     await hook.aput(bucket_id, "one", "every method has a twin that is awaited")
-    async with hook.aget_conn() as client:  # one client for many calls
+    async with hook.open_client() as client:  # one client for many calls
         puts = [client.put(bucket_id, key, text.encode()) for key, text in texts.items()]
         for result in await asyncio.gather(*puts):
             value_of(result)  # what the client's methods return is a Result: its value, or its error raised
@@ -53,7 +53,7 @@ async def every_twin(run: str) -> dict[str, Any]:
     bucket_id = f"airflow-example-{hashlib.sha256(run.encode()).hexdigest()[12:24]}"
     bulk_id = f"example-async-{run}"
     hook = MictlanXHook()
-    watch = QuietWatch(bucket_id, "in/", inactivity_period=0)
+    monitor = InactivityMonitor(bucket_id, "in/", inactivity_period=0)
 
     with tempfile.TemporaryDirectory() as folder:
         # [START howto_hook_mictlanx_twins]
@@ -69,7 +69,7 @@ async def every_twin(run: str) -> dict[str, Any]:
         balls = await hook.alist_balls(bucket_id)
         found = await hook.afind(bucket_id, "latest")  # of these three, None means "not yet"
         both = await hook.afind_objects(bucket_id, ["in/note", "in/dag.py"])
-        quiet = await hook.afind_quiet(watch)
+        quiet = await hook.afind_quiet(monitor)
 
         data = await hook.aget(bucket_id, "in/note")
         text = await hook.aget_text(bucket_id, "in/note")

@@ -18,8 +18,8 @@ from airflow.providers.common.compat.sdk import DAG, setup, task, teardown
 
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.result import value_of
+from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
-from airflow_provider_mictlanx.hooks.quiet import QuietWatch
 
 
 @setup
@@ -64,8 +64,8 @@ def look(bucket_id: str) -> dict[str, Any]:
     # [START howto_hook_mictlanx_find]
     tomorrow = hook.find(bucket_id, "tomorrow.json")  # None: not yet
     both = hook.find_objects(bucket_id, prefix="in/", min_objects=2)
-    watch = QuietWatch(bucket_id, "in/", inactivity_period=0)  # for how long nothing was written (seconds)
-    quiet = hook.find_quiet(watch)
+    monitor = InactivityMonitor(bucket_id, "in/", inactivity_period=0)  # for how long nothing was written (seconds)
+    quiet = hook.find_quiet(monitor)
     # [END howto_hook_mictlanx_find]
     waited_for = {"tomorrow": tomorrow, "both": both, "quiet": quiet}
     return {"readable": readable, "kind": kind, "keys": keys, "size": size, **waited_for}

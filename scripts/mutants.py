@@ -573,7 +573,7 @@ MUTANTS = (
         ),
     ),
     *_mutants(
-        "hooks/failures.py",
+        "hooks/errors.py",
         (
             "an error names the connection",
             """            error.amend(f"{error} ({named})")\n""",

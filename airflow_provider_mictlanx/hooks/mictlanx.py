@@ -1,53 +1,98 @@
-"""
-``MictlanXHook``: an Airflow connection becomes a MictlanX client, for code that blocks and for code that awaits.
-
-Imports the client, and the other modules of this folder. All transfer logic is the client's, the bulks' and the batches'.
-"""
+"""``MictlanXHook``: an Airflow connection becomes a MictlanX client, for code that blocks and for code that awaits."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from itertools import islice
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
-from airflow_provider_mictlanx.assets.places import Trace
+from airflow.providers.common.compat.sdk import BaseHook
+from humanfriendly import format_size
+from humanfriendly.text import pluralize
+
+from airflow_provider_mictlanx.assets.places import Place, Trace, in_bucket, keys_of, matching, on_disk, sources_of
+from airflow_provider_mictlanx.batches import copying, deleting, fetching
+from airflow_provider_mictlanx.batches.running import BatchResult, TransferOptions, error_of
+from airflow_provider_mictlanx.bulks import waiting
+from airflow_provider_mictlanx.bulks.checking import StorageCheck
+from airflow_provider_mictlanx.bulks.errors import BulkFailedError
+from airflow_provider_mictlanx.bulks.inthread import in_thread
+from airflow_provider_mictlanx.bulks.records import Failure
+from airflow_provider_mictlanx.bulks.sources import list_items, list_sources
+from airflow_provider_mictlanx.bulks.status import FIRST_FAILURES, State
+from airflow_provider_mictlanx.bulks.upload import AttemptOptions, BulkSpec, ShardUpload, UploadResult
 from airflow_provider_mictlanx.client import AsyncClient
+from airflow_provider_mictlanx.client.checks import whole_number
+from airflow_provider_mictlanx.client.chunks import parse_size
+from airflow_provider_mictlanx.client.errors import (
+    GetChunkError,
+    IntegrityError,
+    NotFoundError,
+    UnavailableError,
+    ValidationError,
+)
+from airflow_provider_mictlanx.client.models import Ball
+from airflow_provider_mictlanx.client.names import ball_id_of, check_bucket_may_change, safe_file_name
 from airflow_provider_mictlanx.client.result import value_of
+from airflow_provider_mictlanx.client.retry import within
+from airflow_provider_mictlanx.client.workers import for_each
 from airflow_provider_mictlanx.get_provider_info import UI_FIELD_BEHAVIOUR
-from airflow_provider_mictlanx.hooks import form, results
-from airflow_provider_mictlanx.hooks.batches import BatchCalls
-from airflow_provider_mictlanx.hooks.bulks import BulkCalls
+from airflow_provider_mictlanx.hooks import form, lineage, summaries
+from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
 from airflow_provider_mictlanx.hooks.connection import Settings
-from airflow_provider_mictlanx.hooks.deleting import DeletingCalls
-from airflow_provider_mictlanx.hooks.failures import errors_name_connection
-from airflow_provider_mictlanx.hooks.finding import FindingCalls
-from airflow_provider_mictlanx.hooks.looking import LookingCalls
+from airflow_provider_mictlanx.hooks.errors import errors_name_connection
 from airflow_provider_mictlanx.hooks.lookup import alook_up, look_up
-from airflow_provider_mictlanx.hooks.reading import ReadingCalls
-from airflow_provider_mictlanx.hooks.runner import Runner
-from airflow_provider_mictlanx.hooks.writing import WritingCalls
+from airflow_provider_mictlanx.hooks.sync_runner import Runner, blocking
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+Source: TypeAlias = Any
+"""A path: str, ``os.PathLike``, or ``ObjectStoragePath``, which has no base class in common on Airflow 3 and 2."""
+
+Readable: TypeAlias = MutableMapping[str, Ball]
+"""Versions of objects that were read and verified, by ball id."""
+
+FOUND_AT_ONCE = 8
+"""Limit for the keys of a list that are searched for at the same time."""
+
+READ_AT_ONCE = 2
+"""Limit for the objects that are read at the same time; the chunks of each are as well."""
+
+_NOT_YET = (NotFoundError, GetChunkError, IntegrityError, UnavailableError)
+"""Errors of an object that may still be written, or is behind a peer that does not answer."""
+
+_NATIVE_LISTS = (
+    "In a DAG, pass the list itself, such as task.output: a template renders to str, unless the DAG has "
+    "render_template_as_native_obj=True"
+)
+
 _NOT_COPIED = frozenset({"_settings", "_look_up_lock", "_runner", "_log"})
 
 
-class MictlanXHook(WritingCalls, ReadingCalls, LookingCalls, FindingCalls, DeletingCalls, BatchCalls, BulkCalls):
+class MictlanXHook(BaseHook):
     """
     Interact with MictlanX.
 
-    Every method that talks to the storage comes twice: ``put`` blocks, its twin ``aput`` is awaited. The blocking ones work
-    with and without a running event loop, in any thread and in forked workers; ``cancel`` stops them from elsewhere. All
-    of them raise ``MictlanXError``s only (a connection that is missing or can't be understood is a ``ValidationError``).
+    Every call exists twice: ``put`` blocks, and its twin ``aput`` is awaited. The blocking ones work with and without a
+    running event loop, in any thread and in forked workers; ``cancel`` stops them from elsewhere. Both raise
+    ``MictlanXError`` only; a missing or invalid connection is a ``ValidationError``.
 
-    ``timeout`` is for one request (seconds), ``max_tries`` per chunk, ``max_backoff`` the longest pause between two tries
-    (seconds), ``deadline`` for the whole call (seconds; default none). ``timeout``, ``chunk_size`` and ``max_concurrency``
-    default to the connection's, else to the client's.
+    Parameters that calls share are described at ``aput``.
 
     :param mictlanx_conn_id: the connection
     :ivar trace: what this hook has read, written and deleted, for lineage
@@ -68,35 +113,35 @@ class MictlanXHook(WritingCalls, ReadingCalls, LookingCalls, FindingCalls, Delet
 
     def __getstate__(self) -> dict[str, Any]:
         """
-        Leave behind what belongs to this process, and the connection with its secrets.
+        Return the state without process-bound objects and without the connection, which has secrets.
 
-        Operators are copied, and pickled, with the hook they may hold.
+        Airflow copies and pickles operators together with their hook.
         """
         return {name: value for name, value in self.__dict__.items() if name not in _NOT_COPIED}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Begin with a lock and a runner of its own; the connection is looked up anew."""
+        """Restore the state with a new lock and runner; the connection is looked up again."""
         self.__dict__.update(state)
         self._settings = None
         self._look_up_lock = threading.Lock()
         self._runner = Runner()
         self._log = None
 
-    # The connection
+    # Connection
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Give the form's extra fields to Airflow before 3.2."""
+        """Return the extra fields of the connection form for Airflow before 3.2."""
         return form.connection_form_widgets()
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Give what the form hides and renames to Airflow before 3.2."""
+        """Return the hidden and renamed fields of the connection form for Airflow before 3.2."""
         return {name.replace("-", "_"): value for name, value in UI_FIELD_BEHAVIOUR.items()}
 
     @property
     def settings(self) -> Settings:
-        """The connection, looked up once; threads that ask at the same time share the look-up."""
+        """The connection, looked up once; concurrent threads share that lookup."""
         if self._settings is None:
             with self._look_up_lock:
                 if self._settings is None:
@@ -104,70 +149,1188 @@ class MictlanXHook(WritingCalls, ReadingCalls, LookingCalls, FindingCalls, Delet
         return self._settings
 
     async def aget_settings(self) -> Settings:
-        """Give ``settings`` without blocking the loop; coroutines that ask at the same time share the look-up."""
+        """Return ``settings`` without blocking the event loop; concurrent coroutines share the lookup."""
         if self._settings is None:
             self._settings = await alook_up(self.mictlanx_conn_id, self, lambda: self._settings)
         return self._settings
 
     def get_conn(self) -> AsyncClient:
         """
-        Give an unopened client, to be used as ``async with hook.get_conn() as client``.
+        Return an unopened client, for ``async with hook.get_conn() as client``.
 
-        Its methods return a ``Result``. Looks the connection up and reads TLS files, so it blocks; within an event loop use
-        ``aget_conn``.
+        Its methods return a ``Result``. The lookup of the connection and of its TLS files blocks; within an event
+        loop use ``open_client``.
         """
-        return _client(self.settings, self.settings.tls())
+        return _new_client(self.settings, self.settings.tls())
 
     @asynccontextmanager
-    async def aget_conn(self) -> AsyncIterator[AsyncClient]:
+    async def open_client(self) -> AsyncIterator[AsyncClient]:
         """
-        Open a client for many calls: ``async with hook.aget_conn() as client``; it is closed at the end.
+        Open a client for many calls: ``async with hook.open_client() as client``; it is closed at the end.
 
-        Its methods return a ``Result``. It belongs to the running event loop and is not to be kept for another. A ``MictlanXError``
-        that leaves the block names the connection.
+        Its methods return a ``Result``. It belongs to the running event loop and must not be kept for another one. A
+        ``MictlanXError`` that leaves the block names the connection.
         """
         settings = await self.aget_settings()
         verify = await asyncio.to_thread(settings.tls) if settings.reads_tls_files else settings.verify
-        async with _client(settings, verify) as client:
+        async with _new_client(settings, verify) as client:
             with errors_name_connection(self.mictlanx_conn_id):
                 yield client
 
     def test_connection(self) -> tuple[bool, str]:
         """
-        Ask every router for its peers, and tell what each of them says. Never raises.
+        Return whether every router answers for the same storage space, with a line for each router. Never raises.
 
-        False where a router fails, where no peer is available, and where routers name different peers: those belong to
-        different storage spaces, and what is written through one would be missing in the other.
+        False also means that no peer is available, or that routers name different peers: data written through one of
+        them would be missing in the other.
         """
         try:
-            return self._run(self._acheck)
+            return self._run(self._atest_connection)
         except Exception as error:
             return False, str(error) or type(error).__name__
 
-    async def _acheck(self) -> tuple[bool, str]:
-        async with self.aget_conn() as client:
+    async def _atest_connection(self) -> tuple[bool, str]:
+        async with self.open_client() as client:
             checks = value_of(await client.check_routers())
-        return results.of_connection_test(checks)
+        return summaries.connection_test_summary(checks)
 
-    # Blocking calls
+    # Store
+
+    async def aput(
+        self,
+        bucket_id: str,
+        key: str,
+        data: bytes | str,
+        *,
+        chunk_size: str | None = None,
+        rf: int = 1,
+        request_timeout: float | None = None,
+        max_tries: int = 5,
+        max_concurrency: int | None = None,
+        max_backoff: float = 5,
+        tags: Mapping[str, str] | None = None,
+        replace: bool = False,
+        allow_reserved_bucket: bool = False,
+        deadline: float | None = None,
+    ) -> dict[str, Any]:
+        """
+        Store bytes, or str as UTF-8, under a key.
+
+        Returns ``{bucket_id, key, ball_id, size, checksum, num_chunks, replicas, uploaded, response_time}``:
+        ``replicas`` is the smallest number over all chunks, ``uploaded`` is False if exactly these bytes were stored
+        already.
+
+        :param bucket_id: the bucket: letters, digits, and single ``-`` or ``_`` between them
+        :param key: the object's name; any str
+        :param data: the content
+        :param chunk_size: size of its chunks, such as ``"256kb"``; default: the connection's, else chosen by the size
+        :param rf: number of peers that must store every chunk
+        :param request_timeout: seconds for one request; default: the connection's, else 120
+        :param max_tries: tries per chunk
+        :param max_concurrency: chunks in flight; default: the connection's, else chosen for the call
+        :param max_backoff: longest pause between two tries, in seconds
+        :param tags: dict of str, stored with the object
+        :param replace: delete different bytes under that key first, instead of raising ``BallConflictError``; a crash
+            between the two leaves nothing until the retry
+        :param allow_reserved_bucket: change a bucket that begins with ``bulk-``; it may contain the records of a bulk
+        :param deadline: seconds for the whole call; default: none
+        """
+        return await self._aupload(
+            bucket_id,
+            key,
+            {"data": _as_bytes(data)},
+            {"chunk_size": chunk_size, "timeout": request_timeout, "max_concurrency": max_concurrency},
+            rf=rf,
+            max_tries=max_tries,
+            max_backoff=max_backoff,
+            tags=tags,
+            replace=replace,
+            allow_reserved_bucket=allow_reserved_bucket,
+            deadline=deadline,
+        )
+
+    put = blocking(aput)
+
+    async def aput_file(
+        self,
+        bucket_id: str,
+        key: str,
+        path: str | os.PathLike[str],
+        *,
+        chunk_size: str | None = None,
+        rf: int = 1,
+        request_timeout: float | None = None,
+        max_tries: int = 5,
+        max_concurrency: int | None = None,
+        max_backoff: float = 5,
+        tags: Mapping[str, str] | None = None,
+        replace: bool = False,
+        allow_reserved_bucket: bool = False,
+        deadline: float | None = None,
+    ) -> dict[str, Any]:
+        """
+        Store a file under a key.
+
+        Memory is bounded by ``max_concurrency × chunk_size`` for a file of any size: with the defaults 32 MB, or 64
+        MB for files above 16 GB. Parameters and result: see ``aput``, and:
+
+        :param path: a file on this machine; it may be empty
+        """
+        return await self._aupload(
+            bucket_id,
+            key,
+            {"path": path},
+            {"chunk_size": chunk_size, "timeout": request_timeout, "max_concurrency": max_concurrency},
+            rf=rf,
+            max_tries=max_tries,
+            max_backoff=max_backoff,
+            tags=tags,
+            replace=replace,
+            allow_reserved_bucket=allow_reserved_bucket,
+            deadline=deadline,
+        )
+
+    put_file = blocking(aput_file)
+
+    async def _aupload(
+        self,
+        bucket_id: str,
+        key: str,
+        source: dict[str, Any],
+        defaulted: dict[str, Any],
+        *,
+        tags: Mapping[str, str] | None,
+        **options: Any,
+    ) -> dict[str, Any]:
+        # None lets the client choose both by the size; its own defaults are fixed numbers.
+        options |= {"chunk_size": None, "max_concurrency": None, "tags": {} if tags is None else tags}
+        options |= await self._with_connection_defaults(**defaulted)
+        async with self.open_client() as client:
+            report = value_of(await client.upload(bucket_id, key, **source, **options))
+        read = [on_disk(source["path"])] if "path" in source else []
+        await self._report_lineage(reads=read, writes=[in_bucket(bucket_id, key)])
+        return summaries.transfer_summary(report)
+
+    # Read
+
+    async def aget(
+        self,
+        bucket_id: str,
+        key: str,
+        *,
+        request_timeout: float | None = None,
+        max_tries: int = 5,
+        max_concurrency: int | None = None,
+        max_backoff: float = 5,
+        max_size: int | None = None,
+        deadline: float | None = None,
+    ) -> bytes:
+        """
+        Read an object into memory and verify size and SHA-256 of every chunk and of the whole object.
+
+        Do not return it to XCom; for large objects use ``get_to_file``. Parameters: see ``aput``, and:
+
+        :param max_size: largest size to accept, in bytes
+        """
+        options = await self._with_connection_defaults(timeout=request_timeout, max_concurrency=max_concurrency)
+        if "max_concurrency" in options:
+            options["max_paralell_gets"] = options.pop("max_concurrency")  # the official client's spelling
+        async with self.open_client() as client:
+            response = await client.get(
+                bucket_id,
+                key,
+                max_retries=max_tries,
+                max_backoff=max_backoff,
+                max_size=max_size,
+                deadline=deadline,
+                **options,
+            )
+            data = value_of(response).data.tobytes()
+        await self._report_lineage(reads=[in_bucket(bucket_id, key)])
+        return data
+
+    get = blocking(aget)
+
+    async def aget_text(
+        self,
+        bucket_id: str,
+        key: str,
+        *,
+        encoding: str = "utf-8",
+        max_size: int | str | None = None,
+        request_timeout: float | None = None,
+        max_tries: int = 5,
+        max_concurrency: int | None = None,
+        max_backoff: float = 5,
+        deadline: float | None = None,
+    ) -> str:
+        """
+        Read an object as str, verified like ``get``.
+
+        Raises ``ValidationError`` if it is too large or can't be decoded. Parameters: see ``aput``, and:
+
+        :param encoding: name of a Python text encoding
+        :param max_size: largest size to accept, checked before reading: bytes, or str such as ``"48kb"``
+        """
+        _check_encoding(encoding)
+        data = await self.aget(
+            bucket_id,
+            key,
+            max_size=None if max_size is None else parse_size(max_size, "max_size", least=0),
+            request_timeout=request_timeout,
+            max_tries=max_tries,
+            max_concurrency=max_concurrency,
+            max_backoff=max_backoff,
+            deadline=deadline,
+        )
+        with errors_name_connection(self.mictlanx_conn_id):
+            return _decode(data, encoding, f"{bucket_id}/{key}")
+
+    get_text = blocking(aget_text)
+
+    async def aget_to_file(
+        self,
+        bucket_id: str,
+        key: str,
+        output_path: str | os.PathLike[str],
+        *,
+        filename: str | None = None,
+        request_timeout: float | None = None,
+        max_tries: int = 5,
+        max_concurrency: int | None = None,
+        max_backoff: float = 5,
+        replace: bool = False,
+        deadline: float | None = None,
+    ) -> dict[str, Any]:
+        """
+        Read an object into a file that appears complete and verified, or not at all.
+
+        Returns ``{bucket_id, key, ball_id, path, size, checksum, num_chunks, downloaded, response_time}``:
+        ``downloaded`` is False if a file with this content existed already. Parameters: see ``aput``, and:
+
+        :param output_path: a folder on this machine; created if missing
+        :param filename: name of the file, without folders; default: the key's last component
+        :param replace: overwrite a file with different content, instead of raising ``FileAlreadyExists``
+        """
+        if output_path == "":
+            raise ValidationError("output_path must not be empty; use '.' for the working directory")
+        filename = _file_name(key, filename)
+        options = await self._with_connection_defaults(timeout=request_timeout, max_concurrency=max_concurrency)
+        async with self.open_client() as client:
+            response = await client.download(
+                bucket_id,
+                key,
+                output_path,
+                filename=filename,
+                max_tries=max_tries,
+                max_backoff=max_backoff,
+                replace=replace,
+                deadline=deadline,
+                **options,
+            )
+            report = value_of(response)
+        result = summaries.transfer_summary(report)
+        await self._report_lineage(reads=[in_bucket(bucket_id, key)], writes=[on_disk(result["path"])])
+        return result
+
+    get_to_file = blocking(aget_to_file)
+
+    async def aget_to_folder(
+        self,
+        output_path: str | os.PathLike[str],
+        bucket_id: str | None = None,
+        prefix: str = "",
+        glob: str = "",
+        *,
+        bulk_id: str | None = None,
+        request_timeout: float | None = None,
+        max_tries: int = 5,
+        max_concurrency: int | None = None,
+        max_backoff: float = 5,
+        replace: bool = False,
+        fail_on_error: bool = True,
+        deadline: float | None = None,
+    ) -> dict[str, Any]:
+        """
+        Read a bucket, a part of it, or a bulk into a folder, each object into the file that its key names there.
+
+        Files with the right checksum are not read again, so a second call continues where the first one ended. Every
+        file appears complete and verified, or not at all.
+
+        Returns ``{bucket_id, prefix, glob, bulk_id, output_path, total_balls, downloaded, skipped, failed,
+        downloaded_size, response_time, failures}``: ``skipped`` existed already, ``failures`` are the first few as
+        ``{bucket_id, key, code, message}``. A bucket never lists empty objects (size 0); a bulk does.
+
+        An object whose key can't be a file below the folder is a failure, and so are two that would be one file; the
+        others are read. Raises ``BulkFailedError`` if the bulk is not complete. Parameters: see ``aput`` and
+        ``acopy_prefix``, and:
+
+        :param output_path: a folder on this machine; created if missing
+        :param bucket_id: the bucket; this or ``bulk_id``
+        :param prefix: only keys that begin with it
+        :param glob: only keys that match, such as ``"2024/*.csv"``; not together with ``prefix``
+        :param bulk_id: a complete bulk: every object that it uploaded, with the bytes that it uploaded
+        :param replace: overwrite files with different content, instead of reporting a failure
+        """
+        _check_exactly_one(bucket_id=bucket_id, bulk_id=bulk_id)
+        if bulk_id is not None and (prefix or glob):
+            raise ValidationError(f"prefix and glob must be empty if bulk_id is given, got {prefix or glob!r}")
+        options = await self._transfer_options(request_timeout, max_concurrency, max_tries, max_backoff)
+        source = f"bulk {bulk_id!r}" if bulk_id is not None else f"{glob or f'{prefix}*'} of bucket {bucket_id}"
+        action = f"reading {source} into {output_path}"
+        async with self.open_client() as client, within(deadline, action):
+            root, folds = await fetching.prepare(output_path)
+            if bulk_id is not None:
+                items = await fetching.balls_of_bulk(client, bulk_id, options.timeout)
+            else:
+                items = await fetching.balls_of_bucket(client, bucket_id or "", prefix, glob, options.timeout)
+            outcome = await fetching.fetch(
+                client,
+                items,
+                root,
+                folds=folds,
+                exactly=bulk_id is not None,
+                replace=replace,
+                options=options,
+                tell=self._log_progress,
+            )
+        selection = {"bucket_id": bucket_id, "prefix": prefix, "glob": glob, "bulk_id": bulk_id}
+        result = summaries.batch_summary(outcome, "downloaded", **selection, output_path=str(root))
+        buckets = dict.fromkeys(item.bucket_id for item in items)
+        read = [matching(bucket_id, prefix, glob)] if bucket_id is not None else [*map(in_bucket, buckets)]
+        await self._report_lineage(reads=read, writes=[on_disk(root)])
+        return self._finish(action, outcome.line("read", "there already"), outcome, result, fail_on_error)
+
+    get_to_folder = blocking(aget_to_folder)
+
+    # List and inspect
+
+    async def aexists(
+        self,
+        bucket_id: str,
+        key: str,
+        *,
+        check_storage: bool = False,
+        request_timeout: float | None = None,
+        deadline: float | None = None,
+    ) -> bool:
+        """
+        Return whether an object is stored: by the listing, or with ``check_storage`` by reading it.
+
+        Raises ``UnavailableError`` if a peer does not answer and the object can't be confirmed as missing.
+        Parameters: see ``aput``, and:
+
+        :param check_storage: read and verify every chunk; the listing shows announcements, not data
+        """
+        options = await self._with_connection_defaults(timeout=request_timeout)
+        async with self.open_client() as client:
+            return value_of(
+                await client.exists(bucket_id, key, check_storage=check_storage, deadline=deadline, **options)
+            )
+
+    exists = blocking(aexists)
+
+    async def aget_metadata(
+        self,
+        bucket_id: str,
+        key: str,
+        *,
+        check_storage: bool = False,
+        request_timeout: float | None = None,
+        deadline: float | None = None,
+    ) -> dict[str, Any]:
+        """
+        Return the metadata of an object, or raise ``NotFoundError``.
+
+        Returns ``{bucket_id, key, ball_id, size, checksum, num_chunks, tags, updated_at}``; ``updated_at`` is in
+        nanoseconds since 1970. Parameters: see ``aexists``.
+        """
+        options = await self._with_connection_defaults(timeout=request_timeout)
+        async with self.open_client() as client:
+            ball = value_of(
+                await client.get_metadata(bucket_id, key, check_storage=check_storage, deadline=deadline, **options)
+            )
+        return summaries.ball_summary(ball)
+
+    get_metadata = blocking(aget_metadata)
+
+    async def alist_balls(
+        self,
+        bucket_id: str,
+        prefix: str = "",
+        glob: str = "",
+        *,
+        request_timeout: float | None = None,
+        deadline: float | None = None,
+    ) -> list[dict[str, Any]]:
+        """
+        List the objects of a bucket by key, each in the form of ``get_metadata``.
+
+        MictlanX never lists empty objects (size 0), though ``exists`` and ``get`` find them. A bucket without objects
+        gives an empty list. Parameters: see ``aput`` and ``aget_to_folder``.
+        """
+        balls = await self._alist(bucket_id, prefix, glob, request_timeout, deadline)
+        return [summaries.ball_summary(ball) for ball in balls]
+
+    list_balls = blocking(alist_balls)
+
+    async def alist_keys(
+        self,
+        bucket_id: str,
+        prefix: str = "",
+        glob: str = "",
+        *,
+        max_keys: int | None = None,
+        request_timeout: float | None = None,
+        deadline: float | None = None,
+    ) -> list[str]:
+        """
+        List the keys of a bucket's objects, sorted.
+
+        MictlanX never lists empty objects (size 0). Parameters: see ``aput`` and ``aget_to_folder``, and:
+
+        :param max_keys: raise ``ValidationError`` for more keys; default: no limit
+        """
+        if max_keys is not None:
+            whole_number("max_keys", max_keys)
+        balls = await self._alist(bucket_id, prefix, glob, request_timeout, deadline)
+        if max_keys is not None and len(balls) > max_keys:
+            which = f" that match {glob!r}" if glob else f" that begin with {prefix!r}" if prefix else ""
+            with errors_name_connection(self.mictlanx_conn_id):
+                raise ValidationError(
+                    f"bucket {bucket_id} has {len(balls):,} keys{which}, more than max_keys={max_keys:,}: choose fewer by "
+                    "prefix or glob, or allow more"
+                )
+        return [ball.key for ball in balls]
+
+    list_keys = blocking(alist_keys)
+
+    async def _alist(
+        self, bucket_id: str, prefix: str, glob: str, request_timeout: float | None, deadline: float | None
+    ) -> list[Ball]:
+        options = await self._with_connection_defaults(timeout=request_timeout)
+        async with self.open_client() as client:
+            return value_of(await client.list_balls(bucket_id, prefix, glob, deadline=deadline, **options))
+
+    # Check once for objects that may not exist yet
+
+    async def afind(
+        self,
+        bucket_id: str,
+        key: str,
+        *,
+        check_storage: bool = True,
+        request_timeout: float | None = None,
+        client: AsyncClient | None = None,
+    ) -> dict[str, Any] | None:
+        """
+        Check once for an object and return its ``get_metadata``; None means "not yet".
+
+        Only a listed object is read. "Not yet" includes objects that can't be seen because a peer does not answer.
+        Parameters: see ``aput``, and:
+
+        :param check_storage: read and verify every chunk before reporting the object
+        :param client: an open client of the running event loop, for repeated checks; only for the coroutine
+        """
+        options = await self._with_connection_defaults(timeout=request_timeout)
+        async with self._reuse(client) as opened:
+            try:
+                ball = value_of(await opened.get_metadata(bucket_id, key, **options))
+                if check_storage:
+                    ball = value_of(await opened.get_metadata(bucket_id, key, check_storage=True, **options))
+            except _NOT_YET as error:
+                self.log.info("%s/%s is not available yet: %s", bucket_id, key, error)
+                return None
+        result = summaries.ball_summary(ball)
+        self.log.info("%s", summaries.found_line(result))
+        return result
+
+    find = blocking(afind)
+
+    async def afind_objects(
+        self,
+        bucket_id: str,
+        keys: Sequence[str] | None = None,
+        *,
+        prefix: str | None = None,
+        glob: str | None = None,
+        min_objects: int | None = None,
+        check_storage: bool = True,
+        readable: Readable | None = None,
+        request_timeout: float | None = None,
+        client: AsyncClient | None = None,
+    ) -> dict[str, Any] | None:
+        """
+        Check once for several objects and return a summary if enough of them exist; None means "not yet".
+
+        Returns ``{bucket_id, count, total_size, objects}``; ``objects`` are the first few, as ``{key, size}``: in the
+        order of ``keys``, else sorted by key. ``prefix`` and ``glob`` read the bucket's listing, which never shows
+        empty objects (size 0). Parameters: see ``afind``, and:
+
+        :param keys: the objects' names
+        :param prefix: instead of ``keys``: every key that begins with it
+        :param glob: instead of ``keys``: every key that matches, such as ``"2024/*.csv"``
+        :param min_objects: required number of objects; default: all ``keys``, else 1
+        :param readable: remembers what was read, so that the next call reads only new objects
+        """
+        _check_exactly_one(keys=keys, prefix=prefix, glob=glob)
+        if glob == "":
+            raise ValidationError("glob must not be empty; use '*' for every object of the bucket")
+        names = None if keys is None else list(dict.fromkeys(_check_keys(keys)))
+        needed = _required_objects(names, min_objects)
+        options = await self._with_connection_defaults(timeout=request_timeout)
+        async with self._reuse(client) as opened:
+            if names is None:
+                found = await self._find_listed(opened, bucket_id, prefix or "", glob or "", options)
+            else:
+                found = await self._find_keys(opened, bucket_id, names, options)
+            if check_storage and len(found) >= needed:
+                found = await self._read_back(opened, found, {} if readable is None else readable, options)
+        count = summaries.format_count(len(found), "object")
+        self.log.info("Bucket %s: %s there, of at least %d", bucket_id, count, needed)
+        return summaries.objects_summary(bucket_id, found) if len(found) >= needed else None
+
+    find_objects = blocking(afind_objects)
+
+    async def _find_keys(
+        self, client: AsyncClient, bucket_id: str, keys: list[str], options: dict[str, Any]
+    ) -> list[Ball]:
+        found: dict[str, Ball] = {}
+
+        async def find(key: str) -> None:
+            try:
+                found[key] = value_of(await client.get_metadata(bucket_id, key, **options))
+            except _NOT_YET as error:
+                self.log.info("%s/%s is not available yet: %s", bucket_id, key, error)
+
+        await for_each(keys, find, FOUND_AT_ONCE)
+        return [found[key] for key in keys if key in found]
+
+    async def _find_listed(
+        self, client: AsyncClient, bucket_id: str, prefix: str, glob: str, options: dict[str, Any]
+    ) -> list[Ball]:
+        try:
+            return value_of(await client.list_balls(bucket_id, prefix, glob, **options))
+        except UnavailableError as error:
+            self.log.info("Listing of bucket %s is incomplete: %s", bucket_id, error)
+            return []
+
+    async def _read_back(
+        self, client: AsyncClient, balls: list[Ball], readable: Readable, options: dict[str, Any]
+    ) -> list[Ball]:
+        """Read what is not in ``readable``; return the verified objects in the same order."""
+
+        async def read(ball: Ball) -> None:
+            if (before := readable.get(ball.ball_id)) is not None and _content(before) == _content(ball):
+                return
+            readable.pop(ball.ball_id, None)
+            try:
+                verified = await client.get_metadata(ball.bucket_id, ball.ball_id, check_storage=True, **options)
+                readable[ball.ball_id] = value_of(verified)
+            except _NOT_YET as error:
+                self.log.info("%s/%s is not readable yet: %s", ball.bucket_id, ball.key, error)
+
+        await for_each(balls, read, READ_AT_ONCE)
+        return [readable[ball.ball_id] for ball in balls if ball.ball_id in readable]
+
+    async def afind_quiet(
+        self,
+        monitor: InactivityMonitor,
+        *,
+        request_timeout: float | None = None,
+        client: AsyncClient | None = None,
+    ) -> dict[str, Any] | None:
+        """
+        Check once whether a bucket has stopped changing; None means "not yet".
+
+        Returns ``{bucket_id, prefix, count, total_size, updated_at}``. Parameters: see ``afind``, and:
+
+        :param monitor: the bucket, and what earlier calls saw of it
+        """
+        options = await self._with_connection_defaults(timeout=request_timeout)
+        async with self._reuse(client) as opened:
+            try:
+                listing = value_of(await opened.get_chunks_by_bucket_id(monitor.bucket_id, **options))
+            except UnavailableError as error:
+                self.log.info("Listing of bucket %s is incomplete: %s", monitor.bucket_id, error)
+                return None
+        result = await in_thread(lambda: monitor.update(listing))
+        self._log_progress(monitor.line)
+        return result
+
+    find_quiet = blocking(afind_quiet)
+
+    # Copy
+
+    async def acopy(
+        self,
+        bucket_id: str,
+        key: str,
+        dest_bucket_id: str,
+        dest_key: str | None = None,
+        *,
+        dest_conn_id: str | None = None,
+        rf: int = 1,
+        request_timeout: float | None = None,
+        max_tries: int = 5,
+        max_concurrency: int | None = None,
+        max_backoff: float = 5,
+        replace: bool = False,
+        allow_reserved_bucket: bool = False,
+        deadline: float | None = None,
+    ) -> dict[str, Any]:
+        """
+        Copy an object with its tags, chunk by chunk through this machine, with bounded memory and without the disk.
+
+        Both sides are verified: every chunk when it is read, and the whole object before anything is announced or
+        replaced. The copy is complete when peers have acknowledged every chunk. If its bytes are stored already, none
+        are sent.
+
+        Returns ``{bucket_id, key, ball_id, size, checksum, num_chunks, replicas, uploaded, response_time}`` of the
+        copy, and ``source_bucket_id, source_key``. Parameters: see ``aput``, which hold for the copy, and:
+
+        :param bucket_id: the original's bucket
+        :param key: the original's name
+        :param dest_bucket_id: the copy's bucket
+        :param dest_key: the copy's name; default: the original's
+        :param dest_conn_id: the copy's connection; default: the hook's own
+        """
+        dest_key = key if dest_key is None else dest_key
+        if not dest_key:
+            raise ValidationError("dest_key must not be empty; omit it to keep the original's key")
+        self._check_not_onto_itself((bucket_id, key), (dest_bucket_id, dest_key), dest_conn_id)
+        options = await self._with_connection_defaults(timeout=request_timeout, max_concurrency=max_concurrency)
+        async with self._open_both(dest_conn_id) as (client, dest):
+            response = await client.copy(
+                bucket_id,
+                key,
+                dest_bucket_id,
+                dest_key,
+                dest=dest,
+                rf=rf,
+                max_tries=max_tries,
+                max_backoff=max_backoff,
+                replace=replace,
+                allow_reserved_bucket=allow_reserved_bucket,
+                deadline=deadline,
+                **options,
+            )
+            report = value_of(response)
+        result = summaries.transfer_summary(report)
+        await self._report_lineage(reads=[in_bucket(bucket_id, key)], writes=[in_bucket(dest_bucket_id, dest_key)])
+        return {**result, "source_bucket_id": bucket_id, "source_key": key}
+
+    copy = blocking(acopy)
+
+    async def acopy_prefix(
+        self,
+        bucket_id: str,
+        prefix: str,
+        dest_bucket_id: str,
+        dest_prefix: str | None = None,
+        *,
+        dest_conn_id: str | None = None,
+        rf: int = 1,
+        request_timeout: float | None = None,
+        max_tries: int = 5,
+        max_concurrency: int | None = None,
+        max_backoff: float = 5,
+        replace: bool = False,
+        allow_reserved_bucket: bool = False,
+        fail_on_error: bool = True,
+        deadline: float | None = None,
+    ) -> dict[str, Any]:
+        """
+        Copy every object whose key begins with a prefix, each like ``copy``. A second call sends what is missing.
+
+        Returns ``{bucket_id, prefix, dest_bucket_id, dest_prefix, total_balls, copied, skipped, failed, copied_size,
+        response_time, failures}``: ``skipped`` were stored already, ``failures`` are the first few as ``{bucket_id,
+        key, code, message}``. MictlanX never lists empty objects (size 0), so this does not copy them. Parameters:
+        see ``acopy``, and:
+
+        :param prefix: ``""`` for the whole bucket
+        :param dest_prefix: replaces ``prefix`` in the copies' keys; default: the copies keep their keys
+        :param max_concurrency: chunks in flight of all objects together; default: the connection's, else 8
+        :param replace: delete different bytes under a copy's key first, instead of reporting a failure
+        :param fail_on_error: raise ``BatchError`` if an object failed, with the result as its ``result``; False only
+            counts it in ``failed``
+        """
+        dest_prefix = prefix if dest_prefix is None else dest_prefix
+        if not isinstance(dest_prefix, str):
+            raise ValidationError(f"dest_prefix must be str, got {dest_prefix!r}")
+        check_bucket_may_change(dest_bucket_id, allow_reserved_bucket, "dest_bucket_id")
+        self._check_not_onto_itself((bucket_id, prefix), (dest_bucket_id, dest_prefix), dest_conn_id)
+        options = await self._transfer_options(request_timeout, max_concurrency, max_tries, max_backoff)
+        action = f"copying {prefix}* of bucket {bucket_id} to {dest_prefix}* of bucket {dest_bucket_id}"
+        async with self._open_both(dest_conn_id) as (client, dest), within(deadline, action):
+            items = await fetching.balls_of_bucket(client, bucket_id, prefix, timeout=options.timeout)
+            outcome = await copying.copy_all(
+                client,
+                items,
+                dest_bucket_id,
+                lambda key: dest_prefix + key.removeprefix(prefix),
+                dest=dest,
+                rf=rf,
+                replace=replace,
+                allow_reserved_bucket=allow_reserved_bucket,
+                options=options,
+                tell=self._log_progress,
+            )
+        destination = {"dest_bucket_id": dest_bucket_id, "dest_prefix": dest_prefix}
+        result = summaries.batch_summary(outcome, "copied", bucket_id=bucket_id, prefix=prefix, **destination)
+        await self._report_lineage(
+            reads=[in_bucket(bucket_id, prefix)], writes=[in_bucket(dest_bucket_id, dest_prefix)]
+        )
+        return self._finish(action, outcome.line("copied", "there already"), outcome, result, fail_on_error)
+
+    copy_prefix = blocking(acopy_prefix)
+
+    def _check_not_onto_itself(self, source: tuple[str, str], dest: tuple[str, str], dest_conn_id: str | None) -> None:
+        if source == dest and dest_conn_id in (None, self.mictlanx_conn_id):
+            raise ValidationError(
+                f"copying {source[0]}/{source[1]} failed: source and destination are the same; "
+                "choose another bucket, key or connection"
+            )
+
+    @asynccontextmanager
+    async def _open_both(self, dest_conn_id: str | None) -> AsyncIterator[tuple[AsyncClient, AsyncClient]]:
+        """Open the clients of both connections, one after the other: Airflow can't look two up at once."""
+        async with self.open_client() as client:
+            if dest_conn_id in (None, self.mictlanx_conn_id):
+                yield client, client
+                return
+            async with type(self)(mictlanx_conn_id=dest_conn_id).open_client() as dest:
+                yield client, dest
+
+    # Delete
+
+    async def adelete(
+        self,
+        bucket_id: str,
+        key: str,
+        *,
+        request_timeout: float | None = None,
+        allow_reserved_bucket: bool = False,
+        deadline: float | None = None,
+    ) -> dict[str, Any]:
+        """
+        Delete an object; a missing object is not an error.
+
+        Returns ``{bucket_id, key, ball_id, n_deletes}``; ``n_deletes`` counts the replicas of all its chunks.
+        Parameters: see ``aput``.
+        """
+        options = await self._with_connection_defaults(timeout=request_timeout)
+        async with self.open_client() as client:
+            response = value_of(
+                await client.delete(
+                    key, bucket_id, allow_reserved_bucket=allow_reserved_bucket, deadline=deadline, **options
+                )
+            )
+        await self._report_lineage(deletes=[in_bucket(bucket_id, key)])
+        return {"bucket_id": bucket_id, "key": key, "ball_id": response.ball_id, "n_deletes": response.n_deletes}
+
+    delete = blocking(adelete)
+
+    async def adelete_keys(
+        self,
+        bucket_id: str,
+        keys: Iterable[str],
+        *,
+        request_timeout: float | None = None,
+        max_concurrency: int | None = None,
+        allow_reserved_bucket: bool = False,
+        fail_on_error: bool = True,
+        deadline: float | None = None,
+    ) -> dict[str, Any]:
+        """
+        Delete objects by their keys; a missing object is not an error.
+
+        Returns ``{bucket_id, deleted, absent, failed, total, response_time, failures}``; ``absent`` were not stored,
+        ``failures`` are the first few as ``{bucket_id, key, code, message}``. Parameters: see ``aput`` and
+        ``acopy_prefix``, and:
+
+        :param keys: the objects' names; may be empty
+        :param max_concurrency: objects deleted at the same time; default: the connection's, else 8
+        """
+        check_bucket_may_change(bucket_id, allow_reserved_bucket)
+        keys = _check_keys(keys)
+        options = await self._with_connection_defaults(timeout=request_timeout, max_concurrency=max_concurrency)
+        action = f"deleting {pluralize(len(keys), 'key')} of bucket {bucket_id}"
+        async with self.open_client() as client, within(deadline, action):
+            outcome = await deleting.delete_keys(
+                client, bucket_id, keys, allow_reserved_bucket=allow_reserved_bucket, tell=self._log_progress, **options
+            )
+        await self._report_lineage(deletes=keys_of(bucket_id, keys))
+        result = summaries.deletion_summary(outcome, bucket_id)
+        return self._finish(action, outcome.line("deleted", "not there"), outcome, result, fail_on_error)
+
+    delete_keys = blocking(adelete_keys)
+
+    async def adelete_prefix(
+        self,
+        bucket_id: str,
+        prefix: str,
+        *,
+        request_timeout: float | None = None,
+        max_concurrency: int | None = None,
+        allow_reserved_bucket: bool = False,
+        fail_on_error: bool = True,
+        deadline: float | None = None,
+    ) -> dict[str, Any]:
+        """
+        Delete every object whose key begins with a prefix, and list again until none is left.
+
+        MictlanX never lists empty objects (size 0), so they stay until they are deleted by key. Parameters and
+        result: see ``adelete_keys``, and:
+
+        :param prefix: must not be empty; ``delete_bucket`` deletes everything
+        """
+        if not isinstance(prefix, str) or not prefix:
+            raise ValidationError(
+                f"prefix must be a non-empty str, got {prefix!r}; to delete every object use delete_bucket or "
+                "MictlanXDeleteBucketOperator"
+            )
+        check_bucket_may_change(bucket_id, allow_reserved_bucket)
+        options = await self._with_connection_defaults(timeout=request_timeout, max_concurrency=max_concurrency)
+        action = f"deleting {prefix}* of bucket {bucket_id}"
+        async with self.open_client() as client, within(deadline, action):
+            outcome = await deleting.delete_prefix(
+                client,
+                bucket_id,
+                prefix,
+                allow_reserved_bucket=allow_reserved_bucket,
+                tell=self._log_progress,
+                **options,
+            )
+        await self._report_lineage(deletes=[in_bucket(bucket_id, prefix)])
+        result = summaries.deletion_summary(outcome, bucket_id)
+        return self._finish(action, outcome.line("deleted", "not there"), outcome, result, fail_on_error)
+
+    delete_prefix = blocking(adelete_prefix)
+
+    async def adelete_bucket(
+        self,
+        bucket_id: str,
+        *,
+        request_timeout: float | None = None,
+        max_concurrency: int | None = None,
+        allow_reserved_bucket: bool = False,
+        deadline: float | None = None,
+    ) -> dict[str, Any]:
+        """
+        Delete every object that a bucket lists, and list again until none is left.
+
+        Returns ``{bucket_id, deleted, failed, total, response_time}``. MictlanX never lists empty objects (size 0),
+        so they stay until they are deleted by key. Parameters: see ``adelete_keys``.
+        """
+        options = await self._with_connection_defaults(timeout=request_timeout, max_concurrency=max_concurrency)
+        async with self.open_client() as client:
+            response = value_of(
+                await client.delete_bucket(
+                    bucket_id, allow_reserved_bucket=allow_reserved_bucket, deadline=deadline, **options
+                )
+            )
+        await self._report_lineage(deletes=[in_bucket(bucket_id)])
+        for ball_id, reason in islice(response.failures.items(), FIRST_FAILURES):
+            self.log.warning("%s/%s could not be deleted: %s", bucket_id, ball_id, reason)
+        return summaries.deleted_bucket_summary(response)
+
+    delete_bucket = blocking(adelete_bucket)
+
+    # Bulks
+
+    async def aput_bulk(
+        self,
+        bulk_id: str,
+        bucket_id: str | None = None,
+        source: Source | Sequence[Source] | None = None,
+        *,
+        balls: Iterable[Mapping[str, Any]] | None = None,
+        shard: int = 0,
+        shards: int = 1,
+        key_prefix: str = "",
+        rf: int = 1,
+        chunk_size: str | None = None,
+        max_concurrency: int | None = None,
+        max_tries: int = 5,
+        max_backoff: float = 5,
+        request_timeout: float | None = None,
+        stop_on_failure: bool = False,
+        replace: bool = False,
+        allow_reserved_bucket: bool = False,
+        tags: Mapping[str, str] | None = None,
+        allow_empty: bool = False,
+        fail_on_error: bool = True,
+        owner: Mapping[str, str] | None = None,
+        will_retry: bool = False,
+    ) -> dict[str, Any]:
+        """
+        Upload a bulk, or one shard of it, and record its progress in the storage itself.
+
+        The same call continues where the last one ended, for whatever reason: acknowledged data is not sent again.
+
+        Returns ``{bulk_id, shard, shards, total_balls, uploaded, skipped, failed, uploaded_size, response_time}``:
+        ``skipped`` were stored before, ``uploaded_size`` is the bytes of ``uploaded``, ``response_time`` in seconds;
+        with ``fail_on_error=False`` also ``failures``, the first few as ``{bucket_id, key, code, message}``.
+
+        Raises ``BulkConflictError`` if the bulk id belongs to another owner, was started with other parameters, or
+        was awaited and closed; ``ValidationError`` if the source is empty or unreadable, or gives one key twice.
+        Parameters: see ``aput``, and:
+
+        :param bulk_id: any str; include the run
+        :param bucket_id: bucket of all balls; with ``balls``, of those that name none
+        :param source: a file, a folder (with everything in it), a glob (``**`` stands for any folders), a path of
+            another store (``ObjectStoragePath``), or a list of these
+        :param balls: instead of ``source``: dicts with ``key``, ``source`` (a path) or ``data`` (str or bytes), and
+            optionally ``bucket_id`` and ``tags``
+        :param shard: index of the shard to upload, from 0
+        :param shards: number of shards. All of them must see the same ``source``, and each takes its part; ``balls``
+            belong to the one shard
+        :param key_prefix: put before every key, unchanged
+        :param stop_on_failure: start no further ball after the first failure
+        :param replace: delete different bytes under a ball's key first, instead of reporting a failure
+        :param allow_empty: accept a source without files as a bulk of no balls
+        :param fail_on_error: raise ``BulkFailedError`` if a ball is not stored, with the result as its ``result``;
+            False only counts it in ``failed``
+        :param owner: who uploads, as dict of str; another call for the same bulk id and shard must give the same.
+            Default: ``{"owner": …}`` with the connection's client id
+        :param will_retry: a failed call will be repeated, so a waiting gate goes on waiting
+        """
+        _check_exactly_one(source=source, balls=balls)
+        items = [] if balls is None else _check_items(balls)
+        if balls is not None:
+            paths: list[Source] = []
+            listing = partial(list_items, items, bucket_id or "", key_prefix)
+        elif bucket_id:
+            paths = list(source) if isinstance(source, Sequence) and not isinstance(source, str) else [source]
+            listing = partial(list_sources, paths, bucket_id, key_prefix)
+        else:
+            raise ValidationError("bucket_id must be given with source")
+        spec = BulkSpec(
+            bulk_id=bulk_id,
+            sources=[str(path) for path in paths],
+            bucket_id=bucket_id or "",
+            key_prefix=key_prefix,
+            shards=shards,
+            rf=rf,
+            tags={} if tags is None else tags,
+            own_lists=balls is not None,
+            allow_reserved_bucket=allow_reserved_bucket,
+            **await self._with_connection_defaults(chunk_size=chunk_size),
+        )
+        options = AttemptOptions(
+            max_tries=max_tries,
+            max_backoff=max_backoff,
+            stop_on_failure=stop_on_failure,
+            replace=replace,
+            allow_empty=allow_empty,
+            will_retry=will_retry,
+            fail_on_error=fail_on_error,
+            **await self._with_connection_defaults(timeout=request_timeout, max_concurrency=max_concurrency),
+        )
+        owner = _check_owner({"owner": (await self.aget_settings()).client_id} if owner is None else owner)
+        async with self.open_client() as client:
+            outcome = await ShardUpload(client, spec, shard, listing, owner, options, tell=self._log_progress).run()
+        await self._report_lineage(
+            reads=sources_of(spec.sources, items), writes=_destinations(bucket_id, items, key_prefix)
+        )
+        self._log_outcome(_upload_line(outcome), outcome.failures)
+        result = summaries.upload_summary(outcome, with_failures=not fail_on_error)
+        if outcome.failures and fail_on_error:
+            with errors_name_connection(self.mictlanx_conn_id):
+                raise _upload_error(outcome, result)
+        return result
+
+    put_bulk = blocking(aput_bulk)
+
+    async def aawait_bulk(
+        self,
+        bulk_id: str,
+        *,
+        poke_interval: float = 10,
+        timeout: float | None = None,
+        fail_on_error: bool = True,
+        include_items: bool = False,
+        remove_on_completion: bool = False,
+        request_timeout: float | None = None,
+    ) -> dict[str, Any]:
+        """
+        Wait until every shard of a bulk is done, and return its result.
+
+        Returns ``{bulk_id, state, shards, total_balls, successed, failed, uploaded_size, response_time, failures,
+        problems}``: ``uploaded_size`` is the bytes of all stored balls, ``response_time`` the seconds from the first
+        record to the last, ``failures`` the first few as ``{bucket_id, key, code, message}``, ``problems`` the
+        defects of the bulk as a whole.
+
+        Raises ``DeadlineExceededError`` after ``timeout``.
+
+        :param bulk_id: the bulk; it need not be planned yet
+        :param poke_interval: seconds between two checks
+        :param timeout: seconds for the whole wait; default: none
+        :param fail_on_error: raise ``BulkFailedError`` if the bulk failed permanently; False returns its result once
+            no shard is being uploaded
+        :param include_items: add ``successes`` as ``{bucket_id, key, size, checksum}`` and all ``failures``: lists
+            that grow with the bulk
+        :param remove_on_completion: delete the bulk's records except this result, which answers later calls; the
+            balls stay
+        :param request_timeout: seconds for one request; default: the connection's, else 120
+        """
+        options = await self._request_timeout(request_timeout)
+        async with self.open_client() as client:
+            return await waiting.await_bulk(
+                client,
+                bulk_id,
+                poke_interval=poke_interval,
+                timeout=timeout,
+                fail_on_error=fail_on_error,
+                include_items=include_items,
+                remove_on_completion=remove_on_completion,
+                tell=self._log_progress,
+                **options,
+            )
+
+    await_bulk = blocking(aawait_bulk)
+
+    async def abulk_status(self, bulk_id: str, *, request_timeout: float | None = None) -> dict[str, Any]:
+        """
+        Return the state of a bulk, by one listing of its own small bucket.
+
+        Returns ``{bulk_id, state, finished, shards, shards_complete, total_balls, total_size, acknowledged,
+        acknowledged_size, failed, failures, problems, response_time, last_heard, quiet_shard, quiet_since,
+        may_be_mended, result}``. ``state`` is ``unplanned``, ``uploading``, ``complete``, ``failed`` or ``closed``;
+        sizes are in bytes. ``last_heard`` is the time of the last record, ``quiet_shard`` the unfinished shard that
+        has been silent for the longest time (None if there is none), and ``quiet_since`` the time of its last record,
+        both in nanoseconds since 1970. ``may_be_mended`` means that a retry may still fix the failures; ``result`` is
+        that of the ``await_bulk`` that closed the bulk, else None. Parameters: see ``aawait_bulk``.
+        """
+        options = await self._request_timeout(request_timeout)
+        async with self.open_client() as client:
+            return summaries.status_summary(await waiting.bulk_status(client, bulk_id, **options))
+
+    bulk_status = blocking(abulk_status)
+
+    async def afind_bulk(
+        self,
+        bulk_id: str,
+        *,
+        fail_on_error: bool = True,
+        check: StorageCheck | None = None,
+        check_seconds: float = 60,
+        request_timeout: float | None = None,
+        client: AsyncClient | None = None,
+    ) -> dict[str, Any] | None:
+        """
+        Check once whether a bulk is done, and return the result of ``await_bulk``; None means "not yet".
+
+        Raises ``BulkFailedError`` if the bulk failed permanently or ``check`` found an unreadable ball, and
+        ``BulkConflictError`` if a closed bulk can't be checked any more. Parameters: see ``afind`` and
+        ``aawait_bulk``, and:
+
+        :param check: reads the balls of a complete bulk before it is reported; it continues from call to call
+        :param check_seconds: seconds for that in this call
+        """
+        options = await self._request_timeout(request_timeout)
+        async with self._reuse(client) as opened:
+            status = await waiting.bulk_status(opened, bulk_id, **options)
+            self._log_progress(waiting.line_of(status))
+            if not waiting.is_open(status, fail_on_error):
+                return None
+            summary = waiting.summary_of(status)
+            if check is not None and status.state in (State.COMPLETE, State.CLOSED):
+                read = await check.go_on(opened, check_seconds, **options)
+                self._log_progress(check.line)
+                if not read:
+                    return None
+                summary = check.result(summary, fail_on_error)
+        return summary
+
+    find_bulk = blocking(afind_bulk)
+
+    async def adelete_bulk(self, bulk_id: str, *, request_timeout: float | None = None) -> dict[str, Any]:
+        """
+        Delete the records of a bulk, including the result of ``await_bulk``, and none of its balls.
+
+        The bulk id can be used again. An unknown bulk is not an error. Returns ``{bulk_id, deleted, failed, total,
+        response_time}``, which count records. Parameters: see ``aawait_bulk``.
+        """
+        options = await self._request_timeout(request_timeout)
+        async with self.open_client() as client:
+            response = await waiting.delete_bulk(client, bulk_id, **options)
+        deleted = summaries.deleted_bucket_summary(response)
+        return {"bulk_id": bulk_id, **{name: value for name, value in deleted.items() if name != "bucket_id"}}
+
+    delete_bulk = blocking(adelete_bulk)
+
+    async def _request_timeout(self, request_timeout: float | None) -> dict[str, float]:
+        """Return the keyword argument ``request_timeout``, unless neither caller nor connection sets it."""
+        options = await self._with_connection_defaults(timeout=request_timeout)
+        return {"request_timeout": options["timeout"]} if options else {}
+
+    # Shared by the calls
 
     def cancel(self) -> None:
         """
-        Stop the blocking calls that are under way in other threads, and refuse new ones; safe in a signal handler.
+        Stop the blocking calls running in other threads, and refuse new ones; safe in a signal handler.
 
-        Whoever waits for one of them gets ``asyncio.CancelledError``, when it has cleaned up behind itself.
+        The stopped calls clean up, and then raise ``asyncio.CancelledError``.
         """
         self._runner.cancel()
 
-    def _run(self, twin: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run an async twin for a caller that blocks. The connection is looked up here, before there is a loop."""
+    def _run(self, method: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a coroutine for a blocking caller. The connection is looked up before there is an event loop."""
+        if kwargs.get("client") is not None:
+            raise ValidationError("client must be None in a blocking call: an open client belongs to one event loop")
         if not self._runner.cancelled:
             _ = self.settings
-        return self._runner.run(partial(twin, *args, **kwargs))
+        return self._runner.run(partial(method, *args, **kwargs))
+
+    def _reuse(self, client: AsyncClient | None) -> AbstractAsyncContextManager[AsyncClient]:
+        return self.open_client() if client is None else nullcontext(client)
+
+    async def _with_connection_defaults(self, **options: Any) -> dict[str, Any]:
+        """Fill unset options from the connection and drop those still unset."""
+        settings = await self.aget_settings()
+        filled = {name: getattr(settings, name) if value is None else value for name, value in options.items()}
+        return {name: value for name, value in filled.items() if value is not None}
+
+    async def _transfer_options(
+        self, request_timeout: float | None, max_concurrency: int | None, max_tries: int, max_backoff: float
+    ) -> TransferOptions:
+        options = await self._with_connection_defaults(timeout=request_timeout, max_concurrency=max_concurrency)
+        return TransferOptions(max_tries=max_tries, max_backoff=max_backoff, **options)
+
+    async def _report_lineage(
+        self, *, reads: Sequence[Place] = (), writes: Sequence[Place] = (), deletes: Sequence[Place] = ()
+    ) -> None:
+        """Record locations that were read, written and deleted, unless lineage is switched off."""
+        if lineage.is_on():
+            self.trace.add(reads, writes, deletes)
+            await asyncio.to_thread(lineage.report, self, reads, writes)
+
+    def _log_progress(self, line: str) -> None:
+        self.log.info("%s", line)
+
+    def _log_outcome(self, line: str, failures: Sequence[Failure]) -> None:
+        """Log how work on many objects ended, and its first failures."""
+        self._log_progress(line)
+        for failure in failures[:FIRST_FAILURES]:
+            self.log.error("%s/%s failed: %s", failure.bucket_id, failure.key, failure.message)
+        if len(failures) > FIRST_FAILURES:
+            self.log.error("… and %s more", pluralize(len(failures) - FIRST_FAILURES, "ball"))
+
+    def _finish(
+        self, action: str, line: str, outcome: BatchResult, result: dict[str, Any], fail_on_error: bool
+    ) -> dict[str, Any]:
+        """Log how a batch ended; return its result, or raise its failures."""
+        self._log_outcome(f"{action[:1].upper()}{action[1:]}: {line}", outcome.failures)
+        if outcome.failures and fail_on_error:
+            with errors_name_connection(self.mictlanx_conn_id):
+                raise error_of(action, outcome, result)
+        return result
 
 
-def _client(settings: Settings, verify: Any) -> AsyncClient:
-    """Make a client that keeps no log folder and no read cache, and is quiet: httpx would log a line per request."""
+def _new_client(settings: Settings, verify: Any) -> AsyncClient:
+    """Return a client without log files and read cache, and silence httpx, which logs a line per request."""
     if (log := logging.getLogger("httpx")).level == logging.NOTSET:
         log.setLevel(logging.WARNING)  # as Airflow 3 does by itself
     return AsyncClient(
@@ -179,4 +1342,133 @@ def _client(settings: Settings, verify: Any) -> AsyncClient:
         verify=verify,
         token=settings.token,
         headers=settings.headers,
+    )
+
+
+# Checks of arguments
+
+
+def _check_exactly_one(**given: Any) -> None:
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) != 1:
+        raise ValidationError(
+            f"exactly one of {', '.join(given)} must be given, got {' and '.join(names) if names else 'none'}"
+        )
+
+
+def _check_keys(keys: Iterable[str]) -> list[str]:
+    if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
+        raise ValidationError(f"keys must be a list of str, got {type(keys).__name__}. {_NATIVE_LISTS}")
+    checked = list(keys)
+    if wrong := [key for key in checked if not isinstance(key, str) or not key]:
+        raise ValidationError(f"keys must be a list of non-empty str, got {wrong[0]!r} in it")
+    return checked
+
+
+def _check_items(balls: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    if isinstance(balls, str | bytes | Mapping) or not isinstance(balls, Iterable):
+        raise ValidationError(f"balls must be a list of dict, got {type(balls).__name__}. {_NATIVE_LISTS}")
+    return list(balls)
+
+
+def _check_owner(owner: Mapping[str, str]) -> Mapping[str, str]:
+    if not isinstance(owner, Mapping) or not all(isinstance(text, str) for item in owner.items() for text in item):
+        raise ValidationError(f"owner must be a dict of str to str, got {owner!r}")
+    return owner
+
+
+def _check_encoding(encoding: str) -> None:
+    try:
+        "".encode(encoding)
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValidationError(
+            f"encoding must be the name of a Python text encoding such as 'utf-8', got {encoding!r}"
+        ) from error
+
+
+def _as_bytes(data: bytes | str) -> bytes:
+    if isinstance(data, str):
+        try:
+            return data.encode()
+        except UnicodeEncodeError as error:
+            raise ValidationError(f"data must be valid Unicode: {error.reason}") from error
+    if isinstance(data, bytes):
+        return data
+    raise ValidationError(f"data must be str or bytes, got {type(data).__name__}")
+
+
+def _decode(data: bytes, encoding: str, name: str) -> str:
+    try:
+        return data.decode(encoding)
+    except UnicodeError as error:
+        raise ValidationError(
+            f"decoding {name} ({len(data)} bytes) as {encoding} failed: {error}; choose another encoding, or read it into a "
+            "file"
+        ) from error
+
+
+def _file_name(key: str, filename: str | None) -> str:
+    """Return the given name, else one without folders, made of the key."""
+    if filename is None:
+        ball_id = ball_id_of(key)
+        return safe_file_name(key) or ball_id
+    if not filename:
+        raise ValidationError("filename must not be empty; omit it to name the file after the key")
+    return filename
+
+
+def _required_objects(keys: list[str] | None, min_objects: int | None) -> int:
+    if keys == []:
+        raise ValidationError("keys must not be empty")
+    if min_objects is None:
+        return 1 if keys is None else len(keys)
+    required = whole_number("min_objects", min_objects)
+    if keys is not None and required > len(keys):
+        raise ValidationError(f"min_objects must be at most {len(keys)}, the number of different keys, got {required}")
+    return required
+
+
+def _content(ball: Ball) -> tuple[object, ...]:
+    return ball.checksum, *((chunk.size, chunk.checksum) for chunk in ball.chunks)
+
+
+# Results of bulk uploads
+
+
+def _destinations(bucket_id: str | None, balls: Iterable[Mapping[str, Any]], key_prefix: str) -> list[Place]:
+    """Return the buckets of a bulk, or the part of them that its keys begin with."""
+    buckets = [ball.get("bucket_id") or bucket_id for ball in balls] or [bucket_id]
+    return [in_bucket(bucket, key_prefix) for bucket in dict.fromkeys(buckets) if bucket]
+
+
+def _shard_name(outcome: UploadResult) -> str:
+    shard = f", shard {outcome.shard} of {outcome.shards}" if outcome.shards > 1 else ""
+    return f"{outcome.bulk_id!r}{shard}"
+
+
+def _upload_line(outcome: UploadResult) -> str:
+    """Return ``Bulk 'nightly', shard 0 of 4: 97 balls uploaded, 1.2 GB in 12.3 s, 97 MB/s; 2 skipped …``."""
+    speed = format_size(round(outcome.uploaded_size / max(outcome.response_time, 1e-3)))
+    line = (
+        f"Bulk {_shard_name(outcome)}: {pluralize(outcome.uploaded, 'ball')} uploaded, "
+        f"{format_size(outcome.uploaded_size)} in {outcome.response_time:.1f} s, {speed}/s; "
+        f"{outcome.skipped:,} skipped, {outcome.failed:,} failed"
+    )
+    if outcome.slowest:
+        line += "; slowest: " + ", ".join(f"{key} {seconds:.1f} s" for key, seconds in outcome.slowest)
+    return line
+
+
+def _upload_error(outcome: UploadResult, result: dict[str, Any]) -> BulkFailedError:
+    reasons = "; ".join(f"{failure.key}: {failure.message}" for failure in outcome.failures[:FIRST_FAILURES])
+    what_to_do = (
+        "No retry can mend that: change the source or the parameters, and take another bulk_id or delete_bulk"
+        if outcome.hopeless
+        else "Run it again: what is stored is not sent again"
+    )
+    return BulkFailedError(
+        f"bulk {_shard_name(outcome)}: {outcome.failed} of {outcome.total_balls} balls are not stored: {reasons}. "
+        f"{what_to_do}",
+        permanent=outcome.hopeless,
+        result=result,
     )

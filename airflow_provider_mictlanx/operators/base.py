@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_mictlanx.hooks.failures import errors_name_connection, permanent_errors_fail_the_task
+from airflow_provider_mictlanx.hooks.errors import errors_name_connection, permanent_errors_fail_the_task
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.links.mictlanx import keep_links
 

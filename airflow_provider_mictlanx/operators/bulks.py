@@ -12,8 +12,8 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowSensorT
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError
 from airflow_provider_mictlanx.client.checks import seconds
 from airflow_provider_mictlanx.client.errors import DeadlineExceededError, MictlanXError, ValidationError
-from airflow_provider_mictlanx.hooks.bulks import Source
-from airflow_provider_mictlanx.hooks.failures import error_of, is_timeout_of_deferral, permanent_errors_fail_the_task
+from airflow_provider_mictlanx.hooks.errors import error_from_event, is_deferral_timeout, permanent_errors_fail_the_task
+from airflow_provider_mictlanx.hooks.mictlanx import Source
 from airflow_provider_mictlanx.links.mictlanx import MictlanXBulkLink
 from airflow_provider_mictlanx.operators.base import MictlanXOperator
 from airflow_provider_mictlanx.triggers.mictlanx import BulkCompleteTrigger
@@ -60,7 +60,7 @@ class MictlanXBulkPutOperator(MictlanXOperator):
     :param max_concurrency: chunks in flight; default: the connection's, else chosen by the chunks' size
     :param max_tries: per chunk
     :param max_backoff: the longest pause between two tries, in seconds
-    :param timeout: of one request, in seconds; default: the connection's, else 120
+    :param request_timeout: of one request, in seconds; default: the connection's, else 120
     :param stop_on_failure: begin no further ball after the first failure
     :param replace: delete other bytes under a ball's key first, instead of reporting a failure
     :param allow_reserved_bucket: write to a bucket that begins with ``bulk-``, which may contain another bulk's records
@@ -92,7 +92,7 @@ class MictlanXBulkPutOperator(MictlanXOperator):
         max_concurrency: int | None = None,
         max_tries: int = 5,
         max_backoff: float = 5,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         stop_on_failure: bool = False,
         replace: bool = False,
         allow_reserved_bucket: bool = False,
@@ -117,7 +117,7 @@ class MictlanXBulkPutOperator(MictlanXOperator):
         self.max_concurrency = max_concurrency
         self.max_tries = max_tries
         self.max_backoff = max_backoff
-        self.timeout = timeout
+        self.request_timeout = request_timeout
         self.stop_on_failure = stop_on_failure
         self.replace = replace
         self.allow_reserved_bucket = allow_reserved_bucket
@@ -152,7 +152,7 @@ class MictlanXBulkPutOperator(MictlanXOperator):
             max_concurrency=self.max_concurrency,
             max_tries=self.max_tries,
             max_backoff=self.max_backoff,
-            timeout=self.timeout,
+            request_timeout=self.request_timeout,
             stop_on_failure=self.stop_on_failure,
             replace=self.replace,
             allow_reserved_bucket=self.allow_reserved_bucket,
@@ -264,7 +264,7 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
             try:
                 return super().resume_execution(next_method, next_kwargs, context)
             except AirflowException as error:
-                if self.timeout is not None and is_timeout_of_deferral(error):
+                if self.timeout is not None and is_deferral_timeout(error):
                     self._time_out(error)
                 raise
 
@@ -274,7 +274,7 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
         if status == "success":
             return self._await(0, 0)
         if event is not None and status == "error":
-            raise error_of(event)
+            raise error_from_event(event)
         if status == "timeout":
             self._time_out()
         raise MictlanXError(f"the trigger fired an event that says nothing: {event!r}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.client.errors import ValidationError
-from airflow_provider_mictlanx.hooks import lines
+from airflow_provider_mictlanx.hooks import summaries
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.links.mictlanx import MictlanXDestinationLink
 from airflow_provider_mictlanx.operators.base import MictlanXOperator
@@ -43,7 +43,7 @@ class MictlanXCopyOperator(MictlanXOperator):
     :param dest_prefix: stands in the copies' keys where ``prefix`` was; default: they keep their keys (templated)
     :param dest_conn_id: the connection of the copies; default: ``mictlanx_conn_id`` (templated)
     :param rf: on how many peers every chunk of a copy is to be stored
-    :param timeout: of one request, in seconds; default: the connection's, else 120
+    :param request_timeout: of one request, in seconds; default: the connection's, else 120
     :param max_tries: per chunk
     :param max_concurrency: chunks in flight, of all objects together; default: the connection's, else the client's
     :param max_backoff: the longest pause between two tries, in seconds
@@ -73,7 +73,7 @@ class MictlanXCopyOperator(MictlanXOperator):
         dest_prefix: str | None = None,
         dest_conn_id: str | None = None,
         rf: int = 1,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         max_tries: int = 5,
         max_concurrency: int | None = None,
         max_backoff: float = 5,
@@ -97,7 +97,7 @@ class MictlanXCopyOperator(MictlanXOperator):
         self.dest_prefix = dest_prefix
         self.dest_conn_id = dest_conn_id
         self.rf = rf
-        self.timeout = timeout
+        self.request_timeout = request_timeout
         self.max_tries = max_tries
         self.max_concurrency = max_concurrency
         self.max_backoff = max_backoff
@@ -116,7 +116,7 @@ class MictlanXCopyOperator(MictlanXOperator):
         options: dict[str, Any] = {
             "dest_conn_id": self.dest_conn_id,
             "rf": self.rf,
-            "timeout": self.timeout,
+            "request_timeout": self.request_timeout,
             "max_tries": self.max_tries,
             "max_concurrency": self.max_concurrency,
             "max_backoff": self.max_backoff,
@@ -140,7 +140,7 @@ class MictlanXCopyOperator(MictlanXOperator):
         result = self.hook.copy(self.bucket_id, self.key, self.dest_bucket_id, self.dest_key, **options)
         if result["uploaded"]:
             replicas = pluralize(result["replicas"], "replica")
-            self.log.info("Copied %s/%s to %s, %s", self.bucket_id, self.key, lines.of_transfer(result), replicas)
+            self.log.info("Copied %s/%s to %s, %s", self.bucket_id, self.key, summaries.transfer_line(result), replicas)
         else:
-            self.log.info("Nothing to copy: %s is there already", lines.of_transfer(result, speed=False))
+            self.log.info("Nothing to copy: %s is there already", summaries.transfer_line(result, speed=False))
         return result

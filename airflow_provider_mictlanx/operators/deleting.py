@@ -33,7 +33,7 @@ class MictlanXDeleteOperator(MictlanXOperator):
         which there is ``MictlanXDeleteBucketOperator`` (templated)
     :param fail_on_error: with ``keys`` and ``prefix``: fail the task where an object could not be deleted; False leaves that to the
         ``failed`` of the XCom
-    :param timeout: of one request, in seconds; default: the connection's, else 120
+    :param request_timeout: of one request, in seconds; default: the connection's, else 120
     :param max_concurrency: objects that are deleted at the same time; default: the connection's, else 8
     :param allow_reserved_bucket: delete from a bucket that begins with ``bulk-``, which may contain the records of a bulk
     :param deadline: of the whole call, in seconds
@@ -52,7 +52,7 @@ class MictlanXDeleteOperator(MictlanXOperator):
         keys: Iterable[str] | None = None,
         prefix: str | None = None,
         fail_on_error: bool = True,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         max_concurrency: int | None = None,
         allow_reserved_bucket: bool = False,
         deadline: float | None = None,
@@ -69,7 +69,7 @@ class MictlanXDeleteOperator(MictlanXOperator):
         self.keys = keys
         self.prefix = prefix
         self.fail_on_error = fail_on_error
-        self.timeout = timeout
+        self.request_timeout = request_timeout
         self.max_concurrency = max_concurrency
         self.allow_reserved_bucket = allow_reserved_bucket
         self.deadline = deadline
@@ -77,7 +77,7 @@ class MictlanXDeleteOperator(MictlanXOperator):
     def work(self, context: Context) -> dict[str, Any]:
         """Delete it, or them."""
         options: dict[str, Any] = {
-            "timeout": self.timeout,
+            "request_timeout": self.request_timeout,
             "allow_reserved_bucket": self.allow_reserved_bucket,
             "deadline": self.deadline,
         }
@@ -112,7 +112,7 @@ class MictlanXDeleteBucketOperator(MictlanXOperator):
 
     :param bucket_id: the bucket (templated)
     :param fail_on_error: fail the task where an object could not be deleted; False leaves that to the ``failed`` of the XCom
-    :param timeout: of one request, in seconds; default: the connection's, else 120
+    :param request_timeout: of one request, in seconds; default: the connection's, else 120
     :param max_concurrency: objects that are deleted at the same time; default: the connection's, else the client's
     :param allow_reserved_bucket: delete from a bucket that begins with ``bulk-``, which may contain the records of a bulk
     :param deadline: of the whole call, in seconds
@@ -127,7 +127,7 @@ class MictlanXDeleteBucketOperator(MictlanXOperator):
         *,
         bucket_id: str,
         fail_on_error: bool = True,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         max_concurrency: int | None = None,
         allow_reserved_bucket: bool = False,
         deadline: float | None = None,
@@ -136,7 +136,7 @@ class MictlanXDeleteBucketOperator(MictlanXOperator):
         super().__init__(**kwargs)
         self.bucket_id = bucket_id
         self.fail_on_error = fail_on_error
-        self.timeout = timeout
+        self.request_timeout = request_timeout
         self.max_concurrency = max_concurrency
         self.allow_reserved_bucket = allow_reserved_bucket
         self.deadline = deadline
@@ -145,7 +145,7 @@ class MictlanXDeleteBucketOperator(MictlanXOperator):
         """Delete them."""
         result = self.hook.delete_bucket(
             self.bucket_id,
-            timeout=self.timeout,
+            request_timeout=self.request_timeout,
             max_concurrency=self.max_concurrency,
             allow_reserved_bucket=self.allow_reserved_bucket,
             deadline=self.deadline,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.client.errors import ValidationError
-from airflow_provider_mictlanx.hooks import lines
+from airflow_provider_mictlanx.hooks import summaries
 from airflow_provider_mictlanx.links.mictlanx import MictlanXBucketLink, MictlanXBulkLink, MictlanXObjectLink
 from airflow_provider_mictlanx.operators.base import MictlanXOperator
 
@@ -32,7 +32,7 @@ class MictlanXListOperator(MictlanXOperator):
     :param glob: only keys that match: ``*`` any text (``/`` too), ``?`` a character, ``[ab]`` one of these; not together with
         ``prefix`` (templated)
     :param max_keys: the most keys that are listed; None for no limit
-    :param timeout: of one request, in seconds; default: the connection's, else 120
+    :param request_timeout: of one request, in seconds; default: the connection's, else 120
     :param deadline: of the whole call, in seconds
     :param mictlanx_conn_id: the connection (templated)
     """
@@ -47,7 +47,7 @@ class MictlanXListOperator(MictlanXOperator):
         prefix: str = "",
         glob: str = "",
         max_keys: int | None = 1000,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         deadline: float | None = None,
         **kwargs: Any,
     ) -> None:
@@ -56,7 +56,7 @@ class MictlanXListOperator(MictlanXOperator):
         self.prefix = prefix
         self.glob = glob
         self.max_keys = max_keys
-        self.timeout = timeout
+        self.request_timeout = request_timeout
         self.deadline = deadline
 
     def work(self, context: Context) -> list[str]:
@@ -66,7 +66,7 @@ class MictlanXListOperator(MictlanXOperator):
             self.prefix,
             self.glob,
             max_keys=self.max_keys,
-            timeout=self.timeout,
+            request_timeout=self.request_timeout,
             deadline=self.deadline,
         )
         self.log.info(
@@ -89,7 +89,7 @@ class MictlanXGetOperator(MictlanXOperator):
     :param key: the object's name (templated)
     :param encoding: of the text, as Python names it
     :param max_size: of the object: bytes, or a text such as ``"48kb"``, which every database of Airflow takes
-    :param timeout: of one request, in seconds; default: the connection's, else 120
+    :param request_timeout: of one request, in seconds; default: the connection's, else 120
     :param max_tries: per chunk
     :param max_concurrency: chunks in flight; default: the connection's, else the client's
     :param max_backoff: the longest pause between two tries, in seconds
@@ -107,7 +107,7 @@ class MictlanXGetOperator(MictlanXOperator):
         key: str,
         encoding: str = "utf-8",
         max_size: int | str = "48kb",
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         max_tries: int = 5,
         max_concurrency: int | None = None,
         max_backoff: float = 5,
@@ -119,7 +119,7 @@ class MictlanXGetOperator(MictlanXOperator):
         self.key = key
         self.encoding = encoding
         self.max_size = max_size
-        self.timeout = timeout
+        self.request_timeout = request_timeout
         self.max_tries = max_tries
         self.max_concurrency = max_concurrency
         self.max_backoff = max_backoff
@@ -132,7 +132,7 @@ class MictlanXGetOperator(MictlanXOperator):
             self.key,
             encoding=self.encoding,
             max_size=self.max_size,
-            timeout=self.timeout,
+            request_timeout=self.request_timeout,
             max_tries=self.max_tries,
             max_concurrency=self.max_concurrency,
             max_backoff=self.max_backoff,
@@ -160,7 +160,7 @@ class MictlanXGetToFileOperator(MictlanXOperator):
     :param key: the object's name (templated)
     :param output_path: a folder of the worker; made if missing (templated)
     :param filename: the file's plain name; default: the key's last component (templated)
-    :param timeout: of one request, in seconds; default: the connection's, else 120
+    :param request_timeout: of one request, in seconds; default: the connection's, else 120
     :param max_tries: per chunk
     :param max_concurrency: chunks in flight; default: the connection's, else the client's
     :param max_backoff: the longest pause between two tries, in seconds
@@ -179,7 +179,7 @@ class MictlanXGetToFileOperator(MictlanXOperator):
         key: str,
         output_path: str | os.PathLike[str],
         filename: str | None = None,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         max_tries: int = 5,
         max_concurrency: int | None = None,
         max_backoff: float = 5,
@@ -192,7 +192,7 @@ class MictlanXGetToFileOperator(MictlanXOperator):
         self.key = key
         self.output_path = output_path
         self.filename = filename
-        self.timeout = timeout
+        self.request_timeout = request_timeout
         self.max_tries = max_tries
         self.max_concurrency = max_concurrency
         self.max_backoff = max_backoff
@@ -206,7 +206,7 @@ class MictlanXGetToFileOperator(MictlanXOperator):
             self.key,
             self.output_path,
             filename=self.filename,
-            timeout=self.timeout,
+            request_timeout=self.request_timeout,
             max_tries=self.max_tries,
             max_concurrency=self.max_concurrency,
             max_backoff=self.max_backoff,
@@ -214,9 +214,9 @@ class MictlanXGetToFileOperator(MictlanXOperator):
             deadline=self.deadline,
         )
         if result["downloaded"]:
-            self.log.info("Read %s into %s", lines.of_transfer(result), result["path"])
+            self.log.info("Read %s into %s", summaries.transfer_line(result), result["path"])
         else:
-            size = lines.of_transfer(result, speed=False)
+            size = summaries.transfer_line(result, speed=False)
             self.log.info("Nothing to read: %s holds %s already", result["path"], size)
         return result
 
@@ -244,7 +244,7 @@ class MictlanXBulkGetToFileOperator(MictlanXOperator):
         ``prefix`` (templated)
     :param bulk_id: instead of ``bucket_id``: a complete bulk, with the bytes that it uploaded; gate on it by
         ``BulkCompleteSensor`` (templated)
-    :param timeout: of one request, in seconds; default: the connection's, else 120
+    :param request_timeout: of one request, in seconds; default: the connection's, else 120
     :param max_tries: per chunk
     :param max_concurrency: chunks in flight, of all objects together; default: the connection's, else 8
     :param max_backoff: the longest pause between two tries, in seconds
@@ -265,7 +265,7 @@ class MictlanXBulkGetToFileOperator(MictlanXOperator):
         prefix: str = "",
         glob: str = "",
         bulk_id: str | None = None,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         max_tries: int = 5,
         max_concurrency: int | None = None,
         max_backoff: float = 5,
@@ -283,7 +283,7 @@ class MictlanXBulkGetToFileOperator(MictlanXOperator):
         self.prefix = prefix
         self.glob = glob
         self.bulk_id = bulk_id
-        self.timeout = timeout
+        self.request_timeout = request_timeout
         self.max_tries = max_tries
         self.max_concurrency = max_concurrency
         self.max_backoff = max_backoff
@@ -299,7 +299,7 @@ class MictlanXBulkGetToFileOperator(MictlanXOperator):
             self.prefix,
             self.glob,
             bulk_id=self.bulk_id,
-            timeout=self.timeout,
+            request_timeout=self.request_timeout,
             max_tries=self.max_tries,
             max_concurrency=self.max_concurrency,
             max_backoff=self.max_backoff,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.client.errors import ValidationError
-from airflow_provider_mictlanx.hooks import lines
+from airflow_provider_mictlanx.hooks import summaries
 from airflow_provider_mictlanx.links.mictlanx import MictlanXObjectLink
 from airflow_provider_mictlanx.operators.base import MictlanXOperator
 
@@ -39,7 +39,7 @@ class MictlanXPutOperator(MictlanXOperator):
     :param chunk_size: how it is cut, as ``"256kb"`` or ``"8MB"``; default: the connection's, else chosen by the
         size
     :param rf: on how many peers every chunk is to be stored
-    :param timeout: of one request, in seconds; default: the connection's, else 120
+    :param request_timeout: of one request, in seconds; default: the connection's, else 120
     :param max_tries: per chunk
     :param max_concurrency: chunks in flight; default: the connection's, else chosen by the chunks' size
     :param max_backoff: the longest pause between two tries, in seconds
@@ -64,7 +64,7 @@ class MictlanXPutOperator(MictlanXOperator):
         tags: Mapping[str, str] | None = None,
         chunk_size: str | None = None,
         rf: int = 1,
-        timeout: float | None = None,
+        request_timeout: float | None = None,
         max_tries: int = 5,
         max_concurrency: int | None = None,
         max_backoff: float = 5,
@@ -84,7 +84,7 @@ class MictlanXPutOperator(MictlanXOperator):
         self.tags = tags
         self.chunk_size = chunk_size
         self.rf = rf
-        self.timeout = timeout
+        self.request_timeout = request_timeout
         self.max_tries = max_tries
         self.max_concurrency = max_concurrency
         self.max_backoff = max_backoff
@@ -97,7 +97,7 @@ class MictlanXPutOperator(MictlanXOperator):
         options: dict[str, Any] = {
             "chunk_size": self.chunk_size,
             "rf": self.rf,
-            "timeout": self.timeout,
+            "request_timeout": self.request_timeout,
             "max_tries": self.max_tries,
             "max_concurrency": self.max_concurrency,
             "max_backoff": self.max_backoff,
@@ -116,7 +116,7 @@ class MictlanXPutOperator(MictlanXOperator):
             )
         if result["uploaded"]:
             replicas = pluralize(result["replicas"], "replica")
-            self.log.info("Stored %s, %s", lines.of_transfer(result), replicas)
+            self.log.info("Stored %s, %s", summaries.transfer_line(result), replicas)
         else:
-            self.log.info("Nothing to send: %s was stored already", lines.of_transfer(result, speed=False))
+            self.log.info("Nothing to send: %s was stored already", summaries.transfer_line(result, speed=False))
         return result

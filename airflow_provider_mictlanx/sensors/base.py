@@ -30,12 +30,12 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_mictlanx.client.errors import MictlanXError
-from airflow_provider_mictlanx.hooks.failures import (
-    error_of,
+from airflow_provider_mictlanx.hooks.errors import (
+    error_from_event,
     errors_name_connection,
-    failure_of,
-    is_timeout_of_deferral,
-    log_borne,
+    fail_exception,
+    is_deferral_timeout,
+    log_suppressed,
     permanent_errors_fail_the_task,
 )
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
@@ -95,7 +95,7 @@ class MictlanXSensor(BaseSensorOperator):
                 found = self.find()
         except MictlanXError as error:
             if error.permanent:
-                raise failure_of(error) from error
+                raise fail_exception(error) from error
             raise
         if not self._links_kept:
             keep_links(self, context)
@@ -160,7 +160,7 @@ class MictlanXSensor(BaseSensorOperator):
             raise
         except Exception as error:
             if self.silent_fail:
-                log_borne(self.log, error)
+                log_suppressed(self.log, error)
                 return PokeReturnValue(is_done=False)
             self._skip_if_never_failing(error)
             raise
@@ -174,7 +174,7 @@ class MictlanXSensor(BaseSensorOperator):
                 self._skip_if_never_failing(error)
                 raise
             except AirflowException as error:
-                if is_timeout_of_deferral(error):
+                if is_deferral_timeout(error):
                     self._time_out(error)
                 self._skip_if_never_failing(error)
                 raise
@@ -187,7 +187,7 @@ class MictlanXSensor(BaseSensorOperator):
             self.log.info("Success criteria met. Exiting.")
             return event["result"]
         if event is not None and status == "error":
-            raise error_of(event)
+            raise error_from_event(event)
         if status == "timeout":
             self._time_out()
         raise MictlanXError(f"the trigger fired an event that says nothing: {event!r}")

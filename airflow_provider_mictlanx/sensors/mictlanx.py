@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mictlanx.bulks.checking import StorageCheck
 from airflow_provider_mictlanx.client.checks import seconds
 from airflow_provider_mictlanx.client.errors import ValidationError
-from airflow_provider_mictlanx.hooks import lines
-from airflow_provider_mictlanx.hooks.finding import Readable
-from airflow_provider_mictlanx.hooks.quiet import QuietWatch
+from airflow_provider_mictlanx.hooks import summaries
+from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
+from airflow_provider_mictlanx.hooks.mictlanx import Readable
 from airflow_provider_mictlanx.links.mictlanx import MictlanXBucketLink, MictlanXBulkLink
 from airflow_provider_mictlanx.sensors.base import MictlanXSensor
 from airflow_provider_mictlanx.triggers.mictlanx import (
@@ -87,7 +87,7 @@ class MictlanXObjectSensor(MictlanXSensor):
             if self.min_objects is not None:
                 raise ValidationError("min_objects goes with a list of keys, prefix or glob, not with one key")
             return self.hook.find(
-                self.bucket_id, self.key, check_storage=self.check_storage, timeout=self.request_timeout
+                self.bucket_id, self.key, check_storage=self.check_storage, request_timeout=self.request_timeout
             )
         return self.hook.find_objects(
             self.bucket_id,
@@ -97,12 +97,12 @@ class MictlanXObjectSensor(MictlanXSensor):
             min_objects=self.min_objects,
             check_storage=self.check_storage,
             readable=self._readable,
-            timeout=self.request_timeout,
+            request_timeout=self.request_timeout,
         )
 
     def line_of(self, found: dict[str, Any]) -> str:
         """Say in a line what was found."""
-        return lines.of_found(found)
+        return summaries.found_line(found)
 
     def make_trigger(self, **shared: Any) -> MictlanXObjectTrigger:
         """Make the trigger that goes on looking."""
@@ -162,7 +162,7 @@ class MictlanXBucketUnchangedSensor(MictlanXSensor):
         self.inactivity_period = inactivity_period
         self.min_objects = min_objects
         self.allow_delete = allow_delete
-        self._watch: QuietWatch | None = None
+        self._watch: InactivityMonitor | None = None
         self._kept: dict[str, Any] | None = None
         self._forgets = False
 
@@ -188,7 +188,7 @@ class MictlanXBucketUnchangedSensor(MictlanXSensor):
                 "mode='poke'"
             )
         if self._watch is None:
-            self._watch = QuietWatch(
+            self._watch = InactivityMonitor(
                 self.bucket_id,
                 self.prefix,
                 inactivity_period=self.inactivity_period,
@@ -196,11 +196,11 @@ class MictlanXBucketUnchangedSensor(MictlanXSensor):
                 allow_delete=self.allow_delete,
                 state=self._kept,
             )
-        return self.hook.find_quiet(self._watch, timeout=self.request_timeout)
+        return self.hook.find_quiet(self._watch, request_timeout=self.request_timeout)
 
     def line_of(self, found: dict[str, Any]) -> str:
         """Say in a line what was found."""
-        return lines.of_quiet(found)
+        return summaries.inactivity_line(found)
 
     def make_trigger(self, **shared: Any) -> BucketUnchangedTrigger:
         """Make the trigger that goes on looking, from what the first poke saw on."""
@@ -264,12 +264,12 @@ class BulkCompleteSensor(MictlanXSensor):
             fail_on_error=self.fail_on_error,
             check=self._check,
             check_seconds=min(self.poke_interval, self.timeout),
-            timeout=self.request_timeout,
+            request_timeout=self.request_timeout,
         )
 
     def line_of(self, found: dict[str, Any]) -> str:
         """Say in a line what was found."""
-        return lines.of_bulk(found)
+        return summaries.bulk_line(found)
 
     def make_trigger(self, **shared: Any) -> BulkCompleteTrigger:
         """Make the trigger that goes on looking."""

@@ -6,9 +6,8 @@ from typing import Any
 
 from airflow_provider_mictlanx.bulks.checking import StorageCheck
 from airflow_provider_mictlanx.client import AsyncClient
-from airflow_provider_mictlanx.hooks.finding import Readable
-from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
-from airflow_provider_mictlanx.hooks.quiet import QuietWatch
+from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
+from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook, Readable
 from airflow_provider_mictlanx.triggers.polling import PollingTrigger
 
 
@@ -53,7 +52,11 @@ class MictlanXObjectTrigger(PollingTrigger):
         """Look once for the object, or the objects."""
         if isinstance(self.key, str):
             return await hook.afind(
-                self.bucket_id, self.key, check_storage=self.check_storage, timeout=self.request_timeout, client=client
+                self.bucket_id,
+                self.key,
+                check_storage=self.check_storage,
+                request_timeout=self.request_timeout,
+                client=client,
             )
         return await hook.afind_objects(
             self.bucket_id,
@@ -63,7 +66,7 @@ class MictlanXObjectTrigger(PollingTrigger):
             min_objects=self.min_objects,
             check_storage=self.check_storage,
             readable=self._readable,
-            timeout=self.request_timeout,
+            request_timeout=self.request_timeout,
             client=client,
         )
 
@@ -79,7 +82,7 @@ class BucketUnchangedTrigger(PollingTrigger):
     :param inactivity_period: for how long nothing may change, in seconds
     :param min_objects: how many whole objects there have to be
     :param allow_delete: whether objects may go meanwhile
-    :param state: what the sensor saw (``QuietWatch.state``): another triggerer that takes over compares with it
+    :param state: what the sensor saw (``InactivityMonitor.state``): another triggerer that takes over compares with it
     """
 
     own = ("bucket_id", "prefix", "inactivity_period", "min_objects", "allow_delete", "state")
@@ -102,12 +105,12 @@ class BucketUnchangedTrigger(PollingTrigger):
         self.min_objects = min_objects
         self.allow_delete = allow_delete
         self.state = state
-        self._watch: QuietWatch | None = None
+        self._watch: InactivityMonitor | None = None
 
     async def apoke(self, hook: MictlanXHook, client: AsyncClient) -> dict[str, Any] | None:
         """Look once whether the bucket is quiet."""
         if self._watch is None:
-            self._watch = QuietWatch(
+            self._watch = InactivityMonitor(
                 self.bucket_id,
                 self.prefix,
                 inactivity_period=self.inactivity_period,
@@ -115,7 +118,7 @@ class BucketUnchangedTrigger(PollingTrigger):
                 allow_delete=self.allow_delete,
                 state=self.state,
             )
-        return await hook.afind_quiet(self._watch, timeout=self.request_timeout, client=client)
+        return await hook.afind_quiet(self._watch, request_timeout=self.request_timeout, client=client)
 
 
 class BulkCompleteTrigger(PollingTrigger):
@@ -157,6 +160,6 @@ class BulkCompleteTrigger(PollingTrigger):
             fail_on_error=self.fail_on_error,
             check=self._check,
             check_seconds=self.poke_interval,
-            timeout=self.request_timeout,
+            request_timeout=self.request_timeout,
             client=client,
         )

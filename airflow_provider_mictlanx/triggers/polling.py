@@ -14,7 +14,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.errors import MictlanXError
-from airflow_provider_mictlanx.hooks.failures import event_of, log_borne
+from airflow_provider_mictlanx.hooks.errors import error_event, log_suppressed
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 
 _MOST_DOUBLINGS = 30
@@ -25,7 +25,7 @@ class PollingTrigger(BaseTrigger):
     Poke until there is something, a time is over, or an error comes up; then fire one event.
 
     The event is ``{"status": "success", "result": …}``, ``{"status": "timeout"}`` or an error
-    (``hooks.failures.event_of``). The first poke is the sensor's, on the worker, so the trigger sleeps first. All arguments
+    (``hooks.errors.error_event``). The first poke is the sensor's, on the worker, so the trigger sleeps first. All arguments
     are JSON and none is a secret; since the end is a point in time, a triggerer that takes over goes on with what is left.
     Nothing of it lives elsewhere: where somebody ends the task, that Airflow cancels ``run`` is all there is to stop.
 
@@ -77,10 +77,10 @@ class PollingTrigger(BaseTrigger):
         """Fire the one event."""
         hook = MictlanXHook(self.mictlanx_conn_id)
         try:
-            async with hook.aget_conn() as client:
+            async with hook.open_client() as client:
                 payload = await self._poll(hook, client)
         except MictlanXError as error:
-            payload = event_of(error)
+            payload = error_event(error)
         yield TriggerEvent(payload)  # type: ignore[no-untyped-call, unused-ignore]
 
     async def _poll(self, hook: MictlanXHook, client: AsyncClient) -> dict[str, Any]:
@@ -100,7 +100,7 @@ class PollingTrigger(BaseTrigger):
         except Exception as error:
             if not self.silent_fail or (isinstance(error, MictlanXError) and error.permanent):
                 raise
-            log_borne(self.log, error)
+            log_suppressed(self.log, error)
             return None
 
     def _left(self) -> float:

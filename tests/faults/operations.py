@@ -319,7 +319,7 @@ class Bulk(AirflowOperation):
                     rf=how.rf,
                     max_concurrency=1,
                     max_tries=how.tries,
-                    timeout=how.timeout,
+                    request_timeout=how.timeout,
                     replace=how.replace,
                 )
             finally:

@@ -18,7 +18,7 @@ from typing import Any
 from airflow.exceptions import AirflowTaskTerminated
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, timeout
 
-from airflow_provider_mictlanx.hooks import runner
+from airflow_provider_mictlanx.hooks import sync_runner
 from airflow_provider_mictlanx.operators.mictlanx import (
     MictlanXAwaitBulkOperator,
     MictlanXBulkGetToFileOperator,
@@ -94,5 +94,5 @@ class Killed:
 
 def main(call: dict[str, Any]) -> None:
     """Run what the test asks for."""
-    runner.GRACE = 60  # a busy machine may take longer to clean up than users have to wait
+    sync_runner.GRACE = 60  # a busy machine may take longer to clean up than users have to wait
     sys.stdout.write(json.dumps(Killed(**call).run()) + "\n")

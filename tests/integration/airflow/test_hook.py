@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import inspect
 import json
 import logging
 import os
@@ -118,16 +117,6 @@ def test_every_method(call: Callable[..., Any], bucket_id: str, tmp_path: Path) 
         call("get", bucket_id, "z-file")
 
 
-TAKE_A_CLIENT = frozenset({"afind", "afind_bulk", "afind_objects", "afind_quiet"})
-"""Twins that who looks again and again gives an open client."""
-
-
-@pytest.mark.parametrize("name", [name[1:] for name in TWINS if name not in TAKE_A_CLIENT])
-def test_twins_take_the_same_parameters(name: str) -> None:
-    blocking_one = inspect.signature(getattr(MictlanXHook, name))
-    assert blocking_one == inspect.signature(getattr(MictlanXHook, f"a{name}"))
-
-
 def test_every_documented_method_has_a_twin() -> None:
     methods = "put put_file get get_to_file exists get_metadata list_balls delete delete_bucket"
     assert {f"a{name}" for name in methods.split()} <= set(TWINS)
@@ -138,7 +127,7 @@ def test_errors_are_the_clients(call: Callable[..., Any], bucket_id: str, tmp_pa
     with pytest.raises(BallConflictError):
         call("put", bucket_id, "key", "two")
     assert call("put", bucket_id, "key", "two", replace=True)["uploaded"]
-    with pytest.raises(ValidationError, match="filename is empty"):
+    with pytest.raises(ValidationError, match="filename must not be empty"):
         call("get_to_file", bucket_id, "key", tmp_path, filename="")
     with pytest.raises(ValidationError, match="more than the 2"):
         call("get", bucket_id, "key", max_size=2)
@@ -176,7 +165,7 @@ def test_defaults_are_the_connections_unless_given(vss: LocalVSS, connect: Calla
     assert hook.put(bucket_id, "b", b"x" * 4000, chunk_size="2kb")["num_chunks"] == 2
 
     async def producers() -> set[str]:
-        async with hook.aget_conn() as client:
+        async with hook.open_client() as client:
             ball = value_of(await client.get_metadata(bucket_id, "a"))
             return {chunk.producer_id for chunk in ball.chunks}
 
@@ -192,7 +181,7 @@ def test_request_timeout_is_the_connections_unless_given(
     with pytest.raises(MictlanXError):
         MictlanXHook().put(bucket_id, "key", "x", max_tries=1, deadline=0.8)
     with pytest.raises(DeadlineExceededError):
-        MictlanXHook().exists(bucket_id, "key", timeout=30, deadline=0.3)
+        MictlanXHook().exists(bucket_id, "key", request_timeout=30, deadline=0.3)
 
 
 def logged(header: str) -> str:
@@ -238,12 +227,20 @@ def test_get_conn_is_unopened_and_works(hook: MictlanXHook, connected: LocalVSS,
 
 def test_one_client_for_many_calls(hook: MictlanXHook, bucket_id: str) -> None:
     async def use() -> list[Any]:
-        async with hook.aget_conn() as client:
+        async with hook.open_client() as client:
             value_of(await client.put(bucket_id, "key", b"x"))
             found = await asyncio.gather(*(hook.afind(bucket_id, "key", client=client) for _ in range(5)))
             return [ball["key"] if ball else None for ball in found]
 
     assert asyncio.run(use()) == ["key"] * 5
+
+
+@pytest.mark.parametrize("name", ["find", "find_objects", "find_quiet", "find_bulk"])
+def test_blocking_call_takes_no_client_of_a_loop(hook: MictlanXHook, connected: LocalVSS, name: str) -> None:
+    connected.reset_requests()
+    with pytest.raises(ValidationError, match="client must be None in a blocking call"):
+        getattr(hook, name)("bucket", client=hook.get_conn())
+    assert not connected.requests()
 
 
 def count_lookups(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -328,7 +325,7 @@ def test_async_look_up_does_not_block_the_loop(connected: LocalVSS, monkeypatch:
     monkeypatch.setattr(connection.Settings, "tls", lambda self: seen.append(threading.get_ident()) or True)
 
     async def use() -> None:
-        async with MictlanXHook().aget_conn():
+        async with MictlanXHook().open_client():
             pass
 
     asyncio.run(use())

@@ -102,7 +102,7 @@ def test_nothing_is_read_twice_and_nothing_before_there_is_enough(
 
     async def poke_twice() -> None:
         hook = MictlanXHook()
-        async with hook.aget_conn() as client:
+        async with hook.open_client() as client:
             for _ in range(2):
                 assert await caught.value.trigger.apoke(hook, client)
 
@@ -137,14 +137,14 @@ def test_result_is_small(hook: MictlanXHook, bucket_id: str) -> None:
     ("arguments", "why"),
     [
         ({"key": "a", "min_objects": 1}, "min_objects goes with a list of keys"),
-        ({"key": []}, "list of keys is empty"),
-        ({"key": ["a", 1]}, "keys are a list of texts"),
-        ({"key": 7}, "keys are a list of texts"),
-        ({"key": ["a", "a"], "min_objects": 2}, "only 1 different keys"),
+        ({"key": []}, "keys must not be empty"),
+        ({"key": ["a", 1]}, "keys must be a list of"),
+        ({"key": 7}, "keys must be a list of"),
+        ({"key": ["a", "a"], "min_objects": 2}, "min_objects must be at most 1"),
         ({"prefix": "a", "min_objects": 0}, "min_objects is a whole number from 1 on"),
         ({"prefix": 5}, "prefix is a text"),
-        ({"glob": ""}, "glob is empty"),
-        ({"key": ["a", ""]}, "key must be a text that is not empty"),
+        ({"glob": ""}, "glob must not be empty"),
+        ({"key": ["a", ""]}, "keys must be a list of non-empty str"),
     ],
 )
 @pytest.mark.parametrize("deferrable", [False, True])

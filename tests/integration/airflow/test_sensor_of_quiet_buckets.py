@@ -13,8 +13,8 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, TaskDeferred
 
 from airflow_provider_mictlanx.client.models import GetRouterBucketMetadataResponse
+from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
-from airflow_provider_mictlanx.hooks.quiet import QuietWatch
 from airflow_provider_mictlanx.sensors.mictlanx import MictlanXBucketUnchangedSensor
 from airflow_provider_mictlanx.triggers.mictlanx import BucketUnchangedTrigger
 from tests.integration.airflow.waiting import MODES, Wait, run_elsewhere
@@ -60,7 +60,7 @@ def test_peer_that_is_away_is_waited_for(
 ) -> None:
     vss = own_vss(peers=2)
     connect(vss)
-    hook, watch = MictlanXHook(), QuietWatch(bucket_id, inactivity_period=0, min_objects=0)
+    hook, watch = MictlanXHook(), InactivityMonitor(bucket_id, inactivity_period=0, min_objects=0)
     hook.put(bucket_id, "a", "1")
     with vss.fault("peer_down", peer="peer-0"):
         assert hook.find_quiet(watch) is None
@@ -137,7 +137,7 @@ def test_trigger_goes_on_from_what_the_sensor_saw(hook: MictlanXHook, bucket_id:
 def test_trigger_that_takes_over_a_quiet_bucket_does_not_wait_again(hook: MictlanXHook, bucket_id: str) -> None:
     hook.put(bucket_id, "a", "1")
     arguments: dict[str, Any] = {"bucket_id": bucket_id, "prefix": "", "min_objects": 1, "allow_delete": True}
-    watch = QuietWatch(bucket_id, inactivity_period=3600)
+    watch = InactivityMonitor(bucket_id, inactivity_period=3600)
     hook.find_quiet(watch)
     assert watch.state is not None
     long_ago = watch.state | {"since": time.time() - 7200}
@@ -172,74 +172,74 @@ def listing(at: float | None, **chunks: float) -> GetRouterBucketMetadataRespons
     return made.model_copy(update={"answered_at": at})
 
 
-def watching(**options: Any) -> QuietWatch:
-    return QuietWatch("b", **{"inactivity_period": 60, **options})
+def watching(**options: Any) -> InactivityMonitor:
+    return InactivityMonitor("b", **{"inactivity_period": 60, **options})
 
 
 @pytest.mark.parametrize("now", [1_000_000.0, 4_000_000_000.0])
 def test_the_storage_tells_the_time(now: float) -> None:
     """A worker whose clock is days off opens neither too early nor too late."""
-    assert watching().look(listing(now, a=now - 59)) is None
-    assert watching().look(listing(now, a=now - 61)) is not None
+    assert watching().update(listing(now, a=now - 59)) is None
+    assert watching().update(listing(now, a=now - 61)) is not None
 
 
 def test_own_clock_where_the_router_does_not_tell() -> None:
-    assert watching().look(listing(None, a=time.time() - 30)) is None
-    assert watching().look(listing(None, a=time.time() - 90)) is not None
+    assert watching().update(listing(None, a=time.time() - 30)) is None
+    assert watching().update(listing(None, a=time.time() - 90)) is not None
 
 
 def test_where_no_peer_tells_the_wait_begins_now() -> None:
     watch = watching()
-    assert watch.look(listing(1000, a=0)) is None
-    assert watch.look(listing(1061, a=0)) is not None
+    assert watch.update(listing(1000, a=0)) is None
+    assert watch.update(listing(1061, a=0)) is not None
 
 
 def test_every_change_begins_the_wait_anew() -> None:
     watch = watching()
-    assert watch.look(listing(1000, a=930, b=935)) is not None
-    assert watch.look(listing(1010, a=930)) is None, "a delete"
-    assert watch.look(listing(1069, a=930)) is None
-    assert watch.look(listing(1071, a=930)) is not None
-    assert watch.look(listing(1080, a=930, c=1075)) is None, "a write"
-    assert watch.look(listing(1145, a=930, c=1075)) is not None
-    assert watch.look(listing(1200, a=930, c=1190)) is None, "the same bytes again"
+    assert watch.update(listing(1000, a=930, b=935)) is not None
+    assert watch.update(listing(1010, a=930)) is None, "a delete"
+    assert watch.update(listing(1069, a=930)) is None
+    assert watch.update(listing(1071, a=930)) is not None
+    assert watch.update(listing(1080, a=930, c=1075)) is None, "a write"
+    assert watch.update(listing(1145, a=930, c=1075)) is not None
+    assert watch.update(listing(1200, a=930, c=1190)) is None, "the same bytes again"
 
 
 def test_write_of_a_peer_whose_clock_is_behind_is_seen_as_a_change() -> None:
     watch = watching()
-    watch.look(listing(1000, a=990))
-    assert watch.look(listing(1055, a=990, late=500)) is None
-    assert watch.look(listing(1110, a=990, late=500)) is None
-    assert watch.look(listing(1116, a=990, late=500)) is not None
+    watch.update(listing(1000, a=990))
+    assert watch.update(listing(1055, a=990, late=500)) is None
+    assert watch.update(listing(1110, a=990, late=500)) is None
+    assert watch.update(listing(1116, a=990, late=500)) is not None
 
 
 def test_state_goes_on_in_another_process() -> None:
     watch = watching()
-    watch.look(listing(1000, a=990))
+    watch.update(listing(1000, a=990))
     again = watching(state=json.loads(json.dumps(watch.state)))
-    assert again.look(listing(1049, a=990)) is None
-    assert again.look(listing(1051, a=990)) is not None
+    assert again.update(listing(1049, a=990)) is None
+    assert again.update(listing(1051, a=990)) is not None
     changed = watching(state=json.loads(json.dumps(watch.state)))
-    assert changed.look(listing(1100)) is None
+    assert changed.update(listing(1100)) is None
 
 
 def test_what_is_gone_is_found_by_name_though_as_much_came() -> None:
     watch = watching(allow_delete=False)
-    watch.look(listing(1000, a=990, b=990))
+    watch.update(listing(1000, a=990, b=990))
     with pytest.raises(Exception, match="1 of the objects that were there are gone"):
-        watch.look(listing(1010, b=990, c=1005))
+        watch.update(listing(1010, b=990, c=1005))
 
 
 def test_only_the_prefix_counts() -> None:
     watch = watching(prefix="in")
-    found = watch.look(listing(1000, in1=930, in2=935, other=999))
+    found = watch.update(listing(1000, in1=930, in2=935, other=999))
     assert found == {"bucket_id": "b", "prefix": "in", "count": 2, "total_size": 2, "updated_at": 935 * 10**9}
-    assert watch.look(listing(1010, in1=930, in2=935)) is not None, "what goes elsewhere is no change"
+    assert watch.update(listing(1010, in1=930, in2=935)) is not None, "what goes elsewhere is no change"
 
 
 def test_line_for_people() -> None:
     watch = watching(prefix="a", min_objects=2)
-    watch.look(listing(1000, a=990))
+    watch.update(listing(1000, a=990))
     assert watch.line == "Bucket b, keys that begin with 'a': 1 object, of at least 2"
-    watch.look(listing(1000, a=990, ab=995))
+    watch.update(listing(1000, a=990, ab=995))
     assert watch.line.startswith("Bucket b, keys that begin with 'a': 2 objects, unchanged for 0 seconds of 1 minute")

@@ -26,7 +26,7 @@ from airflow_provider_mictlanx.client.errors import (
     UnavailableError,
     ValidationError,
 )
-from airflow_provider_mictlanx.hooks.failures import error_of, event_of
+from airflow_provider_mictlanx.hooks.errors import error_event, error_from_event
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.sensors.mictlanx import MictlanXObjectSensor
 from airflow_provider_mictlanx.triggers.mictlanx import MictlanXObjectTrigger
@@ -277,15 +277,17 @@ def test_execution_timeout_in_a_poke(
     ],
 )
 def test_error_survives_the_event(error: MictlanXError) -> None:
-    again = error_of(json.loads(json.dumps(event_of(error))))
+    again = error_from_event(json.loads(json.dumps(error_event(error))))
     assert type(again) is type(error)
     assert str(again) == str(error)
     assert vars(again) == vars(error)
 
 
 def test_unknown_kind_of_error_is_the_base_of_all() -> None:
-    assert type(error_of({"status": "error", "kind": "PutChunksErrorOfTomorrow", "message": "m"})) is MictlanXError
-    assert type(error_of({"status": "error", "kind": "annotations"})) is MictlanXError
+    assert (
+        type(error_from_event({"status": "error", "kind": "PutChunksErrorOfTomorrow", "message": "m"})) is MictlanXError
+    )
+    assert type(error_from_event({"status": "error", "kind": "annotations"})) is MictlanXError
 
 
 # The trigger

@@ -25,7 +25,7 @@ SLOW = 600
 STOPPED_WITHIN = 40
 """
 Less than that and than the time for cleaning up here, and enough for a busy machine (seconds). That two seconds are enough
-on another one is what ``tests/unit/airflow/test_runner.py`` tells.
+on another one is what ``tests/unit/airflow/test_sync_runner.py`` tells.
 """
 _NURSERY = Nursery("tests.integration.airflow.killed_task")
 DATA = os.urandom(1_000_000)

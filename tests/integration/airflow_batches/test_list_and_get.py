@@ -42,7 +42,8 @@ def test_no_more_keys_than_asked_for(hook: MictlanXHook, bucket_id: str) -> None
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"bucket_id": "a.b"}, {"prefix": "a", "glob": "b"}, {"max_keys": 0}, {"prefix": 1}, {"timeout": -1}]
+    "wrong",
+    [{"bucket_id": "a.b"}, {"prefix": "a", "glob": "b"}, {"max_keys": 0}, {"prefix": 1}, {"request_timeout": -1}],
 )
 def test_bad_listing_is_refused_before_the_first_request(vss: LocalVSS, hook: MictlanXHook, wrong: Any) -> None:
     vss.reset_requests()
@@ -74,7 +75,7 @@ def test_what_is_too_large_is_not_read(hook: MictlanXHook, vss: LocalVSS, bucket
 
 @pytest.mark.parametrize(
     ("data", "why"),
-    [(b"\xff\xfe\xfa", "is no text in utf-8: .*Give its encoding"), (b"a\0b", "NUL characters")],
+    [(b"\xff\xfe\xfa", "as utf-8 failed: .*choose another encoding"), (b"a\0b", "NUL characters")],
 )
 def test_what_is_no_text_fails_at_once(hook: MictlanXHook, bucket_id: str, data: bytes, why: str) -> None:
     hook.put(bucket_id, "binary", data)

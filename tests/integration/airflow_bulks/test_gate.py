@@ -17,7 +17,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_mictlanx.bulks.errors import BulkFailedError
 from airflow_provider_mictlanx.client.errors import RequestTimeoutError, UnavailableError
-from airflow_provider_mictlanx.hooks.failures import error_of, event_of
+from airflow_provider_mictlanx.hooks.errors import error_event, error_from_event
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.sensors.mictlanx import BulkCompleteSensor
 from airflow_provider_mictlanx.triggers.mictlanx import BulkCompleteTrigger
@@ -308,7 +308,7 @@ def test_trigger_says_no_secret_and_only_json(vss: LocalVSS, connect: Callable[.
 
 def test_failure_survives_the_event() -> None:
     error = BulkFailedError("bulk 'b' failed for good", permanent=True, result={"failed": 1})
-    again = error_of(json.loads(json.dumps(event_of(error))))
+    again = error_from_event(json.loads(json.dumps(error_event(error))))
     assert type(again) is BulkFailedError
     assert (str(again), again.permanent, again.transient) == (str(error), True, False)
 

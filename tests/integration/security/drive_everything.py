@@ -29,9 +29,9 @@ from tenacity import wait_none
 from airflow_provider_mictlanx.assets import mictlanx as assets
 from airflow_provider_mictlanx.client import retry
 from airflow_provider_mictlanx.client.result import value_of
-from airflow_provider_mictlanx.hooks.failures import event_of
+from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
+from airflow_provider_mictlanx.hooks.errors import error_event
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
-from airflow_provider_mictlanx.hooks.quiet import QuietWatch
 from airflow_provider_mictlanx.links import mictlanx as links
 from airflow_provider_mictlanx.operators.mictlanx import (
     MictlanXAwaitBulkOperator,
@@ -87,7 +87,7 @@ def drive(what: str, call: Callable[[], Any]) -> None:
         show("error", error)
         show("its cause", error.__cause__)
         if hasattr(error, "error_code"):
-            say(json.dumps(event_of(error)))  # type: ignore[arg-type]
+            say(json.dumps(error_event(error)))  # type: ignore[arg-type]
         outcome = type(error).__name__
     else:
         show("result", result)
@@ -112,7 +112,7 @@ async def first_event(trigger: Any) -> None:
 
 
 async def open_client(hook: MictlanXHook) -> Any:
-    async with hook.aget_conn() as client:
+    async with hook.open_client() as client:
         show("open client", client)
         return value_of(await client.list_balls(BUCKET, timeout=5))
 
@@ -137,13 +137,13 @@ def cancelled(hook: MictlanXHook) -> Any:
 
 def hook_calls(conn_id: str, folder: Path) -> dict[str, Callable[[MictlanXHook], Any]]:
     """Give a call of every public method, in an order in which those of a connection that works find what they need."""
-    once: dict[str, Any] = {"timeout": 5, "max_tries": 1}
-    soon: dict[str, Any] = {"timeout": 5, "deadline": 3}
+    once: dict[str, Any] = {"request_timeout": 5, "max_tries": 1}
+    soon: dict[str, Any] = {"request_timeout": 5, "deadline": 3}
     bulk = f"hook-of-{conn_id}"
     return {
         "test_connection": lambda hook: hook.test_connection(),
         "get_conn": unopened_client,
-        "aget_conn": lambda hook: asyncio.run(open_client(hook)),
+        "open_client": lambda hook: asyncio.run(open_client(hook)),
         "aget_settings": lambda hook: asyncio.run(settings(hook)),
         "put": lambda hook: hook.put(BUCKET, "hook/text", "text", **once),
         "put_file": lambda hook: hook.put_file(BUCKET, "hook/file", folder / "file", **once),
@@ -151,9 +151,9 @@ def hook_calls(conn_id: str, folder: Path) -> dict[str, Callable[[MictlanXHook],
         "get_metadata": lambda hook: hook.get_metadata(BUCKET, "hook/text", **soon),
         "list_balls": lambda hook: hook.list_balls(BUCKET, **soon),
         "list_keys": lambda hook: hook.list_keys(BUCKET, "hook/", **soon),
-        "find": lambda hook: hook.find(BUCKET, "hook/text", timeout=5),
-        "find_objects": lambda hook: hook.find_objects(BUCKET, glob="hook/*", timeout=5),
-        "find_quiet": lambda hook: hook.find_quiet(QuietWatch(BUCKET, inactivity_period=0), timeout=5),
+        "find": lambda hook: hook.find(BUCKET, "hook/text", request_timeout=5),
+        "find_objects": lambda hook: hook.find_objects(BUCKET, glob="hook/*", request_timeout=5),
+        "find_quiet": lambda hook: hook.find_quiet(InactivityMonitor(BUCKET, inactivity_period=0), request_timeout=5),
         "get": lambda hook: hook.get(BUCKET, "hook/text", **once),
         "get_text": lambda hook: hook.get_text(BUCKET, "hook/text", **once),
         "get_to_file": lambda hook: hook.get_to_file(BUCKET, "hook/file", folder / "out", **once),
@@ -164,10 +164,10 @@ def hook_calls(conn_id: str, folder: Path) -> dict[str, Callable[[MictlanXHook],
         "delete_keys": lambda hook: hook.delete_keys(BUCKET, ["hook/text", "hook/file"], **soon),
         "delete_prefix": lambda hook: hook.delete_prefix(COPIES, "hook/", **soon),
         "put_bulk": lambda hook: hook.put_bulk(bulk, BUCKET, folder / "file", **once),
-        "bulk_status": lambda hook: hook.bulk_status(bulk, timeout=5),
-        "find_bulk": lambda hook: hook.find_bulk(bulk, timeout=5),
+        "bulk_status": lambda hook: hook.bulk_status(bulk, request_timeout=5),
+        "find_bulk": lambda hook: hook.find_bulk(bulk, request_timeout=5),
         "await_bulk": lambda hook: hook.await_bulk(bulk, poke_interval=0.1, timeout=1, request_timeout=5),
-        "delete_bulk": lambda hook: hook.delete_bulk(bulk, timeout=5),
+        "delete_bulk": lambda hook: hook.delete_bulk(bulk, request_timeout=5),
         "delete_bucket": lambda hook: hook.delete_bucket(BUCKET, **soon),
         "cancel": cancelled,
     }
@@ -187,8 +187,8 @@ def drive_hook(conn_id: str, folder: Path) -> None:
 
 def operators(conn_id: str, folder: Path) -> list[BaseOperator]:
     here = {"mictlanx_conn_id": conn_id}
-    how: dict[str, Any] = {**here, "timeout": 5, "max_tries": 1}
-    look: dict[str, Any] = {**here, "timeout": 5, "deadline": 3}
+    how: dict[str, Any] = {**here, "request_timeout": 5, "max_tries": 1}
+    look: dict[str, Any] = {**here, "request_timeout": 5, "deadline": 3}
     bucket = {"bucket_id": BUCKET}
     one = {**bucket, "key": "key"}
     copied = {**bucket, "dest_bucket_id": COPIES, "deadline": 3, **how}

@@ -172,7 +172,7 @@ def test_no_secret_in_anything_that_is_seen_or_kept(vss: LocalVSS, tmp_path: Pat
     check_openlineage(driven)
     check_lineage(shown, tmp_path)
     hook_calls = {what.split()[2] for what in driven if what.startswith("mictlanx_default MictlanXHook ")}
-    assert hook_calls == hook_methods() - async_twins() | {"aget_conn"}
+    assert hook_calls == hook_methods() - async_twins() | {"open_client"}
     check_they_were_in_use(vss)
     for secret in SECRETS:
         for form in forms(secret):

@@ -50,7 +50,7 @@ def attempt(vss: LocalVSS, connect: Connect, bucket_id: str, **extra: object) ->
     connect(vss, password="s3cret-token", **extra)
     failed: NetworkError | None = None
     try:
-        MictlanXHook().put(bucket_id, "key", "x", max_tries=1, timeout=20)
+        MictlanXHook().put(bucket_id, "key", "x", max_tries=1, request_timeout=20)
     except NetworkError as error:
         failed = error
     assert (vss.requests() == []) is (failed is not None)

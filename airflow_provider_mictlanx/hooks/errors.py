@@ -1,4 +1,4 @@
-"""What an error becomes in a task and in a trigger's event. Imports Airflow and the errors of client and bulks."""
+"""MictlanX errors as Airflow exceptions and as trigger events."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
-from airflow_provider_mictlanx.bulks import errors as errors_of_bulks
+from airflow_provider_mictlanx.bulks import errors as bulk_errors
 from airflow_provider_mictlanx.client import errors
 from airflow_provider_mictlanx.client.errors import MictlanXError
 
-_TIMEOUTS_OF_AIRFLOW = ("Trigger timeout", "Trigger/execution timeout")
-"""What Airflow 3 and Airflow 2 say when a deferral took too long."""
+_DEFERRAL_TIMEOUT_MESSAGES = ("Trigger timeout", "Trigger/execution timeout")
+"""Messages of Airflow 3 and Airflow 2."""
 
 
-def is_timeout_of_deferral(error: AirflowException) -> bool:
-    """Tell whether Airflow ended a deferral because it took too long."""
-    return type(error).__name__ == "TaskDeferralTimeout" or str(error) in _TIMEOUTS_OF_AIRFLOW
+def is_deferral_timeout(error: AirflowException) -> bool:
+    """Return whether Airflow ended a deferral because it took too long."""
+    return type(error).__name__ == "TaskDeferralTimeout" or str(error) in _DEFERRAL_TIMEOUT_MESSAGES
 
 
 @contextmanager
@@ -32,34 +32,34 @@ def errors_name_connection(conn_id: str) -> Iterator[None]:
         raise
 
 
-def failure_of(error: MictlanXError) -> AirflowFailException:
-    """Make the exception that fails a task at once, without a retry."""
+def fail_exception(error: MictlanXError) -> AirflowFailException:
+    """Return the exception that fails a task at once, without a retry."""
     return AirflowFailException(f"{type(error).__name__}: {error}")
 
 
 @contextmanager
 def permanent_errors_fail_the_task() -> Iterator[None]:
     """
-    Fail the task at once, by ``AirflowFailException``, for an error that no retry can mend.
+    Raise ``AirflowFailException`` for an error that no retry can fix.
 
-    Every other ``MictlanXError`` goes its way: Airflow retries it, and retry policies can match its class.
+    Every other ``MictlanXError`` passes unchanged: Airflow retries it, and retry policies can match its class.
     """
     try:
         yield
     except MictlanXError as error:
         if error.permanent:
-            raise failure_of(error) from error
+            raise fail_exception(error) from error
         raise
 
 
-def log_borne(log: Any, error: Exception) -> None:
-    """Log an error of a poke that ``silent_fail`` bears; one that is not ours with where it came from."""
+def log_suppressed(log: Any, error: Exception) -> None:
+    """Log a poke error suppressed by ``silent_fail``, with a traceback unless it is a MictlanXError."""
     message = "Poke failed; going on because of silent_fail: %s: %s"
     log.error(message, type(error).__name__, error, exc_info=not isinstance(error, MictlanXError))
 
 
-def event_of(error: MictlanXError) -> dict[str, Any]:
-    """Put an error into the payload of a trigger's event: ``{status: "error", kind, message, status_code, …}``."""
+def error_event(error: MictlanXError) -> dict[str, Any]:
+    """Return the payload of a trigger event: ``{status: "error", kind, message, status_code, …}``."""
     return {
         "status": "error",
         "kind": type(error).__name__,
@@ -71,10 +71,10 @@ def event_of(error: MictlanXError) -> dict[str, Any]:
     }
 
 
-def error_of(event: Mapping[str, Any]) -> MictlanXError:
-    """Make of the payload the error again, in its class, so that a deferred task fails as one that never deferred."""
+def error_from_event(event: Mapping[str, Any]) -> MictlanXError:
+    """Return the error of a trigger event in its own class, so a deferred task fails like any other."""
     name = str(event.get("kind"))
-    kind = getattr(errors, name, None) or getattr(errors_of_bulks, name, None)
+    kind = getattr(errors, name, None) or getattr(bulk_errors, name, None)
     if not (isinstance(kind, type) and issubclass(kind, MictlanXError)):
         kind = MictlanXError
     return kind(

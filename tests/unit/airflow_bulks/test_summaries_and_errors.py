@@ -15,8 +15,8 @@ import airflow_provider_mictlanx.triggers.mictlanx as triggers
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError, BulkFailedError
 from airflow_provider_mictlanx.bulks.records import Failure
 from airflow_provider_mictlanx.bulks.upload import UploadResult
-from airflow_provider_mictlanx.hooks import results
-from airflow_provider_mictlanx.hooks.failures import error_of, event_of, permanent_errors_fail_the_task
+from airflow_provider_mictlanx.hooks import summaries
+from airflow_provider_mictlanx.hooks.errors import error_event, error_from_event, permanent_errors_fail_the_task
 from airflow_provider_mictlanx.operators.bulks import _will_retry
 
 
@@ -26,7 +26,7 @@ def outcome(failures: int, message: str = "m", key: str = "k") -> UploadResult:
 
 
 def test_upload_without_failures_of_balls() -> None:
-    told = results.of_upload(outcome(3), with_failures=False)
+    told = summaries.upload_summary(outcome(3), with_failures=False)
     assert list(told) == [
         *("bulk_id", "shard", "shards", "total_balls", "uploaded", "skipped", "failed", "uploaded_size"),
         "response_time",
@@ -36,14 +36,14 @@ def test_upload_without_failures_of_balls() -> None:
 @pytest.mark.parametrize("message", ["short", "long " * 1000, "ñ" * 5000, "\x00" * 500])
 @pytest.mark.parametrize("count", [0, 1, 5, 5000])
 def test_failures_are_few_and_short(message: str, count: int) -> None:
-    told = results.of_upload(outcome(count, message, key="ñ" * 900), with_failures=True)
+    told = summaries.upload_summary(outcome(count, message, key="ñ" * 900), with_failures=True)
     assert len(json.dumps(told)) < 2000
     assert bool(told["failures"]) is bool(count)
     assert all(list(failure) == ["bucket_id", "key", "code", "message"] for failure in told["failures"])
 
 
 def test_short_failures_are_not_cut() -> None:
-    told = results.of_upload(outcome(4), with_failures=True)
+    told = summaries.upload_summary(outcome(4), with_failures=True)
     assert [failure["key"] for failure in told["failures"]] == ["k0", "k1", "k2", "k3"]
 
 
@@ -56,7 +56,7 @@ def test_short_failures_are_not_cut() -> None:
     ],
 )
 def test_errors_survive_the_event(error: Any) -> None:
-    again = error_of(json.loads(json.dumps(event_of(error))))
+    again = error_from_event(json.loads(json.dumps(error_event(error))))
     assert type(again) is type(error)
     assert (str(again), again.permanent, again.transient) == (str(error), error.permanent, error.transient)
 

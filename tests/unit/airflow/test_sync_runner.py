@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from airflow_provider_mictlanx.hooks import runner as module
-from airflow_provider_mictlanx.hooks.runner import GRACE, LOOK, Runner
+from airflow_provider_mictlanx.hooks import sync_runner as module
+from airflow_provider_mictlanx.hooks.sync_runner import GRACE, WAKE_INTERVAL, Runner
 
 FOR_EVER = 600
 """Seconds that no test waits: who waits for the end of this hangs."""
@@ -175,7 +175,7 @@ def test_clean_up_that_takes_too_long_is_not_waited_for(
 
 def test_two_seconds_are_enough_to_stop() -> None:
     """What the waiting thread takes at the most, on a machine that has time for it."""
-    assert LOOK + GRACE < 2
+    assert WAKE_INTERVAL + GRACE < 2
 
 
 def test_cancel_from_a_signal_handler_that_returns(call: Any) -> None:
@@ -221,7 +221,7 @@ def test_after_cancel_nothing_begins() -> None:
 def test_works_in_a_forked_process() -> None:
     code = """
 import asyncio, os
-from airflow_provider_mictlanx.hooks.runner import Runner
+from airflow_provider_mictlanx.hooks.sync_runner import Runner
 
 async def answer():
     await asyncio.to_thread(lambda: None)

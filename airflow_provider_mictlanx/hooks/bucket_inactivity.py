@@ -1,0 +1,153 @@
+"""
+Detection that a bucket has stopped changing, by comparing successive listings.
+
+Times are the storage's: peers record when they received every chunk, and routers when they answered. The worker's
+clock counts only where they report no time, so a wrong one cannot open a gate too early. No peer records a delete: it
+shows as a difference from the previous listing, and like every other change it starts the wait again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from humanfriendly import format_timespan
+
+from airflow_provider_mictlanx.client.checks import seconds, text, whole_number
+from airflow_provider_mictlanx.client.errors import NotFoundError
+from airflow_provider_mictlanx.client.models import GetRouterBucketMetadataResponse, Metadata
+from airflow_provider_mictlanx.client.names import check_bucket_id, key_of
+from airflow_provider_mictlanx.client.versions import balls_in, versions_of
+from airflow_provider_mictlanx.hooks.summaries import format_count
+
+
+@dataclass(frozen=True)
+class BucketSnapshot:
+    """
+    The relevant content of one listing.
+
+    :ivar sizes: of the complete objects, in bytes, by ball id
+    :ivar updated_at: time of the newest announcement (nanoseconds since 1970); 0 if no peer reports one
+    :ivar digest: of all announced chunks; equal digests mean equal content
+    :ivar seen_at: time of the router's answer (seconds since 1970)
+    """
+
+    sizes: dict[str, int] = field(repr=False)
+    updated_at: int
+    digest: str
+    seen_at: float
+
+
+class InactivityMonitor:
+    """
+    Detect that a bucket, or its keys with one prefix, has not changed for some time.
+
+    :param bucket_id: the bucket
+    :param prefix: only keys that begin with it
+    :param inactivity_period: required time without a change, in seconds or as a timedelta
+    :param min_objects: required number of complete objects
+    :param allow_delete: accept that objects disappear; False makes that a permanent ``NotFoundError``
+    :param state: ``state`` of an earlier monitor, which this one continues
+    """
+
+    def __init__(
+        self,
+        bucket_id: str,
+        prefix: str = "",
+        *,
+        inactivity_period: timedelta | float,
+        min_objects: int = 1,
+        allow_delete: bool = True,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.bucket_id = check_bucket_id(bucket_id)
+        self.prefix = text("prefix", prefix)
+        self.inactivity_period = seconds("inactivity_period", inactivity_period)
+        self.min_objects = whole_number("min_objects", min_objects, 0)
+        self.allow_delete = allow_delete
+        self.state: dict[str, Any] | None = dict(state) if state else None
+        """JSON of a fixed size with which another process continues; None before the first listing."""
+        self.line = ""
+        """The log line for the latest listing."""
+        self._ball_ids: frozenset[str] | None = None
+
+    def update(self, listing: GetRouterBucketMetadataResponse) -> dict[str, Any] | None:
+        """
+        Compare a complete listing with the previous one.
+
+        Returns ``{bucket_id, prefix, count, total_size, updated_at}`` if the bucket has been inactive for long
+        enough, else None. Raises ``NotFoundError`` if objects disappeared and ``allow_delete`` is False.
+        """
+        snapshot = self._take_snapshot(listing)
+        if not self.allow_delete:
+            self._check_nothing_disappeared(snapshot)
+        written_at = snapshot.updated_at / 1e9
+        if self.state is None:  # first listing: only the peers know the time of the last write
+            since = written_at or snapshot.seen_at
+        elif self.state["digest"] == snapshot.digest:
+            since = max(written_at, self.state["since"])
+        else:
+            since = snapshot.seen_at
+        self.state = {"count": len(snapshot.sizes), "digest": snapshot.digest, "since": since}
+        inactive = max(0.0, snapshot.seen_at - since)  # routers report whole seconds, peers fractions
+        self.line = self._format_line(len(snapshot.sizes), inactive)
+        if len(snapshot.sizes) < self.min_objects or inactive < self.inactivity_period:
+            return None
+        return {
+            "bucket_id": self.bucket_id,
+            "prefix": self.prefix,
+            "count": len(snapshot.sizes),
+            "total_size": sum(snapshot.sizes.values()),
+            "updated_at": snapshot.updated_at,
+        }
+
+    def _take_snapshot(self, listing: GetRouterBucketMetadataResponse) -> BucketSnapshot:
+        announced = {
+            ball_id: chunks
+            for ball_id, chunks in balls_in(listing.balls).items()
+            if key_of(ball_id, chunks[0].tags).startswith(self.prefix)
+        }
+        newest = {ball_id: versions_of(chunks)[:1] for ball_id, chunks in announced.items()}
+        every_chunk = [chunk for chunks in announced.values() for chunk in chunks]
+        return BucketSnapshot(
+            sizes={ball_id: found[0].size for ball_id, found in newest.items() if found and found[0].whole},
+            updated_at=max((chunk.updated_at for chunk in every_chunk), default=0),
+            digest=_digest(every_chunk),
+            seen_at=time.time() if listing.answered_at is None else listing.answered_at,
+        )
+
+    def _check_nothing_disappeared(self, snapshot: BucketSnapshot) -> None:
+        """Compare ball ids with the previous listing, or only their number if another process read that one."""
+        ball_ids = frozenset(snapshot.sizes)
+        if self._ball_ids is not None:
+            missing = len(self._ball_ids - ball_ids)
+        else:
+            missing = (self.state["count"] if self.state else 0) - len(ball_ids)
+        self._ball_ids = ball_ids
+        if missing > 0:
+            raise NotFoundError(
+                f"{self._name}: {missing} of the objects that were there are gone; "
+                "allow_delete=True starts the wait again instead",
+                permanent=True,
+            )
+
+    def _format_line(self, count: int, inactive: float) -> str:
+        line = f"{self._name}: {format_count(count, 'object')}"
+        if count < self.min_objects:
+            return f"{line}, of at least {self.min_objects:,}"
+        return f"{line}, unchanged for {format_timespan(round(inactive))} of {format_timespan(self.inactivity_period)}"
+
+    @property
+    def _name(self) -> str:
+        below = f", keys that begin with {self.prefix!r}" if self.prefix else ""
+        return f"Bucket {self.bucket_id}{below}"
+
+
+def _digest(chunks: list[Metadata]) -> str:
+    """Return a digest of all announcements, independent of their order and of the peers that reported them."""
+    lines = sorted({f"{chunk.key} {chunk.size} {chunk.checksum}" for chunk in chunks})
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -1,0 +1,212 @@
+"""Small results for XCom, and the log lines that describe them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from humanfriendly import format_size
+from humanfriendly.text import pluralize, pluralize_raw
+
+from airflow_provider_mictlanx.batches.running import BatchResult
+from airflow_provider_mictlanx.bulks.status import BulkStatus
+from airflow_provider_mictlanx.bulks.upload import UploadResult
+from airflow_provider_mictlanx.bulks.waiting import fitting
+from airflow_provider_mictlanx.client.models import Ball, DeleteBucketResponse, FileReport, PutReport, RouterCheck
+
+_MAX_FAILURES_LENGTH = 1200
+"""Limit for all reported failures together, as JSON (characters)."""
+
+_MAX_OBJECTS = 20
+"""Limit for the objects listed in a summary …"""
+
+_MAX_OBJECTS_LENGTH = 2000
+"""… and for that list as JSON (characters)."""
+
+_MAX_TEXT = 200
+"""Limit for the key and for the message of a failure (characters) …"""
+
+_MAX_TEXT_OF_ONE = 60
+"""… and where one failure alone would exceed ``_MAX_FAILURES_LENGTH``."""
+
+# Dictionaries
+
+
+def transfer_summary(report: PutReport | FileReport) -> dict[str, Any]:
+    """Return the fields of a transfer report."""
+    return dataclasses.asdict(report)
+
+
+def ball_summary(ball: Ball) -> dict[str, Any]:
+    """Return ``bucket_id, key, ball_id, size, checksum, num_chunks, tags, updated_at`` of a listed object."""
+    names = ("bucket_id", "key", "ball_id", "size", "checksum", "num_chunks")
+    return {name: getattr(ball, name) for name in names} | {"tags": dict(ball.tags), "updated_at": ball.updated_at}
+
+
+def objects_summary(bucket_id: str, balls: Sequence[Ball]) -> dict[str, Any]:
+    """Return ``bucket_id, count, total_size, objects``; ``objects`` are the first few, as ``{key, size}``."""
+    first: list[dict[str, Any]] = []
+    for ball in balls[:_MAX_OBJECTS]:
+        entry = {"key": ball.key, "size": ball.size}
+        if len(json.dumps([*first, entry])) > _MAX_OBJECTS_LENGTH:
+            break
+        first.append(entry)
+    total_size = sum(ball.size for ball in balls)
+    return {"bucket_id": bucket_id, "count": len(balls), "total_size": total_size, "objects": first}
+
+
+def deleted_bucket_summary(response: DeleteBucketResponse) -> dict[str, Any]:
+    """Return ``bucket_id, deleted, failed, total, response_time``; the lists of the response grow with the bucket."""
+    return response.model_dump(include={"bucket_id", "deleted", "failed", "total", "response_time"})
+
+
+def batch_summary(outcome: BatchResult, done: str, **selection: Any) -> dict[str, Any]:
+    """
+    Return the result of one call over many objects.
+
+    It has ``selection``, ``total_balls``, ``{done}``, ``skipped``, ``failed``, ``{done}_size``, ``response_time`` and
+    ``failures``.
+
+    :param done: the verb in the keys, such as ``copied``
+    :param selection: which objects were selected
+    """
+    return {
+        **selection,
+        "total_balls": outcome.total,
+        done: outcome.done,
+        "skipped": outcome.skipped,
+        "failed": outcome.failed,
+        f"{done}_size": outcome.done_size,
+        "response_time": outcome.response_time,
+        "failures": _first_failures(outcome),
+    }
+
+
+def deletion_summary(outcome: BatchResult, bucket_id: str) -> dict[str, Any]:
+    """Return ``bucket_id, deleted, absent, failed, total, response_time, failures``; ``absent`` were not stored."""
+    return {
+        "bucket_id": bucket_id,
+        "deleted": outcome.done,
+        "absent": outcome.skipped,
+        "failed": outcome.failed,
+        "total": outcome.total,
+        "response_time": outcome.response_time,
+        "failures": _first_failures(outcome),
+    }
+
+
+def upload_summary(outcome: UploadResult, *, with_failures: bool) -> dict[str, Any]:
+    """Return the result of one shard's upload, as ``MictlanXHook.put_bulk`` does."""
+    left_out = ("failures", "slowest", "hopeless")
+    summary = {name: value for name, value in vars(outcome).items() if name not in left_out}
+    return summary | {"failures": _first_failures(outcome)} if with_failures else summary
+
+
+def status_summary(status: BulkStatus) -> dict[str, Any]:
+    """Return the state of a bulk, as ``MictlanXHook.bulk_status`` does."""
+    summary = {name: value for name, value in vars(status).items() if name != "closed"}
+    summary |= {
+        "state": status.state.value,
+        "failures": [failure.model_dump() for failure in status.failures],
+        "problems": list(status.problems),
+        "result": dict(status.closed.result) if status.closed else None,
+    }
+    return fitting(summary)
+
+
+def _first_failures(outcome: BatchResult | UploadResult) -> list[dict[str, Any]]:
+    """Return the first few failures with shortened texts: ``{bucket_id, key, code, message}``."""
+    first: list[dict[str, Any]] = []
+    for failure in outcome.failures:
+        entry = _shorten(failure.model_dump(), _MAX_TEXT)
+        if len(json.dumps([*first, entry])) > _MAX_FAILURES_LENGTH:
+            return first or [_shorten(failure.model_dump(), _MAX_TEXT_OF_ONE)]
+        first.append(entry)
+    return first
+
+
+def _shorten(failure: dict[str, Any], limit: int) -> dict[str, Any]:
+    texts = {name: failure[name] for name in ("key", "message")}
+    return failure | {name: text if len(text) <= limit else f"{text[: limit - 1]}…" for name, text in texts.items()}
+
+
+# The test of a connection
+
+
+def connection_test_summary(checks: Sequence[RouterCheck]) -> tuple[bool, str]:
+    """
+    Return whether all routers answer for one storage space, and a line for each router.
+
+    Every line is a sentence: Airflow's connections page shows them without line breaks.
+    """
+    answered = [check for check in checks if check.error is None]
+    spaces = {frozenset((*check.available, *check.unavailable)) for check in answered}
+    problems = []
+    if failed := len(checks) - len(answered):
+        problems.append(f"{failed} of {pluralize(len(checks), 'router')} failed")
+    if len(spaces) > 1:
+        problems.append("the routers name different peers: they belong to different storage spaces")
+    if any(not check.available for check in answered):
+        problems.append("no peer is available")
+    if problems:
+        summary = "; ".join(problems)
+    else:
+        peers = len(next(iter(spaces)))
+        summary = f"{pluralize(len(checks), 'router')} of one storage space with {pluralize(peers, 'peer')}"
+    return not problems, "\n".join([f"{summary}.", *(_router_line(check, len(spaces) > 1) for check in checks)])
+
+
+def _router_line(check: RouterCheck, with_peer_ids: bool) -> str:
+    router = f"{check.router_id} ({check.url})"
+    if check.error is not None:
+        return f"{router}: {str(check.error).removeprefix(f'peers of router {router}: ')}"
+    line = f"{router}: {pluralize(len(check.available), 'peer')} available, {check.milliseconds:.0f} ms"
+    if with_peer_ids and check.available:
+        line += f" ({', '.join(sorted(check.available))})"
+    if check.unavailable:
+        line += f"; unavailable: {', '.join(sorted(check.unavailable))}"
+    return f"{line}."
+
+
+# Log lines
+
+
+def format_count(count: int, noun: str) -> str:
+    """Return a count with its noun: ``1 object``, ``1,200 objects``."""
+    return f"{count:,} {pluralize_raw(count, noun)}"
+
+
+def transfer_line(result: Mapping[str, Any], *, speed: bool = True) -> str:
+    """Return ``frames/a.jpg: 1.2 MB in 5 chunks, 0.4 s, 3 MB/s``."""
+    chunks = pluralize(result["num_chunks"], "chunk")
+    line = f"{result['bucket_id']}/{result['key']}: {format_size(result['size'])} in {chunks}"
+    if speed and (seconds := result["response_time"]) > 0:
+        line += f", {seconds:.1f} s, {format_size(round(result['size'] / seconds))}/s"
+    return line
+
+
+def found_line(result: Mapping[str, Any]) -> str:
+    """Return the line for what an object sensor found: one object, or several."""
+    if "key" in result:
+        return f"There is {transfer_line(result, speed=False)}"
+    count, size = format_count(result["count"], "object"), format_size(result["total_size"])
+    return f"Bucket {result['bucket_id']}: {count} there, {size}"
+
+
+def inactivity_line(result: Mapping[str, Any]) -> str:
+    """Return the line for a bucket that has stopped changing."""
+    below = f", keys that begin with {result['prefix']!r}" if result["prefix"] else ""
+    count, size = format_count(result["count"], "object"), format_size(result["total_size"])
+    line = f"Bucket {result['bucket_id']}{below}: {count}, {size}"
+    if not result["updated_at"]:
+        return line
+    return f"{line}, last written to at {datetime.fromtimestamp(result['updated_at'] / 1e9, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def bulk_line(result: Mapping[str, Any]) -> str:
+    """Return the line for the result of a bulk."""
+    stored, size = format_count(result["successed"], "ball"), format_size(result["uploaded_size"])
+    return f"Bulk {result['bulk_id']!r}: {result['state']}, {stored} stored, {size}; {result['failed']:,} failed"
