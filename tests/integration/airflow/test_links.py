@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,6 @@ import httpx
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout
 
-import airflow_provider_mictlanx.operators.mictlanx as operators
-import airflow_provider_mictlanx.sensors.mictlanx as sensors
 from airflow_provider_mictlanx.get_provider_info import get_provider_info
 from airflow_provider_mictlanx.links.mictlanx import MictlanXLink
 from airflow_provider_mictlanx.operators.mictlanx import (
@@ -32,6 +29,7 @@ from airflow_provider_mictlanx.sensors.mictlanx import (
     MictlanXBucketUnchangedSensor,
     MictlanXObjectSensor,
 )
+from tests.public import OPERATORS, SENSORS
 from tests.vss import LocalVSS
 
 
@@ -148,9 +146,8 @@ def test_what_is_no_name_is_told_by_the_task(connected: LocalVSS, bucket_id: Any
 
 def test_every_operator_and_sensor_has_one_and_the_provider_lists_it() -> None:
     listed = {path.rpartition(".")[2] for path in get_provider_info()["extra-links"]}
-    ours = [getattr(operators, name) for name in operators.__all__]
-    ours += [kind for kind in vars(sensors).values() if getattr(kind, "__module__", "") == sensors.__name__]
-    for kind in filter(inspect.isclass, ours):
+    ours: list[Any] = [*OPERATORS, *SENSORS]
+    for kind in ours:
         links = kind.operator_extra_links
         assert links, kind
         assert {type(link).__name__ for link in links} <= listed

@@ -13,8 +13,8 @@ from airflow_provider_mictlanx.triggers.mictlanx import (
     BucketUnchangedTrigger,
     BulkCompleteTrigger,
     MictlanXObjectTrigger,
+    PollingTrigger,
 )
-from airflow_provider_mictlanx.triggers.polling import PollingTrigger
 from tests.integration.airflow.waiting import events_of, made_again
 from tests.vss import LocalVSS
 

@@ -17,7 +17,7 @@ from airflow_provider_mictlanx.bulks.records import Failure
 from airflow_provider_mictlanx.bulks.upload import UploadResult
 from airflow_provider_mictlanx.hooks import results
 from airflow_provider_mictlanx.hooks.failures import error_of, event_of, permanent_errors_fail_the_task
-from airflow_provider_mictlanx.operators.bulks import _will_retry
+from airflow_provider_mictlanx.operators.mictlanx import _will_retry
 
 
 def outcome(failures: int, message: str = "m", key: str = "k") -> UploadResult:
