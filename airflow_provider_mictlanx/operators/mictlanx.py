@@ -34,7 +34,7 @@ from airflow_provider_mictlanx.links.mictlanx import (
     MictlanXObjectLink,
     keep_links,
 )
-from airflow_provider_mictlanx.triggers.mictlanx import BulkCompleteTrigger
+from airflow_provider_mictlanx.triggers.mictlanx import MictlanXBulkCompleteTrigger
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -384,7 +384,7 @@ class MictlanXGetToFileOperator(MictlanXOperator):
         return result
 
 
-class MictlanXBulkGetToFileOperator(MictlanXOperator):
+class MictlanXGetToFolderOperator(MictlanXOperator):
     """
     Read many objects into a folder of the worker: a bucket, a part of it, or a bulk; each into the file that its key names there.
 
@@ -440,7 +440,7 @@ class MictlanXBulkGetToFileOperator(MictlanXOperator):
         super().__init__(**kwargs)
         if (bucket_id is None) == (bulk_id is None):
             given = "neither" if bucket_id is None else "both"
-            raise ValueError(f"MictlanXBulkGetToFileOperator takes either bucket_id or bulk_id, and got {given}")
+            raise ValueError(f"MictlanXGetToFolderOperator takes either bucket_id or bulk_id, and got {given}")
         self.output_path = output_path
         self.bucket_id = bucket_id
         self.prefix = prefix
@@ -952,7 +952,7 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
     def _defer_for(self, left: float | None, poke_interval: float) -> dict[str, Any]:
         """Hand on to the trigger for the seconds that are left; raises ``TaskDeferred``."""
         self.defer(
-            trigger=BulkCompleteTrigger(
+            trigger=MictlanXBulkCompleteTrigger(
                 bulk_id=self.bulk_id,
                 fail_on_error=self.fail_on_error,
                 mictlanx_conn_id=self.mictlanx_conn_id,

@@ -47,8 +47,8 @@ from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.hooks.quiet import QuietWatch
 from airflow_provider_mictlanx.links.mictlanx import MictlanXBucketLink, MictlanXBulkLink, keep_links
 from airflow_provider_mictlanx.triggers.mictlanx import (
-    BucketUnchangedTrigger,
-    BulkCompleteTrigger,
+    MictlanXBucketUnchangedTrigger,
+    MictlanXBulkCompleteTrigger,
     MictlanXObjectTrigger,
     PollingTrigger,
 )
@@ -400,9 +400,9 @@ class MictlanXBucketUnchangedSensor(MictlanXSensor):
         """Say in a line what was found."""
         return lines.of_quiet(found)
 
-    def make_trigger(self, **shared: Any) -> BucketUnchangedTrigger:
+    def make_trigger(self, **shared: Any) -> MictlanXBucketUnchangedTrigger:
         """Make the trigger that goes on looking, from what the first poke saw on."""
-        return BucketUnchangedTrigger(
+        return MictlanXBucketUnchangedTrigger(
             bucket_id=self.bucket_id,
             prefix=self.prefix,
             inactivity_period=seconds("inactivity_period", self.inactivity_period),
@@ -469,9 +469,9 @@ class BulkCompleteSensor(MictlanXSensor):
         """Say in a line what was found."""
         return lines.of_bulk(found)
 
-    def make_trigger(self, **shared: Any) -> BulkCompleteTrigger:
+    def make_trigger(self, **shared: Any) -> MictlanXBulkCompleteTrigger:
         """Make the trigger that goes on looking."""
-        return BulkCompleteTrigger(
+        return MictlanXBulkCompleteTrigger(
             bulk_id=self.bulk_id,
             fail_on_error=self.fail_on_error,
             check_storage=self.check_storage,

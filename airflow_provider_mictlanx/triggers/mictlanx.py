@@ -174,7 +174,7 @@ class MictlanXObjectTrigger(PollingTrigger):
         )
 
 
-class BucketUnchangedTrigger(PollingTrigger):
+class MictlanXBucketUnchangedTrigger(PollingTrigger):
     """
     Fire when nothing was changed in a bucket for some time; its result is what ``MictlanXHook.find_quiet`` gives.
 
@@ -224,7 +224,7 @@ class BucketUnchangedTrigger(PollingTrigger):
         return await hook.afind_quiet(self._watch, timeout=self.request_timeout, client=client)
 
 
-class BulkCompleteTrigger(PollingTrigger):
+class MictlanXBulkCompleteTrigger(PollingTrigger):
     """
     Fire when every shard of a bulk is done; its result is what ``MictlanXHook.await_bulk`` gives, without items.
 

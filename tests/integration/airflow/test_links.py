@@ -14,13 +14,13 @@ from airflow_provider_mictlanx.get_provider_info import get_provider_info
 from airflow_provider_mictlanx.links.mictlanx import MictlanXLink
 from airflow_provider_mictlanx.operators.mictlanx import (
     MictlanXAwaitBulkOperator,
-    MictlanXBulkGetToFileOperator,
     MictlanXBulkPutOperator,
     MictlanXCopyOperator,
     MictlanXDeleteBucketOperator,
     MictlanXDeleteOperator,
     MictlanXGetOperator,
     MictlanXGetToFileOperator,
+    MictlanXGetToFolderOperator,
     MictlanXListOperator,
     MictlanXPutOperator,
 )
@@ -89,7 +89,7 @@ def test_bulk(connected: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
     kept = links_of(MictlanXBulkPutOperator(task_id="put", bulk_id=bulk_id, bucket_id=bucket_id, source=str(tmp_path)))
     awaited = links_of(MictlanXAwaitBulkOperator(task_id="await", bulk_id=bulk_id, deferrable=False, poke_interval=0.1))
     gate = links_of(BulkCompleteSensor(task_id="gate", bulk_id=bulk_id, deferrable=False))
-    fetched = links_of(MictlanXBulkGetToFileOperator(task_id="get", bulk_id=bulk_id, output_path=tmp_path / "copies"))
+    fetched = links_of(MictlanXGetToFolderOperator(task_id="get", bulk_id=bulk_id, output_path=tmp_path / "copies"))
     assert kept == awaited == gate == fetched
     kinds = {chunk["ball_id"].split("-")[0] for chunk in told_by(kept["mictlanx_bulk"])["balls"]}
     assert kinds >= {"start", "plan", "done"}
@@ -99,7 +99,7 @@ def test_bucket(connected: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
     MictlanXPutOperator(task_id="put", bucket_id=bucket_id, key="k", data="v").execute({})
     kept = [
         links_of(MictlanXListOperator(task_id="list", bucket_id=bucket_id)),
-        links_of(MictlanXBulkGetToFileOperator(task_id="get", bucket_id=bucket_id, output_path=tmp_path)),
+        links_of(MictlanXGetToFolderOperator(task_id="get", bucket_id=bucket_id, output_path=tmp_path)),
         links_of(MictlanXObjectSensor(task_id="one", bucket_id=bucket_id, key="k", deferrable=False)),
         links_of(MictlanXBucketUnchangedSensor(task_id="quiet", bucket_id=bucket_id, inactivity_period=0)),
         links_of(MictlanXDeleteOperator(task_id="delete", bucket_id=bucket_id, key="nobody")),

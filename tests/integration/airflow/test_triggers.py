@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_mictlanx.triggers.mictlanx import (
-    BucketUnchangedTrigger,
-    BulkCompleteTrigger,
+    MictlanXBucketUnchangedTrigger,
+    MictlanXBulkCompleteTrigger,
     MictlanXObjectTrigger,
     PollingTrigger,
 )
@@ -29,10 +29,10 @@ def triggers(name: str, **shared: Any) -> list[PollingTrigger]:
         MictlanXObjectTrigger(bucket_id=name, key="a", **shared),
         MictlanXObjectTrigger(bucket_id=name, key=["a", "b"], **shared),
         MictlanXObjectTrigger(bucket_id=name, prefix="a", **shared),
-        BucketUnchangedTrigger(
+        MictlanXBucketUnchangedTrigger(
             bucket_id=name, prefix="", inactivity_period=1, min_objects=1, allow_delete=True, state=None, **shared
         ),
-        BulkCompleteTrigger(bulk_id=name, **shared),
+        MictlanXBulkCompleteTrigger(bulk_id=name, **shared),
     ]
 
 

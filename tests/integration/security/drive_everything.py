@@ -35,13 +35,13 @@ from airflow_provider_mictlanx.hooks.quiet import QuietWatch
 from airflow_provider_mictlanx.links import mictlanx as links
 from airflow_provider_mictlanx.operators.mictlanx import (
     MictlanXAwaitBulkOperator,
-    MictlanXBulkGetToFileOperator,
     MictlanXBulkPutOperator,
     MictlanXCopyOperator,
     MictlanXDeleteBucketOperator,
     MictlanXDeleteOperator,
     MictlanXGetOperator,
     MictlanXGetToFileOperator,
+    MictlanXGetToFolderOperator,
     MictlanXListOperator,
     MictlanXPutOperator,
 )
@@ -209,10 +209,10 @@ def operators(conn_id: str, folder: Path) -> list[BaseOperator]:
         MictlanXGetOperator(task_id="get", **one, **how),
         MictlanXGetToFileOperator(task_id="get_to_file", output_path=str(folder / "got"), **one, **how),
         MictlanXGetToFileOperator(task_id="nothing", key="nothing", output_path=str(folder), **bucket, **how),
-        MictlanXBulkGetToFileOperator(
+        MictlanXGetToFolderOperator(
             task_id="get_folder", prefix="k", output_path=str(folder / "many"), deadline=3, **bucket, **how
         ),
-        MictlanXBulkGetToFileOperator(
+        MictlanXGetToFolderOperator(
             task_id="get_bulk", bulk_id=bulk, output_path=str(folder / "many"), deadline=3, **how
         ),
         MictlanXObjectSensor(task_id="there", **one, **later),

@@ -15,7 +15,7 @@ CALLS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "MictlanXPutOperator": [("put", {"data": "x"}), ("put_file", {"file_path": "x"})],
     "MictlanXGetOperator": [("get_text", {})],
     "MictlanXGetToFileOperator": [("get_to_file", {})],
-    "MictlanXBulkGetToFileOperator": [("get_to_folder", {"bucket_id": "x"}), ("get_to_folder", {"bulk_id": "x"})],
+    "MictlanXGetToFolderOperator": [("get_to_folder", {"bucket_id": "x"}), ("get_to_folder", {"bulk_id": "x"})],
     "MictlanXListOperator": [("list_keys", {})],
     "MictlanXCopyOperator": [
         ("copy", {"key": "x", "dest_key": "y"}),

@@ -109,7 +109,7 @@ def test_will_retry_without_a_task() -> None:
         (operators, "MictlanXBulkPutOperator"),
         (operators, "MictlanXAwaitBulkOperator"),
         (sensors, "BulkCompleteSensor"),
-        (triggers, "BulkCompleteTrigger"),
+        (triggers, "MictlanXBulkCompleteTrigger"),
     ],
 )
 def test_names_that_users_import(module: Any, name: str) -> None:
