@@ -25,7 +25,7 @@ from airflow_provider_mictlanx.client.checks import seconds
 from airflow_provider_mictlanx.client.errors import DeadlineExceededError, MictlanXError, ValidationError
 from airflow_provider_mictlanx.hooks import lines
 from airflow_provider_mictlanx.hooks.bulks import Source
-from airflow_provider_mictlanx.hooks.failures import error_of, is_timeout_of_deferral, permanent_errors_fail_the_task
+from airflow_provider_mictlanx.hooks.failures import is_timeout_of_deferral, permanent_errors_fail_the_task
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.links.mictlanx import (
     MictlanXBucketLink,
@@ -34,7 +34,7 @@ from airflow_provider_mictlanx.links.mictlanx import (
     MictlanXObjectLink,
     keep_links,
 )
-from airflow_provider_mictlanx.triggers.mictlanx import MictlanXBulkCompleteTrigger
+from airflow_provider_mictlanx.triggers.mictlanx import MictlanXBulkCompleteTrigger, read_event
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -975,15 +975,9 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
                 raise
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Give the result, or raise what the trigger reported."""
-        status = event.get("status") if event else None
-        if status == "success":
-            return self._await(0, 0)
-        if event is not None and status == "error":
-            raise error_of(event)
-        if status == "timeout":
-            self._time_out()
-        raise MictlanXError(f"the trigger fired an event that says nothing: {event!r}")
+        """Return the result, or raise the error that the trigger reported."""
+        read_event(event, self._time_out)
+        return self._await(0, 0)
 
     def _time_out(self, cause: BaseException | None = None) -> NoReturn:
         raise AirflowSensorTimeout(

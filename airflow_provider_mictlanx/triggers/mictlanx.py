@@ -1,4 +1,4 @@
-"""Triggers of MictlanX: the deferred half of the sensors."""
+"""Triggers of MictlanX: how a sensor pokes, in the triggerer and on the worker."""
 
 from __future__ import annotations
 
@@ -7,38 +7,39 @@ import math
 import random
 import time
 from abc import abstractmethod
-from collections.abc import AsyncIterator
-from typing import Any, ClassVar
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, ClassVar, NoReturn
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_mictlanx.bulks.checking import StorageCheck
 from airflow_provider_mictlanx.client import AsyncClient
-from airflow_provider_mictlanx.client.errors import MictlanXError
-from airflow_provider_mictlanx.hooks.failures import event_of, log_borne
+from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationError
+from airflow_provider_mictlanx.hooks.failures import error_of, event_of, log_borne
 from airflow_provider_mictlanx.hooks.finding import Readable
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.hooks.quiet import QuietWatch
 
-_MOST_DOUBLINGS = 30
+_MAX_DOUBLINGS = 30
 
 
 class PollingTrigger(BaseTrigger):
     """
-    Poke until there is something, a time is over, or an error comes up; then fire one event.
+    Poke until something is found, the time is over or an error occurs, then fire one event.
 
-    The event is ``{"status": "success", "result": …}``, ``{"status": "timeout"}`` or an error
-    (``hooks.failures.event_of``). The first poke is the sensor's, on the worker, so the trigger sleeps first. All arguments
-    are JSON and none is a secret; since the end is a point in time, a triggerer that takes over goes on with what is left.
-    Nothing of it lives elsewhere: where somebody ends the task, that Airflow cancels ``run`` is all there is to stop.
+    The event is ``{"status": "success", "result": …}``, ``{"status": "timeout"}`` or an error (``hooks.failures.event_of``);
+    ``read_event`` reads it. The sensor makes the first poke on the worker, by the same coroutine, so ``run`` sleeps first.
+
+    All arguments are JSON, and none is a secret. The end of the wait is a point in time, so a triggerer that takes over
+    continues with the time that is left. Cancelling ``run``, as Airflow does when somebody ends the task, stops everything.
 
     :param mictlanx_conn_id: the connection
     :param poke_interval: seconds between two pokes
-    :param ends_at: when the wait is over, in seconds since 1970; None for never
-    :param request_timeout: of one request, in seconds; None for the connection's
-    :param exponential_backoff: whether the pauses grow, as in Airflow's own sensors
+    :param ends_at: when the wait ends, in seconds since 1970; None for never
+    :param request_timeout: seconds for one request; None for the connection's
+    :param exponential_backoff: let the pauses grow, as Airflow's own sensors do
     :param max_wait: the longest pause then, in seconds
-    :param silent_fail: whether an error that may pass is logged and the wait goes on
+    :param silent_fail: log an error that may pass, and continue to wait
     """
 
     shared: ClassVar[tuple[str, ...]] = (
@@ -68,13 +69,13 @@ class PollingTrigger(BaseTrigger):
         self.silent_fail = silent_fail
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give the class's path and the arguments to make it again."""
+        """Return the class's path and the arguments that make the trigger again."""
         arguments = {name: getattr(self, name) for name in (*self.own, *self.shared)}
         return f"{type(self).__module__}.{type(self).__qualname__}", arguments
 
     @abstractmethod
     async def apoke(self, hook: MictlanXHook, client: AsyncClient) -> Any | None:
-        """Look once; give what was found, or None for "not yet"."""
+        """Check once, and return what was found; None means "not yet"."""
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Fire the one event."""
@@ -90,14 +91,14 @@ class PollingTrigger(BaseTrigger):
         pokes = 1
         while True:
             # The last poke is at the very end, not up to an interval before or after it.
-            await asyncio.sleep(max(0.0, min(self._pause(pokes), self._left())))
-            if (found := await self._poke_bearing(hook, client)) is not None:
+            await asyncio.sleep(max(0.0, min(self._pause(pokes), self._time_left())))
+            if (found := await self._poke_suppressing(hook, client)) is not None:
                 return {"status": "success", "result": found}
-            if self._left() <= 0:
+            if self._time_left() <= 0:
                 return {"status": "timeout"}
             pokes += 1
 
-    async def _poke_bearing(self, hook: MictlanXHook, client: AsyncClient) -> Any | None:
+    async def _poke_suppressing(self, hook: MictlanXHook, client: AsyncClient) -> Any | None:
         try:
             return await self.apoke(hook, client)
         except Exception as error:
@@ -106,31 +107,48 @@ class PollingTrigger(BaseTrigger):
             log_borne(self.log, error)
             return None
 
-    def _left(self) -> float:
+    def _time_left(self) -> float:
         return math.inf if self.ends_at is None else self.ends_at - time.time()
 
     def _pause(self, pokes: int) -> float:
-        """Give the seconds to sleep after so many pokes, as Airflow's own sensors do."""
+        """Return the seconds to sleep after this many pokes, as Airflow's own sensors do."""
         if not self.exponential_backoff:
             return self.poke_interval
-        shortest = max(1, int(self.poke_interval * 2.0 ** min(pokes - 2, _MOST_DOUBLINGS)))
+        shortest = max(1, int(self.poke_interval * 2.0 ** min(pokes - 2, _MAX_DOUBLINGS)))
         pause = shortest + random.randrange(shortest)
         return pause if self.max_wait is None else min(pause, self.max_wait)
+
+
+def read_event(event: Mapping[str, Any] | None, time_out: Callable[[], NoReturn]) -> Any:
+    """
+    Return the result in a trigger's event, or raise the error that it reports.
+
+    :param time_out: raises the task's own error at the end of the wait
+    """
+    payload = event or {}
+    match payload.get("status"):
+        case "success":
+            return payload["result"]
+        case "error":
+            raise error_of(payload)
+        case "timeout":
+            time_out()
+    raise MictlanXError(f"unexpected trigger event: {event!r}")
 
 
 class MictlanXObjectTrigger(PollingTrigger):
     """
     Fire when an object, or enough objects, are in a bucket.
 
-    Its result is what ``MictlanXHook.find`` gives for one key, else what ``MictlanXHook.find_objects`` gives. Further
-    parameters as of ``PollingTrigger``.
+    The result is that of ``MictlanXHook.find`` for one key, else that of ``MictlanXHook.find_objects``. Further parameters:
+    see ``PollingTrigger``.
 
     :param bucket_id: the bucket
-    :param key: the object's name, or a list of them
+    :param key: the object's name, or a list of names
     :param prefix: instead: all keys that begin with it
-    :param glob: instead: all keys that match
-    :param min_objects: how many have to be there; default: every key of a list, else 1
-    :param check_storage: read every chunk and verify it before saying that an object is there
+    :param glob: instead: all keys that match it
+    :param min_objects: how many are required; default: every key of a list, else 1
+    :param check_storage: read and verify every chunk before an object counts as found
     """
 
     own = ("bucket_id", "key", "prefix", "glob", "min_objects", "check_storage")
@@ -156,8 +174,12 @@ class MictlanXObjectTrigger(PollingTrigger):
         self._readable: Readable = {}
 
     async def apoke(self, hook: MictlanXHook, client: AsyncClient) -> dict[str, Any] | None:
-        """Look once for the object, or the objects."""
+        """Check once for the object, or the objects."""
         if isinstance(self.key, str):
+            if self.min_objects is not None:
+                raise ValidationError(
+                    f"min_objects must be None with one key, got {self.min_objects!r}; it goes with a list of keys, prefix or glob"
+                )
             return await hook.afind(
                 self.bucket_id, self.key, check_storage=self.check_storage, timeout=self.request_timeout, client=client
             )
@@ -176,16 +198,16 @@ class MictlanXObjectTrigger(PollingTrigger):
 
 class MictlanXBucketUnchangedTrigger(PollingTrigger):
     """
-    Fire when nothing was changed in a bucket for some time; its result is what ``MictlanXHook.find_quiet`` gives.
+    Fire when nothing was changed in a bucket for some time.
 
-    Further parameters as of ``PollingTrigger``.
+    The result is that of ``MictlanXHook.find_quiet``. Further parameters: see ``PollingTrigger``.
 
     :param bucket_id: the bucket
     :param prefix: only keys that begin with it
-    :param inactivity_period: for how long nothing may change, in seconds
-    :param min_objects: how many whole objects there have to be
-    :param allow_delete: whether objects may go meanwhile
-    :param state: what the sensor saw (``QuietWatch.state``): another triggerer that takes over compares with it
+    :param inactivity_period: seconds in which nothing may change
+    :param min_objects: how many complete objects are required
+    :param allow_delete: allow deletes during the wait
+    :param state: the last state that a poke saw (``QuietWatch.state``); another process compares with it
     """
 
     own = ("bucket_id", "prefix", "inactivity_period", "min_objects", "allow_delete", "state")
@@ -211,7 +233,7 @@ class MictlanXBucketUnchangedTrigger(PollingTrigger):
         self._watch: QuietWatch | None = None
 
     async def apoke(self, hook: MictlanXHook, client: AsyncClient) -> dict[str, Any] | None:
-        """Look once whether the bucket is quiet."""
+        """Check once whether the bucket has stopped changing."""
         if self._watch is None:
             self._watch = QuietWatch(
                 self.bucket_id,
@@ -221,24 +243,26 @@ class MictlanXBucketUnchangedTrigger(PollingTrigger):
                 allow_delete=self.allow_delete,
                 state=self.state,
             )
-        return await hook.afind_quiet(self._watch, timeout=self.request_timeout, client=client)
+        found = await hook.afind_quiet(self._watch, timeout=self.request_timeout, client=client)
+        self.state = self._watch.state
+        return found
 
 
 class MictlanXBulkCompleteTrigger(PollingTrigger):
     """
-    Fire when every shard of a bulk is done; its result is what ``MictlanXHook.await_bulk`` gives, without items.
+    Fire when every shard of a bulk is complete.
 
-    A bulk that failed for good is an error, or with ``fail_on_error=False`` a result. Further parameters as of
-    ``PollingTrigger``.
+    The result is that of ``MictlanXHook.await_bulk``, without items. A bulk that failed permanently is an error, or with
+    ``fail_on_error=False`` a result. Further parameters: see ``PollingTrigger``.
 
     :param bulk_id: the bulk
-    :param fail_on_error: whether a bulk that failed for good is an error
-    :param check_storage: read every chunk of every ball and verify it, before saying that the bulk is complete: in each poke
-        about as long as the pause between two of them
-    :param check_run: the name of the check that the sensor began: the trigger goes on with it
+    :param fail_on_error: report a bulk that failed permanently as an error
+    :param check_storage: read and verify every chunk of every ball before the bulk counts as complete
+    :param check_run: the name of the check; a check of the same name is continued in another process
+    :param check_seconds: how long one poke reads for it, about
     """
 
-    own = ("bulk_id", "fail_on_error", "check_storage", "check_run")
+    own = ("bulk_id", "fail_on_error", "check_storage", "check_run", "check_seconds")
 
     def __init__(
         self,
@@ -247,6 +271,7 @@ class MictlanXBulkCompleteTrigger(PollingTrigger):
         fail_on_error: bool = True,
         check_storage: bool = False,
         check_run: str = "",
+        check_seconds: float = 60,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -254,15 +279,16 @@ class MictlanXBulkCompleteTrigger(PollingTrigger):
         self.fail_on_error = fail_on_error
         self.check_storage = check_storage
         self.check_run = check_run
+        self.check_seconds = check_seconds
         self._check = StorageCheck(bulk_id, run=check_run) if check_storage else None
 
     async def apoke(self, hook: MictlanXHook, client: AsyncClient) -> dict[str, Any] | None:
-        """Look once whether the bulk is complete, and go on reading its balls back."""
+        """Check once whether the bulk is complete, and continue to read its balls."""
         return await hook.afind_bulk(
             self.bulk_id,
             fail_on_error=self.fail_on_error,
             check=self._check,
-            check_seconds=self.poke_interval,
+            check_seconds=self.check_seconds,
             timeout=self.request_timeout,
             client=client,
         )
