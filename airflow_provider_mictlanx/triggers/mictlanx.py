@@ -8,7 +8,8 @@ import random
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, ClassVar, NoReturn
+from dataclasses import dataclass, field, fields
+from typing import Any, NoReturn
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -23,6 +24,7 @@ from airflow_provider_mictlanx.hooks.quiet import QuietWatch
 _MAX_DOUBLINGS = 30
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class PollingTrigger(BaseTrigger):
     """
     Poke until something is found, the time is over or an error occurs, then fire one event.
@@ -42,35 +44,20 @@ class PollingTrigger(BaseTrigger):
     :param silent_fail: log an error that may pass, and continue to wait
     """
 
-    shared: ClassVar[tuple[str, ...]] = (
-        *("mictlanx_conn_id", "poke_interval", "ends_at", "request_timeout"),
-        *("exponential_backoff", "max_wait", "silent_fail"),
-    )
-    own: ClassVar[tuple[str, ...]] = ()
+    mictlanx_conn_id: str
+    poke_interval: float
+    ends_at: float | None
+    request_timeout: float | None = None
+    exponential_backoff: bool = False
+    max_wait: float | None = None
+    silent_fail: bool = False
 
-    def __init__(
-        self,
-        *,
-        mictlanx_conn_id: str,
-        poke_interval: float,
-        ends_at: float | None,
-        request_timeout: float | None = None,
-        exponential_backoff: bool = False,
-        max_wait: float | None = None,
-        silent_fail: bool = False,
-    ) -> None:
+    def __post_init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
-        self.mictlanx_conn_id = mictlanx_conn_id
-        self.poke_interval = poke_interval
-        self.ends_at = ends_at
-        self.request_timeout = request_timeout
-        self.exponential_backoff = exponential_backoff
-        self.max_wait = max_wait
-        self.silent_fail = silent_fail
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class's path and the arguments that make the trigger again."""
-        arguments = {name: getattr(self, name) for name in (*self.own, *self.shared)}
+        arguments = {argument.name: getattr(self, argument.name) for argument in fields(self) if argument.init}
         return f"{type(self).__module__}.{type(self).__qualname__}", arguments
 
     @abstractmethod
@@ -136,6 +123,7 @@ def read_event(event: Mapping[str, Any] | None, time_out: Callable[[], NoReturn]
     raise MictlanXError(f"unexpected trigger event: {event!r}")
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class MictlanXObjectTrigger(PollingTrigger):
     """
     Fire when an object, or enough objects, are in a bucket.
@@ -151,27 +139,13 @@ class MictlanXObjectTrigger(PollingTrigger):
     :param check_storage: read and verify every chunk before an object counts as found
     """
 
-    own = ("bucket_id", "key", "prefix", "glob", "min_objects", "check_storage")
-
-    def __init__(
-        self,
-        *,
-        bucket_id: str,
-        key: str | list[str] | None = None,
-        prefix: str | None = None,
-        glob: str | None = None,
-        min_objects: int | None = None,
-        check_storage: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.bucket_id = bucket_id
-        self.key = key
-        self.prefix = prefix
-        self.glob = glob
-        self.min_objects = min_objects
-        self.check_storage = check_storage
-        self._readable: Readable = {}
+    bucket_id: str
+    key: str | list[str] | None = None
+    prefix: str | None = None
+    glob: str | None = None
+    min_objects: int | None = None
+    check_storage: bool = True
+    _readable: Readable = field(default_factory=dict, init=False)
 
     async def apoke(self, hook: MictlanXHook, client: AsyncClient) -> dict[str, Any] | None:
         """Check once for the object, or the objects."""
@@ -196,6 +170,7 @@ class MictlanXObjectTrigger(PollingTrigger):
         )
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class MictlanXBucketUnchangedTrigger(PollingTrigger):
     """
     Fire when nothing was changed in a bucket for some time.
@@ -210,27 +185,13 @@ class MictlanXBucketUnchangedTrigger(PollingTrigger):
     :param state: the last state that a poke saw (``QuietWatch.state``); another process compares with it
     """
 
-    own = ("bucket_id", "prefix", "inactivity_period", "min_objects", "allow_delete", "state")
-
-    def __init__(
-        self,
-        *,
-        bucket_id: str,
-        prefix: str,
-        inactivity_period: float,
-        min_objects: int,
-        allow_delete: bool,
-        state: dict[str, Any] | None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.bucket_id = bucket_id
-        self.prefix = prefix
-        self.inactivity_period = inactivity_period
-        self.min_objects = min_objects
-        self.allow_delete = allow_delete
-        self.state = state
-        self._watch: QuietWatch | None = None
+    bucket_id: str
+    prefix: str
+    inactivity_period: float
+    min_objects: int
+    allow_delete: bool
+    state: dict[str, Any] | None
+    _watch: QuietWatch | None = field(default=None, init=False)
 
     async def apoke(self, hook: MictlanXHook, client: AsyncClient) -> dict[str, Any] | None:
         """Check once whether the bucket has stopped changing."""
@@ -248,6 +209,7 @@ class MictlanXBucketUnchangedTrigger(PollingTrigger):
         return found
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class MictlanXBulkCompleteTrigger(PollingTrigger):
     """
     Fire when every shard of a bulk is complete.
@@ -262,25 +224,15 @@ class MictlanXBulkCompleteTrigger(PollingTrigger):
     :param check_seconds: how long one poke reads for it, about
     """
 
-    own = ("bulk_id", "fail_on_error", "check_storage", "check_run", "check_seconds")
+    bulk_id: str
+    fail_on_error: bool = True
+    check_storage: bool = False
+    check_run: str = ""
+    check_seconds: float = 60
 
-    def __init__(
-        self,
-        *,
-        bulk_id: str,
-        fail_on_error: bool = True,
-        check_storage: bool = False,
-        check_run: str = "",
-        check_seconds: float = 60,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.bulk_id = bulk_id
-        self.fail_on_error = fail_on_error
-        self.check_storage = check_storage
-        self.check_run = check_run
-        self.check_seconds = check_seconds
-        self._check = StorageCheck(bulk_id, run=check_run) if check_storage else None
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check = StorageCheck(self.bulk_id, run=self.check_run) if self.check_storage else None
 
     async def apoke(self, hook: MictlanXHook, client: AsyncClient) -> dict[str, Any] | None:
         """Check once whether the bulk is complete, and continue to read its balls."""
