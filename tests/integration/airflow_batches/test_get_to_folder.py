@@ -234,5 +234,5 @@ def test_bad_input_is_refused_before_the_first_request(
 
 @pytest.mark.parametrize("given", [{}, {"bucket_id": "bucket", "bulk_id": "bulk"}])
 def test_a_bucket_or_a_bulk(given: Any, hook: MictlanXHook) -> None:
-    with pytest.raises(ValueError, match="either bucket_id or bulk_id"):
+    with pytest.raises(ValueError, match="exactly one of bucket_id and bulk_id"):
         MictlanXGetToFolderOperator(task_id="get", output_path=os.sep, **given)
