@@ -29,7 +29,7 @@ from airflow_provider_mictlanx.links.mictlanx import (
     MictlanXBulkLink,
     MictlanXDestinationLink,
     MictlanXObjectLink,
-    keep_links,
+    push_links,
 )
 from airflow_provider_mictlanx.operators.airflow_arguments import AirflowArguments
 from airflow_provider_mictlanx.triggers.mictlanx import MictlanXBulkCompleteTrigger, read_event
@@ -77,7 +77,7 @@ class MictlanXOperator(BaseOperator):
     def execute(self, context: Context) -> Any:
         """Do the work; a permanent error is raised as ``AirflowFailException``, any other unchanged."""
         with permanent_errors_fail_the_task():
-            keep_links(self, context)
+            push_links(self, context)
             return self._execute(context)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:

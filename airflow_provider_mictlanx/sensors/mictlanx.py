@@ -41,7 +41,7 @@ from airflow_provider_mictlanx.hooks.failures import (
     permanent_errors_fail_the_task,
 )
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
-from airflow_provider_mictlanx.links.mictlanx import MictlanXBucketLink, MictlanXBulkLink, keep_links
+from airflow_provider_mictlanx.links.mictlanx import MictlanXBucketLink, MictlanXBulkLink, push_links
 from airflow_provider_mictlanx.triggers.mictlanx import (
     MictlanXBucketUnchangedTrigger,
     MictlanXBulkCompleteTrigger,
@@ -84,7 +84,7 @@ class MictlanXSensor(BaseSensorOperator):
         self.request_timeout = request_timeout
         self.deferrable = deferrable
         self._trigger: PollingTrigger | None = None
-        self._links_kept = False
+        self._links_pushed = False
 
     @abstractmethod
     def _make_trigger(self, context: Context, **shared: Any) -> PollingTrigger:
@@ -96,12 +96,12 @@ class MictlanXSensor(BaseSensorOperator):
         return MictlanXHook(self.mictlanx_conn_id)
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Poke once; the first poke that reaches a router keeps the task's links."""
+        """Poke once; the first poke that reaches a router stores the task's links."""
         with permanent_errors_fail_the_task():
             found = self.hook._run(self._apoke, self._get_trigger(context))
-        if not self._links_kept:
-            keep_links(self, context)
-            self._links_kept = True
+        if not self._links_pushed:
+            push_links(self, context)
+            self._links_pushed = True
         return PokeReturnValue(is_done=found is not None, xcom_value=found)
 
     async def _apoke(self, trigger: PollingTrigger) -> Any | None:

@@ -259,7 +259,7 @@ def drive_operator(conn_id: str, operator: Any) -> None:
     say({name: repr(value) for name, value in vars(operator).items()})
     links.XCom = SimpleNamespace(get_value=lambda key, ti_key: task_instance.kept.get(key))  # type: ignore[misc, assignment]
     for link in operator.operator_extra_links:
-        drive(f"{what} url_of {link.xcom_key}", lambda link=link: link.url_of(operator))
+        drive(f"{what} build_url {link.xcom_key}", lambda link=link: link.build_url(operator))
         drive(f"{what} get_link {link.xcom_key}", lambda link=link: link.get_link(operator, ti_key=None))
     if hasattr(operator, "get_openlineage_facets_on_complete"):
         drive(f"{what} openlineage", lambda: operator.get_openlineage_facets_on_complete(None))
