@@ -1,8 +1,8 @@
 """
 Links from a task to a router's JSON about its object, its bucket or its bulk.
 
-A link contains no token: if the routers require one, they refuse a browser that does not send it. It leads to the connection's
-first router, by the address that the workers use.
+A link contains no token: if the routers require one, they refuse a browser that does not send it. It leads to the
+connection's first router, by the address that the workers use.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from airflow_provider_mictlanx.client.names import ball_id_of
 
 
 class MictlanXLink(BaseOperatorLink):
-    """A link whose URL the task stores as XCom when it begins, so that it exists while the task runs and after it failed."""
+    """A link whose URL the task stores as XCom when it begins: it exists while the task runs, and after a failure."""
 
     @property
     @abstractmethod
@@ -28,14 +28,14 @@ class MictlanXLink(BaseOperatorLink):
 
     @abstractmethod
     def build_path(self, operator: Any) -> str | None:
-        """Return the path below a router's API from the operator's rendered fields; None if they name nothing to link to."""
+        """Return the path below a router's API, from the rendered fields; None if there is nothing to link to."""
 
     def get_hook(self, operator: Any) -> Any:
         """Return the hook whose router the link leads to."""
         return operator.hook
 
     def build_url(self, operator: Any) -> str | None:
-        """Return the URL, or None if the operator names nothing to link to. Looks up the connection."""
+        """Return the URL, or None if there is nothing to link to. Looks up the connection."""
         path = self.build_path(operator)
         return None if path is None else f"{self.get_hook(operator).settings.api_url}{path}"
 

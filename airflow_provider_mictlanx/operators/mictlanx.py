@@ -92,7 +92,7 @@ class MictlanXOperator(BaseOperator):
             self.hook.cancel()
 
     def _get_one_of(self, *names: str, error: type[Exception] = ValidationError) -> tuple[str, Any]:
-        """Return the name and value of the one argument that is not None; raise the error if none is, or several are."""
+        """Return name and value of the only argument that is not None; raise the error unless there is one."""
         given = [(name, value) for name in names if (value := getattr(self, name)) is not None]
         if len(given) != 1:
             got = concatenate([name for name, _ in given]) or "none"
@@ -108,12 +108,13 @@ class TransferOperator(MictlanXOperator):
     """
     Base of the operators that transfer objects, with the parameters that they share.
 
-    ``MictlanXBulkPutOperator`` is bounded by Airflow's ``execution_timeout`` only, and continues in the next try. The others have a
-    ``deadline`` too: seconds for the whole call, retries included.
+    ``MictlanXBulkPutOperator`` is bounded by Airflow's ``execution_timeout`` only, and continues in the next try. The
+    others have a ``deadline`` too: seconds for the whole call, retries included.
 
     :param timeout: seconds for one request; default: the connection's, else 120
     :param max_tries: tries per chunk, within one try of Airflow
-    :param max_concurrency: chunks in flight, of all objects together; default: the connection's, else chosen by the chunks' size
+    :param max_concurrency: chunks in flight, of all objects together; default: the connection's, else chosen by the
+        hook
     :param max_backoff: the longest pause between two tries of a chunk, in seconds
     """
 
@@ -146,11 +147,11 @@ class MictlanXPutOperator(TransferOperator):
     """
     Store a file, or a short str, under a key.
 
-    A task that runs again finds its own bytes and sends only the missing ones. Other bytes under the key are an error, unless
-    ``replace`` is set.
+    A task that runs again finds its own bytes and sends only the missing ones. Other bytes under the key are an error,
+    unless ``replace`` is set.
 
-    XCom: ``{bucket_id, key, ball_id, size, checksum, num_chunks, replicas, uploaded, response_time}``; ``replicas`` is the
-    smallest number over all chunks, ``uploaded`` is False if exactly these bytes were stored already.
+    XCom: ``{bucket_id, key, ball_id, size, checksum, num_chunks, replicas, uploaded, response_time}``; ``replicas`` is
+    the smallest number over all chunks, ``uploaded`` is False if exactly these bytes were stored already.
 
     .. seealso::
         For more information on how to use this operator, take a look at the guide, ``docs/operators.md``.
@@ -159,13 +160,15 @@ class MictlanXPutOperator(TransferOperator):
 
     :param bucket_id: the bucket: letters, digits, and single ``-`` or ``_`` between them (templated)
     :param key: the object's name, any str (templated)
-    :param data: the content; a str is encoded as UTF-8. It is shown in *Rendered Templates*: for small, public content (templated)
+    :param data: the content; a str is encoded as UTF-8. It is shown in *Rendered Templates*: for small, public content
+        (templated)
     :param file_path: the file to store, instead of ``data``; a path on the worker (templated)
     :param tags: dict of str, stored with the object (templated)
-    :param chunk_size: size of the chunks, as ``"256kb"`` or ``"8MB"``; default: the connection's, else chosen by the size
+    :param chunk_size: size of the chunks, as ``"256kb"`` or ``"8MB"``; default: the connection's, else chosen by the
+        size
     :param rf: how many peers store each chunk
-    :param replace: delete other bytes under that key first. For a moment neither is stored; a crash then leaves nothing until the
-        retry
+    :param replace: delete other bytes under that key first. For a moment neither is stored; a crash then leaves
+        nothing until the retry
     :param deadline: seconds for the whole upload; default: none
     """
 
@@ -235,7 +238,8 @@ class MictlanXGetOperator(TransferOperator):
     :param bucket_id: the bucket (templated)
     :param key: the object's name (templated)
     :param encoding: the encoding, as Python names it
-    :param max_size: the largest size to read: bytes, or a str such as ``"48kb"``, which every database of Airflow can store
+    :param max_size: the largest size to read: bytes, or a str such as ``"48kb"``, which every database of Airflow can
+        store
     :param deadline: seconds for the whole call; default: none
     """
 
@@ -270,8 +274,8 @@ class MictlanXGetOperator(TransferOperator):
         )
         if "\0" in text:
             raise ValidationError(
-                f"{self.bucket_id}/{self.key} contains NUL characters, which not every database of XComs can store; read it into "
-                "a file"
+                f"{self.bucket_id}/{self.key} contains NUL characters, which not every database of XComs can "
+                "store; read it into a file"
             )
         self.log.info("Read %s/%s: %s", self.bucket_id, self.key, pluralize(len(text), "character"))
         return text
@@ -281,8 +285,8 @@ class MictlanXGetToFileOperator(TransferOperator):
     """
     Read an object into a file of the worker, which appears complete and verified, or not at all.
 
-    XCom: ``{bucket_id, key, ball_id, path, size, checksum, num_chunks, downloaded, response_time}``; ``downloaded`` is False
-    if a file with this content existed already.
+    XCom: ``{bucket_id, key, ball_id, path, size, checksum, num_chunks, downloaded, response_time}``; ``downloaded`` is
+    False if a file with this content existed already.
 
     .. seealso::
         For more information on how to use this operator, take a look at the guide, ``docs/operators.md``.
@@ -339,14 +343,15 @@ class MictlanXGetToFileOperator(TransferOperator):
 
 class MictlanXGetToFolderOperator(TransferOperator):
     """
-    Read many objects into a folder of the worker: a bucket, a part of it, or a bulk; each into the file that its key names there.
+    Read many objects into a folder of the worker: a bucket, a part of it, or a bulk.
 
-    A task that runs again reads only what is missing: files with the right checksum stay. Every file appears complete and
-    verified, or not at all, and never outside the folder. Keys that would leave the folder, and two keys that name one file, fail
-    the task before anything is read.
+    Each becomes the file that its key names there. A task that runs again reads only what is missing: files with the
+    right checksum stay. Every file appears complete and verified, or not at all, and never outside the folder. Keys
+    that would leave the folder, and two keys that name one file, fail the task before anything is read.
 
-    XCom: ``{bucket_id, prefix, glob, bulk_id, output_path, total_balls, downloaded, skipped, failed, downloaded_size, response_time,
-    failures}``; ``skipped`` existed already, ``failures`` are the first few as ``{bucket_id, key, code, message}``.
+    XCom: ``{bucket_id, prefix, glob, bulk_id, output_path, total_balls, downloaded, skipped, failed, downloaded_size,
+    response_time, failures}``; ``skipped`` existed already, ``failures`` are the first few as ``{bucket_id, key, code,
+    message}``.
 
     A bucket never lists empty objects (size 0); a bulk knows the ones it uploaded.
 
@@ -358,8 +363,8 @@ class MictlanXGetToFolderOperator(TransferOperator):
     :param output_path: a folder of the worker; created if missing (templated)
     :param bucket_id: the bucket; this or ``bulk_id`` (templated)
     :param prefix: only keys that begin with it (templated)
-    :param glob: only keys that match: ``*`` any characters (``/`` too), ``?`` one character, ``[ab]`` one of these; not together
-        with ``prefix`` (templated)
+    :param glob: only keys that match: ``*`` any characters (``/`` too), ``?`` one character, ``[ab]`` one of these;
+        not together with ``prefix`` (templated)
     :param bulk_id: instead of ``bucket_id``: a complete bulk, with the bytes that it uploaded; gate on it with
         ``BulkCompleteSensor`` (templated)
     :param replace: overwrite files with other content, which are failures otherwise
@@ -412,16 +417,17 @@ class MictlanXListOperator(MictlanXOperator):
     """
     List the keys of a bucket: all, those that begin with a prefix, or those that match a glob.
 
-    XCom: the list of keys, sorted, as ``.expand(key=listing.output)`` takes it. More than ``max_keys`` keys fail the task, before
-    they flood XCom, or exceed Airflow's ``[core] max_map_length``. MictlanX never lists empty objects (size 0).
+    XCom: the list of keys, sorted, as ``.expand(key=listing.output)`` takes it. More than ``max_keys`` keys fail the
+    task, before they flood XCom, or exceed Airflow's ``[core] max_map_length``. MictlanX never lists empty objects
+    (size 0).
 
     .. seealso::
         For more information on how to use this operator, take a look at the guide, ``docs/operators.md``.
 
     :param bucket_id: the bucket; one that nobody has written to is empty (templated)
     :param prefix: only keys that begin with it (templated)
-    :param glob: only keys that match: ``*`` any characters (``/`` too), ``?`` one character, ``[ab]`` one of these; not together
-        with ``prefix`` (templated)
+    :param glob: only keys that match: ``*`` any characters (``/`` too), ``?`` one character, ``[ab]`` one of these;
+        not together with ``prefix`` (templated)
     :param max_keys: the most keys to list; None for no limit
     :param timeout: seconds for one request; default: the connection's, else 120
     :param deadline: seconds for the whole call; default: none
@@ -468,14 +474,15 @@ class MictlanXCopyOperator(TransferOperator):
     """
     Copy an object, or all that begin with a prefix: to another key, another bucket, or through another connection.
 
-    The bytes pass through the worker chunk by chunk: memory is bounded, and its disk is not used. Both sides are verified. The
-    copies keep the tags. Bytes that the destination has already are not sent, so a task that runs again sends only what is missing.
-    Other bytes are an error, unless ``replace`` is set.
+    The bytes pass through the worker chunk by chunk: memory is bounded, and its disk is not used. Both sides are
+    verified. The copies keep the tags. Bytes that the destination has already are not sent, so a task that runs again
+    sends only what is missing. Other bytes are an error, unless ``replace`` is set.
 
-    XCom with ``key``: of the copy ``{bucket_id, key, ball_id, size, checksum, num_chunks, replicas, uploaded, response_time}``, and
-    ``source_bucket_id, source_key``; ``uploaded`` is False if the bytes were stored already. With ``prefix``: ``{bucket_id,
-    prefix, dest_bucket_id, dest_prefix, total_balls, copied, skipped, failed, copied_size, response_time, failures}``;
-    ``skipped`` were stored already, ``failures`` are the first few as ``{bucket_id, key, code, message}``.
+    XCom with ``key``: of the copy ``{bucket_id, key, ball_id, size, checksum, num_chunks, replicas, uploaded,
+    response_time}``, and ``source_bucket_id, source_key``; ``uploaded`` is False if the bytes were stored already.
+    With ``prefix``: ``{bucket_id, prefix, dest_bucket_id, dest_prefix, total_balls, copied, skipped, failed,
+    copied_size, response_time, failures}``; ``skipped`` were stored already, ``failures`` are the first few as
+    ``{bucket_id, key, code, message}``.
 
     .. seealso::
         For more information on how to use this operator, take a look at the guide, ``docs/operators.md``.
@@ -485,16 +492,16 @@ class MictlanXCopyOperator(TransferOperator):
     :param bucket_id: the bucket of the originals (templated)
     :param dest_bucket_id: the bucket of the copies (templated)
     :param key: the object; this or ``prefix`` (templated)
-    :param prefix: every object whose key begins with it; ``""`` for the whole bucket, without empty objects (size 0), which no
-        listing shows (templated)
+    :param prefix: every object whose key begins with it; ``""`` for the whole bucket, without empty objects (size 0),
+        which no listing shows (templated)
     :param dest_key: the copy's key; default: the original's (templated)
     :param dest_prefix: replaces ``prefix`` in the copies' keys; default: they keep their keys (templated)
     :param dest_conn_id: the connection of the copies; default: ``mictlanx_conn_id`` (templated)
     :param rf: how many peers store each chunk of a copy
-    :param replace: delete other bytes under a copy's key first. For a moment neither is stored; a crash then leaves nothing until
-        the retry
-    :param fail_on_error: with ``prefix``: fail the task if an object could not be copied; False leaves that to the ``failed`` of
-        the XCom
+    :param replace: delete other bytes under a copy's key first. For a moment neither is stored; a crash then leaves
+        nothing until the retry
+    :param fail_on_error: with ``prefix``: fail the task if an object could not be copied; False leaves that to the
+        ``failed`` of the XCom
     :param deadline: seconds for the whole call; default: none
     """
 
@@ -567,9 +574,9 @@ class MictlanXDeleteOperator(MictlanXOperator):
     """
     Delete an object, several, or all that begin with a prefix; a missing object is not an error.
 
-    XCom with ``key``: ``{bucket_id, key, ball_id, n_deletes}``; ``n_deletes`` counts the replicas of all its chunks. With ``keys`` and
-    ``prefix``: ``{bucket_id, deleted, absent, failed, total, response_time, failures}``; ``absent`` were not stored, ``failures``
-    are the first few as ``{bucket_id, key, code, message}``.
+    XCom with ``key``: ``{bucket_id, key, ball_id, n_deletes}``; ``n_deletes`` counts the replicas of all its chunks.
+    With ``keys`` and ``prefix``: ``{bucket_id, deleted, absent, failed, total, response_time, failures}``; ``absent``
+    were not stored, ``failures`` are the first few as ``{bucket_id, key, code, message}``.
 
     .. seealso::
         For more information on how to use this operator, take a look at the guide, ``docs/operators.md``.
@@ -577,10 +584,10 @@ class MictlanXDeleteOperator(MictlanXOperator):
     :param bucket_id: the bucket (templated)
     :param key: the object's name; this, ``keys`` or ``prefix`` (templated)
     :param keys: the objects' names, a list that may be empty, as ``MictlanXListOperator`` returns it (templated)
-    :param prefix: every object whose key begins with it, without empty ones (size 0), which no listing shows; not ``""``, for
-        which there is ``MictlanXDeleteBucketOperator`` (templated)
-    :param fail_on_error: with ``keys`` and ``prefix``: fail the task if an object could not be deleted; False leaves that to the
-        ``failed`` of the XCom
+    :param prefix: every object whose key begins with it, without empty ones (size 0), which no listing shows; not
+        ``""``, for which there is ``MictlanXDeleteBucketOperator`` (templated)
+    :param fail_on_error: with ``keys`` and ``prefix``: fail the task if an object could not be deleted; False leaves
+        that to the ``failed`` of the XCom
     :param timeout: seconds for one request; default: the connection's, else 120
     :param max_concurrency: objects that are deleted at the same time; default: the connection's, else 8
     :param deadline: seconds for the whole call; default: none
@@ -643,7 +650,8 @@ class MictlanXDeleteBucketOperator(MictlanXOperator):
         For more information on how to use this operator, take a look at the guide, ``docs/operators.md``.
 
     :param bucket_id: the bucket (templated)
-    :param fail_on_error: fail the task if an object could not be deleted; False leaves that to the ``failed`` of the XCom
+    :param fail_on_error: fail the task if an object could not be deleted; False leaves that to the ``failed`` of the
+        XCom
     :param timeout: seconds for one request; default: the connection's, else 120
     :param max_concurrency: objects that are deleted at the same time; default: the connection's, else the client's
     :param deadline: seconds for the whole call; default: none
@@ -680,17 +688,17 @@ class MictlanXDeleteBucketOperator(MictlanXOperator):
             problem = f"deleting {result['failed']} of {result['total']} objects of bucket {self.bucket_id!r} failed"
             if self.fail_on_error:
                 raise MictlanXError(
-                    f"{problem}; the log has their names and causes. Run the task again, or set fail_on_error=False to continue "
-                    "without them"
+                    f"{problem}; the log has their names and causes. Run the task again, or set fail_on_error=False to "
+                    "continue without them"
                 )
             self.log.warning("%s", problem)
         return result
 
 
 _HOW_TO_MAP = (
-    "mapped tasks that share a bulk_id are its shards: each needs its shard, and all of them need the number of shards, as in "
-    "MictlanXBulkPutOperator.partial(bulk_id=…, shards=2).expand_kwargs([{'shard': 0, 'balls': […]}, {'shard': 1, 'balls': […]}]). "
-    "If every mapped task has its own bulk_id, set shards=1"
+    "mapped tasks that share a bulk_id are its shards: each needs its shard, and all of them need the number of "
+    "shards, as in MictlanXBulkPutOperator.partial(bulk_id=…, shards=2).expand_kwargs([{'shard': 0, 'balls': […]}, "
+    "{'shard': 1, 'balls': […]}]). If every mapped task has its own bulk_id, set shards=1"
 )
 
 
@@ -698,15 +706,17 @@ class MictlanXBulkPutOperator(TransferOperator):
     """
     Upload many files, or one shard of them, with the progress recorded in the storage itself.
 
-    A task that runs again, also on another machine and after a crash, continues where the last try ended: acknowledged balls are
-    not sent again. ``BulkCompleteSensor`` and ``MictlanXAwaitBulkOperator`` follow it from other tasks, by its ``bulk_id``. To
-    spread a bulk over workers, map the operator: ``.partial(bulk_id=…, source=…, shards=4).expand(shard=[0, 1, 2, 3])``.
+    A task that runs again, also on another machine and after a crash, continues where the last try ended: acknowledged
+    balls are not sent again. ``BulkCompleteSensor`` and ``MictlanXAwaitBulkOperator`` follow it from other tasks, by
+    its ``bulk_id``. To spread a bulk over workers, map the operator: ``.partial(bulk_id=…, source=…,
+    shards=4).expand(shard=[0, 1, 2, 3])``.
 
-    The ``bulk_id`` belongs to one task (per shard) of one DAG run: put the run into it, as ``"nightly-{{ ds_nodash }}"`` or
-    ``"nightly-{{ run_id }}"``. A second run with the same one is refused before its first byte.
+    The ``bulk_id`` belongs to one task (per shard) of one DAG run: put the run into it, as ``"nightly-{{ ds_nodash
+    }}"`` or ``"nightly-{{ run_id }}"``. A second run with the same one is refused before its first byte.
 
-    XCom: ``{bulk_id, shard, shards, total_balls, uploaded, skipped, failed, uploaded_size, response_time}``; ``skipped`` were stored
-    before. With ``fail_on_error=False`` also ``failures``, the first few of them: ``{bucket_id, key, code, message}``.
+    XCom: ``{bulk_id, shard, shards, total_balls, uploaded, skipped, failed, uploaded_size, response_time}``;
+    ``skipped`` were stored before. With ``fail_on_error=False`` also ``failures``, the first few of them:
+    ``{bucket_id, key, code, message}``.
 
     .. seealso::
         For more information on how to use this operator, take a look at the guide, ``docs/bulks.md``.
@@ -715,10 +725,11 @@ class MictlanXBulkPutOperator(TransferOperator):
 
     :param bulk_id: any str, with the run in it (templated)
     :param bucket_id: the bucket of all balls; with ``balls``, of those without one of their own (templated)
-    :param source: a file, a folder (with everything in it), a glob (``**`` matches any folders), an ``ObjectStoragePath`` of
-        another store, or a list of these; every worker that uploads a shard must see the same files (templated)
-    :param balls: instead of ``source``: dicts with ``key``, ``source`` (a path) or ``data`` (str or bytes), and optionally
-        ``bucket_id`` and ``tags`` (templated)
+    :param source: a file, a folder (with everything in it), a glob (``**`` matches any folders), an
+        ``ObjectStoragePath`` of another store, or a list of these; every worker that uploads a shard must see the same
+        files (templated)
+    :param balls: instead of ``source``: dicts with ``key``, ``source`` (a path) or ``data`` (str or bytes), and
+        optionally ``bucket_id`` and ``tags`` (templated)
     :param shard: the part that this task uploads, from 0 (templated)
     :param shards: the number of parts of the bulk; default: 1 (templated)
     :param key_prefix: prepended to every key (templated)
@@ -809,22 +820,22 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
     """
     Wait until every shard of a bulk is done, return its result, and optionally delete its records.
 
-    To gate tasks, use ``BulkCompleteSensor``, which has all modes of a sensor; this operator can return every item, and can remove
-    the bulk's records. It waits on the worker or in the triggerer; the result is the same.
+    To gate tasks, use ``BulkCompleteSensor``, which has all modes of a sensor; this operator can return every item,
+    and can remove the bulk's records. It waits on the worker or in the triggerer; the result is the same.
 
-    The end of the wait (``timeout``) fails the task at once, without a retry, as in a sensor. A bulk that failed permanently does
-    so too; with ``fail_on_error=False`` its result is returned once no shard is uploading any more.
+    The end of the wait (``timeout``) fails the task at once, without a retry, as in a sensor. A bulk that failed
+    permanently does so too; with ``fail_on_error=False`` its result is returned once no shard is uploading any more.
 
-    XCom: ``{bulk_id, state, shards, total_balls, successed, failed, uploaded_size, response_time, failures, problems}``;
-    ``failures`` are the first few, as ``{bucket_id, key, code, message}``. With ``include_items`` all of them, and ``successes``
-    as ``{bucket_id, key, size, checksum}``: that XCom grows with the bulk.
+    XCom: ``{bulk_id, state, shards, total_balls, successed, failed, uploaded_size, response_time, failures,
+    problems}``; ``failures`` are the first few, as ``{bucket_id, key, code, message}``. With ``include_items`` all of
+    them, and ``successes`` as ``{bucket_id, key, size, checksum}``: that XCom grows with the bulk.
 
     .. seealso::
         For more information on how to use this operator, take a look at the guide, ``docs/bulks.md``.
 
     :param bulk_id: the bulk, as the upload names it; one without a plan yet is waited for (templated)
-    :param remove_on_completion: delete the bulk's records, except the result, which answers later calls; its balls stay. Not
-        before every task that follows the bulk with ``include_items`` or ``check_storage`` has ended
+    :param remove_on_completion: delete the bulk's records, except the result, which answers later calls; its balls
+        stay. Not before every task that follows the bulk with ``include_items`` or ``check_storage`` has ended
     :param deferrable: wait in the triggerer, without a worker slot; default: ``[operators] default_deferrable``
     :param timeout: the whole wait, in seconds or as a timedelta; default: none
     :param poke_interval: pause between two pokes, in seconds or as a timedelta
@@ -914,7 +925,8 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
 
     def _time_out(self, cause: BaseException | None = None) -> NoReturn:
         raise AirflowSensorTimeout(
-            f"bulk {self.bulk_id!r} was not finished within the specified timeout of {self.timeout}; see its progress in the log"
+            f"bulk {self.bulk_id!r} was not finished within the specified timeout of {self.timeout}; the log has its "
+            "progress"
         ) from cause
 
 
@@ -930,7 +942,8 @@ def _will_retry(context: Context) -> bool:
     """
     Return whether Airflow runs the task again if this try fails.
 
-    ``max_tries`` is the number of the last try but one, clearing included: 0 for a task without retries in its first run.
+    ``max_tries`` is the number of the last try but one, clearing included: 0 for a task without retries in its first
+    run.
     """
     task_instance = context.get("ti")
     return task_instance is not None and 0 < task_instance.try_number <= task_instance.max_tries

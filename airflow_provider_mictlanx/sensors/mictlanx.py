@@ -1,11 +1,12 @@
 """
 Sensors of MictlanX: ``MictlanXSensor``, which they derive from, and the sensors.
 
-A sensor makes the trigger that it would defer to, and pokes through the trigger's coroutine in every mode. So XCom, timeout and
-failures are the same. Airflow's own base treats an error in a poke and one reported by a trigger differently, and so do its
-versions. Here one rule holds in every mode, on every version:
+A sensor makes the trigger that it would defer to, and pokes through the trigger's coroutine in every mode. So XCom,
+timeout and failures are the same. Airflow's own base treats an error in a poke and one reported by a trigger
+differently, and so do its versions. Here one rule holds in every mode, on every version:
 
-* An error that a retry may resolve is raised as the client's ``MictlanXError``: retried, and skipped by ``never_fail`` only.
+* An error that a retry may resolve is raised as the client's ``MictlanXError``: retried, and skipped by ``never_fail``
+  only.
 * A permanent error fails the task at once (``AirflowFailException``); ``soft_fail`` does not hide it.
 * The end of the wait is ``AirflowSensorTimeout``, or a skip with ``soft_fail``.
 """
@@ -209,12 +210,13 @@ class MictlanXObjectSensor(MictlanXSensor):
     """
     Wait until an object, or enough objects, are in a bucket and readable.
 
-    A poke reads the listing, which shows announcements, not data. Before the sensor opens, it reads and verifies every chunk once
-    (``check_storage``). It waits for an object that is missing, incomplete or not readable yet, and for a peer that does not
-    answer; every other error is raised.
+    A poke reads the listing, which shows announcements, not data. Before the sensor opens, it reads and verifies every
+    chunk once (``check_storage``). It waits for an object that is missing, incomplete or not readable yet, and for a
+    peer that does not answer; every other error is raised.
 
-    XCom, the same in every mode. For one key: ``{bucket_id, key, ball_id, size, checksum, num_chunks, tags, updated_at}``. For
-    several: ``{bucket_id, count, total_size, objects}``; ``objects`` are the first few of them, as ``{key, size}``.
+    XCom, the same in every mode. For one key: ``{bucket_id, key, ball_id, size, checksum, num_chunks, tags,
+    updated_at}``. For several: ``{bucket_id, count, total_size, objects}``; ``objects`` are the first few of them, as
+    ``{key, size}``.
 
     .. seealso::
         For more information on how to use this sensor, take a look at the guide, ``docs/operators.md``.
@@ -225,7 +227,8 @@ class MictlanXObjectSensor(MictlanXSensor):
     :param key: the object's name, or a list of names; this, ``prefix`` or ``glob`` (templated)
     :param prefix: wait for keys that begin with it (templated)
     :param glob: wait for keys that match, as ``"2024/*.csv"``: ``*`` matches any characters, ``/`` too (templated)
-    :param min_objects: how many objects are required, 1 for any; default: every key of a list; 1 with ``prefix`` or ``glob``
+    :param min_objects: how many objects are required, 1 for any; default: every key of a list; 1 with ``prefix`` or
+        ``glob``
     :param check_storage: read every chunk before opening; False trusts the listing
     """
 
@@ -271,11 +274,12 @@ class MictlanXBucketUnchangedSensor(MictlanXSensor):
     """
     Wait until nothing was written to a bucket, and nothing deleted from it, for some time: until its writers are done.
 
-    The storage's own clocks decide when the last write was. A bucket that has not changed for long enough opens the sensor at
-    the first poke. From then on, every change that a poke sees restarts the wait. The sensor waits for a peer that does not answer.
+    The storage's own clocks decide when the last write was. A bucket that has not changed for long enough opens the
+    sensor at the first poke. From then on, every change that a poke sees restarts the wait. The sensor waits for a
+    peer that does not answer.
 
-    XCom, the same in every mode: ``{bucket_id, prefix, count, total_size, updated_at}``; ``updated_at`` is the last write, in
-    nanoseconds since 1970.
+    XCom, the same in every mode: ``{bucket_id, prefix, count, total_size, updated_at}``; ``updated_at`` is the last
+    write, in nanoseconds since 1970.
 
     .. seealso::
         For more information on how to use this sensor, take a look at the guide, ``docs/operators.md``.
@@ -285,7 +289,8 @@ class MictlanXBucketUnchangedSensor(MictlanXSensor):
     :param bucket_id: the bucket (templated)
     :param prefix: only keys that begin with it (templated)
     :param inactivity_period: how long nothing may change, in seconds or as a timedelta
-    :param min_objects: how many complete objects are required, 0 for an empty bucket too; empty objects (size 0) do not count
+    :param min_objects: how many complete objects are required, 0 for an empty bucket too; empty objects (size 0) do
+        not count
     :param allow_delete: allow deletes during the wait; with False they fail the task, without a retry
     """
 
@@ -322,8 +327,8 @@ class MictlanXBucketUnchangedSensor(MictlanXSensor):
         store = self._state_store(context)
         if self._reschedules and store is None and not self.allow_delete:
             raise ValidationError(
-                "allow_delete=False compares with the poke before, which mode='reschedule' forgets before Airflow 3.3; use "
-                "deferrable=True or mode='poke'"
+                "allow_delete=False compares with the poke before, which mode='reschedule' forgets before Airflow 3.3; "
+                "use deferrable=True or mode='poke'"
             )
         kept: Any = None if store is None else store.get(_STATE_KEY)
         return MictlanXBucketUnchangedTrigger(
@@ -349,13 +354,13 @@ class BulkCompleteSensor(MictlanXSensor):
     """
     Wait until a bulk is complete: until every ball of every shard is acknowledged by the peers that store it.
 
-    The sensor opens after the last ball, whichever tasks and attempts uploaded it, and not before. It waits for a bulk that has no
-    plan yet. Failures that a retry of the upload may still resolve do not end the wait. A bulk that failed permanently fails the
-    task; with ``fail_on_error=False`` the sensor opens then too, once no shard is uploading any more. One poke is one listing of
-    the bulk's own small bucket, however large the bulk is.
+    The sensor opens after the last ball, whichever tasks and attempts uploaded it, and not before. It waits for a bulk
+    that has no plan yet. Failures that a retry of the upload may still resolve do not end the wait. A bulk that failed
+    permanently fails the task; with ``fail_on_error=False`` the sensor opens then too, once no shard is uploading any
+    more. One poke is one listing of the bulk's own small bucket, however large the bulk is.
 
-    XCom, the same in every mode: ``{bulk_id, state, shards, total_balls, successed, failed, uploaded_size, response_time,
-    failures, problems}``; ``failures`` are the first few.
+    XCom, the same in every mode: ``{bulk_id, state, shards, total_balls, successed, failed, uploaded_size,
+    response_time, failures, problems}``; ``failures`` are the first few.
 
     .. seealso::
         For more information on how to use this sensor, take a look at the guide, ``docs/bulks.md``.
@@ -364,8 +369,8 @@ class BulkCompleteSensor(MictlanXSensor):
 
     :param bulk_id: the bulk, as the upload names it (templated)
     :param fail_on_error: fail the task if the bulk failed permanently; False leaves that to the ``failed`` of the XCom
-    :param check_storage: when the bulk is complete, read and verify every chunk of every ball once before opening. It reads the
-        whole bulk, spread over pokes: each reads for about as long as the pause between two
+    :param check_storage: when the bulk is complete, read and verify every chunk of every ball once before opening. It
+        reads the whole bulk, spread over pokes: each reads for about as long as the pause between two
     """
 
     template_fields: Sequence[str] = ("bulk_id", "mictlanx_conn_id")

@@ -29,11 +29,13 @@ class PollingTrigger(BaseTrigger):
     """
     Poke until something is found, the time is over or an error occurs, then fire one event.
 
-    The event is ``{"status": "success", "result": …}``, ``{"status": "timeout"}`` or an error (``hooks.failures.event_of``);
-    ``read_event`` reads it. The sensor makes the first poke on the worker, by the same coroutine, so ``run`` sleeps first.
+    The event is ``{"status": "success", "result": …}``, ``{"status": "timeout"}`` or an error
+    (``hooks.failures.event_of``); ``read_event`` reads it. The sensor makes the first poke on the worker, by the same
+    coroutine, so ``run`` sleeps first.
 
-    All arguments are JSON, and none is a secret. The end of the wait is a point in time, so a triggerer that takes over
-    continues with the time that is left. Cancelling ``run``, as Airflow does when somebody ends the task, stops everything.
+    All arguments are JSON, and none is a secret. The end of the wait is a point in time, so a triggerer that takes
+    over continues with the time that is left. Cancelling ``run``, as Airflow does when somebody ends the task, stops
+    everything.
 
     :param mictlanx_conn_id: the connection
     :param poke_interval: seconds between two pokes
@@ -128,8 +130,8 @@ class MictlanXObjectTrigger(PollingTrigger):
     """
     Fire when an object, or enough objects, are in a bucket.
 
-    The result is that of ``MictlanXHook.find`` for one key, else that of ``MictlanXHook.find_objects``. Further parameters:
-    see ``PollingTrigger``.
+    The result is that of ``MictlanXHook.find`` for one key, else that of ``MictlanXHook.find_objects``. Further
+    parameters: see ``PollingTrigger``.
 
     :param bucket_id: the bucket
     :param key: the object's name, or a list of names
@@ -152,7 +154,8 @@ class MictlanXObjectTrigger(PollingTrigger):
         if isinstance(self.key, str):
             if self.min_objects is not None:
                 raise ValidationError(
-                    f"min_objects must be None with one key, got {self.min_objects!r}; it goes with a list of keys, prefix or glob"
+                    f"min_objects must be None with one key, got {self.min_objects!r}; use it with a list of keys, "
+                    "prefix or glob"
                 )
             return await hook.afind(
                 self.bucket_id, self.key, check_storage=self.check_storage, timeout=self.request_timeout, client=client
@@ -214,8 +217,8 @@ class MictlanXBulkCompleteTrigger(PollingTrigger):
     """
     Fire when every shard of a bulk is complete.
 
-    The result is that of ``MictlanXHook.await_bulk``, without items. A bulk that failed permanently is an error, or with
-    ``fail_on_error=False`` a result. Further parameters: see ``PollingTrigger``.
+    The result is that of ``MictlanXHook.await_bulk``, without items. A bulk that failed permanently is an error, or
+    with ``fail_on_error=False`` a result. Further parameters: see ``PollingTrigger``.
 
     :param bulk_id: the bulk
     :param fail_on_error: report a bulk that failed permanently as an error
