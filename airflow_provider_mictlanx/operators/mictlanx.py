@@ -43,12 +43,12 @@ class MictlanXOptions(AirflowArguments, total=False):
     """The keyword arguments of ``MictlanXOperator``, and Airflow's."""
 
     mictlanx_conn_id: str
+    request_timeout: float | None
 
 
 class TransferOptions(MictlanXOptions, total=False):
     """The keyword arguments of ``TransferOperator``, and those of every operator."""
 
-    timeout: float | None
     max_tries: int
     max_concurrency: int | None
     max_backoff: float
@@ -59,11 +59,19 @@ class MictlanXOperator(BaseOperator):
     Base of the operators: a task that can be stopped, and that a permanent error fails without a retry.
 
     :param mictlanx_conn_id: the connection (templated)
+    :param request_timeout: seconds for one request to the storage; default: the connection's, else 120
     """
 
-    def __init__(self, *, mictlanx_conn_id: str = MictlanXHook.default_conn_name, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        mictlanx_conn_id: str = MictlanXHook.default_conn_name,
+        request_timeout: float | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.mictlanx_conn_id = mictlanx_conn_id
+        self.request_timeout = request_timeout
 
     @abstractmethod
     def _execute(self, context: Context) -> Any:
@@ -108,10 +116,9 @@ class TransferOperator(MictlanXOperator):
     """
     Base of the operators that transfer objects, with the parameters that they share.
 
-    ``MictlanXBulkPutOperator`` is bounded by Airflow's ``execution_timeout`` only, and continues in the next try. The
+    Further parameters: see ``MictlanXOperator``. ``MictlanXBulkPutOperator`` is bounded by Airflow's ``execution_timeout`` only, and continues in the next try. The
     others have a ``deadline`` too: seconds for the whole call, retries included.
 
-    :param timeout: seconds for one request; default: the connection's, else 120
     :param max_tries: tries per chunk, within one try of Airflow
     :param max_concurrency: chunks in flight, of all objects together; default: the connection's, else chosen by the
         hook
@@ -121,14 +128,12 @@ class TransferOperator(MictlanXOperator):
     def __init__(
         self,
         *,
-        timeout: float | None = None,
         max_tries: int = 5,
         max_concurrency: int | None = None,
         max_backoff: float = 5,
         **kwargs: Unpack[MictlanXOptions],
     ) -> None:
         super().__init__(**kwargs)
-        self.timeout = timeout
         self.max_tries = max_tries
         self.max_concurrency = max_concurrency
         self.max_backoff = max_backoff
@@ -136,7 +141,7 @@ class TransferOperator(MictlanXOperator):
     def _transfer_options(self) -> dict[str, Any]:
         """Return the shared parameters, as the hook's methods take them."""
         return {
-            "timeout": self.timeout,
+            "timeout": self.request_timeout,
             "max_tries": self.max_tries,
             "max_concurrency": self.max_concurrency,
             "max_backoff": self.max_backoff,
@@ -424,14 +429,14 @@ class MictlanXListOperator(MictlanXOperator):
     .. seealso::
         For more information on how to use this operator, take a look at the guide, ``docs/operators.md``.
 
+    Further parameters: see ``MictlanXOperator``.
+
     :param bucket_id: the bucket; one that nobody has written to is empty (templated)
     :param prefix: only keys that begin with it (templated)
     :param glob: only keys that match: ``*`` any characters (``/`` too), ``?`` one character, ``[ab]`` one of these;
         not together with ``prefix`` (templated)
     :param max_keys: the most keys to list; None for no limit
-    :param timeout: seconds for one request; default: the connection's, else 120
     :param deadline: seconds for the whole call; default: none
-    :param mictlanx_conn_id: the connection (templated)
     """
 
     template_fields: Sequence[str] = ("bucket_id", "prefix", "glob", "mictlanx_conn_id")
@@ -444,7 +449,6 @@ class MictlanXListOperator(MictlanXOperator):
         prefix: str = "",
         glob: str = "",
         max_keys: int | None = 1000,
-        timeout: float | None = None,
         deadline: float | None = None,
         **kwargs: Unpack[MictlanXOptions],
     ) -> None:
@@ -453,7 +457,6 @@ class MictlanXListOperator(MictlanXOperator):
         self.prefix = prefix
         self.glob = glob
         self.max_keys = max_keys
-        self.timeout = timeout
         self.deadline = deadline
 
     def _execute(self, context: Context) -> list[str]:
@@ -462,7 +465,7 @@ class MictlanXListOperator(MictlanXOperator):
             self.prefix,
             self.glob,
             max_keys=self.max_keys,
-            timeout=self.timeout,
+            timeout=self.request_timeout,
             deadline=self.deadline,
         )
         selected = self.glob or f"{self.prefix}*"
@@ -581,6 +584,8 @@ class MictlanXDeleteOperator(MictlanXOperator):
     .. seealso::
         For more information on how to use this operator, take a look at the guide, ``docs/operators.md``.
 
+    Further parameters: see ``MictlanXOperator``.
+
     :param bucket_id: the bucket (templated)
     :param key: the object's name; this, ``keys`` or ``prefix`` (templated)
     :param keys: the objects' names, a list that may be empty, as ``MictlanXListOperator`` returns it (templated)
@@ -588,10 +593,8 @@ class MictlanXDeleteOperator(MictlanXOperator):
         ``""``, for which there is ``MictlanXDeleteBucketOperator`` (templated)
     :param fail_on_error: with ``keys`` and ``prefix``: fail the task if an object could not be deleted; False leaves
         that to the ``failed`` of the XCom
-    :param timeout: seconds for one request; default: the connection's, else 120
     :param max_concurrency: objects that are deleted at the same time; default: the connection's, else 8
     :param deadline: seconds for the whole call; default: none
-    :param mictlanx_conn_id: the connection (templated)
     """
 
     template_fields: Sequence[str] = ("bucket_id", "key", "keys", "prefix", "mictlanx_conn_id")
@@ -606,7 +609,6 @@ class MictlanXDeleteOperator(MictlanXOperator):
         keys: Iterable[str] | None = None,
         prefix: str | None = None,
         fail_on_error: bool = True,
-        timeout: float | None = None,
         max_concurrency: int | None = None,
         deadline: float | None = None,
         **kwargs: Unpack[MictlanXOptions],
@@ -617,14 +619,13 @@ class MictlanXDeleteOperator(MictlanXOperator):
         self.keys = keys
         self.prefix = prefix
         self.fail_on_error = fail_on_error
-        self.timeout = timeout
         self.max_concurrency = max_concurrency
         self.deadline = deadline
         self._get_one_of("key", "keys", "prefix", error=ValueError)
 
     def _execute(self, context: Context) -> dict[str, Any]:
         name, value = self._get_one_of("key", "keys", "prefix")
-        options: dict[str, Any] = {"timeout": self.timeout, "deadline": self.deadline}
+        options: dict[str, Any] = {"timeout": self.request_timeout, "deadline": self.deadline}
         if name != "key":
             delete = self.hook.delete_keys if name == "keys" else self.hook.delete_prefix
             options |= {"max_concurrency": self.max_concurrency, "fail_on_error": self.fail_on_error}
@@ -649,13 +650,13 @@ class MictlanXDeleteBucketOperator(MictlanXOperator):
     .. seealso::
         For more information on how to use this operator, take a look at the guide, ``docs/operators.md``.
 
+    Further parameters: see ``MictlanXOperator``.
+
     :param bucket_id: the bucket (templated)
     :param fail_on_error: fail the task if an object could not be deleted; False leaves that to the ``failed`` of the
         XCom
-    :param timeout: seconds for one request; default: the connection's, else 120
     :param max_concurrency: objects that are deleted at the same time; default: the connection's, else the client's
     :param deadline: seconds for the whole call; default: none
-    :param mictlanx_conn_id: the connection (templated)
     """
 
     template_fields: Sequence[str] = ("bucket_id", "mictlanx_conn_id")
@@ -666,7 +667,6 @@ class MictlanXDeleteBucketOperator(MictlanXOperator):
         *,
         bucket_id: str,
         fail_on_error: bool = True,
-        timeout: float | None = None,
         max_concurrency: int | None = None,
         deadline: float | None = None,
         **kwargs: Unpack[MictlanXOptions],
@@ -674,13 +674,12 @@ class MictlanXDeleteBucketOperator(MictlanXOperator):
         super().__init__(**kwargs)
         self.bucket_id = bucket_id
         self.fail_on_error = fail_on_error
-        self.timeout = timeout
         self.max_concurrency = max_concurrency
         self.deadline = deadline
 
     def _execute(self, context: Context) -> dict[str, Any]:
         result = self.hook.delete_bucket(
-            self.bucket_id, timeout=self.timeout, max_concurrency=self.max_concurrency, deadline=self.deadline
+            self.bucket_id, timeout=self.request_timeout, max_concurrency=self.max_concurrency, deadline=self.deadline
         )
         objects = pluralize(result["deleted"], "object")
         self.log.info("Deleted %s of bucket %s in %.1f s", objects, self.bucket_id, result["response_time"])
@@ -833,6 +832,8 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
     .. seealso::
         For more information on how to use this operator, take a look at the guide, ``docs/bulks.md``.
 
+    Further parameters: see ``MictlanXOperator``.
+
     :param bulk_id: the bulk, as the upload names it; one without a plan yet is waited for (templated)
     :param remove_on_completion: delete the bulk's records, except the result, which answers later calls; its balls
         stay. Not before every task that follows the bulk with ``include_items`` or ``check_storage`` has ended
@@ -841,8 +842,6 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
     :param poke_interval: pause between two pokes, in seconds or as a timedelta
     :param include_items: put the lists of all balls into the XCom
     :param fail_on_error: fail the task if the bulk failed permanently
-    :param request_timeout: seconds for one request to the storage; default: the connection's, else 120
-    :param mictlanx_conn_id: the connection (templated)
     """
 
     template_fields: Sequence[str] = ("bulk_id", "mictlanx_conn_id")
@@ -858,7 +857,6 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
         poke_interval: timedelta | float = 60,
         include_items: bool = False,
         fail_on_error: bool = True,
-        request_timeout: float | None = None,
         **kwargs: Unpack[MictlanXOptions],
     ) -> None:
         super().__init__(**kwargs)
@@ -869,7 +867,6 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
         self.poke_interval = poke_interval
         self.include_items = include_items
         self.fail_on_error = fail_on_error
-        self.request_timeout = request_timeout
 
     def _execute(self, context: Context) -> dict[str, Any]:
         timeout = None if self.timeout is None else seconds("timeout", self.timeout)

@@ -216,7 +216,7 @@ def test_one_key_in_two_buckets(hook: MictlanXHook, bucket_id: str, tmp_path: Pa
         {"bucket_id": "a.b"},
         {"bucket_id": "bucket", "prefix": "a", "glob": "b"},
         {"bucket_id": "bucket", "max_concurrency": 0},
-        {"bucket_id": "bucket", "timeout": -1},
+        {"bucket_id": "bucket", "request_timeout": -1},
         {"bulk_id": "bulk", "prefix": "a"},
         {"bulk_id": ""},
     ],

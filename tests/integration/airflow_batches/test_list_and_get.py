@@ -42,7 +42,8 @@ def test_no_more_keys_than_asked_for(hook: MictlanXHook, bucket_id: str) -> None
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"bucket_id": "a.b"}, {"prefix": "a", "glob": "b"}, {"max_keys": 0}, {"prefix": 1}, {"timeout": -1}]
+    "wrong",
+    [{"bucket_id": "a.b"}, {"prefix": "a", "glob": "b"}, {"max_keys": 0}, {"prefix": 1}, {"request_timeout": -1}],
 )
 def test_bad_listing_is_refused_before_the_first_request(vss: LocalVSS, hook: MictlanXHook, wrong: Any) -> None:
     vss.reset_requests()

@@ -187,8 +187,8 @@ def drive_hook(conn_id: str, folder: Path) -> None:
 
 def operators(conn_id: str, folder: Path) -> list[BaseOperator]:
     here = {"mictlanx_conn_id": conn_id}
-    how: dict[str, Any] = {**here, "timeout": 5, "max_tries": 1}
-    look: dict[str, Any] = {**here, "timeout": 5, "deadline": 3}
+    how: dict[str, Any] = {**here, "request_timeout": 5, "max_tries": 1}
+    look: dict[str, Any] = {**here, "request_timeout": 5, "deadline": 3}
     bucket = {"bucket_id": BUCKET}
     one = {**bucket, "key": "key"}
     copied = {**bucket, "dest_bucket_id": COPIES, "deadline": 3, **how}

@@ -34,7 +34,7 @@ CALLS: dict[str, list[tuple[str, dict[str, Any]]]] = {
 }
 """The calls that an operator makes, each with what makes it do so."""
 
-CALLED_OTHERWISE = {"file_path": "path"}
+CALLED_OTHERWISE = {"file_path": "path", "request_timeout": "timeout"}
 OF_THE_TASK = {"owner", "will_retry"}
 """What the operator takes from its task instance."""
 
@@ -78,6 +78,10 @@ def own_parameters(kind: type) -> dict[str, inspect.Parameter]:
     return {name: parameter for base in ours for name, parameter in parameters(base.__init__).items()}
 
 
+def name_in_hook(parameter: str, of_hook: dict[str, inspect.Parameter]) -> str:
+    return parameter if parameter in of_hook else CALLED_OTHERWISE.get(parameter, parameter)
+
+
 def test_every_operator_is_compared() -> None:
     assert set(CALLS) == {kind.__name__ for kind in OPERATORS}
 
@@ -89,7 +93,7 @@ CASES = [(name, method, choice) for name, calls in CALLS.items() for method, cho
 def test_what_the_hook_takes_is_taken_and_handed_on(name: str, method: str, choice: dict[str, Any]) -> None:
     kind = getattr(operators, name)
     of_hook = parameters(getattr(MictlanXHook, method))
-    own = {CALLED_OTHERWISE.get(parameter, parameter) for parameter in own_parameters(kind)}
+    own = {name_in_hook(parameter, of_hook) for parameter in own_parameters(kind)}
     assert set(of_hook) - OF_THE_TASK - own == set()
 
     either = {parameter for _, other in CALLS[name] for parameter in other} - set(choice)
@@ -99,18 +103,19 @@ def test_what_the_hook_takes_is_taken_and_handed_on(name: str, method: str, choi
     operator.__dict__["hook"] = hook = Hook(method)
     with pytest.raises(Called):
         operator._execute({})
-    handed_on = {CALLED_OTHERWISE.get(parameter, parameter): value for parameter, value in given.items()}
+    handed_on = {name_in_hook(parameter, of_hook): value for parameter, value in given.items()}
     wanted = {parameter: handed_on[parameter] for parameter in of_hook if parameter in handed_on}
     assert {parameter: hook.arguments[parameter] for parameter in wanted} == wanted
 
 
 @pytest.mark.parametrize(("name", "method", "choice"), CASES)
 def test_defaults_are_those_of_the_hook(name: str, method: str, choice: dict[str, Any]) -> None:
-    own = own_parameters(getattr(operators, name))
+    of_hook = parameters(getattr(MictlanXHook, method))
+    own = {name_in_hook(its, of_hook): value for its, value in own_parameters(getattr(operators, name)).items()}
     other = {
-        parameter: (own[parameter].default, of_hook.default)
-        for parameter, of_hook in parameters(getattr(MictlanXHook, method)).items()
-        if parameter in own and (name, parameter) not in OTHER_DEFAULTS and of_hook.default is not of_hook.empty
+        parameter: (own[parameter].default, value.default)
+        for parameter, value in of_hook.items()
+        if parameter in own and (name, parameter) not in OTHER_DEFAULTS and value.default is not value.empty
     }
     assert {parameter for parameter, (mine, hooks) in other.items() if mine != hooks} == set()
 
