@@ -17,12 +17,12 @@ from airflow.providers.common.compat.sdk import DAG, Param, TaskGroup, setup, ta
 
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.operators.mictlanx import (
-    MictlanXBulkGetToFileOperator,
     MictlanXBulkPutOperator,
     MictlanXCopyOperator,
     MictlanXDeleteBucketOperator,
     MictlanXDeleteOperator,
     MictlanXGetOperator,
+    MictlanXGetToFolderOperator,
     MictlanXListOperator,
     MictlanXPutOperator,
 )
@@ -118,13 +118,13 @@ with DAG(
     # [END howto_operator_mictlanx_get]
 
     # [START howto_operator_mictlanx_bulk_get_to_file]
-    get_archive = MictlanXBulkGetToFileOperator(
+    get_archive = MictlanXGetToFolderOperator(
         task_id="get_archive", bucket_id=archive, prefix="out/", output_path=target + "/archive"
     )
     # [END howto_operator_mictlanx_bulk_get_to_file]
 
     # [START howto_operator_mictlanx_bulk_get_to_file_bulk]
-    get_bulk = MictlanXBulkGetToFileOperator(task_id="get_bulk", bulk_id=BULK_ID, output_path=target + "/bulk")
+    get_bulk = MictlanXGetToFolderOperator(task_id="get_bulk", bulk_id=BULK_ID, output_path=target + "/bulk")
     # [END howto_operator_mictlanx_bulk_get_to_file_bulk]
 
     compared = compare("{{ params.source }}", get_archive.output, get_bulk.output)

@@ -600,7 +600,7 @@ MUTANTS = (
         ),
     ),
     *_mutants(
-        "hooks/batches.py",
+        "hooks/mictlanx.py",
         (
             "a prefix is not copied to a bucket of records",
             """        check_bucket_may_change(dest_bucket_id, allow_reserved_bucket, "dest_bucket_id")\n""",
@@ -668,8 +668,8 @@ MUTANTS = (
         ),
         (
             "only the end of the same plan counts",
-            "ours = [done for done in records.dones if plan and done.plan == plan.digest]",
-            "ours = [done for done in records.dones if plan]",
+            "reports = [report for report in records.reports if report.plan == plan.digest]",
+            "reports = list(records.reports)",
             STATUS,
             ["test_end_that_belongs_to_another_plan"],
         ),

@@ -7,22 +7,23 @@ from typing import Any
 
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.operators import mictlanx as operators
-from airflow_provider_mictlanx.operators.base import MictlanXOperator
 from airflow_provider_mictlanx.sensors import mictlanx as sensors
-from airflow_provider_mictlanx.sensors.base import MictlanXSensor
 from airflow_provider_mictlanx.triggers import mictlanx as triggers
-from airflow_provider_mictlanx.triggers.polling import PollingTrigger
 
 
 def classes(module: Any, base: type) -> list[type]:
-    """Give what a module gives out of a kind, but for what that kind has in common."""
-    found = [thing for thing in vars(module).values() if isinstance(thing, type) and issubclass(thing, base)]
-    return [thing for thing in found if thing is not base]
+    """Return the public classes of a kind that a module defines, without the bases that others derive from."""
+    found = [
+        thing
+        for thing in vars(module).values()
+        if isinstance(thing, type) and issubclass(thing, base) and thing.__module__ == module.__name__
+    ]
+    return [thing for thing in found if not any(issubclass(other, thing) for other in found if other is not thing)]
 
 
-OPERATORS = classes(operators, MictlanXOperator)
-SENSORS = classes(sensors, MictlanXSensor)
-TRIGGERS = classes(triggers, PollingTrigger)
+OPERATORS = classes(operators, operators.MictlanXOperator)
+SENSORS = classes(sensors, sensors.MictlanXSensor)
+TRIGGERS = classes(triggers, triggers.PollingTrigger)
 
 
 def hook_methods() -> set[str]:

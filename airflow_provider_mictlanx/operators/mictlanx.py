@@ -1,32 +1,983 @@
 """
-Operators of MictlanX: parameters in, a hook call, a small dictionary out. Gives out what the modules beside it define.
+Operators of MictlanX: ``MictlanXOperator`` and ``TransferOperator``, which they derive from, and the operators.
 
-What they take means the same in each: ``request_timeout`` is for one request (seconds), ``max_tries`` per chunk within one try of
-Airflow, ``max_backoff`` the longest pause between two of those (seconds), and ``deadline`` for the whole call (seconds; default
-none). An upload of a bulk is bounded by Airflow's ``execution_timeout`` only, and goes on in the next try. In what waits for a bulk
-``timeout`` is the whole wait.
+Each passes its parameters to one method of the hook, and returns that method's dictionary.
 """
 
-from airflow_provider_mictlanx.operators.bulks import MictlanXAwaitBulkOperator, MictlanXBulkPutOperator
-from airflow_provider_mictlanx.operators.copying import MictlanXCopyOperator
-from airflow_provider_mictlanx.operators.deleting import MictlanXDeleteBucketOperator, MictlanXDeleteOperator
-from airflow_provider_mictlanx.operators.reading import (
-    MictlanXBulkGetToFileOperator,
-    MictlanXGetOperator,
-    MictlanXGetToFileOperator,
-    MictlanXListOperator,
-)
-from airflow_provider_mictlanx.operators.writing import MictlanXPutOperator
+from __future__ import annotations
 
-__all__ = [
-    "MictlanXAwaitBulkOperator",
-    "MictlanXBulkGetToFileOperator",
-    "MictlanXBulkPutOperator",
-    "MictlanXCopyOperator",
-    "MictlanXDeleteBucketOperator",
-    "MictlanXDeleteOperator",
-    "MictlanXGetOperator",
-    "MictlanXGetToFileOperator",
-    "MictlanXListOperator",
-    "MictlanXPutOperator",
-]
+import os
+import time
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NoReturn, Unpack
+
+from airflow.providers.common.compat.sdk import AirflowException, AirflowSensorTimeout, BaseOperator, conf
+from humanfriendly.text import concatenate, pluralize
+
+from airflow_provider_mictlanx.bulks.errors import BulkConflictError
+from airflow_provider_mictlanx.client.checks import seconds
+from airflow_provider_mictlanx.client.errors import DeadlineExceededError, MictlanXError, ValidationError
+from airflow_provider_mictlanx.hooks import summaries
+from airflow_provider_mictlanx.hooks.errors import (
+    errors_name_connection,
+    is_deferral_timeout,
+    permanent_errors_fail_the_task,
+)
+from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook, Source
+from airflow_provider_mictlanx.links.mictlanx import (
+    MictlanXBucketLink,
+    MictlanXBulkLink,
+    MictlanXDestinationLink,
+    MictlanXObjectLink,
+    push_links,
+)
+from airflow_provider_mictlanx.operators.airflow_arguments import AirflowArguments
+from airflow_provider_mictlanx.triggers.mictlanx import MictlanXBulkCompleteTrigger, read_event
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+
+class MictlanXOptions(AirflowArguments, total=False):
+    """The keyword arguments of ``MictlanXOperator``, and Airflow's."""
+
+    mictlanx_conn_id: str
+    request_timeout: float | None
+
+
+class TransferOptions(MictlanXOptions, total=False):
+    """The keyword arguments of ``TransferOperator``, and those of every operator."""
+
+    max_tries: int
+    max_concurrency: int | None
+    max_backoff: float
+
+
+class MictlanXOperator(BaseOperator):
+    """
+    Base of the operators: a task that can be stopped, and that a permanent error fails without a retry.
+
+    :param mictlanx_conn_id: the connection (templated)
+    :param request_timeout: seconds for one request to the storage; default: the connection's, else 120
+    """
+
+    def __init__(
+        self,
+        *,
+        mictlanx_conn_id: str = MictlanXHook.default_conn_name,
+        request_timeout: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.mictlanx_conn_id = mictlanx_conn_id
+        self.request_timeout = request_timeout
+
+    @abstractmethod
+    def _execute(self, context: Context) -> Any:
+        """Do the work, and return the XCom."""
+
+    @cached_property
+    def hook(self) -> MictlanXHook:
+        """The hook of this task."""
+        return MictlanXHook(self.mictlanx_conn_id)
+
+    def execute(self, context: Context) -> Any:
+        """Do the work; a permanent error is raised as ``AirflowFailException``, any other unchanged."""
+        with permanent_errors_fail_the_task(), errors_name_connection(self.mictlanx_conn_id):
+            push_links(self, context)
+            return self._execute(context)
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
+        """Return what the task read, wrote and deleted. OpenLineage's provider calls this, also after a failure."""
+        from airflow_provider_mictlanx.assets.openlineage import lineage_of
+
+        return lineage_of(self.hook.trace)
+
+    def on_kill(self) -> None:
+        """Stop the running requests; the hook cleans up after itself."""
+        if "hook" in self.__dict__:
+            self.hook.cancel()
+
+    def _get_one_of(self, *names: str, error: type[Exception] = ValidationError) -> tuple[str, Any]:
+        """Return name and value of the only argument that is not None; raise the error unless there is one."""
+        given = [(name, value) for name in names if (value := getattr(self, name)) is not None]
+        if len(given) != 1:
+            got = concatenate([name for name, _ in given]) or "none"
+            raise error(f"{self._named}: exactly one of {concatenate(names)} must be given, got {got}")
+        return given[0]
+
+    @property
+    def _named(self) -> str:
+        return f"{type(self).__name__} (task_id: {self.task_id})"
+
+
+class TransferOperator(MictlanXOperator):
+    """
+    Base of the operators that transfer objects, with the parameters that they share.
+
+    Further parameters: see ``MictlanXOperator``. ``MictlanXBulkPutOperator`` is bounded by Airflow's ``execution_timeout`` only, and continues in the next try. The
+    others have a ``deadline`` too: seconds for the whole call, retries included.
+
+    :param max_tries: tries per chunk, within one try of Airflow
+    :param max_concurrency: chunks in flight, of all objects together; default: the connection's, else chosen by the
+        hook
+    :param max_backoff: the longest pause between two tries of a chunk, in seconds
+    """
+
+    def __init__(
+        self,
+        *,
+        max_tries: int = 5,
+        max_concurrency: int | None = None,
+        max_backoff: float = 5,
+        **kwargs: Unpack[MictlanXOptions],
+    ) -> None:
+        super().__init__(**kwargs)
+        self.max_tries = max_tries
+        self.max_concurrency = max_concurrency
+        self.max_backoff = max_backoff
+
+    def _transfer_options(self) -> dict[str, Any]:
+        """Return the shared parameters, as the hook's methods take them."""
+        return {
+            "request_timeout": self.request_timeout,
+            "max_tries": self.max_tries,
+            "max_concurrency": self.max_concurrency,
+            "max_backoff": self.max_backoff,
+        }
+
+
+class MictlanXPutOperator(TransferOperator):
+    """
+    Store a file, or a short str, under a key.
+
+    A task that runs again finds its own bytes and sends only the missing ones. Other bytes under the key are an error,
+    unless ``replace`` is set.
+
+    XCom: ``{bucket_id, key, ball_id, size, checksum, num_chunks, replicas, uploaded, response_time}``; ``replicas`` is
+    the smallest number over all chunks, ``uploaded`` is False if exactly these bytes were stored already.
+
+    .. seealso::
+        For more information on how to use this operator, take a look at the guide, ``docs/operators.md``.
+
+    Further parameters: see ``TransferOperator``.
+
+    :param bucket_id: the bucket: letters, digits, and single ``-`` or ``_`` between them (templated)
+    :param key: the object's name, any str (templated)
+    :param data: the content; a str is encoded as UTF-8. It is shown in *Rendered Templates*: for small, public content
+        (templated)
+    :param file_path: the file to store, instead of ``data``; a path on the worker (templated)
+    :param tags: dict of str, stored with the object (templated)
+    :param chunk_size: size of the chunks, as ``"256kb"`` or ``"8MB"``; default: the connection's, else chosen by the
+        size
+    :param rf: how many peers store each chunk
+    :param replace: delete other bytes under that key first. For a moment neither is stored; a crash then leaves
+        nothing until the retry
+    :param allow_reserved_bucket: write to a bucket that begins with ``bulk-``, which may contain another bulk's records
+    :param deadline: seconds for the whole upload; default: none
+    """
+
+    template_fields: Sequence[str] = ("bucket_id", "key", "data", "file_path", "tags", "mictlanx_conn_id")
+    template_fields_renderers = {"tags": "json"}  # noqa: RUF012
+    operator_extra_links = (MictlanXObjectLink(),)
+
+    def __init__(
+        self,
+        *,
+        bucket_id: str,
+        key: str,
+        data: str | bytes | None = None,
+        file_path: str | os.PathLike[str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        chunk_size: str | None = None,
+        rf: int = 1,
+        replace: bool = False,
+        allow_reserved_bucket: bool = False,
+        deadline: float | None = None,
+        **kwargs: Unpack[TransferOptions],
+    ) -> None:
+        super().__init__(**kwargs)
+        self.bucket_id = bucket_id
+        self.key = key
+        self.data = data
+        self.file_path = file_path
+        self.tags = tags
+        self.chunk_size = chunk_size
+        self.rf = rf
+        self.replace = replace
+        self.allow_reserved_bucket = allow_reserved_bucket
+        self.deadline = deadline
+        self._get_one_of("data", "file_path", error=ValueError)
+
+    def _execute(self, context: Context) -> dict[str, Any]:
+        name, content = self._get_one_of("data", "file_path")
+        put = self.hook.put if name == "data" else self.hook.put_file
+        result = put(
+            self.bucket_id,
+            self.key,
+            content,
+            **self._transfer_options(),
+            chunk_size=self.chunk_size,
+            rf=self.rf,
+            tags=self.tags,
+            replace=self.replace,
+            allow_reserved_bucket=self.allow_reserved_bucket,
+            deadline=self.deadline,
+        )
+        if result["uploaded"]:
+            self.log.info("Stored %s, %s", summaries.transfer_line(result), pluralize(result["replicas"], "replica"))
+        else:
+            self.log.info("Nothing to send: %s was stored already", summaries.transfer_line(result, speed=False))
+        return result
+
+
+class MictlanXGetOperator(TransferOperator):
+    """
+    Read a short object into XCom as str, verified.
+
+    XCom: the str. An object larger than ``max_size`` fails the task before any of it is read: for those there is
+    ``MictlanXGetToFileOperator``. Bytes that are not valid in ``encoding`` fail it too.
+
+    .. seealso::
+        For more information on how to use this operator, take a look at the guide, ``docs/operators.md``.
+
+    Further parameters: see ``TransferOperator``.
+
+    :param bucket_id: the bucket (templated)
+    :param key: the object's name (templated)
+    :param encoding: the encoding, as Python names it
+    :param max_size: the largest size to read: bytes, or a str such as ``"48kb"``, which every database of Airflow can
+        store
+    :param deadline: seconds for the whole call; default: none
+    """
+
+    template_fields: Sequence[str] = ("bucket_id", "key", "mictlanx_conn_id")
+    operator_extra_links = (MictlanXObjectLink(),)
+
+    def __init__(
+        self,
+        *,
+        bucket_id: str,
+        key: str,
+        encoding: str = "utf-8",
+        max_size: int | str = "48kb",
+        deadline: float | None = None,
+        **kwargs: Unpack[TransferOptions],
+    ) -> None:
+        super().__init__(**kwargs)
+        self.bucket_id = bucket_id
+        self.key = key
+        self.encoding = encoding
+        self.max_size = max_size
+        self.deadline = deadline
+
+    def _execute(self, context: Context) -> str:
+        text = self.hook.get_text(
+            self.bucket_id,
+            self.key,
+            **self._transfer_options(),
+            encoding=self.encoding,
+            max_size=self.max_size,
+            deadline=self.deadline,
+        )
+        if "\0" in text:
+            raise ValidationError(
+                f"{self.bucket_id}/{self.key} contains NUL characters, which not every database of XComs can "
+                "store; read it into a file"
+            )
+        self.log.info("Read %s/%s: %s", self.bucket_id, self.key, pluralize(len(text), "character"))
+        return text
+
+
+class MictlanXGetToFileOperator(TransferOperator):
+    """
+    Read an object into a file of the worker, which appears complete and verified, or not at all.
+
+    XCom: ``{bucket_id, key, ball_id, path, size, checksum, num_chunks, downloaded, response_time}``; ``downloaded`` is
+    False if a file with this content existed already.
+
+    .. seealso::
+        For more information on how to use this operator, take a look at the guide, ``docs/operators.md``.
+
+    Further parameters: see ``TransferOperator``.
+
+    :param bucket_id: the bucket (templated)
+    :param key: the object's name (templated)
+    :param output_path: a folder of the worker; created if missing (templated)
+    :param filename: the file's plain name; default: the key's last component (templated)
+    :param replace: overwrite a file with other content, which is an error otherwise
+    :param deadline: seconds for the whole download; default: none
+    """
+
+    template_fields: Sequence[str] = ("bucket_id", "key", "output_path", "filename", "mictlanx_conn_id")
+    operator_extra_links = (MictlanXObjectLink(),)
+
+    def __init__(
+        self,
+        *,
+        bucket_id: str,
+        key: str,
+        output_path: str | os.PathLike[str],
+        filename: str | None = None,
+        replace: bool = False,
+        deadline: float | None = None,
+        **kwargs: Unpack[TransferOptions],
+    ) -> None:
+        super().__init__(**kwargs)
+        self.bucket_id = bucket_id
+        self.key = key
+        self.output_path = output_path
+        self.filename = filename
+        self.replace = replace
+        self.deadline = deadline
+
+    def _execute(self, context: Context) -> dict[str, Any]:
+        result = self.hook.get_to_file(
+            self.bucket_id,
+            self.key,
+            self.output_path,
+            **self._transfer_options(),
+            filename=self.filename,
+            replace=self.replace,
+            deadline=self.deadline,
+        )
+        if result["downloaded"]:
+            self.log.info("Read %s into %s", summaries.transfer_line(result), result["path"])
+        else:
+            size = summaries.transfer_line(result, speed=False)
+            self.log.info("Nothing to read: %s holds %s already", result["path"], size)
+        return result
+
+
+class MictlanXGetToFolderOperator(TransferOperator):
+    """
+    Read many objects into a folder of the worker: a bucket, a part of it, or a bulk.
+
+    Each becomes the file that its key names there. A task that runs again reads only what is missing: files with the
+    right checksum stay. Every file appears complete and verified, or not at all, and never outside the folder. An
+    object whose key cannot be a file there is a failure, and so are two that name one file; the others are read.
+
+    XCom: ``{bucket_id, prefix, glob, bulk_id, output_path, total_balls, downloaded, skipped, failed, downloaded_size,
+    response_time, failures}``; ``skipped`` existed already, ``failures`` are the first few as ``{bucket_id, key, code,
+    message}``.
+
+    A bucket never lists empty objects (size 0); a bulk knows the ones it uploaded.
+
+    .. seealso::
+        For more information on how to use this operator, take a look at the guide, ``docs/operators.md``.
+
+    Further parameters: see ``TransferOperator``.
+
+    :param output_path: a folder of the worker; created if missing (templated)
+    :param bucket_id: the bucket; this or ``bulk_id`` (templated)
+    :param prefix: only keys that begin with it (templated)
+    :param glob: only keys that match: ``*`` any characters (``/`` too), ``?`` one character, ``[ab]`` one of these;
+        not together with ``prefix`` (templated)
+    :param bulk_id: instead of ``bucket_id``: a complete bulk, with the bytes that it uploaded; gate on it with
+        ``BulkCompleteSensor`` (templated)
+    :param replace: overwrite files with other content, which are failures otherwise
+    :param fail_on_error: fail the task if an object could not be read; False leaves that to the ``failed`` of the XCom
+    :param deadline: seconds for the whole call; default: none
+    """
+
+    template_fields: Sequence[str] = ("output_path", "bucket_id", "prefix", "glob", "bulk_id", "mictlanx_conn_id")
+    operator_extra_links = (MictlanXBucketLink(), MictlanXBulkLink())
+
+    def __init__(
+        self,
+        *,
+        output_path: str | os.PathLike[str],
+        bucket_id: str | None = None,
+        prefix: str = "",
+        glob: str = "",
+        bulk_id: str | None = None,
+        replace: bool = False,
+        fail_on_error: bool = True,
+        deadline: float | None = None,
+        **kwargs: Unpack[TransferOptions],
+    ) -> None:
+        super().__init__(**kwargs)
+        self.output_path = output_path
+        self.bucket_id = bucket_id
+        self.prefix = prefix
+        self.glob = glob
+        self.bulk_id = bulk_id
+        self.replace = replace
+        self.fail_on_error = fail_on_error
+        self.deadline = deadline
+        self._get_one_of("bucket_id", "bulk_id", error=ValueError)
+
+    def _execute(self, context: Context) -> dict[str, Any]:
+        return self.hook.get_to_folder(
+            self.output_path,
+            self.bucket_id,
+            self.prefix,
+            self.glob,
+            **self._transfer_options(),
+            bulk_id=self.bulk_id,
+            replace=self.replace,
+            fail_on_error=self.fail_on_error,
+            deadline=self.deadline,
+        )
+
+
+class MictlanXListOperator(MictlanXOperator):
+    """
+    List the keys of a bucket: all, those that begin with a prefix, or those that match a glob.
+
+    XCom: the list of keys, sorted, as ``.expand(key=listing.output)`` takes it. More than ``max_keys`` keys fail the
+    task, before they flood XCom, or exceed Airflow's ``[core] max_map_length``. MictlanX never lists empty objects
+    (size 0).
+
+    .. seealso::
+        For more information on how to use this operator, take a look at the guide, ``docs/operators.md``.
+
+    Further parameters: see ``MictlanXOperator``.
+
+    :param bucket_id: the bucket; one that nobody has written to is empty (templated)
+    :param prefix: only keys that begin with it (templated)
+    :param glob: only keys that match: ``*`` any characters (``/`` too), ``?`` one character, ``[ab]`` one of these;
+        not together with ``prefix`` (templated)
+    :param max_keys: the most keys to list; None for no limit
+    :param deadline: seconds for the whole call; default: none
+    """
+
+    template_fields: Sequence[str] = ("bucket_id", "prefix", "glob", "mictlanx_conn_id")
+    operator_extra_links = (MictlanXBucketLink(),)
+
+    def __init__(
+        self,
+        *,
+        bucket_id: str,
+        prefix: str = "",
+        glob: str = "",
+        max_keys: int | None = 1000,
+        deadline: float | None = None,
+        **kwargs: Unpack[MictlanXOptions],
+    ) -> None:
+        super().__init__(**kwargs)
+        self.bucket_id = bucket_id
+        self.prefix = prefix
+        self.glob = glob
+        self.max_keys = max_keys
+        self.deadline = deadline
+
+    def _execute(self, context: Context) -> list[str]:
+        keys = self.hook.list_keys(
+            self.bucket_id,
+            self.prefix,
+            self.glob,
+            max_keys=self.max_keys,
+            request_timeout=self.request_timeout,
+            deadline=self.deadline,
+        )
+        selected = self.glob or f"{self.prefix}*"
+        self.log.info("Listed %s of bucket %s: %s", selected, self.bucket_id, pluralize(len(keys), "key"))
+        return keys
+
+
+class MictlanXCopyOperator(TransferOperator):
+    """
+    Copy an object, or all that begin with a prefix: to another key, another bucket, or through another connection.
+
+    The bytes pass through the worker chunk by chunk: memory is bounded, and its disk is not used. Both sides are
+    verified. The copies keep the tags. Bytes that the destination has already are not sent, so a task that runs again
+    sends only what is missing. Other bytes are an error, unless ``replace`` is set.
+
+    XCom with ``key``: of the copy ``{bucket_id, key, ball_id, size, checksum, num_chunks, replicas, uploaded,
+    response_time}``, and ``source_bucket_id, source_key``; ``uploaded`` is False if the bytes were stored already.
+    With ``prefix``: ``{bucket_id, prefix, dest_bucket_id, dest_prefix, total_balls, copied, skipped, failed,
+    copied_size, response_time, failures}``; ``skipped`` were stored already, ``failures`` are the first few as
+    ``{bucket_id, key, code, message}``.
+
+    .. seealso::
+        For more information on how to use this operator, take a look at the guide, ``docs/operators.md``.
+
+    Further parameters: see ``TransferOperator``; ``mictlanx_conn_id`` is the connection of the originals.
+
+    :param bucket_id: the bucket of the originals (templated)
+    :param dest_bucket_id: the bucket of the copies (templated)
+    :param key: the object; this or ``prefix`` (templated)
+    :param prefix: every object whose key begins with it; ``""`` for the whole bucket, without empty objects (size 0),
+        which no listing shows (templated)
+    :param dest_key: the copy's key; default: the original's (templated)
+    :param dest_prefix: replaces ``prefix`` in the copies' keys; default: they keep their keys (templated)
+    :param dest_conn_id: the connection of the copies; default: ``mictlanx_conn_id`` (templated)
+    :param rf: how many peers store each chunk of a copy
+    :param replace: delete other bytes under a copy's key first. For a moment neither is stored; a crash then leaves
+        nothing until the retry
+    :param allow_reserved_bucket: copy to a bucket that begins with ``bulk-``, which may contain another bulk's records
+    :param fail_on_error: with ``prefix``: fail the task if an object could not be copied; False leaves that to the
+        ``failed`` of the XCom
+    :param deadline: seconds for the whole call; default: none
+    """
+
+    template_fields: Sequence[str] = (
+        *("bucket_id", "dest_bucket_id", "key", "prefix", "dest_key", "dest_prefix", "dest_conn_id"),
+        "mictlanx_conn_id",
+    )
+    operator_extra_links = (MictlanXDestinationLink(),)
+
+    def __init__(
+        self,
+        *,
+        bucket_id: str,
+        dest_bucket_id: str,
+        key: str | None = None,
+        prefix: str | None = None,
+        dest_key: str | None = None,
+        dest_prefix: str | None = None,
+        dest_conn_id: str | None = None,
+        rf: int = 1,
+        replace: bool = False,
+        allow_reserved_bucket: bool = False,
+        fail_on_error: bool = True,
+        deadline: float | None = None,
+        **kwargs: Unpack[TransferOptions],
+    ) -> None:
+        super().__init__(**kwargs)
+        self.bucket_id = bucket_id
+        self.dest_bucket_id = dest_bucket_id
+        self.key = key
+        self.prefix = prefix
+        self.dest_key = dest_key
+        self.dest_prefix = dest_prefix
+        self.dest_conn_id = dest_conn_id
+        self.rf = rf
+        self.replace = replace
+        self.allow_reserved_bucket = allow_reserved_bucket
+        self.fail_on_error = fail_on_error
+        self.deadline = deadline
+        name, _ = self._get_one_of("key", "prefix", error=ValueError)
+        if (dest_key is not None and name == "prefix") or (dest_prefix is not None and name == "key"):
+            raise ValueError(f"{self._named}: dest_key must be given with key only, and dest_prefix with prefix only")
+
+    @cached_property
+    def dest_hook(self) -> MictlanXHook:
+        """The hook of the copy's connection."""
+        return self.hook if self.dest_conn_id is None else MictlanXHook(self.dest_conn_id)
+
+    def _execute(self, context: Context) -> dict[str, Any]:
+        name, value = self._get_one_of("key", "prefix")
+        options: dict[str, Any] = {
+            **self._transfer_options(),
+            "dest_conn_id": self.dest_conn_id,
+            "rf": self.rf,
+            "replace": self.replace,
+            "allow_reserved_bucket": self.allow_reserved_bucket,
+            "deadline": self.deadline,
+        }
+        source, dest = (self.bucket_id, value), (self.dest_bucket_id, self.dest_key)
+        if name == "prefix":
+            dest = self.dest_bucket_id, self.dest_prefix
+            return self.hook.copy_prefix(*source, *dest, **options, fail_on_error=self.fail_on_error)
+        result = self.hook.copy(*source, *dest, **options)
+        if result["uploaded"]:
+            replicas = pluralize(result["replicas"], "replica")
+            self.log.info("Copied %s/%s to %s, %s", self.bucket_id, self.key, summaries.transfer_line(result), replicas)
+        else:
+            self.log.info("Nothing to copy: %s is stored already", summaries.transfer_line(result, speed=False))
+        return result
+
+
+class MictlanXDeleteOperator(MictlanXOperator):
+    """
+    Delete an object, several, or all that begin with a prefix; a missing object is not an error.
+
+    XCom with ``key``: ``{bucket_id, key, ball_id, n_deletes}``; ``n_deletes`` counts the replicas of all its chunks.
+    With ``keys`` and ``prefix``: ``{bucket_id, deleted, absent, failed, total, response_time, failures}``; ``absent``
+    were not stored, ``failures`` are the first few as ``{bucket_id, key, code, message}``.
+
+    .. seealso::
+        For more information on how to use this operator, take a look at the guide, ``docs/operators.md``.
+
+    Further parameters: see ``MictlanXOperator``.
+
+    :param bucket_id: the bucket (templated)
+    :param key: the object's name; this, ``keys`` or ``prefix`` (templated)
+    :param keys: the objects' names, a list that may be empty, as ``MictlanXListOperator`` returns it (templated)
+    :param prefix: every object whose key begins with it, without empty ones (size 0), which no listing shows; not
+        ``""``, for which there is ``MictlanXDeleteBucketOperator`` (templated)
+    :param allow_reserved_bucket: delete from a bucket that begins with ``bulk-``, which may contain another bulk's records
+    :param fail_on_error: with ``keys`` and ``prefix``: fail the task if an object could not be deleted; False leaves
+        that to the ``failed`` of the XCom
+    :param max_concurrency: objects that are deleted at the same time; default: the connection's, else 8
+    :param deadline: seconds for the whole call; default: none
+    """
+
+    template_fields: Sequence[str] = ("bucket_id", "key", "keys", "prefix", "mictlanx_conn_id")
+    template_fields_renderers = {"keys": "json"}  # noqa: RUF012
+    operator_extra_links = (MictlanXBucketLink(),)
+
+    def __init__(
+        self,
+        *,
+        bucket_id: str,
+        key: str | None = None,
+        keys: Iterable[str] | None = None,
+        prefix: str | None = None,
+        fail_on_error: bool = True,
+        max_concurrency: int | None = None,
+        allow_reserved_bucket: bool = False,
+        deadline: float | None = None,
+        **kwargs: Unpack[MictlanXOptions],
+    ) -> None:
+        super().__init__(**kwargs)
+        self.bucket_id = bucket_id
+        self.key = key
+        self.keys = keys
+        self.prefix = prefix
+        self.fail_on_error = fail_on_error
+        self.max_concurrency = max_concurrency
+        self.allow_reserved_bucket = allow_reserved_bucket
+        self.deadline = deadline
+        self._get_one_of("key", "keys", "prefix", error=ValueError)
+
+    def _execute(self, context: Context) -> dict[str, Any]:
+        name, value = self._get_one_of("key", "keys", "prefix")
+        options: dict[str, Any] = {
+            "request_timeout": self.request_timeout,
+            "allow_reserved_bucket": self.allow_reserved_bucket,
+            "deadline": self.deadline,
+        }
+        if name != "key":
+            delete = self.hook.delete_keys if name == "keys" else self.hook.delete_prefix
+            options |= {"max_concurrency": self.max_concurrency, "fail_on_error": self.fail_on_error}
+            return delete(self.bucket_id, value, **options)
+        result = self.hook.delete(self.bucket_id, value, **options)
+        if result["n_deletes"]:
+            replicas = pluralize(result["n_deletes"], "replica")
+            self.log.info("Deleted %s/%s: %s of its chunks", self.bucket_id, self.key, replicas)
+        else:
+            self.log.info("Nothing to delete: %s/%s is not stored", self.bucket_id, self.key)
+        return result
+
+
+class MictlanXDeleteBucketOperator(MictlanXOperator):
+    """
+    Delete every object that a bucket lists, until it lists none.
+
+    MictlanX never lists empty objects (size 0), so they stay until they are deleted by their key.
+
+    XCom: ``{bucket_id, deleted, failed, total, response_time}``.
+
+    .. seealso::
+        For more information on how to use this operator, take a look at the guide, ``docs/operators.md``.
+
+    Further parameters: see ``MictlanXOperator``.
+
+    :param bucket_id: the bucket (templated)
+    :param allow_reserved_bucket: delete from a bucket that begins with ``bulk-``, which may contain another bulk's records
+    :param fail_on_error: fail the task if an object could not be deleted; False leaves that to the ``failed`` of the
+        XCom
+    :param max_concurrency: objects that are deleted at the same time; default: the connection's, else the client's
+    :param deadline: seconds for the whole call; default: none
+    """
+
+    template_fields: Sequence[str] = ("bucket_id", "mictlanx_conn_id")
+    operator_extra_links = (MictlanXBucketLink(),)
+
+    def __init__(
+        self,
+        *,
+        bucket_id: str,
+        fail_on_error: bool = True,
+        max_concurrency: int | None = None,
+        allow_reserved_bucket: bool = False,
+        deadline: float | None = None,
+        **kwargs: Unpack[MictlanXOptions],
+    ) -> None:
+        super().__init__(**kwargs)
+        self.bucket_id = bucket_id
+        self.fail_on_error = fail_on_error
+        self.max_concurrency = max_concurrency
+        self.allow_reserved_bucket = allow_reserved_bucket
+        self.deadline = deadline
+
+    def _execute(self, context: Context) -> dict[str, Any]:
+        result = self.hook.delete_bucket(
+            self.bucket_id,
+            request_timeout=self.request_timeout,
+            max_concurrency=self.max_concurrency,
+            allow_reserved_bucket=self.allow_reserved_bucket,
+            deadline=self.deadline,
+        )
+        objects = pluralize(result["deleted"], "object")
+        self.log.info("Deleted %s of bucket %s in %.1f s", objects, self.bucket_id, result["response_time"])
+        if result["failed"]:
+            problem = f"deleting {result['failed']} of {result['total']} objects of bucket {self.bucket_id!r} failed"
+            if self.fail_on_error:
+                raise MictlanXError(
+                    f"{problem}; the log has their names and causes. Run the task again, or set fail_on_error=False to "
+                    "continue without them"
+                )
+            self.log.warning("%s", problem)
+        return result
+
+
+_HOW_TO_MAP = (
+    "mapped tasks that share a bulk_id are its shards: each needs its shard, and all of them need the number of "
+    "shards, as in MictlanXBulkPutOperator.partial(bulk_id=…, shards=2).expand_kwargs([{'shard': 0, 'balls': […]}, "
+    "{'shard': 1, 'balls': […]}]). If every mapped task has its own bulk_id, set shards=1"
+)
+
+
+class MictlanXBulkPutOperator(TransferOperator):
+    """
+    Upload many files, or one shard of them, with the progress recorded in the storage itself.
+
+    A task that runs again, also on another machine and after a crash, continues where the last try ended: acknowledged
+    balls are not sent again. ``BulkCompleteSensor`` and ``MictlanXAwaitBulkOperator`` follow it from other tasks, by
+    its ``bulk_id``. To spread a bulk over workers, map the operator: ``.partial(bulk_id=…, source=…,
+    shards=4).expand(shard=[0, 1, 2, 3])``.
+
+    The ``bulk_id`` belongs to one task (per shard) of one DAG run: put the run into it, as ``"nightly-{{ ds_nodash
+    }}"`` or ``"nightly-{{ run_id }}"``. A second run with the same one is refused before its first byte.
+
+    XCom: ``{bulk_id, shard, shards, total_balls, uploaded, skipped, failed, uploaded_size, response_time}``;
+    ``skipped`` were stored before. With ``fail_on_error=False`` also ``failures``, the first few of them:
+    ``{bucket_id, key, code, message}``.
+
+    .. seealso::
+        For more information on how to use this operator, take a look at the guide, ``docs/bulks.md``.
+
+    Further parameters: see ``TransferOperator``.
+
+    :param bulk_id: any str, with the run in it (templated)
+    :param bucket_id: the bucket of all balls; with ``balls``, of those without one of their own (templated)
+    :param source: a file, a folder (with everything in it), a glob (``**`` matches any folders), an
+        ``ObjectStoragePath`` of another store, or a list of these; every worker that uploads a shard must see the same
+        files (templated)
+    :param balls: instead of ``source``: dicts with ``key``, ``source`` (a path) or ``data`` (str or bytes), and
+        optionally ``bucket_id`` and ``tags`` (templated)
+    :param shard: the part that this task uploads, from 0 (templated)
+    :param shards: the number of parts of the bulk; default: 1 (templated)
+    :param key_prefix: prepended to every key (templated)
+    :param rf: how many peers store each chunk
+    :param chunk_size: size of the chunks, as ``"8MB"``; default: the connection's, else chosen by the size of each ball
+    :param stop_on_failure: start no further ball after the first failure
+    :param replace: delete other bytes under a ball's key first, instead of reporting a failure
+    :param tags: dict of str, stored with every ball (templated)
+    :param allow_empty: upload a bulk without balls if the source has no files, instead of raising an error
+    :param allow_reserved_bucket: write to a bucket that begins with ``bulk-``, which may contain another bulk's records
+    :param fail_on_error: fail the task if a ball is not stored; False leaves that to the ``failed`` of the XCom
+    """
+
+    template_fields: Sequence[str] = (
+        *("bulk_id", "bucket_id", "source", "balls", "shard", "shards", "key_prefix", "tags"),
+        "mictlanx_conn_id",
+    )
+    template_fields_renderers = {"balls": "json", "tags": "json"}  # noqa: RUF012
+    operator_extra_links = (MictlanXBulkLink(),)
+
+    def __init__(
+        self,
+        *,
+        bulk_id: str,
+        bucket_id: str | None = None,
+        source: Source | Sequence[Source] | None = None,
+        balls: Iterable[Mapping[str, Any]] | None = None,
+        shard: int | str = 0,
+        shards: int | str | None = None,
+        key_prefix: str = "",
+        rf: int = 1,
+        chunk_size: str | None = None,
+        stop_on_failure: bool = False,
+        replace: bool = False,
+        allow_reserved_bucket: bool = False,
+        tags: Mapping[str, str] | None = None,
+        allow_empty: bool = False,
+        fail_on_error: bool = True,
+        **kwargs: Unpack[TransferOptions],
+    ) -> None:
+        super().__init__(**kwargs)
+        self.bulk_id = bulk_id
+        self.bucket_id = bucket_id
+        self.source = source
+        self.balls = balls
+        self.shard = shard
+        self.shards = shards
+        self.key_prefix = key_prefix
+        self.rf = rf
+        self.chunk_size = chunk_size
+        self.stop_on_failure = stop_on_failure
+        self.replace = replace
+        self.allow_reserved_bucket = allow_reserved_bucket
+        self.tags = tags
+        self.allow_empty = allow_empty
+        self.fail_on_error = fail_on_error
+        self._get_one_of("source", "balls", error=ValueError)
+
+    def _execute(self, context: Context) -> dict[str, Any]:
+        owner = _get_owner(context)
+        mapped_without_shards = self.shards is None and owner is not None and int(owner["map_index"]) >= 0
+        if mapped_without_shards and self.balls is not None:
+            raise ValidationError(_HOW_TO_MAP)
+        try:
+            return self.hook.put_bulk(
+                self.bulk_id,
+                self.bucket_id,
+                self.source,
+                **self._transfer_options(),
+                balls=self.balls,
+                shard=_parse_int("shard", self.shard),
+                shards=1 if self.shards is None else _parse_int("shards", self.shards),
+                key_prefix=self.key_prefix,
+                rf=self.rf,
+                chunk_size=self.chunk_size,
+                stop_on_failure=self.stop_on_failure,
+                replace=self.replace,
+                allow_reserved_bucket=self.allow_reserved_bucket,
+                tags=self.tags,
+                allow_empty=self.allow_empty,
+                fail_on_error=self.fail_on_error,
+                owner=owner,
+                will_retry=_will_retry(context),
+            )
+        except BulkConflictError as error:
+            if mapped_without_shards:
+                raise BulkConflictError(f"{error}. If these are tasks of one mapped operator: {_HOW_TO_MAP}") from error
+            raise
+
+
+class MictlanXAwaitBulkOperator(MictlanXOperator):
+    """
+    Wait until every shard of a bulk is done, return its result, and optionally delete its records.
+
+    To gate tasks, use ``BulkCompleteSensor``, which has all modes of a sensor; this operator can return every item,
+    and can remove the bulk's records. It waits on the worker or in the triggerer; the result is the same.
+
+    The end of the wait (``timeout``) fails the task at once, without a retry, as in a sensor. A bulk that failed
+    permanently does so too; with ``fail_on_error=False`` its result is returned once no shard is uploading any more.
+
+    XCom: ``{bulk_id, state, shards, total_balls, successed, failed, uploaded_size, response_time, failures,
+    problems}``; ``failures`` are the first few, as ``{bucket_id, key, code, message}``. With ``include_items`` all of
+    them, and ``successes`` as ``{bucket_id, key, size, checksum}``: that XCom grows with the bulk.
+
+    .. seealso::
+        For more information on how to use this operator, take a look at the guide, ``docs/bulks.md``.
+
+    Further parameters: see ``MictlanXOperator``.
+
+    :param bulk_id: the bulk, as the upload names it; one without a plan yet is waited for (templated)
+    :param remove_on_completion: delete the bulk's records, except the result, which answers later calls; its balls
+        stay. Not before every task that follows the bulk with ``include_items`` or ``check_storage`` has ended
+    :param deferrable: wait in the triggerer, without a worker slot; default: ``[operators] default_deferrable``
+    :param timeout: the whole wait, in seconds or as a timedelta; default: none
+    :param poke_interval: pause between two pokes, in seconds or as a timedelta
+    :param include_items: put the lists of all balls into the XCom
+    :param fail_on_error: fail the task if the bulk failed permanently
+    """
+
+    template_fields: Sequence[str] = ("bulk_id", "mictlanx_conn_id")
+    operator_extra_links = (MictlanXBulkLink(),)
+
+    def __init__(
+        self,
+        *,
+        bulk_id: str,
+        remove_on_completion: bool = False,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        timeout: timedelta | float | None = None,
+        poke_interval: timedelta | float = 60,
+        include_items: bool = False,
+        fail_on_error: bool = True,
+        **kwargs: Unpack[MictlanXOptions],
+    ) -> None:
+        super().__init__(**kwargs)
+        self.bulk_id = bulk_id
+        self.remove_on_completion = remove_on_completion
+        self.deferrable = deferrable
+        self.timeout = timeout
+        self.poke_interval = poke_interval
+        self.include_items = include_items
+        self.fail_on_error = fail_on_error
+
+    def _execute(self, context: Context) -> dict[str, Any]:
+        timeout = None if self.timeout is None else seconds("timeout", self.timeout)
+        poke_interval = seconds("poke_interval", self.poke_interval)
+        began = time.monotonic()
+        try:
+            return self._await(0 if self.deferrable else timeout, poke_interval)
+        except DeadlineExceededError as error:
+            left = None if timeout is None else timeout - (time.monotonic() - began)
+            if not self.deferrable or (left is not None and left <= 0):
+                self._time_out(error)
+        return self._defer(left, poke_interval)
+
+    def _defer(self, left: float | None, poke_interval: float) -> NoReturn:
+        self.defer(
+            trigger=MictlanXBulkCompleteTrigger(
+                bulk_id=self.bulk_id,
+                fail_on_error=self.fail_on_error,
+                mictlanx_conn_id=self.mictlanx_conn_id,
+                poke_interval=poke_interval,
+                ends_at=None if left is None else time.time() + left,
+                request_timeout=self.request_timeout,
+            ),
+            method_name="execute_complete",
+            timeout=None if left is None else timedelta(seconds=left),
+        )
+
+    def _await(self, timeout: float | None, poke_interval: float) -> dict[str, Any]:
+        return self.hook.await_bulk(
+            self.bulk_id,
+            poke_interval=poke_interval,
+            timeout=timeout,
+            fail_on_error=self.fail_on_error,
+            include_items=self.include_items,
+            remove_on_completion=self.remove_on_completion,
+            request_timeout=self.request_timeout,
+        )
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Continue after the deferral, with the errors of a task that never deferred."""
+        with permanent_errors_fail_the_task():
+            try:
+                return super().resume_execution(next_method, next_kwargs, context)
+            except AirflowException as error:
+                if self.timeout is not None and is_deferral_timeout(error):
+                    self._time_out(error)
+                raise
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the result, or raise the error that the trigger reported."""
+        read_event(event, self._time_out)
+        return self._await(0, 0)
+
+    def _time_out(self, cause: BaseException | None = None) -> NoReturn:
+        raise AirflowSensorTimeout(
+            f"bulk {self.bulk_id!r} was not finished within the specified timeout of {self.timeout}; the log has its "
+            "progress"
+        ) from cause
+
+
+def _get_owner(context: Context) -> dict[str, str] | None:
+    """Return the identity of the task instance, under which it uploads; None outside of a task instance."""
+    task_instance = context.get("ti")
+    if task_instance is None:
+        return None
+    return {name: str(getattr(task_instance, name)) for name in ("dag_id", "run_id", "task_id", "map_index")}
+
+
+def _will_retry(context: Context) -> bool:
+    """
+    Return whether Airflow runs the task again if this try fails.
+
+    ``max_tries`` is the number of the last try but one, clearing included: 0 for a task without retries in its first
+    run.
+    """
+    task_instance = context.get("ti")
+    return task_instance is not None and 0 < task_instance.try_number <= task_instance.max_tries
+
+
+def _parse_int(name: str, value: int | str) -> int:
+    """Return an int that a template may have rendered as str."""
+    try:
+        return int(value.strip()) if isinstance(value, str) else value
+    except ValueError as error:
+        raise ValidationError(f"{name} must be an int, got {value!r}") from error

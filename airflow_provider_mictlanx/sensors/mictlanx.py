@@ -1,62 +1,241 @@
-"""Sensors of MictlanX. Imports ``hooks``, ``links``, ``triggers``, ``bulks`` and what sensors have in common."""
+"""
+Sensors of MictlanX: ``MictlanXSensor``, which they derive from, and the sensors.
+
+A sensor makes the trigger that it would defer to, and pokes through the trigger's coroutine in every mode. So XCom,
+timeout and failures are the same. Airflow's own base treats an error in a poke and one reported by a trigger
+differently, and so do its versions. Here one rule holds in every mode, on every version:
+
+* An error that a retry may resolve is raised as the client's ``MictlanXError``: retried, and skipped by ``never_fail``
+  only.
+* A permanent error fails the task at once (``AirflowFailException``); ``soft_fail`` does not hide it.
+* The end of the wait is ``AirflowSensorTimeout``, or a skip with ``soft_fail``.
+"""
 
 from __future__ import annotations
 
+import inspect
 import secrets
+import time
+from abc import abstractmethod
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from airflow_provider_mictlanx.bulks.checking import StorageCheck
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    BaseSensorOperator,
+    PokeReturnValue,
+    conf,
+)
+
 from airflow_provider_mictlanx.client.checks import seconds
-from airflow_provider_mictlanx.client.errors import ValidationError
+from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationError
 from airflow_provider_mictlanx.hooks import summaries
-from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
-from airflow_provider_mictlanx.hooks.mictlanx import Readable
-from airflow_provider_mictlanx.links.mictlanx import MictlanXBucketLink, MictlanXBulkLink
-from airflow_provider_mictlanx.sensors.base import MictlanXSensor
+from airflow_provider_mictlanx.hooks.errors import (
+    errors_name_connection,
+    is_deferral_timeout,
+    log_suppressed,
+    permanent_errors_fail_the_task,
+)
+from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
+from airflow_provider_mictlanx.links.mictlanx import MictlanXBucketLink, MictlanXBulkLink, push_links
 from airflow_provider_mictlanx.triggers.mictlanx import (
-    BucketUnchangedTrigger,
-    BulkCompleteTrigger,
+    MictlanXBucketUnchangedTrigger,
+    MictlanXBulkCompleteTrigger,
     MictlanXObjectTrigger,
+    PollingTrigger,
+    read_event,
 )
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, PokeReturnValue
+    from airflow.providers.common.compat.sdk import Context
 
-_SEEN = "mictlanx_seen"
-"""Under this name Airflow keeps what a rescheduled sensor saw."""
+_STATE_KEY = "mictlanx_seen"
+"""The key under which Airflow stores what a rescheduled sensor saw."""
+
+
+class MictlanXSensor(BaseSensorOperator):
+    """
+    Wait for something in MictlanX: on a worker, by rescheduling, or deferred.
+
+    ``poke_interval``, ``timeout`` (the whole wait), ``mode``, ``soft_fail`` and the like are Airflow's.
+
+    :param mictlanx_conn_id: the connection (templated)
+    :param request_timeout: seconds for one request to the storage; default: the connection's, else 120
+    :param deferrable: wait in the triggerer, without a worker slot; default: ``[operators] default_deferrable``
+    """
+
+    describe: ClassVar[staticmethod[[Any], str]]
+    """Returns the log line for what was found; after a deferral the worker's log has no other."""
+
+    def __init__(
+        self,
+        *,
+        mictlanx_conn_id: str = MictlanXHook.default_conn_name,
+        request_timeout: float | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.mictlanx_conn_id = mictlanx_conn_id
+        self.request_timeout = request_timeout
+        self.deferrable = deferrable
+        self._trigger: PollingTrigger | None = None
+        self._links_pushed = False
+
+    @abstractmethod
+    def _make_trigger(self, context: Context, **shared: Any) -> PollingTrigger:
+        """Make the trigger, with the arguments that all of them share."""
+
+    @cached_property
+    def hook(self) -> MictlanXHook:
+        """The hook of this task."""
+        return MictlanXHook(self.mictlanx_conn_id)
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Poke once; the first poke that reaches a router stores the task's links."""
+        with permanent_errors_fail_the_task(), errors_name_connection(self.mictlanx_conn_id):
+            found = self.hook._run(self._apoke, self._get_trigger(context))
+        if not self._links_pushed:
+            push_links(self, context)
+            self._links_pushed = True
+        return PokeReturnValue(is_done=found is not None, xcom_value=found)
+
+    async def _apoke(self, trigger: PollingTrigger) -> Any | None:
+        async with self.hook.open_client() as client:
+            return await trigger.apoke(self.hook, client)
+
+    def _get_trigger(self, context: Context) -> PollingTrigger:
+        if self._trigger is None:
+            self._trigger = self._make_trigger(
+                context,
+                mictlanx_conn_id=self.mictlanx_conn_id,
+                poke_interval=self.poke_interval,
+                ends_at=None,  # set by the deferral
+                request_timeout=self.request_timeout,
+                exponential_backoff=self.exponential_backoff,
+                max_wait=self.max_wait.total_seconds() if isinstance(self.max_wait, timedelta) else self.max_wait,
+                silent_fail=self.silent_fail,
+            )
+        return self._trigger
+
+    def execute(self, context: Context) -> Any:
+        """Wait, and return what was found."""
+        with permanent_errors_fail_the_task():
+            return self._poke_and_defer(context) if self.deferrable else self._poke_here(context)
+
+    def _poke_here(self, context: Context) -> Any:
+        try:
+            # Unwrapped: the guard of Airflow 2 takes a call from a subclass for one from outside a task.
+            return inspect.unwrap(BaseSensorOperator.execute)(self, context)
+        except AirflowSkipException as skip:
+            # With soft_fail, Airflow's loop makes a skip of a permanent error.
+            if not (self.soft_fail and isinstance(skip.__cause__, AirflowFailException)):
+                raise
+            failure = skip.__cause__
+        raise failure
+
+    def _poke_and_defer(self, context: Context) -> Any:
+        began = time.monotonic()
+        first = self._first_poke(context)
+        if first.is_done:
+            self.log.info("Success criteria met. Exiting.")
+            return first.xcom_value
+        left = self.timeout - (time.monotonic() - began)
+        if left <= 0:
+            self._time_out()
+        trigger = self._get_trigger(context)
+        trigger.ends_at = time.time() + left
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=timedelta(seconds=left))
+        return None
+
+    def _first_poke(self, context: Context) -> PokeReturnValue:
+        """Poke on the worker, treating errors as Airflow's loop does in the other modes."""
+        try:
+            return self.poke(context)
+        except (AirflowFailException, AirflowSensorTimeout, AirflowSkipException) as error:
+            self._skip_if_never_failing(error)
+            raise
+        except AirflowTaskTimeout as error:
+            if self.soft_fail:
+                raise AirflowSkipException("Skipping due to soft_fail is set to True.") from error
+            self._skip_if_never_failing(error)
+            raise
+        except Exception as error:
+            if self.silent_fail:
+                log_suppressed(self.log, error)
+                return PokeReturnValue(is_done=False)
+            self._skip_if_never_failing(error)
+            raise
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Continue after the deferral, without the softening of every error in Airflow's own version for sensors."""
+        with permanent_errors_fail_the_task():
+            try:
+                return super(BaseSensorOperator, self).resume_execution(next_method, next_kwargs, context)
+            except (MictlanXError, AirflowException) as error:
+                if isinstance(error, AirflowException) and is_deferral_timeout(error):
+                    self._time_out(error)
+                self._skip_if_never_failing(error)
+                raise
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
+        """Return what the trigger found, or raise the error that it reported."""
+        found = read_event(event, self._time_out)
+        self.log.info("%s", self.describe(found))
+        self.log.info("Success criteria met. Exiting.")
+        return found
+
+    def on_kill(self) -> None:
+        """Stop the running requests."""
+        if "hook" in self.__dict__:
+            self.hook.cancel()
+
+    def _time_out(self, cause: BaseException | None = None) -> NoReturn:
+        message = f"Sensor has timed out: it waited longer than the specified timeout of {self.timeout} seconds."
+        if self.soft_fail:
+            raise AirflowSkipException(message) from cause
+        raise AirflowSensorTimeout(message) from cause
+
+    def _skip_if_never_failing(self, error: BaseException) -> None:
+        if self.never_fail and not isinstance(error, AirflowSkipException | AirflowSensorTimeout):
+            raise AirflowSkipException("Skipping due to never_fail is set to True.") from error
 
 
 class MictlanXObjectSensor(MictlanXSensor):
     """
-    Wait until an object, or enough objects, are in a bucket, and readable.
+    Wait until an object, or enough objects, are in a bucket and readable.
 
-    It looks into the listing, which shows what was announced; before it opens it reads every chunk once and verifies it
-    (``check_storage``). An object that is missing, not whole or not readable yet is waited for, and so is a peer that is away;
-    every other error is raised.
+    A poke reads the listing, which shows announcements, not data. Before the sensor opens, it reads and verifies every
+    chunk once (``check_storage``). It waits for an object that is missing, incomplete or not readable yet, and for a
+    peer that does not answer; every other error is raised.
 
-    XCom, the same in every mode. For one key: ``{bucket_id, key, ball_id, size, checksum, num_chunks, tags, updated_at}``. For
-    several: ``{bucket_id, count, total_size, objects}``; ``objects`` are the first few of them, as ``{key, size}``.
+    XCom, the same in every mode. For one key: ``{bucket_id, key, ball_id, size, checksum, num_chunks, tags,
+    updated_at}``. For several: ``{bucket_id, count, total_size, objects}``; ``objects`` are the first few of them, as
+    ``{key, size}``.
 
     .. seealso::
         For more information on how to use this sensor, take a look at the guide, ``docs/operators.md``.
 
-    Further parameters as of every sensor: ``poke_interval``, ``timeout`` (the whole wait), ``mode``, ``soft_fail`` ….
+    Further parameters: see ``MictlanXSensor``.
 
     :param bucket_id: the bucket (templated)
     :param key: the object's name, or a list of names; this, ``prefix`` or ``glob`` (templated)
     :param prefix: wait for keys that begin with it (templated)
-    :param glob: wait for keys that match, as ``"2024/*.csv"``: ``*`` is any text, ``/`` too (templated)
-    :param min_objects: how many objects have to be there: 1 for any. Default: every key of a list; 1 with ``prefix`` or ``glob``
+    :param glob: wait for keys that match, as ``"2024/*.csv"``: ``*`` matches any characters, ``/`` too (templated)
+    :param min_objects: how many objects are required, 1 for any; default: every key of a list; 1 with ``prefix`` or
+        ``glob``
     :param check_storage: read every chunk before opening; False trusts the listing
-    :param mictlanx_conn_id: the connection (templated)
-    :param request_timeout: of one request to the storage, in seconds; default: the connection's, else 120
-    :param deferrable: wait in the triggerer, holding no worker slot; default: ``[operators] default_deferrable``
     """
 
     template_fields: Sequence[str] = ("bucket_id", "key", "prefix", "glob", "mictlanx_conn_id")
     operator_extra_links = (MictlanXBucketLink(),)
+    describe = staticmethod(summaries.found_line)
 
     def __init__(
         self,
@@ -79,36 +258,11 @@ class MictlanXObjectSensor(MictlanXSensor):
         self.glob = glob
         self.min_objects = min_objects
         self.check_storage = check_storage
-        self._readable: Readable = {}
 
-    def find(self) -> dict[str, Any] | None:
-        """Look once for the object, or the objects."""
-        if isinstance(self.key, str):
-            if self.min_objects is not None:
-                raise ValidationError("min_objects goes with a list of keys, prefix or glob, not with one key")
-            return self.hook.find(
-                self.bucket_id, self.key, check_storage=self.check_storage, request_timeout=self.request_timeout
-            )
-        return self.hook.find_objects(
-            self.bucket_id,
-            self.key,
-            prefix=self.prefix,
-            glob=self.glob,
-            min_objects=self.min_objects,
-            check_storage=self.check_storage,
-            readable=self._readable,
-            request_timeout=self.request_timeout,
-        )
-
-    def line_of(self, found: dict[str, Any]) -> str:
-        """Say in a line what was found."""
-        return summaries.found_line(found)
-
-    def make_trigger(self, **shared: Any) -> MictlanXObjectTrigger:
-        """Make the trigger that goes on looking."""
+    def _make_trigger(self, context: Context, **shared: Any) -> MictlanXObjectTrigger:
         return MictlanXObjectTrigger(
             bucket_id=self.bucket_id,
-            key=self.key if isinstance(self.key, str | None) else list(self.key),
+            key=self.key if isinstance(self.key, str) or not isinstance(self.key, Sequence) else list(self.key),
             prefix=self.prefix,
             glob=self.glob,
             min_objects=self.min_objects,
@@ -121,30 +275,29 @@ class MictlanXBucketUnchangedSensor(MictlanXSensor):
     """
     Wait until nothing was written to a bucket, and nothing deleted from it, for some time: until its writers are done.
 
-    How long ago the last write was is told by the storage's own clocks, so a bucket that has been left alone for long
-    enough opens the sensor at the first poke. From then on every change that a poke sees begins the wait anew. A peer that is away
-    is waited for.
+    The storage's own clocks decide when the last write was. A bucket that has not changed for long enough opens the
+    sensor at the first poke. From then on, every change that a poke sees restarts the wait. The sensor waits for a
+    peer that does not answer.
 
-    XCom, the same in every mode: ``{bucket_id, prefix, count, total_size, updated_at}``; ``updated_at`` is the last write, in
-    nanoseconds since 1970.
+    XCom, the same in every mode: ``{bucket_id, prefix, count, total_size, updated_at}``; ``updated_at`` is the last
+    write, in nanoseconds since 1970.
 
     .. seealso::
         For more information on how to use this sensor, take a look at the guide, ``docs/operators.md``.
 
-    Further parameters as of every sensor: ``poke_interval``, ``timeout`` (the whole wait), ``mode``, ``soft_fail`` ….
+    Further parameters: see ``MictlanXSensor``.
 
     :param bucket_id: the bucket (templated)
     :param prefix: only keys that begin with it (templated)
-    :param inactivity_period: for how long nothing may change, in seconds or as a timedelta
-    :param min_objects: how many whole objects there have to be, 0 for an empty bucket too; empty objects (size 0) don't count
-    :param allow_delete: whether objects may be deleted while it waits; False fails the task then, without a retry
-    :param mictlanx_conn_id: the connection (templated)
-    :param request_timeout: of one request to the storage, in seconds; default: the connection's, else 120
-    :param deferrable: wait in the triggerer, holding no worker slot; default: ``[operators] default_deferrable``
+    :param inactivity_period: how long nothing may change, in seconds or as a timedelta
+    :param min_objects: how many complete objects are required, 0 for an empty bucket too; empty objects (size 0) do
+        not count
+    :param allow_delete: allow deletes during the wait; with False they fail the task, without a retry
     """
 
     template_fields: Sequence[str] = ("bucket_id", "prefix", "mictlanx_conn_id")
     operator_extra_links = (MictlanXBucketLink(),)
+    describe = staticmethod(summaries.inactivity_line)
 
     def __init__(
         self,
@@ -162,133 +315,97 @@ class MictlanXBucketUnchangedSensor(MictlanXSensor):
         self.inactivity_period = inactivity_period
         self.min_objects = min_objects
         self.allow_delete = allow_delete
-        self._watch: InactivityMonitor | None = None
-        self._kept: dict[str, Any] | None = None
-        self._forgets = False
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look once. Where the next poke is another process's, Airflow keeps what was seen; before 3.3 it can't."""
-        if not self.reschedule or self.deferrable:
-            return super().poke(context)
-        store, this_try = context.get("task_state_store"), getattr(context.get("ti"), "try_number", None)
-        self._forgets = store is None
-        kept: Any = store.get(_SEEN) if store is not None else None
-        if kept and kept["try_number"] == this_try:
-            self._kept = kept["state"]
+        """Poke once, and let Airflow keep what was seen for the next poke, in another process."""
         done = super().poke(context)
-        if store is not None and self._watch is not None and self._watch.state is not None:
-            store.set(_SEEN, {"try_number": this_try, "state": self._watch.state})
+        store, trigger = self._state_store(context), self._trigger
+        if store is not None and isinstance(trigger, MictlanXBucketUnchangedTrigger) and trigger.state is not None:
+            store.set(_STATE_KEY, {"try_number": _try_number(context), "state": trigger.state})
         return done
 
-    def find(self) -> dict[str, Any] | None:
-        """Look once whether the bucket is quiet."""
-        if self._forgets and not self.allow_delete:
+    def _make_trigger(self, context: Context, **shared: Any) -> MictlanXBucketUnchangedTrigger:
+        store = self._state_store(context)
+        if self._reschedules and store is None and not self.allow_delete:
             raise ValidationError(
-                "allow_delete=False compares with the poke before, which mode='reschedule' forgets before Airflow 3.3; use deferrable=True or "
-                "mode='poke'"
+                "allow_delete=False compares with the poke before, which mode='reschedule' forgets before Airflow 3.3; "
+                "use deferrable=True or mode='poke'"
             )
-        if self._watch is None:
-            self._watch = InactivityMonitor(
-                self.bucket_id,
-                self.prefix,
-                inactivity_period=self.inactivity_period,
-                min_objects=self.min_objects,
-                allow_delete=self.allow_delete,
-                state=self._kept,
-            )
-        return self.hook.find_quiet(self._watch, request_timeout=self.request_timeout)
-
-    def line_of(self, found: dict[str, Any]) -> str:
-        """Say in a line what was found."""
-        return summaries.inactivity_line(found)
-
-    def make_trigger(self, **shared: Any) -> BucketUnchangedTrigger:
-        """Make the trigger that goes on looking, from what the first poke saw on."""
-        return BucketUnchangedTrigger(
+        kept: Any = None if store is None else store.get(_STATE_KEY)
+        return MictlanXBucketUnchangedTrigger(
             bucket_id=self.bucket_id,
             prefix=self.prefix,
             inactivity_period=seconds("inactivity_period", self.inactivity_period),
             min_objects=self.min_objects,
             allow_delete=self.allow_delete,
-            state=self._watch.state if self._watch else None,
+            state=kept["state"] if kept and kept["try_number"] == _try_number(context) else None,
             **shared,
         )
+
+    @property
+    def _reschedules(self) -> bool:
+        return self.reschedule and not self.deferrable
+
+    def _state_store(self, context: Context) -> Any:
+        """Return Airflow's store for what a rescheduled sensor saw; None in the other modes, and before Airflow 3.3."""
+        return context.get("task_state_store") if self._reschedules else None
 
 
 class BulkCompleteSensor(MictlanXSensor):
     """
     Wait until a bulk is complete: until every ball of every shard is acknowledged by the peers that store it.
 
-    It opens after the last ball, whichever tasks and attempts uploaded it, and not before; a bulk that nobody has planned yet
-    is waited for. Failures that a retry of the upload may still mend do not break it. A bulk that failed for good fails the
-    task; with ``fail_on_error=False`` the sensor opens then too, when no shard is under way any more. One poke is one
-    listing of the bulk's own small bucket, however large the bulk is.
+    The sensor opens after the last ball, whichever tasks and attempts uploaded it, and not before. It waits for a bulk
+    that has no plan yet. Failures that a retry of the upload may still resolve do not end the wait. A bulk that failed
+    permanently fails the task; with ``fail_on_error=False`` the sensor opens then too, once no shard is uploading any
+    more. One poke is one listing of the bulk's own small bucket, however large the bulk is.
 
-    XCom, the same in every mode: ``{bulk_id, state, shards, total_balls, successed, failed, uploaded_size, response_time,
-    failures, problems}``; ``failures`` are the first few.
+    XCom, the same in every mode: ``{bulk_id, state, shards, total_balls, successed, failed, uploaded_size,
+    response_time, failures, problems}``; ``failures`` are the first few.
 
     .. seealso::
         For more information on how to use this sensor, take a look at the guide, ``docs/bulks.md``.
 
-    Further parameters as of every sensor: ``poke_interval``, ``timeout`` (the whole wait), ``mode``, ``soft_fail`` ….
+    Further parameters: see ``MictlanXSensor``.
 
     :param bulk_id: the bulk, as the upload names it (templated)
-    :param fail_on_error: whether a bulk that failed for good is an error; False leaves that to the ``failed`` of the XCom
-    :param check_storage: read every chunk of every ball once, verified, when the bulk is complete and before opening. It reads
-        the whole bulk, spread over pokes: in each of them about as long as the pause between two
-    :param mictlanx_conn_id: the connection (templated)
-    :param request_timeout: of one request to the storage, in seconds; default: the connection's, else 120
-    :param deferrable: wait in the triggerer, holding no worker slot; default: ``[operators] default_deferrable``
+    :param fail_on_error: fail the task if the bulk failed permanently; False leaves that to the ``failed`` of the XCom
+    :param check_storage: when the bulk is complete, read and verify every chunk of every ball once before opening. It
+        reads the whole bulk, spread over pokes: each reads for about as long as the pause between two
     """
 
     template_fields: Sequence[str] = ("bulk_id", "mictlanx_conn_id")
     operator_extra_links = (MictlanXBulkLink(),)
+    describe = staticmethod(summaries.bulk_line)
 
     def __init__(self, *, bulk_id: str, fail_on_error: bool = True, check_storage: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.bulk_id = bulk_id
         self.fail_on_error = fail_on_error
         self.check_storage = check_storage
-        self._check: StorageCheck | None = None
 
-    def poke(self, context: Context) -> PokeReturnValue:
-        """Look once."""
-        if self.check_storage and self._check is None:
-            self._check = StorageCheck(self.bulk_id, run=_name_of_check(context))
-        return super().poke(context)
-
-    def find(self) -> dict[str, Any] | None:
-        """Look once whether the bulk is complete, and go on reading its balls back."""
-        return self.hook.find_bulk(
-            self.bulk_id,
-            fail_on_error=self.fail_on_error,
-            check=self._check,
-            check_seconds=min(self.poke_interval, self.timeout),
-            request_timeout=self.request_timeout,
-        )
-
-    def line_of(self, found: dict[str, Any]) -> str:
-        """Say in a line what was found."""
-        return summaries.bulk_line(found)
-
-    def make_trigger(self, **shared: Any) -> BulkCompleteTrigger:
-        """Make the trigger that goes on looking."""
-        return BulkCompleteTrigger(
+    def _make_trigger(self, context: Context, **shared: Any) -> MictlanXBulkCompleteTrigger:
+        return MictlanXBulkCompleteTrigger(
             bulk_id=self.bulk_id,
             fail_on_error=self.fail_on_error,
             check_storage=self.check_storage,
-            check_run=self._check.run if self._check else "",
+            check_run=_name_check(context) if self.check_storage else "",
+            check_seconds=min(self.poke_interval, self.timeout),
             **shared,
         )
 
 
-def _name_of_check(context: Context) -> str:
-    """Name a check after this try of the task, in whatever process it goes on; a task that runs again reads again."""
+def _name_check(context: Context) -> str:
+    """Return a name that is the same in every process of this try of the task; the next try reads everything again."""
     task_instance = context.get("ti")
     if task_instance is None:
         return secrets.token_hex(8)
     names = ("dag_id", "run_id", "task_id", "map_index", "try_number")
     return "/".join(str(getattr(task_instance, name)) for name in names)
+
+
+def _try_number(context: Context) -> int | None:
+    return getattr(context.get("ti"), "try_number", None)
 
 
 def _listed(names: list[str]) -> str:

@@ -1,56 +1,161 @@
-"""Triggers of MictlanX. Imports ``hooks``, ``bulks`` and what triggers have in common."""
+"""Triggers of MictlanX: how a sensor pokes, in the triggerer and on the worker."""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import math
+import random
+import time
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, NoReturn
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_mictlanx.bulks.checking import StorageCheck
 from airflow_provider_mictlanx.client import AsyncClient
+from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationError
 from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
+from airflow_provider_mictlanx.hooks.errors import error_event, error_from_event, log_suppressed
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook, Readable
-from airflow_provider_mictlanx.triggers.polling import PollingTrigger
+
+_MAX_DOUBLINGS = 30
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
+class PollingTrigger(BaseTrigger):
+    """
+    Poke until something is found, the time is over or an error occurs, then fire one event.
+
+    The event is ``{"status": "success", "result": …}``, ``{"status": "timeout"}`` or an error
+    (``hooks.errors.error_event``); ``read_event`` reads it. The sensor makes the first poke on the worker, by the same
+    coroutine, so ``run`` sleeps first.
+
+    All arguments are JSON, and none is a secret. The end of the wait is a point in time, so a triggerer that takes
+    over continues with the time that is left. Cancelling ``run``, as Airflow does when somebody ends the task, stops
+    everything.
+
+    :param mictlanx_conn_id: the connection
+    :param poke_interval: seconds between two pokes
+    :param ends_at: when the wait ends, in seconds since 1970; None for never
+    :param request_timeout: seconds for one request; None for the connection's
+    :param exponential_backoff: let the pauses grow, as Airflow's own sensors do
+    :param max_wait: the longest pause then, in seconds
+    :param silent_fail: log an error that may pass, and continue to wait
+    """
+
+    mictlanx_conn_id: str
+    poke_interval: float
+    ends_at: float | None
+    request_timeout: float | None = None
+    exponential_backoff: bool = False
+    max_wait: float | None = None
+    silent_fail: bool = False
+
+    def __post_init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class's path and the arguments that make the trigger again."""
+        arguments = {argument.name: getattr(self, argument.name) for argument in fields(self) if argument.init}
+        return f"{type(self).__module__}.{type(self).__qualname__}", arguments
+
+    @abstractmethod
+    async def apoke(self, hook: MictlanXHook, client: AsyncClient) -> Any | None:
+        """Check once, and return what was found; None means "not yet"."""
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Fire the one event."""
+        hook = MictlanXHook(self.mictlanx_conn_id)
+        try:
+            async with hook.open_client() as client:
+                payload = await self._poll(hook, client)
+        except MictlanXError as error:
+            payload = error_event(error)
+        yield TriggerEvent(payload)  # type: ignore[no-untyped-call, unused-ignore]
+
+    async def _poll(self, hook: MictlanXHook, client: AsyncClient) -> dict[str, Any]:
+        pokes = 1
+        while True:
+            # The last poke is at the very end, not up to an interval before or after it.
+            await asyncio.sleep(max(0.0, min(self._pause(pokes), self._time_left())))
+            if (found := await self._poke_suppressing(hook, client)) is not None:
+                return {"status": "success", "result": found}
+            if self._time_left() <= 0:
+                return {"status": "timeout"}
+            pokes += 1
+
+    async def _poke_suppressing(self, hook: MictlanXHook, client: AsyncClient) -> Any | None:
+        try:
+            return await self.apoke(hook, client)
+        except Exception as error:
+            if not self.silent_fail or (isinstance(error, MictlanXError) and error.permanent):
+                raise
+            log_suppressed(self.log, error)
+            return None
+
+    def _time_left(self) -> float:
+        return math.inf if self.ends_at is None else self.ends_at - time.time()
+
+    def _pause(self, pokes: int) -> float:
+        """Return the seconds to sleep after this many pokes, as Airflow's own sensors do."""
+        if not self.exponential_backoff:
+            return self.poke_interval
+        shortest = max(1, int(self.poke_interval * 2.0 ** min(pokes - 2, _MAX_DOUBLINGS)))
+        pause = shortest + random.randrange(shortest)
+        return pause if self.max_wait is None else min(pause, self.max_wait)
+
+
+def read_event(event: Mapping[str, Any] | None, time_out: Callable[[], NoReturn]) -> Any:
+    """
+    Return the result in a trigger's event, or raise the error that it reports.
+
+    :param time_out: raises the task's own error at the end of the wait
+    """
+    payload = event or {}
+    match payload.get("status"):
+        case "success":
+            return payload["result"]
+        case "error":
+            raise error_from_event(payload)
+        case "timeout":
+            time_out()
+    raise MictlanXError(f"unexpected trigger event: {event!r}")
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
 class MictlanXObjectTrigger(PollingTrigger):
     """
     Fire when an object, or enough objects, are in a bucket.
 
-    Its result is what ``MictlanXHook.find`` gives for one key, else what ``MictlanXHook.find_objects`` gives. Further
-    parameters as of ``PollingTrigger``.
+    The result is that of ``MictlanXHook.find`` for one key, else that of ``MictlanXHook.find_objects``. Further
+    parameters: see ``PollingTrigger``.
 
     :param bucket_id: the bucket
-    :param key: the object's name, or a list of them
+    :param key: the object's name, or a list of names
     :param prefix: instead: all keys that begin with it
-    :param glob: instead: all keys that match
-    :param min_objects: how many have to be there; default: every key of a list, else 1
-    :param check_storage: read every chunk and verify it before saying that an object is there
+    :param glob: instead: all keys that match it
+    :param min_objects: how many are required; default: every key of a list, else 1
+    :param check_storage: read and verify every chunk before an object counts as found
     """
 
-    own = ("bucket_id", "key", "prefix", "glob", "min_objects", "check_storage")
-
-    def __init__(
-        self,
-        *,
-        bucket_id: str,
-        key: str | list[str] | None = None,
-        prefix: str | None = None,
-        glob: str | None = None,
-        min_objects: int | None = None,
-        check_storage: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.bucket_id = bucket_id
-        self.key = key
-        self.prefix = prefix
-        self.glob = glob
-        self.min_objects = min_objects
-        self.check_storage = check_storage
-        self._readable: Readable = {}
+    bucket_id: str
+    key: str | list[str] | None = None
+    prefix: str | None = None
+    glob: str | None = None
+    min_objects: int | None = None
+    check_storage: bool = True
+    _readable: Readable = field(default_factory=dict, init=False)
 
     async def apoke(self, hook: MictlanXHook, client: AsyncClient) -> dict[str, Any] | None:
-        """Look once for the object, or the objects."""
+        """Check once for the object, or the objects."""
         if isinstance(self.key, str):
+            if self.min_objects is not None:
+                raise ValidationError(
+                    f"min_objects must be None with one key, got {self.min_objects!r}; use it with a list of keys, "
+                    "prefix or glob"
+                )
             return await hook.afind(
                 self.bucket_id,
                 self.key,
@@ -71,44 +176,31 @@ class MictlanXObjectTrigger(PollingTrigger):
         )
 
 
-class BucketUnchangedTrigger(PollingTrigger):
+@dataclass(kw_only=True, eq=False, repr=False)
+class MictlanXBucketUnchangedTrigger(PollingTrigger):
     """
-    Fire when nothing was changed in a bucket for some time; its result is what ``MictlanXHook.find_quiet`` gives.
+    Fire when nothing was changed in a bucket for some time.
 
-    Further parameters as of ``PollingTrigger``.
+    The result is that of ``MictlanXHook.find_quiet``. Further parameters: see ``PollingTrigger``.
 
     :param bucket_id: the bucket
     :param prefix: only keys that begin with it
-    :param inactivity_period: for how long nothing may change, in seconds
-    :param min_objects: how many whole objects there have to be
-    :param allow_delete: whether objects may go meanwhile
-    :param state: what the sensor saw (``InactivityMonitor.state``): another triggerer that takes over compares with it
+    :param inactivity_period: seconds in which nothing may change
+    :param min_objects: how many complete objects are required
+    :param allow_delete: allow deletes during the wait
+    :param state: the last state that a poke saw (``InactivityMonitor.state``); another process compares with it
     """
 
-    own = ("bucket_id", "prefix", "inactivity_period", "min_objects", "allow_delete", "state")
-
-    def __init__(
-        self,
-        *,
-        bucket_id: str,
-        prefix: str,
-        inactivity_period: float,
-        min_objects: int,
-        allow_delete: bool,
-        state: dict[str, Any] | None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.bucket_id = bucket_id
-        self.prefix = prefix
-        self.inactivity_period = inactivity_period
-        self.min_objects = min_objects
-        self.allow_delete = allow_delete
-        self.state = state
-        self._watch: InactivityMonitor | None = None
+    bucket_id: str
+    prefix: str
+    inactivity_period: float
+    min_objects: int
+    allow_delete: bool
+    state: dict[str, Any] | None
+    _watch: InactivityMonitor | None = field(default=None, init=False)
 
     async def apoke(self, hook: MictlanXHook, client: AsyncClient) -> dict[str, Any] | None:
-        """Look once whether the bucket is quiet."""
+        """Check once whether the bucket has stopped changing."""
         if self._watch is None:
             self._watch = InactivityMonitor(
                 self.bucket_id,
@@ -118,48 +210,43 @@ class BucketUnchangedTrigger(PollingTrigger):
                 allow_delete=self.allow_delete,
                 state=self.state,
             )
-        return await hook.afind_quiet(self._watch, request_timeout=self.request_timeout, client=client)
+        found = await hook.afind_quiet(self._watch, request_timeout=self.request_timeout, client=client)
+        self.state = self._watch.state
+        return found
 
 
-class BulkCompleteTrigger(PollingTrigger):
+@dataclass(kw_only=True, eq=False, repr=False)
+class MictlanXBulkCompleteTrigger(PollingTrigger):
     """
-    Fire when every shard of a bulk is done; its result is what ``MictlanXHook.await_bulk`` gives, without items.
+    Fire when every shard of a bulk is complete.
 
-    A bulk that failed for good is an error, or with ``fail_on_error=False`` a result. Further parameters as of
-    ``PollingTrigger``.
+    The result is that of ``MictlanXHook.await_bulk``, without items. A bulk that failed permanently is an error, or
+    with ``fail_on_error=False`` a result. Further parameters: see ``PollingTrigger``.
 
     :param bulk_id: the bulk
-    :param fail_on_error: whether a bulk that failed for good is an error
-    :param check_storage: read every chunk of every ball and verify it, before saying that the bulk is complete: in each poke
-        about as long as the pause between two of them
-    :param check_run: the name of the check that the sensor began: the trigger goes on with it
+    :param fail_on_error: report a bulk that failed permanently as an error
+    :param check_storage: read and verify every chunk of every ball before the bulk counts as complete
+    :param check_run: the name of the check; a check of the same name is continued in another process
+    :param check_seconds: how long one poke reads for it, about
     """
 
-    own = ("bulk_id", "fail_on_error", "check_storage", "check_run")
+    bulk_id: str
+    fail_on_error: bool = True
+    check_storage: bool = False
+    check_run: str = ""
+    check_seconds: float = 60
 
-    def __init__(
-        self,
-        *,
-        bulk_id: str,
-        fail_on_error: bool = True,
-        check_storage: bool = False,
-        check_run: str = "",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.bulk_id = bulk_id
-        self.fail_on_error = fail_on_error
-        self.check_storage = check_storage
-        self.check_run = check_run
-        self._check = StorageCheck(bulk_id, run=check_run) if check_storage else None
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check = StorageCheck(self.bulk_id, run=self.check_run) if self.check_storage else None
 
     async def apoke(self, hook: MictlanXHook, client: AsyncClient) -> dict[str, Any] | None:
-        """Look once whether the bulk is complete, and go on reading its balls back."""
+        """Check once whether the bulk is complete, and continue to read its balls."""
         return await hook.afind_bulk(
             self.bulk_id,
             fail_on_error=self.fail_on_error,
             check=self._check,
-            check_seconds=self.poke_interval,
+            check_seconds=self.check_seconds,
             request_timeout=self.request_timeout,
             client=client,
         )

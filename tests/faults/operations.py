@@ -376,10 +376,15 @@ class Sensor(AirflowOperation, Get):
     kinds = ("chunks", "read")
 
     def work(self, cell: Cell, how: How) -> str:
+        from airflow.providers.common.compat.sdk import AirflowFailException
+
         from airflow_provider_mictlanx.sensors.mictlanx import MictlanXObjectSensor
 
         sensor = MictlanXObjectSensor(task_id="wait", bucket_id=cell.bucket_id, key="ball")
-        found = sensor.find()
+        try:
+            found = sensor.poke({}).xcom_value
+        except AirflowFailException as failure:
+            raise failure.__cause__ or failure from None  # the matrix has the errors of the client
         if found is None:
             return "waits"
         assert found["checksum"] == sha256(cell.data)

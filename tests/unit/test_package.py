@@ -128,17 +128,13 @@ def test_classes_that_are_named_exist(page: Path) -> None:
 
 
 def test_readme_has_every_operator_hook_and_sensor() -> None:
+    from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
+    from tests.public import OPERATORS, SENSORS
+
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    missing = [
-        f"{name}.{public}"
-        for name in PUBLIC[1:4]
-        for public, value in vars(importlib.import_module(f"airflow_provider_mictlanx.{name}")).items()
-        if re.fullmatch(r"(MictlanX|Bulk)\w*(Operator|Sensor|Hook)", public)
-        and value.__module__.startswith(f"airflow_provider_mictlanx.{name.partition('.')[0]}.")
-        and not value.__module__.endswith(".base")
-        and f"`{name}.{public}`" not in readme
-    ]
-    assert missing == []
+    public = [MictlanXHook, *OPERATORS, *SENSORS]
+    names = [f"{kind.__module__.removeprefix('airflow_provider_mictlanx.')}.{kind.__name__}" for kind in public]
+    assert [name for name in names if f"`{name}`" not in readme] == []
     rows = re.findall(r"^\| `(\w+\.\w+\.\w+)` \|", readme, re.MULTILINE)
     assert len(rows) == len(set(rows)), "each of them once"
 

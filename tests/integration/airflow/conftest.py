@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import tests.airflow_home  # noqa: F401
-from airflow_provider_mictlanx.sensors.base import MictlanXSensor
+from airflow_provider_mictlanx.sensors.mictlanx import MictlanXSensor
 from tests.integration.airflow.waiting import Wait
 from tests.vss import LocalVSS
 

@@ -21,11 +21,11 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout, timeout
 from airflow_provider_mictlanx.hooks import sync_runner
 from airflow_provider_mictlanx.operators.mictlanx import (
     MictlanXAwaitBulkOperator,
-    MictlanXBulkGetToFileOperator,
     MictlanXBulkPutOperator,
     MictlanXCopyOperator,
     MictlanXDeleteOperator,
     MictlanXGetToFileOperator,
+    MictlanXGetToFolderOperator,
     MictlanXPutOperator,
 )
 
@@ -34,7 +34,7 @@ OPERATORS = {
     "get": MictlanXGetToFileOperator,
     "put_bulk": MictlanXBulkPutOperator,
     "await_bulk": MictlanXAwaitBulkOperator,
-    "get_bulk": MictlanXBulkGetToFileOperator,
+    "get_bulk": MictlanXGetToFolderOperator,
     "copy": MictlanXCopyOperator,
     "delete": MictlanXDeleteOperator,
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,19 +10,17 @@ import httpx
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout
 
-import airflow_provider_mictlanx.operators.mictlanx as operators
-import airflow_provider_mictlanx.sensors.mictlanx as sensors
 from airflow_provider_mictlanx.get_provider_info import get_provider_info
 from airflow_provider_mictlanx.links.mictlanx import MictlanXLink
 from airflow_provider_mictlanx.operators.mictlanx import (
     MictlanXAwaitBulkOperator,
-    MictlanXBulkGetToFileOperator,
     MictlanXBulkPutOperator,
     MictlanXCopyOperator,
     MictlanXDeleteBucketOperator,
     MictlanXDeleteOperator,
     MictlanXGetOperator,
     MictlanXGetToFileOperator,
+    MictlanXGetToFolderOperator,
     MictlanXListOperator,
     MictlanXPutOperator,
 )
@@ -32,6 +29,7 @@ from airflow_provider_mictlanx.sensors.mictlanx import (
     MictlanXBucketUnchangedSensor,
     MictlanXObjectSensor,
 )
+from tests.public import OPERATORS, SENSORS
 from tests.vss import LocalVSS
 
 
@@ -91,7 +89,7 @@ def test_bulk(connected: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
     kept = links_of(MictlanXBulkPutOperator(task_id="put", bulk_id=bulk_id, bucket_id=bucket_id, source=str(tmp_path)))
     awaited = links_of(MictlanXAwaitBulkOperator(task_id="await", bulk_id=bulk_id, deferrable=False, poke_interval=0.1))
     gate = links_of(BulkCompleteSensor(task_id="gate", bulk_id=bulk_id, deferrable=False))
-    fetched = links_of(MictlanXBulkGetToFileOperator(task_id="get", bulk_id=bulk_id, output_path=tmp_path / "copies"))
+    fetched = links_of(MictlanXGetToFolderOperator(task_id="get", bulk_id=bulk_id, output_path=tmp_path / "copies"))
     assert kept == awaited == gate == fetched
     kinds = {chunk["ball_id"].split("-")[0] for chunk in told_by(kept["mictlanx_bulk"])["balls"]}
     assert kinds >= {"start", "plan", "done"}
@@ -101,7 +99,7 @@ def test_bucket(connected: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
     MictlanXPutOperator(task_id="put", bucket_id=bucket_id, key="k", data="v").execute({})
     kept = [
         links_of(MictlanXListOperator(task_id="list", bucket_id=bucket_id)),
-        links_of(MictlanXBulkGetToFileOperator(task_id="get", bucket_id=bucket_id, output_path=tmp_path)),
+        links_of(MictlanXGetToFolderOperator(task_id="get", bucket_id=bucket_id, output_path=tmp_path)),
         links_of(MictlanXObjectSensor(task_id="one", bucket_id=bucket_id, key="k", deferrable=False)),
         links_of(MictlanXBucketUnchangedSensor(task_id="quiet", bucket_id=bucket_id, inactivity_period=0)),
         links_of(MictlanXDeleteOperator(task_id="delete", bucket_id=bucket_id, key="nobody")),
@@ -148,9 +146,8 @@ def test_what_is_no_name_is_told_by_the_task(connected: LocalVSS, bucket_id: Any
 
 def test_every_operator_and_sensor_has_one_and_the_provider_lists_it() -> None:
     listed = {path.rpartition(".")[2] for path in get_provider_info()["extra-links"]}
-    ours = [getattr(operators, name) for name in operators.__all__]
-    ours += [kind for kind in vars(sensors).values() if getattr(kind, "__module__", "") == sensors.__name__]
-    for kind in filter(inspect.isclass, ours):
+    ours: list[Any] = [*OPERATORS, *SENSORS]
+    for kind in ours:
         links = kind.operator_extra_links
         assert links, kind
         assert {type(link).__name__ for link in links} <= listed

@@ -108,8 +108,9 @@ def test_nothing_is_read_twice_and_nothing_before_there_is_enough(
 
     asyncio.run(poke_twice())
     assert len(own.requests("GET", rf"/buckets/{bucket_id}/[ab]_0$")) == 2
+    sensor = Wait("poke", MictlanXObjectSensor).sensor(bucket_id=bucket_id, **which)
     for _ in range(2):
-        assert sensor.find()
+        assert sensor.poke({})
     assert len(own.requests("GET", rf"/buckets/{bucket_id}/[ab]_0$")) == 4
 
 
@@ -136,7 +137,7 @@ def test_result_is_small(hook: MictlanXHook, bucket_id: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ({"key": "a", "min_objects": 1}, "min_objects goes with a list of keys"),
+        ({"key": "a", "min_objects": 1}, "min_objects must be None with one key, got 1"),
         ({"key": []}, "keys must not be empty"),
         ({"key": ["a", 1]}, "keys must be a list of"),
         ({"key": 7}, "keys must be a list of"),

@@ -16,7 +16,7 @@ from airflow_provider_mictlanx.client.models import GetRouterBucketMetadataRespo
 from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.sensors.mictlanx import MictlanXBucketUnchangedSensor
-from airflow_provider_mictlanx.triggers.mictlanx import BucketUnchangedTrigger
+from airflow_provider_mictlanx.triggers.mictlanx import MictlanXBucketUnchangedTrigger
 from tests.integration.airflow.waiting import MODES, Wait, run_elsewhere
 from tests.vss import LocalVSS
 
@@ -141,7 +141,7 @@ def test_trigger_that_takes_over_a_quiet_bucket_does_not_wait_again(hook: Mictla
     hook.find_quiet(watch)
     assert watch.state is not None
     long_ago = watch.state | {"since": time.time() - 7200}
-    trigger = BucketUnchangedTrigger(
+    trigger = MictlanXBucketUnchangedTrigger(
         **arguments,
         inactivity_period=0.5,
         state=long_ago,

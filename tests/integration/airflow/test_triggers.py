@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from airflow_provider_mictlanx.triggers.mictlanx import (
-    BucketUnchangedTrigger,
-    BulkCompleteTrigger,
+    MictlanXBucketUnchangedTrigger,
+    MictlanXBulkCompleteTrigger,
     MictlanXObjectTrigger,
+    PollingTrigger,
 )
-from airflow_provider_mictlanx.triggers.polling import PollingTrigger
 from tests.integration.airflow.waiting import events_of, made_again
 from tests.vss import LocalVSS
 
@@ -29,10 +29,10 @@ def triggers(name: str, **shared: Any) -> list[PollingTrigger]:
         MictlanXObjectTrigger(bucket_id=name, key="a", **shared),
         MictlanXObjectTrigger(bucket_id=name, key=["a", "b"], **shared),
         MictlanXObjectTrigger(bucket_id=name, prefix="a", **shared),
-        BucketUnchangedTrigger(
+        MictlanXBucketUnchangedTrigger(
             bucket_id=name, prefix="", inactivity_period=1, min_objects=1, allow_delete=True, state=None, **shared
         ),
-        BulkCompleteTrigger(bulk_id=name, **shared),
+        MictlanXBulkCompleteTrigger(bulk_id=name, **shared),
     ]
 
 

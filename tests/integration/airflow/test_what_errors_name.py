@@ -16,8 +16,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_provider_mictlanx.batches.running import BatchError
 from airflow_provider_mictlanx.bulks.errors import BulkFailedError
 from airflow_provider_mictlanx.client.errors import MictlanXError, NotFoundError, ValidationError
+from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
-from airflow_provider_mictlanx.hooks.quiet import QuietWatch
 from airflow_provider_mictlanx.operators import mictlanx as operators
 from airflow_provider_mictlanx.sensors import mictlanx as sensors
 from airflow_provider_mictlanx.triggers import mictlanx as triggers
@@ -49,7 +49,9 @@ CALLS: dict[str, Call] = {
 OF_MANY: dict[str, Call] = {
     "list_balls": lambda b, _: {"bucket_id": b},
     "list_keys": lambda b, _: {"bucket_id": b},
-    "find_quiet": lambda b, _: {"watch": QuietWatch(b, "", inactivity_period=1, min_objects=1, allow_delete=False)},
+    "find_quiet": lambda b, _: {
+        "watch": InactivityMonitor(b, "", inactivity_period=1, min_objects=1, allow_delete=False)
+    },
     "delete_bucket": lambda b, _: {"bucket_id": b},
     "delete_prefix": lambda b, _: {"bucket_id": b, "prefix": "2026/"},
     "copy_prefix": lambda b, _: {"bucket_id": b, "prefix": "2026/", "dest_bucket_id": f"{b}-copy"},
@@ -114,7 +116,7 @@ def test_error_of_the_hook(refusing: LocalVSS, bucket_id: str, tmp_path: Path, m
 
 def test_client_of_the_hook_names_the_connection(refusing: LocalVSS, bucket_id: str) -> None:
     async def scenario() -> None:
-        async with MictlanXHook(CONN_ID).aget_conn() as client:
+        async with MictlanXHook(CONN_ID).open_client() as client:
             raise (await client.get(bucket_id, KEY)).unwrap_err()
 
     assert_named(str(error_of(lambda: asyncio.run(scenario()))), f"{bucket_id}/{KEY}", refusing)

@@ -14,7 +14,7 @@ from airflow.exceptions import AirflowRescheduleException
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_mictlanx.sensors.base import MictlanXSensor
+from airflow_provider_mictlanx.sensors.mictlanx import MictlanXSensor
 
 MODES = ("poke", "reschedule", "deferrable")
 

@@ -1,4 +1,4 @@
-"""``MictlanXBulkGetToFileOperator``: a bucket, a part of it, a bulk; resumable, and never outside of its folder."""
+"""``MictlanXGetToFolderOperator``: a bucket, a part of it, a bulk; resumable, and never outside of its folder."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from airflow_provider_mictlanx.batches.running import BatchError
 from airflow_provider_mictlanx.bulks.errors import BulkFailedError
 from airflow_provider_mictlanx.client.errors import DeadlineExceededError
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
-from airflow_provider_mictlanx.operators.mictlanx import MictlanXBulkGetToFileOperator
+from airflow_provider_mictlanx.operators.mictlanx import MictlanXGetToFolderOperator
 from tests.integration.airflow_batches.help import run, store
 from tests.vss import LocalVSS
 
 
 def read(output_path: Path, **arguments: Any) -> Any:
     arguments = {"max_tries": 2, "max_backoff": 0.05, **arguments}
-    return run(MictlanXBulkGetToFileOperator(task_id="get", output_path=str(output_path), **arguments))
+    return run(MictlanXGetToFolderOperator(task_id="get", output_path=str(output_path), **arguments))
 
 
 def files_in(folder: Path) -> dict[str, str]:
@@ -257,11 +257,11 @@ def test_bad_input_is_refused_before_the_first_request(
     which = {} if {"bucket_id", "bulk_id"} & set(wrong) else {"bucket_id": "bucket"}
     arguments = {"output_path": str(tmp_path / "out"), **which, **wrong}
     with pytest.raises(AirflowFailException):
-        run(MictlanXBulkGetToFileOperator(task_id="get", **arguments))
+        run(MictlanXGetToFolderOperator(task_id="get", **arguments))
     assert vss.requests() == []
 
 
 @pytest.mark.parametrize("given", [{}, {"bucket_id": "bucket", "bulk_id": "bulk"}])
 def test_a_bucket_or_a_bulk(given: Any, hook: MictlanXHook) -> None:
-    with pytest.raises(ValueError, match="either bucket_id or bulk_id"):
-        MictlanXBulkGetToFileOperator(task_id="get", output_path=os.sep, **given)
+    with pytest.raises(ValueError, match="exactly one of bucket_id and bulk_id"):
+        MictlanXGetToFolderOperator(task_id="get", output_path=os.sep, **given)

@@ -10,9 +10,9 @@ import pytest
 
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.operators.mictlanx import (
-    MictlanXBulkGetToFileOperator,
     MictlanXCopyOperator,
     MictlanXDeleteOperator,
+    MictlanXGetToFolderOperator,
 )
 from tests.integration.airflow.test_stopping import HOW, STOPPED_WITHIN, stop
 from tests.integration.airflow_batches.help import run
@@ -42,7 +42,7 @@ def test_stopped_read_into_a_folder(slow_vss: LocalVSS, bucket_id: str, tmp_path
     assert there.items() <= {key.removeprefix("in/"): data for key, data in DATA.items()}.items()
     assert 0 < len(there) < len(DATA)
     slow.off()
-    retry = run(MictlanXBulkGetToFileOperator(task_id="get", **arguments))
+    retry = run(MictlanXGetToFolderOperator(task_id="get", **arguments))
     assert (retry["skipped"], retry["downloaded"]) == (len(there), len(DATA) - len(there))
 
 

@@ -20,7 +20,7 @@ from airflow_provider_mictlanx.client.errors import RequestTimeoutError, Unavail
 from airflow_provider_mictlanx.hooks.errors import error_event, error_from_event
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.sensors.mictlanx import BulkCompleteSensor
-from airflow_provider_mictlanx.triggers.mictlanx import BulkCompleteTrigger
+from airflow_provider_mictlanx.triggers.mictlanx import MictlanXBulkCompleteTrigger
 from tests.integration.airflow.waiting import Wait, run_elsewhere
 from tests.integration.airflow_bulks.help import ONE_TRY, gate, later, put_bulk, task_of
 from tests.vss import LocalVSS
@@ -334,5 +334,5 @@ def test_bad_id_fails_at_once(wait: Wait) -> None:
 
 def test_trigger_without_its_connection_reports_it() -> None:
     arguments: dict[str, Any] = {"mictlanx_conn_id": "nobody_made_this_one", "poke_interval": 0, "ends_at": None}
-    payload = run_elsewhere(BulkCompleteTrigger(bulk_id="b", **arguments))
+    payload = run_elsewhere(MictlanXBulkCompleteTrigger(bulk_id="b", **arguments))
     assert (payload["status"], payload["kind"], payload["permanent"]) == ("error", "ValidationError", True)

@@ -109,7 +109,7 @@ def exists_checked(cell: Cell) -> str:
 
 def sensor(cell: Cell) -> str:
     """One poke of ``MictlanXObjectSensor``."""
-    found = MictlanXObjectSensor(task_id="wait", bucket_id=cell.bucket_id, key=KEY).find()
+    found = MictlanXObjectSensor(task_id="wait", bucket_id=cell.bucket_id, key=KEY).poke({}).xcom_value
     return "waits" if found is None else "yes"
 
 

@@ -35,13 +35,13 @@ from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.links import mictlanx as links
 from airflow_provider_mictlanx.operators.mictlanx import (
     MictlanXAwaitBulkOperator,
-    MictlanXBulkGetToFileOperator,
     MictlanXBulkPutOperator,
     MictlanXCopyOperator,
     MictlanXDeleteBucketOperator,
     MictlanXDeleteOperator,
     MictlanXGetOperator,
     MictlanXGetToFileOperator,
+    MictlanXGetToFolderOperator,
     MictlanXListOperator,
     MictlanXPutOperator,
 )
@@ -209,10 +209,10 @@ def operators(conn_id: str, folder: Path) -> list[BaseOperator]:
         MictlanXGetOperator(task_id="get", **one, **how),
         MictlanXGetToFileOperator(task_id="get_to_file", output_path=str(folder / "got"), **one, **how),
         MictlanXGetToFileOperator(task_id="nothing", key="nothing", output_path=str(folder), **bucket, **how),
-        MictlanXBulkGetToFileOperator(
+        MictlanXGetToFolderOperator(
             task_id="get_folder", prefix="k", output_path=str(folder / "many"), deadline=3, **bucket, **how
         ),
-        MictlanXBulkGetToFileOperator(
+        MictlanXGetToFolderOperator(
             task_id="get_bulk", bulk_id=bulk, output_path=str(folder / "many"), deadline=3, **how
         ),
         MictlanXObjectSensor(task_id="there", **one, **later),
@@ -259,7 +259,7 @@ def drive_operator(conn_id: str, operator: Any) -> None:
     say({name: repr(value) for name, value in vars(operator).items()})
     links.XCom = SimpleNamespace(get_value=lambda key, ti_key: task_instance.kept.get(key))  # type: ignore[misc, assignment]
     for link in operator.operator_extra_links:
-        drive(f"{what} url_of {link.xcom_key}", lambda link=link: link.url_of(operator))
+        drive(f"{what} build_url {link.xcom_key}", lambda link=link: link.build_url(operator))
         drive(f"{what} get_link {link.xcom_key}", lambda link=link: link.get_link(operator, ti_key=None))
     if hasattr(operator, "get_openlineage_facets_on_complete"):
         drive(f"{what} openlineage", lambda: operator.get_openlineage_facets_on_complete(None))

@@ -9,13 +9,13 @@ from airflow.providers.common.compat.sdk import DAG, Param, chain, task
 
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.operators.mictlanx import (
-    MictlanXBulkGetToFileOperator,
     MictlanXBulkPutOperator,
     MictlanXCopyOperator,
     MictlanXDeleteBucketOperator,
     MictlanXDeleteOperator,
     MictlanXGetOperator,
     MictlanXGetToFileOperator,
+    MictlanXGetToFolderOperator,
     MictlanXPutOperator,
 )
 
@@ -52,7 +52,7 @@ with DAG(
         MictlanXCopyOperator(
             task_id="copy", bucket_id=bucket_id, prefix="up/", dest_bucket_id=bucket_id, dest_prefix="copied/"
         ),
-        MictlanXBulkGetToFileOperator(task_id="get_bulk", bulk_id=bucket_id, output_path=folder + "/bulk"),
+        MictlanXGetToFolderOperator(task_id="get_bulk", bulk_id=bucket_id, output_path=folder + "/bulk"),
         MictlanXDeleteOperator(task_id="delete_one", bucket_id=bucket_id, key="a/b c.txt"),
         MictlanXDeleteOperator(task_id="delete_prefix", bucket_id=bucket_id, prefix="copied/"),
         MictlanXDeleteBucketOperator(task_id="delete_bucket", bucket_id=bucket_id),

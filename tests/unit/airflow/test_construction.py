@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
-from airflow_provider_mictlanx.triggers.mictlanx import BulkCompleteTrigger
+from airflow_provider_mictlanx.triggers.mictlanx import MictlanXBulkCompleteTrigger
 from tests.public import OPERATORS, SENSORS
 
 B: dict[str, Any] = {"task_id": "task", "mictlanx_conn_id": "there-is-none", "bucket_id": "b"}
@@ -22,7 +22,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "MictlanXDeleteOperator": {**B, "key": "k"},
     "MictlanXDeleteBucketOperator": B,
     "MictlanXBulkPutOperator": {**B, "bulk_id": "bulk", "source": "/there/is/none"},
-    "MictlanXBulkGetToFileOperator": {**B, "output_path": "/there/is/none"},
+    "MictlanXGetToFolderOperator": {**B, "output_path": "/there/is/none"},
     "MictlanXAwaitBulkOperator": {"task_id": "task", "mictlanx_conn_id": "there-is-none", "bulk_id": "bulk"},
     "BulkCompleteSensor": {"task_id": "task", "mictlanx_conn_id": "there-is-none", "bulk_id": "bulk"},
     "MictlanXObjectSensor": {**B, "key": "k"},
@@ -47,11 +47,11 @@ sys.addaudithook(watch)  # it can't be taken away again; it only looks while it 
 CLASSES = [*OPERATORS, *SENSORS]
 
 
-@pytest.mark.parametrize("of_class", [*CLASSES, MictlanXHook, BulkCompleteTrigger], ids=lambda c: c.__name__)
+@pytest.mark.parametrize("of_class", [*CLASSES, MictlanXHook, MictlanXBulkCompleteTrigger], ids=lambda c: c.__name__)
 def test_nobody_is_asked(of_class: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     global watching
     arguments = ARGUMENTS.get(of_class.__name__, {})
-    if of_class is BulkCompleteTrigger:
+    if of_class is MictlanXBulkCompleteTrigger:
         arguments = {"bulk_id": "bulk", "mictlanx_conn_id": "there-is-none", "poke_interval": 1, "ends_at": None}
     of_class(**arguments)  # what is imported or read once for all
     monkeypatch.setattr(MictlanXHook, "get_connection", lambda *_: pytest.fail("a connection was looked up"))

@@ -17,7 +17,7 @@ from airflow_provider_mictlanx.bulks.records import Failure
 from airflow_provider_mictlanx.bulks.upload import UploadResult
 from airflow_provider_mictlanx.hooks import summaries
 from airflow_provider_mictlanx.hooks.errors import error_event, error_from_event, permanent_errors_fail_the_task
-from airflow_provider_mictlanx.operators.bulks import _will_retry
+from airflow_provider_mictlanx.operators.mictlanx import _will_retry
 
 
 def outcome(failures: int, message: str = "m", key: str = "k") -> UploadResult:
@@ -109,7 +109,7 @@ def test_will_retry_without_a_task() -> None:
         (operators, "MictlanXBulkPutOperator"),
         (operators, "MictlanXAwaitBulkOperator"),
         (sensors, "BulkCompleteSensor"),
-        (triggers, "BulkCompleteTrigger"),
+        (triggers, "MictlanXBulkCompleteTrigger"),
     ],
 )
 def test_names_that_users_import(module: Any, name: str) -> None:
