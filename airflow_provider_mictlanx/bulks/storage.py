@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -33,9 +32,10 @@ from airflow_provider_mictlanx.client.errors import (
 from airflow_provider_mictlanx.client.models import DeleteBucketResponse, GetRouterBucketMetadataResponse
 from airflow_provider_mictlanx.client.result import value_of
 from airflow_provider_mictlanx.client.retry import RetryRule
+from airflow_provider_mictlanx.client.texts import get_logger
 from airflow_provider_mictlanx.client.workers import for_each
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 REPLICAS = 3
 """On how many peers a record is stored (on all of them, where there are fewer)."""
