@@ -1,8 +1,8 @@
 """
 Search for secrets in texts, in whatever spelling a server gives them back.
 
-Texts are compared in lower case and without blanks, line ends and characters beyond ASCII, none of which tell two secrets
-apart. Escapes (JSON, percent, HTML) are undone layer by layer; hexadecimal digits and base64 are searched for as they are.
+Text and secret are compared in lower case and without blanks, line ends and characters beyond ASCII. Escapes (JSON, percent,
+HTML) are undone layer by layer. Of hexadecimal digits and base64 the encoded secret is searched for.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from itertools import chain
 from urllib.parse import quote, quote_plus
 
 SHORTEST_SECRET = 4
-"""A shorter value (characters) is not treated as a secret: it would be found all over a message."""
+"""Shorter secrets (characters) are not redacted: they would be found in the middle of words."""
 
 MOST_SECRETS = 200
-"""A process remembers so many secrets, those sent last; a service whose token changes every hour has no use for old ones."""
+"""Number of secrets that a process remembers, those sent last: a process whose token changes every hour does not grow."""
 
 _DEEPEST = 8
-"""So many layers of escapes are undone."""
+"""Number of layers of escapes that are undone."""
 
 _DROPPED = re.compile(r"[^\x21-\x7e]+")
 _KEPT = re.compile(r"[\x21-\x7e]")
 _BASE64 = re.compile(r"[a-z0-9+/_=-]")
 _BASE64_EDGE = 3
-"""So many characters of base64 on either side of a secret have some of its bits in them, encoded once or twice."""
+"""Number of characters of base64 on either side of a secret that may have some of its bits, encoded once or twice."""
 
 _ESCAPE = re.compile(
     r"\\u\{0*([0-9a-f]{1,6})\}|\\u([0-9a-f]{4})|\\x([0-9a-f]{2})|%u([0-9a-f]{4})|%([0-9a-f]{2})"  # by number
@@ -78,7 +78,7 @@ class Secrets:
         """Yield where secrets begin and end."""
         spellings, flat = self._spellings, _flat(text)
         if not any(spelling in flat for spelling in spellings) and not _ESCAPE.search(flat):
-            return  # as nearly always, and much quicker than to note where every character came from
+            return  # the usual case; noting where every character came from takes much longer
         level: _Level | None = _Level.of(text)
         for _ in range(_DEEPEST):
             if level is None:
@@ -181,7 +181,7 @@ def _spellings_of(secret: str) -> Iterator[_Spelling]:
 
 
 def _base64_of(text: str) -> Iterator[str]:
-    """Yield the base64 that every text with this one in it has: there are three, as its bytes begin at one of three places."""
+    """Yield what the base64 of any longer text has in it: there are three forms, by where the bytes begin."""
     data = text.encode()
     for before in range(3):
         shared = base64.b64encode(bytes(before) + data).decode()[-(-8 * before // 6) : 8 * (before + len(data)) // 6]

@@ -18,10 +18,10 @@ from typing import Any
 from airflow_provider_mictlanx.client.redaction import Secrets
 
 SHORTEST_VALUE = 8
-"""A shorter value (characters) is a secret only where its header's name says so; many such values are words: ``trace``, ``Basic``."""
+"""Shorter values (characters) of a header are redacted only if its name says that they are secret: many are words, as ``trace``."""
 
 _WINDOW = 4096
-"""The most of a text that an excerpt is taken from (characters)."""
+"""An excerpt is taken from the first characters of a text: redacting a megabyte would block the loop."""
 
 _SEPARATORS = re.compile(r"""[\s;,=&"']+""")
 _SECRET_NAME = re.compile(r"auth|cookie|credential|key|pass|secret|session|signature|token", re.IGNORECASE)

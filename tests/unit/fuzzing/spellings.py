@@ -43,7 +43,7 @@ def _wrapped(text: str) -> str:
 
 
 ENCODERS: dict[str, Encoder] = {
-    "as it is": str,
+    "unchanged": str,
     "JSON": lambda text: json.dumps(text)[1:-1],
     "JSON, slashes escaped": lambda text: json.dumps(text)[1:-1].replace("/", "\\/"),
     "JSON, every character": _each("\\u{:04x}"),
@@ -75,7 +75,7 @@ _ESCAPES += ["hexadecimal escapes"]
 _SEARCHED = [name for name in ENCODERS if name not in _ESCAPES]
 """What is undone by a search, not by decoding, and so is looked for inside and outside of the usual escapes only."""
 
-_USUAL = ["as it is", "JSON", "percent"]
+_USUAL = ["unchanged", "JSON", "percent"]
 
 PAIRS = [
     *((first, second) for first in _ESCAPES for second in _ESCAPES),

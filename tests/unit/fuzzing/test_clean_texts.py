@@ -36,13 +36,12 @@ def test_every_pair_of_spellings_is_redacted(first: str, second: str) -> None:
     before, stars, after = cleaned.partition("***")
     assert stars
     assert (before[:9], after[-7:]) == ("refused: ", ", sorry")
-    assert len(before + after) == 16 or "base64" in first + second, (
-        "what stands around the secret may be left of base64"
-    )
+    if not any(part in first + second for part in ("after", "between", "URLs")):
+        assert (before, after) == ("refused: ", ", sorry"), "only what base64 has around the secret may be left"
 
 
 @given(secret=tokens, names=encoders, before=around, after=around)
-@example(LIKE_A_TOKEN, ["as it is", "base64", "as it is"], "", "")
+@example(LIKE_A_TOKEN, ["unchanged", "base64", "unchanged"], "", "")
 def test_secret_is_in_no_error_in_any_spelling(secret: str, names: list[str], before: str, after: str) -> None:
     texts.remember_secret(secret)
     spelled = spell(secret, names)
