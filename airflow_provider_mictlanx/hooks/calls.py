@@ -16,13 +16,14 @@ from airflow_provider_mictlanx.bulks.records import Failure
 from airflow_provider_mictlanx.bulks.status import FIRST_FAILURES
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.hooks import lineage
+from airflow_provider_mictlanx.hooks.clean_log import CleanLog
 from airflow_provider_mictlanx.hooks.connection import Settings
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class HookCalls(BaseHook):
+class HookCalls(CleanLog, BaseHook):
     """Base of the parts of ``MictlanXHook``, each of which has one kind of calls."""
 
     mictlanx_conn_id: str

@@ -17,6 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 from airflow_provider_mictlanx.assets.places import Trace
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.result import value_of
+from airflow_provider_mictlanx.client.texts import clean
 from airflow_provider_mictlanx.get_provider_info import UI_FIELD_BEHAVIOUR
 from airflow_provider_mictlanx.hooks import form, results
 from airflow_provider_mictlanx.hooks.batches import BatchCalls
@@ -142,7 +143,7 @@ class MictlanXHook(WritingCalls, ReadingCalls, LookingCalls, FindingCalls, Delet
         try:
             return self._run(self._acheck)
         except Exception as error:
-            return False, str(error) or type(error).__name__
+            return False, clean(str(error)) or type(error).__name__
 
     async def _acheck(self) -> tuple[bool, str]:
         async with self.aget_conn() as client:

@@ -16,6 +16,7 @@ from airflow_provider_mictlanx.bulks.status import BulkStatus
 from airflow_provider_mictlanx.bulks.upload import UploadResult
 from airflow_provider_mictlanx.bulks.waiting import fitting
 from airflow_provider_mictlanx.client.models import Ball, DeleteBucketResponse, FileReport, PutReport, RouterCheck
+from airflow_provider_mictlanx.client.texts import clean
 
 _SMALL = 1200
 """The most that the failures of an upload take as JSON (characters)."""
@@ -160,7 +161,9 @@ def of_connection_test(answers: Sequence[RouterCheck]) -> tuple[bool, str]:
     if deaf:
         problems.append("no peer is available")
     summary = "; ".join(problems) if problems else _all_is_well(len(answers), len(next(iter(spaces))))
-    return not problems, "\n".join([f"{summary}.", *(_line(answer, name_all=len(spaces) > 1) for answer in answers)])
+    return not problems, "\n".join(
+        [f"{summary}.", *(clean(_line(answer, name_all=len(spaces) > 1)) for answer in answers)]
+    )
 
 
 def _all_is_well(routers: int, peers: int) -> str:

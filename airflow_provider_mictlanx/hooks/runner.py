@@ -14,15 +14,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import logging
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for_futures
 from typing import Any, Generic, TypeVar
 
+from airflow_provider_mictlanx.client.texts import get_logger
+
 T = TypeVar("T")
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 GRACE = 1.5
 """Seconds that interrupted work has to clean up before the interruption goes on without waiting for it."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
+from airflow_provider_mictlanx.hooks.clean_log import CleanLog
 from airflow_provider_mictlanx.hooks.failures import errors_name_connection, permanent_errors_fail_the_task
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.links.mictlanx import keep_links
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
 
 
-class MictlanXOperator(BaseOperator):
+class MictlanXOperator(CleanLog, BaseOperator):
     """
     Do something in MictlanX that can be stopped, and that fails at once where no retry could mend it.
 

@@ -30,6 +30,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_mictlanx.client.errors import MictlanXError
+from airflow_provider_mictlanx.hooks.clean_log import CleanLog
 from airflow_provider_mictlanx.hooks.failures import (
     error_of,
     errors_name_connection,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-class MictlanXSensor(BaseSensorOperator):
+class MictlanXSensor(CleanLog, BaseSensorOperator):
     """
     Wait for something in MictlanX: on a worker, by rescheduling, or deferred.
 

@@ -14,13 +14,14 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.errors import MictlanXError
+from airflow_provider_mictlanx.hooks.clean_log import CleanLog
 from airflow_provider_mictlanx.hooks.failures import event_of, log_borne
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 
 _MOST_DOUBLINGS = 30
 
 
-class PollingTrigger(BaseTrigger):
+class PollingTrigger(CleanLog, BaseTrigger):
     """
     Poke until there is something, a time is over, or an error comes up; then fire one event.
 
