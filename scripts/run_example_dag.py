@@ -4,17 +4,19 @@ Run one DAG in this process, without a scheduler, and write down what came of it
 Used by ``make demo`` and by the system test; works on Airflow 3.3 and 2.11. The caller has set ``AIRFLOW_HOME`` to a
 folder with a migrated database, ``AIRFLOW__CORE__DAGS_FOLDER`` to the folder of the DAG file, and the connections.
 
-The file holds ``{"state", "seconds", "error", "tasks": [{"task_id", "map_index", "state", "xcom", "error"}]}``. The exit
-status is 0 if the run and every task of it succeeded, else 1: Airflow calls a run a success when only its teardown failed.
+The file holds ``{"run_id", "state", "seconds", "error", "tasks": [{"task_id", "map_index", "state", "try_number", "xcom",
+"error"}]}``. The exit status is 0 if the run and every task of it succeeded, else 1: Airflow calls a run a success when only its teardown failed.
 """
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import sys
 import time
 import traceback
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -63,24 +65,38 @@ def listen(listener: FailureListener) -> None:
     get_listener_manager().add_listener(listener)
 
 
-def run(dag_id: str, conf: dict[str, Any]) -> dict[str, Any]:
+def dates(dag: Any, logical_date: str) -> dict[str, datetime | None]:
+    """Return the arguments of ``dag.test`` for a logical date: ISO, "none" (Airflow 3 only), or "" for now."""
+    if not logical_date:
+        return {}
+    if logical_date == "none":
+        return {"logical_date": None}
+    date = datetime.fromisoformat(logical_date)
+    if "logical_date" in inspect.signature(dag.test).parameters:
+        return {"logical_date": date, "run_after": date}
+    return {"execution_date": date}  # Airflow 2
+
+
+def run(dag_id: str, conf: dict[str, Any], logical_date: str = "") -> dict[str, Any]:
     """Run the DAG and tell what came of it, as the module says."""
     listener = FailureListener()
     dag = load_dag(dag_id)
     listen(listener)
     start = time.monotonic()
-    dag_run = dag.test(run_conf=conf)
+    dag_run = dag.test(run_conf=conf, **dates(dag, logical_date))
     tasks = [
         {
             "task_id": ti.task_id,
             "map_index": ti.map_index,
             "state": str(ti.state) if ti.state else None,
+            "try_number": ti.try_number,
             "xcom": ti.xcom_pull(task_ids=ti.task_id, map_indexes=ti.map_index) if ti.state == "success" else None,
             "error": listener.errors.get((ti.task_id, ti.map_index)),
         }
         for ti in dag_run.get_task_instances()
     ]
-    return {"state": str(dag_run.state), "seconds": time.monotonic() - start, "error": None, "tasks": tasks}
+    seconds = time.monotonic() - start
+    return {"run_id": dag_run.run_id, "state": str(dag_run.state), "seconds": seconds, "error": None, "tasks": tasks}
 
 
 def main() -> int:
@@ -88,13 +104,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Run one DAG of the DAGs folder in this process.")
     parser.add_argument("dag_id")
     parser.add_argument("--conf", type=json.loads, default={}, help="the run's params, as JSON")
+    parser.add_argument("--logical-date", default="", help='ISO, with a time zone; "none" for a run without one')
     parser.add_argument("--result", type=Path, required=True, help="the file to write, as JSON")
     args = parser.parse_args()
     try:
-        result = run(args.dag_id, args.conf)
+        result = run(args.dag_id, args.conf, args.logical_date)
     except Exception as error:
         traceback.print_exc()
-        result = {"state": "failed", "seconds": 0.0, "error": f"{type(error).__name__}: {error}", "tasks": []}
+        reason = f"{type(error).__name__}: {error}"
+        result = {"run_id": None, "state": "failed", "seconds": 0.0, "error": reason, "tasks": []}
     args.result.write_text(json.dumps(result, indent=1, default=str), encoding="utf-8")
     return 0 if {result["state"], *(task["state"] for task in result["tasks"])} == {"success"} else 1
 

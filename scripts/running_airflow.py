@@ -132,7 +132,6 @@ class RunningAirflow:
         return {
             "AIRFLOW__CORE__EXECUTOR": executor,
             "AIRFLOW__CORE__PARALLELISM": str(parallelism),
-            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.home / "passwords.json"),
@@ -231,8 +230,9 @@ class RunningAirflow:
         return json.loads(content) if content else None
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any], seconds: float = 120) -> str:
-        """Start a run of a DAG as soon as its file was read, and give the run's id."""
+        """Unpause a DAG as soon as its file was read, start a run as *Trigger* in the UI does, and return the run's id."""
         self.wait_for(f"DAG {dag_id}", lambda: self._knows(dag_id), seconds)
+        self.request("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
         run = self.request("POST", f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf})
         run_id: str = run["dag_run_id"]
         return run_id
@@ -242,6 +242,11 @@ class RunningAirflow:
         if broken:
             raise NotRunningError("\n".join(f"{error['filename']}: {error['stack_trace']}" for error in broken))
         return any(dag["dag_id"] == dag_id for dag in self.request("GET", "/api/v2/dags")["dags"])
+
+    def runs(self, dag_id: str) -> list[str]:
+        """Return the ids of a DAG's runs, the oldest first."""
+        found = self.request("GET", f"/api/v2/dags/{dag_id}/dagRuns?order_by=id")["dag_runs"]
+        return [run["dag_run_id"] for run in found]
 
     def state_of(self, dag_id: str, run_id: str) -> str:
         """Give the state of a run: ``queued``, ``running``, ``success`` or ``failed``."""

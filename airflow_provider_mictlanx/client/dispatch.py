@@ -7,7 +7,7 @@ One dispatcher serves one call of the surface; it holds what is the same for all
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypedDict, TypeVar
 
 from option import Result
@@ -54,19 +54,37 @@ class Dispatcher:
     def __post_init__(self) -> None:
         checked_timeout(self.how["timeout"])
 
-    async def ask(self, request: Request[T]) -> T:
-        """Make a request, again while its failure can pass; raises the last error."""
-        return await self.repeat(lambda: self.once(request))
+    def with_timeout(self, seconds: float) -> Dispatcher:
+        """Return a dispatcher whose requests take no longer than this."""
+        return replace(self, how={**self.how, "timeout": min(seconds, self.how["timeout"])})
 
-    async def repeat(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Do some work that makes its requests ``once``, again while its failure can pass; raises the last error."""
+    async def ask(self, request: Request[T], final: tuple[type[MictlanXError], ...] = ()) -> T:
+        """
+        Make a request, repeated while its failure can pass.
+
+        Raises the last error, marked as ``exhausted``: ``max_tries`` counts per request, and ``repeat`` around it adds no more.
+
+        :param final: errors that are answers to this request, and raised at once
+        """
+        return await self.repeat_request(lambda: self.once(request), final)
+
+    async def repeat_request(self, work: Callable[[], Awaitable[T]], final: tuple[type[MictlanXError], ...] = ()) -> T:
+        """Do the work of one request as ``ask`` does, with its errors."""
+        try:
+            return await self.repeat(work, final)
+        except MictlanXError as error:
+            error.exhausted = not isinstance(error, final)
+            raise
+
+    async def repeat(self, work: Callable[[], Awaitable[T]], final: tuple[type[MictlanXError], ...] = ()) -> T:
+        """Do some work again while its failure can pass and is not ``final``; raises the last error."""
         try:
             return await work()  # nearly always all there is: the rest costs as much as a request
         except MictlanXError as error:
-            if not can_pass(error):
+            if not can_pass(error, final):
                 raise
             failed: MictlanXError | None = error
-        async for attempt in self.rule.attempts():
+        async for attempt in self.rule.attempts(final):
             with attempt:
                 first, failed = failed, None
                 if first is not None:

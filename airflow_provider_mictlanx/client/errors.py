@@ -19,7 +19,7 @@ The errors of the client: one tree, numbered as the official client numbers its 
         * ``DNSResolutionError`` (1002)
         * ``RequestTimeoutError`` (1004)
             * ``DeadlineExceededError``: the whole call's time is over
-        * ``UnavailableError``: a peer is away, so the answer cannot be believed
+        * ``UnavailableError``: a peer does not answer, so the answer cannot be believed
 
 Two questions are answered by every error: ``transient`` (may the client itself try again within the call?) and
 ``permanent`` (is trying again, even in an hour, pointless until somebody changes something?). An error may be neither:
@@ -46,6 +46,8 @@ class MictlanXError(Exception):
     default_error_code: int = 500
     default_transient: bool = False
     default_permanent: bool = False
+    exhausted: bool = False
+    """Whether the request that failed was repeated as often as the rule allows: the work around it is not repeated too."""
 
     def __init__(
         self,
@@ -224,4 +226,10 @@ class DeadlineExceededError(RequestTimeoutError):
 
 
 class UnavailableError(NetworkError):
-    """A peer is away, so that an absent answer cannot be told from a real no."""
+    """
+    A peer does not answer, so a missing object cannot be confirmed.
+
+    :ivar unknown_to_peer: whether the peer answered that it knows nothing of a chunk that is placed on it
+    """
+
+    unknown_to_peer: bool = False

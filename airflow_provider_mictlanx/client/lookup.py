@@ -3,20 +3,29 @@ What is there: looks a ball up, and tells whether "absent" is to be believed.
 
 A listing shows announcements of the peers that answered: it proves neither that the data is stored nor that something is
 absent. A ball is known to be absent only when three answers agree (protocol page, *Deleting*): no chunk is listed, the
-placement service knows no replica of chunk 0, and no peer is away.
+placement service knows no replica of chunk 0, and every peer answers the roll-call.
 
-All of these make their requests once; who calls them repeats the whole look (``Dispatcher.repeat``).
+Each request is repeated by the retry rule; callers repeat what they conclude from several (``Dispatcher.repeat``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-from airflow_provider_mictlanx.client.dispatch import Dispatcher
-from airflow_provider_mictlanx.client.errors import NotFoundError, UnavailableError
+from airflow_provider_mictlanx.client.dispatch import Dispatcher, Request
+from airflow_provider_mictlanx.client.errors import (
+    MictlanXError,
+    NotFoundError,
+    RequestTimeoutError,
+    UnavailableError,
+)
 from airflow_provider_mictlanx.client.models import GetRouterBucketMetadataResponse, Metadata, PeersResponse
 from airflow_provider_mictlanx.client.names import chunk_key
 from airflow_provider_mictlanx.client.versions import Version, versions_of
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -30,17 +39,34 @@ class Name:
     def __str__(self) -> str:
         if self.key in ("", self.ball_id):
             return f"{self.bucket_id}/{self.ball_id}"
-        return f"{self.bucket_id}/{self.key} (ball {self.ball_id[:12]}…)"
+        ball_id = f"{self.ball_id[:12]}…" if len(self.ball_id) > 12 else self.ball_id
+        return f"{self.bucket_id}/{self.key} (ball {ball_id})"
 
     def chunk(self, index: int) -> str:
         """Give the key of one of its chunks."""
         return chunk_key(self.ball_id, index)
 
 
+ROLL_CALL_TIMEOUT = 10.0
+"""A peer that does not answer a roll-call for so long hangs (seconds); the router itself waits for minutes."""
+
+ROLL_CALL_BUCKET = "roll-call"
+"""The bucket that a roll-call lists. Only the peers' names matter, so it need not exist, and costs least if it does not."""
+
+PEERS_PER_LOOK = 3
+"""How many replicas are asked, one after the other, for a chunk's metadata before its listing is read."""
+
+
 async def list_chunks(routers: Dispatcher, name: Name) -> list[Metadata]:
-    """Give the chunks of a ball that the answering peers list; none where they know none, which may be an outage."""
+    """Return the chunks of a ball that the answering peers list; none where they know none, which may be an outage."""
     try:
-        answer = await routers.once(lambda router, how: router.get_chunks_metadata(name.bucket_id, name.ball_id, **how))
+        answer = await _ask_peers(
+            routers,
+            lambda router, how: router.get_chunks_metadata(name.bucket_id, name.ball_id, **how),
+            f"listing {name}",
+            name.bucket_id,
+            final=(NotFoundError,),
+        )
     except NotFoundError:
         return []
     return [chunk for chunk in answer.chunks if chunk.ball_id == name.ball_id and chunk.bucket_id == name.bucket_id]
@@ -48,28 +74,105 @@ async def list_chunks(routers: Dispatcher, name: Name) -> list[Metadata]:
 
 async def first_chunk(routers: Dispatcher, name: Name) -> Metadata:
     """
-    Give the metadata of a ball's first chunk, of any version.
+    Return the metadata of a ball's first chunk, of any version.
 
-    ``NotFoundError``: it is placed nowhere; ``UnavailableError``: it is placed, and the peer asked just now did not tell.
+    ``NotFoundError``: it is placed nowhere; ``UnavailableError``: it is placed, and no peer that was asked returned it.
     """
-    answer = await routers.once(lambda router, how: router.get_metadata(name.bucket_id, name.chunk(0), **how))
-    return answer.metadata
+    return await chunk_metadata(routers, name.bucket_id, name.chunk(0))
+
+
+async def chunk_metadata(routers: Dispatcher, bucket_id: str, key: str) -> Metadata:
+    """Return the metadata of a chunk, of any version; the errors are those of ``first_chunk``."""
+    for asked in range(1, PEERS_PER_LOOK + 1):
+        try:
+            answer = await _ask_peers(
+                routers,
+                lambda router, how: router.get_metadata(bucket_id, key, **how),
+                f"looking for chunk {bucket_id}/{key}",
+                bucket_id,
+                final=(UnavailableError,),
+            )
+        except UnavailableError as error:
+            if asked == PEERS_PER_LOOK or not error.transient:
+                raise
+        else:
+            return answer.metadata
+    raise AssertionError("the last peer is an answer or an error")
 
 
 async def get_peers(routers: Dispatcher) -> PeersResponse:
-    """Give the storage space's peers."""
-    return await routers.once(lambda router, how: router.get_peers(**how))
+    """Return the storage space's peers, as the placement service last heard of them."""
+    return await routers.ask(lambda router, how: router.get_peers(**how))
 
 
-async def all_peers_there(routers: Dispatcher, doing: str) -> PeersResponse:
-    """Give the peers, or raise ``UnavailableError`` where one of them is away."""
-    found = await get_peers(routers)
-    if found.unavailable:
-        away = ", ".join(peer.peer_id for peer in found.unavailable)
+async def silent_peers(routers: Dispatcher, bucket_id: str, peers: PeersResponse) -> list[str]:
+    """
+    Return the peers that do not answer now: one request, two where no peer answers the first.
+
+    :param bucket_id: of what is looked for
+    :param peers: what ``get_peers`` returned, which may be older than a peer's silence
+    """
+    answered: Sequence[str] = ()
+    for bucket in (ROLL_CALL_BUCKET, bucket_id):
+        if not answered:
+            listing = await routers.ask(
+                lambda router, how, bucket=bucket: router.get_bucket_metadata(bucket, **how),  # type: ignore[misc]
+                final=(RequestTimeoutError,),
+            )
+            answered = listing.peers_ids
+    return sorted(set(peers.peer_ids) - set(answered))
+
+
+async def roll_call(
+    routers: Dispatcher, action: str, bucket_id: str, peers: PeersResponse | None = None
+) -> PeersResponse:
+    """
+    Return the peers, or raise ``UnavailableError`` unless every one of them answers now. Two requests.
+
+    ``GET /peers`` repeats what the placement service last heard, so a peer that fell silent since then is found only by who
+    takes part in a listing.
+
+    :param action: what needs every peer, for the error
+    :param bucket_id: of what is looked for
+    :param peers: from a roll-call just before, which saves a request
+    """
+    quick = routers.with_timeout(ROLL_CALL_TIMEOUT)
+    try:
+        found = peers or await get_peers(quick)
+        missing = await silent_peers(quick, bucket_id, found)
+    except RequestTimeoutError as error:
         raise UnavailableError(
-            f"{doing}: peer {away} is away, so what it holds can't be seen; try again when it is back"
+            f"{action}: not every peer answered within {quick.how['timeout']:g} s, so a peer hangs; try again when "
+            "GET /peers no longer lists it, or when it answers",
+            transient=False,
+        ) from error
+    if missing:
+        raise UnavailableError(
+            f"{action}: peer {', '.join(missing)} does not answer, and what it holds cannot be seen; try again when it is back"
         )
     return found
+
+
+async def _ask_peers(
+    routers: Dispatcher,
+    request: Request[T],
+    action: str,
+    bucket_id: str,
+    final: tuple[type[MictlanXError], ...] = (),
+) -> T:
+    """
+    Make a request that the router answers by asking peers; one that is not answered in time is looked into.
+
+    The router waits for a peer that hangs, for minutes and in every try: ``UnavailableError`` where a roll-call finds one.
+    A roll-call is no more patient than the request, so it tells nothing after a short one.
+    """
+    try:
+        return await routers.ask(request, (*final, RequestTimeoutError))
+    except RequestTimeoutError:
+        if routers.how["timeout"] < ROLL_CALL_TIMEOUT:
+            raise
+        await roll_call(routers, action, bucket_id)
+        return await routers.ask(request, final)
 
 
 async def find_versions(routers: Dispatcher, name: Name) -> list[Version]:
@@ -82,7 +185,7 @@ async def find_versions(routers: Dispatcher, name: Name) -> list[Version]:
     listed = versions_of(await list_chunks(routers, name))
     if listed and listed[0].whole:
         if listed[0].checksum is None:  # nothing but the listing itself tells that no chunk is missing at its end
-            await all_peers_there(routers, f"looking for {name}")
+            await roll_call(routers, f"looking for {name}", name.bucket_id)
         return listed
     placed = True
     try:
@@ -93,8 +196,8 @@ async def find_versions(routers: Dispatcher, name: Name) -> list[Version]:
     except NotFoundError:
         placed = False
     except UnavailableError:
-        pass  # whether a peer is away is asked next
-    await all_peers_there(routers, f"looking for {name}")
+        pass  # which peers do not answer is asked next
+    await roll_call(routers, f"looking for {name}", name.bucket_id)
     if listed:
         raise await _not_whole(routers, name, listed)
     if placed:
@@ -111,8 +214,8 @@ async def _not_whole(routers: Dispatcher, name: Name, listed: list[Version]) -> 
     missing = next(index for index in range(best.num_chunks) if index not in best.chunks)
     seen = {(chunk.key, chunk.size, chunk.checksum) for version in listed for chunk in version.ordered}
     try:
-        answer = await routers.once(lambda router, how: router.get_metadata(name.bucket_id, name.chunk(missing), **how))
-        hidden = (answer.metadata.key, answer.metadata.size, answer.metadata.checksum) not in seen
+        chunk = await chunk_metadata(routers, name.bucket_id, name.chunk(missing))
+        hidden = (chunk.key, chunk.size, chunk.checksum) not in seen
     except NotFoundError:
         hidden = False
     except UnavailableError:
@@ -131,7 +234,12 @@ async def _not_whole(routers: Dispatcher, name: Name, listed: list[Version]) -> 
 
 async def look_at_bucket(routers: Dispatcher, bucket_id: str) -> tuple[GetRouterBucketMetadataResponse, list[str]]:
     """List a bucket, and tell which peers have no part in the listing: two requests."""
-    listing = await routers.once(lambda router, how: router.get_bucket_metadata(bucket_id, **how))
+    listing = await _ask_peers(
+        routers,
+        lambda router, how: router.get_bucket_metadata(bucket_id, **how),
+        f"listing bucket {bucket_id}",
+        bucket_id,
+    )
     found = await get_peers(routers)
     return listing, sorted(set(found.peer_ids) - set(listing.peers_ids))
 

@@ -15,6 +15,9 @@ from airflow_provider_mictlanx.client.models import Metadata, PeersResponse
 from airflow_provider_mictlanx.client.sinks import NullSink, Sink
 from airflow_provider_mictlanx.client.threads import Threads
 
+_NOT_STORED = (IntegrityError, GetChunkError, NotFoundError)
+"""Answers that a peer does not have the bytes of a chunk."""
+
 
 class ChunkReader:
     """
@@ -54,12 +57,12 @@ class ChunkReader:
         """
         try:
             if chunk.size == 0:
-                answer = await self._routers.once(
+                answer = await self._routers.ask(
                     lambda router, how: router.get_metadata(chunk.bucket_id, chunk.key, **how)
                 )
                 return answer.metadata.size == 0 and peer_id in ("", answer.peer_id)
-            await self._read_once(chunk, 0, NullSink(), True, peer_id)
-        except (IntegrityError, GetChunkError, NotFoundError):
+            await self._routers.repeat(lambda: self._read_once(chunk, 0, NullSink(), True, peer_id), _NOT_STORED)
+        except _NOT_STORED:
             return False
         return True
 

@@ -1,23 +1,23 @@
 """
-Deleting, until what was deleted is seen to be gone.
+Delete balls and chunks until they are known to be gone.
 
-Deleting by ball leaves the placement of chunks that the peers don't know any more, so every chunk key that was seen is
-deleted too; and a peer that was away may bring its copy back, so gone is only what is known to be absent (protocol page,
-*Deleting*).
+A delete that a peer misses is undone when the peer comes back, and the router says nothing of it. So every peer has to answer
+a roll-call before anything is deleted and after it, each chunk's delete has to count as many replicas as were listed, and a
+shortfall stops the delete while the other chunks are still there (protocol page, *Deleting*).
 """
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 from airflow_provider_mictlanx.client.checks import whole_number
 from airflow_provider_mictlanx.client.dispatch import Dispatcher
 from airflow_provider_mictlanx.client.errors import MictlanXError, NotFoundError, UnavailableError
-from airflow_provider_mictlanx.client.lookup import Name, all_peers_there, first_chunk, list_bucket, list_chunks
-from airflow_provider_mictlanx.client.models import DeleteBucketResponse
-from airflow_provider_mictlanx.client.versions import balls_in
+from airflow_provider_mictlanx.client.lookup import Name, chunk_metadata, list_bucket, list_chunks, roll_call
+from airflow_provider_mictlanx.client.models import DeleteBucketResponse, Metadata
+from airflow_provider_mictlanx.client.versions import balls_in, versions_of
 from airflow_provider_mictlanx.client.workers import for_each
 
 ROUNDS = 10
@@ -37,120 +37,121 @@ class Removal:
         self._force = force
         self._max_concurrency = whole_number("max_concurrency", max_concurrency)
 
-    async def remove(self, name: Name, doing: str = "deleting") -> int:
+    async def remove(self, name: Name, action: str = "deleting", key: str = "") -> int:
         """
-        Delete a ball and see it gone; gives the number of replicas of chunks that were deleted, 0 where there were none.
+        Delete a ball, or one chunk of it, and confirm that it is gone; a missing one is not an error.
 
-        Nothing is deleted while a peer is away: afterwards nobody could tell that it missed something.
+        Returns the number of replicas of chunks that were deleted.
 
-        ``UnavailableError``: a peer was away in all tries, and may bring its copy back.
+        ``UnavailableError``: a peer did not answer. Before the first delete nothing has changed; after it, the message names
+        the chunks and the replicas that were missed, and deleting again when every peer answers finishes it.
 
-        :param doing: what it is done for, for the error
+        :param action: what it is done for, for the error
+        :param key: the key of the only chunk that is deleted; empty for the whole ball
         """
         deleted = 0
-        missed = False
+        doing = f"{action} chunk {name.bucket_id}/{key}" if key else f"{action} {name}"
 
-        async def remove_and_look() -> int:
-            nonlocal deleted, missed
-            listed = await list_chunks(self._routers, name)
-            if not listed and await self._is_absent(name):
-                if missed:
-                    await self._see_no_peer_with(name)
+        async def remove_once() -> int:
+            nonlocal deleted
+            peers = await roll_call(self._routers, doing, name.bucket_id)
+            replicas = await self._replicas(name, key)
+            if not replicas:
                 return deleted
-            await all_peers_there(self._routers, f"{doing} {name}")
-            now = await self._delete(name, {chunk.key for chunk in listed} | {name.chunk(0)})
-            deleted += now
-            missed = missed or now < len(listed)
-            if now < len(listed) or await list_chunks(self._routers, name) or not await self._is_absent(name):
+            counts = await self._delete_chunks(name.bucket_id, replicas)
+            deleted += sum(counts.values())
+            short = {chunk: number for chunk, number in replicas.items() if counts[chunk] < number}
+            try:
+                await roll_call(self._routers, doing, name.bucket_id, peers)
+                looked_up = short or not replicas.total()  # a placement that no listing shows has to be asked for
+                left = await (self._replicas if looked_up else self._listed)(name, key)
+                # Replicas that are placed nowhere, such as a returning peer brings back, are only deleted with their ball.
+                if left and not (key and await self._has_other_chunks(name, key)):
+                    deleted += await self._delete_ball(name)
+                    await roll_call(self._routers, doing, name.bucket_id)
+                    left = await self._replicas(name, key)
+            except UnavailableError as error:
                 raise UnavailableError(
-                    f"deleting {name}: {now} of {len(listed)} replicas were deleted, and it is not yet known to be gone. A "
-                    "peer was away and may bring its copy back, or somebody writes it; delete it again later"
+                    _shortfall(doing, counts, replicas, str(error)), transient=error.transient
+                ) from error
+            if left:
+                raise UnavailableError(
+                    _shortfall(
+                        doing, counts, replicas, "it is listed again: somebody writes it, or a peer brought it back"
+                    )
                 )
             return deleted
 
-        return await self._routers.repeat(remove_and_look)
+        return await self._routers.repeat(remove_once)
 
-    async def remove_chunk(self, bucket_id: str, key: str) -> int:
-        """
-        Delete one chunk and see it gone; gives the number of replicas that were deleted, 0 where there were none.
+    async def _has_other_chunks(self, name: Name, key: str) -> bool:
+        return any(chunk.key != key for chunk in await list_chunks(self._routers, name))
 
-        ``UnavailableError``: a peer was away in all tries, and may bring its copy back.
+    async def _listed(self, name: Name, key: str) -> Counter[str]:
+        """Return how many replicas of each chunk are listed."""
+        return _by_key(await list_chunks(self._routers, name), key)
 
-        :param key: the chunk's
-        """
-        deleted = 0
-
-        async def remove_and_look() -> int:
-            nonlocal deleted
-            await all_peers_there(self._routers, f"deleting chunk {bucket_id}/{key}")
-            with contextlib.suppress(NotFoundError):
-                answer = await self._routers.once(
-                    lambda router, how: router.delete(bucket_id, key, **how, force=self._force)
-                )
-                deleted += answer.n_deletes
+    async def _replicas(self, name: Name, key: str) -> Counter[str]:
+        """Return how many replicas of each chunk are known; 0 for a chunk that may be placed and is not listed."""
+        listed = await list_chunks(self._routers, name)
+        replicas = _by_key(listed, key)
+        if not replicas:
             try:
-                await self._routers.once(lambda router, how: router.get_metadata(bucket_id, key, **how))
+                await chunk_metadata(self._routers, name.bucket_id, key or name.chunk(0))
             except NotFoundError:
-                await all_peers_there(self._routers, f"seeing whether chunk {bucket_id}/{key} is gone")
-                return deleted
-            raise UnavailableError(
-                f"deleting chunk {bucket_id}/{key}: it is still there; somebody writes it, or a peer was away"
-            )
+                return replicas
+            except UnavailableError:
+                pass  # placed, and no peer returns it
+            replicas[key or name.chunk(0)] = 0
+        elif not key:
+            indexes = {index for version in versions_of(listed) for index in range(version.num_chunks)}
+            replicas.update({name.chunk(index): 0 for index in indexes})
+        return replicas
 
-        return await self._routers.repeat(remove_and_look)
-
-    async def _is_absent(self, name: Name) -> bool:
-        """Tell whether a ball that is not listed is known to be absent; raises where a peer is away."""
-        try:
-            await first_chunk(self._routers, name)
-            return False
-        except UnavailableError:
-            return False
-        except NotFoundError:
-            await all_peers_there(self._routers, f"seeing whether {name} is gone")
-            return True
-
-    async def _see_no_peer_with(self, name: Name) -> None:
+    async def _delete_chunks(self, bucket_id: str, replicas: Mapping[str, int]) -> Counter[str]:
         """
-        Raise where a peer may have a ball still, after one of them missed a delete.
-
-        That peer may be left out of the ball's listing without a word; the bucket's names those that answered.
-        """
-        listing = await list_bucket(self._routers, name.bucket_id)
-        if any(chunk.ball_id == name.ball_id for chunk in listing.balls):
-            raise UnavailableError(
-                f"deleting {name}: a peer that missed the delete has brought its copy back; delete it again"
-            )
-
-    async def _delete(self, name: Name, keys: Iterable[str]) -> int:
-        """
-        Delete a ball on all peers, and the placement of its chunks; gives the number of replicas.
+        Delete chunks until one delete counts too few replicas; return how many were deleted of each.
 
         A failure is raised when no delete is under way any more: one that was left alone could come late, and take what is
         written next under the key.
         """
-        answer = await self._routers.once(
-            lambda router, how: router.delete_by_ball_id(name.bucket_id, name.ball_id, **how, force=self._force)
-        )
-        deleted = answer.n_deletes
+        counts: Counter[str] = Counter()
         failures: list[MictlanXError] = []
+        stopped = False
 
-        async def clear(key: str) -> None:
-            nonlocal deleted
+        async def delete(key: str) -> None:
+            nonlocal stopped
+            if stopped:
+                return
             try:
-                left = await self._routers.once(
-                    lambda router, how: router.delete(name.bucket_id, key, **how, force=self._force)
+                answer = await self._routers.ask(
+                    lambda router, how: router.delete(bucket_id, key, **how, force=self._force), final=(NotFoundError,)
                 )
-                deleted += left.n_deletes
+                counts[key] = answer.n_deletes
             except NotFoundError:
-                pass  # nothing of it was left
+                pass  # placed nowhere
             except MictlanXError as error:
                 failures.append(error)
+            stopped = stopped or bool(failures) or counts[key] < replicas[key]
 
-        await for_each(keys, clear, self._max_concurrency)
+        first, *rest = replicas
+        await delete(first)
+        await for_each(rest, delete, self._max_concurrency)
         if failures:
             raise failures[0]
-        return deleted
+        return counts
+
+    async def _delete_ball(self, name: Name) -> int:
+        """Delete what the peers know of a ball, placed or not; return the number of replicas."""
+        answer = await self._routers.ask(
+            lambda router, how: router.delete_by_ball_id(name.bucket_id, name.ball_id, **how, force=self._force)
+        )
+        return answer.n_deletes
+
+    async def _delete(self, name: Name, keys: Iterable[str]) -> int:
+        """Delete a ball on all peers, and the placement of its chunks; return the number of replicas."""
+        deleted = await self._delete_ball(name)
+        return deleted + (await self._delete_chunks(name.bucket_id, dict.fromkeys(keys, 0))).total()
 
     async def empty_bucket(self, bucket_id: str) -> DeleteBucketResponse:
         """
@@ -193,3 +194,18 @@ class Removal:
 
         await for_each(list(balls), delete, self._max_concurrency)
         return failures
+
+
+def _by_key(listed: Iterable[Metadata], key: str) -> Counter[str]:
+    return Counter(chunk.key for chunk in listed if key in ("", chunk.key))
+
+
+def _shortfall(doing: str, counts: Counter[str], replicas: Mapping[str, int], cause: str) -> str:
+    """Build the message for a delete that is not known to be complete."""
+    short = [
+        f"{key} ({counts[key]} of {number} replicas)"
+        for key, number in sorted(replicas.items())
+        if counts[key] < number
+    ]
+    missed = f"; not deleted: {', '.join(short[:3])}{' and others' if short[3:] else ''}" if short else ""
+    return f"{doing} is not complete: {cause}{missed}. Delete the ball when every peer answers"

@@ -57,21 +57,26 @@ class RetryRule:
         number_from_zero("the first wait", self.first_backoff)
         number_from_zero("the factor between two waits", self.factor)
 
-    def attempts(self) -> AsyncRetrying:
-        """Give the attempts of one request, to be iterated: ``async for attempt in rule.attempts(): with attempt: …``."""
+    def attempts(self, final: tuple[type[MictlanXError], ...] = ()) -> AsyncRetrying:
+        """
+        Return the attempts of one request, to be iterated: ``async for attempt in rule.attempts(): with attempt: …``.
+
+        :param final: errors that are not tried again
+        """
         wait = wait_random_exponential if self.jitter else wait_exponential
         return AsyncRetrying(
             stop=stop_after_attempt(self.max_tries),
             wait=wait(multiplier=self.first_backoff, max=self.max_backoff, exp_base=self.factor),
-            retry=retry_if_exception(can_pass),
+            retry=retry_if_exception(lambda error: can_pass(error, final)),
             before_sleep=_tell,
             reraise=True,
         )
 
 
-def can_pass(error: BaseException) -> bool:
-    """Tell whether the same request may succeed when it is repeated within the call."""
-    return isinstance(error, MictlanXError) and error.transient
+def can_pass(error: BaseException, final: tuple[type[MictlanXError], ...] = ()) -> bool:
+    """Return whether the same work may succeed when it is repeated within the call."""
+    passing = isinstance(error, MictlanXError) and error.transient and not error.exhausted
+    return passing and not isinstance(error, final)
 
 
 def _tell(state: RetryCallState) -> None:

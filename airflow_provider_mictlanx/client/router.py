@@ -7,6 +7,7 @@ lines). Every method returns a ``Result``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ from airflow_provider_mictlanx.client.errors import (
     MaxAvailabilityReachedError,
     MictlanXError,
     NotFoundError,
+    PutChunksError,
     UnavailableError,
     UpstreamProtocolError,
     ValidationError,
@@ -36,6 +38,12 @@ from airflow_provider_mictlanx.client.result import returns_result
 from airflow_provider_mictlanx.client.shared_requests import SharedRequests
 from airflow_provider_mictlanx.client.transport import LONGEST_LISTING, NO_HEADERS, Transport, Verify
 from airflow_provider_mictlanx.client.uri import RouterAddress
+
+UNKNOWN_TO_PEER = "404: No metadata found"
+"""What a router says of a chunk that is placed on a peer that answers and does not know it."""
+
+SPENT_TASK = re.compile(r"Task\(.*not found|400: Expected tasks")
+"""What the placement service says of a task that it has forgotten, with status 500."""
 
 PLACED_NOWHERE = "404: No available peers"
 """What the placement service says of a chunk that it knows no replica of: with status 500, and the only real no."""
@@ -156,9 +164,9 @@ class AsyncRouter(SharedRequests):
         """
         Send the data of an announced chunk; gives the peers that stored it, which may be none.
 
-        ``UnavailableError``: it is not taken just now (404).
+        ``UnavailableError``: it is not taken just now (404). ``PutChunksError``: the router no longer knows the task.
 
-        :param task_id: of the announcement; it is spent by this request, whatever comes of it
+        :param task_id: of the announcement; valid until its peers were tried, so a request that failed before can be repeated
         :param chunks: the bytes, or an iterable or async iterable of pieces of them. A plain iterable is gone through on the
             event loop: where its pieces have to be waited for, take an async one
         :param timeout: for the request (seconds)
@@ -402,6 +410,8 @@ def _sending_refused(status: int, detail: Any, what: str) -> MictlanXError | Non
         return UnavailableError(
             f"{what}: status 404, {shortened(detail)}; it is not taken just now; try again later", status
         )
+    if status == 500 and isinstance(detail, str) and SPENT_TASK.search(detail):
+        return PutChunksError(f"{what}: the router no longer knows the task ({shortened(detail)})", status)
     return None
 
 
@@ -409,9 +419,11 @@ def _metadata_refused(status: int, detail: Any, what: str) -> MictlanXError | No
     if status == 500 and detail == PLACED_NOWHERE:
         return NotFoundError(f"{what}: it is placed nowhere")
     if status == 404 or (status == 500 and isinstance(detail, str) and detail.startswith("404:")):
-        return UnavailableError(
-            f"{what}: status {status}, {shortened(detail)}; it is placed, but its peer did not tell", status
+        error = UnavailableError(
+            f"{what}: status {status}, {shortened(detail)}; it is placed, but its peer did not return it", status
         )
+        error.unknown_to_peer = isinstance(detail, str) and detail.startswith(UNKNOWN_TO_PEER)
+        return error
     return None
 
 

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 
 from airflow_provider_mictlanx.client.chunks import BallPlan, PlannedChunk, plan_ball
 from airflow_provider_mictlanx.client.errors import BallConflictError, NotFoundError, UnavailableError, ValidationError
-from airflow_provider_mictlanx.client.lookup import all_peers_there, list_chunks
+from airflow_provider_mictlanx.client.lookup import chunk_metadata, list_chunks, roll_call
 from airflow_provider_mictlanx.client.models import Chunk, Metadata, PutReport
+from airflow_provider_mictlanx.client.removal import Removal
 from airflow_provider_mictlanx.client.upload import ChunkPut, Putting
 
 
@@ -75,14 +76,14 @@ class SingleChunkUpload(Putting):
         """Give what is announced under the chunk's key."""
         key = self._key
         try:
-            first = await self.routers.once(lambda router, how: router.get_metadata(self.name.bucket_id, key, **how))
+            first = await chunk_metadata(self.routers, self.name.bucket_id, key)
         except NotFoundError:
             # A peer that missed a delete lists what is placed nowhere any more; to replace it is to delete that too.
             return await self._listed() if self.options.replace else []
         except UnavailableError:
-            await all_peers_there(self.routers, f"putting chunk {key}, which is placed already")
+            await roll_call(self.routers, f"putting chunk {key}, which is placed already", self.name.bucket_id)
             return await self._listed()
-        return [first.metadata, *await self._listed()]
+        return [first, *await self._listed()]
 
     async def _listed(self) -> list[Metadata]:
         return [chunk for chunk in await list_chunks(self.routers, self.name) if chunk.key == self._key]
@@ -104,24 +105,17 @@ class SingleChunkUpload(Putting):
     async def _make_room(self, others: list[Metadata]) -> None:
         if not self.options.replace:
             raise self._conflict(others)
-        key = self._key
-        await self.routers.repeat(lambda: all_peers_there(self.routers, f"replacing chunk {key}"))
-        if not await self._deleted():
-            # Placed nowhere, and listed by a peer that missed a delete: what is announced again can be deleted.
-            await self.routers.repeat(ChunkPut(self, self._plan.chunks[0]).announce)
-            await self._deleted()
-        if await self.routers.repeat(self._look):
-            raise UnavailableError(
-                f"replacing chunk {key} of {self.name}: it is not gone yet; put it again later, or delete the ball"
-            )
-
-    async def _deleted(self) -> bool:
-        """Delete what is under the chunk's key; False where it is placed nowhere."""
         try:
-            await self.routers.ask(lambda router, how: router.delete(self.name.bucket_id, self._key, **how))
+            await chunk_metadata(self.routers, self.name.bucket_id, self._key)
         except NotFoundError:
-            return False
-        return True
+            # Listed by a peer that missed a delete, and placed nowhere: only what is placed can be deleted by its key.
+            await self.routers.repeat(
+                lambda: roll_call(self.routers, f"replacing chunk {self._key}", self.name.bucket_id)
+            )
+            await self.routers.repeat(ChunkPut(self, self._plan.chunks[0]).announce)
+        except UnavailableError:
+            pass  # placed; the removal asks every peer
+        await Removal(self.routers).remove(self.name, "replacing", key=self._key)
 
     async def refuse_others(self) -> None:
         """Raise ``BallConflictError`` where another chunk is announced under the key by now."""

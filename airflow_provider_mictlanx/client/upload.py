@@ -8,9 +8,12 @@ looks once more, and only then sends data. And what was begun with the same byte
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -27,12 +30,24 @@ from airflow_provider_mictlanx.client.errors import (
     IntegrityError,
     MaxAvailabilityReachedError,
     MictlanXError,
+    NetworkError,
     NotFoundError,
     PutChunksError,
+    RequestTimeoutError,
     UnavailableError,
+    UnknownError,
+    UpstreamProtocolError,
     ValidationError,
 )
-from airflow_provider_mictlanx.client.lookup import Name, all_peers_there, first_chunk, list_bucket, list_chunks
+from airflow_provider_mictlanx.client.lookup import (
+    Name,
+    first_chunk,
+    get_peers,
+    list_bucket,
+    list_chunks,
+    roll_call,
+    silent_peers,
+)
 from airflow_provider_mictlanx.client.models import Metadata, PutMetadataRequest, PutMetadataResponse, PutReport
 from airflow_provider_mictlanx.client.reader import ChunkReader
 from airflow_provider_mictlanx.client.removal import Removal
@@ -41,7 +56,12 @@ from airflow_provider_mictlanx.client.threads import Threads
 from airflow_provider_mictlanx.client.versions import Version, versions_of
 from airflow_provider_mictlanx.client.workers import for_each
 
+log = logging.getLogger(__name__)
+
 RESERVED_PREFIX = "mictlanx_"
+
+GRACE = 2.0
+"""Announcements whose data no peer has now, nor so much later (seconds), belong to no put that is under way."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +132,10 @@ class Putting:
         self._plan = BallPlan(0, "", ())
         self._sent = False
         self._fewest = options.rf
+        self.announced: Counter[str] = Counter()
+        """Replicas that this put announced and that may be listed, by chunk key; those of lost answers included."""
+        self.only_announced = False
+        """Whether all that there is of the ball is what this put has announced, as far as it looked."""
 
     def place_of(self, chunk: PlannedChunk) -> dict[str, str]:
         """Give the tags that tell a chunk's place in the ball."""
@@ -135,13 +159,25 @@ class Putting:
             replication_factor=rf,
         )
 
+    def is_own(self, listed: Sequence[Metadata]) -> bool:
+        """Return whether all that is listed was announced by this put; another writer may have announced the same bytes."""
+        others = any(chunk.producer_id != self.options.producer_id for chunk in listed)
+        return not others and Counter(chunk.key for chunk in listed) <= self.announced
+
     def stored(self, replicas: int, sent: bool) -> None:
         """Note that a chunk is stored on so many peers."""
         self._fewest = min(self._fewest, replicas)
         self._sent = self._sent or sent
 
     def report(self) -> PutReport:
-        """Give what became of it."""
+        """Build the report of the put."""
+        if self._fewest < self.options.rf:
+            log.warning(
+                "Put %s on %d peers instead of %d (rf): there are no more peers",
+                self.name,
+                self._fewest,
+                self.options.rf,
+            )
         return PutReport(
             bucket_id=self.name.bucket_id,
             key=self.name.key,
@@ -172,8 +208,7 @@ class Upload(Putting):
         self._plan = await self._planned(cut, expected)
         found = await self.routers.repeat(self._look)
         if others := [version for version in found if not self._is_same(version)]:
-            await self._make_room(others)
-            found = []
+            found = await self._make_room(others, [version for version in found if version not in others])
         if found:
             await self._adopt_cut(found)
             await for_each(self._plan.chunks, self._complete, self.options.max_concurrency)
@@ -200,6 +235,7 @@ class Upload(Putting):
     async def _look(self) -> list[Version]:
         """Give what is announced under the ball's id: one request where there is nothing, and nothing is to be replaced."""
         listed: list[Metadata] = []
+        lost_by_peer = False
         try:
             listed.append(await first_chunk(self.routers, self.name))
         except NotFoundError:
@@ -208,12 +244,31 @@ class Upload(Putting):
             # A peer that missed a delete lists what is placed nowhere any more; other bytes have to go like anything else.
             listed = await list_chunks(self.routers, self.name)
             return [version for version in versions_of(listed) if not self._is_same(version)]
-        except UnavailableError:
-            pass  # placed, but the peer did not tell: the listing may
+        except UnavailableError as error:
+            lost_by_peer = error.unknown_to_peer
         listed += await list_chunks(self.routers, self.name)
         if not listed:
-            await all_peers_there(self.routers, f"putting {self.name}, of which a chunk is placed already")
+            await self._clear_placement(lost_by_peer)
         return versions_of(listed)
+
+    async def _clear_placement(self, lost_by_peer: bool) -> None:
+        """
+        Delete the placement of a ball that no peer knows, once every peer has said so; else the key is blocked for ever.
+
+        :param lost_by_peer: whether the peer on which it is placed answered that it does not know it
+        """
+        doing = f"putting {self.name}, of which a chunk is placed already"
+        await roll_call(self.routers, doing, self.name.bucket_id)
+        if not lost_by_peer or await list_chunks(self.routers, self.name):
+            raise UnavailableError(f"{doing}: the peer on which it is placed did not answer; try again")
+        with contextlib.suppress(NotFoundError):
+            await self.routers.ask(
+                lambda router, how: router.delete(self.name.bucket_id, self.name.chunk(0), **how),
+                final=(NotFoundError,),
+            )
+        await roll_call(self.routers, doing, self.name.bucket_id)
+        if await list_chunks(self.routers, self.name):
+            raise UnavailableError(f"{doing}: a peer brought its copy back; try again")
 
     def _is_same(self, version: Version) -> bool:
         """Tell whether a version has the bytes that are to be put, whatever its cut and its tags."""
@@ -223,11 +278,40 @@ class Upload(Putting):
             return version.ordered[0].checksum == self._plan.checksum
         return version.checksum == self._plan.checksum
 
-    async def _make_room(self, others: list[Version]) -> None:
-        """Delete what is there, if it is to be replaced; every peer has to answer, or its copy would come back."""
-        if not self.options.replace:
-            raise self._conflict(others[0])
-        await Removal(self.routers, max_concurrency=self.options.max_concurrency).remove(self.name, "replacing")
+    async def _make_room(self, others: list[Version], same: list[Version]) -> list[Version]:
+        """
+        Delete other bytes that are to be replaced, or that were only announced; return the versions that stay.
+
+        Raises ``BallConflictError`` for other bytes that a peer has. Several writers that announce at the same time all give up,
+        and what they announced would block the key for ever.
+
+        :param same: the listed versions with the bytes that are to be put
+        """
+        removal = Removal(self.routers, max_concurrency=self.options.max_concurrency)
+        if self.options.replace:
+            await removal.remove(self.name, "replacing")
+            return []
+        for wait in (0.0, GRACE):
+            await asyncio.sleep(wait)
+            for version in others:
+                if await self._is_readable(version):
+                    raise self._conflict(version)
+        for version in same:
+            if await self._is_readable(version):
+                return same
+        await removal.remove(self.name, "clearing announcements without data of")
+        return []
+
+    async def _is_readable(self, version: Version) -> bool:
+        """Return whether any peer has data of a version; no is only concluded when every peer answers."""
+        for chunk in version.ordered:
+            if await self.reader.holds(chunk):
+                return True
+            for peer in (await self.reader.peers()).available:
+                if await self.reader.holds(chunk, peer.peer_id):
+                    return True
+        await self.routers.repeat(lambda: roll_call(self.routers, f"putting {self.name}", self.name.bucket_id))
+        return False
 
     def _conflict(self, other: Version, why: str = "") -> BallConflictError:
         there = f"{len(other.chunks)} of {other.num_chunks} chunks" if not other.whole else f"{other.size} bytes"
@@ -247,18 +331,36 @@ class Upload(Putting):
         Gives False, with nothing sent, where somebody else has begun with the same bytes in another cut before.
         """
         first = ChunkPut(self, self._plan.chunks[0])
+        self.only_announced = True
         await self.routers.repeat(first.announce)
-        if not await self.routers.repeat(self._is_first):
+        if not await self.routers.repeat(lambda: self._is_first(first)):
             return False
+        self.only_announced = False
 
         async def put(chunk: PlannedChunk) -> None:
             await (first if chunk.index == 0 else ChunkPut(self, chunk)).put()
 
-        await for_each(self._plan.chunks, put, self.options.max_concurrency)
+        try:
+            await for_each(self._plan.chunks, put, self.options.max_concurrency)
+        except IntegrityError:  # the source changed: what was stored of it would be a conflict for the next try
+            await self._withdraw()
+            raise
         return True
 
-    async def _is_first(self) -> bool:
-        """Look once more, after the announcement; whoever announced other bytes stops both of us, or has been first."""
+    async def _withdraw(self) -> None:
+        """Delete what this put has stored of a ball that it cannot complete, unless somebody else writes it too."""
+        try:
+            if self.is_own(await list_chunks(self.routers, self.name)):
+                await Removal(self.routers).remove(self.name, "clearing an unfinished upload of")
+        except MictlanXError as error:
+            log.warning("Part of an unfinished upload is left: %s", error)
+
+    async def _is_first(self, first: ChunkPut) -> bool:
+        """
+        List the ball after the announcement of its first chunk; return whether this put began it.
+
+        Raises ``BallConflictError`` where another writer announced other bytes.
+        """
         listed = await list_chunks(self.routers, self.name)
         versions = versions_of(listed)
         for version in versions:
@@ -267,9 +369,9 @@ class Upload(Putting):
         if self._plan.size == 0:  # an empty ball is in no listing
             return True
         mine = [version for version in versions if self._has_my_cut(version)]
-        if not mine:
+        if not mine or sum(chunk.key == self.name.chunk(0) for chunk in listed) < first.announced:
             raise UnavailableError(
-                f"putting {self.name}: what was just announced is not listed: a peer did not answer; try again when it is back"
+                f"putting {self.name}: the listing lacks a peer that just took the announcement; try again when it answers"
             )
         return min(versions, key=lambda version: (version.begun_at, version.num_chunks)) in mine
 
@@ -327,7 +429,12 @@ class Upload(Putting):
 
 
 class ChunkPut:
-    """Puts one chunk: announces, sends and counts the peers that have it, as often as the rule allows."""
+    """
+    Puts one chunk: announces, sends and counts the peers that have it.
+
+    ``max_tries`` counts per request. Data that failed is read back, and sent again to the same task: announcing anew would use
+    up a further peer, and leave an announcement without data that readers are sent to.
+    """
 
     def __init__(self, upload: Putting, chunk: PlannedChunk) -> None:
         self._upload = upload
@@ -336,11 +443,11 @@ class ChunkPut:
         self._stored_on: set[str] = set()
         self._sent = False
         self._task: tuple[AsyncRouter, PutMetadataResponse] | None = None
+        self._failures = 0
+        """Data requests of the task that were answered with a fault of the service, one after the other."""
         self._met_without_data = False
         self._problem = ""
         """How sending the data failed the last time."""
-        self._unanswered: Sequence[str] = ()
-        """The peers of a task whose data was sent without an answer coming back."""
         self._what = f"chunk {upload.name.bucket_id}/{upload.name.chunk(chunk.index)} ({chunk.size} bytes)"
 
     @cached_property
@@ -349,11 +456,16 @@ class ChunkPut:
         request = self._upload.announcement_of(self._chunk, self._rf)
         return Metadata.model_validate(request.model_dump(exclude={"replication_factor"}))
 
+    @property
+    def announced(self) -> int:
+        """How many peers took the announcement that waits for its data."""
+        return len(self._task[1].replicas) if self._task else 0
+
     async def put(self) -> None:
         """Put the chunk; raises the last try's error."""
         if not await self._is_done():
             data = await read_planned(self._upload.source, self._chunk, self._upload.threads)
-            await self._upload.routers.repeat(lambda: self._try(data))
+            await self._upload.routers.repeat(lambda: self._store(data))
         self._upload.stored(len(self._stored_on), self._sent)
 
     async def find_replicas(self) -> None:
@@ -363,6 +475,8 @@ class ChunkPut:
             self._stored_on.add("")  # whichever peer it was
         else:  # the replica that the router asked may be one without data, or of another cut
             await self._read_back([peer.peer_id for peer in (await reader.peers()).available])
+
+    # -- announcing ------------------------------------------------------------------------------------------------
 
     async def announce(self) -> None:
         """Announce the replicas that are missing, and keep the task."""
@@ -377,72 +491,127 @@ class ChunkPut:
 
     async def _is_held_up(self) -> bool:
         """
-        Tell whether too few peers were left to take the chunk, and nobody has it: the others know it without its data.
+        Return whether too few peers were left to take the chunk, and nobody has it: the others know it without its data.
 
-        An earlier try died between announcement and data. Whatever is stored now can't get onto those peers any more, so that
-        it is settled before anything is stored.
+        An earlier try died between announcement and data. What is stored now cannot get onto those peers any more, so
+        this is settled before anything is stored.
         """
-        taken = len(self._task[1].replicas) if self._task else 0
-        if self._stored_on or self._chunk.size == 0 or taken >= self._rf:
+        if self._stored_on or self._chunk.size == 0 or self.announced >= self._rf:
             return False
         peers = await self._upload.reader.peers()
-        if peers.unavailable or taken >= min(self._rf, len(peers.peer_ids)):
+        if peers.unavailable or self.announced >= min(self._rf, len(peers.peer_ids)):
             return False
         await self._read_back(peers.peer_ids)
         return not self._stored_on
 
     async def _announce(self) -> None:
         request = self._upload.announcement_of(self._chunk, self._rf - len(self._stored_on))
-        asked: list[AsyncRouter] = []
 
-        async def ask(router: AsyncRouter, how: How) -> Result[PutMetadataResponse, MictlanXError]:
-            asked.append(router)
-            return await router.put_metadata(request, **how)
+        async def announce_once() -> None:
+            asked: list[AsyncRouter] = []
 
-        answer = await self._upload.routers.once(ask)
-        self._task = (asked[-1], answer)
+            async def ask(router: AsyncRouter, how: How) -> Result[PutMetadataResponse, MictlanXError]:
+                asked.append(router)
+                return await router.put_metadata(request, **how)
 
-    async def _try(self, data: bytes | memoryview) -> None:
-        """Make one try; an answer that got lost is looked up before anything is repeated."""
-        if self._unanswered:
-            known = len(self._stored_on)
-            await self._read_back(self._unanswered)
-            self._unanswered = ()
-            self._sent = self._sent or len(self._stored_on) > known  # by this very put, though nobody said so
-            if await self._is_done():
+            try:
+                self._task = None
+                answer = await self._upload.routers.once(ask)
+            except (UnknownError, UpstreamProtocolError, RequestTimeoutError, NetworkError) as error:
+                if not isinstance(error, ConnectFailedError | DNSResolutionError | UnavailableError):
+                    self._upload.announced[request.key] += request.replication_factor
+                    await self._clear(())
+                raise
+            self._upload.announced[request.key] += len(answer.replicas)
+            self._failures = 0
+            self._task = (asked[-1], answer)
+
+        await self._upload.routers.repeat_request(announce_once)
+
+    async def _clear(self, sent_to: Collection[str]) -> None:
+        """
+        Delete an announcement of this put that has no data, so that readers are not sent to it.
+
+        The delete takes every replica of the chunk. So nothing is deleted while a replica is readable, another writer's
+        announcement is listed, or a peer does not answer other than those that the data was sent to in vain.
+        """
+        upload, key = self._upload, self._metadata.key
+        listed = await list_chunks(upload.routers, upload.name)
+        replicas = [chunk for chunk in listed if chunk.key == key]
+        if self._stored_on or not replicas or not upload.is_own(replicas):
+            return
+        if not upload.only_announced:
+            peers = await get_peers(upload.routers)
+            silent = await silent_peers(upload.routers, upload.name.bucket_id, peers)
+            await self._read_back([peer for peer in peers.peer_ids if peer not in silent])
+            if self._stored_on or not set(silent) <= set(sent_to):
                 return
+        try:
+            await upload.routers.ask(
+                lambda router, how: router.delete(upload.name.bucket_id, key, **how), final=(NotFoundError,)
+            )
+        except NotFoundError:  # placed nowhere, as where one of the announcement's peers failed
+            if not upload.only_announced or len(listed) > len(replicas):
+                return
+            await upload.routers.ask(
+                lambda router, how: router.delete_by_ball_id(upload.name.bucket_id, upload.name.ball_id, **how)
+            )
+        upload.announced[key] = 0
+
+    # -- sending ---------------------------------------------------------------------------------------------------
+
+    async def _store(self, data: bytes | memoryview) -> None:
+        """Announce the chunk unless it is announced, and send its data until the task is spent."""
         if self._task is None:
+            again = bool(self._problem)
             await self.announce()
             if self._task is None:  # every peer knows it, and enough of them have it
                 return
-        (router, task), self._task = self._task, None
-        await self._send(router, task, data)
+            if again:
+                await self._upload.refuse_others()
+        router, task = self._task
+        await self._upload.routers.repeat_request(lambda: self._send(router, task, data))
+        self._task = None
+        if await self._is_done():
+            return
+        await self._clear(task.replicas)
         if not await self._is_done():
-            self._problem = (
-                f"router {router.router_id} ({router.base_url()}) was sent the data, and of {', '.join(task.replicas)} not all "
-                "took it"
-            )
             raise PutChunksError(
                 f"{self._what} is stored on {len(self._stored_on)} peers instead of {self._rf}: {self._problem}; the next try asks "
                 "for the missing ones again. Where no other peer is left to ask, replace=True begins the chunk anew"
             )
 
     async def _send(self, router: AsyncRouter, task: PutMetadataResponse, data: bytes | memoryview) -> None:
-        what = f"sending {self._what}"
-        self._unanswered = task.replicas
+        """
+        Send the data to a task, and read it back where the answer does not acknowledge it.
+
+        Returns when the task has served its purpose, or is spent; raises what may pass when the same is sent again.
+        """
+        known = len(self._stored_on)
         try:
             answer = await self._upload.routers.at(
-                router, lambda router, how: router.put_chunked(task.tasks_ids[0], data, **how, what=what)
+                router,
+                lambda router, how: router.put_chunked(task.tasks_ids[0], data, **how, what=f"sending {self._what}"),
             )
-        except (ConnectFailedError, DNSResolutionError):
-            self._unanswered = ()  # nothing of it was sent
-            raise
+        except (ConnectFailedError, DNSResolutionError) as error:
+            self._problem = str(error)
+            raise  # nothing of it was sent
         except MictlanXError as error:
             self._problem = str(error)
-            raise
-        self._unanswered = ()
+            if isinstance(error, RequestTimeoutError):
+                await roll_call(self._upload.routers, f"sending {self._what}", self._upload.name.bucket_id)
+            await self._read_back(task.replicas)
+            self._sent = self._sent or len(self._stored_on) > known  # by this very put, though no answer said so
+            if await self._is_done() or isinstance(error, PutChunksError):
+                return
+            self._failures = self._failures + 1 if error.status_code == 500 else 0
+            if self._failures < 2:
+                raise
+            return
         self._sent = True
         self._stored_on.update(answer.peer_ids)
+        await self._read_back(task.replicas)  # a send that had failed may have stored it
+        self._problem = f"router {router.router_id} ({router.base_url()}) was sent the data, and of {', '.join(task.replicas)} not all took it"
 
     async def _read_back(self, peer_ids: Sequence[str]) -> None:
         for peer_id in peer_ids:
@@ -460,14 +629,14 @@ class ChunkPut:
 
     async def _every_peer_knows_it(self) -> bool:
         """
-        See what code 666 stands for: gives True where enough peers have the chunk, False where it can be announced again.
+        Return what code 666 stands for: True where enough peers have the chunk, False where it can be announced again.
 
         It is deleted only when every peer answers and none has a right copy of it, twice: then all there is are announcements
         of an earlier try, and nobody is sending just now. With ``replace`` it is deleted too where too few have one: there is
         no other way to get it onto a peer that has its announcement only.
         """
         upload = self._upload
-        peers = await all_peers_there(upload.routers, f"looking who has {self._what}")
+        peers = await roll_call(upload.routers, f"finding who has {self._what}", upload.name.bucket_id)
         if self._chunk.size == 0:  # the announcement is all there is of an empty chunk
             await upload.refuse_others()
             self._stored_on.update(peers.peer_ids)
@@ -491,9 +660,11 @@ class ChunkPut:
         await upload.refuse_others()
         await self._check_that_all_are_listed(len(peers.peer_ids))
         with contextlib.suppress(NotFoundError):  # somebody else has cleared it
-            await upload.routers.once(
-                lambda router, how: router.delete(upload.name.bucket_id, self._metadata.key, **how)
+            await upload.routers.ask(
+                lambda router, how: router.delete(upload.name.bucket_id, self._metadata.key, **how),
+                final=(NotFoundError,),
             )
+        upload.announced[self._metadata.key] = 0
         return False
 
     async def _check_that_all_are_listed(self, peers: int) -> None:

@@ -24,11 +24,15 @@ _REQUEST = frozenset({"peer", "router", "method", "path", "bucket", "key"}) | _W
 PARAMETERS: dict[str, frozenset[str]] = {
     # at the peers, whichever router asks
     "peer_down": frozenset({"peer"}),
+    "peer_silent": frozenset({"peer"}),
+    "peer_hung": frozenset({"peer", "seconds"}),
     "hide_from_listing": frozenset({"peer"}),
     "ack_without_storing": _REPLICA,
     "refuse_data": _REPLICA,
     "accept_wrong_bytes": _REPLICA,
     "flip_bit": _REPLICA,
+    # at the routers
+    "fail_after_storing": _REPLICA - {"peer"},
     # at the sockets: of the routers, or of the peer that is named
     "status": _REQUEST | {"status", "body", "content_type", "headers"},
     "latency": _REQUEST | {"seconds"},
@@ -37,6 +41,9 @@ PARAMETERS: dict[str, frozenset[str]] = {
 }
 """The kinds of fault, and which parameters mean something to each."""
 
+
+HUNG_SECONDS = 120.0
+"""How long the real router waits for a hung peer in most requests (seconds)."""
 
 Occasion = Mapping[str, str | None]
 """What is about to happen, by the names of the parameters that a fault can ask for."""
@@ -61,7 +68,7 @@ class Fault(BaseModel):
     :ivar body: the JSON to answer instead, or a text that is sent as it is
     :ivar content_type: of a body that is a text
     :ivar headers: further headers of that answer
-    :ivar seconds: the delay before the request is looked at
+    :ivar seconds: the delay before the request is looked at; of a hung peer: how long a router waits for it
     :ivar when: ``before`` drops the connection before anything was done, ``after`` when all was done but not answered
     :ivar at: after how many bytes of the body it is cut
     :ivar clean: whether a cut body ends as if it were whole, instead of with a dropped connection
@@ -72,11 +79,14 @@ class Fault(BaseModel):
 
     kind: Literal[
         "peer_down",
+        "peer_silent",
+        "peer_hung",
         "hide_from_listing",
         "ack_without_storing",
         "refuse_data",
         "accept_wrong_bytes",
         "flip_bit",
+        "fail_after_storing",
         "status",
         "latency",
         "reset",
@@ -120,6 +130,8 @@ class Fault(BaseModel):
         if meaningless:
             names = ", ".join(sorted(meaningless))
             raise ValueError(f"a fault of kind {self.kind} has no {names}; it has {_listed(self.kind)}")
+        if self.kind == "peer_hung" and "seconds" not in self.model_fields_set:
+            self.seconds = HUNG_SECONDS
         self._pattern = re.compile(self.path) if self.path else None
         return self
 
@@ -169,9 +181,10 @@ class FaultBoard:
         """Give the faults that are on, the oldest first, spent ones included."""
         return list(self._faults.values())
 
-    def is_on(self, kind: str, peer: str) -> bool:
-        """Tell whether a lasting state such as ``peer_down`` holds for a peer; does not count it."""
-        return any(fault.kind == kind and fault.peer in (None, peer) for fault in self._faults.values())
+    def state_of(self, peer: str, *kinds: str) -> Fault | None:
+        """Return the fault that puts a peer into a lasting state such as ``peer_down``, if any; does not count it."""
+        found = (fault for fault in self._faults.values() if fault.kind in kinds and fault.peer in (None, peer))
+        return next(found, None)
 
     def take(self, kind: str, occasion: Occasion, *, only_named_peers: bool = False) -> Fault | None:
         """

@@ -23,6 +23,8 @@ from airflow_provider_mictlanx.local_vss.faults import FaultBoard
 from airflow_provider_mictlanx.local_vss.placement import Task, Tasks
 from airflow_provider_mictlanx.local_vss.replicas import Replica
 
+_UNREACHABLE = ("peer_down", "peer_silent", "peer_hung")
+
 
 class PeerDownError(Exception):
     """The peer can't be reached."""
@@ -63,14 +65,29 @@ class Peer:
         self.blobs = BlobFolder(folder, fsync=fsync)
 
     @property
+    def is_unavailable(self) -> bool:
+        """Whether the placement service knows that the peer cannot be reached."""
+        return bool(self._faults) and self._faults.state_of(self.peer_id, "peer_down") is not None
+
+    @property
     def is_down(self) -> bool:
-        """Whether the peer can't be reached just now."""
-        return bool(self._faults) and self._faults.is_on("peer_down", self.peer_id)
+        """Whether the peer cannot be reached now, whatever the placement service knows."""
+        return bool(self._faults) and self._faults.state_of(self.peer_id, *_UNREACHABLE) is not None
 
     @property
     def is_hidden(self) -> bool:
-        """Whether the peer fails to answer listings just now."""
-        return self.is_down or (bool(self._faults) and self._faults.is_on("hide_from_listing", self.peer_id))
+        """Whether the peer does not answer listings now."""
+        return (
+            bool(self._faults) and self._faults.state_of(self.peer_id, *_UNREACHABLE, "hide_from_listing") is not None
+        )
+
+    async def wait_while_hung(self) -> None:
+        """Wait as a router does for a peer that keeps the connection and never answers."""
+        started = time.monotonic()
+        while self._faults and (fault := self._faults.state_of(self.peer_id, "peer_hung")):
+            if time.monotonic() - started >= fault.seconds:
+                return
+            await asyncio.sleep(0.02)
 
     def _check_up(self) -> None:
         if self.is_down:

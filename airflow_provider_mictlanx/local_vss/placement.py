@@ -136,6 +136,14 @@ class Placement:
         rows = connection.execute("select peer_id from placement where bucket_id = ? and key = ?", (bucket_id, key))
         return [row[0] for row in rows]
 
-    def forget(self, connection: sqlite3.Connection, bucket_id: str, key: str) -> None:
-        """Forget where a chunk is."""
-        connection.execute("delete from placement where bucket_id = ? and key = ?", (bucket_id, key))
+    def forget(
+        self, connection: sqlite3.Connection, bucket_id: str, key: str, peers: Sequence[str] | None = None
+    ) -> None:
+        """Forget where a chunk is: on these peers, or on all."""
+        if peers is None:
+            connection.execute("delete from placement where bucket_id = ? and key = ?", (bucket_id, key))
+            return
+        connection.executemany(
+            "delete from placement where bucket_id = ? and key = ? and peer_id = ?",
+            [(normalised(bucket_id), normalised(key), peer) for peer in peers],
+        )

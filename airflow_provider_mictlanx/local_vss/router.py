@@ -115,7 +115,8 @@ class Router:
         """Place a chunk, tell the chosen peers, and give the task that waits for its data."""
         space, metadata = self.space, announcement.model_dump()
         peers = list(space.peers)
-        available = {peer_id for peer_id, peer in space.peers.items() if not peer.is_down}
+        available = {peer_id for peer_id, peer in space.peers.items() if not peer.is_unavailable}
+        failing = {peer_id for peer_id in available if space.peers[peer_id].is_down}
 
         def place(connection: sqlite3.Connection) -> tuple[Task, list[tuple[str, list[str]]]]:
             chosen = space.placement.place(
@@ -127,7 +128,10 @@ class Router:
                 available,
             )
             task = Task.of(metadata, chosen)
-            return task, [(p, replicas.announce(connection, p, task.task_id, metadata)) for p in chosen]
+            reached = [peer_id for peer_id in chosen if peer_id not in failing]
+            if len(reached) < len(chosen):
+                space.placement.forget(connection, announcement.bucket_id, announcement.key, chosen)
+            return task, [(p, replicas.announce(connection, p, task.task_id, metadata)) for p in reached]
 
         try:
             task, unneeded = await space.database.write(place)
@@ -135,12 +139,17 @@ class Router:
             raise _no_peer_left(announcement, error) from None
         for peer_id, blobs in unneeded:
             space.peers[peer_id].blobs.remove(blobs)
+        if missed := failing.intersection(task.peer_ids):
+            for peer_id in missed:
+                await space.peers[peer_id].wait_while_hung()
+            # The peers that took the announcement keep it, placed nowhere.
+            raise ProtocolError(500, f"Put remote metadata failed: peer {', '.join(sorted(missed))} did not answer")
         space.tasks.add(task)
         return task
 
-    def spend(self, task_id: str) -> Task:
-        """Give the task that data came for; from now on it is gone."""
-        task = self.space.tasks.spend(task_id)
+    def task(self, task_id: str) -> Task:
+        """Return the task that data came for; it stays valid until its peers were tried."""
+        task = self.space.tasks.look(task_id)
         if task is None:
             raise ProtocolError(500, f"Task({task_id}) not found")
         return task
@@ -156,18 +165,29 @@ class Router:
         """Hand the data to the task's peers, and give those that stored it."""
         if task.size == 0 and body.size > 0:
             raise ProtocolError(500, f"Unexpected data of {body.size} bytes for a chunk of size 0")
+        for peer_id in task.peer_ids:
+            await self.space.peers[peer_id].wait_while_hung()
         if len(task.peer_ids) == 1:
             stored = [await self.space.peers[task.peer_ids[0]].store(task, body)]
         else:
             stored = await asyncio.gather(*(self.space.peers[peer_id].store(task, body) for peer_id in task.peer_ids))
+        if self.space.faults.take("fail_after_storing", {"bucket": task.bucket_id, "key": task.key}):
+            raise ProtocolError(500, "500: the placement service did not answer")
+        self.space.tasks.spend(task.task_id)
         return [peer_id for peer_id, ok in zip(task.peer_ids, stored, strict=True) if ok]
 
-    def metadata(self, bucket_id: str, key: str) -> Replica:
+    async def wait_for_peers(self) -> None:
+        """Wait for the peers that hang, one after the other, as a router does that asks all of them."""
+        for peer in list(self.space.peers.values()):
+            await peer.wait_while_hung()
+
+    async def metadata(self, bucket_id: str, key: str) -> Replica:
         """Give a chunk's metadata from the replica whose turn it is."""
         holders = self.space.placement.holders(self.space.database.reader(), bucket_id, key)
         if not holders:
             raise ProtocolError(500, "404: No available peers")
         peer = self.space.peers[self._turns.next(("metadata", bucket_id, key), holders)]
+        await peer.wait_while_hung()
         try:
             replica = peer.find(bucket_id, key)
         except PeerDownError as error:
@@ -184,26 +204,27 @@ class Router:
         :param peer_id: from this peer, whatever the placement service says
         """
         if peer_id is not None:
-            return self._data_of_peer(peer_id, bucket_id, key)
+            return await self._data_of_peer(peer_id, bucket_id, key)
         if not force and (cached := self.cache.get(bucket_id, key)) is not None:
             return cached
-        data = self._data_in_turn(bucket_id, key)
+        data = await self._data_in_turn(bucket_id, key)
         if force or data.size > self.cache.largest:
             return data
         held = Data.in_memory([piece async for piece in data.pieces(self.space.threads)], data.content_type)
         self.cache.put(bucket_id, key, held)
         return held
 
-    def _data_in_turn(self, bucket_id: str, key: str) -> Data:
+    async def _data_in_turn(self, bucket_id: str, key: str) -> Data:
         holders = self.space.placement.holders(self.space.database.reader(), bucket_id, key)
         if not holders:
             raise ProtocolError(404, NO_DATA)
-        return self._data_of_peer(self._turns.next(("data", bucket_id, key), holders), bucket_id, key)
+        return await self._data_of_peer(self._turns.next(("data", bucket_id, key), holders), bucket_id, key)
 
-    def _data_of_peer(self, peer_id: str, bucket_id: str, key: str) -> Data:
+    async def _data_of_peer(self, peer_id: str, bucket_id: str, key: str) -> Data:
         peer = self.space.peers.get(peer_id)
         if peer is None:
             raise ProtocolError(404, NO_DATA)
+        await peer.wait_while_hung()
         try:
             data = peer.read(bucket_id, key)
         except PeerDownError as error:
@@ -249,7 +270,7 @@ class Router:
         known = self._known_of_ball(bucket_id, ball_id)
         keys = sorted({replica.key for replica in known}, key=lambda key: _index(key, ball_id))
         try:
-            first = self._data_in_turn(bucket_id, keys[0]) if keys else None
+            first = await self._data_in_turn(bucket_id, keys[0]) if keys else None
         except ProtocolError:
             first = None
         if first is None:
@@ -259,7 +280,7 @@ class Router:
     async def _stream(self, bucket_id: str, keys: list[str], first: Data) -> AsyncIterator[bytes]:
         for position, key in enumerate(keys):
             try:
-                data = first if position == 0 else self._data_in_turn(bucket_id, key)
+                data = first if position == 0 else await self._data_in_turn(bucket_id, key)
                 async for piece in data.pieces(self.space.threads):
                     yield piece
             except (ProtocolError, OSError):
@@ -267,6 +288,7 @@ class Router:
 
     async def delete_key(self, bucket_id: str, key: str) -> int:
         """Delete a chunk at every peer that is up, and its placement; gives how many replicas were deleted."""
+        await self.wait_for_peers()
         peers = self._up()
 
         def delete(connection: sqlite3.Connection) -> tuple[bool, list[tuple[Peer, int, list[str]]]]:
@@ -284,6 +306,7 @@ class Router:
 
     async def delete_ball(self, bucket_id: str, ball_id: str) -> int:
         """Delete what the peers that are up know of a ball, and the placement of just that."""
+        await self.wait_for_peers()
         peers = self._up()
 
         def delete(connection: sqlite3.Connection) -> list[tuple[Peer, list[str], list[str]]]:

@@ -131,7 +131,7 @@ class RouterApp:
         body = self._space.incoming_body()
         try:
             try:
-                task = self._router.spend(request.path_params["task_id"])
+                task = self._router.task(request.path_params["task_id"])
             except ProtocolError:
                 await _drain(request)  # so that the answer reaches a client that is still sending
                 raise
@@ -157,7 +157,7 @@ class RouterApp:
     async def get_metadata(self, request: Request) -> Response:
         """Give the metadata of a chunk."""
         started = time.perf_counter_ns()
-        replica = self._router.metadata(request.path_params["bucket_id"], request.path_params["key"])
+        replica = await self._router.metadata(request.path_params["bucket_id"], request.path_params["key"])
         peer_id, spent = replica.peer_id, time.perf_counter_ns() - started
         text = f'{{"service_time":{spent},"peer_id":"{peer_id}","local_peer_id":"{peer_id}","metadata":'
         return Response(f"{text}{replica.metadata}}}", media_type="application/json")
@@ -165,6 +165,7 @@ class RouterApp:
     async def get_bucket_metadata(self, request: Request) -> Response:
         """Give the metadata of all chunks of a bucket."""
         bucket_id = request.path_params["bucket_id"]
+        await self._router.wait_for_peers()
 
         def listing() -> bytes:
             answered, listed = self._router.bucket(bucket_id)
@@ -175,6 +176,7 @@ class RouterApp:
 
     async def get_chunks_metadata(self, request: Request) -> Response:
         """Give the metadata of all chunks of a ball."""
+        await self._router.wait_for_peers()
         return JSONResponse(self._router.ball(request.path_params["bucket_id"], request.path_params["ball_id"]))
 
     async def get_data(self, request: Request) -> Response:
@@ -228,7 +230,7 @@ class RouterApp:
         """Give the peers that answer, and those that don't."""
         known: dict[str, list[dict[str, Any]]] = {"available": [], "unavailable": []}
         for peer in self._space.peers.values():
-            known["unavailable" if peer.is_down else "available"].append(
+            known["unavailable" if peer.is_unavailable else "available"].append(
                 {
                     "peer_id": peer.peer_id,
                     "ip_addr": self._space.options.host,

@@ -36,8 +36,8 @@ class MictlanXBulkPutOperator(MictlanXOperator):
     is not sent again. ``BulkCompleteSensor`` and ``MictlanXAwaitBulkOperator`` follow it from other tasks, by its ``bulk_id``. To spread a bulk
     over workers, map the operator: ``.partial(bulk_id=…, source=…, shards=4).expand(shard=[0, 1, 2, 3])``.
 
-    The ``bulk_id`` belongs to one task (per shard) of one DAG run: put the run into it, as ``"nightly-{{ ds_nodash }}"`` or
-    ``"nightly-{{ run_id }}"``. A second run with the same one is refused before its first byte.
+    The ``bulk_id`` belongs to one task (per shard) of one DAG run: put the run id into it, as ``"nightly-{{ run_id }}"``. A second
+    run with the same bulk id is refused before its first byte.
 
     XCom: ``{bulk_id, shard, shards, total_balls, uploaded, skipped, failed, uploaded_size, response_time}``; ``skipped`` were stored
     before. With ``fail_on_error=False`` also ``failures``, the first few of them: ``{bucket_id, key, code, message}``.
@@ -45,7 +45,7 @@ class MictlanXBulkPutOperator(MictlanXOperator):
     .. seealso::
         For more information on how to use this operator, take a look at the guide, ``docs/bulks.md``.
 
-    :param bulk_id: any text, with the run in it (templated)
+    :param bulk_id: any text, with the run id in it (templated)
     :param bucket_id: of all balls; with ``balls``, of those that name none (templated)
     :param source: a file, a folder (with everything in it), a glob (``**`` stands for any folders), an ``ObjectStoragePath`` of
         another store, or a list of these; every worker that uploads a shard has to see it alike (templated)

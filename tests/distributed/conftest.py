@@ -56,11 +56,19 @@ def terminated_like_interrupted() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def start_airflow(tmp_path_factory: pytest.TempPathFactory) -> Starter:
+def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the README's DAG has instead of ``/data``."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def start_airflow(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> Starter:
     """Start Airflows, each with a home and a migrated database of its own, with the example DAGs and those of these tests."""
     dags = tmp_path_factory.mktemp("dags")
     for folder in (ROOT / "example_dags", Path(__file__).parent / "dags"):
         shutil.copytree(folder, dags, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    nightly = dags / "example_mictlanx_nightly.py"
+    nightly.write_text(nightly.read_text().replace('"/data/', f'"{data_folder}/'))
     first = tmp_path_factory.mktemp("airflow")
     command = [sys.executable, "-m", "airflow", "db", "migrate"]
     subprocess.run(command, env=clean_environment(first, dags), check=True, capture_output=True, timeout=240)
@@ -114,6 +122,7 @@ def local_airflow(start_airflow: Starter, storage: LocalVSS) -> Iterator[Running
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
         "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "240",  # many tasks at once on a busy machine
+        "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "1",
         # How soon another triggerer takes over from one that was killed.
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
     }

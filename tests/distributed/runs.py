@@ -31,10 +31,15 @@ def write_files(folder: Path) -> Path:
 class Run:
     """A run of a DAG; its task instances are found by their task id."""
 
-    def __init__(self, airflow: RunningAirflow, dag_id: str, **conf: Any) -> None:
+    def __init__(self, airflow: RunningAirflow, dag_id: str, run_id: str = "", **conf: Any) -> None:
+        """
+        Start a run.
+
+        :param run_id: take this run, which exists, instead
+        """
         self.airflow = airflow
         self.dag_id = dag_id
-        self.run_id = airflow.trigger(dag_id, conf)
+        self.run_id = run_id or airflow.trigger(dag_id, conf)
 
     def tasks(self, *task_ids: str) -> list[dict[str, Any]]:
         """Give the instances of some tasks, or of all, the mapped ones in their order."""

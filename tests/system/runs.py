@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -17,12 +17,49 @@ from tests.vss import LocalVSS
 
 def run_dag(environment: Mapping[str, str], tmp_path: Path, dag_id: str, **conf: Any) -> tuple[int, dict[str, Any]]:
     """Run a DAG; gives the exit status and the report of ``scripts/run_example_dag.py``."""
-    result = tmp_path / "result.json"
-    command = [sys.executable, str(ROOT / "scripts" / "run_example_dag.py"), dag_id]
-    command += ["--conf", json.dumps(conf), "--result", str(result)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-    assert result.exists(), done.stdout[-4000:] + done.stderr[-4000:]
-    return done.returncode, json.loads(result.read_text())
+    with StartedRun(environment, tmp_path, dag_id, conf) as run:
+        return run.wait()
+
+
+class StartedRun:
+    """
+    A DAG run in a process of its own, which goes on beside the test until ``wait`` or the end of the context.
+
+    :param folder: for the report and the output; of this run only
+    :param logical_date: as of ``scripts/run_example_dag.py``
+    """
+
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        folder: Path,
+        dag_id: str,
+        conf: Mapping[str, Any] | None = None,
+        logical_date: str = "",
+    ) -> None:
+        self._result = folder / "result.json"
+        self._output = folder / "output.txt"
+        command = [sys.executable, str(ROOT / "scripts" / "run_example_dag.py"), dag_id]
+        command += ["--conf", json.dumps(conf or {}), "--logical-date", logical_date, "--result", str(self._result)]
+        with self._output.open("wb") as output:
+            self._process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def output(self) -> str:
+        """Return what the run has written so far, its tasks' logs included."""
+        return self._output.read_text(encoding="utf-8", errors="replace")
+
+    def wait(self, seconds: float = 240) -> tuple[int, dict[str, Any]]:
+        """Wait for the end; return the exit status and the report."""
+        status = self._process.wait(seconds)
+        assert self._result.exists(), self.output()[-8000:]
+        return status, json.loads(self._result.read_text())
 
 
 def xcoms(report: dict[str, Any], task_id: str) -> list[dict[str, Any]]:

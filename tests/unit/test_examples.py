@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 import re
 import textwrap
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,7 +16,9 @@ from tests.public import OPERATORS, SENSORS, TRIGGERS, hook_methods
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = {file.name: file.read_text() for file in (ROOT / "example_dags").glob("*.py")}
+README = (ROOT / "README.md").read_text()
 PAGES = "\n".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
+PACKAGE = "\n".join(module.read_text() for module in (ROOT / "airflow_provider_mictlanx").rglob("*.py"))
 TESTS = "\n".join(test.read_text() for test in (ROOT / "tests" / "system").glob("test_*.py"))
 
 
@@ -35,6 +39,30 @@ def test_markers_come_in_pairs() -> None:
 @pytest.mark.parametrize("name", blocks())
 def test_block_is_quoted_in_a_page(name: str) -> None:
     assert f"```python\n{blocks()[name]}\n" in PAGES or f"\n{blocks()[name]}\n" in PAGES
+
+
+def test_dag_of_the_readme_is_the_one_that_runs() -> None:
+    (quoted,) = re.findall(r"```python\n([^`]*with DAG\([^`]*)\n```", README)
+    assert quoted == blocks()["howto_mictlanx_nightly"]
+
+
+def test_bulk_ids_contain_the_run() -> None:
+    """A date is not enough: a scheduled and a manual run may have the same one, and others have none."""
+    texts = "\n".join([README, PAGES, PACKAGE, *EXAMPLES.values()])
+    ids = re.findall(r"""bulk_?id *= *(f?["'].*?["'])""", texts, re.IGNORECASE)
+    assert len(ids) >= 8
+    assert [found for found in ids if "run" not in found] == []
+
+
+@pytest.mark.parametrize("logical_date", [None, datetime(2026, 1, 2, tzinfo=UTC)])
+def test_key_prefix_per_day_renders_without_a_logical_date(logical_date: datetime | None) -> None:
+    from airflow.providers.common.compat.sdk import DAG
+
+    (prefix,) = re.findall(r"`(\{\{ \(dag_run[^`]*)`", PAGES)
+    with DAG("any", schedule=None) as dag:
+        template = dag.get_template_env().from_string(prefix.replace("\\|", "|"))
+    run = SimpleNamespace(logical_date=logical_date, run_after=datetime(2026, 1, 2, 3, tzinfo=UTC))
+    assert template.render(dag_run=run) == "2026-01-02/"
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from airflow_provider_mictlanx.client.lookup import Name
 from airflow_provider_mictlanx.client.models import (
     DeleteBucketResponse,
     DeletedByBallIdResponse,
@@ -70,7 +71,8 @@ class Deleting(ClientBase):
         check_chunk_key(key)
         removal = Removal(self._dispatcher(timeout, headers), force)
         async with self._doing(f"deleting chunk {bucket_id}/{key}", deadline, f"{bucket_id}/{key}"):
-            return DeletedByKeyResponse(n_deletes=await removal.remove_chunk(bucket_id, key), key=key)
+            name = Name(bucket_id, key.rpartition("_")[0] or key, key)
+            return DeletedByKeyResponse(n_deletes=await removal.remove(name, key=key), key=key)
 
     @returns_result
     async def delete_bucket(

@@ -14,11 +14,11 @@ from airflow_provider_mictlanx.client.errors import (
     ValidationError,
 )
 from airflow_provider_mictlanx.client.lookup import (
-    all_peers_there,
     find_versions,
     get_peers,
     list_bucket,
     look_at_bucket,
+    roll_call,
 )
 from airflow_provider_mictlanx.client.models import (
     Ball,
@@ -186,7 +186,7 @@ class Looking(ClientBase):
             routers = self._dispatcher(timeout, headers)
             name = name_of(bucket_id, key)
             async with self._doing(f"reading {name}", None, name):
-                await routers.repeat(lambda: all_peers_there(routers, f"reading {name}"))
+                await routers.repeat(lambda: roll_call(routers, f"reading {name}", bucket_id))
             return False
         return True
 

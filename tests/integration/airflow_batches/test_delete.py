@@ -64,7 +64,7 @@ def test_one_that_fails(
     vss = own_vss(peers=1)
     connect(vss)
     store(MictlanXHook(), bucket_id, "one", "two")
-    vss.set_fault("status", method="DELETE", path="/bid/two", status=403, body={"detail": "no"})
+    vss.set_fault("status", method="DELETE", path="/two_0$", status=403, body={"detail": "no"})
     result = deleted(bucket_id, fail_on_error=False, **which)
     assert (result["failed"], result["deleted"]) == (1, len(which.get("keys", "t")) - 1)
     assert [(failure["key"], failure["code"]) for failure in result["failures"]] == [("two", 403)]

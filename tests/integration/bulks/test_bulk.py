@@ -716,7 +716,11 @@ def test_killed_while_a_part_was_written(vss: LocalVSS, bulk_id: str, bucket_id:
         part = Part(
             shard=0, attempt=records.starts[0].attempt, number=0, plan=records.plans[0].digest, acknowledged=5, size=250
         )
-        with vss.fault("refuse_data", key=f"{part.name}_0"), pytest.raises(MictlanXError):
+        with (
+            vss.fault("refuse_data", key=f"{part.name}_0"),
+            vss.fault("status", method="DELETE", path=part.name, status=403),  # it cannot be cleared either
+            pytest.raises(MictlanXError),
+        ):
             await store.write(part, b'{"acknowledged":"0-4"}')
         assert (await bulk_status(client, bulk_id)).acknowledged == 5
         again = await upload(client, bulk_id, bucket_id, folder)
@@ -747,9 +751,11 @@ def test_plan_without_data(
         with monkeypatch.context() as patched:
             patched.setattr(RecordStore, "_put", once)
             fault = vss.set_fault("refuse_data", key="plan-*", bucket=bucket_of(bulk_id))
-            with pytest.raises(ValueError, match="stored on 0 peers"):
+            uncleared = vss.set_fault("status", method="DELETE", path="/plan-", status=403)
+            with pytest.raises(ValueError, match="status 403"):
                 await upload(client, bulk_id, bucket_id, folder, options={"will_retry": True})
             fault.off()
+            uncleared.off()
         vss.restart()  # for the router remembers what no peer took
         assert len((await RecordStore(client, bulk_id).read()).plans) == 1
         if not changed:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -209,6 +210,9 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": "application/json"})
     raw: bytes | None = None
     drop: bool = False
+
+    def json(self) -> Any:
+        return json.loads(self.body)
 
 
 Handler = Callable[[Asked, Callable[[Asked], Awaitable[Reply]]], Awaitable[Reply | None]]

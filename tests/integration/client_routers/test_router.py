@@ -17,8 +17,8 @@ from airflow_provider_mictlanx.client import (
     MaxAvailabilityReachedError,
     NotFoundError,
     PeerInfo,
+    PutChunksError,
     UnavailableError,
-    UnknownError,
     UpdateMetadataRequest,
     ValidationError,
     threads,
@@ -125,7 +125,7 @@ async def test_task_is_spent_once(vss: LocalVSS, bucket_id: str) -> None:
         task_id = await announce(router, chunk_of(bucket_id, "ball", DATA))
         assert (await router.put_chunked(task_id, DATA)).is_ok
         error = error_of(await router.put_chunked(task_id, DATA))
-        assert type(error) is UnknownError
+        assert type(error) is PutChunksError
         assert f"Task({task_id}) not found" in str(error)
 
 

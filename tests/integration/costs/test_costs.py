@@ -191,7 +191,7 @@ class Case:
 
 NEW = {"look": 1, "announce": 4, "list": 1, "send": 4}
 NEW_SMALL = {"look": 1, "announce": 1, "list": 1, "send": 1}
-ABSENT = {"list": 1, "look": 1, "peers": 1}
+ABSENT = {"list": 1, "look": 1, "peers": 1, "list bucket": 1}
 
 CASES = {
     "put, one chunk": Case(after(), put(SMALL), NEW_SMALL, 1, size=SMALL),
@@ -203,7 +203,7 @@ CASES = {
     "put over other bytes, four chunks": Case(
         after(put(SIZE)),
         put(SIZE, first=1, replace=True),
-        {"look": 2, "announce": 4, "list": 4, "send": 4, "peers": 2, "delete ball": 1, "delete chunk": 4},
+        {"look": 1, "announce": 4, "list": 4, "send": 4, "peers": 1, "list bucket": 2, "delete chunk": 4},
         2,
     ),
     "get, one chunk": Case(
@@ -225,8 +225,8 @@ CASES = {
     "delete, four chunks": Case(
         after(put(SIZE)),
         clear,
-        {"look": 1, "list": 2, "peers": 2, "delete ball": 1, "delete chunk": 4},
-        connections=4,
+        {"list": 2, "peers": 1, "list bucket": 2, "delete chunk": 4},
+        connections=3,
     ),
     "delete of what is absent": Case(after(), clear, ABSENT),
     "poke of a bulk that is complete": Case(put_bulk, poke, {"list bucket": 1}),

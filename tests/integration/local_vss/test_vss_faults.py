@@ -85,6 +85,54 @@ def test_the_port_of_a_peer_that_is_down_drops_connections(vss) -> None:
     assert httpx.get(f"{vss.peer_api(1)}/health").status_code == 200
 
 
+def test_a_silent_peer_is_left_out_without_a_word(vss, wire, bucket_id) -> None:
+    (holder,) = wire.put(bucket_id, "ball_0", b"data")
+    with vss.fault("peer_silent", peer=holder):
+        assert holder in [peer["peer_id"] for peer in wire.client.get("/peers").json()["available"]]
+        assert wire.metadata(bucket_id, "ball_0").status_code == 404
+        assert wire.get(bucket_id, "ball_0", Force_Get="1").status_code == 404
+        assert wire.chunks(bucket_id, "ball").status_code == 404
+        assert holder not in wire.client.get(f"/buckets/{bucket_id}/metadata").json()["peers_ids"]
+        assert wire.delete(bucket_id, "ball_0").json()["n_deletes"] == 0
+        assert wire.delete(bucket_id, "ball_0").status_code == 404  # the placement is forgotten
+    assert wire.get(bucket_id, "ball_0", Peer_Id=holder).content == b"data"
+    assert len(wire.chunks(bucket_id, "ball").json()["chunks"]) == 1
+
+
+def test_an_announcement_on_a_silent_peer_leaves_metadata_that_is_placed_nowhere(vss, wire, bucket_id) -> None:
+    with vss.fault("peer_silent", peer="peer-1"):
+        assert wire.announce(bucket_id, "ball_0", b"data", replication_factor=3).status_code == 500
+        assert len(wire.chunks(bucket_id, "ball").json()["chunks"]) == 2
+        assert wire.metadata(bucket_id, "ball_0").json() == {"detail": "404: No available peers"}
+        assert wire.delete(bucket_id, "ball_0").status_code == 404
+        assert wire.delete_ball(bucket_id, "ball").json()["n_deletes"] == 2
+
+
+def test_a_hung_peer_is_waited_for(vss, wire, bucket_id) -> None:
+    (holder,) = wire.put(bucket_id, "ball_0", b"data")
+    with vss.fault("peer_hung", peer=holder, seconds=0.3):
+        for ask in (
+            lambda: wire.metadata(bucket_id, "ball_0"),
+            lambda: wire.chunks(bucket_id, "ball"),
+            lambda: wire.get(bucket_id, "ball_0", Force_Get="1"),
+            lambda: wire.delete_ball(bucket_id, "ball"),
+        ):
+            started = time.monotonic()
+            ask()
+            assert time.monotonic() - started > 0.25
+        assert holder not in wire.client.get(f"/buckets/{bucket_id}/metadata").json()["peers_ids"]
+    assert len(wire.chunks(bucket_id, "ball").json()["chunks"]) == 1
+
+
+def test_a_task_is_valid_until_its_peers_were_tried(vss, wire, bucket_id) -> None:
+    task = wire.announce(bucket_id, "ball_0", b"data").json()["tasks_ids"][0]
+    with vss.fault("fail_after_storing", count=1):
+        assert wire.send(task, b"data").status_code == 500
+    assert wire.get(bucket_id, "ball_0", Force_Get="1").content == b"data"
+    assert wire.send(task, b"data").json()["peer_ids"] == []  # though it is stored
+    assert wire.send(task, b"data").status_code == 500
+
+
 def test_acknowledged_and_not_stored(vss, wire, bucket_id) -> None:
     with vss.fault("ack_without_storing", bucket=bucket_id, key="ball_*", count=1) as fault:
         assert len(wire.put(bucket_id, "ball_0", b"data")) == 1
