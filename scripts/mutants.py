@@ -44,6 +44,9 @@ NAMED_IN_AIRFLOW = "tests/integration/airflow/test_what_errors_name.py"
 CONNECTION = "tests/unit/airflow/test_connection.py"
 PLACES = "tests/unit/batches/test_places.py"
 FOLDER = "tests/integration/airflow_batches/test_get_to_folder.py"
+SPELLINGS = "tests/unit/fuzzing/test_clean_texts.py"
+TEXTS = "tests/unit/client/test_texts.py"
+SERVERS = "tests/integration/security/test_texts_of_servers.py"
 
 
 @dataclass(frozen=True)
@@ -767,6 +770,215 @@ MUTANTS = (
             "        if False:\n            raise BulkConflictError(",
             BULK,
             ["test_closed"],
+        ),
+    ),
+    *_mutants(
+        "client/redaction.py",
+        (
+            "escapes are undone before a secret is searched for",
+            "level = level.decoded()",
+            "level = None",
+            SPELLINGS,
+            ["test_every_pair_of_spellings_is_redacted"],
+        ),
+        (
+            "escapes inside escapes are undone",
+            "_DEEPEST = 8",
+            "_DEEPEST = 2",
+            SPELLINGS,
+            ["test_every_pair_of_spellings_is_redacted"],
+        ),
+        (
+            "a secret has three forms in base64, by where its bytes begin",
+            "for before in range(3):",
+            "for before in range(1):",
+            SPELLINGS,
+            ["test_every_pair_of_spellings_is_redacted"],
+        ),
+        (
+            "the neighbours of a secret in base64 have some of its bits",
+            "if spelling.is_base64:",
+            "if False:",
+            SPELLINGS,
+            ["test_every_pair_of_spellings_is_redacted"],
+        ),
+        (
+            "a secret is searched for in hexadecimal digits",
+            " | {_Spelling.of(form.encode().hex()) for form in forms}",
+            "",
+            SPELLINGS,
+            ["test_every_pair_of_spellings_is_redacted"],
+        ),
+        (
+            "a secret that has escapes itself is searched for without them",
+            "            plain.add(_Spelling.of(level.text))",
+            "            pass",
+            SPELLINGS,
+            ["test_every_pair_of_spellings_is_redacted"],
+        ),
+        (
+            "upper and lower case are not told apart",
+            'return _DROPPED.sub("", text).lower()',
+            'return _DROPPED.sub("", text)',
+            SPELLINGS,
+            ["test_every_pair_of_spellings_is_redacted"],
+        ),
+        (
+            "a short secret leaves messages alone",
+            "if len(secret.strip()) < SHORTEST_SECRET:",
+            "if not secret:",
+            TEXTS,
+            ["test_short_secret_leaves_messages_alone"],
+        ),
+        (
+            "a secret that is sent again is remembered for longer",
+            "spellings = self._known.pop(secret, None)",
+            "spellings = self._known.get(secret)",
+            TEXTS,
+            ["test_oldest_secret_is_forgotten_and_used_one_is_not"],
+        ),
+    ),
+    *_mutants(
+        "client/texts.py",
+        (
+            "what is not printable is escaped",
+            "if text.isprintable():",
+            "if True:",
+            SPELLINGS,
+            ["test_no_message_has_a_character_that_is_not_printable"],
+        ),
+        (
+            "a text is cut after its secrets are redacted",
+            "redacted = redact(beginning)",
+            "redacted = beginning",
+            TEXTS,
+            ["test_excerpt_cuts_no_secret_in_two"],
+        ),
+        (
+            "a part of a header's value is a secret too",
+            "for secret in (value, *_SEPARATORS.split(value), *_credentials_in(value)):",
+            "for secret in (value, *_credentials_in(value)):",
+            TEXTS,
+            ["test_part_of_a_header_that_is_a_secret_by_itself"],
+        ),
+        (
+            "so are user and password of basic authentication",
+            "for secret in (value, *_SEPARATORS.split(value), *_credentials_in(value)):",
+            "for secret in (value, *_SEPARATORS.split(value)):",
+            TEXTS,
+            ["test_part_of_a_header_that_is_a_secret_by_itself"],
+        ),
+        (
+            "log records of the package are cleaned",
+            "record.msg, record.args = clean(record.getMessage()), None",
+            "pass",
+            SPELLINGS,
+            ["test_log_record_has_no_secret_and_is_one_line"],
+        ),
+        (
+            "messages of structlog are cleaned",
+            'log("%s", clean(str(message) % args if args else str(message)), **kwargs)',
+            'log("%s", str(message) % args if args else str(message), **kwargs)',
+            TEXTS,
+            ["test_logger_without_filters_is_wrapped"],
+        ),
+    ),
+    *_mutants(
+        "client/errors.py",
+        (
+            "the message of an error is cleaned",
+            "message = clean(message)\n        super",
+            "message = str(message)\n        super",
+            SERVERS,
+            ["test_no_spelling_of_a_secret_in_any_text", "test_no_message_has_a_character_that_is_not_printable"],
+        ),
+        (
+            "so is one that is amended",
+            "self.message = clean(message)",
+            "self.message = message + ''",
+            SPELLINGS,
+            ["test_secret_is_in_no_error_in_any_spelling"],
+        ),
+    ),
+    *_mutants(
+        "client/wire.py",
+        (
+            "what a server says is cleaned in the cause of an error too",
+            "super().__init__(clean(message))",
+            "super().__init__(message)",
+            SPELLINGS,
+            ["test_secret_is_in_no_error_in_any_spelling"],
+        ),
+    ),
+    *_mutants(
+        "client/transport.py",
+        (
+            "the token is a secret",
+            "remember_secret(token)",
+            "pass",
+            SERVERS,
+            ["test_no_spelling_of_a_secret_in_any_text"],
+        ),
+        (
+            "the values of a client's headers are secrets",
+            "        for name, value in (headers or {}).items():\n            remember_header(name, value)",
+            "        pass",
+            SERVERS,
+            ["test_no_spelling_of_a_secret_in_any_text"],
+        ),
+        (
+            "a single request may have secret headers",
+            "            if is_secret_name(name):",
+            "            if False:",
+            SERVERS,
+            ["test_secret_header_of_a_single_request_is_in_no_error"],
+        ),
+    ),
+    *_mutants(
+        "client/endpoint.py",
+        (
+            "user and password of an address are not shown",
+            'ip_addr.rpartition("@")[2] if isinstance(ip_addr, str) else ip_addr',
+            "ip_addr",
+            TEXTS,
+            ["test_user_and_password_of_an_address_are_not_shown"],
+        ),
+    ),
+    *_mutants(
+        "bulks/records.py",
+        (
+            "the message of a failure is cleaned, whoever wrote the record",
+            "    message: CleanText",
+            "    message: str",
+            SPELLINGS,
+            ["test_texts_of_a_record_are_printable_and_keys_are_exact"],
+        ),
+        (
+            "so are the texts of a closed bulk's result",
+            "AfterValidator(_with_clean_texts)",
+            "AfterValidator(dict)",
+            SPELLINGS,
+            ["test_texts_of_a_record_are_printable_and_keys_are_exact"],
+        ),
+    ),
+    *_mutants(
+        "hooks/summaries.py",
+        (
+            "the lines of a connection's test are cleaned",
+            "clean(_router_line(check, len(spaces) > 1))",
+            "_router_line(check, len(spaces) > 1)",
+            SERVERS,
+            ["test_peers_of_a_server_forge_no_line"],
+        ),
+    ),
+    *_mutants(
+        "hooks/clean_log.py",
+        (
+            "what a hook logs is cleaned",
+            "return clean_logger(super().log)",
+            "return super().log",
+            SERVERS,
+            ["test_keys_of_a_stranger_forge_no_line_and_are_exact_as_data"],
         ),
     ),
 )

@@ -12,7 +12,15 @@ import pytest
 
 os.environ.setdefault("MICTLANX_LOG_PATH", "")  # before the client is imported: its default folder is outside the tests
 
+from airflow_provider_mictlanx.client import texts
+from airflow_provider_mictlanx.client.redaction import Secrets
 from tests.vss import LocalVSS
+
+
+@pytest.fixture(autouse=True)
+def _own_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test's messages are without what was another test's token."""
+    monkeypatch.setattr(texts, "_secrets", Secrets())
 
 
 @pytest.fixture(scope="session")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 
 from airflow_provider_mictlanx.batches.running import Batch, BatchResult, Item, TransferOptions
 from airflow_provider_mictlanx.client.async_client import AsyncClient
 from airflow_provider_mictlanx.client.result import value_of
+from airflow_provider_mictlanx.client.texts import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 async def copy_all(

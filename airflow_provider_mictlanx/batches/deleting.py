@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 
 from airflow_provider_mictlanx.batches.running import Batch, BatchResult, Item
@@ -11,8 +10,9 @@ from airflow_provider_mictlanx.client.async_client import AsyncClient
 from airflow_provider_mictlanx.client.errors import UnavailableError
 from airflow_provider_mictlanx.client.names import key_of
 from airflow_provider_mictlanx.client.result import value_of
+from airflow_provider_mictlanx.client.texts import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 ROUNDS = 10
 """How often a prefix is listed and emptied before what still comes in is reported."""

@@ -7,7 +7,6 @@ whole and verified, or not at all (``client.files``).
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,9 +23,10 @@ from airflow_provider_mictlanx.client.async_client import AsyncClient
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.files import OpenFolder, has_content, path_of
 from airflow_provider_mictlanx.client.result import value_of
+from airflow_provider_mictlanx.client.texts import get_logger
 from airflow_provider_mictlanx.client.threads import Threads
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

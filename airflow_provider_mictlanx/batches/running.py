@@ -7,7 +7,6 @@ Imports the client, and from ``bulks`` the progress and the form of a failure.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,9 +20,10 @@ from airflow_provider_mictlanx.bulks.records import Failure
 from airflow_provider_mictlanx.bulks.status import FIRST_FAILURES
 from airflow_provider_mictlanx.client.checks import whole_number
 from airflow_provider_mictlanx.client.errors import MictlanXError, UnknownError
+from airflow_provider_mictlanx.client.texts import get_logger
 from airflow_provider_mictlanx.client.workers import for_each
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 GIVE_UP = 16
 """After so many failures in a row that may pass, and no success between them, nothing more is begun."""

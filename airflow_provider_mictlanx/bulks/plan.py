@@ -159,7 +159,8 @@ def read_plan(record: Plan, content: bytes) -> ShardPlan:
     try:
         balls = [PlannedBall(sys.intern(fields[0]), *fields[1:]) for fields in map(_LINE.validate_json, lines)]
     except InvalidModel as error:
-        raise IntegrityError(f"{record.name} can't be read: {error.errors(include_url=False)[0]['msg']}") from error
+        said = error.errors(include_url=False)[0]["msg"]
+        raise IntegrityError(f"{record.name} can't be read: {said}") from None  # pydantic's text quotes the plan
     if len(balls) != record.balls:
         raise IntegrityError(f"{record.name} has {len(balls)} balls, and its record tells of {record.balls}")
     return ShardPlan(record, balls)

@@ -25,14 +25,15 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic import ValidationError as InvalidModel
 
 from airflow_provider_mictlanx.client.errors import IntegrityError, ValidationError
 from airflow_provider_mictlanx.client.models import Metadata
 from airflow_provider_mictlanx.client.names import RESERVED_BUCKETS, is_safe_id
+from airflow_provider_mictlanx.client.texts import clean, excerpt
 from airflow_provider_mictlanx.client.versions import balls_in, versions_of
 
 BULK_TAG = "bulk_id"
@@ -45,6 +46,10 @@ _ATTEMPT = re.compile(r"(?:(start|done)-[0-9]+-[0-9a-f]{16}|(part|checked)-[0-9]
 _PLAN = re.compile(r"plan-[0-9]+-[0-9a-f]{64}")
 
 
+CleanText = Annotated[str, AfterValidator(clean)]
+"""A text for people; whoever can write to the storage can write records."""
+
+
 class Failure(BaseModel):
     """Why one ball of a bulk is not stored."""
 
@@ -53,7 +58,7 @@ class Failure(BaseModel):
     bucket_id: str
     key: str
     code: int
-    message: str
+    message: CleanText
 
 
 class Record(BaseModel):
@@ -206,7 +211,7 @@ class Done(Report):
     uploaded_size: int = Field(default=0, ge=0)
     failed: int = Field(default=0, ge=0)
     failures: list[Failure] = Field(default_factory=list)
-    error: str = ""
+    error: CleanText = ""
     will_retry: bool = False
     seconds: float = 0.0
 
@@ -241,6 +246,18 @@ class Checked(AttemptRecord):
         return f"{super().name}-{self.number}"
 
 
+def _with_clean_texts(value: Any, name: str = "") -> Any:
+    """Clean the texts for people in a summary; keys and ids stay exact."""
+    match value:
+        case dict():
+            return {name: _with_clean_texts(inner, name) for name, inner in value.items()}
+        case list():
+            return [_with_clean_texts(inner, name) for inner in value]
+        case str() if name in ("message", "problems"):
+            return clean(value)
+    return value
+
+
 class Closed(Record):
     """
     The bulk was awaited, and its other records were removed.
@@ -251,7 +268,7 @@ class Closed(Record):
     kind = CLOSED
 
     shard: int = 0
-    result: dict[str, Any]
+    result: Annotated[dict[str, Any], AfterValidator(_with_clean_texts)]
 
     @property
     def name(self) -> str:
@@ -427,7 +444,7 @@ def _read(model: type[R], text: str, ball_id: str, updated_at: int) -> R:
     except InvalidModel as error:
         raise IntegrityError(
             f"record {ball_id} can't be understood: {error.errors(include_url=False)[0]['msg']}"
-        ) from error
+        ) from None  # what pydantic says quotes the record
     if record.name != ball_id:
         raise IntegrityError(f"record {ball_id} says that it is another one")
     return record.model_copy(update={"updated_at": updated_at})
@@ -456,6 +473,6 @@ def indexes_of(ranges: str, most: int) -> set[int]:
         match = re.fullmatch(r"([0-9]{1,12})(?:-([0-9]{1,12}))?", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, most)
         if last >= most or first > last:
-            raise IntegrityError(f"{part[:40]!r} is no range of balls of a plan of {most}")
+            raise IntegrityError(f"{excerpt(part, 40)!r} is no range of balls of a plan of {most}")
         indexes.update(range(first, last + 1))
     return indexes

@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any, TypeAlias
 
 from airflow_provider_mictlanx.bulks.records import Closed, Done, Failure, Plan, Records, Report, Start, indexes_of
+from airflow_provider_mictlanx.client.texts import clean
 
 FIRST_FAILURES = 5
 """How many failures a summary names."""
@@ -129,7 +130,7 @@ def status_of(records: Records) -> BulkStatus:
         acknowledged_size=sum(shard.size for shard in shards),
         failed=sum(shard.failed for shard in shards if not shard.complete),
         failures=failures[:FIRST_FAILURES],
-        problems=contradictions + errors,
+        problems=[clean(problem) for problem in contradictions + errors],
         response_time=round((max(times) - min(times)) / 1e9, 3) if times else 0.0,
         last_heard=max(times, default=0),
         quiet_shard=quiet,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -36,10 +35,11 @@ from airflow_provider_mictlanx.client.errors import (
 from airflow_provider_mictlanx.client.models import DeleteBucketResponse, GetRouterBucketMetadataResponse
 from airflow_provider_mictlanx.client.result import value_of
 from airflow_provider_mictlanx.client.retry import RetryRule
+from airflow_provider_mictlanx.client.texts import get_logger
 from airflow_provider_mictlanx.client.workers import for_each
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 R = TypeVar("R", bound=Report | Checked)
 

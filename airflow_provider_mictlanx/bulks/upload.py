@@ -9,7 +9,6 @@ the process dies is read back by the next attempt, and not sent again.
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -33,7 +32,9 @@ from airflow_provider_mictlanx.client.workers import for_each
 
 __all__ = ["AttemptOptions", "BulkSpec", "ShardUpload", "UploadResult"]
 
-log = logging.getLogger(__name__)
+from airflow_provider_mictlanx.client.texts import get_logger
+
+log = get_logger(__name__)
 
 FIRST_PART = 10.0
 """The first part is written after so many seconds, the next ones half as much later each time …"""

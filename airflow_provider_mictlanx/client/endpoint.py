@@ -13,7 +13,6 @@ import secrets
 import sys
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar, Self, TypeAlias, TypeVar
 from urllib.parse import quote
@@ -33,6 +32,7 @@ from airflow_provider_mictlanx.client.errors import (
     ValidationError,
 )
 from airflow_provider_mictlanx.client.streams import DataStream
+from airflow_provider_mictlanx.client.texts import excerpt
 from airflow_provider_mictlanx.client.threads import Threads
 from airflow_provider_mictlanx.client.transport import (
     SMALL_ANSWER,
@@ -144,16 +144,8 @@ class Endpoint:
             method, self._root + path, what=what, timeout=timeout, verify=verify, headers=headers, **request
         )
         if not 200 <= answer.status < 300:
-            raise self._refused(answer, what, explain)
+            raise _refusal(answer, what, explain)
         return answer
-
-    def _refused(self, answer: Answer, what: str, explain: Explain | None) -> MictlanXError:
-        """Give the error that a status other than 2xx stands for, without the secrets that the answer may repeat."""
-        error = _refusal(answer, what, explain)
-        if (clean := self._transport.without_secrets(answer.body)) != answer.body:
-            said, shown = (shortened(_detail(replace(answer, body=body))) for body in (answer.body, clean))
-            error.amend(error.message.replace(said, shown))
-        return error
 
     async def _json(self, model: type[M], method: str, path: str, what: str, *how: Any, **request: Any) -> M:
         """Send a request as ``_send`` does, and give the answer as the model that it has to fit."""
@@ -170,7 +162,7 @@ class Endpoint:
         except InvalidModel as error:
             said = f"{what}: the answer is none of the protocol's: {_first_fault(error)}"
             if error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid":
-                begins = _beginning(self._transport.without_secrets(answer.body))
+                begins = _beginning(answer.body)
                 kind = answer.headers.get("content-type", "of no type")
                 said += f"; it is {kind} and begins {begins!r}"
             said += ". Does a MictlanX router answer at this address?"
@@ -204,7 +196,7 @@ class Endpoint:
             longest=sys.maxsize if longest is None else longest + SMALL_ANSWER,
         ) as (answer, pieces):
             if answer.status != 200:
-                raise self._refused(await _with_body(answer, pieces), what, explain)
+                raise _refusal(await _with_body(answer, pieces), what, explain)
             async for piece in pieces:
                 read += len(piece)
                 if longest is not None and read > longest:
@@ -233,7 +225,7 @@ class Endpoint:
                     )
                 )
                 if answer.status != 200:
-                    raise self._refused(await _with_body(answer, pieces), what, explain)
+                    raise _refusal(await _with_body(answer, pieces), what, explain)
                 return DataStream(stack.pop_all(), answer, pieces, ends, f"{what}: no full answer within {timeout:g} s")
         except TimeoutError as error:
             raise RequestTimeoutError(f"{what}: no answer within {timeout:g} s") from error
@@ -306,15 +298,15 @@ def _checked_piece(piece: object) -> bytes:
 
 def shortened(detail: Any) -> str:
     """Give what an answer says as a text that fits into an error."""
-    text = detail if isinstance(detail, str) else json.dumps(detail)
-    return text if len(text) <= 300 else f"{text[:300]}…"
+    return excerpt(detail if isinstance(detail, str) else json.dumps(detail, ensure_ascii=False), 300)
 
 
 def _check_address(kind: str, ip_addr: str, port: int, protocol: str, api_version: int) -> None:
     if not isinstance(ip_addr, str) or not ip_addr or "://" in ip_addr or re.search(r"[\s?#@\\]", ip_addr):
+        shown = ip_addr.rpartition("@")[2] if isinstance(ip_addr, str) else ip_addr  # without user and password
         raise ValidationError(
             f"the ip_addr of a {kind} is a host name or an address, with the path of a proxy behind it if there is one "
-            f"(example.org/mictlanx), not {ip_addr!r}"
+            f"(example.org/mictlanx), not {shown!r}"
         )
     if isinstance(port, bool) or not isinstance(port, int) or not -1 <= port <= 65535:
         raise ValidationError(f"the port of a {kind} is 1–65535, or 0 for the protocol's own, not {port!r}")
@@ -351,11 +343,11 @@ def _detail(answer: Answer) -> Any:
 
 def _beginning(body: bytes) -> str:
     """Give the first words of what is no JSON, without the tags of a page."""
-    text = body[:300].decode("utf-8", "replace")
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", text)).strip()[:160]
+    text = re.sub(r"<[^>]*>", " ", excerpt(body, 300))
+    return excerpt(re.sub(r"\s+", " ", text).strip(), 160)
 
 
-def _refusal(answer: Answer, what: str, explain: Explain | None = None) -> MictlanXError:
+def _refusal(answer: Answer, what: str, explain: Explain | None) -> MictlanXError:
     """Give the error that a status other than 2xx stands for; ``explain`` knows what it means for this very request."""
     status, detail = answer.status, _detail(answer)
     if explain and (error := explain(status, detail, what)):

@@ -30,10 +30,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from airflow_provider_mictlanx.client.texts import clean
+
 
 class MictlanXError(Exception):
     """
-    Base of every error of the client.
+    Base of every error of the client. Its message is cleaned: no secret, and nothing that is not printable.
 
     :param message: what was being done, to what, what came back and what to do
     :param status_code: the HTTP status that came back, or the one that fits best
@@ -58,6 +60,7 @@ class MictlanXError(Exception):
         transient: bool | None = None,
         permanent: bool | None = None,
     ) -> None:
+        message = clean(message)
         super().__init__(message)
         self.message = message
         self.status_code = self.default_status_code if status_code is None else status_code
@@ -70,8 +73,8 @@ class MictlanXError(Exception):
 
     def amend(self, message: str) -> None:
         """Say it in other words, or with more of them."""
-        self.message = message
-        self.args = (message, *self.args[1:])
+        self.message = clean(message)
+        self.args = (self.message, *self.args[1:])
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), self.args, self.__dict__.copy()))

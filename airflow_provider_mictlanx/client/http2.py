@@ -37,7 +37,7 @@ class HttpxExchange:
         try:
             return await anext(self._pieces, None)
         except (httpx.HTTPError, httpx.StreamError) as error:
-            raise _translated(error) from error
+            raise _translated(error) from None  # whose text may be the server's
 
 
 class HttpxCarrier:
@@ -66,7 +66,7 @@ class HttpxCarrier:
             request = self._client.build_request(method, url, headers=headers, content=content)
             return HttpxExchange(await self._client.send(request, stream=True))
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-            raise _translated(error) from error
+            raise _translated(error) from None  # whose text may be the server's
 
     async def end(self, exchange: Exchange) -> None:
         """Give the connection back to the pool, also when the task is cancelled just then: the pool would lose it for good."""
@@ -77,7 +77,7 @@ class HttpxCarrier:
             await asyncio.wait([closing])
             raise
         except (httpx.HTTPError, httpx.StreamError) as error:
-            raise _translated(error) from error
+            raise _translated(error) from None  # whose text may be the server's
 
     async def aclose(self) -> None:
         """Close all connections."""

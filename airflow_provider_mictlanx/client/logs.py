@@ -15,8 +15,9 @@ from collections.abc import Callable
 from logging.handlers import TimedRotatingFileHandler
 
 from airflow_provider_mictlanx.client.errors import ValidationError
+from airflow_provider_mictlanx.client.texts import get_logger
 
-log = logging.getLogger("airflow_provider_mictlanx.client")
+log = get_logger("airflow_provider_mictlanx.client")
 _FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 _UNITS = ("S", "M", "H", "D", "MIDNIGHT", *(f"W{day}" for day in range(7)))

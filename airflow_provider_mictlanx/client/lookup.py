@@ -39,7 +39,8 @@ class Name:
     def __str__(self) -> str:
         if self.key in ("", self.ball_id):
             return f"{self.bucket_id}/{self.ball_id}"
-        return f"{self.bucket_id}/{self.key} (ball {self.ball_id[:12]}…)"
+        ball_id = f"{self.ball_id[:12]}…" if len(self.ball_id) > 12 else self.ball_id
+        return f"{self.bucket_id}/{self.key} (ball {ball_id})"
 
     def chunk(self, index: int) -> str:
         """Give the key of one of its chunks."""

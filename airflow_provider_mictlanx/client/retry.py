@@ -9,7 +9,6 @@ together do not come back together.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -26,8 +25,9 @@ from tenacity import (
 
 from airflow_provider_mictlanx.client.checks import number_from_zero, whole_number
 from airflow_provider_mictlanx.client.errors import DeadlineExceededError, MictlanXError, ValidationError
+from airflow_provider_mictlanx.client.texts import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _failed: ContextVar[list[BaseException]] = ContextVar("failed")
 """Holds the last failure that was tried again within the call that is bounded; its tasks share the list."""

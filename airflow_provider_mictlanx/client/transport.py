@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import json
 import os
 import re
 import socket
@@ -33,6 +32,7 @@ from airflow_provider_mictlanx.client.errors import (
     UpstreamProtocolError,
     ValidationError,
 )
+from airflow_provider_mictlanx.client.texts import is_secret_name, remember_header, remember_secret
 from airflow_provider_mictlanx.client.wire import (
     CONNECT_TIMEOUT,
     Body,
@@ -56,9 +56,6 @@ LONGEST_LIST_OF_PEERS = 16 * 1024 * 1024
 
 LONGEST_LISTING = 2 * 1024**3
 """The most that a listing may hold (bytes): a bucket's has no paging, and repeats itself for every peer."""
-
-SHORTEST_SECRET = 4
-"""What is shorter is no secret (characters), and would be found all over an answer."""
 
 SLOW = "; is the router overloaded, or the timeout too short for it?"
 """What to look at after a time that was not enough."""
@@ -97,24 +94,16 @@ class Transport:
             raise ValidationError("http2 needs the package h2: pip install 'airflow-provider-mictlanx[http2]'")
         own = merged(DEFAULT_HEADERS, checked_headers(headers or {}))
         self._headers = merged(own, checked_headers({"Authorization": f"Bearer {token}"} if token else {}))
-        self._secrets = [
-            form.encode()
-            for secret in (token, *(headers or {}).values())
-            if secret and len(secret) >= SHORTEST_SECRET
-            for form in {secret, json.dumps(secret)[1:-1]}
-        ]
+        if token:
+            remember_secret(token)
+        for name, value in (headers or {}).items():
+            remember_header(name, value)
         self._http2 = http2
         self._carriers: dict[Verify | None, Carrier] = {}
         self._contexts: dict[Verify, ssl.SSLContext] = {}
         self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
         self._pid = 0
         self._building = asyncio.Lock()
-
-    def without_secrets(self, body: bytes) -> bytes:
-        """Give what an answer says with ``***`` for the token and the header values, which some servers send back."""
-        for secret in self._secrets:
-            body = body.replace(secret, b"***")
-        return body
 
     def __repr__(self) -> str:
         return f"<Transport of {len(self._carriers)} pools>"
@@ -139,7 +128,7 @@ class Transport:
         :param content: the body: bytes, or an async generator of pieces
         :param longest: the most that the answer may hold (bytes)
         """
-        request = (method, url, merged(self._headers, checked_headers(headers)), content)
+        request = (method, url, self._headers_with(headers), content)
         with _Translating(what, timeout):
             async with _within(timeout, what):
                 carrier = await self._carrier(url, verify)
@@ -192,7 +181,7 @@ class Transport:
 
         :param timeout: what the caller allows, for errors (seconds)
         """
-        request = (method, url, merged(self._headers, checked_headers(headers)), b"")
+        request = (method, url, self._headers_with(headers), b"")
         with _Translating(what, timeout):
             carrier = await self._carrier(url, verify)
             exchange = await carrier.begin(*request)
@@ -200,6 +189,12 @@ class Transport:
                 yield Answer(exchange.status, exchange.headers), _pieces(exchange, what, longest)
             finally:
                 await carrier.end(exchange)
+
+    def _headers_with(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        for name, value in (checked := checked_headers(headers)).items():
+            if is_secret_name(name):  # the others are the protocol's: checksums and sizes, which errors have to show
+                remember_header(name, value)
+        return merged(self._headers, checked)
 
     async def aclose(self) -> None:
         """Close all connections of this loop."""

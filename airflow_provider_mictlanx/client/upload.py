@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -52,11 +51,12 @@ from airflow_provider_mictlanx.client.models import Metadata, PutMetadataRequest
 from airflow_provider_mictlanx.client.reader import ChunkReader
 from airflow_provider_mictlanx.client.removal import Removal
 from airflow_provider_mictlanx.client.router import AsyncRouter
+from airflow_provider_mictlanx.client.texts import get_logger
 from airflow_provider_mictlanx.client.threads import Threads
 from airflow_provider_mictlanx.client.versions import Version, versions_of
 from airflow_provider_mictlanx.client.workers import for_each
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 RESERVED_PREFIX = "mictlanx_"
 

@@ -5,7 +5,7 @@ It is here because a transfer's price is requests: httpx takes 0.4 ms of a core 
 (``docs/performance.md``). What it does not do is not needed: no redirects, cookies, proxies, decompression, caching.
 
 What an answer may do to it is bounded: the head by ``LONGEST_HEAD``, what is read ahead of the reader by ``READ_AHEAD``; framing
-that contradicts itself is no HTTP. Standard library only; ``transport.py`` is what the rest of the client knows.
+that contradicts itself is no HTTP. ``transport.py`` is what the rest of the client knows.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol, TypeAlias, cast
 from urllib.parse import quote
+
+from airflow_provider_mictlanx.client.texts import clean, excerpt
 
 CONNECT_TIMEOUT = 10.0
 """The most that a connection attempt may take (seconds), so that the next router gets its turn."""
@@ -47,19 +49,30 @@ _SAFE = "!$%&'()*+,-./:;=?@[]_~"
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?")
 
 
-class NotConnectedError(Exception):
+class WireError(Exception):
+    """
+    Base of the errors of a carrier. Its text is cleaned: it stands in tracebacks as the cause of the client's own error.
+
+    :param message: what went wrong, maybe in the server's words
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(clean(message))
+
+
+class NotConnectedError(WireError):
     """There is no connection; the cause says why. Nothing was sent."""
 
 
-class BrokenError(Exception):
+class BrokenError(WireError):
     """The connection broke, or was closed before the answer's end."""
 
 
-class NoHttpError(Exception):
+class NoHttpError(WireError):
     """What came is no HTTP/1.1."""
 
 
-class NoUrlError(ValueError):
+class NoUrlError(WireError, ValueError):
     """The URL leads nowhere."""
 
 
@@ -230,7 +243,7 @@ class Connection(asyncio.Protocol):
         if end < 0:
             self._buffer = data
             if not b"HTTP/1.".startswith(data[:7]):
-                raise NoHttpError(f"it begins {data[:16]!r}")
+                raise NoHttpError(f"it begins {excerpt(data, 16)!r}")
             return
         self._buffer = b""
         status, headers, keep = _parsed_head(data[:end])
@@ -260,7 +273,7 @@ class Connection(asyncio.Protocol):
             self._chunked, self._left = True, 0
         elif length is not None:
             if not (length.isascii() and length.isdigit() and len(length) < 19):
-                raise NoHttpError(f"its length is {length[:20]!r}")
+                raise NoHttpError(f"its length is {excerpt(length, 20)!r}")
             self._left = int(length)
             self._complete = self._left == 0
         else:
@@ -314,7 +327,7 @@ class Connection(asyncio.Protocol):
             self._complete = not text
         else:
             if not (found := _CHUNK_LINE.fullmatch(text)):
-                raise NoHttpError(f"the length of a chunk of it is {text[:20]!r}")
+                raise NoHttpError(f"the length of a chunk of it is {excerpt(text, 20)!r}")
             self._left = int(found[1], 16)
             self._trailing = self._left == 0
 
@@ -442,13 +455,13 @@ def _parsed_head(head: bytes) -> tuple[int, dict[str, str], bool]:
     line, *fields = head.split(b"\r\n")
     found = _STATUS_LINE.fullmatch(line)
     if not found:
-        raise NoHttpError(f"it begins {line[:16]!r}")
+        raise NoHttpError(f"it begins {excerpt(line, 16)!r}")
     headers: dict[str, str] = {}
     for field in fields:
         raw_name, colon, raw_value = field.partition(b":")
         name, value = raw_name.decode("latin-1").lower(), raw_value.strip(b" \t").decode("latin-1")
         if not colon or not name or raw_name.strip() != raw_name or "\n" in value or "\r" in value:
-            raise NoHttpError(f"a header of it is {field[:20]!r}")
+            raise NoHttpError(f"a header of it is {excerpt(field, 20)!r}")
         if name in headers:
             if name in ("content-length", "transfer-encoding") and headers[name] != value:
                 raise NoHttpError("it does not say clearly where it ends")

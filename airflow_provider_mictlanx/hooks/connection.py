@@ -27,18 +27,17 @@ from airflow_provider_mictlanx.client.uri import DEFAULT_API_VERSION, DEFAULT_PO
 
 DEFAULT_CLIENT_ID = "airflow"
 
-ACCEPTED_FORMS = """\
-A MictlanX connection is understood in these forms:
-  the form's field Routers, one per line:
-    mictlanx://router-0@host:60666,router-1@host:60667/?protocol=http
-    http://host:60666
-    https://host/path
-  an environment variable AIRFLOW_CONN_... with a MictlanX URI of routers that have ids:
-    mictlanx://router-0@host:60666,router-1@host:60667/?protocol=http&api_version=4&http2=0
-  an environment variable AIRFLOW_CONN_... with JSON, which takes every form of URI:
-    {"conn_type": "mictlanx", "password": "<token>", "extra": {"uri": "mictlanx://host:60666,host:60667/?protocol=http"}}
-    {"conn_type": "mictlanx", "extra": {"routers": ["http://host:60666", "http://host:60667"]}}
-    {"conn_type": "mictlanx", "host": "host", "port": 60666, "extra": {"protocol": "http"}}"""
+ACCEPTED_FORMS = (
+    "A MictlanX connection is understood in these forms: in the form's field Routers, one per line: "
+    "mictlanx://router-0@host:60666,router-1@host:60667/?protocol=http or http://host:60666 or https://host/path; "
+    "in an environment variable AIRFLOW_CONN_..., a MictlanX URI of routers that have ids: "
+    "mictlanx://router-0@host:60666,router-1@host:60667/?protocol=http&api_version=4&http2=0 or JSON, which takes every form "
+    'of URI: {"conn_type": "mictlanx", "password": "<token>", "extra": {"uri": '
+    '"mictlanx://host:60666,host:60667/?protocol=http"}} or {"conn_type": "mictlanx", "extra": {"routers": '
+    '["http://host:60666", "http://host:60667"]}} or {"conn_type": "mictlanx", "host": "host", "port": 60666, "extra": '
+    '{"protocol": "http"}}'
+)
+"""In one line, as every message of an error."""
 
 _CONN_TYPES = ("mictlanx", "http", "https")
 """Airflow gives a router's URL in an environment variable the type http or https."""
@@ -193,7 +192,7 @@ def settings_of(connection: AirflowConnection, extra: Mapping[str, Any]) -> Sett
         )
     try:
         if not isinstance(extra, Mapping):
-            raise ValidationError(f"its extra is a JSON object, not a {type(extra).__name__}.\n{ACCEPTED_FORMS}")
+            raise ValidationError(f"its extra is a JSON object, not a {type(extra).__name__}. {ACCEPTED_FORMS}")
         given = _given(extra)
         torn, token = _torn_or_token(connection)
         return Settings(
@@ -239,7 +238,7 @@ def _uri(connection: AirflowConnection, given: Mapping[str, Any], torn: str | No
         value = _of_host(connection, torn, options) if sources == ["host"] else given[sources[0]]
         return _one_space([_read_line(line, _port(connection)) for line in _lines(sources[0], value)], options)
     except ValidationError as error:
-        raise ValidationError(f"{error.message.removesuffix('.')}.\n{ACCEPTED_FORMS}") from None
+        raise ValidationError(f"{error.message.removesuffix('.')}. {ACCEPTED_FORMS}") from None
 
 
 def _torn_or_token(connection: AirflowConnection) -> tuple[str | None, str | None]:
@@ -254,7 +253,7 @@ def _torn_or_token(connection: AirflowConnection) -> tuple[str | None, str | Non
     if connection.login and password and _TOKEN_BEFORE_A_LIST.search(password):
         raise ValidationError(
             "a URI of several routers holds no token, since Airflow's parser would mix the two: write the connection as JSON, "
-            f"with the token as password.\n{ACCEPTED_FORMS}"
+            f"with the token as password. {ACCEPTED_FORMS}"
         )
     return None, password
 

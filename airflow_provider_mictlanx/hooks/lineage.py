@@ -6,7 +6,6 @@ Telling Airflow's hook lineage collector what the hook read and wrote. Imports A
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,9 @@ from airflow_provider_mictlanx.assets.places import Place
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseHook
 
-log = logging.getLogger(__name__)
+from airflow_provider_mictlanx.client.texts import get_logger
+
+log = get_logger(__name__)
 
 
 def is_on() -> bool:

@@ -89,12 +89,12 @@ def _why_not_found(conn_id: str) -> str:
     variable = f"AIRFLOW_CONN_{conn_id.upper()}"
     if not os.environ.get(variable):
         return (
-            f"there is no connection {conn_id!r}: make one of type MictlanX in Airflow's connection form, or set {variable}.\n"
+            f"there is no connection {conn_id!r}: make one of type MictlanX in Airflow's connection form, or set {variable}. "
             f"{ACCEPTED_FORMS}"
         )
     return (
         f"connection {conn_id!r}: {variable} is set, but Airflow's own parser refuses what it holds, and reports it as not "
-        "defined. It takes no URI with several routers without ids and no port -1; JSON has to be valid. Write it as JSON:\n"
-        f'  {variable}=\'{{"conn_type": "mictlanx", "extra": {{"uri": "mictlanx://host:60666,host:60667/?protocol=http"}}}}\'\n'
+        "defined. It takes no URI with several routers without ids and no port -1; JSON has to be valid. Write it as JSON: "
+        f'{variable}=\'{{"conn_type": "mictlanx", "extra": {{"uri": "mictlanx://host:60666,host:60667/?protocol=http"}}}}\'. '
         f"{ACCEPTED_FORMS}"
     )

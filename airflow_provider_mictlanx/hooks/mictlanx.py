@@ -49,10 +49,12 @@ from airflow_provider_mictlanx.client.models import Ball
 from airflow_provider_mictlanx.client.names import ball_id_of, check_bucket_may_change, safe_file_name
 from airflow_provider_mictlanx.client.result import value_of
 from airflow_provider_mictlanx.client.retry import within
+from airflow_provider_mictlanx.client.texts import clean
 from airflow_provider_mictlanx.client.workers import for_each
 from airflow_provider_mictlanx.get_provider_info import UI_FIELD_BEHAVIOUR
 from airflow_provider_mictlanx.hooks import form, lineage, summaries
 from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
+from airflow_provider_mictlanx.hooks.clean_log import CleanLog
 from airflow_provider_mictlanx.hooks.connection import Settings
 from airflow_provider_mictlanx.hooks.errors import errors_name_connection
 from airflow_provider_mictlanx.hooks.lookup import alook_up, look_up
@@ -84,7 +86,7 @@ _NATIVE_LISTS = (
 _NOT_COPIED = frozenset({"_settings", "_look_up_lock", "_runner", "_log"})
 
 
-class MictlanXHook(BaseHook):
+class MictlanXHook(CleanLog, BaseHook):
     """
     Interact with MictlanX.
 
@@ -187,7 +189,7 @@ class MictlanXHook(BaseHook):
         try:
             return self._run(self._atest_connection)
         except Exception as error:
-            return False, str(error) or type(error).__name__
+            return False, clean(str(error)) or type(error).__name__
 
     async def _atest_connection(self) -> tuple[bool, str]:
         async with self.open_client() as client:

@@ -16,6 +16,7 @@ from airflow_provider_mictlanx.bulks.status import BulkStatus
 from airflow_provider_mictlanx.bulks.upload import UploadResult
 from airflow_provider_mictlanx.bulks.waiting import fitting
 from airflow_provider_mictlanx.client.models import Ball, DeleteBucketResponse, FileReport, PutReport, RouterCheck
+from airflow_provider_mictlanx.client.texts import clean
 
 _MAX_FAILURES_LENGTH = 1200
 """Limit for all reported failures together, as JSON (characters)."""
@@ -156,7 +157,7 @@ def connection_test_summary(checks: Sequence[RouterCheck]) -> tuple[bool, str]:
     else:
         peers = len(next(iter(spaces)))
         summary = f"{pluralize(len(checks), 'router')} of one storage space with {pluralize(peers, 'peer')}"
-    return not problems, "\n".join([f"{summary}.", *(_router_line(check, len(spaces) > 1) for check in checks)])
+    return not problems, "\n".join([f"{summary}.", *(clean(_router_line(check, len(spaces) > 1)) for check in checks)])
 
 
 def _router_line(check: RouterCheck, with_peer_ids: bool) -> str:

@@ -16,7 +16,6 @@ import contextlib
 import contextvars
 import functools
 import inspect
-import logging
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -24,7 +23,9 @@ from concurrent.futures import wait as wait_for_futures
 from types import FunctionType
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast
 
-log = logging.getLogger(__name__)
+from airflow_provider_mictlanx.client.texts import get_logger
+
+log = get_logger(__name__)
 
 GRACE = 1.5
 """Seconds for interrupted work to clean up before the interruption propagates without waiting for it."""
@@ -39,6 +40,7 @@ which nobody reads until the sleep ends.
 _STOPPED = "stopped, because the task was killed or the caller interrupted"
 
 P = ParamSpec("P")
+
 T = TypeVar("T")
 
 

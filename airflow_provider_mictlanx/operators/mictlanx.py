@@ -21,6 +21,7 @@ from airflow_provider_mictlanx.bulks.errors import BulkConflictError
 from airflow_provider_mictlanx.client.checks import seconds
 from airflow_provider_mictlanx.client.errors import DeadlineExceededError, MictlanXError, ValidationError
 from airflow_provider_mictlanx.hooks import summaries
+from airflow_provider_mictlanx.hooks.clean_log import CleanLog
 from airflow_provider_mictlanx.hooks.errors import (
     errors_name_connection,
     is_deferral_timeout,
@@ -57,7 +58,7 @@ class TransferOptions(MictlanXOptions, total=False):
     max_backoff: float
 
 
-class MictlanXOperator(BaseOperator):
+class MictlanXOperator(CleanLog, BaseOperator):
     """
     Base of the operators: a task that can be stopped, and that a permanent error fails without a retry.
 

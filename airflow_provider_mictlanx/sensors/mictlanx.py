@@ -36,6 +36,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_mictlanx.client.checks import seconds
 from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationError
 from airflow_provider_mictlanx.hooks import summaries
+from airflow_provider_mictlanx.hooks.clean_log import CleanLog
 from airflow_provider_mictlanx.hooks.errors import (
     errors_name_connection,
     is_deferral_timeout,
@@ -59,7 +60,7 @@ _STATE_KEY = "mictlanx_seen"
 """The key under which Airflow stores what a rescheduled sensor saw."""
 
 
-class MictlanXSensor(BaseSensorOperator):
+class MictlanXSensor(CleanLog, BaseSensorOperator):
     """
     Wait for something in MictlanX: on a worker, by rescheduling, or deferred.
 

@@ -17,6 +17,7 @@ from airflow_provider_mictlanx.bulks.checking import StorageCheck
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationError
 from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
+from airflow_provider_mictlanx.hooks.clean_log import CleanLog
 from airflow_provider_mictlanx.hooks.errors import error_event, error_from_event, log_suppressed
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook, Readable
 
@@ -24,7 +25,7 @@ _MAX_DOUBLINGS = 30
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class PollingTrigger(BaseTrigger):
+class PollingTrigger(CleanLog, BaseTrigger):
     """
     Poke until something is found, the time is over or an error occurs, then fire one event.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -26,11 +25,12 @@ from airflow_provider_mictlanx.client.names import (
 )
 from airflow_provider_mictlanx.client.retry import RetryRule, within
 from airflow_provider_mictlanx.client.router import AsyncRouter
+from airflow_provider_mictlanx.client.texts import get_logger
 from airflow_provider_mictlanx.client.threads import Threads
 from airflow_provider_mictlanx.client.transport import Transport, Verify
 from airflow_provider_mictlanx.client.uri import MictlanXURI
 
-log = logging.getLogger("airflow_provider_mictlanx.client")
+log = get_logger("airflow_provider_mictlanx.client")
 
 NONE: Mapping[str, str] = MappingProxyType({})
 """No headers, no tags."""

@@ -60,5 +60,5 @@ def logged(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]
     with structlog.testing.capture_logs() as entries:
         yield lambda: [
             *(record.getMessage() for record in caplog.records),
-            *(entry["event"] % tuple(entry.get("positional_args", ())) for entry in entries),
+            *(entry["event"] % args if (args := entry.get("positional_args")) else entry["event"] for entry in entries),
         ]

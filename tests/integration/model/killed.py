@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -25,6 +26,14 @@ def call(told: dict[str, Any]) -> None:
             await getattr(client, told["method"])(*told["arguments"], *data, **told["further"])
 
     asyncio.run(make())
+
+
+def kill_a_bulk(**told: Any) -> bool:
+    """Upload a bulk in a process that gets SIGKILL after its n-th request was answered; return whether it came to that."""
+    attempt = _NURSERY.start("tests.integration.bulks.attempt:main", {**told, "how": "after", "part": 60})
+    output, _ = attempt.communicate(timeout=_LONGEST)
+    assert attempt.returncode in (0, -signal.SIGKILL), output
+    return bool(attempt.returncode)
 
 
 async def kill_at(

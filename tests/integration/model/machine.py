@@ -26,8 +26,9 @@ from airflow_provider_mictlanx.client import (
     NotFoundError,
     UnavailableError,
 )
+from tests.integration.bulks import help as bulks
 from tests.integration.client.wire import Asked, Reply, meddling, pattern, sha256
-from tests.integration.model.killed import kill_at
+from tests.integration.model.killed import kill_a_bulk, kill_at
 from tests.vss import LocalVSS
 
 Place = tuple[str, str]
@@ -35,6 +36,8 @@ Place = tuple[str, str]
 BUCKETS = ("one", "two")
 KEYS = ("ball", "folder/any name.txt")
 CONTENTS = tuple(pattern(size, seed) for size, seed in ((0, 0), (1, 0), (900, 0), (900, 1), (1500, 2)))
+BULKS = ((CONTENTS[2], CONTENTS[4]), (CONTENTS[0], CONTENTS[3]))
+"""What is uploaded as a bulk: a content for each key."""
 CUTS = (400, 700, 5000)
 
 places = st.tuples(st.sampled_from(BUCKETS), st.sampled_from(KEYS))
@@ -149,6 +152,37 @@ class StorageMachine(RuleBasedStateMachine):
         for place, known in self._of(bucket).items():
             left = known.possible & {b""} | (frozenset() if known.sure and known.content == b"" else {None})
             self._known[place] = replace(known, possible=left)  # empty balls are in no listing
+
+    @rule(bucket=st.sampled_from(BUCKETS), number=st.sampled_from((0, 0, 1)), die_at=st.none() | st.integers(1, 25))
+    def run_a_bulk(self, bucket: str, number: int, die_at: int | None) -> None:
+        """
+        Upload the same bulk again and again, whatever was deleted and replaced in between; now and then it is killed.
+
+        Its records stay for the whole life, and acknowledge what may be there no more.
+        """
+        places = dict(zip(((bucket, key) for key in KEYS), BULKS[number], strict=True))
+        name = f"bulk-{number}"
+        folder = Path(self._folder.name) / name
+        for (_, key), content in places.items():
+            (folder / key).parent.mkdir(parents=True, exist_ok=True)
+            if not (folder / key).exists():
+                (folder / key).write_bytes(content)
+        told = {"bulk_id": f"{bucket} {self._life} {name}", "bucket_id": self._bucket(bucket)}
+        if die_at is not None:
+            options = {"replace": True}
+            killed = kill_a_bulk(uri=self._vss.uri, folder=str(folder), die_at=die_at, options=options, **told)
+            type(self).steps += 1
+            type(self).kills += killed
+            for place, content in places.items():
+                if not self._known[place].sure or self._known[place].content != content:
+                    self._known[place] = self._known[place].interrupted(content, None)
+            return
+        options = {"replace": True, "max_tries": 5}
+        result = self._do(bulks.upload(self._client, source=folder, options=options, **told))
+        assert (result.total_balls, result.failures) == (len(KEYS), [])
+        for place, content in places.items():
+            self._known[place] = Known.exactly(content, self._known[place].leftovers or bool(self._faults))
+            self._check(place)
 
     @rule(place=places)
     def read(self, place: Place) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import subprocess
@@ -11,10 +10,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import cycle
 from pathlib import Path
-from urllib.parse import quote
 
 from tests.public import OPERATORS, SENSORS, async_twins, hook_methods
+from tests.unit.fuzzing.spellings import ENCODERS
 from tests.vss import LocalVSS
 
 TOKEN, HEADER, COOKIE = "tok3n-S3NTINEL-aaaa", "h3ader-S3NTINEL-bbbb/+=", "cook13-S3NTINEL-cccc"
@@ -36,12 +36,16 @@ ENDS_OTHERWISE = {
 
 
 class _Echo(BaseHTTPRequestHandler):
-    """Answers everything with an error that repeats what it was sent, as some proxies' debug pages do."""
+    """Answers everything with an error that repeats what it was sent, as some proxies' debug pages do: each time in another spelling."""
+
+    spellings = cycle(ENCODERS.values())
 
     def _answer(self) -> None:
         self.rfile.read(int(self.headers.get("content-length") or 0))
         seen = {name.lower(): value for name, value in self.headers.items()}
-        body = json.dumps({"detail": f"refused: {seen}", "seen": seen}).encode()
+        spell = next(self.spellings)
+        told = [spell(seen.get(name, "none")) for name in ("authorization", "x-api-key", "cookie")]
+        body = json.dumps({"detail": f"refused: {told}", "seen": seen}).encode()
         self.send_response(500)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -73,15 +77,7 @@ def connection(uri: str, token: str = TOKEN) -> str:
 
 def forms(secret: str) -> set[str]:
     """Give how a secret may look when it has been through something."""
-    encoded = base64.b64encode(secret.encode()).decode()
-    return {
-        secret,
-        quote(secret, safe=""),
-        json.dumps(secret)[1:-1],
-        encoded,
-        secret[: len(secret) - 4],
-        secret.encode().hex(),
-    }
+    return {secret[: len(secret) - 4], *(spell(secret) for spell in ENCODERS.values())}
 
 
 def drive(vss: LocalVSS, folder: Path) -> str:

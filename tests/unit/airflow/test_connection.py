@@ -390,7 +390,7 @@ def test_wrong_field_is_named_and_secrets_are_not(extra: dict[str, Any], why: st
 
 @pytest.mark.parametrize("extra", ["[1]", "5", "true"])
 def test_extra_that_is_no_object_is_told(settings: Any, extra: str) -> None:
-    with pytest.raises(ValidationError, match=r"extra is a JSON object.*\n.*understood in these forms"):
+    with pytest.raises(ValidationError, match=r"extra is a JSON object.*understood in these forms"):
         settings(json.dumps({"conn_type": "mictlanx", "host": "h0", "extra": extra}))
 
 

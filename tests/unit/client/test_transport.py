@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import traceback
 from typing import Any
 
+import httpx
 import pytest
 
-from airflow_provider_mictlanx.client.errors import ConnectFailedError, ValidationError
+from airflow_provider_mictlanx.client.errors import ConnectFailedError, UpstreamProtocolError, ValidationError
 from airflow_provider_mictlanx.client.transport import Transport, tls_context
 
 
@@ -62,6 +64,24 @@ def test_secrets_are_in_no_repr_and_no_error() -> None:
         finally:
             await transport.aclose()
 
+    asyncio.run(scenario())
+
+
+def test_what_http2_says_of_a_server_is_in_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def send(*args: Any, **kwargs: Any) -> Any:
+        raise httpx.RemoteProtocolError("<ConnectionTerminated additional_data:b's3cret%2Dtoken'>")
+
+    async def scenario() -> None:
+        transport = Transport(token="s3cret-token", http2=True)
+        monkeypatch.setattr(httpx.AsyncClient, "send", send)
+        with pytest.raises(UpstreamProtocolError) as caught:
+            await transport.send("GET", "https://127.0.0.1:1/", what="asking", timeout=5, verify=False)
+        shown = "".join(traceback.format_exception(caught.value))
+        assert "additional_data:b'***'" in shown
+        assert "s3cret%2D" not in shown
+        await transport.aclose()
+
+    pytest.importorskip("h2")
     asyncio.run(scenario())
 
 

@@ -1,0 +1,202 @@
+"""
+Search for secrets in texts, in whatever spelling a server gives them back.
+
+Text and secret are compared in lower case and without blanks, line ends and characters beyond ASCII. Escapes (JSON, percent,
+HTML) are undone layer by layer. Of hexadecimal digits and base64 the encoded secret is searched for.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+import threading
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from urllib.parse import quote, quote_plus
+
+SHORTEST_SECRET = 4
+"""Shorter secrets (characters) are not redacted: they would be found in the middle of words."""
+
+MOST_SECRETS = 200
+"""Number of secrets that a process remembers, those sent last: a process whose token changes every hour does not grow."""
+
+_DEEPEST = 8
+"""Number of layers of escapes that are undone."""
+
+_DROPPED = re.compile(r"[^\x21-\x7e]+")
+_KEPT = re.compile(r"[\x21-\x7e]")
+_BASE64 = re.compile(r"[a-z0-9+/_=-]")
+_BASE64_EDGE = 3
+"""Number of characters of base64 on either side of a secret that may have some of its bits, encoded once or twice."""
+
+_ESCAPE = re.compile(
+    r"\\u\{0*([0-9a-f]{1,6})\}|\\u([0-9a-f]{4})|\\x([0-9a-f]{2})|%u([0-9a-f]{4})|%([0-9a-f]{2})"  # by number
+    r"|\\([^a-z0-9])|(\\[abefnrtv0])|(&(?:\#x?[0-9a-f]+|[a-z][a-z0-9]{1,31});)"
+)
+_HALF_ESCAPE = re.compile(
+    r"(?:\\(?:u[0-9a-f]{0,3}|x[0-9a-f]?)?|%(?:u[0-9a-f]{0,3}|[0-9a-f]?)|&(?:\#x?[0-9a-f]{0,6})?)$"
+)
+"""The end of a secret that may be taken for an escape together with what follows."""
+
+
+class Secrets:
+    """
+    The secrets of a process.
+
+    :param most: how many of them are remembered
+    """
+
+    def __init__(self, most: int = MOST_SECRETS) -> None:
+        self._most = most
+        self._known: dict[str, tuple[_Spelling, ...]] = {}
+        self._spellings: tuple[_Spelling, ...] = ()
+        self._lock = threading.Lock()
+
+    def remember(self, secret: str) -> None:
+        """Redact a secret from now on, unless it is too short."""
+        if len(secret.strip()) < SHORTEST_SECRET:
+            return
+        with self._lock:
+            spellings = self._known.pop(secret, None)
+            self._known[secret] = spellings or tuple(_spellings_of(secret))  # now the last one
+            if spellings is None:
+                if len(self._known) > self._most:
+                    del self._known[next(iter(self._known))]
+                self._spellings = tuple(chain.from_iterable(self._known.values()))
+
+    def redact(self, text: str) -> str:
+        """Return a text with ``***`` in the place of every secret, in any spelling."""
+        parts, at = [], 0
+        for start, end in _merged(self._find(text)):
+            parts += [text[at:start], "***"]
+            at = end
+        return "".join([*parts, text[at:]])
+
+    def _find(self, text: str) -> Iterator[tuple[int, int]]:
+        """Yield where secrets begin and end."""
+        spellings, flat = self._spellings, _flat(text)
+        if not any(spelling in flat for spelling in spellings) and not _ESCAPE.search(flat):
+            return  # the usual case; noting where every character came from takes much longer
+        level: _Level | None = _Level.of(text)
+        for _ in range(_DEEPEST):
+            if level is None:
+                return
+            for spelling in spellings:
+                yield from level.find(spelling)
+            level = level.decoded()
+
+
+class _Spelling(str):
+    """
+    A secret as it is searched for.
+
+    :ivar is_base64: whether the characters beside it have some of its bits in them
+    """
+
+    __slots__ = ("is_base64",)
+
+    is_base64: bool
+
+    @classmethod
+    def of(cls, text: str, *, is_base64: bool = False) -> _Spelling:
+        spelling = cls(_flat(text))
+        spelling.is_base64 = is_base64
+        return spelling
+
+
+class _Level:
+    """A text after some decoding, with the place in the original that every character came from."""
+
+    def __init__(self, text: str, starts: list[int], ends: list[int]) -> None:
+        self.text = text
+        self._starts = starts
+        self._ends = ends
+
+    @classmethod
+    def of(cls, text: str) -> _Level:
+        starts = [match.start() for match in _KEPT.finditer(text)]
+        return cls(_flat(text), starts, [start + 1 for start in starts])
+
+    def find(self, spelling: _Spelling) -> Iterator[tuple[int, int]]:
+        """Yield where in the original a secret begins and ends."""
+        at = self.text.find(spelling)
+        while at >= 0:
+            first, last = at, at + len(spelling) - 1
+            if spelling.is_base64:
+                first, last = self._widened(first, last)
+            yield self._starts[first], self._ends[last]
+            at = self.text.find(spelling, at + len(spelling))
+
+    def _widened(self, first: int, last: int) -> tuple[int, int]:
+        for _ in range(_BASE64_EDGE):
+            first -= first > 0 and _BASE64.match(self.text[first - 1]) is not None
+            last += last + 1 < len(self.text) and _BASE64.match(self.text[last + 1]) is not None
+        return first, last
+
+    def decoded(self) -> _Level | None:
+        """Return the text with one layer of escapes undone; None where there is none."""
+        texts: list[str] = []
+        starts: list[int] = []
+        ends: list[int] = []
+        at = 0
+        for match in _ESCAPE.finditer(self.text):
+            first, after = match.span()
+            meant = _flat(_meaning_of(match))
+            texts += [self.text[at:first], meant]
+            starts += self._starts[at:first] + [self._starts[first]] * len(meant)
+            ends += self._ends[at:first] + [self._ends[after - 1]] * len(meant)
+            at = after
+        decoded = "".join([*texts, self.text[at:]])
+        if decoded == self.text:  # there may be entities that HTML does not know
+            return None
+        return _Level(decoded, starts + self._starts[at:], ends + self._ends[at:])
+
+
+def _flat(text: str) -> str:
+    return _DROPPED.sub("", text).lower()
+
+
+def _meaning_of(escape: re.Match[str]) -> str:
+    *numbers, punctuation, _, entity = escape.groups()
+    if number := next(filter(None, numbers), None):
+        return chr(int(number, 16)) if int(number, 16) < 0x80 else ""
+    return html.unescape(entity) if entity else punctuation or ""
+
+
+def _spellings_of(secret: str) -> Iterator[_Spelling]:
+    forms = {secret, secret.replace(" ", "+"), json.dumps(secret)[1:-1], quote(secret, safe=""), quote_plus(secret)}
+    plain = {_Spelling.of(form) for form in forms} | {_Spelling.of(form.encode().hex()) for form in forms}
+    plain.add(_Spelling.of(_HALF_ESCAPE.sub("", secret.lower())))
+    for form in forms:
+        level = _Level.of(form)
+        while deeper := level.decoded():
+            level = deeper
+            plain.add(_Spelling.of(level.text))
+    once = {encoded for form in forms for encoded in _base64_of(form)}
+    twice = {encoded for form in once for encoded in _base64_of(form)}
+    encoded = {_Spelling.of(form, is_base64=True) for form in once | twice}
+    yield from (spelling for spelling in (*plain, *encoded) if len(spelling) >= SHORTEST_SECRET)
+
+
+def _base64_of(text: str) -> Iterator[str]:
+    """Yield what the base64 of any longer text has in it: there are three forms, by where the bytes begin."""
+    data = text.encode()
+    for before in range(3):
+        shared = base64.b64encode(bytes(before) + data).decode()[-(-8 * before // 6) : 8 * (before + len(data)) // 6]
+        yield shared
+        yield shared.replace("+", "-").replace("/", "_")
+
+
+def _merged(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield the spans in order, those that meet as one."""
+    start, end = -1, -1
+    for first, last in sorted(spans):
+        if first > end:
+            if end >= 0:
+                yield start, end
+            start = first
+        end = max(end, last)
+    if end >= 0:
+        yield start, end

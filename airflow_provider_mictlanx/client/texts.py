@@ -1,0 +1,132 @@
+"""
+Clean texts for people: errors and log records without secrets and without characters that are not printable.
+
+Every ``MictlanXError`` cleans its message, and every logger of the package its records, so no caller has to. The secrets are
+those that this process sends: each client adds its token and its headers.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+import re
+from collections.abc import Iterator
+from functools import lru_cache, partial
+from typing import Any
+
+from airflow_provider_mictlanx.client.redaction import Secrets
+
+SHORTEST_VALUE = 8
+"""Shorter values (characters) of a header are redacted only if its name says that they are secret: many are words, as ``trace``."""
+
+_WINDOW = 4096
+"""An excerpt is taken from the first characters of a text: redacting a megabyte would block the loop."""
+
+_SEPARATORS = re.compile(r"""[\s;,=&"']+""")
+_SECRET_NAME = re.compile(r"auth|cookie|credential|key|pass|secret|session|signature|token", re.IGNORECASE)
+
+_secrets = Secrets()
+
+
+def clean(text: str) -> str:
+    """Return a text without the secrets that this process sends, and with escapes for what is not printable."""
+    return printable(redact(text))
+
+
+def printable(text: str) -> str:
+    """Return a text with Python's escape, as in a ``repr``, in the place of every character that is not printable."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def redact(text: str) -> str:
+    """Return a text with ``***`` in the place of every secret, in any spelling."""
+    return _secrets.redact(text)
+
+
+def excerpt(text: str | bytes, longest: int) -> str:
+    """Return the beginning of a text, cut after redaction: half a secret would not be found any more."""
+    beginning = text[:_WINDOW].decode("utf-8", "replace") if isinstance(text, bytes) else text[:_WINDOW]
+    redacted = redact(beginning)
+    return redacted if len(redacted) <= longest else f"{redacted[:longest]}…"
+
+
+# Secrets
+
+
+def remember_secret(secret: str) -> None:
+    """Redact a secret from now on."""
+    _secrets.remember(secret)
+
+
+def remember_header(name: str, value: str) -> None:
+    """Redact the value of a header from now on, and its longer parts: a server may echo a cookie without its name."""
+    if is_secret_name(name):
+        _secrets.remember(value)
+    for secret in (value, *_SEPARATORS.split(value), *_credentials_in(value)):
+        if len(secret) >= SHORTEST_VALUE:
+            _secrets.remember(secret)
+
+
+@lru_cache(maxsize=256)
+def is_secret_name(name: str) -> bool:
+    """Return whether a header's name says that its value is secret, as ``Authorization`` does."""
+    return _SECRET_NAME.search(name) is not None
+
+
+def _credentials_in(value: str) -> Iterator[str]:
+    """Yield ``user:password``, and the password alone, of basic authentication (RFC 7617)."""
+    scheme, _, encoded = value.partition(" ")
+    if scheme.lower() == "basic":
+        try:
+            decoded = base64.b64decode(encoded.strip()).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            return
+        yield from (decoded, decoded.partition(":")[2])
+
+
+# Logging
+
+
+class _Cleaning(logging.Filter):
+    """Clean a record's message; it stays one line."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = clean(record.getMessage()), None
+        return True
+
+
+_CLEANING = _Cleaning()
+_LOGGING = frozenset({"debug", "info", "warning", "error", "critical", "exception"})
+
+
+def get_logger(name: str) -> logging.Logger:
+    """Return a logger whose records are cleaned."""
+    logger = logging.getLogger(name)
+    logger.addFilter(_CLEANING)
+    return logger
+
+
+def clean_logger(logger: Any) -> Any:
+    """Return a logger, of the standard library or of structlog as Airflow 3 has it, whose messages are cleaned."""
+    if isinstance(logger, logging.Logger):
+        logger.addFilter(_CLEANING)
+        return logger
+    return _CleanLogger(logger)
+
+
+class _CleanLogger:
+    """A logger that takes no filters, with its messages cleaned on the way in."""
+
+    def __init__(self, logger: Any) -> None:
+        self._logger = logger
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._logger, name)
+        return partial(_log, found) if name in _LOGGING else found
+
+
+def _log(log: Any, message: object, *args: object, **kwargs: Any) -> None:
+    log("%s", clean(str(message) % args if args else str(message)), **kwargs)
