@@ -120,8 +120,8 @@ class TransferOperator(MictlanXOperator):
     """
     Base of the operators that transfer objects, with the parameters that they share.
 
-    Further parameters: see ``MictlanXOperator``. ``MictlanXBulkPutOperator`` is bounded by Airflow's ``execution_timeout`` only, and continues in the next try. The
-    others have a ``deadline`` too: seconds for the whole call, retries included.
+    Further parameters: see ``MictlanXOperator``. Most have a ``deadline`` too: seconds for the whole call. An upload of
+    a bulk has none: Airflow's ``execution_timeout`` ends it, and the next try continues.
 
     :param max_tries: tries per chunk, within one try of Airflow
     :param max_concurrency: chunks in flight, of all objects together; default: the connection's, else chosen by the
@@ -733,11 +733,11 @@ class MictlanXBulkPutOperator(TransferOperator):
 
     A task that runs again, also on another machine and after a crash, continues where the last try ended: acknowledged
     balls are not sent again. ``BulkCompleteSensor`` and ``MictlanXAwaitBulkOperator`` follow it from other tasks, by
-    its ``bulk_id``. To spread a bulk over workers, map the operator: ``.partial(bulk_id=…, source=…,
-    shards=4).expand(shard=[0, 1, 2, 3])``.
+    its ``bulk_id``. To spread a bulk over workers, map the operator:
+    ``.partial(bulk_id=…, source=…, shards=4).expand(shard=[0, 1, 2, 3])``.
 
-    The ``bulk_id`` belongs to one task (per shard) of one DAG run: put the run into it, as ``"nightly-{{ ds_nodash
-    }}"`` or ``"nightly-{{ run_id }}"``. A second run with the same one is refused before its first byte.
+    The ``bulk_id`` belongs to one task (per shard) of one DAG run: put the run id into it, as
+    ``"nightly-{{ run_id }}"``. A second run with the same bulk id is refused before its first byte.
 
     XCom: ``{bulk_id, shard, shards, total_balls, uploaded, skipped, failed, uploaded_size, response_time}``;
     ``skipped`` were stored before. With ``fail_on_error=False`` also ``failures``, the first few of them:
@@ -748,7 +748,7 @@ class MictlanXBulkPutOperator(TransferOperator):
 
     Further parameters: see ``TransferOperator``.
 
-    :param bulk_id: any str, with the run in it (templated)
+    :param bulk_id: any str, with the run id in it (templated)
     :param bucket_id: the bucket of all balls; with ``balls``, of those without one of their own (templated)
     :param source: a file, a folder (with everything in it), a glob (``**`` matches any folders), an
         ``ObjectStoragePath`` of another store, or a list of these; every worker that uploads a shard must see the same
