@@ -170,7 +170,7 @@ TASKS: dict[str, Call] = {
     "MictlanXPutOperator": lambda b, _: {"bucket_id": b, "key": KEY, "data": "1"},
     "MictlanXGetOperator": lambda b, _: {"bucket_id": b, "key": KEY},
     "MictlanXGetToFileOperator": lambda b, folder: {"bucket_id": b, "key": KEY, "output_path": str(folder)},
-    "MictlanXBulkGetToFileOperator": lambda b, folder: {"bucket_id": b, "output_path": str(folder)},
+    "MictlanXGetToFolderOperator": lambda b, folder: {"bucket_id": b, "output_path": str(folder)},
     "MictlanXListOperator": lambda b, _: {"bucket_id": b},
     "MictlanXCopyOperator": lambda b, _: {"bucket_id": b, "key": KEY, "dest_bucket_id": f"{b}-copy"},
     "MictlanXDeleteOperator": lambda b, _: {"bucket_id": b, "key": KEY},
