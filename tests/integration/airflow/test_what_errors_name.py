@@ -203,7 +203,7 @@ def test_operator_that_was_given_nothing_names_its_connection(bucket_id: str) ->
         operator.execute({})
 
 
-def test_objects_that_stay_in_a_bucket_are_told_with_the_connection(
+def test_objects_that_could_not_be_deleted_name_the_connection(
     space: LocalVSS, connect: Callable[..., None], bucket_id: str
 ) -> None:
     connect(space, CONN_ID)

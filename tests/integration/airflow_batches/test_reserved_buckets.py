@@ -57,7 +57,7 @@ def test_operator_refuses_a_reserved_bucket(
     assert vss.requests(path=reserved) != []
 
 
-def test_every_call_of_the_hook_that_changes_a_bucket_knows_the_flag() -> None:
+def test_every_changing_call_of_the_hook_has_the_flag() -> None:
     changing = {name for name in hook_methods() if name.lstrip("a").startswith(("put", "copy", "delete"))}
     assert len(changing) == 20
     without = {
@@ -68,7 +68,7 @@ def test_every_call_of_the_hook_that_changes_a_bucket_knows_the_flag() -> None:
     assert without == {"delete_bulk", "adelete_bulk"}
 
 
-def test_records_bucket_of_the_bulk_itself_is_never_a_destination(hook: MictlanXHook, tmp_path: Path) -> None:
+def test_bulks_own_records_bucket_is_never_a_destination(hook: MictlanXHook, tmp_path: Path) -> None:
     bulk_id = uuid.uuid4().hex
     (tmp_path / "a").write_text("1")
     with pytest.raises(ValidationError, match="is where the records of bulk"):

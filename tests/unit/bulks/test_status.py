@@ -468,7 +468,7 @@ def test_ball_without_a_records_tags_is_ignored_and_named(ball_id: str, tags: di
     assert read_listing(BULK, listing, True).foreign == ()
 
 
-def test_foreign_bytes_under_a_records_name_do_not_hide_the_record() -> None:
+def test_foreign_bytes_under_a_records_name_do_not_hide_it() -> None:
     ended = good(0, 1)
     listing = [*announced(start(0, 1, 1, 1)), *announced(plan(0, 1)), foreign(ended.name), *announced(ended)]
     records = read_listing(BULK, listing, True)
