@@ -235,9 +235,9 @@ def test_no_message_has_a_character_that_is_not_printable(
 
 
 def evil_peers(told: Any) -> Any:
-    """Give every peer a name that forges lines."""
-    available = [{**peer, "peer_id": f"{peer['peer_id']}{EVIL}"} for peer in told["available"]]
-    return {**told, "available": available}
+    """Give every peer a name that forges lines; one is unavailable, which *Test* names."""
+    *available, last = [{**peer, "peer_id": f"{peer['peer_id']}{EVIL}"} for peer in told["available"]]
+    return {**told, "available": available, "unavailable": [last]}
 
 
 def failures_of(call: Callable[[], dict[str, Any]]) -> list[str]:
@@ -264,6 +264,7 @@ def test_peers_of_a_server_forge_no_line(
     ):
         hook = MictlanXHook(conn_id)
         answer = hook.test_connection()[1]
+        assert "unavailable: peer-" in answer
         assert answer.count("\n") == 1
         seen += answer.split("\n")
         seen += failures_of(lambda: hook.get_to_file(bucket_id, "k", "/nowhere", max_tries=1))
