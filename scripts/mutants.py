@@ -584,8 +584,8 @@ MUTANTS = (
         ),
         (
             "the listing of a bucket far larger than the bulk is not read to its end",
-            "longest=balls * ROWS_PER_BALL * ROW",
-            "longest=None",
+            "longest = min(balls * ROWS_PER_BALL * ROW, LONGEST)",
+            "longest = LONGEST",
             TAKING_OVER,
             ["test_bucket_far_larger_than_the_bulk"],
         ),

@@ -36,6 +36,9 @@ ROWS_PER_BALL = 1_000
 ROW = 500
 """About what a row of a listing takes (bytes)."""
 
+LONGEST = 256 * 1024**2
+"""A longer listing is not read either (bytes): read, it takes four times as much memory."""
+
 AT_ONCE = 8
 """How many balls are asked for at the same time."""
 
@@ -93,9 +96,8 @@ class Inventory:
 
     async def _list(self, bucket_id: str, balls: int) -> list[Metadata] | None:
         """List a bucket with every peer's part in it; None where it is far larger than the bulk."""
-        listed = await self._client.get_chunks_by_bucket_id(
-            bucket_id, self._timeout, longest=balls * ROWS_PER_BALL * ROW
-        )
+        longest = min(balls * ROWS_PER_BALL * ROW, LONGEST)
+        listed = await self._client.get_chunks_by_bucket_id(bucket_id, self._timeout, longest=longest)
         try:
             return value_of(listed).balls
         except UpstreamProtocolError as error:
