@@ -37,7 +37,7 @@ ROW = 500
 """About what a row of a listing takes (bytes)."""
 
 LONGEST = 256 * 1024**2
-"""A longer listing is not read either (bytes): read, it takes four times as much memory."""
+"""A longer listing is not read either (bytes): as rows it takes five times as much memory."""
 
 AT_ONCE = 8
 """How many balls are asked for at the same time."""
