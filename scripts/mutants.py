@@ -47,6 +47,7 @@ FOLDER = "tests/integration/airflow_batches/test_get_to_folder.py"
 SPELLINGS = "tests/unit/fuzzing/test_clean_texts.py"
 TEXTS = "tests/unit/client/test_texts.py"
 SERVERS = "tests/integration/security/test_texts_of_servers.py"
+TAKING_OVER = "tests/integration/bulks/test_taking_over.py"
 
 
 @dataclass(frozen=True)
@@ -672,9 +673,30 @@ MUTANTS = (
         (
             "only the end of the same plan counts",
             "reports = [report for report in records.reports if report.plan == plan.digest]",
-            "reports = list(records.reports)",
+            "reports = records.reports",
             STATUS,
             ["test_end_that_belongs_to_another_plan"],
+        ),
+        (
+            "a loss takes back what was complete",
+            "return [report for report in reports if _place_of(report) >= since]",
+            "return reports",
+            STATUS,
+            ["test_loss_takes_back_what_was_complete", "test_complete_means_that_every_shard_has_a_good_end"],
+        ),
+        (
+            "a lost ball needs a later acknowledgement",
+            "        for index in lost[place]:\n            done.pop(index, None)\n",
+            "",
+            STATUS,
+            ["test_only_later_reports_acknowledge_a_lost_ball"],
+        ),
+        (
+            "a loss whose bytes are lost may be any ball",
+            "        if len(lost[place]) < told[place]:",
+            "        if False:",
+            STATUS,
+            ["test_loss_that_can_not_be_read_is_any_ball"],
         ),
         (
             "closed is the last word",
@@ -770,6 +792,154 @@ MUTANTS = (
             "        if False:\n            raise BulkConflictError(",
             BULK,
             ["test_closed"],
+        ),
+        (
+            "lost balls are recorded on as many peers as a start",
+            "await self._record_part(at_any_rate=False)",
+            "await self._record_part()",
+            TAKING_OVER,
+            ["test_loss_has_to_be_recorded_on_as_many_peers_as_a_start"],
+        ),
+        (
+            "with an earlier attempt's plan a source is hashed before its ball is found stored",
+            "known = self._planning.is_new and ball.size <= ball.chunk_size",
+            "known = ball.size <= ball.chunk_size",
+            TAKING_OVER,
+            ["test_file_that_changed_before_it_was_recorded"],
+        ),
+    ),
+    *_mutants(
+        "bulks/inventory.py",
+        (
+            "an acknowledged ball that is not listed as planned is lost",
+            "        return acknowledged.keys() - announced.keys()\n",
+            "        return set()\n",
+            TAKING_OVER,
+            ["test_cleared_run_sends_what_was_deleted", "test_lost_ball_is_sent_again"],
+        ),
+        (
+            "what was announced after its record is read",
+            "if at > acknowledged[index] and balls[index].size}",
+            "if False}",
+            TAKING_OVER,
+            ["test_announced_anew_without_data"],
+        ),
+        (
+            "what a storage check could not read is read",
+            "sorted(newer | announced.keys() & in_doubt)",
+            "sorted(newer)",
+            TAKING_OVER,
+            ["test_unreadable_ball_that_is_listed_is_mended_after_a_check"],
+        ),
+        (
+            "balls of size 0 are asked for",
+            "(by_bucket[balls[index].bucket_id] if balls[index].size else single).append(index)",
+            "by_bucket[balls[index].bucket_id].append(index)",
+            TAKING_OVER,
+            ["test_empty_balls"],
+        ),
+        (
+            "a ball is listed with the plan's checksum",
+            "return plain and (found.size, checksum) == (ball.size, ball.checksum)",
+            "return plain",
+            TAKING_OVER,
+            ["test_other_bytes_under_a_key_since_then", "test_chunk_that_is_lost"],
+        ),
+        (
+            "the listing of a bucket far larger than the bulk is not read to its end",
+            "longest = min(balls * ROWS_PER_BALL * ROW, LONGEST)",
+            "longest = LONGEST",
+            TAKING_OVER,
+            ["test_bucket_far_larger_than_the_bulk"],
+        ),
+        (
+            "only where every peer answers is a ball lost that cannot be found",
+            "            await self._store.check_peers(str(error))\n",
+            "",
+            TAKING_OVER,
+            ["test_peer_that_does_not_answer"],
+        ),
+    ),
+    *_mutants(
+        "bulks/planning.py",
+        (
+            "lost balls are recorded before one of them is announced",
+            "            await self._record_lost()\n",
+            "",
+            TAKING_OVER,
+            ["test_killed_after_it_recorded_the_loss", "test_loss_that_can_not_be_recorded_stops_the_attempt"],
+        ),
+        (
+            "whoever relies on another attempt's record of lost balls records them too",
+            "        lost |= taken_back_balls(mine, plan.record, reports)\n",
+            "",
+            TAKING_OVER,
+            ["test_loss_has_to_be_recorded_on_as_many_peers_as_a_start"],
+        ),
+        (
+            "the source of an acknowledged ball is compared with the plan",
+            "        if now.checksum != ball.checksum:",
+            "        if False:",
+            TAKING_OVER,
+            ["test_file_that_changed_in_place"],
+        ),
+        (
+            "only sources that are as they were need not be compared",
+            "        if mark and report.sources == mark:",
+            "        if True:",
+            TAKING_OVER,
+            ["test_file_that_changed_in_place"],
+        ),
+        (
+            "a file of another size than its stored ball is a failure",
+            "if here is not None and here.size != ball.size:",
+            "if here is not None and here.size != ball.size and index not in ledger.acknowledged:",
+            TAKING_OVER,
+            ["test_grown_or_gone_after_it_was_stored"],
+        ),
+        (
+            "what another attempt stored since is asked for too",
+            "others.keys() - await self._lost(plan, others, mine)",
+            "others.keys()",
+            TAKING_OVER,
+            ["test_what_another_attempt_stored_may_be_lost_again"],
+        ),
+    ),
+    *_mutants(
+        "bulks/ledger.py",
+        (
+            "a changed source is a failure, whatever records acknowledge",
+            "            if index not in self._changed:",
+            "            if True:",
+            TAKING_OVER,
+            ["test_file_that_changed_in_place"],
+        ),
+    ),
+    *_mutants(
+        "bulks/sources.py",
+        (
+            "a file's mark has the time that can't be set back",
+            "status.st_mtime_ns, status.st_ctime_ns, status.st_ino",
+            "status.st_mtime_ns, status.st_ino",
+            TAKING_OVER,
+            ["test_file_that_changed_in_place"],
+        ),
+        (
+            "times of other stores are no marks of their content",
+            "if name.lower() in CONTENT and info[name] is not None]",
+            "if info[name] is not None]",
+            TAKING_OVER,
+            ["test_file_of_another_store_whose_time_is_set_back"],
+        ),
+    ),
+    *_mutants(
+        "client/router.py",
+        (
+            "a listing that is too long is not asked for again",
+            "                error.transient = False  # asking again",
+            "                pass  # asking again",
+            TAKING_OVER,
+            ["test_bucket_far_larger_than_the_bulk"],
         ),
     ),
     *_mutants(

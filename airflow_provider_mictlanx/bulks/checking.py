@@ -25,7 +25,6 @@ from airflow_provider_mictlanx.client.errors import (
     IntegrityError,
     MictlanXError,
     NotFoundError,
-    UnavailableError,
 )
 from airflow_provider_mictlanx.client.lookup import Name
 from airflow_provider_mictlanx.client.result import value_of
@@ -176,18 +175,14 @@ class StorageCheck:
         try:
             found = value_of(looked)
         except (NotFoundError, GetChunkError, IntegrityError) as error:
-            await self._check_peers(store, name)
+            await store.check_peers(
+                f"reading {name}: a peer does not answer, and may have it; try again when it is back"
+            )
             return Failure(bucket_id=ball.bucket_id, key=ball.key, code=error.error_code, message=str(error))
         if found.checksum == ball.checksum:
             return None
         message = f"{name} has SHA-256 {found.checksum[:12]}… instead of {ball.checksum[:12]}…"
         return Failure(bucket_id=ball.bucket_id, key=ball.key, code=IntegrityError.default_error_code, message=message)
-
-    async def _check_peers(self, store: RecordStore, name: Name) -> None:
-        """Raise ``UnavailableError`` where a peer is away: it may have what no other one gave."""
-        _, listing = await store.look()
-        if not await store.answered_by_all(listing):
-            raise UnavailableError(f"reading {name}: a peer is away, and may have it; try again when it is back")
 
     def result(self, summary: Mapping[str, Any], fail_on_error: bool) -> dict[str, Any]:
         """

@@ -8,12 +8,12 @@ was announced before a record acknowledged it. One that was announced since then
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import partial
 
 from airflow_provider_mictlanx.bulks.inthread import in_thread
 from airflow_provider_mictlanx.bulks.plan import PlannedBall
-from airflow_provider_mictlanx.client.async_client import AsyncClient
+from airflow_provider_mictlanx.bulks.storage import RecordStore
 from airflow_provider_mictlanx.client.errors import (
     GetChunkError,
     IntegrityError,
@@ -36,6 +36,9 @@ ROWS_PER_BALL = 1_000
 ROW = 500
 """About what a row of a listing takes (bytes)."""
 
+LONGEST = 256 * 1024**2
+"""A longer listing is not read either (bytes): as rows it takes five times as much memory."""
+
 AT_ONCE = 8
 """How many balls are asked for at the same time."""
 
@@ -44,15 +47,16 @@ class Inventory:
     """
     Finds the balls of a plan that the storage does not have.
 
-    :param timeout: of each request (seconds)
+    :param store: of the bulk whose balls they are: listing its small bucket tells whether every peer answers
     """
 
-    def __init__(self, client: AsyncClient, timeout: float) -> None:
-        self._client = client
-        self._timeout = timeout
+    def __init__(self, store: RecordStore) -> None:
+        self._store = store
+        self._client = store.client
+        self._timeout = store.timeout
 
     async def lost(
-        self, balls: Sequence[PlannedBall], acknowledged: Mapping[int, int], in_doubt: Collection[int] = ()
+        self, balls: Sequence[PlannedBall], acknowledged: Mapping[int, int], in_doubt: Set[int] = frozenset()
     ) -> set[int]:
         """
         Return the acknowledged balls that the storage does not have with the plan's checksum.
@@ -80,21 +84,20 @@ class Inventory:
             if (found := await self._find(balls[index])) is not None:
                 announced[index] = found.updated_at
 
+        await for_each(single, ask, AT_ONCE)
+        newer = {index for index, at in announced.items() if at > acknowledged[index] and balls[index].size}
+
         async def read(index: int) -> None:
             if await self._find(balls[index], check_storage=True) is None:
-                lost.add(index)
+                del announced[index]
 
-        await for_each(single, ask, AT_ONCE)
-        lost = acknowledged.keys() - announced.keys()
-        newer = [index for index, at in announced.items() if at > acknowledged[index] and balls[index].size]
-        await for_each(sorted({*newer, *(announced.keys() & set(in_doubt))}), read, AT_ONCE)
-        return lost
+        await for_each(sorted(newer | announced.keys() & in_doubt), read, AT_ONCE)
+        return acknowledged.keys() - announced.keys()
 
     async def _list(self, bucket_id: str, balls: int) -> list[Metadata] | None:
         """List a bucket with every peer's part in it; None where it is far larger than the bulk."""
-        listed = await self._client.get_chunks_by_bucket_id(
-            bucket_id, self._timeout, longest=balls * ROWS_PER_BALL * ROW
-        )
+        longest = min(balls * ROWS_PER_BALL * ROW, LONGEST)
+        listed = await self._client.get_chunks_by_bucket_id(bucket_id, self._timeout, longest=longest)
         try:
             return value_of(listed).balls
         except UpstreamProtocolError as error:
@@ -109,10 +112,9 @@ class Inventory:
             there = value_of(found)
         except NotFoundError:
             return None
-        except (GetChunkError, IntegrityError) as error:
-            if error.peer_away:
-                raise UnavailableError(str(error)) from error
-            return None
+        except (UnavailableError, GetChunkError, IntegrityError) as error:
+            await self._store.check_peers(str(error))
+            return None  # every peer answers: the one on which it is placed has lost it
         return there if _is_planned(there, ball) else None
 
 

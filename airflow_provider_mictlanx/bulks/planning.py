@@ -30,7 +30,13 @@ from airflow_provider_mictlanx.bulks.progress import Progress
 from airflow_provider_mictlanx.bulks.records import Plan, Records, Report, indexes_of
 from airflow_provider_mictlanx.bulks.sources import SourceBall
 from airflow_provider_mictlanx.bulks.spec import BulkSpec
-from airflow_provider_mictlanx.bulks.status import Items, acknowledged_balls, contradictions_in, shard_status
+from airflow_provider_mictlanx.bulks.status import (
+    Items,
+    acknowledged_balls,
+    contradictions_in,
+    shard_status,
+    taken_back_balls,
+)
 from airflow_provider_mictlanx.bulks.storage import RecordStore
 from airflow_provider_mictlanx.client.chunks import BallPlan
 from airflow_provider_mictlanx.client.errors import (
@@ -89,7 +95,7 @@ class Planning:
         self._allow_empty = allow_empty
         self._record_lost = record_lost
         self._tell = tell
-        self._inventory = Inventory(store.client, store.timeout)
+        self._inventory = Inventory(store)
         self.is_new = True
         self.progress = Progress(0, 0, tell)
         self.hashed: dict[Name, BallPlan] = {}
@@ -208,7 +214,10 @@ class Planning:
         reports = await self._reports(mine, plan.record)
         acknowledged = acknowledged_balls(mine, plan.record, reports)
         lost = await self._lost(plan, acknowledged, mine) if acknowledged else set()
-        self._ledger.take_over(plan, acknowledged.keys() - lost, lost)
+        stored = acknowledged.keys() - lost
+        # What an attempt found lost that was cut off then: this one relies on that, so its own record has to be complete.
+        lost |= taken_back_balls(mine, plan.record, reports)
+        self._ledger.take_over(plan, stored, lost)
         if lost:
             names = ", ".join(plan.balls[index].key for index in sorted(lost)[:NAMED])
             more = f" and {len(lost) - NAMED:,} more" if len(lost) > NAMED else ""

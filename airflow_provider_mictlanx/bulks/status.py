@@ -9,7 +9,7 @@ ended with failures and none follows. From a listing that lacks a peer only what
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -241,6 +241,21 @@ def acknowledged_balls(records: Records, plan: Plan, read: Iterable[tuple[Report
             for index in indexes:
                 done[index] = min(written, done.get(index, written))
     return done
+
+
+def taken_back_balls(records: Records, plan: Plan, read: Sequence[tuple[Report, Items]]) -> set[int]:
+    """
+    Return the balls that were acknowledged, until an attempt found balls lost, and have not been acknowledged again.
+
+    :param read: as of ``acknowledged_balls``
+    """
+    valid = {report.name for report in valid_reports(records, plan)}
+    if any(report.plan == plan.digest and is_good_end(report) and report.name not in valid for report in records.dones):
+        balls = set(range(plan.balls))
+    else:
+        before = [items for report, items in read if report.name not in valid]
+        balls = {index for items in before for index in indexes_of(items.get("acknowledged", ""), plan.balls)}
+    return balls - acknowledged_balls(records, plan, read).keys()
 
 
 def contradictions_in(records: Records) -> Iterable[str]:

@@ -106,6 +106,16 @@ class RecordStore:
                     )
         return records
 
+    async def check_peers(self, problem: str) -> None:
+        """
+        Raise ``UnavailableError`` unless every peer answers: two requests, however large the bulk and the storage are.
+
+        :param problem: what cannot be told otherwise, for the error
+        """
+        _, listing = await self.look()
+        if not await self.answered_by_all(listing):
+            raise UnavailableError(problem)
+
     async def write(self, record: Record, content: bytes | None = None, *, at_any_rate: bool = False) -> None:
         """
         Write a record.

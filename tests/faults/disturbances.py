@@ -7,6 +7,7 @@ Times are given as they would be in earnest, and multiplied by ``SCALE``.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -16,6 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
+from airflow_provider_mictlanx.bulks.checking import StorageCheck
+from airflow_provider_mictlanx.client import AsyncClient
 from tests.faults import behaviours as b
 from tests.faults.hostile import KINDS, Behaviour, Exchange
 from tests.faults.operations import CHUNK, RF, SIZE, Cell, How, Operation
@@ -337,7 +340,13 @@ class AcceptedWrong(Fault):
             yield lambda: rule.hits
 
     def mend(self, cell: Cell) -> None:
-        cell.bulk_id += "-anew"  # what a bulk has on record as stored, it does not send again
+        """Read a bulk back, as its gate does with ``check_storage``: what it finds is sent again by the next attempt."""
+
+        async def check() -> None:
+            async with AsyncClient(cell.space.vss.uri, "gate", debug=False, log_output_path=None) as client:
+                assert await StorageCheck(cell.bulk_id).go_on(client, 60)
+
+        asyncio.run(check())
 
 
 # -- what happened before ------------------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ OF_MANY: dict[str, Call] = {
     "list_balls": lambda b, _: {"bucket_id": b},
     "list_keys": lambda b, _: {"bucket_id": b},
     "find_quiet": lambda b, _: {
-        "watch": InactivityMonitor(b, "", inactivity_period=1, min_objects=1, allow_delete=False)
+        "monitor": InactivityMonitor(b, "", inactivity_period=1, min_objects=1, allow_delete=False)
     },
     "delete_bucket": lambda b, _: {"bucket_id": b},
     "delete_prefix": lambda b, _: {"bucket_id": b, "prefix": "2026/"},
@@ -97,7 +97,7 @@ def error_of(call: Callable[[], Any]) -> MictlanXError:
 
 
 def test_every_call_of_the_hook_is_looked_at() -> None:
-    others = {"aget_settings", "get_conn", "cancel", "test_connection"}
+    others = {"aget_settings", "get_conn", "open_client", "cancel", "test_connection"}
     assert {*CALLS, *OF_MANY, *OF_BULKS} == hook_methods() - async_twins() - others
 
 
@@ -199,7 +199,7 @@ def test_operator_that_was_given_nothing_names_its_connection(bucket_id: str) ->
         task_id="task", mictlanx_conn_id=CONN_ID, bucket_id=bucket_id, key=KEY, data="x"
     )
     operator.data = None
-    with pytest.raises(AirflowFailException, match=f"{bucket_id}/{KEY} .*connection '{CONN_ID}'"):
+    with pytest.raises(AirflowFailException, match=f"task_id: task.*data and file_path.*connection '{CONN_ID}'"):
         operator.execute({})
 
 
@@ -226,7 +226,7 @@ WAITS: dict[str, Call] = {
 }
 TRIGGERED: dict[str, Call] = {
     "MictlanXObjectTrigger": lambda b, _: {"bucket_id": b, "key": KEY},
-    "BucketUnchangedTrigger": lambda b, _: {
+    "MictlanXBucketUnchangedTrigger": lambda b, _: {
         "bucket_id": b,
         "prefix": "",
         "inactivity_period": 1.0,
@@ -234,7 +234,7 @@ TRIGGERED: dict[str, Call] = {
         "allow_delete": False,
         "state": None,
     },
-    "BulkCompleteTrigger": lambda b, _: {"bulk_id": f"the bulk {b}"},
+    "MictlanXBulkCompleteTrigger": lambda b, _: {"bulk_id": f"the bulk {b}"},
 }
 
 
@@ -265,7 +265,10 @@ def test_error_of_a_trigger(refusing: LocalVSS, bucket_id: str, tmp_path: Path, 
     assert_named(json.loads(json.dumps(event.payload))["message"], named, refusing)
 
 
-def test_sensor_with_wrong_parameters_names_its_connection(bucket_id: str) -> None:
+def test_sensor_with_wrong_parameters_names_its_connection(
+    space: LocalVSS, connect: Callable[..., None], bucket_id: str
+) -> None:
+    connect(space, CONN_ID)
     sensor = sensors.MictlanXObjectSensor(
         task_id="task", mictlanx_conn_id=CONN_ID, bucket_id=bucket_id, key="a", min_objects=2
     )

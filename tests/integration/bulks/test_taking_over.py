@@ -24,7 +24,13 @@ from airflow_provider_mictlanx.bulks.status import State
 from airflow_provider_mictlanx.bulks.storage import RecordStore
 from airflow_provider_mictlanx.bulks.waiting import await_bulk, bulk_status
 from airflow_provider_mictlanx.client import AsyncClient
-from airflow_provider_mictlanx.client.errors import BallConflictError, NotFoundError, PutChunksError, UnavailableError
+from airflow_provider_mictlanx.client.errors import (
+    BallConflictError,
+    MictlanXError,
+    NotFoundError,
+    PutChunksError,
+    UnavailableError,
+)
 from tests.integration.bulks.help import client_of, make_files, on_peers, one_version_each, upload, versions
 from tests.integration.client.wire import Wire
 from tests.nursery import Nursery
@@ -450,6 +456,62 @@ def test_loss_that_can_not_be_recorded_stops_the_attempt(
     run(vss, scenario)
 
 
+def test_loss_has_to_be_recorded_on_as_many_peers_as_a_start(
+    own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
+) -> None:
+    """A listing that lacks the peers that have this record shows a bulk that is complete."""
+    files(folder, MANY)
+    vss = own_vss()
+
+    class Lines(list[str]):
+        def append(self, line: str) -> None:
+            if line.startswith("Lost since"):
+                vss.set_fault("peer_down", peer="peer-1")
+
+    async def scenario(client: AsyncClient) -> None:
+        await upload(client, bulk_id, bucket_id, folder)
+        await client.delete_bucket(bucket_id)
+        vss.reset_requests()
+        with pytest.raises(MictlanXError, match="part-0-"):
+            await upload(client, bulk_id, bucket_id, folder, lines=Lines())
+        assert vss.requests("POST", f"/buckets/{bucket_id}/metadata$") == []
+        vss.clear_faults()
+        await upload(client, bulk_id, bucket_id, folder)
+        last = max((await RecordStore(client, bulk_id).read()).parts, key=lambda part: part.sequence)
+        assert last.lost
+        assert len(Wire(vss).listed(RecordStore(client, bulk_id).bucket_id, last.name)) == 3
+
+    run(vss, scenario)
+
+
+def test_what_another_attempt_stored_may_be_lost_again(
+    own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
+) -> None:
+    """A failure is none where another attempt has stored the ball since; but not where it is gone by now."""
+    files(folder, MANY)
+    vss = own_vss()
+
+    async def scenario(client: AsyncClient) -> None:
+        original = client.upload
+
+        async def beside_another(bucket: str, key: str, **told: Any) -> Any:
+            if bucket != bucket_id or key not in ("f03", "f04"):
+                return await original(bucket, key, **told)
+            with vss.fault("refuse_data", bucket=bucket_id, key=f"{key}_0"):
+                result = await original(bucket, key, **told)
+            if key == "f04":
+                async with client_of(vss) as other:
+                    assert (await upload(other, bulk_id, bucket_id, folder)).failed == 0
+                    (await other.delete("f03", bucket_id)).unwrap()
+            return result
+
+        client.upload = beside_another  # type: ignore[method-assign]
+        result = await upload(client, bulk_id, bucket_id, folder, options={"max_concurrency": 1})
+        assert [failure.key for failure in result.failures] == ["f03"]
+
+    run(vss, scenario)
+
+
 def test_ball_that_can_not_be_sent_again_fails_the_bulk(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
 ) -> None:
@@ -687,6 +749,26 @@ def test_file_of_another_store_that_changed(vss: LocalVSS, bulk_id: str, bucket_
         assert (await upload(client, bulk_id, bucket_id, listing=listing)).skipped == 2
         await asyncio.sleep(0.002)  # times are compared to the millisecond
         base.fs.pipe_file(f"{base.path}/a", b"x" * 10)
+        again = await upload(client, bulk_id, bucket_id, listing=listing)
+        assert [failure.key for failure in again.failures] == ["a"]
+
+    run(vss, scenario)
+
+
+def test_file_of_another_store_whose_time_is_set_back(vss: LocalVSS, bulk_id: str, bucket_id: str) -> None:
+    """A store that tells no ETag or the like has nothing that cannot be set: its files are read and compared."""
+    base = UPath(f"memory://{uuid.uuid4().hex}")
+    base.fs.pipe_file(f"{base.path}/a", b"a" * 10)
+
+    def listing() -> list[SourceBall]:
+        return list_sources(base, bucket_id)
+
+    async def scenario(client: AsyncClient) -> None:
+        await upload(client, bulk_id, bucket_id, listing=listing)
+        before = base.fs.store[f"{base.path}/a"]
+        base.fs.pipe_file(f"{base.path}/a", b"x" * 10)
+        after = base.fs.store[f"{base.path}/a"]
+        after.created, after.modified = before.created, before.modified
         again = await upload(client, bulk_id, bucket_id, listing=listing)
         assert [failure.key for failure in again.failures] == ["a"]
 

@@ -14,6 +14,7 @@ from airflow_provider_mictlanx.client import (
     NotFoundError,
     RetryPolicy,
     UnavailableError,
+    UpstreamProtocolError,
     ValidationError,
     lookup,
     removal,
@@ -91,6 +92,24 @@ def test_a_bucket_as_balls_and_as_chunks(vss: LocalVSS, bucket_id: str) -> None:
         assert sorted(listing.peer_ids) == ["peer-0", "peer-1", "peer-2"]
         keys = {chunk.key for chunk in listing.balls}
         assert keys == {"b_0", "b_1", "b_2", "unfinished_0", f"{sha256(b'a/1')}_0"}
+
+    with_client(vss, scenario)
+
+
+@pytest.mark.parametrize("how", [{}, {"partial": True}, {"partial": True, "name_missing": False}])
+def test_listing_longer_than_allowed_is_given_up(vss: LocalVSS, bucket_id: str, how: dict[str, bool]) -> None:
+    """It is not asked for again: that would not shorten it."""
+
+    async def scenario(client: AsyncClient) -> None:
+        for number in range(5):
+            (await client.put(bucket_id, f"b{number}", DATA)).unwrap()
+        vss.reset_requests()
+        error = (await client.get_chunks_by_bucket_id(bucket_id, longest=1000, **how)).unwrap_err()
+        assert isinstance(error, UpstreamProtocolError)
+        assert error.too_long
+        assert len(vss.requests("GET", f"/{bucket_id}/metadata$")) == 1
+        listing = (await client.get_chunks_by_bucket_id(bucket_id, longest=100_000, **how)).unwrap()
+        assert len({chunk.key for chunk in listing.balls}) == 5
 
     with_client(vss, scenario)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,6 +38,7 @@ class Cell:
     vss: LocalVSS
     bucket_id: str
     folder: Path
+    bulk_id: str = field(default_factory=lambda: f"bulk {uuid.uuid4()}")
 
 
 def put(cell: Cell) -> str:
@@ -62,13 +63,13 @@ def replace(cell: Cell) -> str:
 
 
 def bulk(cell: Cell) -> str:
-    """A durable bulk of one file with our bytes."""
+    """A durable bulk of one file with our bytes; called once more, the same run again."""
     source = _file(cell).parent
 
     async def attempt() -> str:
         async with bulks.client_of(cell.vss) as client:
             given = {"chunk_size": "400", "options": {"max_tries": 3}}
-            result = await bulks.upload(client, f"bulk {uuid.uuid4()}", cell.bucket_id, source, **given)
+            result = await bulks.upload(client, cell.bulk_id, cell.bucket_id, source, **given)
         if result.failed:
             [failure] = result.failures
             return (

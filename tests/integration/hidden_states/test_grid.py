@@ -125,6 +125,30 @@ def test_cell(
         assert any_client_reads(wire, bucket_id, OURS)
 
 
+@pytest.mark.parametrize("name", GRID)
+def test_cleared_bulk_ends_as_a_new_one(vss: LocalVSS, bucket_id: str, tmp_path: Path, name: str) -> None:
+    """Its records acknowledge our bytes, somebody deleted them, and then things came to that state: the records don't matter."""
+    wire = Wire(vss)
+    cell = Cell(vss, bucket_id, tmp_path)
+    assert bulk(cell) == "sent"
+    for index in range(3):
+        wire.delete_chunk(bucket_id, f"{KEY}_{index}")
+    getattr(states, name)(wire, bucket_id)
+    before = _stored(vss, bucket_id)
+    if name.endswith("answers_lost"):
+        states.lose_answers(wire, bucket_id)
+    ending = "stored already" if name == "brought_back" else GRID[name][bulk]
+    try:
+        assert bulk(cell) == ending
+    finally:
+        vss.clear_faults()
+    if ending == CONFLICT:
+        assert _stored(vss, bucket_id) == before
+    else:
+        assert get(cell) == "reads ours"
+        assert any_client_reads(wire, bucket_id, OURS) or name == "brought_back", "that copy is placed nowhere"
+
+
 def any_client_reads(wire: Wire, bucket_id: str, data: bytes) -> bool:
     """
     Tell whether a reader can put the bytes together who asks the router and nobody else, past its cache.

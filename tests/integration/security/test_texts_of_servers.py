@@ -285,7 +285,7 @@ def test_keys_of_a_stranger_forge_no_line_and_are_exact_as_data(
         assert hook.list_keys(bucket_id, "folder/") == keys
         event = asyncio.run(event_of(conn_id, bucket_id=bucket_id, prefix="folder"))
         assert [found["key"] for found in event["result"]["objects"]] == keys
-        with hostile.misbehaving(status(500, f"no {EVIL}"), ("read", "delete ball")):
+        with hostile.misbehaving(status(500, f"no {EVIL}"), ("read", "delete ball", "delete chunk")):
             results = [
                 hook.get_to_folder(tmp_path, bucket_id, "folder/", **once),
                 hook.copy_prefix(bucket_id, "folder/", f"{bucket_id}-copy", **once),

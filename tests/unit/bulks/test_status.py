@@ -26,7 +26,14 @@ from airflow_provider_mictlanx.bulks.records import (
     ranges_of,
     read_listing,
 )
-from airflow_provider_mictlanx.bulks.status import BulkStatus, State, acknowledged_balls, latest_start, status_of
+from airflow_provider_mictlanx.bulks.status import (
+    BulkStatus,
+    State,
+    acknowledged_balls,
+    latest_start,
+    status_of,
+    taken_back_balls,
+)
 from airflow_provider_mictlanx.client.errors import IntegrityError
 from airflow_provider_mictlanx.client.models import Metadata
 
@@ -325,6 +332,22 @@ def test_only_later_reports_acknowledge_a_lost_ball() -> None:
     assert acknowledged(*told, (part(0, 2, 1, 3, sequence=2, lost=2), items("3", "1,3"))) == {0, 2, 3}
     assert acknowledged(*told, (part(0, 3, 0, 3, sequence=3), items("1"))) == {0, 1, 2}
     assert acknowledged(*told, (part(0, 1, 0, 4, sequence=1), items("0-3"))) == {0, 2}
+
+
+def test_balls_that_a_loss_took_back() -> None:
+    """Until they are acknowledged again; whoever relies on that loss records it once more."""
+    told: list[tuple[Part | Done, dict[str, str]]] = [
+        (part(0, 1, 0, 3, sequence=1), items("0-2")),
+        (part(0, 2, 0, 2, sequence=2, lost=2), items("", "1-2")),
+        (part(0, 2, 1, 3, sequence=2, lost=2), items("2", "1-2")),
+    ]
+    records = Records(BULK, parts=[report for report, _ in told if isinstance(report, Part)])
+    assert taken_back_balls(records, plan(0, 1), told) == {1}
+    assert taken_back_balls(replace(records, parts=records.parts[:1]), plan(0, 1), told[:1]) == set()
+    ended = replace(records, dones=[good(0, 1, sequence=1)])
+    assert taken_back_balls(ended, plan(0, 1), told) == {1, 3}, (
+        "a good end acknowledges all, whatever can be read of it"
+    )
 
 
 def test_first_report_that_counts_tells_when_a_ball_was_stored() -> None:
