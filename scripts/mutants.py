@@ -141,6 +141,13 @@ MUTANTS = (
             ["test_max_tries_counts_per_request"],
         ),
         (
+            "data whose router is lost is announced through another router",
+            "            if len(self._upload.routers.balancer.routers) == 1:\n                raise\n            return  # only",
+            "            raise  # only",
+            FAILED_DATA,
+            ["test_router_lost_before_the_data_is_replaced_by_another"],
+        ),
+        (
             "a put whose source changed leaves nothing in the way of the next one",
             "            await self._withdraw()\n            raise",
             "            raise",
@@ -348,6 +355,20 @@ MUTANTS = (
             "            pass\n",
             READING,
             ["test_delete_clears_the_placement_too", "test_delete_clears_the_placement_of_every_chunk_that_was_seen"],
+        ),
+        (
+            "nothing is deleted while no peer lists what one of them answers for",
+            "                if found.size > 0:  # an empty",
+            "                if False:  # an empty",
+            SILENT_PEERS,
+            ["test_delete_of_a_stored_ball_that_no_peer_lists_changes_nothing"],
+        ),
+        (
+            "countless chunks are not believed",
+            "for index in range(min(version.num_chunks, max(version.chunks) + 1 + UNLISTED))",
+            "for index in range(min(version.num_chunks, 100_000))",
+            SILENT_PEERS,
+            ["test_ball_that_claims_countless_chunks_is_deleted"],
         ),
         (
             "what a returning peer brings back is deleted by the ball's id",

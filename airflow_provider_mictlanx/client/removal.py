@@ -23,6 +23,9 @@ from airflow_provider_mictlanx.client.workers import for_each
 ROUNDS = 10
 """How often a bucket is listed and emptied before what still comes in is reported."""
 
+UNLISTED = 100
+"""How many chunks beyond the last listed one are deleted too; any writer can claim that there are countless ones."""
+
 
 class Removal:
     """
@@ -92,19 +95,33 @@ class Removal:
         return _by_key(await list_chunks(self._routers, name), key)
 
     async def _replicas(self, name: Name, key: str) -> Counter[str]:
-        """Return how many replicas of each chunk are known; 0 for a chunk that may be placed and is not listed."""
+        """
+        Return how many replicas of each chunk are known; 0 for a chunk that may be placed and is not listed.
+
+        ``UnavailableError``: a peer answers for a chunk that no peer lists, so not every peer took part in the listing.
+        """
         listed = await list_chunks(self._routers, name)
         replicas = _by_key(listed, key)
         if not replicas:
+            chunk = key or name.chunk(0)
             try:
-                await chunk_metadata(self._routers, name.bucket_id, key or name.chunk(0))
+                found = await chunk_metadata(self._routers, name.bucket_id, chunk)
             except NotFoundError:
                 return replicas
             except UnavailableError:
                 pass  # placed, and no peer returns it
-            replicas[key or name.chunk(0)] = 0
+            else:
+                if found.size > 0:  # an empty chunk is in no listing
+                    raise UnavailableError(
+                        f"chunk {name.bucket_id}/{chunk} is stored, but no peer lists it; try again when every peer answers"
+                    )
+            replicas[chunk] = 0
         elif not key:
-            indexes = {index for version in versions_of(listed) for index in range(version.num_chunks)}
+            indexes = {
+                index
+                for version in versions_of(listed)
+                for index in range(min(version.num_chunks, max(version.chunks) + 1 + UNLISTED))
+            }
             replicas.update({name.chunk(index): 0 for index in indexes})
         return replicas
 
