@@ -323,8 +323,8 @@ MUTANTS = (
         "client/removal.py",
         (
             "nothing is deleted while a peer does not answer",
-            "            peers = await roll_call(self._routers, doing, name.bucket_id)\n            replicas",
-            "            peers = None\n            replicas",
+            '            peers = await roll_call(\n                self._routers, f"{doing}, which is not complete" if begun else doing, name.bucket_id\n            )\n',
+            "            peers = None\n",
             SILENT_PEERS,
             ["test_write_with_silent_peer_changes_nothing[delete-3-2-peer_silent]"],
         ),
@@ -362,6 +362,20 @@ MUTANTS = (
             "                if False:  # an empty",
             SILENT_PEERS,
             ["test_delete_of_a_stored_ball_that_no_peer_lists_changes_nothing"],
+        ),
+        (
+            "a delete that gets no answer is followed by a roll-call",
+            "                    final=(NotFoundError, RequestTimeoutError),  # the roll-call",
+            "                    final=(NotFoundError,),  # the roll-call",
+            SILENT_PEERS,
+            ["test_peer_that_hangs_during_a_delete_is_found_after_one_try[delete]"],
+        ),
+        (
+            "a peer that hangs stops the delete of a bucket",
+            '                await roll_call(self._routers, f"deleting bucket {bucket_id}", bucket_id)  # a hung peer stops them all\n',
+            "",
+            SILENT_PEERS,
+            ["test_peer_that_hangs_during_a_delete_is_found_after_one_try[delete_bucket]"],
         ),
         (
             "countless chunks are not believed",
