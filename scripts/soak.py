@@ -2,7 +2,8 @@
 ``make soak``: mixed work on a local storage space that misbehaves, for half an hour, and a ledger of what must be in it.
 
 One client and some workers put, replace, read, download, list and delete, singly and in bulks, while every tenth request meets
-a fault, peers go and come back, and the whole storage space is restarted and killed. The ledger (``soak_ledger``) knows what may
+a fault, peers go and come back, are silent or hang for a moment while they are listed as available, and the whole storage space
+is restarted and killed. The ledger (``soak_ledger``) knows what may
 be found under each key at any time; a reader that finds anything else ends the soak. At the end the faults stop, every key and
 every downloaded file is compared with the ledger to the last byte, and everything is deleted. Meanwhile the client's memory,
 file descriptors, threads, tasks and connections are watched (``soak_watch``): they have to be flat, and gone at the end.
@@ -45,6 +46,7 @@ from airflow_provider_mictlanx.client import (
     FileAlreadyExists,
     MictlanXError,
     NotFoundError,
+    lookup,
 )
 from airflow_provider_mictlanx.client.result import value_of
 from airflow_provider_mictlanx.client.workers import for_each
@@ -63,7 +65,19 @@ HASTE = 0.05
 AWAY = 2.0
 """A peer is away for so many seconds at least: nobody can tell of one that went and came between two questions."""
 
-LATE = 1.0
+SILENT_SHARE = 0.05
+"""The share of the time in which a peer is silent, or hangs, and is listed as available."""
+
+SILENT = (0.03, 2.5)
+"""It is so for so many seconds: shorter than a call, or longer."""
+
+HANGS = 1.5
+"""A router waits for a peer that hangs (seconds)."""
+
+ROLL_CALL = 1.0
+"""The client's roll-calls wait for it (seconds), so that they find it."""
+
+LATE = 1.0 + HANGS
 """After a change that failed nothing more is done to the key for so long: a request that was given up may still be under way."""
 
 FAULTS: list[dict[str, Any]] = [
@@ -93,6 +107,8 @@ class Storage:
         self.faults: Counter[str] = Counter()
         self.requests = 0
         self._rng = rng
+        self._up = asyncio.Lock()
+        """Held by what needs the process to stay up, or ends it."""
 
     def start(self) -> None:
         """Start it, with the faults on."""
@@ -105,15 +121,32 @@ class Storage:
             await asyncio.sleep(pause * self._rng.uniform(0.5, 1.5))
             event = self._rng.choices(["peer away", "restart", "kill -9"], [6, 1, 1])[0]
             self.events[event] += 1
-            happening = asyncio.ensure_future(asyncio.to_thread(self._happen, event, self._rng.uniform(AWAY, 3 * AWAY)))
-            try:
-                await asyncio.shield(happening)
-            finally:
-                await happening  # the end of the soak leaves the storage space in one piece
+            async with contextlib.nullcontext() if event == "peer away" else self._up:
+                await self._let_happen(event, self._rng.uniform(AWAY, 3 * AWAY))
+
+    async def silence_peers(self) -> None:
+        """Let a peer be silent, or hang, for a moment, again and again, until it is cancelled."""
+        shortest, longest = SILENT
+        while True:
+            seconds = shortest * (longest / shortest) ** self._rng.random()
+            await asyncio.sleep(seconds / SILENT_SHARE * self._rng.uniform(0.5, 1.5))
+            event = self._rng.choices(["peer silent", "peer hung"], [3, 1])[0]
+            self.events[event] += 1
+            async with self._up:
+                await self._let_happen(event, seconds)
+
+    async def _let_happen(self, event: str, seconds: float) -> None:
+        happening = asyncio.ensure_future(asyncio.to_thread(self._happen, event, seconds))
+        try:
+            await asyncio.shield(happening)
+        finally:
+            await happening  # the end of the soak leaves the storage space in one piece
 
     def _happen(self, event: str, seconds: float) -> None:
-        if event == "peer away":
-            with self.vss.fault("peer_down", peer=f"peer-{self._rng.randrange(PEERS)}"):
+        kinds = {"peer away": "peer_down", "peer silent": "peer_silent", "peer hung": "peer_hung"}
+        if event in kinds:
+            hangs = {"seconds": HANGS} if event == "peer hung" else {}
+            with self.vss.fault(kinds[event], peer=f"peer-{self._rng.randrange(PEERS)}", **hangs):
                 time.sleep(seconds)
             return
         self.count()
@@ -514,6 +547,7 @@ class Report:
 
 async def soak_for(seconds: float, seed: int, workers: int, folder: Path) -> Report:
     """Do it all; raises ``Violation`` where a promise was broken."""
+    lookup.ROLL_CALL_TIMEOUT = ROLL_CALL
     watch = Watch()
     storage = Storage(folder / "vss", random.Random(seed))
     with storage.vss:  # what starts local VSSs stays, and is not to count as left open
@@ -559,6 +593,7 @@ async def under_trouble(soak: Soak, storage: Storage, watch: Watch, seconds: flo
     beside = [
         asyncio.create_task(watch.go_on(min(2.0, seconds / 50))),
         asyncio.create_task(storage.make_trouble(min(8.0, seconds / 8))),
+        asyncio.create_task(storage.silence_peers()),
         asyncio.create_task(tell(soak, storage, watch)),
     ]
     try:

@@ -320,7 +320,7 @@ class ShardUpload:
                 await self._store.write(end, self._ledger.last_items(), at_any_rate=True)
         except (MictlanXError, TimeoutError) as problem:
             log.warning(
-                "The end of bulk %r could not be recorded: %s", self._spec.bulk_id, problem or "no time was left"
+                "The end of bulk %r could not be recorded: %s", self._spec.bulk_id, str(problem) or "no time was left"
             )
 
     def _result(self, progress: Progress) -> UploadResult:

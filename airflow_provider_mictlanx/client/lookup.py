@@ -137,8 +137,8 @@ async def roll_call(
     :param peers: from a roll-call just before, which saves a request
     """
     quick = routers.with_timeout(ROLL_CALL_TIMEOUT)
+    found = peers or await get_peers(quick)
     try:
-        found = peers or await get_peers(quick)
         missing = await silent_peers(quick, bucket_id, found)
     except RequestTimeoutError as error:
         raise UnavailableError(

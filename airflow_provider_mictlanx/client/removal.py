@@ -14,7 +14,12 @@ from collections.abc import Iterable, Mapping
 
 from airflow_provider_mictlanx.client.checks import whole_number
 from airflow_provider_mictlanx.client.dispatch import Dispatcher
-from airflow_provider_mictlanx.client.errors import MictlanXError, NotFoundError, UnavailableError
+from airflow_provider_mictlanx.client.errors import (
+    MictlanXError,
+    NotFoundError,
+    RequestTimeoutError,
+    UnavailableError,
+)
 from airflow_provider_mictlanx.client.lookup import Name, chunk_metadata, list_bucket, list_chunks, roll_call
 from airflow_provider_mictlanx.client.models import DeleteBucketResponse, Metadata
 from airflow_provider_mictlanx.client.versions import balls_in, versions_of
@@ -22,6 +27,9 @@ from airflow_provider_mictlanx.client.workers import for_each
 
 ROUNDS = 10
 """How often a bucket is listed and emptied before what still comes in is reported."""
+
+UNLISTED = 100
+"""How many chunks beyond the last listed one are deleted too; any writer can claim that there are countless ones."""
 
 
 class Removal:
@@ -50,14 +58,18 @@ class Removal:
         :param key: the key of the only chunk that is deleted; empty for the whole ball
         """
         deleted = 0
+        begun = False
         doing = f"{action} chunk {name.bucket_id}/{key}" if key else f"{action} {name}"
 
         async def remove_once() -> int:
-            nonlocal deleted
-            peers = await roll_call(self._routers, doing, name.bucket_id)
+            nonlocal deleted, begun
+            peers = await roll_call(
+                self._routers, f"{doing}, which is not complete" if begun else doing, name.bucket_id
+            )
             replicas = await self._replicas(name, key)
             if not replicas:
                 return deleted
+            begun = True
             counts = await self._delete_chunks(name.bucket_id, replicas)
             deleted += sum(counts.values())
             short = {chunk: number for chunk, number in replicas.items() if counts[chunk] < number}
@@ -92,19 +104,33 @@ class Removal:
         return _by_key(await list_chunks(self._routers, name), key)
 
     async def _replicas(self, name: Name, key: str) -> Counter[str]:
-        """Return how many replicas of each chunk are known; 0 for a chunk that may be placed and is not listed."""
+        """
+        Return how many replicas of each chunk are known; 0 for a chunk that may be placed and is not listed.
+
+        ``UnavailableError``: a peer answers for a chunk that no peer lists, so not every peer took part in the listing.
+        """
         listed = await list_chunks(self._routers, name)
         replicas = _by_key(listed, key)
         if not replicas:
+            chunk = key or name.chunk(0)
             try:
-                await chunk_metadata(self._routers, name.bucket_id, key or name.chunk(0))
+                found = await chunk_metadata(self._routers, name.bucket_id, chunk)
             except NotFoundError:
                 return replicas
             except UnavailableError:
                 pass  # placed, and no peer returns it
-            replicas[key or name.chunk(0)] = 0
+            else:
+                if found.size > 0:  # an empty chunk is in no listing
+                    raise UnavailableError(
+                        f"chunk {name.bucket_id}/{chunk} is stored, but no peer lists it; try again when every peer answers"
+                    )
+            replicas[chunk] = 0
         elif not key:
-            indexes = {index for version in versions_of(listed) for index in range(version.num_chunks)}
+            indexes = {
+                index
+                for version in versions_of(listed)
+                for index in range(min(version.num_chunks, max(version.chunks) + 1 + UNLISTED))
+            }
             replicas.update({name.chunk(index): 0 for index in indexes})
         return replicas
 
@@ -125,7 +151,8 @@ class Removal:
                 return
             try:
                 answer = await self._routers.ask(
-                    lambda router, how: router.delete(bucket_id, key, **how, force=self._force), final=(NotFoundError,)
+                    lambda router, how: router.delete(bucket_id, key, **how, force=self._force),
+                    final=(NotFoundError, RequestTimeoutError),  # the roll-call before the next try finds a hung peer
                 )
                 counts[key] = answer.n_deletes
             except NotFoundError:
@@ -144,7 +171,8 @@ class Removal:
     async def _delete_ball(self, name: Name) -> int:
         """Delete what the peers know of a ball, placed or not; return the number of replicas."""
         answer = await self._routers.ask(
-            lambda router, how: router.delete_by_ball_id(name.bucket_id, name.ball_id, **how, force=self._force)
+            lambda router, how: router.delete_by_ball_id(name.bucket_id, name.ball_id, **how, force=self._force),
+            final=(RequestTimeoutError,),
         )
         return answer.n_deletes
 
@@ -183,12 +211,21 @@ class Removal:
         )
 
     async def _delete_all(self, bucket_id: str, balls: dict[str, set[str]]) -> dict[str, str]:
-        """Delete balls by their ids and chunk keys; gives the reasons of those that failed."""
+        """
+        Delete balls by their ids and chunk keys; return the reasons of those that failed.
+
+        ``UnavailableError``: a peer hangs.
+        """
         failures: dict[str, str] = {}
 
         async def delete(ball_id: str) -> None:
             try:
-                await self._routers.repeat(lambda: self._delete(Name(bucket_id, ball_id), balls[ball_id]))
+                await self._routers.repeat(
+                    lambda: self._delete(Name(bucket_id, ball_id), balls[ball_id]), final=(RequestTimeoutError,)
+                )
+            except RequestTimeoutError as error:
+                await roll_call(self._routers, f"deleting bucket {bucket_id}", bucket_id)  # a hung peer stops them all
+                failures[ball_id] = str(error)
             except MictlanXError as error:
                 failures[ball_id] = str(error)
 

@@ -593,9 +593,11 @@ class ChunkPut:
                 router,
                 lambda router, how: router.put_chunked(task.tasks_ids[0], data, **how, what=f"sending {self._what}"),
             )
-        except (ConnectFailedError, DNSResolutionError) as error:
+        except (ConnectFailedError, DNSResolutionError) as error:  # nothing of it was sent
             self._problem = str(error)
-            raise  # nothing of it was sent
+            if len(self._upload.routers.balancer.routers) == 1:
+                raise
+            return  # only this router knows the task; another one takes a new announcement
         except MictlanXError as error:
             self._problem = str(error)
             if isinstance(error, RequestTimeoutError):

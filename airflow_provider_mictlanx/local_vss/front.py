@@ -8,6 +8,7 @@ asks for themselves: not to what a proxy on this machine passes on, nor to a pag
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import json
 import socket
@@ -200,7 +201,8 @@ class _Connection:
     async def reset(self) -> NoReturn:
         """Drop the connection at once, so that the client's system says "connection reset"."""
         sock = self._transport.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        with contextlib.suppress(OSError):  # the client has closed it
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
         await self._gone()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import hashlib
 import json
 import random
 from collections import Counter
@@ -43,6 +44,26 @@ def sometimes(rate: float, behaviour: Behaviour) -> Behaviour:
         kind = exchange.request.kind
         came[kind] += 1
         if random.Random(f"{kind} {came[kind]}").random() < rate:
+            await behaviour(exchange)
+        else:
+            await exchange.send(await exchange.answer())
+
+    return behave
+
+
+def by_turn(fails: Callable[[int], bool], behaviour: Behaviour) -> Behaviour:
+    """
+    Misbehave at some of the requests of each path, by their turn (from 1 on); data counts by its bytes, whatever its task.
+
+    :param fails: whether the request of a turn fails
+    """
+    came = Counter[str]()
+
+    async def behave(exchange: Exchange) -> None:
+        request = exchange.request
+        sent = hashlib.sha256(await exchange.body()).hexdigest() if request.kind == "data" else request.path
+        came[f"{request.method} {sent}"] += 1
+        if fails(came[f"{request.method} {sent}"]):
             await behaviour(exchange)
         else:
             await exchange.send(await exchange.answer())

@@ -11,9 +11,10 @@ import asyncio
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest import mock
 
@@ -139,10 +140,16 @@ class AtRequest(Fault):
 
 @dataclass(frozen=True)
 class Often(Fault):
-    """A share of all requests fails."""
+    """
+    Some of all requests fail.
+
+    :ivar behaviour: builds what decides which ones
+    :ivar tries: of each request
+    """
 
     name: str
-    rate: float
+    behaviour: Callable[[], Behaviour]
+    tries: int = 20
     lasts: bool = field(default=False, init=False)
 
     def places(self, operation: Operation) -> Sequence[str]:
@@ -150,12 +157,11 @@ class Often(Fault):
 
     @contextmanager
     def on(self, cell: Cell, operation: Operation, place: str, lasting: bool) -> Iterator[Hits]:
-        behaviour = b.sometimes(self.rate, b.status(500, "Internal Server Error"))
-        with cell.space.front.misbehaving(behaviour, EVERYWHERE) as rule:
+        with cell.space.front.misbehaving(self.behaviour(), EVERYWHERE) as rule:
             yield lambda: rule.hits
 
     def how(self, operation: Operation, lasting: bool, patience: int) -> How:
-        return How(tries=20)
+        return How(tries=self.tries)
 
 
 @dataclass(frozen=True)
@@ -163,7 +169,7 @@ class AtPeers(Fault):
     """
     Peers misbehave, as the local VSS can make them.
 
-    :ivar peers: who misbehaves
+    :ivar peers: who misbehaves; an empty id for whoever it is
     :ivar rf: how many copies are asked for where it lasts: all peers, where it matters which of them come first
     :ivar once: who does so in a fault that passes, once each; nobody where it can't pass
     """
@@ -193,10 +199,68 @@ class AtPeers(Fault):
         bucket = {} if stateful else {"bucket": f"*{cell.bucket_id}"}
         with contextlib.ExitStack() as stack:
             ids = [
-                stack.enter_context(space.fault(self.kind, peer=peer, **bucket, **when))
+                stack.enter_context(space.fault(self.kind, **({"peer": peer} if peer else {}), **bucket, **when))
                 for peer in (self.peers if lasting else self.once)
             ]
             yield lambda: 1 if stateful else sum(space.triggered(fault_id) for fault_id in ids)
+
+
+@dataclass(frozen=True)
+class PeerLost(Fault):
+    """
+    A peer gives no answer from some request on, for this request or until it is mended, while it is listed as available.
+
+    It is a peer that has a copy of the first chunk, or the next one that is to get one.
+
+    :ivar kind: ``peer_silent`` or ``peer_hung``
+    """
+
+    name: str
+    kind: str
+    passes: bool = True
+
+    @property
+    def hurried(self) -> bool:  # type: ignore[override]
+        return self.kind == "peer_hung"
+
+    def places(self, operation: Operation) -> Sequence[str]:
+        return operation.kinds
+
+    @contextmanager
+    def on(self, cell: Cell, operation: Operation, place: str, lasting: bool) -> Iterator[Hits]:
+        space, peer = cell.space, _concerned(cell)
+        came = len(space.front.requests)
+        with contextlib.ExitStack() as lost:
+
+            def lose() -> None:
+                seconds = {"seconds": 60} if self.hurried else {}
+                lost.enter_context(space.fault(self.kind, peer=peer, **seconds))
+
+            async def behave(exchange: Exchange) -> None:
+                await asyncio.to_thread(lose)
+                reply = await exchange.answer()
+                if not lasting:
+                    await asyncio.to_thread(lost.close)
+                await exchange.send(reply)
+
+            with space.front.misbehaving(behave, {place}, 1) as rule:
+                yield lambda: rule.hits
+            if lasting and place in operation.before_deleting:
+                assert not [r for r in space.front.requests[came:] if r.method == "DELETE"], "a copy was deleted"
+        if self.hurried:
+            time.sleep(0.1)  # what was given up is carried out by now
+
+    def how(self, operation: Operation, lasting: bool, patience: int) -> How:
+        # A new ball goes past a peer that does not answer: the next announcement is placed on another one.
+        usual = How(tries=5)
+        return replace(usual, timeout=12 * SCALE * patience, roll_call=10 * SCALE * patience) if self.hurried else usual
+
+
+def _concerned(cell: Cell) -> str:
+    if holders := cell.space.copies(cell.bucket_id, "ball_0"):
+        return min(holders)
+    _, [last] = cell.space.announce(f"{cell.bucket_id}-placed", "before", 0, cell.chunks, 1)
+    return f"peer-{(int(last.removeprefix('peer-')) + 1) % PEERS}"  # placement goes round
 
 
 @dataclass(frozen=True)
@@ -417,18 +481,31 @@ TO_BOTH = frozenset({"put", "get", "delete", "sensor"})
 EVERY_PEER = ("peer-0", "peer-1", "peer-2")
 READERS = frozenset({"get", "get_to_file", "sensor"})
 WRITERS = frozenset({"put", "put_file", "bulk", "cleared bulk"})
-PATIENT = frozenset({"put", "put_file", "get", "get_to_file"})
+PATIENT = frozenset({"put", "put_file", "replace", "get", "get_to_file"})
 """The operations that can be told to try so often that 20 seconds pass; the others end in an error, as with connections refused."""
 
-ALL = READERS | WRITERS | {"delete", "delete_bucket"}
+ALL = READERS | WRITERS | {"replace", "delete", "delete_bucket"}
+
+INTERNAL_ERROR = b.status(500, "Internal Server Error")
+TRY_AGAIN = b.status(404, "Fail to fetch from peer peer-0, try again later.")
 
 FAULTS: tuple[Fault, ...] = (
-    AtPeers("200 with empty `peer_ids`", "refuse_data", EVERY_PEER, WRITERS, once=EVERY_PEER),
-    AtPeers("fewer replicas than asked", "refuse_data", ("peer-1", "peer-2"), WRITERS, once=("peer-1",), rf=PEERS),
-    Often("500 at 1 % of all requests", 0.01),
-    Often("500 at 10 % of all requests", 0.1),
-    Often("500 at 50 % of all requests", 0.5),
-    AtRequest("500", b.status(500, "Internal Server Error"), local={"kind": "status", "status": 500}),
+    AtPeers("200 with empty `peer_ids`", "refuse_data", EVERY_PEER, WRITERS | {"replace"}, once=EVERY_PEER),
+    AtPeers(
+        "fewer replicas than asked",
+        "refuse_data",
+        ("peer-1", "peer-2"),
+        WRITERS | {"replace"},
+        once=("peer-1",),
+        rf=PEERS,
+    ),
+    Often("500 at 1 % of all requests", lambda: b.sometimes(0.01, INTERNAL_ERROR)),
+    Often("500 at 10 % of all requests", lambda: b.sometimes(0.1, INTERNAL_ERROR)),
+    Often("500 at 50 % of all requests", lambda: b.sometimes(0.5, INTERNAL_ERROR)),
+    Often("500 at every third request of each path", lambda: b.by_turn(lambda n: n % 3 == 0, INTERNAL_ERROR), 5),
+    Often("404 at the first two requests of each path", lambda: b.by_turn(lambda n: n <= 2, TRY_AGAIN), 5),
+    AtRequest("500", INTERNAL_ERROR, local={"kind": "status", "status": 500}),
+    AtPeers("500 after the data was stored", "fail_after_storing", ("",), WRITERS | {"replace"}, once=("",)),
     RouterLost("connection refused", seconds=1),
     AtRequest("reset before the body", b.reset_before, local={"kind": "reset", "when": "before"}),
     AtRequest("reset during the body", b.reset_during),
@@ -442,11 +519,9 @@ FAULTS: tuple[Fault, ...] = (
     AtRequest("a partial listing, with 200", b.listing(b.without_first, b.without_first), LISTINGS),
     AtRequest("an empty listing, with 200", b.listing(b.nothing, b.nothing), LISTINGS),
     AtPeers("a peer that is down", "peer_down", ("peer-1",), ALL),
-    AtRequest(
-        "404 for a live object",
-        b.status(404, "Fail to fetch from peer peer-0, try again later."),
-        local={"kind": "status", "status": 404},
-    ),
+    PeerLost("a peer that is silent, and listed as available", "peer_silent"),
+    PeerLost("a peer that hangs, and is listed as available", "peer_hung", passes=False),
+    AtRequest("404 for a live object", TRY_AGAIN, local={"kind": "status", "status": 404}),
     Before("500 for a missing object", _missing, READERS | {"delete", "delete_bucket"}, _put),
     Before("666 after half a put", _half_a_put, WRITERS),
     Before("666 with too few copies", _too_few_copies, WRITERS),

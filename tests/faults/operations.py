@@ -41,6 +41,7 @@ class How:
     :ivar deadline: of the whole call (seconds)
     :ivar replace: of writers
     :ivar rf: of writers
+    :ivar roll_call: of the client's roll-calls (seconds)
     """
 
     timeout: float = 30.0
@@ -48,6 +49,7 @@ class How:
     deadline: float | None = None
     replace: bool = False
     rf: int = RF
+    roll_call: float = 10.0
 
 
 @dataclass
@@ -68,6 +70,15 @@ class Cell:
     @property
     def chunks(self) -> list[bytes]:
         return [self.data[:CHUNK], self.data[CHUNK:]]
+
+    @property
+    def old(self) -> bytes:
+        """What is replaced."""
+        return self.data[::-1]
+
+    @property
+    def old_chunks(self) -> list[bytes]:
+        return [self.old[:CHUNK], self.old[CHUNK:]]
 
     def client(self, work: Callable[[AsyncClient], Awaitable[Result[Any, MictlanXError]]]) -> Any:
         """Do something with a client of one's own, and see that nothing of it is left."""
@@ -104,6 +115,9 @@ class Operation:
 
     takes_deadline: ClassVar[bool] = True
 
+    before_deleting: ClassVar[frozenset[str]] = frozenset()
+    """The requests that it makes before its roll-call is over: a peer that is silent in them stops it."""
+
     def prepare(self, cell: Cell) -> None:
         """Set up what has to be there."""
 
@@ -129,7 +143,7 @@ class Operation:
 
 class Put(Operation):
     name = "put"
-    kinds = ("metadata", "announce", "chunks", "data")
+    kinds: ClassVar[tuple[str, ...]] = ("metadata", "announce", "chunks", "data")
 
     def run(self, cell: Cell, how: How) -> str:
         self._put(cell, how, data=cell.data)
@@ -167,6 +181,24 @@ class PutFile(Put):
         self._put(cell, how, path=path)
         assert path.read_bytes() == cell.data
         return "done"
+
+
+class Replace(Put):
+    name = "replace"
+    kinds = ("metadata", "chunks", "peers", "bucket", "delete chunk", "announce", "data")
+    before_deleting = frozenset({"metadata", "chunks", "peers", "bucket"})
+
+    def prepare(self, cell: Cell) -> None:
+        cell.space.put(cell.bucket_id, "ball", cell.old_chunks)
+
+    def run(self, cell: Cell, how: How) -> str:
+        return super().run(cell, replace(how, replace=True))
+
+    def verify_untouched(self, cell: Cell) -> None:
+        assert cell.seen() in (None, cell.data, cell.old)
+        for index, chunk in enumerate(cell.chunks):
+            copies = set(cell.space.copies(cell.bucket_id, f"ball_{index}").values())
+            assert copies in (set(), {chunk}, {cell.old_chunks[index]}), "old and new bytes are stored side by side"
 
 
 class Get(Operation):
@@ -235,7 +267,8 @@ class GetToFile(Get):
 
 class Delete(Operation):
     name = "delete"
-    kinds = ("chunks", "delete ball", "delete chunk", "metadata", "peers")
+    kinds = ("peers", "bucket", "chunks", "delete chunk")
+    before_deleting = frozenset({"peers", "bucket"})
 
     def prepare(self, cell: Cell) -> None:
         cell.space.put(cell.bucket_id, "ball", cell.chunks)
@@ -255,6 +288,7 @@ class Delete(Operation):
 class DeleteBucket(Delete):
     name = "delete_bucket"
     kinds = ("bucket", "peers", "delete ball", "delete chunk")
+    before_deleting = frozenset({"bucket"})
 
     def prepare(self, cell: Cell) -> None:
         super().prepare(cell)
@@ -394,6 +428,7 @@ class Sensor(AirflowOperation, Get):
 OPERATIONS: tuple[Operation, ...] = (
     Put(),
     PutFile(),
+    Replace(),
     Bulk(),
     ClearedBulk(),
     Get(),

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from tenacity import wait_exponential, wait_none
@@ -20,6 +21,7 @@ from airflow_provider_mictlanx.client import (
     UnavailableError,
     UnknownError,
     UpstreamProtocolError,
+    lookup,
     retry,
 )
 from tests.faults import results
@@ -78,7 +80,8 @@ def _outcome(cell: Cell, fault: Fault, operation: Operation, place: str, lasting
     space.front.swallowed = 0
     operation.prepare(cell)
     how = fault.how(operation, lasting, patience)
-    with fault.on(cell, operation, place, lasting) as hits:
+    roll_call = mock.patch.object(lookup, "ROLL_CALL_TIMEOUT", how.roll_call)
+    with roll_call, fault.on(cell, operation, place, lasting) as hits:
         try:
             outcome = operation.run(cell, how)
         except MictlanXError as error:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_mictlanx.client import AsyncClient, BallConflictError, IntegrityError
-from tests.integration.client.wire import Asked, Reply, Wire, client_of, cut, meddling, pattern
+from tests.integration.client.wire import Asked, Meddler, Reply, Wire, client_of, cut, meddling, pattern, uri_of
 from tests.vss import LocalVSS
 
 DATA = pattern(1000)
@@ -139,6 +139,38 @@ def test_rival_that_came_before_the_second_announcement_is_a_conflict(own_vss: C
     with vss.fault("refuse_data", count=1):
         asyncio.run(scenario())
     assert wire.peers_with("b", "k_0", DATA) == set()
+
+
+@pytest.mark.parametrize("rf", [1, 2])
+def test_router_lost_before_the_data_is_replaced_by_another(own_vss: Callable[..., LocalVSS], rf: int) -> None:
+    """A task is known only to the router that gave it: another router needs a new announcement."""
+    vss = own_vss()
+    meddlers: list[Meddler] = []
+
+    async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+        if asked.method == "POST" and asked.path.endswith("/metadata"):
+            reply = await pass_on(asked)
+            if sum(len(meddler.seen("POST")) for meddler in meddlers) == 1:
+                next(meddler for meddler in meddlers if asked in meddler.asked).refuse_connections()
+                return Reply(reply.status, reply.body, {**reply.headers, "Connection": "close"})
+            return reply
+        return None
+
+    async def scenario() -> None:
+        async with (
+            meddling(handler, vss) as first,
+            meddling(handler, vss) as second,
+            AsyncClient(uri_of(first.port, second.port), "tests") as client,
+        ):
+            meddlers.extend((first, second))
+            put = await client.put("b", "k", DATA, rf=rf, max_tries=3, max_backoff=0.05)
+            assert put.unwrap() is True
+
+    asyncio.run(scenario())
+    wire = Wire(vss)
+    assert _announcements(vss) == 2
+    assert len(vss.requests("POST", "/data/")) == 1
+    assert len(wire.listed("b", "k")) == len(wire.peers_with("b", "k_0", DATA)) == rf
 
 
 def test_max_tries_counts_per_request(own_vss: Callable[..., LocalVSS]) -> None:

@@ -15,6 +15,7 @@ from airflow_provider_mictlanx.client import (
     BallConflictError,
     Chunk,
     NotFoundError,
+    RequestTimeoutError,
     UnavailableError,
     lookup,
     upload,
@@ -185,6 +186,84 @@ def test_delete_stops_at_the_first_shortfall(own_vss: Callable[..., LocalVSS]) -
     asyncio.run(scenario())
     assert deletes == ["/api/v4/buckets/b/k_0"]
     assert all(len(wire.peers_with("b", f"k_{index}", piece)) == 2 for index, piece in enumerate(pieces) if index)
+
+
+@pytest.mark.parametrize("call", ["delete", "delete_by_key", "replace"])
+def test_delete_of_a_stored_ball_that_no_peer_lists_changes_nothing(
+    own_vss: Callable[..., LocalVSS], call: str
+) -> None:
+    """Its peers are silent in one question only: the roll-call and the metadata of the first chunk are answered."""
+    vss = own_vss()
+    wire = Wire(vss)
+    wire.put("b", "k", cut(DATA, 400, 400), rf=2)
+
+    async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+        return Reply(404, b'{"detail": "b@k not found"}') if asked.path.endswith("/k/chunks") else None
+
+    async def scenario() -> None:
+        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+            deleting = {
+                "delete": lambda: client.delete("k", "b", deadline=3),
+                "delete_by_key": lambda: client.delete_by_key("k_0", "b", deadline=3),
+                "replace": lambda: client.put("b", "k", OTHER, replace=True, max_tries=2),
+            }[call]
+            error = (await deleting()).unwrap_err()
+            assert isinstance(error, UnavailableError) or error.error_code == 1004
+            assert "k_0 is stored, but no peer lists it" in str(error)
+            assert meddler.seen("DELETE") + meddler.seen("POST") == []
+
+    asyncio.run(scenario())
+    assert _read(vss) == DATA
+
+
+def test_ball_that_claims_countless_chunks_is_deleted(vss: LocalVSS, bucket_id: str) -> None:
+    """Any writer can claim them, and each chunk that is not listed is deleted by its key."""
+    wire = Wire(vss)
+    wire.put(bucket_id, "k", [DATA], tags={"num_chunks": "999999999"})
+
+    deleted = asyncio.run(_call(vss, lambda client: client.delete("k", bucket_id, deadline=20)))
+    assert deleted.unwrap().n_deletes == 1
+    assert len(vss.requests("DELETE", bucket_id)) < 200
+    assert wire.listed(bucket_id, "k") == []
+
+
+@pytest.mark.parametrize("call", ["delete", "replace", "delete_bucket"])
+def test_peer_that_hangs_during_a_delete_is_found_after_one_try(own_vss: Callable[..., LocalVSS], call: str) -> None:
+    vss = own_vss()
+    wire = Wire(vss)
+    holder = wire.put("b", "k", cut(DATA, 400, 400), rf=2)[0][0]
+    for number in range(10):
+        wire.put("b", f"other{number}", [DATA])
+    calls: dict[str, Call] = {
+        "delete": lambda client: client.delete("k", "b", timeout=1),
+        "replace": lambda client: client.put("b", "k", OTHER, replace=True, timeout=1),
+        "delete_bucket": lambda client: client.delete_bucket("b", timeout=1, max_concurrency=1),
+    }
+
+    async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+        if asked.method == "DELETE":
+            await asyncio.to_thread(vss.set_fault, "peer_hung", id="hung", peer=holder, seconds=30)
+        return None
+
+    async def scenario() -> None:
+        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+            error = (await calls[call](client)).unwrap_err()
+            assert isinstance(error, UnavailableError), error
+            assert "within 0.5 s" in str(error)
+            assert len(meddler.seen("DELETE")) == 1
+            assert meddler.seen("POST") == []
+
+    asyncio.run(scenario())
+
+
+def test_peers_that_are_not_told_in_time_are_no_hung_peer(own_vss: Callable[..., LocalVSS]) -> None:
+    """The router answers ``GET /peers`` without asking any of them."""
+    vss = own_vss()
+    Wire(vss).put("b", "k", [DATA])
+    with vss.fault("latency", path="/peers$", seconds=5):
+        error = asyncio.run(_call(vss, lambda client: client.delete("k", "b", deadline=20))).unwrap_err()
+    assert isinstance(error, RequestTimeoutError)
+    assert "hangs" not in str(error)
 
 
 def test_replace_with_a_peer_lost_during_the_delete_writes_nothing(own_vss: Callable[..., LocalVSS]) -> None:

@@ -230,11 +230,17 @@ class Meddler:
         self._upstream = upstream
         self.asked: list[Asked] = []
         self.port = 0
+        self.server: asyncio.Server | None = None
         self.http = httpx.AsyncClient(**_HOW)
 
     @property
     def uri(self) -> str:
         return uri_of(self.port)
+
+    def refuse_connections(self) -> None:
+        """Stop listening; connections that are open stay open."""
+        if self.server is not None:
+            self.server.close()
 
     def seen(self, method: str, part: str = "") -> list[Asked]:
         """Give the requests of a method that have this in their path."""
@@ -281,12 +287,12 @@ def _as_bytes(reply: Reply) -> bytes:
 async def meddling(handler: Handler, vss: LocalVSS | None = None) -> AsyncIterator[Meddler]:
     """Run a ``Meddler`` on a free port, in front of a VSS where one is given."""
     meddler = Meddler(handler, vss.url() if vss else "")
-    server = await asyncio.start_server(meddler.serve, "127.0.0.1", 0)
-    meddler.port = server.sockets[0].getsockname()[1]
+    meddler.server = await asyncio.start_server(meddler.serve, "127.0.0.1", 0)
+    meddler.port = meddler.server.sockets[0].getsockname()[1]
     try:
         yield meddler
     finally:
-        server.close()
+        meddler.refuse_connections()
         await meddler.http.aclose()
 
 

@@ -69,7 +69,10 @@ def bulk(cell: Cell) -> str:
     async def attempt() -> str:
         async with bulks.client_of(cell.vss) as client:
             given = {"chunk_size": "400", "options": {"max_tries": 3}}
-            result = await bulks.upload(client, cell.bulk_id, cell.bucket_id, source, **given)
+            try:
+                result = await bulks.upload(client, cell.bulk_id, cell.bucket_id, source, **given)
+            except MictlanXError as error:  # its records could not be written
+                return type(error).__name__
         if result.failed:
             [failure] = result.failures
             return (

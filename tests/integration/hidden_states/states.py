@@ -101,6 +101,37 @@ def _bring_back(wire: Wire, bucket_id: str, data: bytes) -> None:
     assert len(wire.listed(bucket_id, KEY)) == 1
 
 
+def silent_peer(wire: Wire, bucket_id: str) -> None:
+    """Nothing was ever there, and a peer is silent."""
+    wire.vss.set_fault("peer_silent", peer="peer-1")
+
+
+def only_copy_silent(wire: Wire, bucket_id: str) -> None:
+    """The bytes are there, and the peer with their only copy is silent."""
+    _silence_a_holder(wire, bucket_id, OURS, 1)
+
+
+def one_of_two_copies_silent(wire: Wire, bucket_id: str) -> None:
+    """The bytes are there, and one of the two peers that have them is silent."""
+    _silence_a_holder(wire, bucket_id, OURS, 2)
+
+
+def others_only_copy_silent(wire: Wire, bucket_id: str) -> None:
+    """Other bytes are there, and the peer with their only copy is silent."""
+    _silence_a_holder(wire, bucket_id, THEIRS, 1)
+
+
+def others_one_of_two_copies_silent(wire: Wire, bucket_id: str) -> None:
+    """Other bytes are there, and one of the two peers that have them is silent."""
+    _silence_a_holder(wire, bucket_id, THEIRS, 2)
+
+
+def _silence_a_holder(wire: Wire, bucket_id: str, data: bytes, rf: int) -> None:
+    holders = wire.put(bucket_id, KEY, [data], rf=rf)[0]
+    assert len(holders) == rf
+    wire.vss.set_fault("peer_silent", peer=holders[-1])
+
+
 def answers_lost(wire: Wire, bucket_id: str) -> None:
     """Nothing is there; and the first answer to every kind of request gets lost after all was done (``lose_answers``)."""
 

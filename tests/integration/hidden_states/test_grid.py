@@ -57,6 +57,11 @@ _WRITES = {
     "placed_without_data": ("sent", "sent", "sent", "sent", "sent"),
     "brought_back": ("sent", "sent", CONFLICT, "sent", "sent"),
     "others_brought_back": (CONFLICT, CONFLICT, "sent", "sent", CONFLICT),
+    "silent_peer": ("sent", "sent", "sent", "sent", NOT_KNOWN),
+    "only_copy_silent": (NOT_KNOWN, NOT_KNOWN, NOT_KNOWN, NOT_KNOWN, NOT_KNOWN),
+    "one_of_two_copies_silent": ("stored already", "stored already", CONFLICT, "stored already", NOT_KNOWN),
+    "others_only_copy_silent": (NOT_KNOWN, NOT_KNOWN, NOT_KNOWN, NOT_KNOWN, NOT_KNOWN),
+    "others_one_of_two_copies_silent": (CONFLICT, CONFLICT, "stored already", NOT_KNOWN, NOT_KNOWN),
     "answers_lost": ("sent", "sent", "sent", "sent", "sent"),
     "stored_and_answers_lost": ("stored already", "stored already", CONFLICT, "stored already", "stored already"),
 }
@@ -76,6 +81,11 @@ _OTHERS = {
     "placed_without_data": (NOT_KNOWN, NOT_KNOWN, NOT_KNOWN, NOT_KNOWN, "waits", "gone", "gone"),
     "brought_back": ("reads ours", "reads ours", "yes", "yes", "yes", "gone", "gone"),
     "others_brought_back": ("reads theirs", "reads theirs", "yes", "yes", "yes", "gone", "gone"),
+    "silent_peer": (NOT_KNOWN, NOT_KNOWN, NOT_KNOWN, NOT_KNOWN, "waits", NOT_KNOWN, NOT_KNOWN),
+    "only_copy_silent": (NOT_KNOWN, NOT_KNOWN, NOT_KNOWN, NOT_KNOWN, "waits", NOT_KNOWN, NOT_KNOWN),
+    "one_of_two_copies_silent": ("reads ours", "reads ours", "yes", "yes", "yes", NOT_KNOWN, NOT_KNOWN),
+    "others_only_copy_silent": (NOT_KNOWN, NOT_KNOWN, NOT_KNOWN, NOT_KNOWN, "waits", NOT_KNOWN, NOT_KNOWN),
+    "others_one_of_two_copies_silent": ("reads theirs", "reads theirs", "yes", "yes", "yes", NOT_KNOWN, NOT_KNOWN),
     "answers_lost": (ABSENT, ABSENT, "no", "no", "waits", "gone", "gone"),
     "stored_and_answers_lost": ("reads ours", "reads ours", "yes", "yes", "yes", "gone", "gone"),
 }
@@ -172,7 +182,8 @@ def _stored(vss: LocalVSS, bucket_id: str) -> set[tuple[str, str, str]]:
 
 PAGE = Path(__file__).parents[3] / "docs" / "protocol-traps.md"
 COLUMNS: dict[str, tuple[Callable[[Cell], str], ...]] = {
-    "`put`, `put_file`, bulk": (put, put_file, bulk),
+    "`put`, `put_file`": (put, put_file),
+    "bulk": (bulk,),
     "`put` of other bytes": (put_others,),
     "`put`, `replace=True`": (replace,),
     "`get`, `get_to_file`": (get, get_to_file),
