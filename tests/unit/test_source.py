@@ -63,6 +63,21 @@ def test_the_package_evaluates_unpickles_and_runs_nothing() -> None:
     assert found == []
 
 
+def test_every_logger_of_the_package_is_cleaned() -> None:
+    """Only ``client/texts.py`` makes loggers; the local VSS is a server, and logs what it likes."""
+    found = [
+        f"{path.relative_to(SOURCE)}: {ast.unparse(node)}"
+        for path in SOURCE.rglob("*.py")
+        if path.parent.name != "local_vss"
+        for node in ast.walk(ast.parse(path.read_text(), path.name))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("getLogger")
+    ]
+    assert sorted(found) == [
+        "client/texts.py: logging.getLogger(name)",
+        "hooks/mictlanx.py: logging.getLogger('httpx')",
+    ]
+
+
 def test_the_scan_sees_what_it_is_for() -> None:
     bad = """
 import pickle, os, ssl
