@@ -23,8 +23,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from airflow_provider_mictlanx.bulks.attempt import WHOLE_PART, ShardUpload
 from airflow_provider_mictlanx.bulks.ledger import Ledger
-from airflow_provider_mictlanx.bulks.plan import PlannedBall, make_plan, read_plan, share_of
+from airflow_provider_mictlanx.bulks.monitor import await_bulk, bulk_status
+from airflow_provider_mictlanx.bulks.options import AttemptOptions, BulkSpec
+from airflow_provider_mictlanx.bulks.plan import PlannedBall, make_plan, read_plan, select_shard
 from airflow_provider_mictlanx.bulks.records import (
     Done,
     Part,
@@ -32,14 +35,13 @@ from airflow_provider_mictlanx.bulks.records import (
     Record,
     Records,
     Start,
-    indexes_of,
-    ranges_of,
+    format_ranges,
+    parse_ranges,
     read_listing,
 )
-from airflow_provider_mictlanx.bulks.sources import SourceBall, checked, list_sources
-from airflow_provider_mictlanx.bulks.status import status_of
-from airflow_provider_mictlanx.bulks.upload import WHOLE_PART, AttemptOptions, BulkSpec, ShardUpload
-from airflow_provider_mictlanx.bulks.waiting import await_bulk, bulk_status, summary_of
+from airflow_provider_mictlanx.bulks.sources import SourceBall, check_balls, list_sources
+from airflow_provider_mictlanx.bulks.status import compute_status
+from airflow_provider_mictlanx.bulks.summary import summarize
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.models import GetRouterBucketMetadataResponse
 from tests.vss import LocalVSS
@@ -76,14 +78,14 @@ def a_plan(balls: list[SourceBall]) -> list[PlannedBall]:
 
 def listing_step(balls: int, shards: int) -> dict[str, Any]:
     """List, which every shard does with everything."""
-    listing = checked(a_listing(balls))
+    listing = check_balls(a_listing(balls))
     return {"balls": len(listing)}
 
 
 def planning_step(balls: int, shards: int) -> dict[str, Any]:
     """Everything a shard does to plan, but for reading its files: list, sort, share out, write the plan."""
-    listing = checked(a_listing(balls))
-    own = share_of(listing, 0, shards)
+    listing = check_balls(a_listing(balls))
+    own = select_shard(listing, 0, shards)
     _, content = make_plan(BULK, 0, shards, a_plan(own), listing, False)
     return {"balls": len(own), "record": len(content)}
 
@@ -153,7 +155,7 @@ def poke_step(balls: int, shards: int) -> dict[str, Any]:
     answer = ANSWERS[balls, shards]
     began = time.perf_counter()
     records = read_records(answer)
-    summary = summary_of(status_of(records))
+    summary = summarize(compute_status(records))
     return {
         "own seconds": time.perf_counter() - began,
         "record": len(answer),
@@ -170,14 +172,14 @@ def read_records(answer: bytes) -> Records:
 
 def resume_step(balls: int, shards: int) -> dict[str, Any]:
     """What a shard's second attempt reads: its plan, and what ten parts acknowledge; then what is missing."""
-    own = share_of(a_listing(balls), 0, shards)
+    own = select_shard(a_listing(balls), 0, shards)
     plan, content = make_plan(BULK, 0, shards, a_plan(own), [], True)
-    parts = [ranges_of(range(n, len(own), 11)) for n in range(10)]
+    parts = [format_ranges(range(n, len(own), 11)) for n in range(10)]
     began = time.perf_counter()
     ledger = Ledger()
     ledger.plan = read_plan(plan.record, content)
     for part in parts:
-        ledger.learn(indexes_of(part, len(own)))
+        ledger.learn(parse_ranges(part, len(own)))
     missing = ledger.missing
     return {"own seconds": time.perf_counter() - began, "balls": len(missing), "record": len(content)}
 

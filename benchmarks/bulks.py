@@ -62,7 +62,7 @@ def measure(port: int, files: int, folder: Path) -> dict[str, float]:
 
 async def pokes() -> dict[str, float]:
     """Look at the bulk as the gate does: with a connection of its own, and again with one that is open."""
-    from airflow_provider_mictlanx.bulks.waiting import bulk_status
+    from airflow_provider_mictlanx.bulks.monitor import bulk_status
     from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 
     began = time.perf_counter()

@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeVar
 import httpx
 
 from airflow_provider_mictlanx.client import AsyncClient
-from airflow_provider_mictlanx.client.sizing import chunk_size_for, concurrency_for
+from airflow_provider_mictlanx.client.local_io.chunk_sizes import chunk_size_for, concurrency_for
 from benchmarks import floor
 from benchmarks.servers import Server
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, task
 
-from airflow_provider_mictlanx.client.result import value_of
+from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 
@@ -37,11 +37,11 @@ async def store_and_read(run: str) -> int:
     async with hook.open_client() as client:  # one client for many calls
         puts = [client.put(bucket_id, key, text.encode()) for key, text in texts.items()]
         for result in await asyncio.gather(*puts):
-            value_of(result)  # what the client's methods return is a Result: its value, or its error raised
+            unwrap(result)  # what the client's methods return is a Result: its value, or its error raised
         found = await asyncio.gather(*(client.get(bucket_id, key) for key in texts))
     # [END howto_hook_mictlanx_async]
 
-    read = [bytes(value_of(result).data).decode() for result in found]
+    read = [bytes(unwrap(result).data).decode() for result in found]
     await hook.adelete_bucket(bucket_id)
     if read != list(texts.values()):
         raise ValueError("what was read is not what was stored")

@@ -17,7 +17,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import DAG, setup, task, teardown
 
 from airflow_provider_mictlanx.client import AsyncClient
-from airflow_provider_mictlanx.client.result import value_of
+from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 
@@ -93,7 +93,7 @@ async def read_all(client: AsyncClient, bucket_id: str, keys: list[str]) -> list
     """Read many objects at the same time."""
     async with client:
         found = await asyncio.gather(*(client.get(bucket_id, key) for key in keys))
-    return [bytes(value_of(result).data) for result in found]
+    return [bytes(unwrap(result).data) for result in found]
 
 
 # [END howto_hook_mictlanx_gather]

@@ -2,7 +2,7 @@
 A whole Airflow 3 on this machine: API server, scheduler, DAG processor, triggerer and, for the CeleryExecutor, workers.
 
 For ``make demo`` and the distributed tests. It listens on one free port of the loopback address, for one user with a random
-password; all that it writes is in its ``AIRFLOW_HOME``. Every process is on a leash (``leash.py``): it ends with the process
+password; all that it writes is in its ``AIRFLOW_HOME``. ``end_with_parent.py`` starts every process: each ends with the process
 that started it, however that ends.
 """
 
@@ -28,7 +28,7 @@ import psutil
 
 T = TypeVar("T")
 USER = "operator"
-LEASH = Path(__file__).with_name("leash.py")
+END_WITH_PARENT = Path(__file__).with_name("end_with_parent.py")
 MOST_TASKS = 1000
 """Of a run: the API gives at most a hundred at once unless it is told otherwise."""
 COMPONENTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
@@ -65,7 +65,7 @@ def free_port() -> int:
             return port
 
 
-def start_on_leash(
+def start_attached(
     command: Sequence[str], environment: Mapping[str, str], log: Path, grace: float = 10
 ) -> subprocess.Popen[bytes]:
     """
@@ -74,15 +74,15 @@ def start_on_leash(
     :param log: the file that its output is added to
     :param grace: seconds between SIGTERM and SIGKILL
     """
-    leash = [sys.executable, str(LEASH), "--grace", str(grace), *command]
+    guardian = [sys.executable, str(END_WITH_PARENT), "--grace", str(grace), *command]
     with log.open("ab") as output:
         return subprocess.Popen(
-            leash, env=environment, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True
+            guardian, env=environment, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True
         )
 
 
 def end(*processes: subprocess.Popen[bytes]) -> None:
-    """End what ``start_on_leash`` gave, all at once, and wait until all of it is gone."""
+    """End what ``start_attached`` gave, all at once, and wait until all of it is gone."""
     for process in processes:
         if process.stdin:
             process.stdin.close()
@@ -169,15 +169,15 @@ class RunningAirflow:
     def start(self, name: str) -> None:
         """Start a process that does not run: one of ``api-server, scheduler, dag-processor, triggerer``, or a worker."""
         command = [sys.executable, "-m", "airflow", *self._commands[name]]
-        self.processes[name] = start_on_leash(command, self.environment, self.log_of(name), self._grace)
+        self.processes[name] = start_attached(command, self.environment, self.log_of(name), self._grace)
 
     def kill(self, name: str) -> None:
         """Let a process and everything it started die without a chance to tidy up (SIGKILL); ``start`` starts it anew."""
-        leash = self.processes.pop(name)
-        for process in psutil.Process(leash.pid).children(recursive=True):
+        guardian = self.processes.pop(name)
+        for process in psutil.Process(guardian.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        end(leash)
+        end(guardian)
 
     def log_of(self, name: str) -> Path:
         """Give the file with the output of a process: ``scheduler``, or the name of a worker."""

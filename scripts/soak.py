@@ -37,19 +37,20 @@ from soak_watch import Line, Sample, Watch, left_open
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from airflow_provider_mictlanx.bulks.attempt import ShardUpload
+from airflow_provider_mictlanx.bulks.monitor import await_bulk, delete_bulk
+from airflow_provider_mictlanx.bulks.options import AttemptOptions, BulkSpec
 from airflow_provider_mictlanx.bulks.sources import list_sources
-from airflow_provider_mictlanx.bulks.upload import AttemptOptions, BulkSpec, ShardUpload
-from airflow_provider_mictlanx.bulks.waiting import await_bulk, delete_bulk
 from airflow_provider_mictlanx.client import (
     AsyncClient,
     BallConflictError,
     FileAlreadyExists,
     MictlanXError,
     NotFoundError,
-    lookup,
 )
-from airflow_provider_mictlanx.client.result import value_of
-from airflow_provider_mictlanx.client.workers import for_each
+from airflow_provider_mictlanx.client.concurrency import for_each
+from airflow_provider_mictlanx.client.result import unwrap
+from airflow_provider_mictlanx.client.transfer import listing as client_listing
 from tests.vss import LocalVSS
 
 PEERS, ROUTERS, REPLICAS = 3, 2, 2
@@ -205,7 +206,7 @@ class Soak:
         """Do ``done`` for a method that returns a ``Result``."""
 
         async def value() -> Any:
-            return value_of(await result)
+            return unwrap(await result)
 
         return await self.done(what, value())
 
@@ -288,7 +289,7 @@ class Worker:
         if not items:
             return
         bulk_id = f"{self.prefix}{next(self.soak.seeds)}"
-        value_of(await self.soak.client.put_bulk(bulk_id, items, max_concurrency=2))
+        unwrap(await self.soak.client.put_bulk(bulk_id, items, max_concurrency=2))
         told = await self.soak.call("bulk", self.soak.client.await_bulk(bulk_id, remove_on_completion=True))
         stored = {success["item"]["key"] for success in told["successes"]}
         for entry in chosen:
@@ -475,7 +476,7 @@ async def make_certain(soak: Soak) -> int:
         elif entry.certain:
             raise Violation(f"{entry} can't be read any more: {found}{entry.told()}")
         content, data = soak.new(300_000)
-        value_of(await soak.client.upload(entry.bucket_id, entry.key, data=data, rf=REPLICAS, replace=True))
+        unwrap(await soak.client.upload(entry.bucket_id, entry.key, data=data, rf=REPLICAS, replace=True))
         entry.settle(content)
     return len(uncertain)
 
@@ -497,7 +498,7 @@ async def audit(soak: Soak) -> tuple[int, int]:
             balls, size = balls + 1, size + content.size
     for bucket_id in {entry.bucket_id for entry in soak.entries}:
         own = [entry for entry in soak.entries if entry.bucket_id == bucket_id]
-        listed = value_of(await soak.client.list_balls(bucket_id))
+        listed = unwrap(await soak.client.list_balls(bucket_id))
         check_listing(own, listed)
         if len(listed) != sum(entry.content is not None for entry in own):
             raise Violation(f"{bucket_id} holds more than was put there: {[ball.key for ball in listed]}")
@@ -513,8 +514,8 @@ async def clear_away(soak: Soak) -> None:
     for bulk_id in soak.bulks:
         await delete_bulk(soak.client, bulk_id)
     for bucket_id in sorted({entry.bucket_id for entry in soak.entries}):
-        value_of(await soak.client.delete_bucket(bucket_id))
-        if left := value_of(await soak.client.list_balls(bucket_id)):
+        unwrap(await soak.client.delete_bucket(bucket_id))
+        if left := unwrap(await soak.client.list_balls(bucket_id)):
             raise Violation(f"{bucket_id} was deleted, and holds {left}")
 
 
@@ -547,7 +548,7 @@ class Report:
 
 async def soak_for(seconds: float, seed: int, workers: int, folder: Path) -> Report:
     """Do it all; raises ``Violation`` where a promise was broken."""
-    lookup.ROLL_CALL_TIMEOUT = ROLL_CALL
+    client_listing.PEER_CHECK_TIMEOUT = ROLL_CALL
     watch = Watch()
     storage = Storage(folder / "vss", random.Random(seed))
     with storage.vss:  # what starts local VSSs stays, and is not to count as left open

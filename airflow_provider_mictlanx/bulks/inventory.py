@@ -11,9 +11,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import partial
 
-from airflow_provider_mictlanx.bulks.inthread import in_thread
 from airflow_provider_mictlanx.bulks.plan import PlannedBall
-from airflow_provider_mictlanx.bulks.storage import RecordStore
+from airflow_provider_mictlanx.bulks.record_store import RecordStore
+from airflow_provider_mictlanx.client.concurrency import for_each, run_in_thread
 from airflow_provider_mictlanx.client.errors import (
     GetChunkError,
     IntegrityError,
@@ -22,10 +22,9 @@ from airflow_provider_mictlanx.client.errors import (
     UpstreamProtocolError,
 )
 from airflow_provider_mictlanx.client.models import Ball, Metadata
-from airflow_provider_mictlanx.client.names import ball_id_of
-from airflow_provider_mictlanx.client.result import value_of
-from airflow_provider_mictlanx.client.versions import FILTERS_TAG, versions_of
-from airflow_provider_mictlanx.client.workers import for_each
+from airflow_provider_mictlanx.client.object_ids import make_ball_id
+from airflow_provider_mictlanx.client.result import unwrap
+from airflow_provider_mictlanx.client.versions import FILTERS_TAG, group_versions
 
 ASKED_ONE_BY_ONE = 16
 """So many balls of a bucket are asked for one by one: that costs less than a listing of unknown length."""
@@ -78,7 +77,7 @@ class Inventory:
             if rows is None:
                 single += wanted
             else:
-                announced |= await in_thread(partial(_announced, rows, balls, wanted))
+                announced |= await run_in_thread(partial(_announced, rows, balls, wanted))
 
         async def ask(index: int) -> None:
             if (found := await self._find(balls[index])) is not None:
@@ -97,9 +96,9 @@ class Inventory:
     async def _list(self, bucket_id: str, balls: int) -> list[Metadata] | None:
         """List a bucket with every peer's part in it; None where it is far larger than the bulk."""
         longest = min(balls * ROWS_PER_BALL * ROW, LONGEST)
-        listed = await self._client.get_chunks_by_bucket_id(bucket_id, self._timeout, longest=longest)
+        listed = await self._client.get_chunks_by_bucket_id(bucket_id, self._timeout, max_size=longest)
         try:
-            return value_of(listed).balls
+            return unwrap(listed).balls
         except UpstreamProtocolError as error:
             if error.too_long:
                 return None
@@ -109,7 +108,7 @@ class Inventory:
         """Return a ball as it is listed, or None where it is not there as planned."""
         found = await self._client.get_metadata(ball.bucket_id, ball.key, self._timeout, check_storage=check_storage)
         try:
-            there = value_of(found)
+            there = unwrap(found)
         except NotFoundError:
             return None
         except (UnavailableError, GetChunkError, IntegrityError) as error:
@@ -120,17 +119,17 @@ class Inventory:
 
 def _announced(rows: Iterable[Metadata], balls: Sequence[PlannedBall], wanted: Iterable[int]) -> dict[int, int]:
     """Return those of the wanted balls of a bucket that its listing shows as planned, and when they were announced."""
-    by_id = {ball_id_of(balls[index].key): index for index in wanted}
+    by_id = {make_ball_id(balls[index].key): index for index in wanted}
     chunks: defaultdict[int, list[Metadata]] = defaultdict(list)
     for row in rows:
         if (index := by_id.get(row.ball_id)) is not None:
             chunks[index].append(row)
     # The newest complete version comes first: it is what readers get.
-    newest = {index: versions[0] for index, listed in chunks.items() if (versions := versions_of(listed))}
+    newest = {index: versions[0] for index, listed in chunks.items() if (versions := group_versions(listed))}
     return {
         index: version.updated_at
         for index, version in newest.items()
-        if version.whole and _is_planned(version.as_ball(), balls[index])
+        if version.is_complete and _is_planned(version.as_ball(), balls[index])
     }
 
 

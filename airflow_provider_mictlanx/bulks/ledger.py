@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from airflow_provider_mictlanx.batches.runner import Failure
 from airflow_provider_mictlanx.bulks.plan import PlannedBall, ShardPlan
-from airflow_provider_mictlanx.bulks.records import Failure, canonical, ranges_of
+from airflow_provider_mictlanx.bulks.records import canonical, format_ranges
 from airflow_provider_mictlanx.client.errors import IntegrityError
 
-Name = tuple[str, str]
+BallKey = tuple[str, str]
 """A ball by bucket and key."""
 
 
@@ -33,10 +34,10 @@ class Ledger:
         self.sources = ""
         self.sent = 0
         self.sent_size = 0
-        self.failures: dict[Name, Failure] = {}
+        self.failures: dict[BallKey, Failure] = {}
         self._changed: set[int] = set()
         self._unrecorded: set[int] = set()
-        self._permanent: set[Name] = set()
+        self._permanent: set[BallKey] = set()
 
     @property
     def digest(self) -> str:
@@ -49,7 +50,7 @@ class Ledger:
         return self.plan.balls if self.plan else ()
 
     @property
-    def hopeless(self) -> bool:
+    def permanently_failed(self) -> bool:
         """Whether there are failures, and no retry could mend any of them."""
         return bool(self.failures) and self.failures.keys() <= self._permanent
 
@@ -135,11 +136,11 @@ class Ledger:
 
     def part_items(self, indexes: set[int]) -> bytes:
         """Return the bytes of a part that acknowledges these balls."""
-        return canonical({"acknowledged": ranges_of(indexes), "lost": ranges_of(self.lost)}).encode()
+        return canonical({"acknowledged": format_ranges(indexes), "lost": format_ranges(self.lost)}).encode()
 
     def last_items(self) -> bytes:
         """Return the bytes of the attempt's last record."""
         failures = [failure.model_dump() for failure in self.failures.values()]
         return canonical(
-            {"acknowledged": ranges_of(self._unrecorded), "lost": ranges_of(self.lost), "failures": failures}
+            {"acknowledged": format_ranges(self._unrecorded), "lost": format_ranges(self.lost), "failures": failures}
         ).encode()

@@ -99,7 +99,7 @@ def check_shard(shard: int, shards: int) -> None:
         raise ValidationError(f"shard is one of 0 to shards - 1, not {shard} of {shards}")
 
 
-def shares_of(listing: Sequence[SourceBall], shards: int) -> Iterator[tuple[int, SourceBall]]:
+def assign_shards(listing: Sequence[SourceBall], shards: int) -> Iterator[tuple[int, SourceBall]]:
     """
     Tell which shard every ball of a listing belongs to: the same on every machine, and about as much work for each shard.
 
@@ -112,42 +112,47 @@ def shares_of(listing: Sequence[SourceBall], shards: int) -> Iterator[tuple[int,
         yield number, ball
 
 
-def share_of(listing: Sequence[SourceBall], shard: int, shards: int) -> list[SourceBall]:
+def select_shard(listing: Sequence[SourceBall], shard: int, shards: int) -> list[SourceBall]:
     """
     Give a shard's part of a listing, sorted by bucket and key.
 
     :param shard: ``0..shards-1``, else ``ValidationError``
     """
     check_shard(shard, shards)
-    mine = [ball for number, ball in shares_of(listing, shards) if number == shard]
+    mine = [ball for number, ball in assign_shards(listing, shards) if number == shard]
     return sorted(mine, key=lambda ball: (ball.bucket_id, ball.key))
 
 
 def make_plan(
-    bulk_id: str, shard: int, shards: int, balls: list[PlannedBall], listing: Sequence[SourceBall], own_list: bool
+    bulk_id: str,
+    shard: int,
+    shards: int,
+    balls: list[PlannedBall],
+    listing: Sequence[SourceBall],
+    items_per_shard: bool,
 ) -> tuple[ShardPlan, bytes]:
     """
     Write a plan; gives it, and the bytes of its record.
 
     :param listing: everything that was listed
-    :param own_list: whether each shard brings a list of its own, so that listings are not to be compared
+    :param items_per_shard: whether each shard brings a list of its own, so that listings are not to be compared
     """
     head = canonical({"bulk_id": bulk_id, "shard": shard, "shards": shards})
-    content = "\n".join([head, *map(_line_of, balls), ""]).encode()
+    content = "\n".join([head, *map(_format_line, balls), ""]).encode()
     record = Plan(
         shard=shard,
         digest=hashlib.sha256(content).hexdigest(),
         shards=shards,
         balls=len(balls),
         size=sum(ball.size for ball in balls),
-        listing="" if own_list else listing_digest(listing),
+        listing="" if items_per_shard else listing_digest(listing),
         listing_balls=len(listing),
         listing_size=sum(ball.size for ball in listing),
     )
     return ShardPlan(record, balls), content
 
 
-def _line_of(ball: PlannedBall) -> str:
+def _format_line(ball: PlannedBall) -> str:
     return canonical([ball.bucket_id, ball.key, ball.size, ball.checksum, ball.chunk_size, ball.source])
 
 

@@ -30,35 +30,21 @@ from typing import Annotated, Any, ClassVar, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic import ValidationError as InvalidModel
 
+from airflow_provider_mictlanx.batches.runner import CleanText, Failure
 from airflow_provider_mictlanx.client.errors import IntegrityError, ValidationError
 from airflow_provider_mictlanx.client.models import Metadata
-from airflow_provider_mictlanx.client.names import RESERVED_BUCKETS, is_safe_id
+from airflow_provider_mictlanx.client.object_ids import RESERVED_BUCKETS, is_safe_id
 from airflow_provider_mictlanx.client.texts import clean, excerpt
-from airflow_provider_mictlanx.client.versions import balls_in, versions_of
+from airflow_provider_mictlanx.client.versions import group_by_ball, group_versions
 
 BULK_TAG = "bulk_id"
 RECORD_TAG = "record"
 CLOSED = "closed"
-LONGEST_ID = 200
+MAX_ID_LENGTH = 200
 """A bulk id of more characters is no safe name either: a bucket's name has to fit into a file's name."""
 
 _ATTEMPT = re.compile(r"(?:(start|done)-[0-9]+-[0-9a-f]{16}|(part|checked)-[0-9]+-[0-9a-f]{16}-[0-9]+)")
 _PLAN = re.compile(r"plan-[0-9]+-[0-9a-f]{64}")
-
-
-CleanText = Annotated[str, AfterValidator(clean)]
-"""A text for people; whoever can write to the storage can write records."""
-
-
-class Failure(BaseModel):
-    """Why one ball of a bulk is not stored."""
-
-    model_config = ConfigDict(frozen=True)
-
-    bucket_id: str
-    key: str
-    code: int
-    message: CleanText
 
 
 class Record(BaseModel):
@@ -341,7 +327,7 @@ class Records:
         return [*self.starts, *self.plans, *self.reports]
 
 
-def bucket_of(bulk_id: str) -> str:
+def records_bucket(bulk_id: str) -> str:
     """
     Give the bucket that a bulk's records are in: ``bulk-{bulk_id}``, or ``bulk-`` and the SHA-256 of an id that is no safe name.
 
@@ -350,7 +336,7 @@ def bucket_of(bulk_id: str) -> str:
     if not isinstance(bulk_id, str) or not bulk_id:
         raise ValidationError(f"bulk_id is a text that is not empty, not {bulk_id!r}")
     try:
-        safe = is_safe_id(bulk_id) and len(bulk_id) <= LONGEST_ID
+        safe = is_safe_id(bulk_id) and len(bulk_id) <= MAX_ID_LENGTH
         return RESERVED_BUCKETS + (bulk_id if safe else hashlib.sha256(bulk_id.encode()).hexdigest())
     except UnicodeEncodeError as error:
         raise ValidationError(f"bulk_id {bulk_id!r} is no valid Unicode text: {error.reason}") from error
@@ -363,7 +349,7 @@ def canonical(value: object) -> str:
 
 def is_record(chunk: Metadata) -> bool:
     """Return whether a chunk belongs to a record: it has the name of one, and the tags that every record is written with."""
-    return _model_of(chunk.ball_id) is not None and BULK_TAG in chunk.tags and RECORD_TAG in chunk.tags
+    return _record_type(chunk.ball_id) is not None and BULK_TAG in chunk.tags and RECORD_TAG in chunk.tags
 
 
 def check_owner(bulk_id: str, listing: Iterable[Metadata]) -> None:
@@ -371,7 +357,7 @@ def check_owner(bulk_id: str, listing: Iterable[Metadata]) -> None:
     for chunk in listing:
         if is_record(chunk) and chunk.tags[BULK_TAG] != bulk_id:
             raise IntegrityError(
-                f"bucket {bucket_of(bulk_id)} holds records of bulk {chunk.tags[BULK_TAG]!r}, not of {bulk_id!r}: take "
+                f"bucket {records_bucket(bulk_id)} holds records of bulk {chunk.tags[BULK_TAG]!r}, not of {bulk_id!r}: take "
                 "another bulk_id"
             )
 
@@ -387,15 +373,15 @@ def read_listing(bulk_id: str, listing: Iterable[Metadata], complete: bool) -> R
     records = Records(bulk_id, complete)
     closed: Closed | None = None
     foreign: list[str] = []
-    for ball_id, listed in balls_in(listing).items():
-        model = _model_of(ball_id)
+    for ball_id, listed in group_by_ball(listing).items():
+        model = _record_type(ball_id)
         chunks = [chunk for chunk in listed if is_record(chunk)]
         if len(chunks) < len(listed):
             foreign.append(ball_id)
         if model is None or not chunks:
             continue
         check_owner(bulk_id, chunks)
-        whole = [version for version in versions_of(chunks) if version.whole]
+        whole = [version for version in group_versions(chunks) if version.is_complete]
         if not whole:
             continue
         first = min(
@@ -420,7 +406,7 @@ def read_listing(bulk_id: str, listing: Iterable[Metadata], complete: bool) -> R
 
 R = TypeVar("R", bound=Record)
 
-_OF_ATTEMPTS: dict[str, type[Start | Part | Done | Checked]] = {
+_ATTEMPT_RECORDS: dict[str, type[Start | Part | Done | Checked]] = {
     "start": Start,
     "part": Part,
     "done": Done,
@@ -428,13 +414,13 @@ _OF_ATTEMPTS: dict[str, type[Start | Part | Done | Checked]] = {
 }
 
 
-def _model_of(ball_id: str) -> type[Start | Plan | Part | Done | Checked | Closed] | None:
+def _record_type(ball_id: str) -> type[Start | Plan | Part | Done | Checked | Closed] | None:
     if ball_id == CLOSED:
         return Closed
     if _PLAN.fullmatch(ball_id):
         return Plan
     if match := _ATTEMPT.fullmatch(ball_id):
-        return _OF_ATTEMPTS[match[1] or match[2]]
+        return _ATTEMPT_RECORDS[match[1] or match[2]]
     return None
 
 
@@ -450,7 +436,7 @@ def _read(model: type[R], text: str, ball_id: str, updated_at: int) -> R:
     return record.model_copy(update={"updated_at": updated_at})
 
 
-def ranges_of(indexes: Iterable[int]) -> str:
+def format_ranges(indexes: Iterable[int]) -> str:
     """Write indexes as ``0-57,60``."""
     parts: list[str] = []
     start = end = -2
@@ -466,7 +452,7 @@ def ranges_of(indexes: Iterable[int]) -> str:
     return ",".join(parts)
 
 
-def indexes_of(ranges: str, most: int) -> set[int]:
+def parse_ranges(ranges: str, most: int) -> set[int]:
     """Read ``0-57,60``; what is no index below ``most`` is an ``IntegrityError``."""
     indexes: set[int] = set()
     for part in filter(None, ranges.split(",")):

@@ -24,19 +24,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from airflow_provider_mictlanx.batches.runner import MAX_REPORTED
 from airflow_provider_mictlanx.client.errors import MictlanXError, UnknownError, ValidationError
-from airflow_provider_mictlanx.client.names import ball_id_of, check_bucket_id
-from airflow_provider_mictlanx.client.remote import CONTENT, RemoteFile, marks_of
-from airflow_provider_mictlanx.client.upload import check_tags
+from airflow_provider_mictlanx.client.local_io.fsspec_source import CONTENT_FIELDS, FsspecFile, content_fingerprint
+from airflow_provider_mictlanx.client.object_ids import check_bucket_id, make_ball_id
+from airflow_provider_mictlanx.client.validation import check_tags
 
 NO_TAGS: Mapping[str, str] = MappingProxyType({})
 """No tags of the ball's own."""
 
 LOCAL = ("", "file", "local")
 """The protocols of paths of this machine."""
-
-SHOWN = 5
-"""How many wrong sources an error names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,7 @@ class SourceBall:
     source: str
     data: bytes | None = None
     tags: Mapping[str, str] = field(default_factory=lambda: NO_TAGS)
-    file: RemoteFile | None = None
+    file: FsspecFile | None = None
     mark: int = 0
 
     def given(self) -> dict[str, Any]:
@@ -88,7 +86,7 @@ def list_sources(sources: Any, bucket_id: str, key_prefix: str = "") -> list[Sou
         for source in listed
         for found in _list_any(source)
     ]
-    return checked(balls)
+    return check_balls(balls)
 
 
 def list_items(items: Iterable[Mapping[str, Any]], bucket_id: str = "", key_prefix: str = "") -> list[SourceBall]:
@@ -99,10 +97,10 @@ def list_items(items: Iterable[Mapping[str, Any]], bucket_id: str = "", key_pref
         ``tags``; a ``source`` that is bytes is data too
     :param bucket_id: of items that name none
     """
-    return checked([_item(item, place, bucket_id, key_prefix) for place, item in enumerate(items)])
+    return check_balls([_item(item, place, bucket_id, key_prefix) for place, item in enumerate(items)])
 
 
-def checked(balls: list[SourceBall]) -> list[SourceBall]:
+def check_balls(balls: list[SourceBall]) -> list[SourceBall]:
     """Give the balls sorted by bucket and key, or raise ``ValidationError`` where a name is wrong, or there twice."""
     seen: set[bytes] = set()  # of a million, names would be twice as large
     for ball in balls:
@@ -119,7 +117,7 @@ def checked(balls: list[SourceBall]) -> list[SourceBall]:
 
 
 def _digest_of(ball: SourceBall) -> bytes:
-    return hashlib.sha256(f"{ball.bucket_id}/{ball_id_of(ball.key)}".encode()).digest()
+    return hashlib.sha256(f"{ball.bucket_id}/{make_ball_id(ball.key)}".encode()).digest()
 
 
 def _item(item: Mapping[str, Any], place: int, bucket_id: str, key_prefix: str) -> SourceBall:
@@ -138,7 +136,7 @@ def _item(item: Mapping[str, Any], place: int, bucket_id: str, key_prefix: str) 
     tags = NO_TAGS if item.get("tags") is None else check_tags(item["tags"])
     bucket = item.get("bucket_id") or bucket_id
     if source is not None:
-        found = _single(source, where)
+        found = _list_single(source, where)
         name = key_prefix + (key or found.key)
         return SourceBall(bucket, name, found.size, found.source, tags=tags, file=found.file, mark=found.mark)
     if not key:
@@ -157,7 +155,7 @@ class _Found:
     key: str
     size: int
     source: str
-    file: RemoteFile | None = None
+    file: FsspecFile | None = None
     mark: int = 0
 
 
@@ -183,7 +181,7 @@ def _list_any(source: Any) -> Iterator[_Found]:
         yield from _list_local(_local_path(source))
 
 
-def _single(source: Any, where: str) -> _Found:
+def _list_single(source: Any, where: str) -> _Found:
     """Give the one file that a source is."""
     if not _is_remote(source):
         path, status = _regular(_local_path(source))
@@ -290,22 +288,22 @@ def _listed(base: Path, paths: Iterable[str]) -> Iterator[_Found]:
     wrong: list[str] = []
     found: list[_Found] = []
     for path in paths:
-        status = _looked_at(path, inside)
+        status = _check_listed_file(path, inside)
         if isinstance(status, str):
             wrong.append(f"{path} {status}")
         else:
             key = _as_key(os.path.relpath(path, base))
             found.append(_Found(key, status.st_size, path, mark=_mark_of(status)))
     if wrong:
-        more = f", and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+        more = f", and {len(wrong) - MAX_REPORTED} more" if len(wrong) > MAX_REPORTED else ""
         raise ValidationError(
-            f"these can't be uploaded: {'; '.join(sorted(wrong)[:SHOWN])}{more}. Take them out of the folder, or choose the others "
+            f"these can't be uploaded: {'; '.join(sorted(wrong)[:MAX_REPORTED])}{more}. Take them out of the folder, or choose the others "
             "with a glob"
         )
     yield from found
 
 
-def _looked_at(path: str, inside: str) -> os.stat_result | str:
+def _check_listed_file(path: str, inside: str) -> os.stat_result | str:
     """Return the status of a path that was found, or what is wrong with it."""
     try:
         status = os.stat(path)
@@ -349,7 +347,7 @@ def _as_key(path: str) -> str:
 def _list_remote(source: Any) -> Iterator[_Found]:
     path = str(source.path)
     shown = str(source)
-    info = _ask(shown, lambda: _info(source.fs, path))
+    info = _call_store(shown, lambda: _info(source.fs, path))
     if info is not None and info.get("type") != "directory":
         yield _remote(source, path, info, path.rpartition("/")[2])
     elif info is not None:
@@ -362,7 +360,7 @@ def _list_remote(source: Any) -> Iterator[_Found]:
 
 def _list_remote_folder(source: Any, base: str, pattern: tuple[str, ...] | None) -> Iterator[_Found]:
     """Give the files below a folder, or those that match: of one listing, with the marks that it tells."""
-    found: Mapping[str, Mapping[str, Any]] = _ask(str(source), lambda: source.fs.find(base, detail=True))
+    found: Mapping[str, Mapping[str, Any]] = _call_store(str(source), lambda: source.fs.find(base, detail=True))
     for path, info in found.items():
         key = path.removeprefix(base).lstrip("/")
         if info.get("type") == "directory" or path.endswith("/"):  # a folder's own entry
@@ -375,9 +373,11 @@ def _remote(source: Any, path: str, info: Mapping[str, Any], key: str) -> _Found
     shown = f"{source.protocol}://{path.removeprefix('/')}" if path != source.path else str(source)
     if not isinstance(info.get("size"), int):
         raise ValidationError(f"source {shown}: its store does not tell its size")
-    content = [str(info[name]) for name in sorted(info) if name.lower() in CONTENT and info[name] is not None]
+    content = [str(info[name]) for name in sorted(info) if name.lower() in CONTENT_FIELDS and info[name] is not None]
     mark = _mark(info["size"], *content) if content else 0  # times may be set, and be as coarse as a day
-    return _Found(_as_key(key), info["size"], shown, RemoteFile(source.fs, path, shown, marks_of(info)), mark)
+    return _Found(
+        _as_key(key), info["size"], shown, FsspecFile(source.fs, path, shown, content_fingerprint(info)), mark
+    )
 
 
 def _info(fs: Any, path: str) -> Mapping[str, Any] | None:
@@ -388,7 +388,7 @@ def _info(fs: Any, path: str) -> Mapping[str, Any] | None:
     return info
 
 
-def _ask(shown: str, question: Callable[[], Any]) -> Any:
+def _call_store(shown: str, question: Callable[[], Any]) -> Any:
     """Ask another store; each filesystem has errors of its own."""
     try:
         return question()

@@ -14,11 +14,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-from airflow_provider_mictlanx.bulks.records import Closed, Done, Failure, Plan, Records, Report, Start, indexes_of
+from airflow_provider_mictlanx.batches.runner import MAX_REPORTED, Failure
+from airflow_provider_mictlanx.bulks.records import Closed, Done, Plan, Records, Report, Start, parse_ranges
 from airflow_provider_mictlanx.client.texts import clean
-
-FIRST_FAILURES = 5
-"""How many failures a summary names."""
 
 
 class State(StrEnum):
@@ -78,9 +76,9 @@ class BulkStatus:
     :ivar problems: why it has failed as a whole: contradictions, and attempts that came to no result
     :ivar response_time: from the first record to the last (seconds, by the peers' clocks)
     :ivar last_heard: when the last record was written (nanoseconds since 1970); 0 where there is none
-    :ivar quiet_shard: of the shards under way, the one that was heard of the longest ago; None where none is
-    :ivar quiet_since: when that was (nanoseconds since 1970)
-    :ivar may_be_mended: whether there are failures that a further attempt may still mend
+    :ivar stalest_shard: of the shards under way, the one that was heard of the longest ago; None where none is
+    :ivar stalest_since: when that was (nanoseconds since 1970)
+    :ivar has_retryable_failures: whether there are failures that a further attempt may still mend
     """
 
     bulk_id: str
@@ -97,13 +95,13 @@ class BulkStatus:
     problems: list[str] = field(default_factory=list)
     response_time: float = 0.0
     last_heard: int = 0
-    quiet_shard: int | None = None
-    quiet_since: int = 0
-    may_be_mended: bool = False
+    stalest_shard: int | None = None
+    stalest_since: int = 0
+    has_retryable_failures: bool = False
     closed: Closed | None = None
 
 
-def status_of(records: Records) -> BulkStatus:
+def compute_status(records: Records) -> BulkStatus:
     """Tell where a bulk stands."""
     if records.closed:
         return BulkStatus(records.bulk_id, State.CLOSED, finished=True, closed=records.closed)
@@ -111,7 +109,7 @@ def status_of(records: Records) -> BulkStatus:
     known = {number: shard_status(by_shard[number]) for number in sorted(by_shard)}
     shards = list(known.values())
     complete = records.shards > 0 and records.shards == sum(shard.complete for shard in shards)
-    contradictions = list(contradictions_in(records))
+    contradictions = list(find_contradictions(records))
     errors = [f"shard {number}: {shard.error}" for number, shard in known.items() if shard.error and shard.ended]
     times = [record.updated_at for record in records.of_uploads if record.updated_at]
     failures = [failure for shard in shards if not shard.complete for failure in shard.failures]
@@ -129,13 +127,13 @@ def status_of(records: Records) -> BulkStatus:
         acknowledged=sum(shard.acknowledged for shard in shards),
         acknowledged_size=sum(shard.size for shard in shards),
         failed=sum(shard.failed for shard in shards if not shard.complete),
-        failures=failures[:FIRST_FAILURES],
+        failures=failures[:MAX_REPORTED],
         problems=[clean(problem) for problem in contradictions + errors],
         response_time=round((max(times) - min(times)) / 1e9, 3) if times else 0.0,
         last_heard=max(times, default=0),
-        quiet_shard=quiet,
-        quiet_since=0 if quiet is None else waited_for[quiet],
-        may_be_mended=any(not s.complete and not s.ended and (s.failed or s.error) for s in shards),
+        stalest_shard=quiet,
+        stalest_since=0 if quiet is None else waited_for[quiet],
+        has_retryable_failures=any(not s.complete and not s.ended and (s.failed or s.error) for s in shards),
     )
 
 
@@ -228,9 +226,9 @@ def acknowledged_balls(records: Records, plan: Plan, read: Iterable[tuple[Report
     acknowledged: defaultdict[Place, list[tuple[int, set[int]]]] = defaultdict(list)
     lost: defaultdict[Place, set[int]] = defaultdict(set)
     for report, items in read:
-        indexes = indexes_of(items.get("acknowledged", ""), plan.balls)
+        indexes = parse_ranges(items.get("acknowledged", ""), plan.balls)
         acknowledged[_place_of(report)].append((report.updated_at, indexes))
-        lost[_place_of(report)] |= indexes_of(items.get("lost", ""), plan.balls)
+        lost[_place_of(report)] |= parse_ranges(items.get("lost", ""), plan.balls)
     done: dict[int, int] = {}
     for place in sorted(told):
         if len(lost[place]) < told[place]:  # nobody knows any more which balls these were
@@ -254,11 +252,11 @@ def taken_back_balls(records: Records, plan: Plan, read: Sequence[tuple[Report, 
         balls = set(range(plan.balls))
     else:
         before = [items for report, items in read if report.name not in valid]
-        balls = {index for items in before for index in indexes_of(items.get("acknowledged", ""), plan.balls)}
+        balls = {index for items in before for index in parse_ranges(items.get("acknowledged", ""), plan.balls)}
     return balls - acknowledged_balls(records, plan, read).keys()
 
 
-def contradictions_in(records: Records) -> Iterable[str]:
+def find_contradictions(records: Records) -> Iterable[str]:
     """Give what can't be true together: plans, owners, specs, numbers of shards, listings."""
     counts = {plan.shards for plan in records.plans} | {start.shards for start in records.starts}
     if len(counts) > 1:
@@ -270,23 +268,23 @@ def contradictions_in(records: Records) -> Iterable[str]:
         own = by_shard[shard]
         if len({plan.digest for plan in own.plans}) > 1:
             plans = sorted(own.plans, key=lambda plan: plan.digest)
-            yield f"shard {shard} has {len(plans)} plans: two uploads saw different sources ({_saw(plans)})"
+            yield f"shard {shard} has {len(plans)} plans: two uploads saw different sources ({_format_listings(plans)})"
         owners = {tuple(sorted(start.owner.items())) for start in own.starts}
         if len(owners) > 1:
-            yield f"shard {shard} was begun by different owners: {' and '.join(_told(owner) for owner in sorted(owners))}"
+            yield f"shard {shard} was begun by different owners: {' and '.join(_format_owner(owner) for owner in sorted(owners))}"
     if len({start.spec for start in records.starts}) > 1:
         specs = sorted({start.spec for start in records.starts})
         yield f"its uploads differ in what they are to upload: {' and '.join(specs[:2])}"
     listings = {plan.listing: plan for plan in sorted(records.plans, key=lambda plan: -plan.shard) if plan.listing}
     if len(listings) > 1:
-        yield f"shards saw different sources: {_saw(sorted(listings.values(), key=lambda plan: plan.shard))}"
+        yield f"shards saw different sources: {_format_listings(sorted(listings.values(), key=lambda plan: plan.shard))}"
     if listings and any(not plan.listing for plan in records.plans):
         yield "some shards bring a list of their own, and some share one"
 
 
-def _saw(plans: Iterable[Plan]) -> str:
+def _format_listings(plans: Iterable[Plan]) -> str:
     return "; ".join(f"shard {plan.shard} saw {plan.listing_balls} balls, {plan.listing_size} bytes" for plan in plans)
 
 
-def _told(owner: tuple[tuple[str, str], ...]) -> str:
+def _format_owner(owner: tuple[tuple[str, str], ...]) -> str:
     return ", ".join(f"{name} {value}" for name, value in owner)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from airflow_provider_mictlanx.client.async_client import (
     AsyncClient,
 )
-from airflow_provider_mictlanx.client.bulk import BallK, BallKDTO, BulkPutResponse
+from airflow_provider_mictlanx.client.background_bulks import BallK, BallKDTO, BulkPutResponse
 from airflow_provider_mictlanx.client.errors import (
     AuthenticationError,
     BallConflictError,
@@ -59,15 +59,9 @@ from airflow_provider_mictlanx.client.models import (
     StoredBall,
     UpdateMetadataRequest,
 )
-from airflow_provider_mictlanx.client.peer import (
-    AsyncPeer,
-)
-from airflow_provider_mictlanx.client.router import (
-    AsyncRouter,
-)
-from airflow_provider_mictlanx.client.streams import (
-    DataStream,
-)
+from airflow_provider_mictlanx.client.protocol.peer import AsyncPeer
+from airflow_provider_mictlanx.client.protocol.router import AsyncRouter
+from airflow_provider_mictlanx.client.protocol.stream import DataStream
 from airflow_provider_mictlanx.client.uri import (
     MictlanXURI,
     RouterAddress,

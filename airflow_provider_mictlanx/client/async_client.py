@@ -9,20 +9,115 @@ this client's own are keyword arguments at the end (``replace``, ``deadline``, `
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
+import fnmatch
+import os
 import time
-from typing import Self
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Self
 
-from airflow_provider_mictlanx.client.errors import MictlanXError
-from airflow_provider_mictlanx.client.models import RouterCheck
-from airflow_provider_mictlanx.client.result import returns_result, value_of
-from airflow_provider_mictlanx.client.router import AsyncRouter
-from airflow_provider_mictlanx.client.surface.bulks import Bulks
-from airflow_provider_mictlanx.client.surface.copying import Copying
-from airflow_provider_mictlanx.client.surface.deleting import Deleting
-from airflow_provider_mictlanx.client.surface.looking import Looking
+from airflow_provider_mictlanx.client.background_bulks import (
+    BALL_OPTIONS,
+    BallK,
+    BulkJobs,
+    BulkPutResponse,
+    check_items,
+)
+from airflow_provider_mictlanx.client.concurrency import Threads
+from airflow_provider_mictlanx.client.errors import (
+    GetChunkError,
+    IntegrityError,
+    MictlanXError,
+    NotFoundError,
+    UnavailableError,
+    ValidationError,
+)
+from airflow_provider_mictlanx.client.local_io.chunk_sizes import chunk_size_for, concurrency_for
+from airflow_provider_mictlanx.client.local_io.chunk_splitter import (
+    ChunkManifest,
+    hash_source,
+    layout_with_long_tail,
+    layout_with_short_tail,
+)
+from airflow_provider_mictlanx.client.local_io.fsspec_source import FsspecFile, OpenFsspecFile
+from airflow_provider_mictlanx.client.local_io.sources import BytesSource, ChunksSource, OpenFile, Source
+from airflow_provider_mictlanx.client.log_handlers import ClientLogs
+from airflow_provider_mictlanx.client.models import (
+    AsyncGetResponse,
+    Ball,
+    Bucket,
+    Chunk,
+    DeleteBucketResponse,
+    DeletedByBallIdResponse,
+    DeletedByKeyResponse,
+    FileReport,
+    GetMetadataResponse,
+    GetRouterBucketMetadataResponse,
+    Metadata,
+    PutReport,
+    RetryPolicy,
+    RouterCheck,
+)
+from airflow_provider_mictlanx.client.object_ids import (
+    ObjectId,
+    check_bucket_id,
+    check_bucket_may_change,
+    check_chunk_key,
+    is_safe_id,
+    make_ball_id,
+    make_object_id,
+    path_tags,
+)
+from airflow_provider_mictlanx.client.protocol.router import AsyncRouter
+from airflow_provider_mictlanx.client.read_cache import ReadCache
+from airflow_provider_mictlanx.client.result import returns_result, unwrap
+from airflow_provider_mictlanx.client.retry import RetryConfig, deadline_scope, retry_config_from_policy
+from airflow_provider_mictlanx.client.texts import get_logger
+from airflow_provider_mictlanx.client.transfer.chunk_upload import PutOptions
+from airflow_provider_mictlanx.client.transfer.copy import Copy
+from airflow_provider_mictlanx.client.transfer.delete import Deletion
+from airflow_provider_mictlanx.client.transfer.download import Download
+from airflow_provider_mictlanx.client.transfer.listing import (
+    find_versions,
+    get_peers,
+    list_bucket,
+    list_bucket_and_missing_peers,
+    require_all_peers,
+)
+from airflow_provider_mictlanx.client.transfer.router_pool import RequestOptions, RequestSender, RouterPool
+from airflow_provider_mictlanx.client.transfer.single_chunk import SingleChunkUpload, place_tags
+from airflow_provider_mictlanx.client.transfer.upload import Upload
+from airflow_provider_mictlanx.client.transport.connections import Transport
+from airflow_provider_mictlanx.client.transport.tls import Verify
+from airflow_provider_mictlanx.client.uri import MictlanXURI
+from airflow_provider_mictlanx.client.validation import check_int, check_non_negative, check_tags, parse_size
+from airflow_provider_mictlanx.client.versions import group_by_ball, group_versions
+
+log = get_logger("airflow_provider_mictlanx.client")
 
 
-class AsyncClient(Bulks, Copying, Looking, Deleting):
+NONE: Mapping[str, str] = MappingProxyType({})
+"""No headers, no tags."""
+
+
+LOG_PATH = os.environ.get("MICTLANX_LOG_PATH", "/mictlanx/client")
+"""The folder of the log files, unless another one is given."""
+
+
+ROUTERS_SHOWN = 3
+"""How many routers an error names."""
+
+
+LISTED_SIZE = 500
+"""About what a chunk takes in a listing (bytes)."""
+
+
+class AsyncClient:
     """
     A client of one MictlanX storage space.
 
@@ -48,6 +143,66 @@ class AsyncClient(Bulks, Copying, Looking, Deleting):
     Raises ``ValidationError`` where an argument is wrong.
     """
 
+    def __init__(
+        self,
+        uri: str | MictlanXURI,
+        client_id: str,
+        debug: bool = True,
+        max_workers: int = 12,
+        log_output_path: str | os.PathLike[str] | None = LOG_PATH,
+        log_when: str = "m",
+        log_interval: int = 30,
+        eviction_policy: str = "LRU",
+        capacity_storage: str | int = "1GB",
+        verify: Verify = False,
+        *,
+        token: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        if not isinstance(client_id, str) or not client_id or any("\ud800" <= c <= "\udfff" for c in client_id):
+            raise ValidationError(f"client_id is a text that is not empty, not {client_id!r}")
+        check_int("max_workers", max_workers)
+        self.uri = uri if isinstance(uri, MictlanXURI) else MictlanXURI.parse(uri)
+        self.client_id = client_id
+        self._verify = verify
+        self._cache = ReadCache(eviction_policy, _parse_capacity(capacity_storage))
+        self._threads = Threads(max_workers)
+        self._transport = Transport(token=token, headers=headers, http2=self.uri.http2)
+        self._pool = RouterPool(
+            [
+                AsyncRouter.at(address, self.uri.protocol, self.uri.http2, self.uri.api_version, self._transport)
+                for address in self.uri.named_routers
+            ]
+        )
+        self._logs = ClientLogs(client_id, debug, log_output_path, log_when, log_interval)
+        if self.uri.protocol == "https" and verify is False:
+            log.warning("Client %s does not check the routers' certificates: verify=True does", client_id)
+
+    def __repr__(self) -> str:
+        return f"AsyncClient({str(self.uri)!r}, client_id={self.client_id!r})"
+
+    def _name_in(self, error: MictlanXError, action: str, names: Sequence[ObjectId | str]) -> None:
+        """Amend an error so that it names the objects of the call as the caller wrote them, and the routers."""
+        message = str(error)
+        written = []
+        for name in names:
+            if isinstance(name, ObjectId):
+                if name.key != name.ball_id:
+                    message = message.replace(name.ball_id, f"{name.ball_id[:12]}…")
+                name = f"{name.bucket_id}/{name.key}"
+            written.append(name)
+        if not all(name in message for name in written):
+            message = f"{action}: {message}"
+        routers = self._pool.routers
+        # A ValidationError without a router's address was raised before any request.
+        if not any(router.base_url() in message for router in routers) and not isinstance(error, ValidationError):
+            shown = ", ".join(f"{router.router_id} {router.base_url()}" for router in routers[:ROUTERS_SHOWN])
+            more = f" and {len(routers) - ROUTERS_SHOWN} more" if len(routers) > ROUTERS_SHOWN else ""
+            message = f"{message} [{shown}{more}]"
+        error.amend(message)
+
+    # -- opening and closing ----------------------------------------------------------------------------------------
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -63,7 +218,7 @@ class AsyncClient(Bulks, Copying, Looking, Deleting):
         try:
             await self._end_bulks(cancel_bulks)
         finally:
-            for router in self._balancer.routers:
+            for router in self._pool.routers:
                 await router.aclose()
             await self._transport.aclose()
             self._threads.close()
@@ -77,7 +232,7 @@ class AsyncClient(Bulks, Copying, Looking, Deleting):
 
         :param timeout: for each router (seconds)
         """
-        return list(await asyncio.gather(*(self._check(router, timeout) for router in self._balancer.routers)))
+        return list(await asyncio.gather(*(self._check(router, timeout) for router in self._pool.routers)))
 
     async def _check(self, router: AsyncRouter, timeout: float) -> RouterCheck:
         started = time.monotonic()
@@ -85,10 +240,985 @@ class AsyncClient(Bulks, Copying, Looking, Deleting):
         unavailable: list[str] = []
         problem: MictlanXError | None = None
         try:
-            peers = value_of(await router.get_peers(timeout=timeout, verify=self._verify))
+            peers = unwrap(await router.get_peers(timeout=timeout, verify=self._verify))
             available = [peer.peer_id for peer in peers.available]
             unavailable = [peer.peer_id for peer in peers.unavailable]
         except MictlanXError as error:
             problem = error
         milliseconds = round((time.monotonic() - started) * 1000, 1)
         return RouterCheck(router.router_id, router.base_url(), available, unavailable, milliseconds, problem)
+
+    # -- uploading --------------------------------------------------------------------------------------------------
+
+    @returns_result
+    async def upload(
+        self,
+        bucket_id: str,
+        key: str,
+        *,
+        data: bytes | None = None,
+        path: str | os.PathLike[str] | None = None,
+        file: FsspecFile | None = None,
+        tags: Mapping[str, str] = NONE,
+        chunk_size: str | int | None = "256kb",
+        rf: int = 1,
+        timeout: float = 120,
+        max_tries: int = 5,
+        max_concurrency: int | None = 10,
+        max_backoff: float = 5,
+        replace: bool = False,
+        expected: ChunkManifest | None = None,
+        allow_reserved_bucket: bool = False,
+        deadline: float | None = None,
+    ) -> PutReport:
+        """
+        Put bytes or a file, and tell what was done: ``put`` and ``put_file`` in one.
+
+        The parameters are those of ``put``; of ``data``, ``path`` and ``file`` one is given. Bytes are cut as ``put`` cuts them,
+        files as ``put_file`` does.
+
+        :param file: of another store, read through its fsspec filesystem
+        :param chunk_size: None to have it chosen by the size of what is put
+        :param max_concurrency: None to have it chosen by the size of the chunks
+        :param expected: what ``plan`` gave for it before; other bytes are an ``IntegrityError``, and are not stored
+        """
+        _check_one_source("upload", data, path, file)
+        name = changing_name(bucket_id, key, allow_reserved_bucket)
+        own_tags = {} if is_safe_id(key) else path_tags(key)
+        chunk_size = None if chunk_size is None else parse_size(chunk_size)
+        chosen = PutOptions(rf, 1 if max_concurrency is None else max_concurrency, replace, tags, self.client_id)
+        routers = self._sender(timeout, NONE, RetryConfig(max_tries, max_backoff))
+
+        def sized(source: Source) -> tuple[int, PutOptions]:
+            size = chunk_size_for(source.size, chunk_size)
+            return size, dataclasses.replace(chosen, max_concurrency=concurrency_for(size, max_concurrency))
+
+        async with self._doing(f"putting {name}", deadline, name):
+            if data is not None:
+                source: Source = BytesSource(_as_bytes(data))
+                size, options = sized(source)
+                upload = Upload(routers, self._threads, name, source, options, own_tags)
+                return await upload.run(layout_with_long_tail(source.size, size), expected)
+            async with self._opened(path, file) as source:
+                size, options = sized(source)
+                upload = Upload(
+                    routers, self._threads, name, source, options, own_tags or path_tags(_file_name(path, file))
+                )
+                return await upload.run(layout_with_short_tail(source.size, size), expected)
+
+    def _opened(self, path: str | os.PathLike[str] | None, file: FsspecFile | None) -> OpenFile | OpenFsspecFile:
+        return (
+            OpenFsspecFile(file, self._threads)
+            if file is not None
+            else OpenFile("" if path is None else path, self._threads)
+        )
+
+    @returns_result
+    async def plan(
+        self,
+        *,
+        data: bytes | None = None,
+        path: str | os.PathLike[str] | None = None,
+        file: FsspecFile | None = None,
+        chunk_size: str | int | None = "256kb",
+    ) -> ChunkManifest:
+        """
+        Hash bytes or a file as ``upload`` would cut it, and send nothing; gives size, SHA-256 and chunks.
+
+        ``ValidationError``: the file can't be read; ``IntegrityError``: it changed meanwhile.
+
+        :param chunk_size: as in ``upload``
+        """
+        _check_one_source("plan", data, path, file)
+        chunk_size = None if chunk_size is None else parse_size(chunk_size)
+        if data is not None:
+            source: Source = BytesSource(_as_bytes(data))
+            size = chunk_size_for(source.size, chunk_size)
+            return await hash_source(source, layout_with_long_tail(source.size, size), self._threads)
+        async with self._opened(path, file) as source:
+            size = chunk_size_for(source.size, chunk_size)
+            return await hash_source(source, layout_with_short_tail(source.size, size), self._threads)
+
+    @returns_result
+    async def put(
+        self,
+        bucket_id: str,
+        key: str,
+        value: bytes,
+        chunk_size: str | int = "256kb",
+        rf: int = 1,
+        timeout: float = 120,
+        max_tries: int = 5,
+        max_concurrency: int = 10,
+        max_backoff: float = 5,
+        tags: Mapping[str, str] = NONE,
+        *,
+        replace: bool = False,
+        allow_reserved_bucket: bool = False,
+        deadline: float | None = None,
+    ) -> bool:
+        """
+        Put bytes under a key; gives True = sent and stored, False = exactly these bytes were stored already.
+
+        It is done when ``rf`` peers have acknowledged every chunk (all there are, where there are fewer).
+
+        ``BallConflictError``: other bytes are stored, or announced, under the key; ``PutChunksError``: too few peers took a
+        chunk; ``UnavailableError``: a peer is away, so that it can't be told what is there; ``NetworkError``, ``UnknownError``:
+        the routers could not be asked, or failed; ``ValidationError``: an argument is wrong, and nothing was sent.
+
+        :param bucket_id: letters, digits, and single ``-`` or ``_`` between them
+        :param key: any text; one that is no safe id is stored under its SHA-256
+        :param chunk_size: ``"256kb"`` (1 kb = 1,000 bytes), ``"1MiB"`` or a number of bytes
+        :param rf: on how many peers each chunk is to be stored
+        :param timeout: for each request (seconds)
+        :param max_tries: for each chunk
+        :param max_concurrency: the most chunks in flight; memory is bounded by this times ``chunk_size``
+        :param max_backoff: the longest wait between two tries (seconds)
+        :param tags: texts, stored with every chunk; the client's own win
+        :param replace: delete other bytes under the key first; between the two the key is absent
+        :param allow_reserved_bucket: whether a bucket that begins with ``bulk-``, of a bulk's records, may be changed
+        :param deadline: for the whole call (seconds); ``DeadlineExceededError`` when it is over
+        """
+        report = unwrap(
+            await self.upload(
+                bucket_id,
+                key,
+                data=value,
+                tags=tags,
+                chunk_size=parse_size(chunk_size),
+                rf=rf,
+                timeout=timeout,
+                max_tries=max_tries,
+                max_concurrency=check_int("max_concurrency", max_concurrency),
+                max_backoff=max_backoff,
+                replace=replace,
+                allow_reserved_bucket=allow_reserved_bucket,
+                deadline=deadline,
+            )
+        )
+        return report.uploaded
+
+    @returns_result
+    async def put_file(
+        self,
+        bucket_id: str,
+        key: str,
+        path: str | os.PathLike[str],
+        tags: Mapping[str, str] = NONE,
+        chunk_size: str | int = "256kb",
+        rf: int = 1,
+        timeout: float = 120,
+        max_tries: int = 5,
+        max_concurrency: int = 2,
+        max_backoff: float = 5,
+        *,
+        replace: bool = False,
+        allow_reserved_bucket: bool = False,
+        deadline: float | None = None,
+    ) -> bool:
+        """
+        Put a file under a key; gives True = sent and stored, False = exactly these bytes were stored already.
+
+        The file is read twice, to hash it and to send it: one that changes meanwhile is an ``IntegrityError``, and is not
+        stored mixed. Everything else is as with ``put``.
+
+        :param path: of a regular file
+        """
+        report = unwrap(
+            await self.upload(
+                bucket_id,
+                key,
+                path=path,
+                tags=tags,
+                chunk_size=parse_size(chunk_size),
+                rf=rf,
+                timeout=timeout,
+                max_tries=max_tries,
+                max_concurrency=check_int("max_concurrency", max_concurrency),
+                max_backoff=max_backoff,
+                replace=replace,
+                allow_reserved_bucket=allow_reserved_bucket,
+                deadline=deadline,
+            )
+        )
+        return report.uploaded
+
+    @returns_result
+    async def put_chunks(
+        self,
+        bucket_id: str,
+        key: str,
+        chunks: Sequence[Chunk],
+        tags: Mapping[str, str] = NONE,
+        rf: int = 1,
+        timeout: float = 120,
+        max_tries: int = 5,
+        max_concurrency: int = 2,
+        max_backoff: float = 5,
+        *,
+        replace: bool = False,
+        allow_reserved_bucket: bool = False,
+        deadline: float | None = None,
+    ) -> bool:
+        """
+        Put a ball in chunks that the caller has cut; gives True = sent and stored, False = stored already.
+
+        The chunks' own ``metadata`` are tags of theirs; their ``group_id`` and ``chunk_id`` are not used, for the keys are made
+        of ``key``. Everything else is as with ``put``.
+
+        :param chunks: all of the ball's, with the indexes 0, 1, 2 … in any order
+        """
+        name = changing_name(bucket_id, key, allow_reserved_bucket)
+        source = ChunksSource(_as_chunks(chunks))
+        options = PutOptions(rf, max_concurrency, replace, tags, self.client_id)
+        own_tags = {} if is_safe_id(key) else path_tags(key)
+        routers = self._sender(timeout, NONE, RetryConfig(max_tries, max_backoff))
+        chunk_tags = {chunk.index: check_tags(chunk.metadata) for chunk in chunks}
+        async with self._doing(f"putting {name} in {len(chunks)} chunks", deadline, name):
+            upload = Upload(routers, self._threads, name, source, options, own_tags, chunk_tags)
+            return (await upload.run(source.layout)).uploaded
+
+    @returns_result
+    async def put_single_chunk(
+        self,
+        bucket_id: str,
+        ball_id: str,
+        chunk: Chunk,
+        chunk_size: str | int = "256kb",
+        rf: int = 1,
+        timeout: float = 120,
+        max_tries: int = 5,
+        max_concurrency: int = 10,
+        max_backoff: float = 5,
+        tags: Mapping[str, str] = NONE,
+        *,
+        replace: bool = False,
+        allow_reserved_bucket: bool = False,
+        deadline: float | None = None,
+    ) -> bool:
+        """
+        Put one chunk of a ball; gives True = sent and stored, False = stored already.
+
+        A chunk that is a ball of its own (index 0, and no tag tells of others) needs nothing more. One of several needs the
+        tags ``num_chunks`` and ``full_checksum`` (of ``tags`` or its own ``metadata``), for without them no reader could tell
+        whether the ball is whole. The errors are those of ``put``.
+
+        :param ball_id: the ball id, or any key
+        :param chunk: ``chunk.index`` is its place
+        :param chunk_size: not used: a chunk is stored as it is
+        :param max_concurrency: not used: there is one request after the other
+        :param replace: delete other bytes under the chunk's key first
+        """
+        name = changing_name(bucket_id, ball_id, allow_reserved_bucket)
+        [chunk] = _as_chunks([chunk])
+        options = PutOptions(rf, 1, replace, tags, self.client_id)
+        own_tags = {} if is_safe_id(ball_id) else path_tags(ball_id)
+        routers = self._sender(timeout, NONE, RetryConfig(max_tries, max_backoff))
+        place = place_tags(chunk, {**tags, **check_tags(chunk.metadata)})
+        source = BytesSource(chunk.data, f"chunk {chunk.index} of {name}")
+        async with self._doing(f"putting chunk {chunk.index} of {name}", deadline, name):
+            if place is None:
+                upload = Upload(routers, self._threads, name, source, options, own_tags, {0: chunk.metadata})
+                return (await upload.run([source.size])).uploaded
+            chunk_tags = {chunk.index: {**chunk.metadata, **place}}
+            single = SingleChunkUpload(routers, self._threads, name, source, options, own_tags, chunk_tags)
+            return (await single.run(chunk.index)).uploaded
+
+    # -- downloading ------------------------------------------------------------------------------------------------
+
+    @returns_result
+    async def get(
+        self,
+        bucket_id: str,
+        key: str,
+        max_paralell_gets: int = 10,
+        headers: Mapping[str, str] = NONE,
+        chunk_size: str | int = "256kb",
+        timeout: float = 120,
+        http2: bool = False,
+        max_retries: int = 5,
+        delay: float = 1,
+        backoff_factor: float = 0.5,
+        force: bool = False,
+        max_backoff: float = 5,
+        chunk_index: int = 0,
+        max_delay: float = 30,
+        jitter: bool = True,
+        *,
+        max_size: int | None = None,
+        deadline: float | None = None,
+    ) -> AsyncGetResponse:
+        """
+        Get a ball into memory, verified: size and SHA-256 of every chunk and of the whole.
+
+        A chunk that is wrong or missing is read again past the router's cache, then from each peer, then the next older
+        whole version is read.
+
+        ``NotFoundError``: known to be absent, or never written to its end; ``IntegrityError``: no right copy could be read;
+        ``GetChunkError``: a chunk could not be read; ``UnavailableError``: a peer is away, so that it can't be told.
+
+        :param max_paralell_gets: the most chunks in flight
+        :param headers: sent with every request of this call
+        :param chunk_size: not used: chunks are as their writer cut them, and are read in the pieces in which they come
+        :param timeout: for each request (seconds)
+        :param http2: not used: the URI tells
+        :param max_retries: tries for each chunk
+        :param delay: with ``backoff_factor``: the wait before the second try is at most ``delay × backoff_factor`` (seconds),
+            and doubles with every try
+        :param force: bypass the routers' caches from the start
+        :param max_backoff: the longest wait between two tries (seconds)
+        :param chunk_index: the first chunk that is read; from another than 0 on the whole's SHA-256 can't be compared
+        :param max_delay: the longest wait too (seconds): the smaller one holds
+        :param jitter: whether a wait is drawn evenly from zero to its bound, or is its bound
+        :param max_size: a larger ball is a ``ValidationError`` (bytes)
+        :param deadline: for the whole call (seconds)
+        """
+        name = make_object_id(bucket_id, key)
+        retry = _retry_config(max_retries, max_backoff, max_delay, delay, backoff_factor, jitter)
+        download = Download(self._sender(timeout, headers, retry), self._threads, max_paralell_gets, force, chunk_index)
+        async with self._doing(f"getting {name}", deadline, name):
+            version, data = await download.to_memory(name, self._cache, max_size)
+        return AsyncGetResponse(data=data, metadatas=version.ordered)
+
+    @returns_result
+    async def get_chunk(
+        self,
+        bucket_id: str,
+        ball_id: str,
+        index: int,
+        max_parallel_gets: int = 10,
+        headers: Mapping[str, str] = NONE,
+        chunk_size: str | int = "256kb",
+        timeout: float = 120,
+        http2: bool = False,
+        max_retries: int = 15,
+        delay: float = 1.0,
+        backoff_factor: float = 0.5,
+        force: bool = False,
+        max_backoff: float = 5,
+        max_delay: float = 30,
+        jitter: bool = True,
+        *,
+        deadline: float | None = None,
+    ) -> tuple[Chunk, Metadata]:
+        """
+        Get one chunk, verified; gives it and its metadata.
+
+        The ball need not be whole. The parameters and errors are those of ``get``; ``NotFoundError`` also where the ball has
+        no such chunk.
+
+        :param index: the chunk's place in the ball, from 0
+        :param max_parallel_gets: not used: it is one chunk
+        """
+        name = make_object_id(bucket_id, ball_id)
+        retry = _retry_config(max_retries, max_backoff, max_delay, delay, backoff_factor, jitter)
+        download = Download(self._sender(timeout, headers, retry), self._threads, 1, force)
+        async with self._doing(f"getting chunk {index} of {name}", deadline, name):
+            metadata, data = await download.one_chunk(name, index)
+        return Chunk(metadata.ball_id, index, bytes(data), metadata.key, metadata.tags), metadata
+
+    async def get_chunks(
+        self,
+        bucket_id: str,
+        key: str,
+        max_parallel_gets: int = 10,
+        headers: Mapping[str, str] = NONE,
+        chunk_size: str | int = "256kb",
+        timeout: float = 120,
+        http2: bool = False,
+        max_retries: int = 15,
+        delay: float = 1.0,
+        backoff_factor: float = 0.5,
+        force: bool = False,
+        max_backoff: float = 5,
+        chunk_index: int = 0,
+        max_delay: float = 30,
+        jitter: bool = True,
+        order: bool = False,
+    ) -> AsyncGenerator[tuple[Metadata, memoryview]]:
+        """
+        Get a ball chunk by chunk: an async iterator of metadata and bytes. It returns no ``Result``: it raises.
+
+        Every chunk is verified before it is given. With ``order=True`` the whole is verified too, at the end: an
+        ``IntegrityError`` then takes back what was given. The other parameters and errors are those of ``get``.
+
+        :param max_parallel_gets: the most chunks in flight or waiting to be taken: memory is bounded by this times the size
+            of a chunk
+        :param order: whether chunks come by index, or as they become complete
+        """
+        name = make_object_id(bucket_id, key)
+        retry = _retry_config(max_retries, max_backoff, max_delay, delay, backoff_factor, jitter)
+        routers = self._sender(timeout, headers, retry)
+        download = Download(routers, self._threads, max_parallel_gets, force, chunk_index)
+        try:
+            async with contextlib.aclosing(download.chunks(name, order)) as chunks:
+                async for metadata, data in chunks:
+                    yield metadata, data
+        except MictlanXError as error:
+            self._name_in(error, f"getting {name}", (name,))
+            raise
+
+    @returns_result
+    async def download(
+        self,
+        bucket_id: str,
+        key: str,
+        output_path: str | os.PathLike[str],
+        *,
+        filename: str = "",
+        max_concurrency: int = 10,
+        timeout: float = 120,
+        max_tries: int = 5,
+        max_backoff: float = 5,
+        headers: Mapping[str, str] = NONE,
+        force: bool = False,
+        replace: bool = False,
+        checksum: str | None = None,
+        deadline: float | None = None,
+    ) -> FileReport:
+        """
+        Get a ball into a file that appears whole and verified or not at all, and tell what was done.
+
+        The errors are those of ``get``, and ``FileAlreadyExists`` where a file of that name has other content.
+
+        :param output_path: the folder; made if missing
+        :param filename: a plain name; where it is empty, a safe form of the tag ``fullname``, else ``{ball_id}[.{extension}]``
+        :param replace: whether a file of that name with other content is replaced
+        :param checksum: the SHA-256 that is wanted, in hex; a ball with other bytes by now is an ``IntegrityError``
+        """
+        retry = RetryConfig(max_tries, max_backoff)
+        name = make_object_id(bucket_id, key)
+        engine = Download(self._sender(timeout, headers, retry), self._threads, max_concurrency, force)
+        async with self._doing(f"getting {name} to a file", deadline, name):
+            return await engine.to_file(name, output_path, filename, replace, checksum)
+
+    @returns_result
+    async def get_to_file(
+        self,
+        bucket_id: str,
+        ball_id: str,
+        output_path: str | os.PathLike[str] = "",
+        fullname: str = "",
+        max_paralell_gets: int = 10,
+        headers: Mapping[str, str] = NONE,
+        chunk_size: str | int = "256kb",
+        timeout: float = 120,
+        http2: bool = False,
+        max_retries: int = 5,
+        delay: float = 1,
+        backoff_factor: float = 0.5,
+        force: bool = False,
+        chunk_index: int = 0,
+        max_delay: float = 30,
+        jitter: bool = True,
+        *,
+        replace: bool = False,
+        deadline: float | None = None,
+    ) -> str:
+        """
+        Get a ball into a file that appears whole and verified or not at all; gives the path written.
+
+        A file with the same content is left as it is, and counts as written; another one is a ``FileAlreadyExists``. The
+        other parameters and errors are those of ``get``.
+
+        :param output_path: the folder; made if missing; the working directory where it is empty
+        :param fullname: the file's name, without folders; where it is empty, a safe form of the tag ``fullname``, else
+            ``{ball_id}[.{extension}]``
+        :param replace: whether a file of that name with other content is replaced
+        """
+        retry = _retry_config(max_retries, max_delay, max_delay, delay, backoff_factor, jitter)
+        name = make_object_id(bucket_id, ball_id)
+        routers = self._sender(timeout, headers, retry)
+        engine = Download(routers, self._threads, max_paralell_gets, force, chunk_index)
+        async with self._doing(f"getting {name} to a file", deadline, name):
+            return (await engine.to_file(name, output_path, fullname, replace)).path
+
+    # -- metadata and listings --------------------------------------------------------------------------------------
+
+    @returns_result
+    async def get_metadata(
+        self,
+        bucket_id: str,
+        ball_id: str,
+        timeout: float = 120,
+        headers: Mapping[str, str] = NONE,
+        restart_policy: RetryPolicy | None = None,
+        *,
+        check_storage: bool = False,
+        deadline: float | None = None,
+    ) -> Ball:
+        """
+        Get what is known of a ball: of its newest whole version.
+
+        ``NotFoundError``: known to be absent, or never written to its end; ``UnavailableError``: a peer is away, so that it
+        can't be told.
+
+        :param ball_id: the ball id, or any key
+        :param timeout: for each request (seconds)
+        :param restart_policy: how often the look is repeated; five tries where it is None
+        :param check_storage: whether every chunk is read once, verified: a listing shows announcements, not data. Then also
+            ``GetChunkError`` and ``IntegrityError``, as with ``get``
+        :param deadline: for the whole call (seconds)
+        """
+        return await self._find(
+            bucket_id, ball_id, timeout, headers, retry_config_from_policy(restart_policy), check_storage, deadline
+        )
+
+    @returns_result
+    async def get_metadata_by_key(
+        self,
+        bucket_id: str,
+        key: str,
+        timeout: float = 120,
+        headers: Mapping[str, str] = NONE,
+        retry_policy: RetryPolicy | None = None,
+        *,
+        deadline: float | None = None,
+    ) -> GetMetadataResponse:
+        """
+        Get the metadata of one chunk, of whichever replica the router asks.
+
+        ``NotFoundError``: the placement service knows no replica; ``UnavailableError``: a replica is placed, but no peer told
+        of it in all tries.
+
+        :param key: the chunk's key, ``{ball_id}_{index}``
+        :param timeout: for each request (seconds)
+        :param retry_policy: how often it is asked; five tries where it is None
+        """
+        check_bucket_id(bucket_id)
+        check_chunk_key(key)
+        routers = self._sender(timeout, headers, retry_config_from_policy(retry_policy))
+        async with self._doing(f"metadata of chunk {bucket_id}/{key}", deadline, f"{bucket_id}/{key}"):
+            return await routers.request(lambda router, options: router.get_metadata(bucket_id, key, **options))
+
+    @returns_result
+    async def get_chunks_by_bucket_id(
+        self,
+        bucket_id: str,
+        timeout: float = 120,
+        headers: Mapping[str, str] = NONE,
+        *,
+        partial: bool = False,
+        name_missing: bool = True,
+        max_size: int | None = None,
+        deadline: float | None = None,
+    ) -> GetRouterBucketMetadataResponse:
+        """
+        List every announced chunk of a bucket as the router gives it: repeated, in no order, without those of size 0.
+
+        ``UnavailableError``: a peer is away, so that what it holds would be missing. ``UpstreamProtocolError`` that is
+        ``too_long``: the listing has more than ``max_size`` bytes; the rest is not read.
+
+        :param partial: whether a listing without some peers' part is given too; then ``extra["missing_peers"]`` names them
+        :param name_missing: False with ``partial`` saves the request that finds them; ``missing_peers`` makes it later
+        :param max_size: the most that is read (bytes): there is no paging, and the size is not known before; default: 2
+            GiB
+        """
+        check_bucket_id(bucket_id)
+        routers = self._sender(timeout, headers)
+        async with self._doing(f"listing bucket {bucket_id}", deadline, bucket_id):
+            if not partial:
+                return await routers.with_retries(lambda: list_bucket(routers, bucket_id, max_size))
+            if not name_missing:
+                return await routers.request(
+                    lambda router, options: router.get_bucket_metadata(bucket_id, **options, max_size=max_size)
+                )
+            listing, missing = await routers.with_retries(
+                lambda: list_bucket_and_missing_peers(routers, bucket_id, max_size)
+            )
+            return listing.model_copy(update={"extra": {**listing.extra, "missing_peers": missing}})
+
+    @returns_result
+    async def missing_peers(
+        self, listing: GetRouterBucketMetadataResponse, timeout: float = 120, *, deadline: float | None = None
+    ) -> list[str]:
+        """
+        Tell which peers have no part in a listing of a bucket, so that what they hold is missing in it: one request.
+
+        :param listing: what ``get_chunks_by_bucket_id`` gave
+        :param timeout: for each try (seconds)
+        """
+        routers = self._sender(timeout, NONE)
+        action = f"asking which peers have no part in the listing of bucket {listing.bucket_id}"
+        async with self._doing(action, deadline, listing.bucket_id):
+            found = await routers.with_retries(lambda: get_peers(routers))
+        return sorted(set(found.peer_ids) - set(listing.peers_ids))
+
+    @returns_result
+    async def get_bucket_metadata(
+        self,
+        bucket_id: str,
+        timeout: float = 120,
+        headers: Mapping[str, str] = NONE,
+        *,
+        deadline: float | None = None,
+    ) -> Bucket:
+        """
+        Get the balls of a bucket, sorted by key: iterable, with ``len()``, ``size_bytes()`` and ``size()`` (for people).
+
+        As ``list_balls`` without a choice.
+        """
+        return Bucket(
+            bucket_id, unwrap(await self.list_balls(bucket_id, timeout=timeout, headers=headers, deadline=deadline))
+        )
+
+    @returns_result
+    async def exists(
+        self,
+        bucket_id: str,
+        key: str,
+        timeout: float = 120,
+        headers: Mapping[str, str] = NONE,
+        *,
+        check_storage: bool = False,
+        deadline: float | None = None,
+    ) -> bool:
+        """
+        Tell whether a whole ball is there.
+
+        ``UnavailableError``: a peer is away, so that an absent answer is no no.
+
+        :param check_storage: whether every chunk is read once, verified; else the listing of announcements answers
+        """
+        try:
+            await self._find(bucket_id, key, timeout, headers, RetryConfig(), check_storage, deadline)
+        except NotFoundError:
+            return False
+        except (GetChunkError, IntegrityError) as error:
+            if error.peer_away:  # it may be back by now, and was not when its copy was wanted
+                raise UnavailableError(str(error)) from error
+            routers = self._sender(timeout, headers)
+            name = make_object_id(bucket_id, key)
+            async with self._doing(f"reading {name}", None, name):
+                await routers.with_retries(lambda: require_all_peers(routers, f"reading {name}", bucket_id))
+            return False
+        return True
+
+    @returns_result
+    async def list_balls(
+        self,
+        bucket_id: str,
+        prefix: str = "",
+        glob: str = "",
+        timeout: float = 120,
+        headers: Mapping[str, str] = NONE,
+        *,
+        deadline: float | None = None,
+    ) -> list[Ball]:
+        """
+        List the balls of a bucket, sorted by key: those of which every chunk is announced.
+
+        Balls of size 0 are in no listing. An unknown bucket is an empty one. The router sends the whole bucket, whatever is
+        asked for.
+
+        ``UnavailableError``: a peer is away, so that what it holds would be missing.
+
+        :param prefix: keys that begin like this
+        :param glob: keys that match this pattern: ``*`` any text (``/`` too), ``?`` a character, ``[ab]`` one of these
+        """
+        check_bucket_id(bucket_id)
+        for name, value in (("prefix", prefix), ("glob", glob)):
+            if not isinstance(value, str):
+                raise ValidationError(f"{name} is a text, not {value!r}")
+        if prefix and glob:
+            raise ValidationError("list_balls takes either prefix or glob")
+        routers = self._sender(timeout, headers)
+        async with self._doing(f"listing bucket {bucket_id}", deadline, bucket_id):
+            listing = await routers.with_retries(lambda: list_bucket(routers, bucket_id))
+        # A listing of thousands would keep the loop from everything else for a good part of a second.
+        return await self._threads.run_sized(
+            len(listing.balls) * LISTED_SIZE, _select_balls, listing.balls, prefix, glob
+        )
+
+    async def _find(
+        self,
+        bucket_id: str,
+        key: str,
+        timeout: float,
+        headers: Mapping[str, str],
+        retry: RetryConfig,
+        check_storage: bool,
+        deadline: float | None,
+    ) -> Ball:
+        name = make_object_id(bucket_id, key)
+        routers = self._sender(timeout, headers, retry)
+        async with self._doing(f"looking for {name}", deadline, name):
+            if check_storage:
+                return (await Download(routers, self._threads, max_concurrency=10).verify(name)).as_ball()
+            return (await routers.with_retries(lambda: find_versions(routers, name)))[0].as_ball()
+
+    # -- copying ----------------------------------------------------------------------------------------------------
+
+    @returns_result
+    async def copy(
+        self,
+        bucket_id: str,
+        key: str,
+        dest_bucket_id: str,
+        dest_key: str = "",
+        *,
+        dest: AsyncClient | None = None,
+        rf: int = 1,
+        timeout: float = 120,
+        max_tries: int = 5,
+        max_concurrency: int = 10,
+        max_backoff: float = 5,
+        replace: bool = False,
+        allow_reserved_bucket: bool = False,
+        deadline: float | None = None,
+    ) -> PutReport:
+        """
+        Copy a ball, chunk by chunk through this process, and tell what was done; its tags go with it.
+
+        Where its bytes are there already, none are sent. The errors are those of ``get`` and of ``put``; nothing is announced or
+        replaced before the whole original was read and found right.
+
+        :param dest_key: the copy's; the original's where it is empty
+        :param dest: the client of the storage space that gets the copy, in the same event loop; this one's where it is None
+        :param rf: on how many peers each chunk of the copy is to be stored
+        :param timeout: for each request (seconds)
+        :param max_tries: for each chunk
+        :param max_concurrency: the most chunks in flight; memory is bounded by this times the original's chunks
+        :param max_backoff: the longest wait between two tries (seconds)
+        :param replace: delete other bytes under the copy's key first
+        :param allow_reserved_bucket: whether ``dest_bucket_id`` may begin with ``bulk-``, as a bucket of a bulk's records does
+        :param deadline: for the whole call (seconds)
+        """
+        name = make_object_id(bucket_id, key)
+        to = changing_name(dest_bucket_id, dest_key or key, allow_reserved_bucket, "dest_bucket_id")
+        target = self if dest is None else dest
+        retry = RetryConfig(max_tries, max_backoff)
+        options = PutOptions(rf, max_concurrency, replace, producer_id=target.client_id)
+        download = Download(self._sender(timeout, NONE, retry), self._threads, max_concurrency)
+        copy = Copy(download, target._sender(timeout, NONE, retry), target._threads, options)
+        async with self._doing(f"copying {name} to {to}", deadline, name, to):
+            return await copy.run(name, to)
+
+    # -- deleting ---------------------------------------------------------------------------------------------------
+
+    @returns_result
+    async def delete(
+        self,
+        ball_id: str,
+        bucket_id: str,
+        timeout: float = 120,
+        force: bool = True,
+        headers: Mapping[str, str] = NONE,
+        *,
+        allow_reserved_bucket: bool = False,
+        deadline: float | None = None,
+    ) -> DeletedByBallIdResponse:
+        """
+        Delete a ball with all its chunks and replicas, and see it gone; what is not there counts as deleted.
+
+        Gives the number of replicas that were deleted. ``UnavailableError``: a peer is away, and may bring its copy back.
+
+        :param ball_id: the ball id, or any key
+        :param timeout: for each request (seconds)
+        :param force: sent as the header ``Force``
+        :param allow_reserved_bucket: whether a bucket that begins with ``bulk-``, of a bulk's records, may be changed
+        :param deadline: for the whole call (seconds)
+        """
+        name = changing_name(bucket_id, ball_id, allow_reserved_bucket)
+        deletion = Deletion(self._sender(timeout, headers), force)
+        async with self._doing(f"deleting {name}", deadline, name):
+            return DeletedByBallIdResponse(n_deletes=await deletion.remove(name), ball_id=name.ball_id)
+
+    @returns_result
+    async def delete_by_key(
+        self,
+        key: str,
+        bucket_id: str = "",
+        timeout: float = 120,
+        force: bool = True,
+        headers: Mapping[str, str] = NONE,
+        *,
+        allow_reserved_bucket: bool = False,
+        deadline: float | None = None,
+    ) -> DeletedByKeyResponse:
+        """
+        Delete one chunk on all peers, and see it gone; what is not there counts as deleted.
+
+        Gives the number of replicas that were deleted. ``UnavailableError``: a peer is away, and may bring its copy back.
+        A whole ball is deleted by ``delete``.
+
+        :param key: the chunk's key, ``{ball_id}_{index}``
+        """
+        check_bucket_may_change(bucket_id, allow_reserved_bucket)
+        check_chunk_key(key)
+        deletion = Deletion(self._sender(timeout, headers), force)
+        async with self._doing(f"deleting chunk {bucket_id}/{key}", deadline, f"{bucket_id}/{key}"):
+            name = ObjectId(bucket_id, key.rpartition("_")[0] or key, key)
+            return DeletedByKeyResponse(n_deletes=await deletion.remove(name, key=key), key=key)
+
+    @returns_result
+    async def delete_bucket(
+        self,
+        bucket_id: str,
+        headers: Mapping[str, str] = NONE,
+        timeout: float = 120,
+        force: bool = True,
+        *,
+        max_concurrency: int = 8,
+        allow_reserved_bucket: bool = False,
+        deadline: float | None = None,
+    ) -> DeleteBucketResponse:
+        """
+        Delete every ball of a bucket, and list it again until it is empty; a bucket with nothing in it is gone.
+
+        Balls of size 0 are in no listing, and are not found by this. Balls that could not be deleted, or came in meanwhile,
+        are counted in ``failed`` and explained in ``failures``. ``UnavailableError``: a peer is away, so that the bucket
+        can't be listed.
+
+        :param timeout: for each request (seconds)
+        :param max_concurrency: the most balls at once
+        :param allow_reserved_bucket: whether a bucket that begins with ``bulk-``, of a bulk's records, may be changed
+        :param deadline: for the whole call (seconds)
+        """
+        check_bucket_may_change(bucket_id, allow_reserved_bucket)
+        deletion = Deletion(self._sender(timeout, headers), force, max_concurrency)
+        async with self._doing(f"deleting bucket {bucket_id}", deadline, bucket_id):
+            return await deletion.empty_bucket(bucket_id)
+
+    # -- bulks within this process ----------------------------------------------------------------------------------
+
+    @cached_property
+    def _jobs(self) -> BulkJobs:
+        return BulkJobs(self._put_item)
+
+    @returns_result
+    async def put_bulk(
+        self,
+        bulk_id: str,
+        balls: Sequence[BallK],
+        max_concurrency: int = 10,
+        stop_on_failure: bool = False,
+        *,
+        allow_reserved_bucket: bool = False,
+    ) -> bool:
+        """
+        Begin to put balls in the background, and return at once with True; ``await_bulk`` tells what became of them.
+
+        A second call with the same id adds to the bulk, until somebody awaits it; its ``max_concurrency`` and
+        ``stop_on_failure`` hold for all of it from then on. A bulk that was awaited to its end makes room for a new one. Its
+        state lives in this client: another process can't await it.
+
+        ``ValidationError``: an item is wrong, and none was begun, or the bulk is being awaited just now.
+
+        :param bulk_id: any text
+        :param balls: dictionaries with ``bucket_id``, ``ball_id`` or ``key``, ``source`` (bytes, or a path as text), and
+            optionally ``tags, rf, chunk_size, timeout, max_tries, max_concurrency, max_backoff`` as in ``put``
+        :param max_concurrency: the most balls at once
+        :param stop_on_failure: whether the first failure stops what has not begun
+        :param allow_reserved_bucket: whether balls may go to a bucket that begins with ``bulk-``, of a bulk's records
+        """
+        items = await self._threads.run(check_items, balls, allow_reserved_bucket)  # it looks at files
+        self._jobs.start(bulk_id, items, max_concurrency, stop_on_failure)
+        return True
+
+    @returns_result
+    async def await_bulk(self, bulk_id: str, remove_on_completion: bool = False) -> BulkPutResponse:
+        """
+        Wait until every ball of a bulk is stored or failed.
+
+        Gives a dictionary: ``successes`` (``[{"item"}]``), ``failures`` (``[{"item", "error"}]``), ``uploaded_size`` (bytes),
+        ``total_balls``, ``successed``, ``failed``, ``response_time`` (seconds). ``NotFoundError``: there is no such bulk.
+
+        :param remove_on_completion: whether the result is forgotten after that; else it can be asked for again
+        """
+        async with self._doing(f"awaiting bulk {bulk_id}", None):
+            return await self._jobs.wait(bulk_id, remove_on_completion)
+
+    async def _put_item(self, item: BallK) -> PutReport:
+        source = item["source"]
+        key = item.get("ball_id") or item.get("key") or ""
+        options: dict[str, Any] = {name: value for name, value in item.items() if name in BALL_OPTIONS}
+        options["allow_reserved_bucket"] = True  # ``put_bulk`` has checked every bucket
+        if isinstance(source, str | os.PathLike):
+            options = {"max_concurrency": 2, **options}  # the default of put_file
+            return unwrap(await self.upload(item["bucket_id"], key, path=source, **options))
+        return unwrap(await self.upload(item["bucket_id"], key, data=source, **options))
+
+    async def _end_bulks(self, cancel: bool) -> None:
+        if "_jobs" in self.__dict__:
+            await self._jobs.end(cancel)
+
+    # -- shared by the calls ----------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _doing(self, action: str, deadline: float | None, *names: ObjectId | str) -> AsyncIterator[None]:
+        """
+        Bound a call, name its object in every error, and log the outcome.
+
+        :param action: what is being done, with its objects, for errors
+        :param names: the call's objects: balls, buckets or chunks
+        """
+        started = time.monotonic()
+        try:
+            async with deadline_scope(deadline, action):
+                yield
+        except MictlanXError as error:
+            self._name_in(error, action, names)
+            log.debug("Failed after %.3f s: %s", time.monotonic() - started, error)
+            raise
+        log.debug("Done in %.3f s: %s", time.monotonic() - started, action)
+
+    def _sender(self, timeout: float, headers: Mapping[str, str], retry: RetryConfig | None = None) -> RequestSender:
+        options = RequestOptions(timeout=timeout, headers=headers, verify=self._verify)
+        return RequestSender(self._pool, options, retry or RetryConfig())
+
+
+def changing_name(bucket_id: str, key: str, allow_reserved_bucket: bool, parameter: str = "bucket_id") -> ObjectId:
+    """Return the name of a ball that is written or deleted, checked as ``check_bucket_may_change`` does."""
+    return ObjectId(check_bucket_may_change(bucket_id, allow_reserved_bucket, parameter), make_ball_id(key), key)
+
+
+def _parse_capacity(capacity: str | int) -> int:
+    return parse_size(capacity, "capacity_storage", least=0)
+
+
+def _check_one_source(call: str, data: object, path: object, file: object) -> None:
+    if sum(given is not None for given in (data, path, file)) != 1:
+        raise ValidationError(f"{call} takes either data, path or file")
+
+
+def _file_name(path: str | os.PathLike[str] | None, file: FsspecFile | None) -> str:
+    return Path(path or "").name if file is None else file.path.rpartition("/")[2]
+
+
+def _as_chunks(chunks: Sequence[Chunk]) -> list[Chunk]:
+    """Give the chunks with bytes that nobody changes; what is none is a ``ValidationError``."""
+    if wrong := [chunk for chunk in chunks if not isinstance(chunk, Chunk)]:
+        raise ValidationError(f"chunks are Chunk objects, not {type(wrong[0]).__name__}")
+    for index in (chunk.index for chunk in chunks):
+        if isinstance(index, bool) or not isinstance(index, int) or index < 0:
+            raise ValidationError(f"a chunk's index is a whole number from 0 on, not {index!r}")
+    return [Chunk(c.group_id, c.index, _as_bytes(c.data), c.chunk_id, c.metadata) for c in chunks]
+
+
+def _as_bytes(data: object) -> bytes:
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, bytearray | memoryview):
+        return bytes(data)
+    raise ValidationError(f"bytes are wanted, not {type(data).__name__}; a text has to be encoded first")
+
+
+def _retry_config(
+    max_retries: int, max_backoff: float, max_delay: float, delay: float, backoff_factor: float, jitter: bool
+) -> RetryConfig:
+    """Give the rule for the official client's parameters of a read."""
+    waits = {"max_delay": max_delay, "max_backoff": max_backoff, "delay": delay, "backoff_factor": backoff_factor}
+    for name, value in waits.items():
+        check_non_negative(name, value)
+    return RetryConfig(max_retries, min(max_backoff, max_delay), delay * backoff_factor, jitter=jitter)
+
+
+def _select_balls(chunks: list[Metadata], prefix: str, glob: str) -> list[Ball]:
+    """Give the whole balls of a listing whose keys match, sorted by key."""
+    newest = [group_versions(listed)[:1] for listed in group_by_ball(chunks).values()]
+    balls = [version.as_ball() for versions in newest for version in versions if version.is_complete]
+    chosen = [
+        ball for ball in balls if ball.key.startswith(prefix) and (not glob or fnmatch.fnmatchcase(ball.key, glob))
+    ]
+    return sorted(chosen, key=lambda ball: ball.key)

@@ -31,7 +31,7 @@ def returns_result(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable
     return wrapper
 
 
-def value_of(result: Result[T, MictlanXError]) -> T:
+def unwrap(result: Result[T, MictlanXError]) -> T:
     """Give the value of an ``Ok``; raise the error of an ``Err`` (``Result.unwrap`` would raise a ``ValueError``)."""
     if result.is_ok:
         return result.unwrap()

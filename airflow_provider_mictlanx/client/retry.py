@@ -23,18 +23,20 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from airflow_provider_mictlanx.client.checks import number_from_zero, whole_number
 from airflow_provider_mictlanx.client.errors import DeadlineExceededError, MictlanXError, ValidationError
+from airflow_provider_mictlanx.client.models import RetryPolicy
 from airflow_provider_mictlanx.client.texts import get_logger
+from airflow_provider_mictlanx.client.validation import check_int, check_non_negative
 
 log = get_logger(__name__)
+
 
 _failed: ContextVar[list[BaseException]] = ContextVar("failed")
 """Holds the last failure that was tried again within the call that is bounded; its tasks share the list."""
 
 
 @dataclass(frozen=True)
-class RetryRule:
+class RetryConfig:
     """
     How often a request is tried, and how far apart.
 
@@ -52,10 +54,10 @@ class RetryRule:
     jitter: bool = True
 
     def __post_init__(self) -> None:
-        whole_number("max_tries", self.max_tries)
-        number_from_zero("max_backoff", self.max_backoff)
-        number_from_zero("the first wait", self.first_backoff)
-        number_from_zero("the factor between two waits", self.factor)
+        check_int("max_tries", self.max_tries)
+        check_non_negative("max_backoff", self.max_backoff)
+        check_non_negative("the first wait", self.first_backoff)
+        check_non_negative("the factor between two waits", self.factor)
 
     def attempts(self, final: tuple[type[MictlanXError], ...] = ()) -> AsyncRetrying:
         """
@@ -67,19 +69,19 @@ class RetryRule:
         return AsyncRetrying(
             stop=stop_after_attempt(self.max_tries),
             wait=wait(multiplier=self.first_backoff, max=self.max_backoff, exp_base=self.factor),
-            retry=retry_if_exception(lambda error: can_pass(error, final)),
-            before_sleep=_tell,
+            retry=retry_if_exception(lambda error: is_transient(error, final)),
+            before_sleep=_log_failed_try,
             reraise=True,
         )
 
 
-def can_pass(error: BaseException, final: tuple[type[MictlanXError], ...] = ()) -> bool:
+def is_transient(error: BaseException, final: tuple[type[MictlanXError], ...] = ()) -> bool:
     """Return whether the same work may succeed when it is repeated within the call."""
     passing = isinstance(error, MictlanXError) and error.transient and not error.exhausted
     return passing and not isinstance(error, final)
 
 
-def _tell(state: RetryCallState) -> None:
+def _log_failed_try(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     log.info("Try %d failed: %s; next in %.1f s", state.attempt_number, error, state.upcoming_sleep)
     if error is not None and (failed := _failed.get(None)) is not None:
@@ -87,17 +89,17 @@ def _tell(state: RetryCallState) -> None:
 
 
 @asynccontextmanager
-async def within(deadline: float | None, what: str) -> AsyncIterator[None]:
+async def deadline_scope(deadline: float | None, action: str) -> AsyncIterator[None]:
     """
     Bound a whole call; raises ``DeadlineExceededError`` when its time is over.
 
     :param deadline: seconds from now, or None for no bound
-    :param what: what was being done, for the error
+    :param action: what was being done, for the error
     """
     if deadline is not None and (
         isinstance(deadline, bool) or not isinstance(deadline, int | float) or not deadline > 0
     ):
-        raise ValidationError(f"{what}: deadline is a number of seconds above 0 or None, not {deadline!r}")
+        raise ValidationError(f"{action}: deadline is a number of seconds above 0 or None, not {deadline!r}")
     scope = asyncio.timeout(deadline)
     failed: list[BaseException] = []
     outer = _failed.set(failed)
@@ -112,6 +114,18 @@ async def within(deadline: float | None, what: str) -> AsyncIterator[None]:
             if failed
             else "no request had failed, so the storage is slow, or it was more work than that"
         )
-        raise DeadlineExceededError(f"{what}: not done within the deadline of {deadline:g} s; {why}") from error
+        raise DeadlineExceededError(f"{action}: not done within the deadline of {deadline:g} s; {why}") from error
     finally:
         _failed.reset(outer)
+
+
+def retry_config_from_policy(policy: RetryPolicy | None) -> RetryConfig:
+    """Give the rule for the official client's retry policy."""
+    if policy is None:
+        return RetryConfig()
+    if not isinstance(policy, RetryPolicy):
+        raise ValidationError(f"the retry policy is a RetryPolicy or None, not {policy!r}")
+    retries = check_int("retries of the retry policy", policy.retries, least=0)
+    return RetryConfig(
+        retries + 1, policy.max_delay, policy.initial_delay, factor=policy.backoff_factor, jitter=policy.jitter
+    )

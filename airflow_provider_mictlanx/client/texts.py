@@ -46,11 +46,11 @@ def redact(text: str) -> str:
     return _secrets.redact(text)
 
 
-def excerpt(text: str | bytes, longest: int) -> str:
+def excerpt(text: str | bytes, max_size: int) -> str:
     """Return the beginning of a text, cut after redaction: half a secret would not be found any more."""
     beginning = text[:_WINDOW].decode("utf-8", "replace") if isinstance(text, bytes) else text[:_WINDOW]
     redacted = redact(beginning)
-    return redacted if len(redacted) <= longest else f"{redacted[:longest]}…"
+    return redacted if len(redacted) <= max_size else f"{redacted[:max_size]}…"
 
 
 # Secrets

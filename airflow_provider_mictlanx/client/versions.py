@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from airflow_provider_mictlanx.client.models import Ball, Metadata
-from airflow_provider_mictlanx.client.names import key_of
+from airflow_provider_mictlanx.client.object_ids import original_key
 
 FILTERS_TAG = "mictlanx_filters"
 
@@ -35,7 +35,7 @@ class Version:
     chunks: dict[int, Metadata] = field(repr=False)
 
     @cached_property
-    def whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether every chunk is listed; its data may be missing all the same."""
         return all(index in self.chunks for index in range(self.num_chunks))
 
@@ -78,12 +78,12 @@ class Version:
             chunks=chunks,
             checksum=self.checksum or "",
             size=self.size,
-            key=key_of(self.ball_id, chunks[0].tags),
+            key=original_key(self.ball_id, chunks[0].tags),
             updated_at=self.updated_at,
         )
 
 
-def balls_in(listing: Iterable[Metadata]) -> dict[str, list[Metadata]]:
+def group_by_ball(listing: Iterable[Metadata]) -> dict[str, list[Metadata]]:
     """Sort a bucket's listing by ball id."""
     balls: defaultdict[str, list[Metadata]] = defaultdict(list)
     for chunk in listing:
@@ -91,7 +91,7 @@ def balls_in(listing: Iterable[Metadata]) -> dict[str, list[Metadata]]:
     return dict(balls)
 
 
-def versions_of(chunks: Iterable[Metadata]) -> list[Version]:
+def group_versions(chunks: Iterable[Metadata]) -> list[Version]:
     """
     Sort the announced chunks of one ball into versions: whole ones first, of these the newest first.
 
@@ -101,12 +101,12 @@ def versions_of(chunks: Iterable[Metadata]) -> list[Version]:
     for chunk in chunks:
         if chunk.index >= 0 and (chunk.num_chunks is None or chunk.index < chunk.num_chunks):
             groups[chunk.full_checksum, chunk.num_chunks].append(chunk)
-    versions = [version for group in groups.values() for version in _versions_of_group(group)]
+    versions = [version for group in groups.values() for version in _versions_in_group(group)]
     # Of two that end with the same chunk, the one that began later is not mixed with an older cut.
-    return sorted(versions, key=lambda v: (v.whole, v.updated_at, v.begun_at), reverse=True)
+    return sorted(versions, key=lambda v: (v.is_complete, v.updated_at, v.begun_at), reverse=True)
 
 
-def _versions_of_group(group: Sequence[Metadata]) -> list[Version]:
+def _versions_in_group(group: Sequence[Metadata]) -> list[Version]:
     """
     Sort chunks that name the same whole and number of chunks, but may be of several cuts.
 

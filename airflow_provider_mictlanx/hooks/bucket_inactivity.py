@@ -17,11 +17,11 @@ from typing import Any
 
 from humanfriendly import format_timespan
 
-from airflow_provider_mictlanx.client.checks import seconds, text, whole_number
 from airflow_provider_mictlanx.client.errors import NotFoundError
 from airflow_provider_mictlanx.client.models import GetRouterBucketMetadataResponse, Metadata
-from airflow_provider_mictlanx.client.names import check_bucket_id, key_of
-from airflow_provider_mictlanx.client.versions import balls_in, versions_of
+from airflow_provider_mictlanx.client.object_ids import check_bucket_id, original_key
+from airflow_provider_mictlanx.client.validation import check_int, check_seconds, check_str
+from airflow_provider_mictlanx.client.versions import group_by_ball, group_versions
 from airflow_provider_mictlanx.hooks.summaries import format_count
 
 
@@ -65,9 +65,9 @@ class InactivityMonitor:
         state: Mapping[str, Any] | None = None,
     ) -> None:
         self.bucket_id = check_bucket_id(bucket_id)
-        self.prefix = text("prefix", prefix)
-        self.inactivity_period = seconds("inactivity_period", inactivity_period)
-        self.min_objects = whole_number("min_objects", min_objects, 0)
+        self.prefix = check_str("prefix", prefix)
+        self.inactivity_period = check_seconds("inactivity_period", inactivity_period)
+        self.min_objects = check_int("min_objects", min_objects, 0)
         self.allow_delete = allow_delete
         self.state: dict[str, Any] | None = dict(state) if state else None
         """JSON of a fixed size with which another process continues; None before the first listing."""
@@ -108,13 +108,13 @@ class InactivityMonitor:
     def _take_snapshot(self, listing: GetRouterBucketMetadataResponse) -> BucketSnapshot:
         announced = {
             ball_id: chunks
-            for ball_id, chunks in balls_in(listing.balls).items()
-            if key_of(ball_id, chunks[0].tags).startswith(self.prefix)
+            for ball_id, chunks in group_by_ball(listing.balls).items()
+            if original_key(ball_id, chunks[0].tags).startswith(self.prefix)
         }
-        newest = {ball_id: versions_of(chunks)[:1] for ball_id, chunks in announced.items()}
+        newest = {ball_id: group_versions(chunks)[:1] for ball_id, chunks in announced.items()}
         every_chunk = [chunk for chunks in announced.values() for chunk in chunks]
         return BucketSnapshot(
-            sizes={ball_id: found[0].size for ball_id, found in newest.items() if found and found[0].whole},
+            sizes={ball_id: found[0].size for ball_id, found in newest.items() if found and found[0].is_complete},
             updated_at=max((chunk.updated_at for chunk in every_chunk), default=0),
             digest=_digest(every_chunk),
             seen_at=time.time() if listing.answered_at is None else listing.answered_at,

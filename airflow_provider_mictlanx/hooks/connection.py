@@ -21,9 +21,9 @@ from typing import Any, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
 from airflow_provider_mictlanx.client import uri as mictlanx_uri
-from airflow_provider_mictlanx.client.chunks import parse_size
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.uri import DEFAULT_API_VERSION, DEFAULT_PORT, MictlanXURI, RouterAddress
+from airflow_provider_mictlanx.client.validation import parse_size
 
 DEFAULT_CLIENT_ID = "airflow"
 

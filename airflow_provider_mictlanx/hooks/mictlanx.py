@@ -24,20 +24,21 @@ from airflow.providers.common.compat.sdk import BaseHook
 from humanfriendly import format_size
 from humanfriendly.text import pluralize
 
-from airflow_provider_mictlanx.assets.places import Place, Trace, in_bucket, keys_of, matching, on_disk, sources_of
-from airflow_provider_mictlanx.batches import copying, deleting, fetching
-from airflow_provider_mictlanx.batches.running import BatchResult, TransferOptions, error_of
-from airflow_provider_mictlanx.bulks import waiting
-from airflow_provider_mictlanx.bulks.checking import StorageCheck
+from airflow_provider_mictlanx import lineage
+from airflow_provider_mictlanx.batches import copy as batch_copy
+from airflow_provider_mictlanx.batches import delete as batch_delete
+from airflow_provider_mictlanx.batches import download
+from airflow_provider_mictlanx.batches.runner import MAX_REPORTED, BatchResult, Failure, TransferOptions, batch_error
+from airflow_provider_mictlanx.bulks import monitor as bulk_monitor
+from airflow_provider_mictlanx.bulks import summary as bulk_summary
+from airflow_provider_mictlanx.bulks.attempt import ShardUpload
 from airflow_provider_mictlanx.bulks.errors import BulkFailedError
-from airflow_provider_mictlanx.bulks.inthread import in_thread
-from airflow_provider_mictlanx.bulks.records import Failure
+from airflow_provider_mictlanx.bulks.options import AttemptOptions, BulkSpec, UploadResult
 from airflow_provider_mictlanx.bulks.sources import list_items, list_sources
-from airflow_provider_mictlanx.bulks.status import FIRST_FAILURES, State
-from airflow_provider_mictlanx.bulks.upload import AttemptOptions, BulkSpec, ShardUpload, UploadResult
+from airflow_provider_mictlanx.bulks.status import State
+from airflow_provider_mictlanx.bulks.verification import StorageCheck
 from airflow_provider_mictlanx.client import AsyncClient
-from airflow_provider_mictlanx.client.checks import whole_number
-from airflow_provider_mictlanx.client.chunks import parse_size
+from airflow_provider_mictlanx.client.concurrency import for_each, run_in_thread
 from airflow_provider_mictlanx.client.errors import (
     GetChunkError,
     IntegrityError,
@@ -46,19 +47,28 @@ from airflow_provider_mictlanx.client.errors import (
     ValidationError,
 )
 from airflow_provider_mictlanx.client.models import Ball
-from airflow_provider_mictlanx.client.names import ball_id_of, check_bucket_may_change, safe_file_name
-from airflow_provider_mictlanx.client.result import value_of
-from airflow_provider_mictlanx.client.retry import within
+from airflow_provider_mictlanx.client.object_ids import check_bucket_may_change, make_ball_id, safe_file_name
+from airflow_provider_mictlanx.client.result import unwrap
+from airflow_provider_mictlanx.client.retry import deadline_scope
 from airflow_provider_mictlanx.client.texts import clean
-from airflow_provider_mictlanx.client.workers import for_each
+from airflow_provider_mictlanx.client.validation import check_int, parse_size
 from airflow_provider_mictlanx.get_provider_info import UI_FIELD_BEHAVIOUR
-from airflow_provider_mictlanx.hooks import form, lineage, summaries
+from airflow_provider_mictlanx.hooks import form, summaries
 from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
 from airflow_provider_mictlanx.hooks.clean_log import CleanLog
 from airflow_provider_mictlanx.hooks.connection import Settings
 from airflow_provider_mictlanx.hooks.errors import errors_name_connection
 from airflow_provider_mictlanx.hooks.lookup import alook_up, look_up
 from airflow_provider_mictlanx.hooks.sync_runner import Runner, blocking
+from airflow_provider_mictlanx.lineage import (
+    DataLocation,
+    LineageTrace,
+    bucket_location,
+    file_location,
+    key_locations,
+    selected_location,
+    source_locations,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -108,7 +118,7 @@ class MictlanXHook(CleanLog, BaseHook):
     def __init__(self, mictlanx_conn_id: str = default_conn_name, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.mictlanx_conn_id = mictlanx_conn_id
-        self.trace = Trace()
+        self.trace = LineageTrace()
         self._settings: Settings | None = None
         self._look_up_lock = threading.Lock()
         self._runner = Runner()
@@ -193,7 +203,7 @@ class MictlanXHook(CleanLog, BaseHook):
 
     async def _atest_connection(self) -> tuple[bool, str]:
         async with self.open_client() as client:
-            checks = value_of(await client.check_routers())
+            checks = unwrap(await client.check_routers())
         return summaries.connection_test_summary(checks)
 
     # Store
@@ -308,9 +318,9 @@ class MictlanXHook(CleanLog, BaseHook):
         options |= {"chunk_size": None, "max_concurrency": None, "tags": {} if tags is None else tags}
         options |= await self._with_connection_defaults(**defaulted)
         async with self.open_client() as client:
-            report = value_of(await client.upload(bucket_id, key, **source, **options))
-        read = [on_disk(source["path"])] if "path" in source else []
-        await self._report_lineage(reads=read, writes=[in_bucket(bucket_id, key)])
+            report = unwrap(await client.upload(bucket_id, key, **source, **options))
+        read = [file_location(source["path"])] if "path" in source else []
+        await self._report_lineage(reads=read, writes=[bucket_location(bucket_id, key)])
         return summaries.transfer_summary(report)
 
     # Read
@@ -347,8 +357,8 @@ class MictlanXHook(CleanLog, BaseHook):
                 deadline=deadline,
                 **options,
             )
-            data = value_of(response).data.tobytes()
-        await self._report_lineage(reads=[in_bucket(bucket_id, key)])
+            data = unwrap(response).data.tobytes()
+        await self._report_lineage(reads=[bucket_location(bucket_id, key)])
         return data
 
     get = blocking(aget)
@@ -430,9 +440,9 @@ class MictlanXHook(CleanLog, BaseHook):
                 deadline=deadline,
                 **options,
             )
-            report = value_of(response)
+            report = unwrap(response)
         result = summaries.transfer_summary(report)
-        await self._report_lineage(reads=[in_bucket(bucket_id, key)], writes=[on_disk(result["path"])])
+        await self._report_lineage(reads=[bucket_location(bucket_id, key)], writes=[file_location(result["path"])])
         return result
 
     get_to_file = blocking(aget_to_file)
@@ -480,27 +490,29 @@ class MictlanXHook(CleanLog, BaseHook):
         options = await self._transfer_options(request_timeout, max_concurrency, max_tries, max_backoff)
         source = f"bulk {bulk_id!r}" if bulk_id is not None else f"{glob or f'{prefix}*'} of bucket {bucket_id}"
         action = f"reading {source} into {output_path}"
-        async with self.open_client() as client, within(deadline, action):
-            root, folds = await fetching.prepare(output_path)
+        async with self.open_client() as client, deadline_scope(deadline, action):
+            root, case_insensitive = await download.prepare_folder(output_path)
             if bulk_id is not None:
-                items = await fetching.balls_of_bulk(client, bulk_id, options.timeout)
+                items = await bulk_monitor.list_bulk_items(client, bulk_id, options.timeout)
             else:
-                items = await fetching.balls_of_bucket(client, bucket_id or "", prefix, glob, options.timeout)
-            outcome = await fetching.fetch(
+                items = await download.list_bucket_items(client, bucket_id or "", prefix, glob, options.timeout)
+            outcome = await download.download_items(
                 client,
                 items,
                 root,
-                folds=folds,
-                exactly=bulk_id is not None,
+                case_insensitive=case_insensitive,
+                pin_checksum=bulk_id is not None,
                 replace=replace,
                 options=options,
-                tell=self._log_progress,
+                log_progress=self._log_progress,
             )
         selection = {"bucket_id": bucket_id, "prefix": prefix, "glob": glob, "bulk_id": bulk_id}
         result = summaries.batch_summary(outcome, "downloaded", **selection, output_path=str(root))
         buckets = dict.fromkeys(item.bucket_id for item in items)
-        read = [matching(bucket_id, prefix, glob)] if bucket_id is not None else [*map(in_bucket, buckets)]
-        await self._report_lineage(reads=read, writes=[on_disk(root)])
+        read = (
+            [selected_location(bucket_id, prefix, glob)] if bucket_id is not None else [*map(bucket_location, buckets)]
+        )
+        await self._report_lineage(reads=read, writes=[file_location(root)])
         return self._finish(action, outcome.line("read", "there already"), outcome, result, fail_on_error)
 
     get_to_folder = blocking(aget_to_folder)
@@ -526,7 +538,7 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         options = await self._with_connection_defaults(timeout=request_timeout)
         async with self.open_client() as client:
-            return value_of(
+            return unwrap(
                 await client.exists(bucket_id, key, check_storage=check_storage, deadline=deadline, **options)
             )
 
@@ -549,7 +561,7 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         options = await self._with_connection_defaults(timeout=request_timeout)
         async with self.open_client() as client:
-            ball = value_of(
+            ball = unwrap(
                 await client.get_metadata(bucket_id, key, check_storage=check_storage, deadline=deadline, **options)
             )
         return summaries.ball_summary(ball)
@@ -594,7 +606,7 @@ class MictlanXHook(CleanLog, BaseHook):
         :param max_keys: raise ``ValidationError`` for more keys; default: no limit
         """
         if max_keys is not None:
-            whole_number("max_keys", max_keys)
+            check_int("max_keys", max_keys)
         balls = await self._alist(bucket_id, prefix, glob, request_timeout, deadline)
         if max_keys is not None and len(balls) > max_keys:
             which = f" that match {glob!r}" if glob else f" that begin with {prefix!r}" if prefix else ""
@@ -612,7 +624,7 @@ class MictlanXHook(CleanLog, BaseHook):
     ) -> list[Ball]:
         options = await self._with_connection_defaults(timeout=request_timeout)
         async with self.open_client() as client:
-            return value_of(await client.list_balls(bucket_id, prefix, glob, deadline=deadline, **options))
+            return unwrap(await client.list_balls(bucket_id, prefix, glob, deadline=deadline, **options))
 
     # Check once for objects that may not exist yet
 
@@ -637,9 +649,9 @@ class MictlanXHook(CleanLog, BaseHook):
         options = await self._with_connection_defaults(timeout=request_timeout)
         async with self._reuse(client) as opened:
             try:
-                ball = value_of(await opened.get_metadata(bucket_id, key, **options))
+                ball = unwrap(await opened.get_metadata(bucket_id, key, **options))
                 if check_storage:
-                    ball = value_of(await opened.get_metadata(bucket_id, key, check_storage=True, **options))
+                    ball = unwrap(await opened.get_metadata(bucket_id, key, check_storage=True, **options))
             except _NOT_YET as error:
                 self.log.info("%s/%s is not available yet: %s", bucket_id, key, error)
                 return None
@@ -701,7 +713,7 @@ class MictlanXHook(CleanLog, BaseHook):
 
         async def find(key: str) -> None:
             try:
-                found[key] = value_of(await client.get_metadata(bucket_id, key, **options))
+                found[key] = unwrap(await client.get_metadata(bucket_id, key, **options))
             except _NOT_YET as error:
                 self.log.info("%s/%s is not available yet: %s", bucket_id, key, error)
 
@@ -712,7 +724,7 @@ class MictlanXHook(CleanLog, BaseHook):
         self, client: AsyncClient, bucket_id: str, prefix: str, glob: str, options: dict[str, Any]
     ) -> list[Ball]:
         try:
-            return value_of(await client.list_balls(bucket_id, prefix, glob, **options))
+            return unwrap(await client.list_balls(bucket_id, prefix, glob, **options))
         except UnavailableError as error:
             self.log.info("Listing of bucket %s is incomplete: %s", bucket_id, error)
             return []
@@ -728,7 +740,7 @@ class MictlanXHook(CleanLog, BaseHook):
             readable.pop(ball.ball_id, None)
             try:
                 verified = await client.get_metadata(ball.bucket_id, ball.ball_id, check_storage=True, **options)
-                readable[ball.ball_id] = value_of(verified)
+                readable[ball.ball_id] = unwrap(verified)
             except _NOT_YET as error:
                 self.log.info("%s/%s is not readable yet: %s", ball.bucket_id, ball.key, error)
 
@@ -752,11 +764,11 @@ class MictlanXHook(CleanLog, BaseHook):
         options = await self._with_connection_defaults(timeout=request_timeout)
         async with self._reuse(client) as opened:
             try:
-                listing = value_of(await opened.get_chunks_by_bucket_id(monitor.bucket_id, **options))
+                listing = unwrap(await opened.get_chunks_by_bucket_id(monitor.bucket_id, **options))
             except UnavailableError as error:
                 self.log.info("Listing of bucket %s is incomplete: %s", monitor.bucket_id, error)
                 return None
-        result = await in_thread(lambda: monitor.update(listing))
+        result = await run_in_thread(lambda: monitor.update(listing))
         self._log_progress(monitor.line)
         return result
 
@@ -817,9 +829,11 @@ class MictlanXHook(CleanLog, BaseHook):
                 deadline=deadline,
                 **options,
             )
-            report = value_of(response)
+            report = unwrap(response)
         result = summaries.transfer_summary(report)
-        await self._report_lineage(reads=[in_bucket(bucket_id, key)], writes=[in_bucket(dest_bucket_id, dest_key)])
+        await self._report_lineage(
+            reads=[bucket_location(bucket_id, key)], writes=[bucket_location(dest_bucket_id, dest_key)]
+        )
         return {**result, "source_bucket_id": bucket_id, "source_key": key}
 
     copy = blocking(acopy)
@@ -864,9 +878,9 @@ class MictlanXHook(CleanLog, BaseHook):
         self._check_not_onto_itself((bucket_id, prefix), (dest_bucket_id, dest_prefix), dest_conn_id)
         options = await self._transfer_options(request_timeout, max_concurrency, max_tries, max_backoff)
         action = f"copying {prefix}* of bucket {bucket_id} to {dest_prefix}* of bucket {dest_bucket_id}"
-        async with self._open_both(dest_conn_id) as (client, dest), within(deadline, action):
-            items = await fetching.balls_of_bucket(client, bucket_id, prefix, timeout=options.timeout)
-            outcome = await copying.copy_all(
+        async with self._open_both(dest_conn_id) as (client, dest), deadline_scope(deadline, action):
+            items = await download.list_bucket_items(client, bucket_id, prefix, timeout=options.timeout)
+            outcome = await batch_copy.copy_all(
                 client,
                 items,
                 dest_bucket_id,
@@ -876,12 +890,12 @@ class MictlanXHook(CleanLog, BaseHook):
                 replace=replace,
                 allow_reserved_bucket=allow_reserved_bucket,
                 options=options,
-                tell=self._log_progress,
+                log_progress=self._log_progress,
             )
         destination = {"dest_bucket_id": dest_bucket_id, "dest_prefix": dest_prefix}
         result = summaries.batch_summary(outcome, "copied", bucket_id=bucket_id, prefix=prefix, **destination)
         await self._report_lineage(
-            reads=[in_bucket(bucket_id, prefix)], writes=[in_bucket(dest_bucket_id, dest_prefix)]
+            reads=[bucket_location(bucket_id, prefix)], writes=[bucket_location(dest_bucket_id, dest_prefix)]
         )
         return self._finish(action, outcome.line("copied", "there already"), outcome, result, fail_on_error)
 
@@ -923,12 +937,12 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         options = await self._with_connection_defaults(timeout=request_timeout)
         async with self.open_client() as client:
-            response = value_of(
+            response = unwrap(
                 await client.delete(
                     key, bucket_id, allow_reserved_bucket=allow_reserved_bucket, deadline=deadline, **options
                 )
             )
-        await self._report_lineage(deletes=[in_bucket(bucket_id, key)])
+        await self._report_lineage(deletes=[bucket_location(bucket_id, key)])
         return {"bucket_id": bucket_id, "key": key, "ball_id": response.ball_id, "n_deletes": response.n_deletes}
 
     delete = blocking(adelete)
@@ -958,11 +972,16 @@ class MictlanXHook(CleanLog, BaseHook):
         keys = _check_keys(keys)
         options = await self._with_connection_defaults(timeout=request_timeout, max_concurrency=max_concurrency)
         action = f"deleting {pluralize(len(keys), 'key')} of bucket {bucket_id}"
-        async with self.open_client() as client, within(deadline, action):
-            outcome = await deleting.delete_keys(
-                client, bucket_id, keys, allow_reserved_bucket=allow_reserved_bucket, tell=self._log_progress, **options
+        async with self.open_client() as client, deadline_scope(deadline, action):
+            outcome = await batch_delete.delete_keys(
+                client,
+                bucket_id,
+                keys,
+                allow_reserved_bucket=allow_reserved_bucket,
+                log_progress=self._log_progress,
+                **options,
             )
-        await self._report_lineage(deletes=keys_of(bucket_id, keys))
+        await self._report_lineage(deletes=key_locations(bucket_id, keys))
         result = summaries.deletion_summary(outcome, bucket_id)
         return self._finish(action, outcome.line("deleted", "not there"), outcome, result, fail_on_error)
 
@@ -995,16 +1014,16 @@ class MictlanXHook(CleanLog, BaseHook):
         check_bucket_may_change(bucket_id, allow_reserved_bucket)
         options = await self._with_connection_defaults(timeout=request_timeout, max_concurrency=max_concurrency)
         action = f"deleting {prefix}* of bucket {bucket_id}"
-        async with self.open_client() as client, within(deadline, action):
-            outcome = await deleting.delete_prefix(
+        async with self.open_client() as client, deadline_scope(deadline, action):
+            outcome = await batch_delete.delete_prefix(
                 client,
                 bucket_id,
                 prefix,
                 allow_reserved_bucket=allow_reserved_bucket,
-                tell=self._log_progress,
+                log_progress=self._log_progress,
                 **options,
             )
-        await self._report_lineage(deletes=[in_bucket(bucket_id, prefix)])
+        await self._report_lineage(deletes=[bucket_location(bucket_id, prefix)])
         result = summaries.deletion_summary(outcome, bucket_id)
         return self._finish(action, outcome.line("deleted", "not there"), outcome, result, fail_on_error)
 
@@ -1027,13 +1046,13 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         options = await self._with_connection_defaults(timeout=request_timeout, max_concurrency=max_concurrency)
         async with self.open_client() as client:
-            response = value_of(
+            response = unwrap(
                 await client.delete_bucket(
                     bucket_id, allow_reserved_bucket=allow_reserved_bucket, deadline=deadline, **options
                 )
             )
-        await self._report_lineage(deletes=[in_bucket(bucket_id)])
-        for ball_id, reason in islice(response.failures.items(), FIRST_FAILURES):
+        await self._report_lineage(deletes=[bucket_location(bucket_id)])
+        for ball_id, reason in islice(response.failures.items(), MAX_REPORTED):
             self.log.warning("%s/%s could not be deleted: %s", bucket_id, ball_id, reason)
         return summaries.deleted_bucket_summary(response)
 
@@ -1116,7 +1135,7 @@ class MictlanXHook(CleanLog, BaseHook):
             shards=shards,
             rf=rf,
             tags={} if tags is None else tags,
-            own_lists=balls is not None,
+            items_per_shard=balls is not None,
             allow_reserved_bucket=allow_reserved_bucket,
             **await self._with_connection_defaults(chunk_size=chunk_size),
         )
@@ -1132,9 +1151,11 @@ class MictlanXHook(CleanLog, BaseHook):
         )
         owner = _check_owner({"owner": (await self.aget_settings()).client_id} if owner is None else owner)
         async with self.open_client() as client:
-            outcome = await ShardUpload(client, spec, shard, listing, owner, options, tell=self._log_progress).run()
+            outcome = await ShardUpload(
+                client, spec, shard, listing, owner, options, log_progress=self._log_progress
+            ).run()
         await self._report_lineage(
-            reads=sources_of(spec.sources, items), writes=_destinations(bucket_id, items, key_prefix)
+            reads=source_locations(spec.sources, items), writes=_destinations(bucket_id, items, key_prefix)
         )
         self._log_outcome(_upload_line(outcome), outcome.failures)
         result = summaries.upload_summary(outcome, with_failures=not fail_on_error)
@@ -1179,7 +1200,7 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         options = await self._request_timeout(request_timeout)
         async with self.open_client() as client:
-            return await waiting.await_bulk(
+            return await bulk_monitor.await_bulk(
                 client,
                 bulk_id,
                 poke_interval=poke_interval,
@@ -1187,7 +1208,7 @@ class MictlanXHook(CleanLog, BaseHook):
                 fail_on_error=fail_on_error,
                 include_items=include_items,
                 remove_on_completion=remove_on_completion,
-                tell=self._log_progress,
+                log_progress=self._log_progress,
                 **options,
             )
 
@@ -1198,16 +1219,16 @@ class MictlanXHook(CleanLog, BaseHook):
         Return the state of a bulk, by one listing of its own small bucket.
 
         Returns ``{bulk_id, state, finished, shards, shards_complete, total_balls, total_size, acknowledged,
-        acknowledged_size, failed, failures, problems, response_time, last_heard, quiet_shard, quiet_since,
-        may_be_mended, result}``. ``state`` is ``unplanned``, ``uploading``, ``complete``, ``failed`` or ``closed``;
-        sizes are in bytes. ``last_heard`` is the time of the last record, ``quiet_shard`` the unfinished shard that
-        has been silent for the longest time (None if there is none), and ``quiet_since`` the time of its last record,
-        both in nanoseconds since 1970. ``may_be_mended`` means that a retry may still fix the failures; ``result`` is
-        that of the ``await_bulk`` that closed the bulk, else None. Parameters: see ``aawait_bulk``.
+        acknowledged_size, failed, failures, problems, response_time, last_heard, stalest_shard, stalest_since,
+        has_retryable_failures,
+        result}``. ``state`` is ``unplanned``, ``uploading``, ``complete``, ``failed`` or ``closed``; sizes are in bytes. ``last_heard`` is the time of the last record, ``stalest_shard`` the unfinished shard that
+        has been silent for the longest time (None if there is none), and ``stalest_since`` the time of its last record,
+        both in nanoseconds since 1970. ``has_retryable_failures`` means that a retry may still fix the failures;
+        ``result`` is that of the ``await_bulk`` that closed the bulk, else None. Parameters: see ``aawait_bulk``.
         """
         options = await self._request_timeout(request_timeout)
         async with self.open_client() as client:
-            return summaries.status_summary(await waiting.bulk_status(client, bulk_id, **options))
+            return summaries.status_summary(await bulk_monitor.bulk_status(client, bulk_id, **options))
 
     bulk_status = blocking(abulk_status)
 
@@ -1233,11 +1254,11 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         options = await self._request_timeout(request_timeout)
         async with self._reuse(client) as opened:
-            status = await waiting.bulk_status(opened, bulk_id, **options)
-            self._log_progress(waiting.line_of(status))
-            if not waiting.is_open(status, fail_on_error):
+            status = await bulk_monitor.bulk_status(opened, bulk_id, **options)
+            self._log_progress(bulk_summary.status_line(status))
+            if not bulk_monitor.is_open(status, fail_on_error):
                 return None
-            summary = waiting.summary_of(status)
+            summary = bulk_summary.summarize(status)
             if check is not None and status.state in (State.COMPLETE, State.CLOSED):
                 read = await check.go_on(opened, check_seconds, **options)
                 self._log_progress(check.line)
@@ -1257,7 +1278,7 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         options = await self._request_timeout(request_timeout)
         async with self.open_client() as client:
-            response = await waiting.delete_bulk(client, bulk_id, **options)
+            response = await bulk_monitor.delete_bulk(client, bulk_id, **options)
         deleted = summaries.deleted_bucket_summary(response)
         return {"bulk_id": bulk_id, **{name: value for name, value in deleted.items() if name != "bucket_id"}}
 
@@ -1302,10 +1323,14 @@ class MictlanXHook(CleanLog, BaseHook):
         return TransferOptions(max_tries=max_tries, max_backoff=max_backoff, **options)
 
     async def _report_lineage(
-        self, *, reads: Sequence[Place] = (), writes: Sequence[Place] = (), deletes: Sequence[Place] = ()
+        self,
+        *,
+        reads: Sequence[DataLocation] = (),
+        writes: Sequence[DataLocation] = (),
+        deletes: Sequence[DataLocation] = (),
     ) -> None:
         """Record locations that were read, written and deleted, unless lineage is switched off."""
-        if lineage.is_on():
+        if lineage.is_enabled():
             self.trace.add(reads, writes, deletes)
             await asyncio.to_thread(lineage.report, self, reads, writes)
 
@@ -1315,10 +1340,10 @@ class MictlanXHook(CleanLog, BaseHook):
     def _log_outcome(self, line: str, failures: Sequence[Failure]) -> None:
         """Log how work on many objects ended, and its first failures."""
         self._log_progress(line)
-        for failure in failures[:FIRST_FAILURES]:
+        for failure in failures[:MAX_REPORTED]:
             self.log.error("%s/%s failed: %s", failure.bucket_id, failure.key, failure.message)
-        if len(failures) > FIRST_FAILURES:
-            self.log.error("… and %s more", pluralize(len(failures) - FIRST_FAILURES, "ball"))
+        if len(failures) > MAX_REPORTED:
+            self.log.error("… and %s more", pluralize(len(failures) - MAX_REPORTED, "ball"))
 
     def _finish(
         self, action: str, line: str, outcome: BatchResult, result: dict[str, Any], fail_on_error: bool
@@ -1327,7 +1352,7 @@ class MictlanXHook(CleanLog, BaseHook):
         self._log_outcome(f"{action[:1].upper()}{action[1:]}: {line}", outcome.failures)
         if outcome.failures and fail_on_error:
             with errors_name_connection(self.mictlanx_conn_id):
-                raise error_of(action, outcome, result)
+                raise batch_error(action, outcome, result)
         return result
 
 
@@ -1412,7 +1437,7 @@ def _decode(data: bytes, encoding: str, name: str) -> str:
 def _file_name(key: str, filename: str | None) -> str:
     """Return the given name, else one without folders, made of the key."""
     if filename is None:
-        ball_id = ball_id_of(key)
+        ball_id = make_ball_id(key)
         return safe_file_name(key) or ball_id
     if not filename:
         raise ValidationError("filename must not be empty; omit it to name the file after the key")
@@ -1424,7 +1449,7 @@ def _required_objects(keys: list[str] | None, min_objects: int | None) -> int:
         raise ValidationError("keys must not be empty")
     if min_objects is None:
         return 1 if keys is None else len(keys)
-    required = whole_number("min_objects", min_objects)
+    required = check_int("min_objects", min_objects)
     if keys is not None and required > len(keys):
         raise ValidationError(f"min_objects must be at most {len(keys)}, the number of different keys, got {required}")
     return required
@@ -1437,10 +1462,10 @@ def _content(ball: Ball) -> tuple[object, ...]:
 # Results of bulk uploads
 
 
-def _destinations(bucket_id: str | None, balls: Iterable[Mapping[str, Any]], key_prefix: str) -> list[Place]:
+def _destinations(bucket_id: str | None, balls: Iterable[Mapping[str, Any]], key_prefix: str) -> list[DataLocation]:
     """Return the buckets of a bulk, or the part of them that its keys begin with."""
     buckets = [ball.get("bucket_id") or bucket_id for ball in balls] or [bucket_id]
-    return [in_bucket(bucket, key_prefix) for bucket in dict.fromkeys(buckets) if bucket]
+    return [bucket_location(bucket, key_prefix) for bucket in dict.fromkeys(buckets) if bucket]
 
 
 def _shard_name(outcome: UploadResult) -> str:
@@ -1462,15 +1487,15 @@ def _upload_line(outcome: UploadResult) -> str:
 
 
 def _upload_error(outcome: UploadResult, result: dict[str, Any]) -> BulkFailedError:
-    reasons = "; ".join(f"{failure.key}: {failure.message}" for failure in outcome.failures[:FIRST_FAILURES])
+    reasons = "; ".join(f"{failure.key}: {failure.message}" for failure in outcome.failures[:MAX_REPORTED])
     what_to_do = (
         "No retry can mend that: change the source or the parameters, and take another bulk_id or delete_bulk"
-        if outcome.hopeless
+        if outcome.permanently_failed
         else "Run it again: what is stored is not sent again"
     )
     return BulkFailedError(
         f"bulk {_shard_name(outcome)}: {outcome.failed} of {outcome.total_balls} balls are not stored: {reasons}. "
         f"{what_to_do}",
-        permanent=outcome.hopeless,
+        permanent=outcome.permanently_failed,
         result=result,
     )

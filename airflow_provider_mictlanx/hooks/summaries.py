@@ -11,10 +11,10 @@ from typing import Any
 from humanfriendly import format_size
 from humanfriendly.text import pluralize, pluralize_raw
 
-from airflow_provider_mictlanx.batches.running import BatchResult
+from airflow_provider_mictlanx.batches.runner import BatchResult
+from airflow_provider_mictlanx.bulks.options import UploadResult
 from airflow_provider_mictlanx.bulks.status import BulkStatus
-from airflow_provider_mictlanx.bulks.upload import UploadResult
-from airflow_provider_mictlanx.bulks.waiting import fitting
+from airflow_provider_mictlanx.bulks.summary import truncate_summary
 from airflow_provider_mictlanx.client.models import Ball, DeleteBucketResponse, FileReport, PutReport, RouterCheck
 from airflow_provider_mictlanx.client.texts import clean
 
@@ -101,7 +101,7 @@ def deletion_summary(outcome: BatchResult, bucket_id: str) -> dict[str, Any]:
 
 def upload_summary(outcome: UploadResult, *, with_failures: bool) -> dict[str, Any]:
     """Return the result of one shard's upload, as ``MictlanXHook.put_bulk`` does."""
-    left_out = ("failures", "slowest", "hopeless")
+    left_out = ("failures", "slowest", "permanently_failed")
     summary = {name: value for name, value in vars(outcome).items() if name not in left_out}
     return summary | {"failures": _first_failures(outcome)} if with_failures else summary
 
@@ -115,7 +115,7 @@ def status_summary(status: BulkStatus) -> dict[str, Any]:
         "problems": list(status.problems),
         "result": dict(status.closed.result) if status.closed else None,
     }
-    return fitting(summary)
+    return truncate_summary(summary)
 
 
 def _first_failures(outcome: BatchResult | UploadResult) -> list[dict[str, Any]]:

@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
 
-from airflow_provider_mictlanx.bulks.records import bucket_of
-from airflow_provider_mictlanx.client.names import ball_id_of
+from airflow_provider_mictlanx.bulks.records import records_bucket
+from airflow_provider_mictlanx.client.object_ids import make_ball_id
 
 
 class MictlanXLink(BaseOperatorLink):
@@ -52,7 +52,7 @@ class MictlanXObjectLink(MictlanXLink):
 
     def build_path(self, operator: Any) -> str | None:
         """Return the path of the metadata of all chunks."""
-        return f"/buckets/{quote(operator.bucket_id, safe='')}/metadata/{ball_id_of(operator.key)}/chunks"
+        return f"/buckets/{quote(operator.bucket_id, safe='')}/metadata/{make_ball_id(operator.key)}/chunks"
 
 
 class MictlanXBucketLink(MictlanXLink):
@@ -89,7 +89,7 @@ class MictlanXBulkLink(MictlanXLink):
 
     def build_path(self, operator: Any) -> str | None:
         """Return the path of the listing of the records' bucket."""
-        return None if operator.bulk_id is None else _build_listing_path(bucket_of(operator.bulk_id))
+        return None if operator.bulk_id is None else _build_listing_path(records_bucket(operator.bulk_id))
 
 
 def push_links(operator: Any, context: Mapping[str, Any]) -> None:

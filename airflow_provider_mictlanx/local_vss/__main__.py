@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         from airflow_provider_mictlanx.local_vss import server
-        from airflow_provider_mictlanx.local_vss.space import StartError
+        from airflow_provider_mictlanx.local_vss.storage_space import StartError
     except ModuleNotFoundError as error:
         return _refused(f"{error.name} is missing; install it with: pip install 'airflow-provider-mictlanx[local-vss]'")
     if not options.allow_remote and not server.is_loopback(options.host):
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def _serve(options: argparse.Namespace) -> None:
     from airflow_provider_mictlanx.local_vss.server import LocalVSS
-    from airflow_provider_mictlanx.local_vss.space import Options
+    from airflow_provider_mictlanx.local_vss.storage_space import Options
 
     vss = LocalVSS(
         Options(

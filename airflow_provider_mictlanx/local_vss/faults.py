@@ -45,7 +45,7 @@ PARAMETERS: dict[str, frozenset[str]] = {
 HUNG_SECONDS = 120.0
 """How long the real router waits for a hung peer in most requests (seconds)."""
 
-Occasion = Mapping[str, str | None]
+RequestContext = Mapping[str, str | None]
 """What is about to happen, by the names of the parameters that a fault can ask for."""
 
 
@@ -135,14 +135,14 @@ class Fault(BaseModel):
         self._pattern = re.compile(self.path) if self.path else None
         return self
 
-    def matches(self, occasion: Occasion) -> bool:
+    def matches(self, context: RequestContext) -> bool:
         """Tell whether the occasion is one that the fault is about; does not count it."""
         exact = (self.peer, "peer"), (self.router, "router"), (self.method and self.method.upper(), "method")
-        if any(wanted is not None and occasion.get(name) != wanted for wanted, name in exact):
+        if any(wanted is not None and context.get(name) != wanted for wanted, name in exact):
             return False
-        if self._pattern is not None and not self._pattern.search(occasion.get("path") or ""):
+        if self._pattern is not None and not self._pattern.search(context.get("path") or ""):
             return False
-        globs = (self.bucket, occasion.get("bucket")), (self.key, occasion.get("key"))
+        globs = (self.bucket, context.get("bucket")), (self.key, context.get("key"))
         return all(wanted is None or (is_ is not None and fnmatchcase(is_, wanted)) for wanted, is_ in globs)
 
     def happens(self) -> bool:
@@ -186,17 +186,17 @@ class FaultBoard:
         found = (fault for fault in self._faults.values() if fault.kind in kinds and fault.peer in (None, peer))
         return next(found, None)
 
-    def take(self, kind: str, occasion: Occasion, *, only_named_peers: bool = False) -> Fault | None:
+    def take(self, kind: str, context: RequestContext, *, only_named_peers: bool = False) -> Fault | None:
         """
         Give the fault that happens on this occasion, if any, and count it.
 
-        :param occasion: what is about to happen: ``peer``, ``router``, ``method``, ``path``, ``bucket``, ``key``
+        :param context: what is about to happen: ``peer``, ``router``, ``method``, ``path``, ``bucket``, ``key``
         :param only_named_peers: pass over faults that name no peer
         """
         for fault in self._faults.values():
             if only_named_peers and fault.peer is None:
                 continue
-            if fault.kind == kind and fault.matches(occasion) and fault.happens():
+            if fault.kind == kind and fault.matches(context) and fault.happens():
                 return fault
         return None
 

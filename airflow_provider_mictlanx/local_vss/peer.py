@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_mictlanx.local_vss import replicas
-from airflow_provider_mictlanx.local_vss.blobs import BlobFolder, IncomingBody
-from airflow_provider_mictlanx.local_vss.data import INLINE, Data
+from airflow_provider_mictlanx.local_vss.blobs import INLINE, BlobFolder, Data, IncomingBody
 from airflow_provider_mictlanx.local_vss.database import Database
 from airflow_provider_mictlanx.local_vss.faults import FaultBoard
 from airflow_provider_mictlanx.local_vss.placement import Task, Tasks
@@ -102,13 +101,13 @@ class Peer:
 
     async def store(self, task: Task, body: IncomingBody) -> bool:
         """Take the data of an announcement; False if the peer is down or refuses it."""
-        occasion = {"peer": self.peer_id, "bucket": task.bucket_id, "key": task.key}
-        if self.is_down or (self._faults and self._faults.take("refuse_data", occasion)):
+        context = {"peer": self.peer_id, "bucket": task.bucket_id, "key": task.key}
+        if self.is_down or (self._faults and self._faults.take("refuse_data", context)):
             return False
         right = body.size == task.size and body.checksum == task.checksum
-        if not right and not (self._faults and self._faults.take("accept_wrong_bytes", occasion)):
+        if not right and not (self._faults and self._faults.take("accept_wrong_bytes", context)):
             return False
-        if self._faults and self._faults.take("ack_without_storing", occasion):
+        if self._faults and self._faults.take("ack_without_storing", context):
             return True
         return await self._keep(task, body)
 

@@ -12,12 +12,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from airflow_provider_mictlanx.local_vss import replicas, wire
+from airflow_provider_mictlanx.local_vss import http, replicas
 from airflow_provider_mictlanx.local_vss.peer import Peer
 from airflow_provider_mictlanx.local_vss.placement import Task
 from airflow_provider_mictlanx.local_vss.router import NO_DATA, ProtocolError
 from airflow_provider_mictlanx.local_vss.router_app import API, MetadataChange
-from airflow_provider_mictlanx.local_vss.space import Space
+from airflow_provider_mictlanx.local_vss.storage_space import Space
 
 
 class PeerAnnouncement(BaseModel):
@@ -48,7 +48,7 @@ class PeerApp:
 
     def application(self) -> Starlette:
         """Give the ASGI application."""
-        return wire.application(self.routes)
+        return http.application(self.routes)
 
     def _routes(self) -> list[Route]:
         buckets = f"{API}/buckets"
@@ -78,7 +78,7 @@ class PeerApp:
         """Announce a chunk. Known with other bytes, it is only replaced with the header ``Update: 1``."""
         started = time.perf_counter_ns()
         bucket_id = request.path_params["bucket_id"]
-        announcement = await wire.read_model(request, PeerAnnouncement)
+        announcement = await http.read_model(request, PeerAnnouncement)
         if announcement.bucket_id != bucket_id:
             raise ProtocolError(400, f"Bucket ID mismatch: {bucket_id} != {announcement.bucket_id}")
         known = self._peer.find(bucket_id, announcement.key)
@@ -96,7 +96,7 @@ class PeerApp:
     async def put_chunked(self, request: Request) -> Response:
         """Send the data of a task as the body; refused with 400 unless size and SHA-256 are as announced."""
         started = time.perf_counter_ns()
-        task, received = await self._deliver(request, wire.receive_body)
+        task, received = await self._deliver(request, http.receive_body)
         spent = max(1, time.perf_counter_ns() - started)
         return JSONResponse(
             {
@@ -112,7 +112,7 @@ class PeerApp:
 
     async def put_data(self, request: Request) -> Response:
         """Send the data of a task as multipart field ``data``."""
-        await self._deliver(request, wire.receive_form)
+        await self._deliver(request, http.receive_form)
         return Response(status_code=201)
 
     async def _deliver(self, request: Request, receive: Any) -> tuple[Task, int]:
@@ -123,7 +123,7 @@ class PeerApp:
             task = self._peer.tasks.spend(task_id)
             if task is None:
                 raise ProtocolError(500, f"Task({task_id}) not found")
-            await wire.finish_body(self._space, body)
+            await http.finish_body(self._space, body)
             if not await self._peer.store(task, body):
                 raise ProtocolError(400, f"{task.bucket_id}@{task.key}: the data is not what was announced")
             return task, body.size
@@ -137,7 +137,7 @@ class PeerApp:
         data = self._peer.read_content(request.path_params["checksum"])
         if data is None:
             raise ProtocolError(404, NO_DATA)
-        return await wire.answer_data(request, self._space, data)
+        return await http.answer_data(request, self._space, data)
 
     async def get_metadata(self, request: Request) -> Response:
         """Give the metadata of a chunk."""
@@ -153,7 +153,7 @@ class PeerApp:
 
     async def update_metadata(self, request: Request) -> Response:
         """Change a chunk's tags and the like."""
-        change = await wire.read_model(request, MetadataChange)
+        change = await http.read_model(request, MetadataChange)
         await self._change(request, change.apply)
         return Response(status_code=204)
 
@@ -193,7 +193,7 @@ class PeerApp:
         data = self._peer.read(request.path_params["bucket_id"], request.path_params["key"])
         if data is None:
             raise ProtocolError(404, NO_DATA)
-        return await wire.answer_data(request, self._space, data)
+        return await http.answer_data(request, self._space, data)
 
     async def get_size(self, request: Request) -> Response:
         """Give the size of a chunk."""
@@ -223,13 +223,13 @@ class PeerApp:
 
     async def get_stats(self, request: Request) -> Response:
         """Give the use of the disk, and what the peer holds."""
-        usage = await wire.in_thread(self._space, self._peer.usage)
+        usage = await http.run_in_thread(self._space, self._peer.usage)
         peers = [peer_id for peer_id in self._space.peers if peer_id != self._peer.peer_id]
         return JSONResponse({**usage, "peers": peers})
 
     async def get_ufs(self, request: Request) -> Response:
         """Give the use of the disk."""
-        usage = await wire.in_thread(self._space, self._peer.usage)
+        usage = await http.run_in_thread(self._space, self._peer.usage)
         return JSONResponse({name: usage[name] for name in ("total_disk", "used_disk", "disk_uf")})
 
     async def health(self, request: Request) -> Response:

@@ -17,12 +17,11 @@ import humanfriendly
 
 from airflow_provider_mictlanx.client.models import PutMetadataRequest
 from airflow_provider_mictlanx.local_vss import replicas
-from airflow_provider_mictlanx.local_vss.blobs import IncomingBody
-from airflow_provider_mictlanx.local_vss.data import Data
+from airflow_provider_mictlanx.local_vss.blobs import Data, IncomingBody
 from airflow_provider_mictlanx.local_vss.peer import Peer, PeerDownError
 from airflow_provider_mictlanx.local_vss.placement import NoPeerLeftError, Task, normalised
 from airflow_provider_mictlanx.local_vss.replicas import Replica
-from airflow_provider_mictlanx.local_vss.space import Space
+from airflow_provider_mictlanx.local_vss.storage_space import Space
 
 NO_DATA = "No found available replica peer or data, try again later."
 

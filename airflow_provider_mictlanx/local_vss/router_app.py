@@ -14,12 +14,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from airflow_provider_mictlanx.client.models import PutMetadataRequest
-from airflow_provider_mictlanx.client.names import is_safe_id
-from airflow_provider_mictlanx.local_vss import wire
+from airflow_provider_mictlanx.client.object_ids import is_safe_id
+from airflow_provider_mictlanx.local_vss import http
 from airflow_provider_mictlanx.local_vss.blobs import IncomingBody
 from airflow_provider_mictlanx.local_vss.peer import Peer
 from airflow_provider_mictlanx.local_vss.placement import Task, normalised
-from airflow_provider_mictlanx.local_vss.requests import RequestLog
+from airflow_provider_mictlanx.local_vss.request_log import RequestLog
 from airflow_provider_mictlanx.local_vss.router import ProtocolError, Router
 
 API = "/api/v4"
@@ -63,7 +63,7 @@ class RouterApp:
 
     def application(self) -> Starlette:
         """Give the ASGI application."""
-        return wire.application(self.routes)
+        return http.application(self.routes)
 
     def _routes(self) -> list[Route]:
         buckets = f"{API}/buckets"
@@ -93,7 +93,7 @@ class RouterApp:
         """Announce a chunk."""
         started = time.perf_counter_ns()
         bucket_id = request.path_params["bucket_id"]
-        announcement = await wire.read_model(request, PutMetadataRequest)
+        announcement = await http.read_model(request, PutMetadataRequest)
         if announcement.bucket_id != bucket_id:
             raise ProtocolError(400, f"Bucket ID mismatch: {bucket_id} != {announcement.bucket_id}")
         task = await self._router.announce(announcement)
@@ -110,8 +110,8 @@ class RouterApp:
 
     async def put_chunked(self, request: Request) -> Response:
         """Send the data of a task as the body."""
-        wire.piece_size(request)
-        task, peer_ids = await self._deliver(request, wire.receive_body)
+        http.piece_size(request)
+        task, peer_ids = await self._deliver(request, http.receive_body)
         return JSONResponse(
             {
                 "peer_ids": peer_ids,
@@ -124,7 +124,7 @@ class RouterApp:
 
     async def put_data(self, request: Request) -> Response:
         """Send the data of a task as multipart field ``data``: the answer says nothing of what was stored."""
-        await self._deliver(request, wire.receive_form)
+        await self._deliver(request, http.receive_form)
         return Response(status_code=201)
 
     async def _deliver(self, request: Request, receive: Any) -> tuple[Task, list[str]]:
@@ -147,7 +147,7 @@ class RouterApp:
 
     async def _store(self, task: Task, body: IncomingBody) -> list[str]:
         self._router.remember(task, body)
-        await wire.finish_body(self._space, body)
+        await http.finish_body(self._space, body)
         return await self._router.send(task, body)
 
     async def get_by_checksum(self, request: Request) -> Response:
@@ -169,10 +169,10 @@ class RouterApp:
 
         def listing() -> bytes:
             answered, listed = self._router.bucket(bucket_id)
-            head = wire.compact({"bucket_id": bucket_id, "peers_ids": answered})
+            head = http.compact_json({"bucket_id": bucket_id, "peers_ids": answered})
             return f'{head[:-1]},"balls":[{",".join(listed)}]}}'.encode()
 
-        return Response(await wire.in_thread(self._space, listing), media_type="application/json")
+        return Response(await http.run_in_thread(self._space, listing), media_type="application/json")
 
     async def get_chunks_metadata(self, request: Request) -> Response:
         """Give the metadata of all chunks of a ball."""
@@ -187,14 +187,14 @@ class RouterApp:
             force=request.headers.get("force-get", "0").strip() == "1",
             peer_id=request.headers.get("peer-id"),
         )
-        return await wire.answer_data(request, self._space, data)
+        return await http.answer_data(request, self._space, data)
 
     async def get_merged(self, request: Request) -> Response:
         """Give the bytes of a ball."""
         content_type, pieces = await self._router.merged(
             request.path_params["bucket_id"], request.path_params["ball_id"]
         )
-        return wire.DataResponse(pieces, content_type)
+        return http.DataResponse(pieces, content_type)
 
     async def delete(self, request: Request) -> Response:
         """Delete a chunk. ``Force`` is taken and changes nothing: the page gives it no meaning."""
@@ -222,7 +222,7 @@ class RouterApp:
         """Change a chunk's tags and the like. The page names no path for it; this one is chosen after the others."""
         started = time.perf_counter_ns()
         bucket_id, key = request.path_params["bucket_id"], request.path_params["key"]
-        change = await wire.read_model(request, MetadataChange)
+        change = await http.read_model(request, MetadataChange)
         await self._router.change(bucket_id, key, change.apply)
         return JSONResponse({"bucket_id": bucket_id, "key": key, "service_time": time.perf_counter_ns() - started})
 
@@ -247,8 +247,8 @@ class RouterApp:
 
         The real service would look for a peer at the address; here there are no other peers than this process's own.
         """
-        value = await wire.read_json(request)
-        peers = [wire.validated(NewPeer, peer) for peer in (value if isinstance(value, list) else [value])]
+        value = await http.read_json(request)
+        peers = [http.validated(NewPeer, peer) for peer in (value if isinstance(value, list) else [value])]
         for peer in peers:
             if not is_safe_id(peer.peer_id):
                 raise ProtocolError(400, f"{peer.peer_id!r} is no peer id: only letters, digits, '-' and '_'")
@@ -267,7 +267,7 @@ class RouterApp:
             up = [peer for peer in self._space.peers.values() if not peer.is_down]
             return [{**peer.usage(), "peers": [other.peer_id for other in up if other is not peer]} for peer in up]
 
-        return JSONResponse(await wire.in_thread(self._space, stats))
+        return JSONResponse(await http.run_in_thread(self._space, stats))
 
     async def openapi(self, request: Request) -> Response:
         """Describe the requests."""

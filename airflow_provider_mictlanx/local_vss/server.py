@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
-from airflow_provider_mictlanx.local_vss.front import Front
+from airflow_provider_mictlanx.local_vss.middleware import FaultMiddleware
 from airflow_provider_mictlanx.local_vss.peer import Peer
 from airflow_provider_mictlanx.local_vss.peer_app import PeerApp
-from airflow_provider_mictlanx.local_vss.requests import RequestLog
+from airflow_provider_mictlanx.local_vss.request_log import RequestLog
 from airflow_provider_mictlanx.local_vss.router import Router
 from airflow_provider_mictlanx.local_vss.router_app import RouterApp
-from airflow_provider_mictlanx.local_vss.space import Options, Space, StartError
+from airflow_provider_mictlanx.local_vss.storage_space import Options, Space, StartError
 
 _GRACE = 2
 
@@ -102,18 +102,18 @@ class LocalVSS:
 
         app = RouterApp(Router(router_id, space), self._log, add_peer).application()
         prefix = self.options.path_prefix
-        front = Front(app, router_id, space.faults, self._log, space.tasks, is_peer=False, path_prefix=prefix)
+        front = FaultMiddleware(app, router_id, space.faults, self._log, space.tasks, is_peer=False, path_prefix=prefix)
         self._start(front, sock, tls=True)
 
     def _serve_peer(self, space: Space, peer: Peer, sock: socket.socket) -> None:
         peer.port = sock.getsockname()[1]
         app = PeerApp(peer, space).application()
-        front = Front(
+        front = FaultMiddleware(
             app, peer.peer_id, space.faults, self._log, peer.tasks, is_peer=True, is_down=lambda: peer.is_down
         )
         self._start(front, sock, tls=False)
 
-    def _start(self, front: Front, sock: socket.socket, *, tls: bool) -> None:
+    def _start(self, front: FaultMiddleware, sock: socket.socket, *, tls: bool) -> None:
         options = self.options
         config = uvicorn.Config(
             front,

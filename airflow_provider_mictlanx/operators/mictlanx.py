@@ -18,8 +18,8 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowSensorT
 from humanfriendly.text import concatenate, pluralize
 
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError
-from airflow_provider_mictlanx.client.checks import seconds
 from airflow_provider_mictlanx.client.errors import DeadlineExceededError, MictlanXError, ValidationError
+from airflow_provider_mictlanx.client.validation import check_seconds
 from airflow_provider_mictlanx.hooks import summaries
 from airflow_provider_mictlanx.hooks.clean_log import CleanLog
 from airflow_provider_mictlanx.hooks.errors import (
@@ -94,9 +94,9 @@ class MictlanXOperator(CleanLog, BaseOperator):
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """Return what the task read, wrote and deleted. OpenLineage's provider calls this, also after a failure."""
-        from airflow_provider_mictlanx.assets.openlineage import lineage_of
+        from airflow_provider_mictlanx.lineage import to_openlineage
 
-        return lineage_of(self.hook.trace)
+        return to_openlineage(self.hook.trace)
 
     def on_kill(self) -> None:
         """Stop the running requests; the hook cleans up after itself."""
@@ -899,8 +899,8 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
         self.fail_on_error = fail_on_error
 
     def _execute(self, context: Context) -> dict[str, Any]:
-        timeout = None if self.timeout is None else seconds("timeout", self.timeout)
-        poke_interval = seconds("poke_interval", self.poke_interval)
+        timeout = None if self.timeout is None else check_seconds("timeout", self.timeout)
+        poke_interval = check_seconds("poke_interval", self.poke_interval)
         began = time.monotonic()
         try:
             return self._await(0 if self.deferrable else timeout, poke_interval)

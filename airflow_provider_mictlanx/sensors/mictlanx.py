@@ -33,8 +33,8 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_mictlanx.client.checks import seconds
 from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationError
+from airflow_provider_mictlanx.client.validation import check_seconds
 from airflow_provider_mictlanx.hooks import summaries
 from airflow_provider_mictlanx.hooks.clean_log import CleanLog
 from airflow_provider_mictlanx.hooks.errors import (
@@ -336,7 +336,7 @@ class MictlanXBucketUnchangedSensor(MictlanXSensor):
         return MictlanXBucketUnchangedTrigger(
             bucket_id=self.bucket_id,
             prefix=self.prefix,
-            inactivity_period=seconds("inactivity_period", self.inactivity_period),
+            inactivity_period=check_seconds("inactivity_period", self.inactivity_period),
             min_objects=self.min_objects,
             allow_delete=self.allow_delete,
             state=kept["state"] if kept and kept["try_number"] == _try_number(context) else None,

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_mictlanx.bulks.checking import StorageCheck
+from airflow_provider_mictlanx.bulks.verification import StorageCheck
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationError
 from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor

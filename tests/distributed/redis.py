@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.running_airflow import end, free_port, start_on_leash
+from scripts.running_airflow import end, free_port, start_attached
 
 _ATTEMPTS = 5
 _START_TIMEOUT = 60
@@ -29,7 +29,7 @@ def running_redis(folder: Path) -> Iterator[str]:
         settings = folder / "redis.conf"
         settings.touch(mode=0o600)
         settings.write_text(f'bind 127.0.0.1\nport {port}\nrequirepass {password}\nsave ""\ndir "{folder}"\n')
-        process = start_on_leash([program, str(settings)], {}, log)
+        process = start_attached([program, str(settings)], {}, log)
         try:
             if _answers(port, process):
                 yield f"redis://:{password}@127.0.0.1:{port}"

@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from airflow_provider_mictlanx.client.names import ball_id_of
+from airflow_provider_mictlanx.client.object_ids import make_ball_id
 from scripts.running_airflow import RunningAirflow
 from tests.distributed import storage
 from tests.distributed.runs import BUCKETS, FILES, Run, time_of, write_files
@@ -47,7 +47,7 @@ def test_retry_that_mends_an_upload_does_not_break_the_gate(
     local_airflow: RunningAirflow, vss: LocalVSS, tmp_path: Path, bucket_id: str
 ) -> None:
     source = write_files(tmp_path / "source")
-    chunks = f"{ball_id_of('1/file-07.bin')}_*"
+    chunks = f"{make_ball_id('1/file-07.bin')}_*"
     fault = vss.set_fault("status", method="POST", path="/buckets/data/", bucket=bucket_id, key=chunks, status=500)
     run = Run(local_airflow, "bulk_mended_by_retry", source=str(source), bucket_id=bucket_id)
     local_airflow.wait_for("a failed try", lambda: run.state_of("upload") == "up_for_retry", 180)

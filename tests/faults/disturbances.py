@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest import mock
 
-from airflow_provider_mictlanx.bulks.checking import StorageCheck
+from airflow_provider_mictlanx.bulks.verification import StorageCheck
 from airflow_provider_mictlanx.client import AsyncClient
 from tests.faults import behaviours as b
 from tests.faults.hostile import KINDS, Behaviour, Exchange

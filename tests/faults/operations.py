@@ -371,7 +371,7 @@ class Bulk(AirflowOperation):
         assert self._state(cell) != "complete" or cell.seen() == cell.data
 
     def _state(self, cell: Cell) -> str:
-        from airflow_provider_mictlanx.bulks.waiting import bulk_status
+        from airflow_provider_mictlanx.bulks.monitor import bulk_status
 
         async def scenario() -> str:
             async with AsyncClient(cell.space.vss.uri, "reader", debug=False, log_output_path=None) as client:

@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 from tenacity import wait_exponential, wait_none
 
-from airflow_provider_mictlanx.bulks import upload as bulk_upload
+from airflow_provider_mictlanx.bulks import attempt as bulk_upload
 from airflow_provider_mictlanx.bulks.errors import BulkFailedError
 from airflow_provider_mictlanx.client import (
     MictlanXError,
@@ -21,9 +21,9 @@ from airflow_provider_mictlanx.client import (
     UnavailableError,
     UnknownError,
     UpstreamProtocolError,
-    lookup,
     retry,
 )
+from airflow_provider_mictlanx.client.transfer import listing
 from tests.faults import results
 from tests.faults.disturbances import SCALE, Fault
 from tests.faults.operations import TOKEN, Cell, How, Operation, nothing_left_running
@@ -80,7 +80,7 @@ def _outcome(cell: Cell, fault: Fault, operation: Operation, place: str, lasting
     space.front.swallowed = 0
     operation.prepare(cell)
     how = fault.how(operation, lasting, patience)
-    roll_call = mock.patch.object(lookup, "ROLL_CALL_TIMEOUT", how.roll_call)
+    roll_call = mock.patch.object(listing, "ROLL_CALL_TIMEOUT", how.roll_call)
     with roll_call, fault.on(cell, operation, place, lasting) as hits:
         try:
             outcome = operation.run(cell, how)

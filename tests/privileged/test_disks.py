@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_mictlanx.client import FileReport, UnknownError, ValidationError
-from airflow_provider_mictlanx.client.names import part_name
+from airflow_provider_mictlanx.client.object_ids import part_name
 from tests.integration.client.wire import Wire, cut, pattern
 from tests.integration.client_surface.help import client_of
 from tests.vss import LocalVSS

@@ -29,7 +29,7 @@ from airflow_provider_mictlanx.client.errors import (
     NotFoundError,
     ValidationError,
 )
-from airflow_provider_mictlanx.client.result import value_of
+from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from tests.vss import LocalVSS
 
@@ -166,7 +166,7 @@ def test_defaults_are_the_connections_unless_given(vss: LocalVSS, connect: Calla
 
     async def producers() -> set[str]:
         async with hook.open_client() as client:
-            ball = value_of(await client.get_metadata(bucket_id, "a"))
+            ball = unwrap(await client.get_metadata(bucket_id, "a"))
             return {chunk.producer_id for chunk in ball.chunks}
 
     assert asyncio.run(producers()) == {"etl"}
@@ -219,8 +219,8 @@ def test_get_conn_is_unopened_and_works(hook: MictlanXHook, connected: LocalVSS,
 
     async def use() -> bytes:
         async with client:
-            value_of(await client.put(bucket_id, "key", b"x"))
-            return bytes(value_of(await client.get(bucket_id, "key")).data)
+            unwrap(await client.put(bucket_id, "key", b"x"))
+            return bytes(unwrap(await client.get(bucket_id, "key")).data)
 
     assert asyncio.run(use()) == b"x"
 
@@ -228,7 +228,7 @@ def test_get_conn_is_unopened_and_works(hook: MictlanXHook, connected: LocalVSS,
 def test_one_client_for_many_calls(hook: MictlanXHook, bucket_id: str) -> None:
     async def use() -> list[Any]:
         async with hook.open_client() as client:
-            value_of(await client.put(bucket_id, "key", b"x"))
+            unwrap(await client.put(bucket_id, "key", b"x"))
             found = await asyncio.gather(*(hook.afind(bucket_id, "key", client=client) for _ in range(5)))
             return [ball["key"] if ball else None for ball in found]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_mictlanx.client import upload
 from airflow_provider_mictlanx.client.errors import ValidationError
+from airflow_provider_mictlanx.client.transfer import upload
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.operators.mictlanx import MictlanXPutOperator
 from tests.vss import LocalVSS

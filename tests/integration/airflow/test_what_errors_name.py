@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_mictlanx.batches.running import BatchError
+from airflow_provider_mictlanx.batches.runner import BatchError
 from airflow_provider_mictlanx.bulks.errors import BulkFailedError
 from airflow_provider_mictlanx.client.errors import MictlanXError, NotFoundError, ValidationError
 from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor

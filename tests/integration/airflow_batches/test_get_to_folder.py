@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_mictlanx.batches.running import BatchError
+from airflow_provider_mictlanx.batches.runner import BatchError
 from airflow_provider_mictlanx.bulks.errors import BulkFailedError
 from airflow_provider_mictlanx.client.errors import DeadlineExceededError
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook

@@ -13,7 +13,7 @@ import fsspec
 import pytest
 from airflow.providers.common.compat.sdk import DAG, ObjectStoragePath
 
-from airflow_provider_mictlanx.client.remote import marks_of
+from airflow_provider_mictlanx.client.local_io.fsspec_source import content_fingerprint
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.operators.mictlanx import MictlanXBulkPutOperator
 from tests.integration.airflow_bulks.help import put_bulk
@@ -107,4 +107,4 @@ NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 )
 def test_marks_of_a_file(listed: dict[str, Any], looked_at: dict[str, Any], same: bool) -> None:
     """A store may tell other things, or in another way, when it lists and when it is asked for one file."""
-    assert (marks_of({"size": 1, **listed}) == marks_of({"size": 1, **looked_at})) is same
+    assert (content_fingerprint({"size": 1, **listed}) == content_fingerprint({"size": 1, **looked_at})) is same

@@ -11,7 +11,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_mictlanx.bulks.errors import BulkFailedError
-from airflow_provider_mictlanx.bulks.records import RECORD_TAG, bucket_of
+from airflow_provider_mictlanx.bulks.records import RECORD_TAG, records_bucket
 from airflow_provider_mictlanx.client.errors import UnavailableError
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.operators.mictlanx import MictlanXBulkPutOperator
@@ -35,7 +35,7 @@ def quiet_vss(own_vss: Callable[..., LocalVSS], connect: Callable[..., None]) ->
 
 def records(hook: MictlanXHook, bulk_id: str, kind: str) -> list[dict[str, Any]]:
     """Give the records of a kind, the oldest first."""
-    balls = [ball for ball in hook.list_balls(bucket_of(bulk_id)) if ball["ball_id"].startswith(kind)]
+    balls = [ball for ball in hook.list_balls(records_bucket(bulk_id)) if ball["ball_id"].startswith(kind)]
     return [json.loads(ball["tags"][RECORD_TAG]) for ball in sorted(balls, key=lambda ball: ball["updated_at"])]
 
 

@@ -17,11 +17,12 @@ import sys
 import tempfile
 from typing import Any
 
-from airflow_provider_mictlanx.bulks import upload
+from airflow_provider_mictlanx.bulks import attempt as bulk_attempt
+from airflow_provider_mictlanx.bulks.attempt import ShardUpload
+from airflow_provider_mictlanx.bulks.options import AttemptOptions, BulkSpec
 from airflow_provider_mictlanx.bulks.sources import list_sources
-from airflow_provider_mictlanx.bulks.upload import AttemptOptions, BulkSpec, ShardUpload
 from airflow_provider_mictlanx.client import AsyncClient
-from airflow_provider_mictlanx.client.wire import Connection, Pool
+from airflow_provider_mictlanx.client.transport.http1 import Connection, Pool
 
 
 def die() -> None:
@@ -80,7 +81,7 @@ async def attempt(told: dict[str, Any]) -> dict[str, Any]:
 def main(told: dict[str, Any]) -> None:
     """Make the attempt, and print what it came to as JSON."""
     tempfile.tempdir = told.get("temporary")
-    upload.FIRST_PART = upload.LAST_PART = told.get("part", 0.03)
+    bulk_attempt.FIRST_PART = bulk_attempt.LAST_PART = told.get("part", 0.03)
     if "die_at" in told:
         die_with_a_request(told["die_at"], told["how"])
     if "die_after" in told:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_mictlanx.bulks.attempt import ShardUpload
+from airflow_provider_mictlanx.bulks.options import AttemptOptions, BulkSpec, UploadResult
 from airflow_provider_mictlanx.bulks.sources import SourceBall, list_sources
-from airflow_provider_mictlanx.bulks.upload import AttemptOptions, BulkSpec, ShardUpload, UploadResult
 from airflow_provider_mictlanx.client import AsyncClient
 from tests.vss import LocalVSS
 

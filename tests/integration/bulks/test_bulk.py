@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_mictlanx.bulks import upload as uploading
+from airflow_provider_mictlanx.batches.runner import Failure
+from airflow_provider_mictlanx.bulks import attempt as uploading
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError, BulkFailedError
-from airflow_provider_mictlanx.bulks.records import Closed, Failure, Part, Record, bucket_of
+from airflow_provider_mictlanx.bulks.monitor import await_bulk, bulk_status, delete_bulk, is_open, read_result
+from airflow_provider_mictlanx.bulks.record_store import RecordStore
+from airflow_provider_mictlanx.bulks.records import Closed, Part, Record, records_bucket
 from airflow_provider_mictlanx.bulks.sources import SourceBall, list_items, list_sources
 from airflow_provider_mictlanx.bulks.status import State
-from airflow_provider_mictlanx.bulks.storage import RecordStore
-from airflow_provider_mictlanx.bulks.waiting import await_bulk, bulk_status, delete_bulk, is_open, line_of, result_of
+from airflow_provider_mictlanx.bulks.summary import status_line
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.errors import (
     DeadlineExceededError,
@@ -136,8 +138,8 @@ def test_retry_after_a_failure(own_vss: Callable[..., LocalVSS], bulk_id: str, b
             first = await upload(client, bulk_id, bucket_id, folder, options={"will_retry": True})
         assert (first.uploaded, first.failed, first.failures[0].key) == (9, 1, "f3")
         status = await bulk_status(client, bulk_id)
-        assert (status.state, status.may_be_mended, status.failed) == (State.UPLOADING, True, 1)
-        assert "which a retry may still mend" in line_of(status)
+        assert (status.state, status.has_retryable_failures, status.failed) == (State.UPLOADING, True, 1)
+        assert "which a retry may still mend" in status_line(status)
         assert not is_open(status, fail_on_error=True)
         second = await upload(client, bulk_id, bucket_id, folder)
         assert (second.uploaded, second.skipped, second.failed) == (1, 9, 0)
@@ -208,7 +210,7 @@ def test_other_bytes_under_a_key(vss: LocalVSS, bulk_id: str, bucket_id: str, fo
     async def scenario(client: AsyncClient) -> None:
         (await client.put(bucket_id, "a", b"other")).unwrap()
         result = await upload(client, bulk_id, bucket_id, folder)
-        assert (result.uploaded, result.failed, result.failures[0].key, result.hopeless) == (1, 1, "a", True)
+        assert (result.uploaded, result.failed, result.failures[0].key, result.permanently_failed) == (1, 1, "a", True)
         assert bytes((await client.get(bucket_id, "a")).unwrap().data) == b"other"
         replaced = await upload(client, bulk_id, bucket_id, folder, options={"replace": True})
         assert (replaced.uploaded, replaced.failed) == (1, 0)
@@ -382,12 +384,12 @@ def test_own_lists(vss: LocalVSS, bulk_id: str, bucket_id: str) -> None:
         return lambda: list_items([{"key": key, "data": key} for key in keys], bucket_id)
 
     async def scenario(client: AsyncClient) -> None:
-        told: dict[str, Any] = {"shards": 2, "own_lists": True}
+        told: dict[str, Any] = {"shards": 2, "items_per_shard": True}
         first = await upload(client, bulk_id, bucket_id, listing=items("a", "b"), **told)
         second = await upload(client, bulk_id, bucket_id, listing=items("b", "c"), shard=1, **told)
         assert (first.failed, second.uploaded, second.failed) == (0, 1, 1)
         assert "list of shard 0 too" in second.failures[0].message
-        assert second.hopeless
+        assert second.permanently_failed
         status = await bulk_status(client, bulk_id)
         assert (status.state, status.total_balls, status.acknowledged) == (State.FAILED, 4, 3)
 
@@ -398,7 +400,7 @@ def test_own_lists_without_common_keys(vss: LocalVSS, bulk_id: str, bucket_id: s
     async def scenario(client: AsyncClient) -> None:
         for shard in range(3):
             listing = lambda shard=shard: list_items([{"key": f"k/{shard}", "data": b"x"}], bucket_id)  # noqa: E731
-            await upload(client, bulk_id, bucket_id, listing=listing, shard=shard, shards=3, own_lists=True)
+            await upload(client, bulk_id, bucket_id, listing=listing, shard=shard, shards=3, items_per_shard=True)
         assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
 
     run(vss, scenario)
@@ -410,9 +412,9 @@ def test_balls_in_the_bucket_of_the_records(vss: LocalVSS, folder: Path) -> None
 
     async def scenario(client: AsyncClient) -> None:
         with pytest.raises(ValidationError, match="must not begin with 'bulk-'"):
-            await upload(client, bulk_id, bucket_of(bulk_id), folder)
+            await upload(client, bulk_id, records_bucket(bulk_id), folder)
         with pytest.raises(ValidationError, match="another bucket_id"):
-            await upload(client, bulk_id, bucket_of(bulk_id), folder, allow_reserved_bucket=True)
+            await upload(client, bulk_id, records_bucket(bulk_id), folder, allow_reserved_bucket=True)
 
     run(vss, scenario)
 
@@ -422,7 +424,7 @@ def test_ball_of_a_list_in_the_bucket_of_another_bulk(vss: LocalVSS, bulk_id: st
     items = [{"key": "a", "data": "1"}, {"key": "b", "data": "2", "bucket_id": f"bulk-{bucket_id}"}]
 
     async def scenario(client: AsyncClient) -> None:
-        given: dict[str, Any] = {"listing": lambda: list_items(items, bucket_id), "own_lists": True}
+        given: dict[str, Any] = {"listing": lambda: list_items(items, bucket_id), "items_per_shard": True}
         with pytest.raises(ValidationError, match=f"must not begin with 'bulk-', got 'bulk-{bucket_id}'"):
             await upload(client, bulk_id, bucket_id, **given)
         assert vss.requests(path=f"/buckets/(bulk-)?{bucket_id}/") == []
@@ -464,7 +466,7 @@ def test_peer_that_is_away(own_vss: Callable[..., LocalVSS], bulk_id: str, bucke
                 await upload(client, bulk_id, bucket_id, folder)
             status = await bulk_status(client, bulk_id)
             assert status.state is State.UPLOADING, "not known to be unplanned"
-            assert "a peer is away" in line_of(status)
+            assert "a peer is away" in status_line(status)
         assert (await bulk_status(client, bulk_id)).state is State.UNPLANNED
         with vss.fault("refuse_data", key="a_0"):
             await upload(client, bulk_id, bucket_id, folder)
@@ -514,7 +516,7 @@ def test_waiting_ends_in_time(vss: LocalVSS, bulk_id: str) -> None:
         with pytest.raises(DeadlineExceededError, match="nobody has planned it"):
             await await_bulk(client, bulk_id, timeout=0.1, poke_interval=60)
         with pytest.raises(BulkFailedError, match="not finished"):
-            await result_of(client, bulk_id)
+            await read_result(client, bulk_id)
 
     run(vss, scenario)
 
@@ -617,7 +619,7 @@ def test_foreign_ball_among_the_records_stops_nothing(
     bulk_id = uuid.uuid4().hex
 
     async def scenario(client: AsyncClient) -> None:
-        (await client.put(bucket_of(bulk_id), ball_id, b"data", allow_reserved_bucket=True)).unwrap()
+        (await client.put(records_bucket(bulk_id), ball_id, b"data", allow_reserved_bucket=True)).unwrap()
         assert (await upload(client, bulk_id, bucket_id, folder)).uploaded == 1
         assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
         assert (await await_bulk(client, bulk_id, timeout=0, include_items=True))["successed"] == 1
@@ -628,7 +630,7 @@ def test_foreign_ball_among_the_records_stops_nothing(
         assert (deleted.deleted, deleted.failed, deleted.total) == (3, 0, 3)
         assert "not deleted" in caplog.text
         assert (await bulk_status(client, bulk_id)).state is State.UNPLANNED
-        assert bytes((await client.get(bucket_of(bulk_id), ball_id)).unwrap().data) == b"data"
+        assert bytes((await client.get(records_bucket(bulk_id), ball_id)).unwrap().data) == b"data"
 
     with caplog.at_level("WARNING", "airflow_provider_mictlanx"):
         run(vss, scenario)
@@ -642,7 +644,7 @@ def test_foreign_balls_are_warned_of_once_in_an_attempt(
 
     async def scenario(client: AsyncClient) -> None:
         for number in range(5):
-            (await client.put(bucket_of(bulk_id), f"b{number}", b"data", allow_reserved_bucket=True)).unwrap()
+            (await client.put(records_bucket(bulk_id), f"b{number}", b"data", allow_reserved_bucket=True)).unwrap()
         await upload(client, bulk_id, bucket_id, folder)
 
     with caplog.at_level("WARNING", "airflow_provider_mictlanx"):
@@ -656,7 +658,7 @@ def test_bulk_of_another_name_in_the_same_bucket(vss: LocalVSS, folder: Path, bu
     """An id that is the SHA-256 of another one has the same bucket."""
     make_files(folder, {"a": 1})
     bulk_id = f"no safe id {uuid.uuid4()}"
-    twin = bucket_of(bulk_id).removeprefix("bulk-")
+    twin = records_bucket(bulk_id).removeprefix("bulk-")
 
     async def scenario(client: AsyncClient) -> None:
         await upload(client, bulk_id, bucket_id, folder)
@@ -751,7 +753,7 @@ def test_plan_without_data(
     async def scenario(client: AsyncClient) -> None:
         with monkeypatch.context() as patched:
             patched.setattr(RecordStore, "_put", once)
-            fault = vss.set_fault("refuse_data", key="plan-*", bucket=bucket_of(bulk_id))
+            fault = vss.set_fault("refuse_data", key="plan-*", bucket=records_bucket(bulk_id))
             uncleared = vss.set_fault("status", method="DELETE", path="/plan-", status=403)
             with pytest.raises(ValueError, match="status 403"):
                 await upload(client, bulk_id, bucket_id, folder, options={"will_retry": True})
@@ -805,7 +807,7 @@ def test_summaries_are_small(vss: LocalVSS, bulk_id: str, bucket_id: str, folder
         store = RecordStore(client, bulk_id)
         [done] = (await store.read()).dones
         await store.delete([done.name])
-        short = [uploading._short(failure) for failure in failures]
+        short = [uploading._shorten(failure) for failure in failures]
         bad = {"acknowledged": 0, "failed": 10_000, "failures": short, "error": "e" * 500}
         await store.write(done.model_copy(update=bad), json.dumps({"acknowledged": "", "failures": []}).encode())
         told = await await_bulk(client, bulk_id, timeout=0, fail_on_error=False)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_mictlanx.bulks.checking import AT_ONCE, StorageCheck
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError, BulkFailedError
-from airflow_provider_mictlanx.bulks.storage import RecordStore
-from airflow_provider_mictlanx.bulks.waiting import await_bulk, bulk_status, summary_of
+from airflow_provider_mictlanx.bulks.monitor import await_bulk, bulk_status
+from airflow_provider_mictlanx.bulks.record_store import RecordStore
+from airflow_provider_mictlanx.bulks.summary import summarize
+from airflow_provider_mictlanx.bulks.verification import AT_ONCE, StorageCheck
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.errors import UnavailableError
 from tests.integration.bulks.help import client_of, make_files, upload
@@ -104,7 +105,7 @@ def test_what_is_lost_is_found(own_vss: Callable[..., LocalVSS], bulk_id: str, b
             pokes += 1
         assert pokes > 1
         assert {failure.key for failure in check.failures} == {"f03", "f07"}
-        summary = summary_of(await bulk_status(client, bulk_id))
+        summary = summarize(await bulk_status(client, bulk_id))
         with pytest.raises(BulkFailedError, match="f03") as error:
             check.result(summary, fail_on_error=True)
         told = check.result(summary, fail_on_error=False)
@@ -150,7 +151,7 @@ def test_killed_while_it_wrote_down_a_failure(
         assert await StorageCheck(bulk_id).go_on(client, 60)
         store = RecordStore(client, bulk_id)
         [record] = (await store.read()).checks
-        content = await store.content_of(record)
+        content = await store.read_content(record)
         await store.delete([record.name])
         with vss.fault("refuse_data", key="checked-*"):
             told = record.tags(bulk_id)

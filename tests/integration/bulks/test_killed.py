@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_mictlanx.bulks.records import indexes_of
+from airflow_provider_mictlanx.bulks.monitor import await_bulk, bulk_status
+from airflow_provider_mictlanx.bulks.record_store import RecordStore
+from airflow_provider_mictlanx.bulks.records import parse_ranges
 from airflow_provider_mictlanx.bulks.status import State
-from airflow_provider_mictlanx.bulks.storage import RecordStore
-from airflow_provider_mictlanx.bulks.waiting import await_bulk, bulk_status
 from airflow_provider_mictlanx.client import AsyncClient
 from tests.integration.bulks.help import client_of, make_files, on_peers, one_version_each, upload, versions
 from tests.nursery import Child, Nursery
@@ -42,8 +42,8 @@ async def acknowledged(client: AsyncClient, bulk_id: str) -> set[int]:
     """Give the balls that the records acknowledge, and can be read."""
     store = RecordStore(client, bulk_id)
     records = await store.read_completely()
-    told = await store.items_of([*records.parts, *records.dones])
-    return set().union(*(indexes_of(items["acknowledged"], BALLS) for _, items in told))
+    told = await store.read_items([*records.parts, *records.dones])
+    return set().union(*(parse_ranges(items["acknowledged"], BALLS) for _, items in told))
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from upath import UPath
 
+from airflow_provider_mictlanx.bulks.monitor import bulk_status
 from airflow_provider_mictlanx.bulks.sources import list_items, list_sources
 from airflow_provider_mictlanx.bulks.status import State
-from airflow_provider_mictlanx.bulks.waiting import bulk_status
 from airflow_provider_mictlanx.client.errors import IntegrityError, UnknownError
-from airflow_provider_mictlanx.client.remote import RemoteFile
+from airflow_provider_mictlanx.client.local_io.fsspec_source import FsspecFile
 from tests.integration.bulks.help import client_of, one_version_each, upload, versions
 from tests.vss import LocalVSS
 
@@ -114,7 +114,7 @@ def test_items_of_another_store(vss: LocalVSS, base: UPath, bucket_id: str) -> N
                 f"memory {uuid.uuid4()}",
                 bucket_id,
                 listing=lambda: list_items(items, bucket_id),
-                own_lists=True,
+                items_per_shard=True,
             )
             assert result.uploaded == 2
             assert bytes((await client.get(bucket_id, "x/y")).unwrap().data) == b"a"
@@ -159,7 +159,7 @@ def test_pieces_are_read_one_after_the_other(vss: LocalVSS, base: UPath, bucket_
 
     async def scenario() -> None:
         async with client_of(vss) as client:
-            file = RemoteFile(Store(), f"{base.path}/a", "memory://a")
+            file = FsspecFile(Store(), f"{base.path}/a", "memory://a")
             (await client.upload(bucket_id, "a", file=file, chunk_size="100kb", max_concurrency=8)).unwrap()
             assert bytes((await client.get(bucket_id, "a")).unwrap().data) == content
 
@@ -179,7 +179,7 @@ def test_errors_of_a_store_are_the_clients(vss: LocalVSS, base: UPath, bucket_id
 
     async def scenario() -> None:
         async with client_of(vss) as client:
-            answer = await client.upload(bucket_id, "a", file=RemoteFile(Failing(), f"{base.path}/a", "memory://a"))
+            answer = await client.upload(bucket_id, "a", file=FsspecFile(Failing(), f"{base.path}/a", "memory://a"))
             error = answer.unwrap_err()
             assert isinstance(error, UnknownError)
             assert "memory://a can't be read: RuntimeError" in str(error)

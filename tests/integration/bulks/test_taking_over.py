@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 from upath import UPath
 
+from airflow_provider_mictlanx.bulks import attempt as uploading
 from airflow_provider_mictlanx.bulks import inventory
-from airflow_provider_mictlanx.bulks import upload as uploading
-from airflow_provider_mictlanx.bulks.checking import StorageCheck
+from airflow_provider_mictlanx.bulks.monitor import await_bulk, bulk_status
+from airflow_provider_mictlanx.bulks.record_store import RecordStore
 from airflow_provider_mictlanx.bulks.records import Done, Part
 from airflow_provider_mictlanx.bulks.sources import SourceBall, list_items, list_sources
 from airflow_provider_mictlanx.bulks.status import State
-from airflow_provider_mictlanx.bulks.storage import RecordStore
-from airflow_provider_mictlanx.bulks.waiting import await_bulk, bulk_status
+from airflow_provider_mictlanx.bulks.verification import StorageCheck
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.errors import (
     BallConflictError,
@@ -189,10 +189,10 @@ def test_several_buckets(vss: LocalVSS, bulk_id: str, bucket_id: str) -> None:
         return list_items([{"bucket_id": bucket, "key": key, "data": "x"} for bucket, key in places])
 
     async def scenario(client: AsyncClient) -> None:
-        await upload(client, bulk_id, "", listing=listing, own_lists=True)
+        await upload(client, bulk_id, "", listing=listing, items_per_shard=True)
         await client.delete_bucket(f"{bucket_id}-b")
         vss.reset_requests()
-        again = await upload(client, bulk_id, "", listing=listing, own_lists=True)
+        again = await upload(client, bulk_id, "", listing=listing, items_per_shard=True)
         assert (again.uploaded, again.skipped, again.failed) == (MANY, MANY, 0)
         assert len(vss.requests("GET", f"/buckets/{bucket_id}-./metadata$")) == 2
 
@@ -728,9 +728,9 @@ def test_data_that_changed(vss: LocalVSS, bulk_id: str, bucket_id: str) -> None:
         return lambda: list_items([{"key": "a", "data": content}, {"key": "b", "data": "b"}], bucket_id)
 
     async def scenario(client: AsyncClient) -> None:
-        await upload(client, bulk_id, bucket_id, listing=listing("x"), own_lists=True)
-        assert (await upload(client, bulk_id, bucket_id, listing=listing("x"), own_lists=True)).skipped == 2
-        again = await upload(client, bulk_id, bucket_id, listing=listing("y"), own_lists=True)
+        await upload(client, bulk_id, bucket_id, listing=listing("x"), items_per_shard=True)
+        assert (await upload(client, bulk_id, bucket_id, listing=listing("x"), items_per_shard=True)).skipped == 2
+        again = await upload(client, bulk_id, bucket_id, listing=listing("y"), items_per_shard=True)
         assert [failure.key for failure in again.failures] == ["a"]
 
     run(vss, scenario)

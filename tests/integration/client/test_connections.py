@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from airflow_provider_mictlanx.client.transport import Transport
+from airflow_provider_mictlanx.client.transport.connections import Transport
 from tests.vss import LocalVSS
 
 
@@ -14,14 +14,14 @@ def test_a_request_that_is_cancelled_at_any_moment_gives_its_connection_back(vss
         transport = Transport()
         for moment in range(120):
             request = asyncio.create_task(
-                transport.send("GET", f"{vss.api()}/peers", what="asking", timeout=10, verify=False)
+                transport.send("GET", f"{vss.api()}/peers", action="asking", timeout=10, verify=False)
             )
             for _ in range(moment % 60):  # so many turns of the loop, to meet the end of the answer too
                 await asyncio.sleep(0 if moment < 60 else 0.0001)
             request.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await request
-        lost = sum(pool.busy for pool in transport._carriers.values())  # type: ignore[attr-defined]
+        lost = sum(pool.busy for pool in transport._backends.values())  # type: ignore[attr-defined]
         await transport.aclose()
         return lost
 

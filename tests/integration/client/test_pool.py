@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from airflow_provider_mictlanx.client import wire
-from airflow_provider_mictlanx.client.wire import BrokenError, NotConnectedError, Pool
+from airflow_provider_mictlanx.client.transport import backend, http1
+from airflow_provider_mictlanx.client.transport.backend import BrokenError, NotConnectedError
+from airflow_provider_mictlanx.client.transport.http1 import Pool
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -55,7 +56,7 @@ async def get(pool: Pool, url: str) -> bytes:
     return await send(pool, url, b"")
 
 
-async def send(pool: Pool, url: str, body: wire.Body) -> bytes:
+async def send(pool: Pool, url: str, body: backend.Body) -> bytes:
     exchange = await pool.begin("POST" if body else "GET", url, {}, body)
     try:
         parts = []
@@ -108,7 +109,7 @@ def test_a_connection_that_the_server_closed_is_not_used_again() -> None:
 
 
 def test_an_idle_connection_is_closed_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(http1, "IDLE_SECONDS", 0.05)
     ended = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

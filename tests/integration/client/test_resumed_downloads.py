@@ -21,8 +21,8 @@ from airflow_provider_mictlanx.client import (
     UnknownError,
     ValidationError,
 )
-from airflow_provider_mictlanx.client.files import OpenFolder
-from airflow_provider_mictlanx.client.names import part_name
+from airflow_provider_mictlanx.client.local_io.atomic_file import OpenFolder
+from airflow_provider_mictlanx.client.object_ids import part_name
 from tests.integration.client.wire import Wire, cut, pattern, sha256
 from tests.integration.client_surface.help import client_of
 from tests.vss import LocalVSS
@@ -245,7 +245,7 @@ def test_a_folder_that_becomes_a_link_meanwhile_is_the_one_that_was_opened(
         os.write(file.descriptor, b"data")
         folder.rename(moved)
         folder.symlink_to(elsewhere)
-        file.appear(replace=True)
+        file.publish(replace=True)
     assert list(elsewhere.iterdir()) == []
     assert (moved / "target").read_bytes() == b"data"
 
@@ -291,10 +291,10 @@ def test_each_maker_of_a_file_has_a_part_of_its_own(tmp_path: Path) -> None:
             assert len({os.fstat(file.descriptor).st_ino for file in (first, second, third)}) == 3
             os.write(first.descriptor, b"first")
             os.write(second.descriptor, b"second")
-            first.appear(replace=True)
+            first.publish(replace=True)
             with place.make("target") as fourth:  # the first name is free again, and empty
-                assert fourth.kept == 0
-            second.appear(replace=True)
+                assert fourth.leftover_size == 0
+            second.publish(replace=True)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["target"]
         assert (tmp_path / "target").read_bytes() == b"second"
 
@@ -304,9 +304,9 @@ def test_parts_that_nobody_is_at_go_when_the_target_appears(tmp_path: Path) -> N
         (tmp_path / part_name("target", slot)).write_bytes(b"left by a kill")
     (tmp_path / part_name("another", 0)).write_bytes(b"left too")
     with OpenFolder(tmp_path) as place, place.make("target") as file:
-        assert file.kept == len(b"left by a kill")
-        file.cut(0)
-        file.appear(replace=False)
+        assert file.leftover_size == len(b"left by a kill")
+        file.truncate(0)
+        file.publish(replace=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([part_name("another", 0), "target"])
 
 
@@ -317,8 +317,8 @@ def test_more_makers_than_names_and_file_systems_without_locks(tmp_path: Path, m
     monkeypatch.setattr("fcntl.flock", no_locks)
     (tmp_path / part_name("target", 0)).write_bytes(b"somebody's")
     with OpenFolder(tmp_path) as place, place.make("target") as file:
-        assert file.kept == 0
+        assert file.leftover_size == 0
         os.write(file.descriptor, b"data")
-        file.appear(replace=False)
+        file.publish(replace=False)
     assert (tmp_path / "target").read_bytes() == b"data"
     assert (tmp_path / part_name("target", 0)).read_bytes() == b"somebody's"

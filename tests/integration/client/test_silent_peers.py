@@ -17,9 +17,8 @@ from airflow_provider_mictlanx.client import (
     NotFoundError,
     RequestTimeoutError,
     UnavailableError,
-    lookup,
-    upload,
 )
+from airflow_provider_mictlanx.client.transfer import listing, upload
 from tests.integration.client.wire import Asked, Reply, Wire, client_of, cut, meddling, pattern, sha256
 from tests.vss import LocalVSS
 
@@ -32,7 +31,7 @@ Call = Callable[[AsyncClient], Awaitable[Any]]
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookup, "ROLL_CALL_TIMEOUT", 0.5)
+    monkeypatch.setattr(listing, "PEER_CHECK_TIMEOUT", 0.5)
     monkeypatch.setattr(upload, "GRACE", 0.2)
 
 

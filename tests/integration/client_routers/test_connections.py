@@ -13,11 +13,11 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
 from airflow_provider_mictlanx.client import AsyncPeer, AsyncRouter, CertificateError
-from airflow_provider_mictlanx.client.transport import Transport
-from airflow_provider_mictlanx.local_vss.requests import RequestLog
+from airflow_provider_mictlanx.client.transport.connections import Transport
+from airflow_provider_mictlanx.local_vss.request_log import RequestLog
 from airflow_provider_mictlanx.local_vss.router import Router
 from airflow_provider_mictlanx.local_vss.router_app import RouterApp
-from airflow_provider_mictlanx.local_vss.space import Options, Space
+from airflow_provider_mictlanx.local_vss.storage_space import Options, Space
 from tests.certificates import Authority
 from tests.integration.client_routers.tools import error_of, in_loop, peer_of, put, read, router_of
 from tests.threads import NewThreads

@@ -47,7 +47,7 @@ SHARED: dict[str, Call] = {
     "get_peers": lambda t: t.get_peers(),
     "add_peers": lambda t: t.add_peers([PeerInfo(peer_id="p")]),
 }
-ROUTERS_OWN: dict[str, Call] = {"read_data": lambda t: t.read_data("b", "ball_0", _forget, longest=10)}
+ROUTERS_OWN: dict[str, Call] = {"read_data": lambda t: t.read_data("b", "ball_0", _forget, max_size=10)}
 PEERS_OWN: dict[str, Call] = {
     "get_by_ball_id": lambda t: t.get_by_ball_id("b", "ball"),
     "get_size": lambda t: t.get_size("b", "ball_0"),

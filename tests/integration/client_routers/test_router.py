@@ -21,7 +21,7 @@ from airflow_provider_mictlanx.client import (
     UnavailableError,
     UpdateMetadataRequest,
     ValidationError,
-    threads,
+    concurrency,
 )
 from airflow_provider_mictlanx.client.models import BallChunksResponse, GetRouterBucketMetadataResponse
 from tests.integration.client_routers.tools import announce, chunk_of, error_of, in_loop, put, read, router_of, sha256
@@ -218,7 +218,7 @@ def test_long_listings_are_read_off_the_loop(vss: LocalVSS, bucket_id: str, monk
             await put(router, bucket_id, "ball", b"first", 0, tags={"index": "0", "num_chunks": "1"})
             noted(BallChunksResponse)
             noted(GetRouterBucketMetadataResponse)
-            monkeypatch.setattr(threads, "INLINE", 300)
+            monkeypatch.setattr(concurrency, "INLINE", 300)
             ball = (await router.get_chunks_metadata(bucket_id, "ball")).unwrap()
             bucket = (await router.get_bucket_metadata(bucket_id)).unwrap()
             return {chunk.key for chunk in (*ball.chunks, *bucket.balls)}
@@ -319,15 +319,15 @@ async def test_read_data_is_bounded_and_asks_a_certain_peer(vss: LocalVSS, bucke
             pieces.append(piece)
 
         read_by = router.read_data
-        assert (await read_by(bucket_id, "ball_0", keep, longest=len(DATA), force=True, peer_id=holder)).unwrap() == (
+        assert (await read_by(bucket_id, "ball_0", keep, max_size=len(DATA), force=True, peer_id=holder)).unwrap() == (
             len(DATA)
         )
         assert b"".join(pieces) == DATA
         other = "peer-0" if holder != "peer-0" else "peer-1"
-        assert type(error_of(await read_by(bucket_id, "ball_0", keep, longest=len(DATA), peer_id=other))) is (
+        assert type(error_of(await read_by(bucket_id, "ball_0", keep, max_size=len(DATA), peer_id=other))) is (
             GetChunkError
         )
-        too_long = error_of(await read_by(bucket_id, "ball_0", keep, longest=len(DATA) - 1))
+        too_long = error_of(await read_by(bucket_id, "ball_0", keep, max_size=len(DATA) - 1))
         assert type(too_long) is IntegrityError
 
 

@@ -11,7 +11,7 @@ from typing import Any, ParamSpec
 from option import Result
 
 from airflow_provider_mictlanx.client import AsyncPeer, AsyncRouter, MictlanXError, PutMetadataRequest
-from airflow_provider_mictlanx.client.shared_requests import SharedRequests
+from airflow_provider_mictlanx.client.protocol.common_requests import CommonRequests
 from tests.vss import LocalVSS
 
 P = ParamSpec("P")
@@ -74,7 +74,7 @@ async def announce(target: Target, announcement: PutMetadataRequest, **arguments
     return (await target.put_metadata(announcement, **arguments)).unwrap().tasks_ids[0]
 
 
-async def read(target: SharedRequests, bucket_id: str, key: str, **arguments: Any) -> bytes:
+async def read(target: CommonRequests, bucket_id: str, key: str, **arguments: Any) -> bytes:
     async with (await target.get_streaming(bucket_id, key, **arguments)).unwrap() as pieces:
         return b"".join([piece async for piece in pieces])
 

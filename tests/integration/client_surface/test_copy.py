@@ -16,7 +16,7 @@ from airflow_provider_mictlanx.client import (
     NotFoundError,
     ValidationError,
 )
-from airflow_provider_mictlanx.client.result import value_of
+from airflow_provider_mictlanx.client.result import unwrap
 from tests.integration.client.wire import Wire, cut, pattern, sha256
 from tests.integration.client_surface.help import client_of, with_client
 from tests.vss import LocalVSS
@@ -30,7 +30,7 @@ def copied(vss: LocalVSS, bucket_id: str, **arguments: Any) -> Any:
     reports = []
 
     async def scenario(client: AsyncClient) -> None:
-        reports.append(value_of(await client.copy(bucket_id, "ball", **given)))
+        reports.append(unwrap(await client.copy(bucket_id, "ball", **given)))
 
     with_client(vss, scenario)
     return reports[0]

@@ -16,10 +16,10 @@ from airflow_provider_mictlanx.client import (
     UnavailableError,
     UpstreamProtocolError,
     ValidationError,
-    lookup,
-    removal,
 )
-from airflow_provider_mictlanx.client.surface import looking
+from airflow_provider_mictlanx.client import async_client as looking
+from airflow_provider_mictlanx.client.transfer import delete as client_delete
+from airflow_provider_mictlanx.client.transfer import listing as client_listing
 from tests.integration.client.wire import Wire, pattern, sha256
 from tests.integration.client_surface.help import with_client
 from tests.vss import LocalVSS
@@ -104,11 +104,11 @@ def test_listing_longer_than_allowed_is_given_up(vss: LocalVSS, bucket_id: str, 
         for number in range(5):
             (await client.put(bucket_id, f"b{number}", DATA)).unwrap()
         vss.reset_requests()
-        error = (await client.get_chunks_by_bucket_id(bucket_id, longest=1000, **how)).unwrap_err()
+        error = (await client.get_chunks_by_bucket_id(bucket_id, max_size=1000, **how)).unwrap_err()
         assert isinstance(error, UpstreamProtocolError)
         assert error.too_long
         assert len(vss.requests("GET", f"/{bucket_id}/metadata$")) == 1
-        listing = (await client.get_chunks_by_bucket_id(bucket_id, longest=100_000, **how)).unwrap()
+        listing = (await client.get_chunks_by_bucket_id(bucket_id, max_size=100_000, **how)).unwrap()
         assert len({chunk.key for chunk in listing.balls}) == 5
 
     with_client(vss, scenario)
@@ -163,9 +163,9 @@ def test_unreadable_is_not_a_no_where_the_peer_is_back_before_anybody_asks(
 
     async def all_back(*arguments: Any) -> Any:
         vss.clear_faults()
-        return await lookup.roll_call(*arguments)
+        return await client_listing.require_all_peers(*arguments)
 
-    monkeypatch.setattr(looking, "roll_call", all_back)
+    monkeypatch.setattr(looking, "require_all_peers", all_back)
 
     async def scenario(client: AsyncClient) -> None:
         with vss.fault("peer_down", peer=holder):
@@ -295,12 +295,12 @@ def test_a_delete_does_not_take_a_peer_for_there_that_comes_back_at_its_end(
         if len(calls) == 2:
             vss.clear_faults()
         elif len(calls) == 1:
-            found = await lookup.roll_call(routers, doing, *others)
+            found = await client_listing.require_all_peers(routers, doing, *others)
             vss.set_fault("peer_down", peer="peer-1")
             return found
-        return await lookup.roll_call(routers, doing, *others)
+        return await client_listing.require_all_peers(routers, doing, *others)
 
-    monkeypatch.setattr(removal, "roll_call", back_by_then)
+    monkeypatch.setattr(client_delete, "require_all_peers", back_by_then)
 
     async def scenario(client: AsyncClient) -> None:
         (await client.put(bucket_id, "ball", DATA, rf=2)).unwrap()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_mictlanx.client import AsyncClient, Chunk, MictlanXError
-from airflow_provider_mictlanx.client.names import ball_id_of
+from airflow_provider_mictlanx.client.object_ids import make_ball_id
 from tests.integration.client_surface.help import with_client
 from tests.vss import LocalVSS
 
@@ -108,7 +108,7 @@ def test_lost_data_names_bucket_key_and_router(own_space: LocalVSS, bucket_id: s
 
     async def scenario(client: AsyncClient) -> None:
         (await client.put(bucket_id, UNSAFE, b"1" * 100)).unwrap()
-        data = rf"/buckets/{bucket_id}/{ball_id_of(UNSAFE)}_0$"
+        data = rf"/buckets/{bucket_id}/{make_ball_id(UNSAFE)}_0$"
         with own_space.fault("status", method="GET", path=data, status=404):
             away = own_space.set_fault("status", method="GET", path="/peers$", status=503)
             error = await error_of(CALLS[call](client, bucket_id, UNSAFE, tmp_path))
@@ -150,7 +150,7 @@ def test_copy_names_both_objects(own_space: LocalVSS, bucket_id: str) -> None:
 
 
 def test_ball_id_that_the_caller_wrote_stays_whole(own_space: LocalVSS, bucket_id: str) -> None:
-    ball_id = ball_id_of(UNSAFE)
+    ball_id = make_ball_id(UNSAFE)
 
     async def scenario(client: AsyncClient) -> None:
         assert f"{bucket_id}/{ball_id} does not exist" in str(await error_of(client.get(bucket_id, ball_id)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_mictlanx.client import upload
+from airflow_provider_mictlanx.client.transfer import upload
 from tests.integration.client.conftest import _no_waiting  # noqa: F401
 
 

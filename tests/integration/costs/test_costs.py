@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_mictlanx.bulks.attempt import ShardUpload
+from airflow_provider_mictlanx.bulks.monitor import bulk_status
+from airflow_provider_mictlanx.bulks.options import AttemptOptions, BulkSpec
 from airflow_provider_mictlanx.bulks.sources import list_sources
-from airflow_provider_mictlanx.bulks.upload import AttemptOptions, BulkSpec, ShardUpload
-from airflow_provider_mictlanx.bulks.waiting import bulk_status
 from airflow_provider_mictlanx.client import AsyncClient
-from airflow_provider_mictlanx.client.result import value_of
-from airflow_provider_mictlanx.client.wire import Connection, Origin, Pool
+from airflow_provider_mictlanx.client.result import unwrap
+from airflow_provider_mictlanx.client.transport.http1 import Connection, Origin, Pool
 from tests.vss import LocalVSS
 
 SIZE = 4_000_000
@@ -118,7 +119,7 @@ def cost_of(counted_vss: LocalVSS, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def put(size: int, at_once: int = 1, first: int = 0, **options: Any) -> Operation:
     async def operation(client: AsyncClient, folder: Path) -> None:
         data = bytes([first]) + bytes(size - 1)
-        value_of(await client.put("b", "k", data, chunk_size="1MB", max_concurrency=at_once, **options))
+        unwrap(await client.put("b", "k", data, chunk_size="1MB", max_concurrency=at_once, **options))
 
     return operation
 
@@ -126,25 +127,25 @@ def put(size: int, at_once: int = 1, first: int = 0, **options: Any) -> Operatio
 def put_file(size: int, at_once: int = 1) -> Operation:
     async def operation(client: AsyncClient, folder: Path) -> None:
         (folder / "file").write_bytes(bytes(size))
-        value_of(await client.put_file("b", "k", folder / "file", chunk_size="1MB", max_concurrency=at_once))
+        unwrap(await client.put_file("b", "k", folder / "file", chunk_size="1MB", max_concurrency=at_once))
 
     return operation
 
 
 def call(name: str, *arguments: Any, **options: Any) -> Operation:
     async def operation(client: AsyncClient, folder: Path) -> None:
-        value_of(await getattr(client, name)(*arguments, **options))
+        unwrap(await getattr(client, name)(*arguments, **options))
 
     return operation
 
 
 async def get_to_file(client: AsyncClient, folder: Path) -> None:
-    value_of(await client.get_to_file("b", "k", str(folder / "out"), max_paralell_gets=1))
+    unwrap(await client.get_to_file("b", "k", str(folder / "out"), max_paralell_gets=1))
 
 
 async def get_twice(client: AsyncClient, folder: Path) -> None:
     for _ in range(2):
-        value_of(await client.get("b", "k", max_paralell_gets=1))
+        unwrap(await client.get("b", "k", max_paralell_gets=1))
 
 
 async def poke(client: AsyncClient, folder: Path) -> None:
@@ -169,7 +170,7 @@ def put_bulk_again(bulk_id: str) -> Operation:
 
 
 async def clear(client: AsyncClient, folder: Path) -> None:
-    value_of(await client.delete("k", "b"))
+    unwrap(await client.delete("k", "b"))
 
 
 def after(*operations: Operation) -> Operation:

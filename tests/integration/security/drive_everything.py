@@ -28,7 +28,7 @@ from tenacity import wait_none
 
 from airflow_provider_mictlanx.assets import mictlanx as assets
 from airflow_provider_mictlanx.client import retry
-from airflow_provider_mictlanx.client.result import value_of
+from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
 from airflow_provider_mictlanx.hooks.errors import error_event
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
@@ -114,7 +114,7 @@ async def first_event(trigger: Any) -> None:
 async def open_client(hook: MictlanXHook) -> Any:
     async with hook.open_client() as client:
         show("open client", client)
-        return value_of(await client.list_balls(BUCKET, timeout=5))
+        return unwrap(await client.list_balls(BUCKET, timeout=5))
 
 
 async def settings(hook: MictlanXHook) -> Any:

@@ -301,7 +301,7 @@ def test_keys_of_a_stranger_forge_no_line_and_are_exact_as_data(
 def test_secret_header_of_a_single_request_is_in_no_error(hostile: HostileRouter) -> None:
     async def scenario() -> list[str]:
         async with AsyncClient(uri_of(hostile), "tests", debug=False, log_output_path=None) as client:
-            [router] = client._balancer.routers
+            [router] = client._pool.routers
             credentials = base64.b64encode(b"me:s1ngle-request").decode()
             headers = {"Authorization": f"Basic {credentials}", "X-Trace": "shown"}
             return seen_of((await router.get_metadata("b", "k", headers=headers)).unwrap_err())

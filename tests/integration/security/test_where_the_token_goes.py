@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_mictlanx.client import AsyncClient, AsyncPeer, UpstreamProtocolError
-from airflow_provider_mictlanx.client.transport import SMALL_ANSWER
+from airflow_provider_mictlanx.client.transport.limits import MAX_SMALL_RESPONSE
 from tests.integration.client.wire import Asked, Reply, Wire, cut, meddling, pattern
 from tests.vss import LocalVSS
 
@@ -68,7 +68,7 @@ def test_a_peer_of_an_answer_is_asked_without_the_token(vss: LocalVSS, bucket_id
 
     async def scenario() -> None:
         async with AsyncClient(vss.uri, "tests", debug=False, log_output_path=None, token="s3cret") as client:
-            [router] = client._balancer.routers
+            [router] = client._pool.routers
             for known in (await router.get_peers()).unwrap().available:
                 async with AsyncPeer.at(known) as peer:
                     await peer.get_bucket_metadata(bucket_id)
@@ -101,7 +101,7 @@ def test_an_answer_without_an_end_is_left_where_it_is_too_long(bucket_id: str, c
         server = await asyncio.start_server(endless, "127.0.0.1", 0)
         uri = f"mictlanx://r@127.0.0.1:{server.sockets[0].getsockname()[1]}/?protocol=http"
         async with server, AsyncClient(uri, "tests", debug=False, log_output_path=None) as client:
-            [router] = client._balancer.routers
+            [router] = client._pool.routers
             calls = {
                 "announcement": lambda: client.put(bucket_id, "k", DATA, max_tries=1, timeout=60),
                 "peers": lambda: router.get_peers(timeout=60),
@@ -112,4 +112,4 @@ def test_an_answer_without_an_end_is_left_where_it_is_too_long(bucket_id: str, c
             assert "longer than" in str(error)
 
     asyncio.run(scenario())
-    assert sent < (32 if call == "peers" else 8) * SMALL_ANSWER
+    assert sent < (32 if call == "peers" else 8) * MAX_SMALL_RESPONSE

@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 import pytest
 from airflow.providers.common.compat.assets import Asset
 
-from airflow_provider_mictlanx.assets import mictlanx, places
-from airflow_provider_mictlanx.assets.places import MOST, Place, Trace, in_bucket
+from airflow_provider_mictlanx import lineage
+from airflow_provider_mictlanx.assets import mictlanx
+from airflow_provider_mictlanx.lineage import MAX_LOCATIONS, DataLocation, LineageTrace, bucket_location
 
 
 @pytest.mark.parametrize(
@@ -55,36 +56,42 @@ def test_what_is_no_asset_is_refused(uri: str) -> None:
 @pytest.mark.parametrize(
     ("source", "place"),
     [
-        ("/data/a.txt", Place("file", "", "/data/a.txt")),
-        ("/data/frames/", Place("file", "", "/data/frames")),
-        ("/data/**/*.jpg", Place("file", "", "/data")),
-        ("/data/frame-?.jpg", Place("file", "", "/data")),
-        ("*.jpg", Place("file", "", os.getcwd())),
-        ("file:///data/a", Place("file", "", "/data/a")),
-        ("s3://my_conn@bucket/a/b", Place("s3", "bucket", "a/b")),
-        ("gs://bucket/a/*.csv", Place("gs", "bucket", "a")),
+        ("/data/a.txt", DataLocation("file", "", "/data/a.txt")),
+        ("/data/frames/", DataLocation("file", "", "/data/frames")),
+        ("/data/**/*.jpg", DataLocation("file", "", "/data")),
+        ("/data/frame-?.jpg", DataLocation("file", "", "/data")),
+        ("*.jpg", DataLocation("file", "", os.getcwd())),
+        ("file:///data/a", DataLocation("file", "", "/data/a")),
+        ("s3://my_conn@bucket/a/b", DataLocation("s3", "bucket", "a/b")),
+        ("gs://bucket/a/*.csv", DataLocation("gs", "bucket", "a")),
     ],
 )
-def test_place_of_a_source(source: str, place: Place) -> None:
-    assert places.of_source(source) == place
+def test_place_of_a_source(source: str, place: DataLocation) -> None:
+    assert lineage.source_location(source) == place
 
 
 def test_many_are_told_as_few() -> None:
-    assert places.keys_of("b", ["one", "two", "one"]) == [in_bucket("b", "one"), in_bucket("b", "two")]
-    assert places.keys_of("b", [f"{number}" for number in range(MOST + 1)]) == [in_bucket("b")]
-    balls = [{"key": f"{number}", "source": f"/data/{number % 2}/{number}"} for number in range(MOST + 1)]
-    assert places.sources_of([], balls) == [Place("file", "", "/data/0"), Place("file", "", "/data/1")]
-    assert places.sources_of([], balls[:1]) == [Place("file", "", "/data/0/0")]
-    assert places.sources_of([], [{"key": "a", "data": "b"}]) == []
-    assert places.matching("b", "", "2024/*.csv") == in_bucket("b", "2024/")
-    trace = Trace()
-    trace.add([in_bucket("b", f"{number}") for number in range(10_000)], [in_bucket("b")] * 2, [])
-    assert (len(trace.reads), list(trace.writes), list(trace.drops)) == (MOST, [in_bucket("b")], [])
+    assert lineage.key_locations("b", ["one", "two", "one"]) == [
+        bucket_location("b", "one"),
+        bucket_location("b", "two"),
+    ]
+    assert lineage.key_locations("b", [f"{number}" for number in range(MAX_LOCATIONS + 1)]) == [bucket_location("b")]
+    balls = [{"key": f"{number}", "source": f"/data/{number % 2}/{number}"} for number in range(MAX_LOCATIONS + 1)]
+    assert lineage.source_locations([], balls) == [
+        DataLocation("file", "", "/data/0"),
+        DataLocation("file", "", "/data/1"),
+    ]
+    assert lineage.source_locations([], balls[:1]) == [DataLocation("file", "", "/data/0/0")]
+    assert lineage.source_locations([], [{"key": "a", "data": "b"}]) == []
+    assert lineage.selected_location("b", "", "2024/*.csv") == bucket_location("b", "2024/")
+    trace = LineageTrace()
+    trace.add([bucket_location("b", f"{number}") for number in range(10_000)], [bucket_location("b")] * 2, [])
+    assert (len(trace.reads), list(trace.writes), list(trace.deletes)) == (MAX_LOCATIONS, [bucket_location("b")], [])
 
 
 def test_relative_paths_are_told_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert places.on_disk("a/../b") == Place("file", "", str(tmp_path / "b"))
+    assert lineage.file_location("a/../b") == DataLocation("file", "", str(tmp_path / "b"))
 
 
 def test_place_of_what_openlineage_knows() -> None:

@@ -30,7 +30,7 @@ HEAVY = (
     "airflow.api_fastapi",
     "airflow.providers.openlineage",
     "airflow.providers_manager",
-    "airflow_provider_mictlanx.client.http2",
+    "airflow_provider_mictlanx.client.transport.httpx_backend",
     "airflow_provider_mictlanx.local_vss",
 )
 """What is Airflow's or our own, and is not needed before a task runs."""

@@ -12,9 +12,9 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 import airflow_provider_mictlanx.operators.mictlanx as operators
 import airflow_provider_mictlanx.sensors.mictlanx as sensors
 import airflow_provider_mictlanx.triggers.mictlanx as triggers
+from airflow_provider_mictlanx.batches.runner import Failure
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError, BulkFailedError
-from airflow_provider_mictlanx.bulks.records import Failure
-from airflow_provider_mictlanx.bulks.upload import UploadResult
+from airflow_provider_mictlanx.bulks.options import UploadResult
 from airflow_provider_mictlanx.hooks import summaries
 from airflow_provider_mictlanx.hooks.errors import error_event, error_from_event, permanent_errors_fail_the_task
 from airflow_provider_mictlanx.operators.mictlanx import _will_retry

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_mictlanx.batches.places import folds_names, place_of, places_of
+from airflow_provider_mictlanx.batches.local_paths import is_case_insensitive, local_path, local_paths
 from airflow_provider_mictlanx.client.errors import ValidationError
 
 
@@ -23,17 +23,17 @@ from airflow_provider_mictlanx.client.errors import ValidationError
     ],
 )
 def test_place_of_a_key(key: str, place: str) -> None:
-    assert str(place_of(key)) == place
+    assert str(local_path(key)) == place
 
 
-def places(*keys: str, folds: bool = False) -> dict[str, str]:
+def places(*keys: str, case_insensitive: bool = False) -> dict[str, str]:
     """Give the place, or the error, of each key of one bucket."""
-    return {key: str(found) for (_, key), found in places_of([("b", key) for key in keys], folds).items()}
+    return {key: str(found) for (_, key), found in local_paths([("b", key) for key in keys], case_insensitive).items()}
 
 
 @pytest.mark.parametrize("key", ["..", "a/../b", "../../up", "a\\..\\b", "a\0b", "/", ".", "x" * 256, "a/" + "é" * 128])
 def test_key_that_can_be_no_file_is_refused_alone(key: str) -> None:
-    found = places_of([("b", "fine"), ("b", key), ("b", "c/fine")])
+    found = local_paths([("b", "fine"), ("b", key), ("b", "c/fine")])
     assert {name: str(place) for name, place in found.items() if name != ("b", key)} == {
         ("b", "fine"): "fine",
         ("b", "c/fine"): "c/fine",
@@ -57,7 +57,7 @@ def test_key_that_can_be_no_file_is_refused_alone(key: str) -> None:
     ],
 )
 def test_keys_that_clash_are_refused_and_no_others(keys: list[str], refused: dict[str, str]) -> None:
-    found = places_of([("b", key) for key in [*keys, "other", "z/other"]])
+    found = local_paths([("b", key) for key in [*keys, "other", "z/other"]])
     errors = {key: str(error) for (_, key), error in found.items() if isinstance(error, ValidationError)}
     assert errors.keys() == refused.keys()
     assert all(why in errors[key] for key, why in refused.items())
@@ -65,7 +65,7 @@ def test_keys_that_clash_are_refused_and_no_others(keys: list[str], refused: dic
 
 
 def test_one_key_in_two_buckets_is_one_file() -> None:
-    found = places_of([("b", "k"), ("c", "k"), ("b", "l")])
+    found = local_paths([("b", "k"), ("c", "k"), ("b", "l")])
     assert "'c/k' would be the same file" in str(found["b", "k"])
     assert "'b/k' would be the same file" in str(found["c", "k"])
     assert str(found["b", "l"]) == "l"
@@ -78,12 +78,12 @@ DECOMPOSED = unicodedata.normalize("NFD", "é")
 @pytest.mark.parametrize("keys", [["A/b", "a/B"], ["a", "A/b"], [COMPOSED, DECOMPOSED], ["straße", "STRASSE"]])
 def test_names_that_only_some_file_systems_tell_apart(keys: list[str]) -> None:
     assert places(*keys) == {key: key for key in keys}
-    folded = places(*keys, folds=True)
+    folded = places(*keys, case_insensitive=True)
     assert "the same file" in folded[keys[0]] or "it would be a folder" in folded[keys[0]]
 
 
 def test_a_file_system_is_asked_and_left_clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert folds_names(tmp_path) is (tmp_path.parent / tmp_path.name.upper()).exists()
+    assert is_case_insensitive(tmp_path) is (tmp_path.parent / tmp_path.name.upper()).exists()
     monkeypatch.setattr("os.path.lexists", lambda path: "\u00e9" in str(path))  # as a Mac does
-    assert folds_names(tmp_path)
+    assert is_case_insensitive(tmp_path)
     assert list(tmp_path.iterdir()) == []

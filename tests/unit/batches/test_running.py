@@ -7,9 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from airflow_provider_mictlanx.batches import running
-from airflow_provider_mictlanx.batches.running import Batch, BatchResult, Item, TransferOptions, error_of
-from airflow_provider_mictlanx.bulks import progress
+from airflow_provider_mictlanx.batches import progress, runner
+from airflow_provider_mictlanx.batches.runner import Batch, BatchResult, Item, TransferOptions, batch_error
 from airflow_provider_mictlanx.client.errors import (
     BallConflictError,
     ConnectFailedError,
@@ -39,7 +38,7 @@ def test_counts_what_was_done_what_was_not_and_what_failed() -> None:
         ("key-4", 404, "gone"),
         ("key-5", 500, "/data/key-5: No space left on device"),
     ]
-    assert not result.hopeless
+    assert not result.permanently_failed
     assert "4 balls copied, 40 bytes" in result.line("copied", "there already")
     assert "4 there already, 2 failed" in result.line("copied", "there already")
 
@@ -69,17 +68,17 @@ def test_what_may_pass_and_does_not_ends_it(error: type[Exception], given_up: bo
 
     result = run(work, [Item("bucket", f"{number}") for number in range(100)], at_once=1)
     assert result.failed == 100
-    assert len(tried) == (running.GIVE_UP if given_up else 100)
+    assert len(tried) == (runner.MAX_CONSECUTIVE_FAILURES if given_up else 100)
     assert ("not begun, because the last 16 balls all failed: no" in result.failures[-1].message) is given_up
-    assert result.hopeless is not given_up
-    assert error_of("copying", result, {}).permanent is not given_up
+    assert result.permanently_failed is not given_up
+    assert batch_error("copying", result, {}).permanent is not given_up
 
 
 def test_an_error_tells_the_first_few_reasons_and_what_to_do() -> None:
     async def work(_: Item) -> bool:
         raise NotFoundError("gone")
 
-    error = error_of("reading b", run(work, at_once=1), {"failed": 10})
+    error = batch_error("reading b", run(work, at_once=1), {"failed": 10})
     assert str(error).startswith("reading b: 10 of 10 balls failed: key-0: gone; ")
     assert "key-5" not in str(error)
     assert "Run it again" in str(error)

@@ -11,30 +11,30 @@ from hypothesis import strategies as st
 from airflow_provider_mictlanx.bulks.plan import (
     BALL_COST,
     PlannedBall,
+    assign_shards,
     listing_digest,
     make_plan,
     read_plan,
-    share_of,
-    shares_of,
+    select_shard,
 )
-from airflow_provider_mictlanx.bulks.records import bucket_of, indexes_of, ranges_of
-from airflow_provider_mictlanx.bulks.sources import SourceBall, checked
+from airflow_provider_mictlanx.bulks.records import format_ranges, parse_ranges, records_bucket
+from airflow_provider_mictlanx.bulks.sources import SourceBall, check_balls
 from airflow_provider_mictlanx.client.errors import IntegrityError, ValidationError
-from airflow_provider_mictlanx.client.names import is_safe_id
+from airflow_provider_mictlanx.client.object_ids import is_safe_id
 
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 LISTINGS = st.dictionaries(KEYS, st.integers(0, 10**10), max_size=60).map(
-    lambda sizes: checked([SourceBall("frames", key, size, f"/data/{key}") for key, size in sizes.items()])
+    lambda sizes: check_balls([SourceBall("frames", key, size, f"/data/{key}") for key, size in sizes.items()])
 )
 
 
 @given(LISTINGS, st.integers(1, 7), st.randoms(use_true_random=False))
 def test_shares_are_a_partition_whatever_the_order(listing: list[SourceBall], shards: int, rng) -> None:  # type: ignore[no-untyped-def]
-    shares = [share_of(listing, shard, shards) for shard in range(shards)]
+    shares = [select_shard(listing, shard, shards) for shard in range(shards)]
     assert sorted(ball.key for share in shares for ball in share) == sorted(ball.key for ball in listing)
     shuffled = list(listing)
     rng.shuffle(shuffled)
-    assert [share_of(shuffled, shard, shards) for shard in range(shards)] == shares
+    assert [select_shard(shuffled, shard, shards) for shard in range(shards)] == shares
 
 
 @given(LISTINGS, st.integers(1, 7))
@@ -42,7 +42,7 @@ def test_shares_are_about_the_same_work(listing: list[SourceBall], shards: int) 
     """No shard has more than another but for one ball, the last it got."""
     costs = [0] * shards
     biggest = [0] * shards
-    for shard, ball in shares_of(listing, shards):
+    for shard, ball in assign_shards(listing, shards):
         costs[shard] += ball.size + BALL_COST
         biggest[shard] = max(biggest[shard], ball.size + BALL_COST)
     assert all(cost - min(costs) <= most for cost, most in zip(costs, biggest, strict=True) if cost)
@@ -51,14 +51,14 @@ def test_shares_are_about_the_same_work(listing: list[SourceBall], shards: int) 
 def test_shares_go_by_bytes_too() -> None:
     big = [SourceBall("b", f"big{number}", 10**9, "x") for number in range(2)]
     small = [SourceBall("b", f"small{number}", 10, "x") for number in range(100)]
-    shares = [share_of([*big, *small], shard, 2) for shard in range(2)]
+    shares = [select_shard([*big, *small], shard, 2) for shard in range(2)]
     assert [sum(ball.size > 10 for ball in share) for share in shares] == [1, 1]
 
 
 @pytest.mark.parametrize(("shard", "shards"), [(-1, 2), (2, 2), (0, 0), (True, 2), ("0", 1), (0, 1.0)])
 def test_wrong_shard(shard: object, shards: object) -> None:
     with pytest.raises(ValidationError):
-        share_of([], shard, shards)  # type: ignore[arg-type]
+        select_shard([], shard, shards)  # type: ignore[arg-type]
 
 
 PLANNED = st.builds(
@@ -94,37 +94,37 @@ def test_digest_of_a_listing_tells_any_difference(listing: list[SourceBall]) -> 
 
 @given(st.sets(st.integers(0, 300)))
 def test_ranges_are_read_back(indexes: set[int]) -> None:
-    assert indexes_of(ranges_of(indexes), 301) == indexes
+    assert parse_ranges(format_ranges(indexes), 301) == indexes
 
 
 def test_ranges_are_short() -> None:
-    assert ranges_of([3, 0, 1, 2, 7, 9, 8]) == "0-3,7-9"
+    assert format_ranges([3, 0, 1, 2, 7, 9, 8]) == "0-3,7-9"
 
 
 @given(st.text("0123456789-,x ", max_size=12))
 def test_garbage_is_no_range(text: str) -> None:
     with contextlib.suppress(IntegrityError):
-        assert all(0 <= index < 50 for index in indexes_of(text, 50))
+        assert all(0 <= index < 50 for index in parse_ranges(text, 50))
 
 
 @pytest.mark.parametrize("text", ["5-3", "50", "0-50", "1-2-3", "-1", "٣"])
 def test_wrong_range(text: str) -> None:
     with pytest.raises(IntegrityError):
-        indexes_of(text, 50)
+        parse_ranges(text, 50)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
 def test_any_text_is_a_bulk_id(bulk_id: str) -> None:
-    assert is_safe_id(bucket_of(bulk_id))
-    assert len(bucket_of(bulk_id)) < 255
+    assert is_safe_id(records_bucket(bulk_id))
+    assert len(records_bucket(bulk_id)) < 255
 
 
 @pytest.mark.parametrize("bulk_id", ["", None, 3, "\ud800"])
 def test_what_is_no_bulk_id(bulk_id: object) -> None:
     with pytest.raises(ValidationError):
-        bucket_of(bulk_id)  # type: ignore[arg-type]
+        records_bucket(bulk_id)  # type: ignore[arg-type]
 
 
 def test_long_bulk_id_is_hashed() -> None:
-    assert bucket_of("a" * 200) == "bulk-" + "a" * 200
-    assert len(bucket_of("a" * 201)) == len("bulk-") + 64
+    assert records_bucket("a" * 200) == "bulk-" + "a" * 200
+    assert len(records_bucket("a" * 201)) == len("bulk-") + 64

@@ -312,8 +312,8 @@ def test_other_store(path: str, expected: list[str]) -> None:
     assert [ball.key for ball in balls] == expected
     for ball in balls:
         assert ball.file is not None
-        assert ball.file.marks is not None
-        assert "ETag" in ball.file.marks
+        assert ball.file.fingerprint is not None
+        assert "ETag" in ball.file.fingerprint
         assert ball.source.startswith("s3://b/")
 
 

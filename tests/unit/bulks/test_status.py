@@ -10,28 +10,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_mictlanx.batches.runner import Failure
 from airflow_provider_mictlanx.bulks.records import (
     BULK_TAG,
     RECORD_TAG,
     Checked,
     Closed,
     Done,
-    Failure,
     Part,
     Plan,
     Record,
     Records,
     Start,
-    indexes_of,
-    ranges_of,
+    format_ranges,
+    parse_ranges,
     read_listing,
 )
 from airflow_provider_mictlanx.bulks.status import (
     BulkStatus,
     State,
     acknowledged_balls,
+    compute_status,
     latest_start,
-    status_of,
     taken_back_balls,
 )
 from airflow_provider_mictlanx.client.errors import IntegrityError
@@ -101,7 +101,7 @@ def seen(*records: Record, complete: bool = True) -> Records:
 
 
 def status(*records: Record, complete: bool = True) -> BulkStatus:
-    return status_of(seen(*records, complete=complete))
+    return compute_status(seen(*records, complete=complete))
 
 
 @st.composite
@@ -148,7 +148,9 @@ def test_order_and_repetition_say_nothing(records: list[Record], rng: random.Ran
     listing = listing_of(records)
     shuffled = listing + [chunk for chunk in listing if rng.random() < 0.5]
     rng.shuffle(shuffled)
-    assert status_of(read_listing(BULK, shuffled, complete)) == status_of(read_listing(BULK, listing, complete))
+    assert compute_status(read_listing(BULK, shuffled, complete)) == compute_status(
+        read_listing(BULK, listing, complete)
+    )
 
 
 def complete_shards(records: list[Record]) -> set[int]:
@@ -167,7 +169,7 @@ def complete_shards(records: list[Record]) -> set[int]:
 def test_nothing_but_a_loss_undoes_complete(records: list[Record], data: st.DataObject) -> None:
     """In whatever order records become visible: once the bulk is complete, it stays so."""
     order = data.draw(st.permutations(listing_of(records)))
-    states = [status_of(read_listing(BULK, order[:count], True)).state for count in range(len(order) + 1)]
+    states = [compute_status(read_listing(BULK, order[:count], True)).state for count in range(len(order) + 1)]
     if State.COMPLETE in states:
         assert set(states[states.index(State.COMPLETE) :]) == {State.COMPLETE}
 
@@ -179,10 +181,10 @@ def test_a_part_of_the_records_says_only_what_is_good(records: list[Record], dat
     shown = data.draw(st.lists(st.sampled_from(listing), unique_by=lambda chunk: chunk.key)) if listing else []
     lost = {record.name for record in records if isinstance(record, Part) and record.lost and record.number == 9}
     shown += [chunk for chunk in listing if chunk.ball_id in lost]
-    state = status_of(read_listing(BULK, shown, False)).state
+    state = compute_status(read_listing(BULK, shown, False)).state
     assert state in (State.UPLOADING, State.COMPLETE)
     if state is State.COMPLETE:
-        assert status_of(read_listing(BULK, listing, True)).state is State.COMPLETE
+        assert compute_status(read_listing(BULK, listing, True)).state is State.COMPLETE
 
 
 @given(histories())
@@ -213,7 +215,7 @@ def test_who_checks_the_storage_changes_nothing(records: list[Record]) -> None:
     checked = Checked(shard=0, attempt="c" * 16, number=0, plan=digest_of(0), read="0-3")
     listing = listing_of(records)
     with_check = [*listing, *announced(checked, at=10**18)]
-    assert status_of(read_listing(BULK, with_check, True)) == status_of(read_listing(BULK, listing, True))
+    assert compute_status(read_listing(BULK, with_check, True)) == compute_status(read_listing(BULK, listing, True))
 
 
 @given(histories())
@@ -230,8 +232,10 @@ def test_nobody_has_begun() -> None:
 @pytest.mark.parametrize("kept", [0, 1])
 def test_record_that_was_cut_short_does_not_count(kept: int) -> None:
     listing = [*announced(start(0, 1, 1, 1)), *announced(plan(0, 1), chunks=2, only=kept)]
-    assert status_of(read_listing(BULK, listing, True)).state is State.UNPLANNED
-    assert status_of(read_listing(BULK, [*listing, *announced(plan(0, 1), chunks=2)], True)).state is State.UPLOADING
+    assert compute_status(read_listing(BULK, listing, True)).state is State.UNPLANNED
+    assert (
+        compute_status(read_listing(BULK, [*listing, *announced(plan(0, 1), chunks=2)], True)).state is State.UPLOADING
+    )
 
 
 def test_end_of_an_attempt_that_was_cut_off_comes_late() -> None:
@@ -382,13 +386,13 @@ def test_order_of_reports_says_nothing(attempts: list[tuple[int, set[int], set[i
     told = [
         (
             part(0, number, 0, len(found), sequence=sequence, lost=len(lost)),
-            items(ranges_of(found), ranges_of(lost)),
+            items(format_ranges(found), format_ranges(lost)),
         )
         for number, (sequence, found, lost) in enumerate(attempts)
     ]
     expected: set[int] = set()
     for _, read in sorted(told, key=lambda each: (each[0].sequence, each[0].attempt)):
-        expected = expected - indexes_of(read["lost"], BALLS) | indexes_of(read["acknowledged"], BALLS)
+        expected = expected - parse_ranges(read["lost"], BALLS) | parse_ranges(read["acknowledged"], BALLS)
     rng.shuffle(told)
     assert acknowledged(*told) == expected
 
@@ -403,16 +407,16 @@ def test_two_attempts_at_once_with_the_same_number() -> None:
 
 def test_failure_that_a_retry_may_mend() -> None:
     now = status(start(0, 1, 1, 1), plan(0, 1), bad(0, 1, will_retry=True))
-    assert (now.state, now.may_be_mended, now.failed, now.failures) == (State.UPLOADING, True, 1, [FAILURE])
+    assert (now.state, now.has_retryable_failures, now.failed, now.failures) == (State.UPLOADING, True, 1, [FAILURE])
 
 
 def test_quiet_shard_is_the_one_under_way_that_was_heard_of_the_longest_ago() -> None:
     ended = [start(0, 4, 1, 1), plan(0, 4), good(0, 1), start(1, 4, 2, 1), plan(1, 4), bad(1, 2, will_retry=True)]
-    assert status(*ended).quiet_shard is None, "one is complete, and of the other one a try has ended"
+    assert status(*ended).stalest_shard is None, "one is complete, and of the other one a try has ended"
     now = status(*ended, start(2, 4, 3, 1), plan(2, 4), start(3, 4, 4, 1), plan(3, 4), part(2, 3, 0, 1))
-    assert (now.quiet_shard, now.quiet_since, now.last_heard) == (3, 10, 11)
+    assert (now.stalest_shard, now.stalest_since, now.last_heard) == (3, 10, 11)
     again = status(*ended, start(1, 4, 5, 2))
-    assert (again.quiet_shard, again.quiet_since) == (1, 7)
+    assert (again.stalest_shard, again.stalest_since) == (1, 7)
 
 
 def test_shards_that_are_missing() -> None:
@@ -486,7 +490,7 @@ def test_ball_without_a_records_tags_is_ignored_and_named(ball_id: str, tags: di
     """Whatever it is called: who puts it there does not know of bulks."""
     listing = [chunk for record in (start(0, 1, 1, 1), plan(0, 1), good(0, 1)) for chunk in announced(record)]
     records = read_listing(BULK, [foreign(ball_id, **tags), *listing], True)
-    assert status_of(records) == status_of(read_listing(BULK, listing, True))
+    assert compute_status(records) == compute_status(read_listing(BULK, listing, True))
     assert records.foreign == (ball_id,)
     assert read_listing(BULK, listing, True).foreign == ()
 
@@ -495,7 +499,7 @@ def test_foreign_bytes_under_a_records_name_do_not_hide_it() -> None:
     ended = good(0, 1)
     listing = [*announced(start(0, 1, 1, 1)), *announced(plan(0, 1)), foreign(ended.name), *announced(ended)]
     records = read_listing(BULK, listing, True)
-    assert status_of(records).state is State.COMPLETE
+    assert compute_status(records).state is State.COMPLETE
     assert records.foreign == (ended.name,)
 
 
@@ -531,7 +535,7 @@ def test_garbage_is_left_out_or_an_integrity_error(
         records = read_listing(BULK, [chunk], True)
     except IntegrityError:
         return
-    status_of(records)
+    compute_status(records)
 
 
 def test_one_poke_grows_with_the_records_only() -> None:
@@ -548,6 +552,6 @@ def test_one_poke_grows_with_the_records_only() -> None:
     ]
     found = seen(*records)
     counted = Counted(**vars(found))
-    assert status_of(counted).state is State.COMPLETE
+    assert compute_status(counted).state is State.COMPLETE
     assert len(looks) <= 4
-    assert status_of(replace(found, dones=found.dones[1:])).state is State.UPLOADING
+    assert compute_status(replace(found, dones=found.dones[1:])).state is State.UPLOADING

@@ -11,15 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_mictlanx.batches.progress import Progress
+from airflow_provider_mictlanx.batches.runner import Failure
 from airflow_provider_mictlanx.bulks.errors import BulkFailedError
-from airflow_provider_mictlanx.bulks.inthread import in_thread
 from airflow_provider_mictlanx.bulks.ledger import Ledger
+from airflow_provider_mictlanx.bulks.monitor import is_open
+from airflow_provider_mictlanx.bulks.options import AttemptOptions, BulkSpec
 from airflow_provider_mictlanx.bulks.plan import PlannedBall, ShardPlan
-from airflow_provider_mictlanx.bulks.progress import Progress
-from airflow_provider_mictlanx.bulks.records import Closed, Failure, Plan
-from airflow_provider_mictlanx.bulks.spec import AttemptOptions, BulkSpec
+from airflow_provider_mictlanx.bulks.records import Closed, Plan
 from airflow_provider_mictlanx.bulks.status import BulkStatus, State
-from airflow_provider_mictlanx.bulks.waiting import failure_of, is_open, line_of, summary_of
+from airflow_provider_mictlanx.bulks.summary import failed_for_good, status_line, summarize
+from airflow_provider_mictlanx.client.concurrency import run_in_thread
 from airflow_provider_mictlanx.client.errors import ValidationError
 
 BALLS = 10
@@ -53,13 +55,13 @@ def test_books(ledger: Ledger) -> None:
 
 def test_failure_that_another_attempt_mended(ledger: Ledger) -> None:
     ledger.fail("b", "k4", 405, "other bytes", permanent=True)
-    assert ledger.hopeless
+    assert ledger.permanently_failed
     ledger.fail("b", "k5", 502, "too few peers")
-    assert not ledger.hopeless
+    assert not ledger.permanently_failed
     ledger.learn([5])
-    assert ledger.hopeless
+    assert ledger.permanently_failed
     ledger.learn([4])
-    assert (ledger.failures, ledger.hopeless) == ({}, False)
+    assert (ledger.failures, ledger.permanently_failed) == ({}, False)
 
 
 def test_line_of_progress() -> None:
@@ -92,19 +94,19 @@ FAILURES = st.builds(
 @given(st.lists(FAILURES, max_size=5), st.lists(st.text(max_size=3000), max_size=200))
 def test_summary_is_small_whatever_is_in_it(failures: list[Failure], problems: list[str]) -> None:
     status = BulkStatus("nightly", State.FAILED, total_balls=10_000, failed=7, failures=failures, problems=problems)
-    assert len(json.dumps(summary_of(status))) < 2000
-    assert len(str(failure_of(status))) < 3000
+    assert len(json.dumps(summarize(status))) < 2000
+    assert len(str(failed_for_good(status))) < 3000
 
 
 def test_small_texts_are_told_as_they_are() -> None:
     failure = Failure(bucket_id="b", key="k", code=1, message="m" * 200)
-    told = summary_of(BulkStatus("nightly", State.FAILED, failures=[failure], problems=["p" * 400]))
+    told = summarize(BulkStatus("nightly", State.FAILED, failures=[failure], problems=["p" * 400]))
     assert (told["failures"][0]["message"], told["problems"]) == ("m" * 200, ["p" * 400])
 
 
 def test_counts_of_a_summary_make_up_the_whole() -> None:
     """Also with failures of files that were never planned."""
-    told = summary_of(BulkStatus("n", State.FAILED, finished=True, total_balls=10, acknowledged=10, failed=1))
+    told = summarize(BulkStatus("n", State.FAILED, finished=True, total_balls=10, acknowledged=10, failed=1))
     assert (told["total_balls"], told["successed"], told["failed"]) == (11, 10, 1)
 
 
@@ -120,10 +122,10 @@ def test_gate() -> None:
 
 @pytest.mark.parametrize(("before", "opens"), [("complete", True), ("failed", False)])
 def test_gate_of_a_closed_bulk(before: str, opens: bool) -> None:
-    result = summary_of(BulkStatus("n", State(before)))
+    result = summarize(BulkStatus("n", State(before)))
     closed = BulkStatus("n", State.CLOSED, finished=True, closed=Closed(result=result))
     assert is_open(closed, fail_on_error=False)
-    assert "closed" in line_of(closed)
+    assert "closed" in status_line(closed)
     if opens:
         assert is_open(closed, fail_on_error=True)
     else:
@@ -132,9 +134,9 @@ def test_gate_of_a_closed_bulk(before: str, opens: bool) -> None:
 
 
 def test_shard_that_fell_silent_is_told() -> None:
-    status = BulkStatus("n", State.UPLOADING, shards=4, last_heard=10**18, quiet_shard=2, quiet_since=10**18)
-    assert "nothing was heard" not in line_of(status, now=1e9 + 299)
-    assert line_of(status, now=1e9 + 840).endswith(
+    status = BulkStatus("n", State.UPLOADING, shards=4, last_heard=10**18, stalest_shard=2, stalest_since=10**18)
+    assert "nothing was heard" not in status_line(status, now=1e9 + 299)
+    assert status_line(status, now=1e9 + 840).endswith(
         "nothing was heard of shard 2 for 14 minutes, its worker may have died"
     )
 
@@ -168,9 +170,9 @@ def test_blocking_work_gives_its_result_and_its_error() -> None:
         raise KeyError("x")
 
     async def scenario() -> None:
-        assert await in_thread(threading.get_ident) != threading.get_ident()
+        assert await run_in_thread(threading.get_ident) != threading.get_ident()
         with pytest.raises(KeyError):
-            await in_thread(fail)
+            await run_in_thread(fail)
 
     asyncio.run(scenario())
 
@@ -180,7 +182,7 @@ def test_blocking_work_keeps_nobody_who_is_cancelled() -> None:
     go_on = threading.Event()
 
     async def scenario() -> None:
-        task = asyncio.create_task(in_thread(lambda: go_on.wait(60)))
+        task = asyncio.create_task(run_in_thread(lambda: go_on.wait(60)))
         await asyncio.sleep(0.05)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

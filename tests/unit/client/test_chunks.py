@@ -12,19 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_mictlanx.client import chunks
-from airflow_provider_mictlanx.client.chunks import (
-    BytesSource,
-    OpenFile,
-    cut_with_long_tail,
-    cut_with_short_tail,
-    infer_cut,
-    parse_size,
-    plan_ball,
+from airflow_provider_mictlanx.client.concurrency import Threads
+from airflow_provider_mictlanx.client.errors import IntegrityError, ValidationError
+from airflow_provider_mictlanx.client.local_io import chunk_splitter
+from airflow_provider_mictlanx.client.local_io.chunk_splitter import (
+    hash_source,
+    infer_layout,
+    layout_with_long_tail,
+    layout_with_short_tail,
     read_planned,
 )
-from airflow_provider_mictlanx.client.errors import IntegrityError, ValidationError
-from airflow_provider_mictlanx.client.threads import Threads
+from airflow_provider_mictlanx.client.local_io.sources import BytesSource, OpenFile
+from airflow_provider_mictlanx.client.validation import parse_size
 
 SIZES = st.integers(0, 10_000)
 CHUNK_SIZES = st.integers(1, 2_000)
@@ -54,36 +53,36 @@ def test_sizes_that_are_none(bad: object) -> None:
 
 @given(SIZES, CHUNK_SIZES)
 def test_long_tail_is_appended_to_the_last_chunk(size: int, chunk_size: int) -> None:
-    cut = cut_with_long_tail(size, chunk_size)
-    assert sum(cut) == size
-    assert len(cut) == max(size // chunk_size, 1)
-    assert all(piece == chunk_size for piece in cut[:-1])
-    assert size < chunk_size or chunk_size <= cut[-1] < 2 * chunk_size
+    layout = layout_with_long_tail(size, chunk_size)
+    assert sum(layout) == size
+    assert len(layout) == max(size // chunk_size, 1)
+    assert all(piece == chunk_size for piece in layout[:-1])
+    assert size < chunk_size or chunk_size <= layout[-1] < 2 * chunk_size
 
 
 @given(SIZES, CHUNK_SIZES)
 def test_short_tail_is_a_chunk_of_its_own(size: int, chunk_size: int) -> None:
-    cut = cut_with_short_tail(size, chunk_size)
-    assert sum(cut) == size
-    assert len(cut) == max(-(-size // chunk_size), 1)
-    assert all(piece == chunk_size for piece in cut[:-1])
-    assert 0 < cut[-1] <= chunk_size or size == 0
+    layout = layout_with_short_tail(size, chunk_size)
+    assert sum(layout) == size
+    assert len(layout) == max(-(-size // chunk_size), 1)
+    assert all(piece == chunk_size for piece in layout[:-1])
+    assert 0 < layout[-1] <= chunk_size or size == 0
 
 
 @given(st.integers(1, 10_000), CHUNK_SIZES, st.data())
 def test_either_cut_is_inferred_from_any_one_chunk(size: int, chunk_size: int, data: st.DataObject) -> None:
-    for cut in (cut_with_long_tail(size, chunk_size), cut_with_short_tail(size, chunk_size)):
-        index = data.draw(st.integers(0, len(cut) - 1))
-        assert infer_cut(size, len(cut), index, cut[index]) == cut
+    for layout in (layout_with_long_tail(size, chunk_size), layout_with_short_tail(size, chunk_size)):
+        index = data.draw(st.integers(0, len(layout) - 1))
+        assert infer_layout(size, len(layout), index, layout[index]) == layout
 
 
 @given(SIZES, st.integers(1, 50), st.integers(0, 49), SIZES)
 def test_inferred_cut_is_a_cut_or_none(size: int, num_chunks: int, index: int, chunk_size: int) -> None:
-    cut = infer_cut(size, num_chunks, min(index, num_chunks - 1), chunk_size)
-    if cut is not None:
-        assert sum(cut) == size
-        assert len(cut) == num_chunks
-        assert cut[min(index, num_chunks - 1)] == chunk_size
+    layout = infer_layout(size, num_chunks, min(index, num_chunks - 1), chunk_size)
+    if layout is not None:
+        assert sum(layout) == size
+        assert len(layout) == num_chunks
+        assert layout[min(index, num_chunks - 1)] == chunk_size
 
 
 @pytest.mark.parametrize(
@@ -91,22 +90,22 @@ def test_inferred_cut_is_a_cut_or_none(size: int, num_chunks: int, index: int, c
     [(10, 1, 0, 9), (10, 3, 0, 5), (10, 3, 2, 1), (10, 2, 0, 0), (10, 2, 1, 10)],
 )
 def test_chunks_that_make_up_no_even_cut(size: int, num_chunks: int, index: int, chunk_size: int) -> None:
-    assert infer_cut(size, num_chunks, index, chunk_size) is None
+    assert infer_layout(size, num_chunks, index, chunk_size) is None
 
 
 @given(st.binary(max_size=5000), st.lists(st.integers(1, 1500), max_size=8), st.integers(1, 700))
 def test_plan_has_the_hash_of_every_chunk_and_of_the_whole(data: bytes, sizes: list[int], piece: int) -> None:
     """Whatever the cut, and wherever the pieces end in which the source is read."""
-    cut: list[int] = []
+    layout: list[int] = []
     for size in sizes:
-        if sum(cut) + size < len(data):
-            cut.append(size)
-    cut.append(len(data) - sum(cut))
+        if sum(layout) + size < len(data):
+            layout.append(size)
+    layout.append(len(data) - sum(layout))
 
     async def scenario() -> None:
-        plan = await plan_ball(BytesSource(data), cut, Threads(1))
+        plan = await hash_source(BytesSource(data), layout, Threads(1))
         assert (plan.size, plan.checksum) == (len(data), hashlib.sha256(data).hexdigest())
-        assert [chunk.size for chunk in plan.chunks] == cut
+        assert [chunk.size for chunk in plan.chunks] == layout
         at = 0
         for index, chunk in enumerate(plan.chunks):
             assert (chunk.index, chunk.offset) == (index, at)
@@ -115,17 +114,17 @@ def test_plan_has_the_hash_of_every_chunk_and_of_the_whole(data: bytes, sizes: l
             at += chunk.size
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunks, "PIECE", piece)
+        patch.setattr(chunk_splitter, "PIECE", piece)
         asyncio.run(scenario())
 
 
-def _plan_and_change(path: Path, cut: Sequence[int], changed: bytes) -> None:
+def _plan_and_change(path: Path, layout: Sequence[int], changed: bytes) -> None:
     """Plan a file, change it, and send its first chunk."""
 
     async def scenario() -> None:
         threads = Threads(1)
         async with OpenFile(path, threads) as source:
-            plan = await plan_ball(source, cut, threads)
+            plan = await hash_source(source, layout, threads)
             path.write_bytes(changed)
             await read_planned(source, plan.chunks[0], threads)
 
@@ -153,7 +152,7 @@ def test_small_file_is_kept(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with OpenFile(path, Threads(1)) as source:
             path.write_bytes(b"after!")
-            assert source.kept
+            assert source.is_immutable
             assert await source.read(0, 6) == b"before"
 
     asyncio.run(scenario())
@@ -167,7 +166,7 @@ def test_file_that_changed_between_opening_and_the_end_of_hashing(tmp_path: Path
         async with OpenFile(path, Threads(1)) as source:
             os.utime(path, ns=(1, 1))
             with pytest.raises(IntegrityError, match="changed"):
-                await plan_ball(source, [2_000_000], Threads(1))
+                await hash_source(source, [2_000_000], Threads(1))
 
     asyncio.run(scenario())
 

@@ -11,19 +11,19 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_mictlanx.client.concurrency import Threads
 from airflow_provider_mictlanx.client.errors import FileAlreadyExists, UnknownError, ValidationError
-from airflow_provider_mictlanx.client.files import (
-    FileInTheMaking,
+from airflow_provider_mictlanx.client.local_io.atomic_file import (
     OpenFolder,
+    PartFile,
     check_file_name,
     disk_errors,
     has_content,
 )
-from airflow_provider_mictlanx.client.threads import Threads
 
 
 @contextlib.contextmanager
-def making(folder: Path, name: str = "name") -> Iterator[FileInTheMaking]:
+def making(folder: Path, name: str = "name") -> Iterator[PartFile]:
     with OpenFolder(folder) as place, place.make(name) as file:
         yield file
 
@@ -34,7 +34,7 @@ def test_file_appears_under_its_name_only_when_told(tmp_path: Path) -> None:
         os.write(file.descriptor, b"data")
         assert not (folder / "name").exists()
         assert len(list(folder.iterdir())) == 1
-        assert file.appear(replace=False) == folder / "name"
+        assert file.publish(replace=False) == folder / "name"
     assert [path.name for path in folder.iterdir()] == ["name"]
     assert (folder / "name").read_bytes() == b"data"
 
@@ -53,7 +53,7 @@ def test_another_file_is_left_alone(tmp_path: Path) -> None:
     with making(tmp_path) as file:
         os.write(file.descriptor, b"data")
         with pytest.raises(FileAlreadyExists, match="name"):
-            file.appear(replace=False)
+            file.publish(replace=False)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"mine"]
 
 
@@ -61,7 +61,7 @@ def test_another_file_is_replaced_when_told(tmp_path: Path) -> None:
     (tmp_path / "name").write_bytes(b"mine")
     with making(tmp_path) as file:
         os.write(file.descriptor, b"data")
-        file.appear(replace=True)
+        file.publish(replace=True)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"data"]
 
 
@@ -74,8 +74,8 @@ def test_symbolic_link_is_not_written_through(tmp_path: Path, dangling: bool) ->
     (folder / "name").symlink_to(outside)
     with making(folder) as file:
         with pytest.raises(FileAlreadyExists):
-            file.appear(replace=False)
-        file.appear(replace=True)
+            file.publish(replace=False)
+        file.publish(replace=True)
     assert not (folder / "name").is_symlink()
     assert not dangling or not outside.exists()
     assert dangling or outside.read_bytes() == b"mine"
@@ -86,7 +86,7 @@ def test_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:
     with making(tmp_path) as file:
         for replace in (True, False):
             with pytest.raises(FileAlreadyExists):
-                file.appear(replace=replace)
+                file.publish(replace=replace)
     assert (tmp_path / "name").is_dir()
 
 
@@ -97,16 +97,16 @@ def test_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(os, "link", refuse)
     with making(tmp_path) as file:
         os.write(file.descriptor, b"data")
-        file.appear(replace=False)
+        file.publish(replace=False)
     assert (tmp_path / "name").read_bytes() == b"data"
     with making(tmp_path) as file, pytest.raises(FileAlreadyExists):
-        file.appear(replace=False)
+        file.publish(replace=False)
     assert [path.name for path in tmp_path.iterdir()] == ["name"]
 
 
 def test_file_has_the_rights_of_a_new_file(tmp_path: Path) -> None:
     with making(tmp_path) as file:
-        file.appear(replace=False)
+        file.publish(replace=False)
     (tmp_path / "other").touch()
     assert (tmp_path / "name").stat().st_mode == (tmp_path / "other").stat().st_mode
 

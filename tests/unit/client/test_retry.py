@@ -16,10 +16,10 @@ from airflow_provider_mictlanx.client.errors import (
     NetworkError,
     ValidationError,
 )
-from airflow_provider_mictlanx.client.retry import RetryRule, can_pass, within
+from airflow_provider_mictlanx.client.retry import RetryConfig, deadline_scope, is_transient
 
 
-def waits_of(rule: RetryRule, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def waits_of(rule: RetryConfig, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Let every try fail, and give the waits between them."""
     waits: list[float] = []
 
@@ -37,7 +37,7 @@ def waits_of(rule: RetryRule, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return waits
 
 
-def tries_of(rule: RetryRule, error: BaseException, succeed_at: int = 0) -> int:
+def tries_of(rule: RetryConfig, error: BaseException, succeed_at: int = 0) -> int:
     tries = 0
 
     async def scenario() -> None:
@@ -54,10 +54,10 @@ def tries_of(rule: RetryRule, error: BaseException, succeed_at: int = 0) -> int:
 
 
 def test_what_can_pass_is_tried_so_often() -> None:
-    rule = RetryRule(max_tries=4, max_backoff=0)
+    rule = RetryConfig(max_tries=4, max_backoff=0)
     assert tries_of(rule, NetworkError("no")) == 4
     assert tries_of(rule, NetworkError("no"), succeed_at=2) == 2
-    assert tries_of(RetryRule(max_tries=1), NetworkError("no")) == 1
+    assert tries_of(RetryConfig(max_tries=1), NetworkError("no")) == 1
 
 
 @pytest.mark.parametrize(
@@ -71,17 +71,17 @@ def test_what_can_pass_is_tried_so_often() -> None:
     ],
 )
 def test_what_can_not_pass_is_tried_once(error: Exception) -> None:
-    assert tries_of(RetryRule(max_tries=4, max_backoff=0), error) == 1
-    assert not can_pass(error)
+    assert tries_of(RetryConfig(max_tries=4, max_backoff=0), error) == 1
+    assert not is_transient(error)
 
 
 def test_waits_without_jitter_double_up_to_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    rule = RetryRule(max_tries=6, max_backoff=3, first_backoff=0.5, jitter=False)
+    rule = RetryConfig(max_tries=6, max_backoff=3, first_backoff=0.5, jitter=False)
     assert waits_of(rule, monkeypatch) == [0.5, 1, 2, 3, 3]
 
 
 def test_waits_with_jitter_are_between_zero_and_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    waits = [waits_of(RetryRule(max_tries=5, max_backoff=3, first_backoff=1), monkeypatch) for _ in range(50)]
+    waits = [waits_of(RetryConfig(max_tries=5, max_backoff=3, first_backoff=1), monkeypatch) for _ in range(50)]
     for wait in waits:
         assert all(0 <= seconds <= bound for seconds, bound in zip(wait, (1, 2, 3, 3), strict=True))
     assert min(wait[3] for wait in waits) < 1.5 < max(wait[3] for wait in waits)
@@ -104,18 +104,18 @@ def test_waits_with_jitter_are_between_zero_and_the_bound(monkeypatch: pytest.Mo
 )
 def test_bad_rules_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        RetryRule(**bad)
+        RetryConfig(**bad)
 
 
 def test_tries_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        tries_of(RetryRule(max_tries=2, max_backoff=0), NetworkError("the wire is cut"))
+        tries_of(RetryConfig(max_tries=2, max_backoff=0), NetworkError("the wire is cut"))
     assert "Try 1 failed: the wire is cut" in caplog.text
 
 
 def test_deadline_ends_a_call() -> None:
     async def scenario() -> None:
-        async with within(0.05, "getting b/k"):
+        async with deadline_scope(0.05, "getting b/k"):
             await asyncio.sleep(30)
 
     with pytest.raises(DeadlineExceededError, match=r"getting b/k.*0\.05 s"):
@@ -124,12 +124,12 @@ def test_deadline_ends_a_call() -> None:
 
 def test_deadline_tells_what_had_failed() -> None:
     async def work() -> None:
-        async for attempt in RetryRule(max_tries=2, max_backoff=30, first_backoff=30, jitter=False).attempts():
+        async for attempt in RetryConfig(max_tries=2, max_backoff=30, first_backoff=30, jitter=False).attempts():
             with attempt:
                 raise NetworkError("the wire is cut")
 
     async def scenario() -> None:
-        async with within(0.05, "getting b/k"), asyncio.TaskGroup() as group:
+        async with deadline_scope(0.05, "getting b/k"), asyncio.TaskGroup() as group:
             group.create_task(work())
 
     with pytest.raises(DeadlineExceededError, match=r"0\.05 s; the last failure was: the wire is cut"):
@@ -138,9 +138,9 @@ def test_deadline_tells_what_had_failed() -> None:
 
 def test_no_deadline_and_one_that_is_kept() -> None:
     async def scenario() -> None:
-        async with within(None, "x"):
+        async with deadline_scope(None, "x"):
             pass
-        async with within(30, "x"):
+        async with deadline_scope(30, "x"):
             pass
 
     asyncio.run(scenario())
@@ -148,7 +148,7 @@ def test_no_deadline_and_one_that_is_kept() -> None:
 
 def test_other_timeouts_within_are_their_own() -> None:
     async def scenario() -> None:
-        async with within(30, "x"):
+        async with deadline_scope(30, "x"):
             raise TimeoutError("another")
 
     with pytest.raises(TimeoutError, match="another"):
@@ -158,7 +158,7 @@ def test_other_timeouts_within_are_their_own() -> None:
 @pytest.mark.parametrize("bad", [0, -1, "1", True, float("nan")])
 def test_bad_deadlines_are_refused(bad: Any) -> None:
     async def scenario() -> None:
-        async with within(bad, "x"):
+        async with deadline_scope(bad, "x"):
             raise AssertionError("not reached")
 
     with pytest.raises(ValidationError):

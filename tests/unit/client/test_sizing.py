@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_mictlanx.client.errors import ValidationError
-from airflow_provider_mictlanx.client.sizing import (
-    FEWEST_IN_FLIGHT,
-    LARGEST_CHUNK,
+from airflow_provider_mictlanx.client.local_io.chunk_sizes import (
+    DEFAULT_CHUNK,
+    MAX_CHUNK,
+    MAX_CHUNKS,
+    MAX_IN_FLIGHT,
     MEMORY_BUDGET,
-    MOST_CHUNKS,
-    MOST_IN_FLIGHT,
-    USUAL_CHUNK,
+    MIN_IN_FLIGHT,
     chunk_size_for,
     concurrency_for,
 )
@@ -42,11 +42,11 @@ def test_table_of_the_documentation(size: int, chunk_size: int, in_flight: int) 
 @given(st.integers(0, 2**50))
 def test_bounds(size: int) -> None:
     chunk = chunk_size_for(size)
-    assert USUAL_CHUNK <= chunk <= LARGEST_CHUNK
-    assert -(-size // chunk) <= MOST_CHUNKS or chunk == LARGEST_CHUNK
+    assert DEFAULT_CHUNK <= chunk <= MAX_CHUNK
+    assert -(-size // chunk) <= MAX_CHUNKS or chunk == MAX_CHUNK
     in_flight = concurrency_for(chunk)
-    assert FEWEST_IN_FLIGHT <= in_flight <= MOST_IN_FLIGHT
-    assert chunk * in_flight <= max(MEMORY_BUDGET, FEWEST_IN_FLIGHT * LARGEST_CHUNK)
+    assert MIN_IN_FLIGHT <= in_flight <= MAX_IN_FLIGHT
+    assert chunk * in_flight <= max(MEMORY_BUDGET, MIN_IN_FLIGHT * MAX_CHUNK)
 
 
 @pytest.mark.parametrize(("chunk_size", "in_flight"), [(1, 10), (256_000, 10), (4_000_000, 8), (100_000_000, 2)])

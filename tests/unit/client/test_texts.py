@@ -8,7 +8,7 @@ import time
 import pytest
 
 from airflow_provider_mictlanx.client import AsyncRouter, ValidationError, texts
-from airflow_provider_mictlanx.client.transport import Transport
+from airflow_provider_mictlanx.client.transport.connections import Transport
 
 
 @pytest.mark.parametrize(

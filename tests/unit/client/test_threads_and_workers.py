@@ -8,8 +8,7 @@ import time
 
 import pytest
 
-from airflow_provider_mictlanx.client.threads import INLINE, Threads
-from airflow_provider_mictlanx.client.workers import for_each
+from airflow_provider_mictlanx.client.concurrency import INLINE, Threads, for_each
 
 
 def test_cancelled_caller_waits_for_its_piece() -> None:

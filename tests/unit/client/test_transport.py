@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from airflow_provider_mictlanx.client.errors import ConnectFailedError, UpstreamProtocolError, ValidationError
-from airflow_provider_mictlanx.client.transport import Transport, tls_context
+from airflow_provider_mictlanx.client.transport.connections import Transport
+from airflow_provider_mictlanx.client.transport.tls import tls_context
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ def test_secrets_are_in_no_repr_and_no_error() -> None:
         transport = Transport(token="s3cret-token", headers={"X-Key": "s3cret-header"})
         try:
             with pytest.raises(ConnectFailedError) as caught:
-                await transport.send("GET", "http://127.0.0.1:1/", what="asking", timeout=5, verify=False)
+                await transport.send("GET", "http://127.0.0.1:1/", action="asking", timeout=5, verify=False)
             for text in (repr(transport), str(transport), str(caught.value), repr(caught.value)):
                 assert "s3cret" not in text
             assert "asking" in str(caught.value)
@@ -75,7 +76,7 @@ def test_what_http2_says_of_a_server_is_in_no_traceback(monkeypatch: pytest.Monk
         transport = Transport(token="s3cret-token", http2=True)
         monkeypatch.setattr(httpx.AsyncClient, "send", send)
         with pytest.raises(UpstreamProtocolError) as caught:
-            await transport.send("GET", "https://127.0.0.1:1/", what="asking", timeout=5, verify=False)
+            await transport.send("GET", "https://127.0.0.1:1/", action="asking", timeout=5, verify=False)
         shown = "".join(traceback.format_exception(caught.value))
         assert "additional_data:b'***'" in shown
         assert "s3cret%2D" not in shown
@@ -90,7 +91,7 @@ def test_bad_header_of_a_request_is_refused_before_it_is_sent() -> None:
         transport = Transport()
         with pytest.raises(ValidationError):
             await transport.send(
-                "GET", "http://127.0.0.1:1/", what="x", timeout=5, verify=False, headers={"a": "b\r\nc: d"}
+                "GET", "http://127.0.0.1:1/", action="x", timeout=5, verify=False, headers={"a": "b\r\nc: d"}
             )
         await transport.aclose()
 

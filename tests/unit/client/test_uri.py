@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_mictlanx.client.errors import ValidationError
-from airflow_provider_mictlanx.client.router import AsyncRouter
-from airflow_provider_mictlanx.client.transport import Transport
+from airflow_provider_mictlanx.client.protocol.router import AsyncRouter
+from airflow_provider_mictlanx.client.transport.connections import Transport
 from airflow_provider_mictlanx.client.uri import (
     MictlanXURI,
     RouterAddress,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_mictlanx.client.models import Metadata
-from airflow_provider_mictlanx.client.versions import balls_in, versions_of
+from airflow_provider_mictlanx.client.versions import group_by_ball, group_versions
 
 
 def checksum(text: object) -> str:
@@ -48,17 +48,17 @@ def ball(*sizes: int, whole: str = "w", at: int = 1) -> list[Metadata]:
 
 
 def shape(version: Any) -> tuple[bool, list[int]]:
-    return version.whole, [chunk.size for chunk in version.ordered]
+    return version.is_complete, [chunk.size for chunk in version.ordered]
 
 
 def test_nothing_listed_is_no_version() -> None:
-    assert versions_of([]) == []
+    assert group_versions([]) == []
 
 
 def test_replicas_repeat_and_come_in_any_order() -> None:
     chunks = ball(10, 10, 5) * 3
     random.Random(1).shuffle(chunks)
-    (version,) = versions_of(chunks)
+    (version,) = group_versions(chunks)
     assert shape(version) == (True, [10, 10, 5])
     assert (version.size, version.num_chunks, version.checksum) == (25, 3, checksum("w"))
     assert (version.begun_at, version.updated_at) == (1, 3)
@@ -68,21 +68,21 @@ def test_replicas_repeat_and_come_in_any_order() -> None:
 def test_versions_of_other_bytes_are_never_mixed(seed: int, first: int, second: int) -> None:
     chunks = ball(*[10] * first, whole="old", at=1) + ball(*[10] * second, whole="new", at=100)
     random.Random(seed).shuffle(chunks)
-    newest, oldest = versions_of(chunks)
+    newest, oldest = group_versions(chunks)
     assert (newest.checksum, oldest.checksum) == (checksum("new"), checksum("old"))
-    assert (newest.whole, oldest.whole, newest.num_chunks, oldest.num_chunks) == (True, True, second, first)
+    assert (newest.is_complete, oldest.is_complete, newest.num_chunks, oldest.num_chunks) == (True, True, second, first)
 
 
 def test_whole_versions_come_first_even_older_ones() -> None:
-    versions = versions_of(ball(10, 10, 5, whole="old") + ball(9, 9, whole="new", at=100)[:1])
-    assert [(version.checksum, version.whole) for version in versions] == [
+    versions = group_versions(ball(10, 10, 5, whole="old") + ball(9, 9, whole="new", at=100)[:1])
+    assert [(version.checksum, version.is_complete) for version in versions] == [
         (checksum("old"), True),
         (checksum("new"), False),
     ]
 
 
 def test_same_bytes_in_cuts_of_other_numbers_are_two_versions() -> None:
-    versions = versions_of(ball(10, 10, 5) + ball(20, 5, at=50))
+    versions = group_versions(ball(10, 10, 5) + ball(20, 5, at=50))
     assert [shape(version) for version in versions] == [(True, [20, 5]), (True, [10, 10, 5])]
 
 
@@ -90,7 +90,7 @@ def test_same_bytes_in_cuts_of_other_numbers_are_two_versions() -> None:
 def test_same_bytes_in_two_even_cuts_of_as_many_chunks_are_two_versions(seed: int) -> None:
     chunks = ball(10, 10, 5) + ball(9, 9, 7, at=50)
     random.Random(seed).shuffle(chunks)
-    shapes = [shape(version) for version in versions_of(chunks)]
+    shapes = [shape(version) for version in group_versions(chunks)]
     assert shapes[0] == (True, [9, 9, 7])
     assert (True, [10, 10, 5]) in shapes
 
@@ -102,13 +102,13 @@ def test_two_cuts_that_were_announced_in_turns_are_both_found() -> None:
         *(announced(1, 10, at=3), announced(1, 9, at=4)),
         *(announced(2, 7, at=5), announced(2, 5, at=6)),
     ]
-    shapes = [shape(version) for version in versions_of(chunks)]
+    shapes = [shape(version) for version in group_versions(chunks)]
     assert (True, [10, 10, 5]) in shapes
     assert (True, [9, 9, 7]) in shapes
 
 
 def test_missing_index_is_not_whole() -> None:
-    (version,) = versions_of([announced(0, 10), announced(2, 5)])
+    (version,) = group_versions([announced(0, 10), announced(2, 5)])
     assert shape(version) == (False, [10, 5])
 
 
@@ -116,15 +116,15 @@ def test_no_num_chunks_is_as_many_as_are_listed_up_to_the_highest() -> None:
     def untagged(index: int) -> Metadata:
         return Metadata(key=f"k_{index}", size=10, checksum=checksum(index), ball_id="k", bucket_id="b")
 
-    (version,) = versions_of([untagged(0), untagged(1)])
-    assert (version.whole, version.num_chunks, version.checksum) == (True, 2, None)
-    (version,) = versions_of([untagged(0), untagged(2)])
-    assert (version.whole, version.num_chunks) == (False, 3)
+    (version,) = group_versions([untagged(0), untagged(1)])
+    assert (version.is_complete, version.num_chunks, version.checksum) == (True, 2, None)
+    (version,) = group_versions([untagged(0), untagged(2)])
+    assert (version.is_complete, version.num_chunks) == (False, 3)
 
 
 def test_one_untagged_chunk_of_one_has_its_own_checksum() -> None:
     chunk = announced(0, 10, num_chunks=1, full_checksum="")
-    assert versions_of([chunk])[0].checksum == chunk.checksum
+    assert group_versions([chunk])[0].checksum == chunk.checksum
 
 
 def test_what_has_no_place_is_left_out() -> None:
@@ -135,18 +135,18 @@ def test_what_has_no_place_is_left_out() -> None:
         announced(0, 10, num_chunks=1, place="-1"),
         announced(0, 10, num_chunks=1, place="99999999999999999999"),
     ]
-    assert [shape(version) for version in versions_of(chunks)] == [(True, [10])]
+    assert [shape(version) for version in group_versions(chunks)] == [(True, [10])]
 
 
 def test_filters_of_any_chunk_are_the_versions() -> None:
     chunks = [*ball(10, 10, 5)[:2], announced(2, 5, mictlanx_filters='["zstd"]')]
-    assert versions_of(chunks)[0].filters == '["zstd"]'
-    assert versions_of(ball(10, 10, 5))[0].filters == ""
-    assert versions_of([announced(0, 1, num_chunks=1, mictlanx_filters="[]")])[0].filters == ""
+    assert group_versions(chunks)[0].filters == '["zstd"]'
+    assert group_versions(ball(10, 10, 5))[0].filters == ""
+    assert group_versions([announced(0, 1, num_chunks=1, mictlanx_filters="[]")])[0].filters == ""
 
 
 def test_tail_has_no_checksum() -> None:
-    (version,) = versions_of(ball(10, 10, 5))
+    (version,) = group_versions(ball(10, 10, 5))
     assert version.tail(0) is version
     rest = version.tail(1)
     assert (rest.checksum, rest.size, [chunk.index for chunk in rest.ordered]) == (None, 15, [1, 2])
@@ -156,13 +156,13 @@ def test_ball_of_a_version() -> None:
     path = "a/b.txt"
     ball_id = hashlib.sha256(path.encode()).hexdigest()
     chunk = announced(0, 10, num_chunks=1, ball_id=ball_id, full_path=path, fullname="b.txt")
-    found = versions_of([chunk])[0].as_ball()
+    found = group_versions([chunk])[0].as_ball()
     assert (found.key, found.ball_id, found.size, found.num_chunks, found.fullname) == (path, ball_id, 10, 1, "b.txt")
 
 
 def test_bucket_is_sorted_by_ball() -> None:
     listing = [announced(0, 10, ball_id="x"), announced(0, 10, ball_id="y"), announced(1, 10, ball_id="x")]
-    assert {ball_id: len(chunks) for ball_id, chunks in balls_in(listing).items()} == {"x": 2, "y": 1}
+    assert {ball_id: len(chunks) for ball_id, chunks in group_by_ball(listing).items()} == {"x": 2, "y": 1}
 
 
 TAGS = st.dictionaries(
@@ -185,12 +185,12 @@ TAGS = st.dictionaries(
     )
 )
 def test_no_listing_makes_it_fail(chunks: list[Metadata]) -> None:
-    versions = versions_of(chunks)
+    versions = group_versions(chunks)
     for version in versions:
         assert version.chunks
         assert len({chunk.full_checksum for chunk in version.ordered}) == 1
         assert all(chunk.index == index for index, chunk in version.chunks.items())
-        if version.whole:
+        if version.is_complete:
             assert sorted(version.chunks) == list(range(version.num_chunks))
             version.as_ball()
-    assert sorted(versions, key=lambda version: not version.whole) == versions
+    assert sorted(versions, key=lambda version: not version.is_complete) == versions

@@ -8,16 +8,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_mictlanx.client.wire import (
-    LONGEST_HEAD,
-    READ_AHEAD,
-    BrokenError,
-    Connection,
-    NoHttpError,
-    NoUrlError,
-    origin_of,
-    parts_of,
-)
+from airflow_provider_mictlanx.client.transport.backend import BrokenError, InvalidResponseError, InvalidUrlError
+from airflow_provider_mictlanx.client.transport.http1 import MAX_HEAD, READ_AHEAD, Connection, parse_origin, split_url
 
 BODY = b"abc" * 7
 
@@ -48,7 +40,7 @@ class Line(asyncio.Transport):
 
 async def asked() -> tuple[Connection, Line, asyncio.Task[None]]:
     """Give a connection that waits for an answer."""
-    connection, line = Connection(origin_of("http", "host")), Line()
+    connection, line = Connection(parse_origin("http", "host")), Line()
     connection.connection_made(line)
     task = asyncio.create_task(connection.ask(b"GET / HTTP/1.1\r\n\r\n", b""))
     await asyncio.sleep(0)
@@ -172,8 +164,8 @@ NO_HTTP = {
     "space before the colon": b"HTTP/1.1 200 OK\r\ncontent-length : 3\r\n\r\n",
     "no colon": b"HTTP/1.1 200 OK\r\nabc\r\n\r\n",
     "bare line feed": b"HTTP/1.1 200 OK\r\na: b\ncontent-length: 3\r\n\r\n",
-    "long head": b"HTTP/1.1 200 OK\r\n" + b"a" * LONGEST_HEAD + b"\r\n\r\n",
-    "endless head": b"HTTP/1.1 200 OK\r\n" + b"a" * LONGEST_HEAD,
+    "long head": b"HTTP/1.1 200 OK\r\n" + b"a" * MAX_HEAD + b"\r\n\r\n",
+    "endless head": b"HTTP/1.1 200 OK\r\n" + b"a" * MAX_HEAD,
     "more than the length": b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabcd",
     "body of a 204": b"HTTP/1.1 204 No Content\r\n\r\nabc",
     "no size of a chunk": b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n",
@@ -181,7 +173,7 @@ NO_HTTP = {
     "huge size of a chunk": b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + b"f" * 17 + b"\r\n",
     "longer chunk": b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabcd\r\n",
     "line feed after a size": b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\nabc\r\n",
-    "endless size": b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3;" + b"a" * LONGEST_HEAD,
+    "endless size": b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3;" + b"a" * MAX_HEAD,
     "more after the chunks": chunked(21) + b"HTTP/1.1 200 OK\r\n\r\n",
 }
 
@@ -191,7 +183,7 @@ def test_what_is_no_clear_http(name: str) -> None:
     async def scenario() -> None:
         connection, line, task = await asked()
         connection.data_received(NO_HTTP[name])
-        with pytest.raises(NoHttpError):
+        with pytest.raises(InvalidResponseError):
             await asyncio.gather(task, whole(connection))
         assert line.aborted
         assert not connection.finish()
@@ -255,7 +247,7 @@ def test_no_more_is_read_than_the_reader_takes() -> None:
     ],
 )
 def test_where_a_url_leads(url: str, host: str, port: int, header: str, target: str) -> None:
-    origin, asked_for = parts_of(url)
+    origin, asked_for = split_url(url)
     assert (origin.host, origin.port, origin.header, asked_for) == (host, port, header, target)
     assert origin.tls == url.startswith("https")
 
@@ -265,10 +257,10 @@ def test_where_a_url_leads(url: str, host: str, port: int, header: str, target: 
     ["ftp://host/", "host/a", "http:///a", "http://host:x/", "http://host:70000/", "http://[::1/", "http://\u00e4..b/"],
 )
 def test_what_is_no_url(url: str) -> None:
-    with pytest.raises(NoUrlError):
-        parts_of(url)
+    with pytest.raises(InvalidUrlError):
+        split_url(url)
 
 
 def test_a_target_holds_nothing_that_ends_a_line() -> None:
-    _, target = parts_of("http://host/a b\r\nX: y\x00")
+    _, target = split_url("http://host/a b\r\nX: y\x00")
     assert target == "/a%20b%0D%0AX:%20y%00"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_mictlanx.client import AsyncClient, AsyncPeer, AsyncRouter, MictlanXURI, PeerInfo, ValidationError
-from airflow_provider_mictlanx.client.transport import Transport
+from airflow_provider_mictlanx.client.transport.connections import Transport
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from airflow_provider_mictlanx.client import (
     UnknownError,
     ValidationError,
 )
-from airflow_provider_mictlanx.client.bulk import BallK, BulkJobs, checked_items
+from airflow_provider_mictlanx.client.background_bulks import BallK, BulkJobs, check_items
 
 
 def items(*names: str) -> list[BallK]:
@@ -231,7 +231,7 @@ BAD_ITEMS: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("bad", "why"), BAD_ITEMS, ids=[why for _, why in BAD_ITEMS])
 def test_a_bad_item_is_named(bad: Any, why: str) -> None:
     with pytest.raises(ValidationError) as raised:
-        checked_items([*items("good"), bad])
+        check_items([*items("good"), bad])
     assert str(raised.value).startswith("item 1 of the bulk")
     assert why in str(raised.value)
 
@@ -239,12 +239,12 @@ def test_a_bad_item_is_named(bad: Any, why: str) -> None:
 @pytest.mark.parametrize("balls", [None, 5, "abc", b"abc", {"bucket_id": "b", "key": "k", "source": b""}])
 def test_balls_are_a_list(balls: Any) -> None:
     with pytest.raises(ValidationError, match="list of dictionaries"):
-        checked_items(balls)
+        check_items(balls)
 
 
 def test_bytes_that_can_be_written_to_are_copied() -> None:
     source = bytearray(b"abc")
-    [item] = checked_items([{"bucket_id": "b", "key": "k", "source": source}])
+    [item] = check_items([{"bucket_id": "b", "key": "k", "source": source}])
     source[:] = b"xyz"
     assert item["source"] == b"abc"
 

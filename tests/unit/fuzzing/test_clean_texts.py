@@ -12,12 +12,12 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from airflow_provider_mictlanx.batches.running import BatchError
+from airflow_provider_mictlanx.batches.runner import BatchError, Failure
 from airflow_provider_mictlanx.bulks.errors import BulkFailedError
-from airflow_provider_mictlanx.bulks.records import Closed, Done, Failure
+from airflow_provider_mictlanx.bulks.records import Closed, Done
 from airflow_provider_mictlanx.client import texts
 from airflow_provider_mictlanx.client.errors import MictlanXError, UnknownError
-from airflow_provider_mictlanx.client.wire import NoHttpError
+from airflow_provider_mictlanx.client.transport.backend import InvalidResponseError
 from tests.unit.fuzzing.spellings import PAIRS, encoders, evil_texts, header_values, spell, tokens
 
 LIKE_A_TOKEN = "Zq7/+x~%41&lt;\\n\"'=9_aB-"
@@ -46,7 +46,7 @@ def test_secret_is_in_no_error_in_any_spelling(secret: str, names: list[str], be
     texts.remember_secret(secret)
     spelled = spell(secret, names)
     error = UnknownError(f"putting b/k: status 500, {before}{spelled}{after}; the fault is the service's")
-    for shown in (said(error), said(pickle.loads(pickle.dumps(error))), said(NoHttpError(spelled))):
+    for shown in (said(error), said(pickle.loads(pickle.dumps(error))), said(InvalidResponseError(spelled))):
         assert spelled not in shown
         assert secret not in shown
     assert "***" in str(error)

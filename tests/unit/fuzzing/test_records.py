@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError as InvalidModel
 
 from airflow_provider_mictlanx.bulks.plan import PlannedBall, make_plan, read_plan
-from airflow_provider_mictlanx.bulks.records import RECORD_TAG, Record, indexes_of, ranges_of, read_listing
-from airflow_provider_mictlanx.bulks.status import status_of
+from airflow_provider_mictlanx.bulks.records import RECORD_TAG, Record, format_ranges, parse_ranges, read_listing
+from airflow_provider_mictlanx.bulks.status import compute_status
 from airflow_provider_mictlanx.client.errors import IntegrityError, MictlanXError
 from airflow_provider_mictlanx.client.models import GetRouterBucketMetadataResponse, Metadata
-from airflow_provider_mictlanx.client.versions import versions_of
+from airflow_provider_mictlanx.client.versions import group_versions
 from tests.unit.bulks.test_status import BULK, histories, listing_of
 from tests.unit.fuzzing.junk import spoilt, texts
 
@@ -31,7 +31,7 @@ def test_spoilt_records_are_understood_or_refused(records: list[Record], data: s
     text = data.draw(spoilt(told).map(json.dumps) | texts)
     tags = {**listing[at].tags, RECORD_TAG: text}
     with contextlib.suppress(IntegrityError):
-        status_of(
+        compute_status(
             read_listing(BULK, [*listing[:at], listing[at].model_copy(update={"tags": tags}), *listing[at + 1 :]], True)
         )
 
@@ -44,7 +44,7 @@ def test_spoilt_listings_are_understood_or_refused(records: list[Record], data: 
     with contextlib.suppress(IntegrityError, InvalidModel):  # a listing that is no model never comes so far
         bucket = {"bucket_id": BULK, "peers_ids": [], "balls": data.draw(spoilt(listing))}
         told = GetRouterBucketMetadataResponse.model_validate(bucket)
-        status_of(read_listing(BULK, told.balls, True))
+        compute_status(read_listing(BULK, told.balls, True))
 
 
 TAGS = st.fixed_dictionaries(
@@ -65,17 +65,17 @@ CHUNKS = st.builds(
 
 @given(st.lists(CHUNKS, max_size=12))
 def test_any_listing_makes_versions_that_hold_together(chunks: list[Metadata]) -> None:
-    for version in versions_of(chunks):
+    for version in group_versions(chunks):
         assert version.chunks
         assert all(index == chunk.index < version.num_chunks for index, chunk in version.chunks.items())
         assert {chunk.full_checksum for chunk in version.ordered} == {version.checksum}
-        if version.whole:
+        if version.is_complete:
             assert sorted(version.chunks) == list(range(version.num_chunks))
             assert version.size == sum(chunk.size for chunk in version.ordered)
 
 
 BALLS = [PlannedBall("frames", f"k{number}", number, "e" * 64, 1000, f"/k{number}") for number in range(3)]
-PLAN, CONTENT = make_plan("bulk", 0, 1, BALLS, [], own_list=True)
+PLAN, CONTENT = make_plan("bulk", 0, 1, BALLS, [], items_per_shard=True)
 
 
 @given(st.data())
@@ -92,6 +92,6 @@ def test_spoilt_plans_are_read_or_refused(data: st.DataObject) -> None:
 @given(texts | st.text("0123456789,-", max_size=20), st.integers(0, 50))
 def test_ranges_are_read_or_refused(text: str, most: int) -> None:
     with contextlib.suppress(MictlanXError):
-        indexes = indexes_of(text, most)
+        indexes = parse_ranges(text, most)
         assert all(0 <= index < most for index in indexes)
-        assert indexes_of(ranges_of(indexes), most) == indexes
+        assert parse_ranges(format_ranges(indexes), most) == indexes

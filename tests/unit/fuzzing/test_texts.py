@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_mictlanx.client.chunks import parse_size
 from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationError
-from airflow_provider_mictlanx.client.names import (
-    ball_id_of,
+from airflow_provider_mictlanx.client.object_ids import (
     check_bucket_id,
     is_safe_id,
-    key_of,
+    make_ball_id,
+    original_key,
     path_tags,
     safe_file_name,
 )
 from airflow_provider_mictlanx.client.uri import MictlanXURI
+from airflow_provider_mictlanx.client.validation import parse_size
 from tests.unit.fuzzing.junk import scalars, texts
 
 SECRETS = st.text("abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ", min_size=12, max_size=20).map("q7{}".format)
@@ -87,15 +87,15 @@ def test_names_are_safe_or_refused(name: object) -> None:
     with contextlib.suppress(ValidationError):
         assert is_safe_id(check_bucket_id(name))  # type: ignore[arg-type]
     with contextlib.suppress(ValidationError):
-        ball_id = ball_id_of(name)  # type: ignore[arg-type]
+        ball_id = make_ball_id(name)  # type: ignore[arg-type]
         assert is_safe_id(ball_id)
-        assert key_of(ball_id, path_tags(str(name))) == name
+        assert original_key(ball_id, path_tags(str(name))) == name
 
 
 @given(texts, st.dictionaries(st.sampled_from(["full_path", "fullname", "extension"]), texts))
 def test_names_of_strangers_lead_nowhere(ball_id: str, tags: dict[str, str]) -> None:
     with contextlib.suppress(MictlanXError):
-        assert key_of(ball_id, tags) in (ball_id, tags.get("full_path"))
+        assert original_key(ball_id, tags) in (ball_id, tags.get("full_path"))
     for name in tags.values():
         plain = safe_file_name(name)
         assert plain is None or (PurePosixPath(plain).name == plain and plain not in ("", ".", ".."))

@@ -1,0 +1,124 @@
+"""
+Many balls into one folder, each under its key; files that are there already, with the right bytes, are left as they are.
+
+That is what makes it resumable: a second run asks for one listing, hashes what is there, and reads the rest. Every file appears
+whole and verified, or not at all (``client.files``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_provider_mictlanx.batches.local_paths import is_case_insensitive, local_paths
+from airflow_provider_mictlanx.batches.runner import REQUEST_TIMEOUT, Batch, BatchResult, Item, TransferOptions
+from airflow_provider_mictlanx.client.async_client import AsyncClient
+from airflow_provider_mictlanx.client.concurrency import Threads, run_in_thread
+from airflow_provider_mictlanx.client.errors import ValidationError
+from airflow_provider_mictlanx.client.local_io.atomic_file import OpenFolder, check_path, has_content
+from airflow_provider_mictlanx.client.result import unwrap
+from airflow_provider_mictlanx.client.texts import get_logger
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _File(Item):
+    """A ball, and the file that it becomes; ``problem`` where it can't be one."""
+
+    path: Path = Path()
+    problem: ValidationError | None = None
+
+
+async def list_bucket_items(
+    client: AsyncClient, bucket_id: str, prefix: str = "", glob: str = "", timeout: float = REQUEST_TIMEOUT
+) -> list[Item]:
+    """Give what a bucket lists; the parameters and errors are those of ``AsyncClient.list_balls``."""
+    balls = unwrap(await client.list_balls(bucket_id, prefix, glob, timeout))
+    return [Item(ball.bucket_id, ball.key, ball.size, ball.checksum) for ball in balls]
+
+
+async def prepare_folder(folder: str | os.PathLike[str]) -> tuple[Path, bool]:
+    """
+    Make the folder, see that it can be written to, and how it takes names; gives its path, and whether it folds them.
+
+    ``ValidationError``: it is no folder, or can't be made or written to.
+    """
+    if folder == "":
+        raise ValidationError("output_path is empty: name a folder, or '.' for the working directory")
+    root = check_path(folder, "output_path")
+
+    def look() -> bool:
+        with OpenFolder(root) as place:
+            place.check_writable()
+            return is_case_insensitive(root)
+
+    return root, await run_in_thread(look)
+
+
+async def download_items(
+    client: AsyncClient,
+    items: Sequence[Item],
+    root: Path,
+    *,
+    case_insensitive: bool = False,
+    pin_checksum: bool = False,
+    replace: bool = False,
+    options: TransferOptions,
+    log_progress: Callable[[str], None] = log.info,
+) -> BatchResult:
+    """
+    Read balls into files below a folder, which was prepared; a ball whose key can't be a file there is a failure.
+
+    :param case_insensitive: whether the folder takes names for the same that differ in case
+    :param pin_checksum: a ball that has other bytes by now than its item says is a failure
+    :param replace: whether files with other content are replaced; else they are failures
+    """
+    files = await run_in_thread(lambda: _files(items, root, case_insensitive))
+    real_root = await run_in_thread(root.resolve)
+    threads = Threads(4)
+
+    async def read(file: _File) -> bool:
+        if file.problem is not None:
+            raise file.problem
+        await threads.run(_check_inside, file.path, real_root)
+        if file.checksum and await has_content(file.path, file.size, file.checksum, threads):
+            return False
+        report = await client.download(
+            file.bucket_id,
+            file.key,
+            file.path.parent,
+            filename=file.path.name,
+            replace=replace,
+            checksum=file.checksum if pin_checksum else None,
+            **options.for_one_of(len(files)),
+        )
+        return unwrap(report).downloaded
+
+    try:
+        return await Batch(options.max_concurrency, log_progress, "reading").run(files, read)
+    finally:
+        threads.close()
+
+
+def _files(items: Sequence[Item], root: Path, case_insensitive: bool) -> list[_File]:
+    places = local_paths(((item.bucket_id, item.key) for item in items), case_insensitive)
+
+    def file_of(item: Item) -> _File:
+        place = places[item.bucket_id, item.key]
+        known = (item.bucket_id, item.key, item.size, item.checksum)
+        return _File(*known, problem=place) if isinstance(place, ValidationError) else _File(*known, root / place)
+
+    return [file_of(item) for item in items]
+
+
+def _check_inside(path: Path, root: Path) -> None:
+    """Raise ``ValidationError`` where a link leads out of the folder, or nowhere."""
+    try:
+        inside = path.parent.resolve().is_relative_to(root)
+    except RuntimeError as error:  # of Python before 3.13
+        raise ValidationError(f"symbolic links lead to one another: {path} can't be reached") from error
+    if not inside:
+        raise ValidationError(f"a symbolic link leads out of the folder: {path} would not be in {root}")

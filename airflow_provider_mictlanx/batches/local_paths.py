@@ -1,0 +1,84 @@
+"""
+Which file below a folder each ball of a batch becomes. Pure, but for ``is_case_insensitive``.
+
+A key comes from the storage, so any writer may have chosen it. A key that can't be a file is refused by itself: renaming it would
+write a file that nobody asked for, and stopping for it would let one writer stop the reader of everything else.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from airflow_provider_mictlanx.client.errors import ValidationError
+from airflow_provider_mictlanx.client.local_io.atomic_file import check_file_name
+
+Ball = tuple[str, str]
+"""A ball by bucket and key."""
+
+WAY_OUT = "read it by itself, with a filename of your own"
+
+
+def local_path(key: str) -> PurePosixPath:
+    """
+    Return the path of a key below the folder; leading, doubled and trailing ``/`` and ``.`` don't count.
+
+    ``ValidationError``: it contains ``..``, or something that no file can be called.
+    """
+    parts = [part for part in key.split("/") if part not in ("", ".")]
+    if not parts:
+        raise ValidationError("it names no file")
+    for part in parts:
+        check_file_name(part)
+    return PurePosixPath(*parts)
+
+
+def local_paths(balls: Iterable[Ball], case_insensitive: bool = False) -> dict[Ball, PurePosixPath | ValidationError]:
+    """
+    Return the path of every ball below the folder, or the error for one that can't be a file there.
+
+    Of balls that would be one file none is read: which of them is meant is for the caller to choose.
+
+    :param case_insensitive: whether the file system ignores the case of names, or the composition of their letters
+    """
+    found: dict[Ball, PurePosixPath | ValidationError] = {}
+    files: dict[str, list[Ball]] = {}
+    for ball in balls:
+        try:
+            found[ball] = place = local_path(ball[1])
+        except ValidationError as error:
+            found[ball] = ValidationError(f"the key can't be a file below the folder: {error}; {WAY_OUT}")
+        else:
+            files.setdefault(_fold_case(place, case_insensitive), []).append(ball)
+    for same in [same for same in files.values() if len(same) > 1]:
+        for ball, other in zip(same, [*same[1:], same[0]], strict=True):
+            found[ball] = ValidationError(f"{_shown(other)} would be the same file; {WAY_OUT}")
+    alone = {file: same[0] for file, same in files.items() if len(same) == 1}
+    for ball in list(alone.values()):
+        for folder in list(local_path(ball[1]).parents)[:-1]:
+            if (file := alone.get(_fold_case(folder, case_insensitive))) is not None:
+                found[file] = ValidationError(f"it would be a folder, because of {_shown(ball)}; {WAY_OUT}")
+    return found
+
+
+def _shown(ball: Ball) -> str:
+    return repr("/".join(ball))
+
+
+def _fold_case(place: PurePosixPath, case_insensitive: bool) -> str:
+    return unicodedata.normalize("NFC", str(place)).casefold() if case_insensitive else str(place)
+
+
+def is_case_insensitive(folder: Path) -> bool:
+    """Tell whether the file system of a folder, in which a file is made for it, takes ``A`` for ``a``, or ``é`` for ``e`` and an accent."""
+    name = f".mictlanx-{secrets.token_hex(8)}-\u00c9.part"
+    probe = folder / name
+    os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+    try:
+        others = (name.lower(), unicodedata.normalize("NFD", name))
+        return any(os.path.lexists(folder / other) for other in others)
+    finally:
+        os.unlink(probe)

@@ -1,0 +1,237 @@
+"""Follow a bulk from outside: status, result, end. Every poke is one listing of the bulk's own bucket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from collections.abc import Callable, Container
+from dataclasses import replace
+from typing import Any
+
+from airflow_provider_mictlanx.batches.runner import REQUEST_TIMEOUT, Failure, Item
+from airflow_provider_mictlanx.bulks.errors import BulkConflictError, BulkFailedError
+from airflow_provider_mictlanx.bulks.plan import PlannedBall, read_plan
+from airflow_provider_mictlanx.bulks.record_store import RecordStore
+from airflow_provider_mictlanx.bulks.records import Closed, Plan, Records, canonical
+from airflow_provider_mictlanx.bulks.status import (
+    BulkStatus,
+    State,
+    acknowledged_balls,
+    compute_status,
+    is_good_end,
+    latest_start,
+    valid_reports,
+)
+from airflow_provider_mictlanx.bulks.summary import failed_for_good, status_line, summarize
+from airflow_provider_mictlanx.client.async_client import AsyncClient
+from airflow_provider_mictlanx.client.errors import BallConflictError, DeadlineExceededError, ValidationError
+from airflow_provider_mictlanx.client.models import DeleteBucketResponse
+
+
+async def bulk_status(client: AsyncClient, bulk_id: str, request_timeout: float = REQUEST_TIMEOUT) -> BulkStatus:
+    """
+    Look at a bulk once: one listing of its own small bucket, however large the bulk is.
+
+    One request while it is uploaded, and when it is complete or closed. Before it is said that nobody has planned it, or that
+    it failed, a second one asks whether a peer is away; then it is *uploading*, for all that can be told.
+
+    :param request_timeout: of each of them (seconds)
+    """
+    return (await _poke(RecordStore(client, bulk_id, request_timeout)))[1]
+
+
+async def _poke(store: RecordStore) -> tuple[Records, BulkStatus]:
+    records, listing = await store.look()
+    status = compute_status(records)
+    if status.state is not State.UPLOADING:
+        return records, status
+    full = replace(records, complete=True)
+    if (assumed_complete := compute_status(full)).state is State.UPLOADING:
+        return full, assumed_complete  # whatever is missing in the listing, it would say the same, or better
+    if await store.answered_by_all(listing):
+        return full, assumed_complete
+    return records, status
+
+
+def is_open(status: BulkStatus, fail_on_error: bool) -> bool:
+    """
+    Tell whether a gate that waits for the bulk opens now; raises ``BulkFailedError`` where it never will.
+
+    A bulk that was closed is what it was before.
+
+    :param fail_on_error: whether a bulk that failed for good is an error; else the gate opens when it is finished
+    """
+    failed = status.state is State.FAILED or (
+        status.closed is not None and status.closed.result.get("state") == State.FAILED.value
+    )
+    if failed and fail_on_error:
+        raise failed_for_good(status)
+    return status.state in (State.COMPLETE, State.CLOSED) or (failed and status.finished)
+
+
+async def await_bulk(
+    client: AsyncClient,
+    bulk_id: str,
+    *,
+    poke_interval: float = 10,
+    timeout: float | None = None,
+    fail_on_error: bool = True,
+    include_items: bool = False,
+    remove_on_completion: bool = False,
+    request_timeout: float = REQUEST_TIMEOUT,
+    log_progress: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """
+    Wait for a bulk, and give its result as ``summarize`` does.
+
+    ``BulkFailedError``: it failed for good, and ``fail_on_error`` is true; ``DeadlineExceededError``: it is not finished in time.
+
+    :param poke_interval: between two looks (seconds)
+    :param timeout: for the whole wait (seconds), at the end of which it looks once more; None waits for ever
+    :param include_items: adds ``successes`` and all ``failures`` as lists
+    :param remove_on_completion: removes the records, but for the result, which answers whoever asks again
+    :param request_timeout: of each request (seconds)
+    :param log_progress: takes a line after every look
+    """
+    _check_seconds("poke_interval", poke_interval)
+    if timeout is not None:
+        _check_seconds("timeout", timeout)
+    started = time.monotonic()
+    store = RecordStore(client, bulk_id, request_timeout)
+    while True:
+        records, status = await _poke(store)
+        if log_progress:
+            log_progress(status_line(status))
+        if is_open(status, fail_on_error):
+            return await _result(store, records, status, include_items, remove_on_completion)
+        left = math.inf if timeout is None else timeout - (time.monotonic() - started)
+        if left <= 0:
+            raise DeadlineExceededError(f"{status_line(status)}; it was waited for {timeout:g} s")
+        await asyncio.sleep(min(poke_interval, left))
+
+
+def _check_seconds(name: str, seconds: float) -> None:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
+        raise ValidationError(f"{name} is a number of seconds, not {seconds!r}")
+
+
+async def read_result(
+    client: AsyncClient,
+    bulk_id: str,
+    include_items: bool = False,
+    remove_on_completion: bool = False,
+    request_timeout: float = REQUEST_TIMEOUT,
+) -> dict[str, Any]:
+    """
+    Give the result of a bulk that is finished; the parameters are those of ``await_bulk``.
+
+    ``BulkFailedError``: it is not finished (any more).
+    """
+    store = RecordStore(client, bulk_id, request_timeout)
+    records, status = await _poke(store)
+    if not is_open(status, fail_on_error=False):
+        raise BulkFailedError(
+            f"{status_line(status)}: it is not finished, so it has no result", result=summarize(status)
+        )
+    return await _result(store, records, status, include_items, remove_on_completion)
+
+
+async def _result(
+    store: RecordStore, records: Records, status: BulkStatus, include_items: bool, remove: bool
+) -> dict[str, Any]:
+    summary = summarize(status)
+    if status.closed:
+        items = await _kept_items(store, status.closed) if include_items else {}
+    else:
+        items = await _items(store, records) if include_items else {}
+        if remove:
+            summary, items = await _close(store, summary, items)
+    if remove:
+        await store.delete((await store.read_completely()).names)
+    return {**summary, **items}
+
+
+async def _close(
+    store: RecordStore, summary: dict[str, Any], items: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Write the result down; where another await has done so just now, its result is the one."""
+    try:
+        await store.write(Closed(result=summary), canonical(items).encode())
+    except BallConflictError:
+        closed = (await store.read()).closed
+        if closed is None:
+            raise
+        return dict(closed.result), items
+    return summary, items
+
+
+async def _kept_items(store: RecordStore, closed: Closed) -> dict[str, Any]:
+    """Give the items that the await kept which closed the bulk."""
+    items: dict[str, Any] = json.loads(await store.read_content(closed))
+    if not items:
+        raise BulkConflictError(
+            f"bulk {store.bulk_id!r} was closed by an await without include_items, so its items are not known any more; its "
+            f"result is {canonical(closed.result)}"
+        )
+    return items
+
+
+async def delete_bulk(
+    client: AsyncClient, bulk_id: str, request_timeout: float = REQUEST_TIMEOUT
+) -> DeleteBucketResponse:
+    """
+    Delete everything that is known of a bulk, not its balls: the bulk id can be used anew.
+
+    :param request_timeout: of each request (seconds)
+    """
+    return await RecordStore(client, bulk_id, request_timeout).delete_all()
+
+
+async def _items(store: RecordStore, records: Records) -> dict[str, Any]:
+    """Give every ball: ``successes`` as ``{bucket_id, key, size, checksum}``, ``failures`` with code and message."""
+    successes: list[dict[str, Any]] = []
+    failures: dict[tuple[str, str], dict[str, Any]] = {}
+    for _, own in sorted(records.by_shard().items()):
+        for record in sorted(own.plans, key=lambda plan: plan.digest)[:1]:
+            balls = read_plan(record, await store.read_content(record)).balls
+            done = await _acknowledged_balls(store, own, record)
+            successes += [_format_ball(ball) for index, ball in enumerate(balls) if index in done]
+        latest = latest_start(own.starts)
+        ends = [end for end in own.dones if latest and end.attempt == latest.attempt]
+        for _, item in await store.read_items(ends):
+            for failure in item.get("failures", []):
+                failures[failure["bucket_id"], failure["key"]] = Failure.model_validate(failure).model_dump()
+    stored = {(ball["bucket_id"], ball["key"]) for ball in successes}
+    return {"successes": successes, "failures": [told for name, told in failures.items() if name not in stored]}
+
+
+async def _acknowledged_balls(store: RecordStore, own: Records, plan: Plan) -> Container[int]:
+    """Return the balls of a shard's plan that its records acknowledge."""
+    if any(is_good_end(report) for report in valid_reports(own, plan)):
+        return range(plan.balls)
+    return acknowledged_balls(
+        own, plan, await store.read_items(report for report in own.reports if report.plan == plan.digest)
+    )
+
+
+def _format_ball(ball: PlannedBall) -> dict[str, Any]:
+    return {"bucket_id": ball.bucket_id, "key": ball.key, "size": ball.size, "checksum": ball.checksum}
+
+
+async def list_bulk_items(client: AsyncClient, bulk_id: str, timeout: float = REQUEST_TIMEOUT) -> list[Item]:
+    """
+    Give what was planned for a bulk, and is stored.
+
+    ``BulkFailedError``: it is not complete; ``BulkConflictError``: it was awaited and closed without its items.
+    """
+    result = await read_result(client, bulk_id, include_items=True, request_timeout=timeout)
+    if result["state"] != State.COMPLETE.value:
+        raise BulkFailedError(
+            f"bulk {bulk_id!r} failed for good: {result['failed']} of {result['total_balls']} balls are not stored, so it can't be "
+            "read as a whole. Mend it and clear the upload task, or read its bucket instead",
+            permanent=True,
+            result={name: value for name, value in result.items() if name != "successes"},
+        )
+    return [Item(ball["bucket_id"], ball["key"], ball["size"], ball["checksum"]) for ball in result["successes"]]

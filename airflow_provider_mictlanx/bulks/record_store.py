@@ -1,0 +1,224 @@
+"""Reading and writing a bulk's records in the storage space itself."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from humanfriendly.text import pluralize
+from option import Result
+
+from airflow_provider_mictlanx.batches.runner import REQUEST_TIMEOUT
+from airflow_provider_mictlanx.bulks.records import (
+    Checked,
+    Record,
+    Records,
+    Report,
+    canonical,
+    check_owner,
+    is_record,
+    read_listing,
+    records_bucket,
+)
+from airflow_provider_mictlanx.client.async_client import AsyncClient
+from airflow_provider_mictlanx.client.concurrency import for_each
+from airflow_provider_mictlanx.client.errors import (
+    GetChunkError,
+    IntegrityError,
+    MictlanXError,
+    NotFoundError,
+    PutChunksError,
+    UnavailableError,
+)
+from airflow_provider_mictlanx.client.models import DeleteBucketResponse, GetRouterBucketMetadataResponse
+from airflow_provider_mictlanx.client.result import unwrap
+from airflow_provider_mictlanx.client.retry import RetryConfig
+from airflow_provider_mictlanx.client.texts import get_logger
+
+T = TypeVar("T")
+log = get_logger(__name__)
+
+
+R = TypeVar("R", bound=Report | Checked)
+
+REPLICAS = 3
+"""On how many peers a record is stored (on all of them, where there are fewer)."""
+
+CHUNK_SIZE = 8_000_000
+"""A longer record is cut into chunks of so many bytes."""
+
+LISTING_RETRY = RetryConfig(max_tries=3)
+"""How often the records are looked at when every peer has to have its part in the listing."""
+
+SHOWN = 3
+"""How many foreign balls a warning names."""
+
+
+class RecordStore:
+    """
+    The records of one bulk.
+
+    :param client: an open client
+    :param bulk_id: any text that is not empty
+    :param timeout: of each request (seconds)
+    """
+
+    def __init__(self, client: AsyncClient, bulk_id: str, timeout: float = REQUEST_TIMEOUT) -> None:
+        self.client = client
+        self.bulk_id = bulk_id
+        self.timeout = timeout
+        self.bucket_id = records_bucket(bulk_id)
+        self._warned_of: tuple[str, ...] = ()
+
+    async def look(self) -> tuple[Records, GetRouterBucketMetadataResponse]:
+        """List the records with a single request; whether every peer has its part in it is not known, so not claimed."""
+        listing = self._value(
+            await self.client.get_chunks_by_bucket_id(self.bucket_id, self.timeout, partial=True, name_missing=False)
+        )
+        records = read_listing(self.bulk_id, listing.balls, complete=False)
+        if records.foreign and records.foreign != self._warned_of:
+            self._warned_of = records.foreign
+            log.warning("%s; ignored", self._foreign(records.foreign))
+        return records, listing
+
+    async def answered_by_all(self, listing: GetRouterBucketMetadataResponse) -> bool:
+        """Tell whether every peer has its part in a listing: one request."""
+        return not self._value(await self.client.missing_peers(listing, self.timeout))
+
+    async def read(self) -> Records:
+        """List the records, and ask whether every peer has its part in it: two requests, however large the bulk is."""
+        records, listing = await self.look()
+        return replace(records, complete=await self.answered_by_all(listing))
+
+    async def read_completely(self) -> Records:
+        """Do the same, and raise ``UnavailableError`` where a peer is away in all tries, so that records may be missing."""
+        async for attempt in LISTING_RETRY.attempts():
+            with attempt:
+                records = await self.read()
+                if not records.complete:
+                    raise UnavailableError(
+                        f"bulk {self.bulk_id!r}: a peer is away, so that its records can't all be seen; try again when it is back"
+                    )
+        return records
+
+    async def check_peers(self, problem: str) -> None:
+        """
+        Raise ``UnavailableError`` unless every peer answers: two requests, however large the bulk and the storage are.
+
+        :param problem: what cannot be told otherwise, for the error
+        """
+        _, listing = await self.look()
+        if not await self.answered_by_all(listing):
+            raise UnavailableError(problem)
+
+    async def write(self, record: Record, content: bytes | None = None, *, allow_fewer_replicas: bool = False) -> None:
+        """
+        Write a record.
+
+        It is stored on fewer peers than ``REPLICAS`` where one has refused it for good (code 666): better than no bulk.
+
+        :param content: what is more than the summary; the summary itself where there is nothing more
+        :param allow_fewer_replicas: whether fewer replicas will do where a peer is away
+        """
+        data = content if content is not None else canonical(record.tags(self.bulk_id)).encode()
+        try:
+            await self._put(record, data, REPLICAS)
+        except (PutChunksError, UnavailableError) as error:
+            if not allow_fewer_replicas and not error.permanent:
+                raise
+            log.warning(
+                "Record %s of bulk %r is written once, not %d times: %s", record.name, self.bulk_id, REPLICAS, error
+            )
+            await self._put(record, data, 1)
+
+    async def _put(self, record: Record, data: bytes, rf: int) -> None:
+        tags = record.tags(self.bulk_id)
+        self._value(
+            await self.client.put(
+                self.bucket_id,
+                record.name,
+                data,
+                chunk_size=CHUNK_SIZE,
+                rf=rf,
+                timeout=self.timeout,
+                tags=tags,
+                allow_reserved_bucket=True,
+            )
+        )
+
+    async def read_content(self, record: Record) -> bytes:
+        """Read what is more of a record than its summary."""
+        return bytes(self._value(await self.client.get(self.bucket_id, record.name, timeout=self.timeout)).data)
+
+    async def read_items(self, records: Iterable[R], max_concurrency: int = 8) -> list[tuple[R, dict[str, Any]]]:
+        """
+        Read the items of records; one whose bytes were never sent, or are lost, is left out.
+
+        :return: records with dictionaries of ``acknowledged`` and ``lost`` (as ``0-57,60``) and, of ends and checks, ``failures``
+        """
+        found: list[tuple[R, dict[str, Any]]] = []
+
+        async def read(record: R) -> None:
+            with suppress(
+                NotFoundError, GetChunkError, IntegrityError, ValueError
+            ):  # lost: those balls are read back instead
+                found.append((record, json.loads(await self.read_content(record))))
+
+        await for_each(records, read, max_concurrency)
+        return found
+
+    async def delete(self, names: Iterable[str], max_concurrency: int = 8) -> None:
+        """Delete records by their names."""
+
+        async def delete(name: str) -> None:
+            self._value(
+                await self.client.delete(name, self.bucket_id, timeout=self.timeout, allow_reserved_bucket=True)
+            )
+
+        await for_each(list(names), delete, max_concurrency)
+
+    async def delete_all(self) -> DeleteBucketResponse:
+        """
+        Delete every record, ``closed`` and those that were cut short included; what is not a record stays.
+
+        ``IntegrityError``: the bucket holds another bulk's records.
+        """
+        listing = self._value(await self.client.get_chunks_by_bucket_id(self.bucket_id, self.timeout))
+        check_owner(self.bulk_id, listing.balls)
+        if foreign := sorted({chunk.ball_id for chunk in listing.balls if not is_record(chunk)}):
+            log.warning("%s; not deleted", self._foreign(foreign))
+            started = time.monotonic()
+            names = sorted({chunk.ball_id for chunk in listing.balls if is_record(chunk)})
+            await self.delete(names)
+            return DeleteBucketResponse(
+                bucket_id=self.bucket_id,
+                deleted=len(names),
+                failed=0,
+                total=len(names),
+                keys=names,
+                response_time=round(time.monotonic() - started, 6),
+            )
+        return self._value(
+            await self.client.delete_bucket(self.bucket_id, timeout=self.timeout, allow_reserved_bucket=True)
+        )
+
+    def _value(self, result: Result[T, MictlanXError]) -> T:
+        """Return the value of an ``Ok``; raise the error of an ``Err``, which names the bulk."""
+        try:
+            return unwrap(result)
+        except MictlanXError as error:
+            if (bulk := f"bulk {self.bulk_id!r}") not in str(error):
+                error.amend(f"{bulk}: {error}")
+            raise
+
+    def _foreign(self, ball_ids: Sequence[str]) -> str:
+        """Return which balls in the records' bucket are not records, for the log."""
+        more = f" and {len(ball_ids) - SHOWN} more" if len(ball_ids) > SHOWN else ""
+        return (
+            f"Bucket {self.bucket_id} contains {pluralize(len(ball_ids), 'ball')} besides the records of bulk {self.bulk_id!r}: "
+            f"{', '.join(map(repr, ball_ids[:SHOWN]))}{more}"
+        )

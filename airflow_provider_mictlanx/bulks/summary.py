@@ -1,0 +1,112 @@
+"""Summaries of a bulk: the result dictionary, a log line, the error of a bulk that failed for good."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import humanfriendly
+
+from airflow_provider_mictlanx.bulks.errors import BulkFailedError
+from airflow_provider_mictlanx.bulks.status import BulkStatus, State
+
+MAX_SUMMARY_LENGTH = 1900
+"""A summary has at most about so many characters as JSON (besides its bulk id)."""
+
+SILENT_SECONDS = 300.0
+"""A shard under way writes every minute; when nothing was heard of it for so many seconds, a person should know."""
+
+
+def summarize(status: BulkStatus) -> dict[str, Any]:
+    """
+    Give a bulk's result as a small dictionary.
+
+    The keys: ``bulk_id, state, shards, total_balls, successed, failed, uploaded_size`` (bytes of the stored balls),
+    ``response_time`` (seconds), ``failures`` (the first few: ``{bucket_id, key, code, message}``), ``problems`` (texts).
+    """
+    if status.closed:
+        return dict(status.closed.result)
+    missing = max(status.failed, status.total_balls - status.acknowledged) if status.finished else status.failed
+    return truncate_summary(
+        {
+            "bulk_id": status.bulk_id,
+            "state": status.state.value,
+            "shards": status.shards,
+            "total_balls": max(status.total_balls, status.acknowledged + missing),
+            "successed": status.acknowledged,
+            "failed": missing,
+            "uploaded_size": status.acknowledged_size,
+            "response_time": status.response_time,
+            "failures": [failure.model_dump() for failure in status.failures],
+            "problems": list(status.problems),
+        }
+    )
+
+
+def truncate_summary(summary: dict[str, Any]) -> dict[str, Any]:
+    """Cut texts short until a summary (changed in place) is a small one: it goes into XComs, and into the tags of a record."""
+    for longest, most in ((300, 5), (150, 5), (100, 3), (60, 2)):
+        if len(json.dumps(summary)) <= MAX_SUMMARY_LENGTH:
+            break
+        summary["problems"] = [_truncate(problem, longest) for problem in summary["problems"][:most]]
+        summary["failures"] = [
+            {**failure, "key": _truncate(failure["key"], longest), "message": _truncate(failure["message"], longest)}
+            for failure in summary["failures"][:most]
+        ]
+    return summary
+
+
+def _truncate(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def status_line(status: BulkStatus, now: float | None = None) -> str:
+    """
+    Tell a person where a bulk stands.
+
+    :param now: seconds since 1970; default: the clock
+    """
+    if status.state is State.UNPLANNED:
+        return f"Bulk {status.bulk_id!r}: nobody has planned it yet"
+    if status.closed:
+        return f"Bulk {status.bulk_id!r} is closed: it was awaited, and its result kept"
+    if not status.shards:
+        return f"Bulk {status.bulk_id!r}: a peer is away, so that it can't be told whether somebody has planned it"
+    done = f"{status.acknowledged:,} of {status.total_balls:,} balls"
+    size = f"{humanfriendly.format_size(status.acknowledged_size)} of {humanfriendly.format_size(status.total_size)}"
+    parts = [f"Bulk {status.bulk_id!r} is {status.state.value}: {done}, {size}"]
+    if status.response_time:
+        parts.append(f"{humanfriendly.format_size(int(status.acknowledged_size / status.response_time))}/s")
+    if status.shards > 1:
+        parts.append(f"{status.shards_complete} of {status.shards} shards complete")
+    if status.last_heard:
+        heard = datetime.fromtimestamp(status.last_heard / 1e9, UTC)
+        parts.append(f"last heard of at {heard:%H:%M:%S} UTC")
+    seconds = (time.time() if now is None else now) - status.stalest_since / 1e9
+    if status.stalest_since and seconds > SILENT_SECONDS:
+        quiet = humanfriendly.format_timespan(round(seconds), max_units=2)
+        parts.append(f"nothing was heard of shard {status.stalest_shard} for {quiet}, its worker may have died")
+    if status.failed:
+        parts.append(
+            f"{status.failed:,} failed" + (", which a retry may still mend" if status.has_retryable_failures else "")
+        )
+    return ", ".join(parts)
+
+
+def failed_for_good(status: BulkStatus) -> BulkFailedError:
+    """Give the error for a bulk that failed for good."""
+    summary = summarize(status)
+    failures = [f"{failure['key']}: {failure['message']}" for failure in summary["failures"]]
+    way_out = (
+        "It was closed since: delete_bulk, and upload it anew"
+        if status.closed
+        else "Mend it and clear the upload task, which goes on where it ended"
+    )
+    return BulkFailedError(
+        f"bulk {status.bulk_id!r} failed for good: {summary['failed']} of {summary['total_balls']} balls are not stored. "
+        f"{'; '.join([*summary['problems'], *failures]) or 'No reason was recorded'}. {way_out}",
+        permanent=True,
+        result=summary,
+    )

@@ -1,0 +1,209 @@
+"""
+Reading a bulk's balls back: every chunk of every planned ball once, verified, as much at a time as there is time for.
+
+How far it is stands in the bulk's own records (``checked-…``), so that any process goes on with it: the next poke of a
+sensor that was rescheduled, another triggerer, a worker that was started again.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_provider_mictlanx.batches.runner import MAX_REPORTED, REQUEST_TIMEOUT, Failure
+from airflow_provider_mictlanx.bulks.errors import BulkConflictError, BulkFailedError
+from airflow_provider_mictlanx.bulks.plan import PlannedBall, read_plan
+from airflow_provider_mictlanx.bulks.record_store import RecordStore
+from airflow_provider_mictlanx.bulks.records import Checked, Plan, Records, canonical, format_ranges, parse_ranges
+from airflow_provider_mictlanx.bulks.status import State
+from airflow_provider_mictlanx.bulks.summary import truncate_summary
+from airflow_provider_mictlanx.client.async_client import AsyncClient
+from airflow_provider_mictlanx.client.concurrency import for_each, run_in_thread
+from airflow_provider_mictlanx.client.errors import GetChunkError, IntegrityError, MictlanXError, NotFoundError
+from airflow_provider_mictlanx.client.object_ids import ObjectId
+from airflow_provider_mictlanx.client.result import unwrap
+
+AT_ONCE = 8
+"""How many balls are read at the same time."""
+
+
+class StorageCheck:
+    """
+    Reads the balls of a complete bulk, plan by plan, one plan in memory at a time.
+
+    It belongs to no event loop: every call brings its client.
+
+    :param state: where an earlier one stood (``state``): the records say the same, but for the last moments of one that was cut off
+    :param run: the name of this check, any text: one of the same name goes on with it, in whatever process; another name begins
+        anew
+    """
+
+    def __init__(self, bulk_id: str, state: Mapping[str, Any] | None = None, run: str = "") -> None:
+        stood = state or {}
+        self.bulk_id = bulk_id
+        self.run: str = stood.get("run", run)
+        self.checked = 0
+        self.failed = 0
+        self.failures: list[Failure] = []
+        self._total = 0
+        self._id = secrets.token_hex(8)
+        self._number = 0
+        self._plans: list[Plan] | None = None
+        self._left: dict[str, list[int]] = {}
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What another process needs to go on: JSON."""
+        return {"run": self.run}
+
+    @property
+    def line(self) -> str:
+        """Where it stands, for people."""
+        failed = f", {self.failed:,} of them not readable" if self.failed else ""
+        return f"Bulk {self.bulk_id!r}: {self.checked:,} of {self._total:,} balls read back{failed}"
+
+    async def go_on(self, client: AsyncClient, seconds: float, request_timeout: float = REQUEST_TIMEOUT) -> bool:
+        """
+        Read for about so many seconds, at least a few balls; gives True when everything was read.
+
+        ``UnavailableError``: a peer is away, so that it can't be told; what was being read is read again by the next call.
+        ``BulkConflictError``: the bulk was awaited and closed, so that nobody knows any more what was planned.
+
+        :param request_timeout: of each request (seconds)
+        """
+        until = time.monotonic() + seconds
+        store = RecordStore(client, self.bulk_id, request_timeout)
+        if self._plans is None:
+            self._plans = await self._begin(store)
+        for plan in self._plans:
+            while self._left[plan.digest]:
+                await self._read_some(store, plan, until)
+                if time.monotonic() >= until:
+                    return not any(self._left.values())
+        return True
+
+    # -- where it stands -------------------------------------------------------------------------------------------
+
+    async def _begin(self, store: RecordStore) -> list[Plan]:
+        """Learn from the records what there is to read, and what was read."""
+        records = await store.read_completely()
+        if records.closed:
+            raise BulkConflictError(
+                f"bulk {self.bulk_id!r} was awaited and closed: what was planned is not known any more, so its balls can't be "
+                "read back. Let the await that removes the records come after the check"
+            )
+        plans = sorted(records.plans, key=lambda plan: (plan.shard, plan.digest))
+        by_digest = {plan.digest: plan for plan in plans}
+        read: dict[str, set[int]] = {plan.digest: set() for plan in plans}
+        failures: dict[tuple[str, str], Failure] = {}
+        for check, found in await self._earlier(store, records):
+            if check.plan in by_digest:
+                read[check.plan] |= parse_ranges(check.read, by_digest[check.plan].balls)
+                failures.update({(failure.bucket_id, failure.key): failure for failure in found})
+        self._total = sum(plan.balls for plan in plans)
+        self.checked = sum(map(len, read.values()))
+        self.failed = len(failures)
+        self.failures = list(failures.values())[:MAX_REPORTED]
+        self._left = {
+            plan.digest: [index for index in range(plan.balls) if index not in read[plan.digest]] for plan in plans
+        }
+        return plans
+
+    async def _earlier(self, store: RecordStore, records: Records) -> list[tuple[Checked, list[Failure]]]:
+        """Give the records of this run, with their failures; where these can't be read, it is as if nothing had been."""
+        ours = [check for check in records.checks if check.run == self.run]
+        found: list[tuple[Checked, list[Failure]]] = [(check, []) for check in ours if not check.failed]
+        for check, items in await store.read_items(check for check in ours if check.failed):
+            if isinstance(check, Checked):
+                found.append((check, [Failure.model_validate(failure) for failure in items.get("failures", [])]))
+        return found
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    async def _read_some(self, store: RecordStore, plan: Plan, until: float) -> None:
+        """Read balls of one plan until the time is over, and write down which."""
+        content = await store.read_content(plan)
+        balls = (await run_in_thread(lambda: read_plan(plan, content))).balls  # a triggerer's loop is not to be held up
+        left = self._left[plan.digest]
+        read: dict[int, Failure | None] = {}
+
+        async def read_one(index: int) -> None:
+            if len(read) < AT_ONCE or time.monotonic() < until:
+                read[index] = await self._looked_at(store, balls[index])
+
+        problem: MictlanXError | None = None
+        try:
+            await for_each(left, read_one, AT_ONCE)
+        except MictlanXError as error:  # what was read before stays read
+            problem = error
+        failures = [failure for failure in read.values() if failure]
+        if read:
+            await self._record(store, plan, read, failures)
+        self._left[plan.digest] = [index for index in left if index not in read]
+        self.checked += len(read)
+        self.failed += len(failures)
+        self.failures = [*self.failures, *failures][:MAX_REPORTED]
+        if problem:
+            raise problem
+
+    async def _record(
+        self, store: RecordStore, plan: Plan, read: Mapping[int, Failure | None], failures: list[Failure]
+    ) -> None:
+        number, self._number = self._number, self._number + 1
+        record = Checked(
+            shard=plan.shard,
+            attempt=self._id,
+            number=number,
+            run=self.run,
+            plan=plan.digest,
+            read=format_ranges(read),
+            failed=len(failures),
+        )
+        items = canonical({"failures": [failure.model_dump() for failure in failures]}).encode()
+        await store.write(record, items, allow_fewer_replicas=True)
+
+    async def _looked_at(self, store: RecordStore, ball: PlannedBall) -> Failure | None:
+        name = ObjectId(ball.bucket_id, ball.key)
+        looked = await store.client.get_metadata(ball.bucket_id, ball.key, store.timeout, check_storage=True)
+        try:
+            found = unwrap(looked)
+        except (NotFoundError, GetChunkError, IntegrityError) as error:
+            await store.check_peers(
+                f"reading {name}: a peer does not answer, and may have it; try again when it is back"
+            )
+            return Failure(bucket_id=ball.bucket_id, key=ball.key, code=error.error_code, message=str(error))
+        if found.checksum == ball.checksum:
+            return None
+        message = f"{name} has SHA-256 {found.checksum[:12]}… instead of {ball.checksum[:12]}…"
+        return Failure(bucket_id=ball.bucket_id, key=ball.key, code=IntegrityError.default_error_code, message=message)
+
+    def result(self, summary: Mapping[str, Any], fail_on_error: bool) -> dict[str, Any]:
+        """
+        Give a bulk's summary with what was found.
+
+        ``BulkFailedError``: a ball could not be read, and ``fail_on_error`` is true.
+
+        :param summary: what ``summary_of`` gives
+        """
+        if not self.failed:
+            return dict(summary)
+        problem = f"{self.failed} balls were acknowledged, but can't be read any more"
+        told = truncate_summary(
+            {
+                **summary,
+                "state": State.FAILED.value,
+                "successed": summary["successed"] - self.failed,
+                "failed": self.failed,
+                "failures": [failure.model_dump() for failure in self.failures],
+                "problems": [*summary["problems"], problem],
+            }
+        )
+        if fail_on_error:
+            reasons = "; ".join(f"{failure.key}: {failure.message}" for failure in self.failures)
+            raise BulkFailedError(
+                f"bulk {self.bulk_id!r}: {problem}: {reasons}. Clear the upload task, which sends them again, and then this one",
+                result=told,
+            )
+        return told

@@ -1,0 +1,298 @@
+"""
+In-process bulks: ``put_bulk`` starts uploads, ``await_bulk`` waits for them. They live as long as the client.
+
+A bulk that has to outlive its process is another thing. Knows nothing of how a ball is put: that is given to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypedDict, cast
+
+from airflow_provider_mictlanx.client.errors import MictlanXError, NotFoundError, UnknownError, ValidationError
+from airflow_provider_mictlanx.client.models import PutReport
+from airflow_provider_mictlanx.client.object_ids import check_bucket_may_change, make_ball_id
+from airflow_provider_mictlanx.client.retry import RetryConfig
+from airflow_provider_mictlanx.client.transfer.chunk_upload import PutOptions
+from airflow_provider_mictlanx.client.validation import check_int, check_timeout, parse_size
+
+
+class _BallRequired(TypedDict):
+    bucket_id: str
+    source: bytes | str | os.PathLike[str]
+
+
+class BallK(_BallRequired, total=False):
+    """
+    A ball of a bulk: ``bucket_id``, ``ball_id`` or ``key`` (one is enough), ``source`` (bytes, or a path as text).
+
+    Where both are given, the ball is stored under ``ball_id``.
+
+    The others are parameters of ``put`` (for bytes) and ``put_file`` (for a path), with their defaults.
+    """
+
+    ball_id: str
+    key: str
+    tags: Mapping[str, str]
+    rf: int
+    chunk_size: str | int
+    timeout: float
+    max_tries: int
+    max_concurrency: int
+    max_backoff: float
+
+
+class BallKDTO(TypedDict, total=False):
+    """A ball of a bulk without its bytes; ``in_memory`` tells whether there were any, ``source`` is else the path."""
+
+    bucket_id: str
+    ball_id: str
+    key: str
+    source: str
+    in_memory: bool
+    tags: Mapping[str, str]
+    rf: int
+    chunk_size: str | int
+    timeout: float
+    max_tries: int
+    max_concurrency: int
+    max_backoff: float
+
+
+class BulkSuccess(TypedDict):
+    """A ball that is stored."""
+
+    item: BallKDTO
+
+
+class BulkFailure(TypedDict):
+    """A ball that is not stored, and why."""
+
+    item: BallKDTO
+    error: MictlanXError
+
+
+class BulkPutResponse(TypedDict):
+    """
+    What became of a bulk.
+
+    ``uploaded_size`` is the bytes of the balls in ``successes``, whether they had to be sent or were stored already;
+    ``response_time`` is seconds from the first ``put_bulk`` to the last ball.
+    """
+
+    successes: list[BulkSuccess]
+    failures: list[BulkFailure]
+    uploaded_size: int
+    total_balls: int
+    successed: int
+    failed: int
+    response_time: float
+
+
+Put = Callable[[BallK], Awaitable[PutReport]]
+BALL_OPTIONS = ("tags", "rf", "chunk_size", "timeout", "max_tries", "max_concurrency", "max_backoff")
+
+
+@dataclass
+class _Job:
+    """One bulk: what is still to be put, who is at it, and what became of the rest."""
+
+    put: Put
+    stop_on_failure: bool = False
+    pending: deque[BallK] = field(default_factory=deque)
+    workers: set[asyncio.Task[None]] = field(default_factory=set)
+    successes: list[BulkSuccess] = field(default_factory=list)
+    failures: list[BulkFailure] = field(default_factory=list)
+    size: int = 0
+    waiting: int = 0
+    """How many await it just now."""
+    told: bool = False
+    """Whether somebody has awaited it to its end."""
+    started: float = field(default_factory=time.monotonic)
+    ended: float = 0.0
+
+    def add(self, items: Iterable[BallK], max_concurrency: int) -> None:
+        self.pending.extend(items)
+        at_it = sum(not worker.done() for worker in self.workers)
+        for _ in range(min(max_concurrency - at_it, len(self.pending))):
+            worker = asyncio.get_running_loop().create_task(self._work())
+            self.workers.add(worker)
+            worker.add_done_callback(self.workers.discard)
+
+    async def _work(self) -> None:
+        while self.pending:
+            item = self.pending.popleft()
+            try:
+                report = await self.put(item)
+            except asyncio.CancelledError:
+                self._fail(item, UnknownError("cancelled while it was put: the client was closed", transient=False))
+                raise
+            except Exception as error:  # whatever it is, it is this ball's: the others go on, and await_bulk tells it
+                self._fail(item, _as_mictlanx_error(error))
+                if self.stop_on_failure:
+                    self._give_up(f"not begun, because another ball of the bulk failed: {error}")
+            else:
+                self.successes.append({"item": _without_bytes(item)})
+                self.size += report.size
+            self.ended = time.monotonic()
+
+    def _fail(self, item: BallK, error: MictlanXError) -> None:
+        name = f"{item['bucket_id']}/{item.get('ball_id') or item.get('key')}"
+        if name not in str(error):
+            error.amend(f"{name}: {error}")
+        self.failures.append({"item": _without_bytes(item), "error": error})
+
+    def _give_up(self, reason: str) -> None:
+        """Give up what has not begun."""
+        while self.pending:
+            self._fail(self.pending.popleft(), UnknownError(reason, transient=False))
+
+    async def finished(self) -> None:
+        while self.workers:
+            await asyncio.wait(set(self.workers))  # does not cancel them when the waiting one is cancelled
+
+    def cancel(self) -> None:
+        self._give_up("not begun: the client was closed")
+        for worker in self.workers:
+            worker.cancel()
+
+    def response(self) -> BulkPutResponse:
+        return {
+            "successes": list(self.successes),
+            "failures": list(self.failures),
+            "uploaded_size": self.size,
+            "total_balls": len(self.successes) + len(self.failures),
+            "successed": len(self.successes),
+            "failed": len(self.failures),
+            "response_time": round((self.ended or time.monotonic()) - self.started, 6),
+        }
+
+
+class BulkJobs:
+    """
+    The bulks of one client.
+
+    :param put: puts one ball, or raises a ``MictlanXError``
+    """
+
+    def __init__(self, put: Put) -> None:
+        self._put = put
+        self._jobs: dict[str, _Job] = {}
+
+    def start(self, bulk_id: str, items: Iterable[BallK], max_concurrency: int, stop_on_failure: bool) -> None:
+        """
+        Begin to put balls in the background; a bulk that nobody has awaited yet gets them on top of its own.
+
+        :param items: of ``check_items``
+        """
+        if not isinstance(bulk_id, str) or not bulk_id:
+            raise ValidationError(f"bulk_id is a text that is not empty, not {bulk_id!r}")
+        check_int("max_concurrency", max_concurrency)
+        job = self._jobs.get(bulk_id)
+        if job and job.waiting:
+            raise ValidationError(f"bulk {bulk_id!r} is being awaited: add to it before that, or take another bulk_id")
+        if job is None or job.told:
+            job = self._jobs[bulk_id] = _Job(self._put)
+        job.stop_on_failure = stop_on_failure
+        job.add(items, max_concurrency)
+
+    async def wait(self, bulk_id: str, remove_on_completion: bool) -> BulkPutResponse:
+        """Wait for a bulk; ``NotFoundError`` where there is none of this id."""
+        job = self._jobs.get(bulk_id)
+        if job is None:
+            raise NotFoundError(
+                f"there is no bulk {bulk_id!r} in this client: put_bulk starts one, and bulks end with their client"
+            )
+        job.waiting += 1
+        try:
+            await job.finished()
+        finally:
+            job.waiting -= 1
+        job.told = True
+        if remove_on_completion and self._jobs.get(bulk_id) is job:
+            del self._jobs[bulk_id]
+        return job.response()
+
+    async def end(self, cancel: bool) -> None:
+        """Wait for all bulks, or cancel them; no task is left after that, also when the waiting is cancelled."""
+        try:
+            while not cancel and self._at_work():
+                for job in self._at_work():
+                    await job.finished()
+        finally:
+            jobs, self._jobs = self._jobs, {}
+            for job in jobs.values():
+                job.cancel()
+            for job in jobs.values():
+                await job.finished()
+
+    def _at_work(self) -> list[_Job]:
+        return [job for job in self._jobs.values() if job.workers]
+
+
+def check_items(balls: Iterable[Mapping[str, Any]], allow_reserved_bucket: bool = False) -> list[BallK]:
+    """Return the items of a bulk, or raise ``ValidationError`` that names the wrong one and its fault."""
+    if isinstance(balls, Mapping | str | bytes) or not isinstance(balls, Iterable):
+        raise ValidationError(f"balls is a list of dictionaries, not {type(balls).__name__}")
+    return [_check_item(ball, place, allow_reserved_bucket) for place, ball in enumerate(balls)]
+
+
+def _check_item(ball: Mapping[str, Any], place: int, allow_reserved_bucket: bool) -> BallK:
+    where = f"item {place} of the bulk"
+    if not isinstance(ball, Mapping):
+        raise ValidationError(f"{where} is no dictionary: {type(ball).__name__}")
+    known = {"bucket_id", "ball_id", "key", "source", *BALL_OPTIONS}
+    if unknown := sorted(str(name) for name in ball.keys() - known):
+        raise ValidationError(f"{where}: {', '.join(unknown)} is unknown; there are {', '.join(sorted(known))}")
+    try:
+        check_bucket_may_change(ball.get("bucket_id", ""), allow_reserved_bucket)
+        make_ball_id(ball.get("ball_id") or ball.get("key") or "")
+        source = _check_source(ball.get("source"))
+        parse_size(ball.get("chunk_size", "256kb"))
+        check_timeout(ball.get("timeout", 120))
+        RetryConfig(ball.get("max_tries", 5), ball.get("max_backoff", 5))
+        PutOptions(rf=ball.get("rf", 1), max_concurrency=ball.get("max_concurrency", 1), tags=ball.get("tags", {}))
+    except ValidationError as error:
+        raise ValidationError(f"{where}: {error}") from error
+    return cast(BallK, {**ball, "source": source})
+
+
+def _check_source(source: object) -> bytes | str | os.PathLike[str]:
+    if isinstance(source, bytearray | memoryview):
+        return bytes(source)  # the caller goes on, and may write to it
+    if isinstance(source, str | os.PathLike):
+        if not os.path.isfile(source):
+            raise ValidationError(f"source {str(source)!r} is no file")
+        return source
+    if isinstance(source, bytes):
+        return source
+    raise ValidationError(f"source is bytes or a path, not {type(source).__name__}")
+
+
+def _as_mictlanx_error(error: Exception) -> MictlanXError:
+    if isinstance(error, MictlanXError):
+        return error
+    unexpected = UnknownError(f"{type(error).__name__}: {error}", transient=False)
+    unexpected.__cause__ = error
+    return unexpected
+
+
+def _without_bytes(item: BallK) -> BallKDTO:
+    """Give what can be told of an item."""
+    source = item["source"]
+    in_memory = not isinstance(source, str | os.PathLike)
+    name = item.get("ball_id") or item.get("key") or ""
+    told = {
+        **{option: value for option, value in item.items() if option in BALL_OPTIONS},
+        "bucket_id": item["bucket_id"],
+        "ball_id": make_ball_id(name),
+        "key": item.get("key") or name,
+        "source": "" if in_memory else os.fspath(cast(str, source)),
+        "in_memory": in_memory,
+    }
+    return cast(BallKDTO, told)

@@ -1,0 +1,1 @@
+"""Sources of uploads and sinks of downloads."""

@@ -1,0 +1,146 @@
+"""
+Split a source into chunks with checksums, without holding all of them in memory.
+
+A *layout* is the list of the chunks' sizes. The official client has two (protocol page, *Writing a ball*): its ``put``
+appends the remainder to the last chunk, its ``put_file`` makes a chunk of its own of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from airflow_provider_mictlanx.client.concurrency import PIECE, Threads
+from airflow_provider_mictlanx.client.errors import IntegrityError
+from airflow_provider_mictlanx.client.local_io.sources import FileSource, Source
+
+EMPTY_CHECKSUM = hashlib.sha256().hexdigest()
+
+
+@dataclass(frozen=True)
+class PlannedChunk:
+    """One chunk that is to be stored: where it is in its source (bytes), and its SHA-256 in hex."""
+
+    index: int
+    offset: int
+    size: int
+    checksum: str
+
+
+@dataclass(frozen=True)
+class ChunkManifest:
+    """A ball as it is to be stored: bytes, SHA-256 of the whole in hex, and its chunks in order."""
+
+    size: int
+    checksum: str
+    chunks: tuple[PlannedChunk, ...]
+
+
+def layout_with_long_tail(size: int, chunk_size: int) -> list[int]:
+    """Cut as the official ``put`` does: what is left over is appended to the last chunk."""
+    whole = max(size // chunk_size, 1)
+    return [chunk_size] * (whole - 1) + [size - chunk_size * (whole - 1)]
+
+
+def layout_with_short_tail(size: int, chunk_size: int) -> list[int]:
+    """Cut as the official ``put_file`` does: what is left over is a chunk of its own."""
+    whole, rest = divmod(size, chunk_size)
+    return [chunk_size] * whole + ([rest] if rest or not whole else [])
+
+
+def infer_layout(size: int, num_chunks: int, index: int, chunk_size: int) -> list[int] | None:
+    """
+    Give the even cut (all chunks alike but the last) of which one chunk is known, or None where there is none.
+
+    :param size: of the ball (bytes)
+    :param index: of the known chunk
+    :param chunk_size: of the known chunk (bytes)
+    """
+    if num_chunks == 1:
+        return [size] if chunk_size == size else None
+    if index < num_chunks - 1:
+        step = chunk_size
+    else:
+        step, rest = divmod(size - chunk_size, num_chunks - 1)
+        if rest:
+            return None
+    last = size - step * (num_chunks - 1)
+    return [step] * (num_chunks - 1) + [last] if step > 0 and last > 0 else None
+
+
+async def hash_source(source: Source, layout: Sequence[int], threads: Threads) -> ChunkManifest:
+    """
+    Hash a source, whole and chunk by chunk in one pass; a ball of one chunk is hashed once.
+
+    Raises ``IntegrityError`` where the source changed meanwhile.
+
+    :param layout: sizes of the chunks (bytes); together the size of the source
+    """
+    hasher = _LayoutHasher(layout)
+    for offset in range(0, source.size, PIECE):
+        size = min(PIECE, source.size - offset)
+        if isinstance(source, FileSource):
+            await source.read_through(offset, size, hasher.update)
+        else:
+            piece = await source.read(offset, size)
+            await threads.run_sized(size, hasher.update, piece)
+    await source.check_unchanged()
+    checksum, checksums = hasher.result()
+    offsets = accumulate(layout, initial=0)
+    chunks = tuple(
+        PlannedChunk(index, offset, size, chunk_checksum)
+        for index, (offset, size, chunk_checksum) in enumerate(zip(offsets, layout, checksums, strict=False))
+    )
+    return ChunkManifest(source.size, checksum, chunks)
+
+
+class _LayoutHasher:
+    """The SHA-256 of a stream and of every chunk of it, given the cut."""
+
+    def __init__(self, layout: Sequence[int]) -> None:
+        self._whole = hashlib.sha256() if len(layout) > 1 else None
+        self._sizes = iter(layout)
+        self._missing = next(self._sizes)
+        self._chunk = hashlib.sha256()
+        self._checksums: list[str] = []
+
+    def update(self, data: bytes | memoryview) -> None:
+        if self._whole:
+            self._whole.update(data)
+        view = memoryview(data)
+        while len(view) > self._missing:
+            self._chunk.update(view[: self._missing])
+            view = view[self._missing :]
+            self._checksums.append(self._chunk.hexdigest())
+            self._chunk = hashlib.sha256()
+            self._missing = next(self._sizes)
+        self._chunk.update(view)
+        self._missing -= len(view)
+
+    def result(self) -> tuple[str, list[str]]:
+        checksums = [*self._checksums, self._chunk.hexdigest()]
+        return (self._whole.hexdigest() if self._whole else checksums[0]), checksums
+
+
+async def read_planned(source: Source, chunk: PlannedChunk, threads: Threads) -> bytes | memoryview:
+    """
+    Give the bytes of a chunk as they were hashed.
+
+    Raises ``IntegrityError`` where the source gives other bytes than it gave when it was hashed.
+    """
+    if source.is_immutable:
+        return await source.read(chunk.offset, chunk.size)
+    digest = hashlib.sha256()
+    if isinstance(source, FileSource):
+        data: bytes | memoryview = await source.read(chunk.offset, chunk.size, digest.update)
+    else:
+        data = await source.read(chunk.offset, chunk.size)
+        await threads.run_sized(chunk.size, digest.update, data)
+    if digest.hexdigest() != chunk.checksum:
+        raise IntegrityError(
+            f"{source.name} changed: chunk {chunk.index} ({chunk.size} bytes from {chunk.offset} on) has other bytes "
+            "than when it was hashed; nothing more is sent of it. Put it again when nobody writes to it any more"
+        )
+    return data

@@ -1,0 +1,1 @@
+"""The MictlanX protocol: one method per HTTP request."""

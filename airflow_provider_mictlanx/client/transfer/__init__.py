@@ -1,0 +1,1 @@
+"""Upload, download, copy and delete: the safety rules of the client."""

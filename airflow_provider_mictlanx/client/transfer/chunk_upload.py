@@ -1,0 +1,427 @@
+"""
+Upload one chunk: announce it, send its data, count the peers that stored it.
+
+Only ``peer_ids`` in the answer to the data, or reading the bytes back, proves that a chunk is stored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+
+from option import Result
+
+from airflow_provider_mictlanx.client.concurrency import Threads
+from airflow_provider_mictlanx.client.errors import (
+    ConnectFailedError,
+    DNSResolutionError,
+    MaxAvailabilityReachedError,
+    MictlanXError,
+    NetworkError,
+    NotFoundError,
+    PutChunksError,
+    RequestTimeoutError,
+    UnavailableError,
+    UnknownError,
+    UpstreamProtocolError,
+)
+from airflow_provider_mictlanx.client.local_io.chunk_splitter import ChunkManifest, PlannedChunk, read_planned
+from airflow_provider_mictlanx.client.local_io.sources import Source
+from airflow_provider_mictlanx.client.models import Metadata, PutMetadataRequest, PutMetadataResponse, PutReport
+from airflow_provider_mictlanx.client.object_ids import ObjectId
+from airflow_provider_mictlanx.client.protocol.router import AsyncRouter
+from airflow_provider_mictlanx.client.texts import get_logger
+from airflow_provider_mictlanx.client.transfer.chunk_reader import ChunkReader
+from airflow_provider_mictlanx.client.transfer.listing import (
+    get_peers,
+    list_bucket,
+    list_chunks,
+    require_all_peers,
+    silent_peers,
+)
+from airflow_provider_mictlanx.client.transfer.router_pool import RequestOptions, RequestSender
+from airflow_provider_mictlanx.client.validation import check_int, check_tags
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class PutOptions:
+    """
+    How a ball is to be put.
+
+    :param rf: on how many peers each chunk is to be stored, at least 1
+    :param max_concurrency: the most chunks in flight, at least 1
+    :param replace: whether other bytes under the same key are deleted first; else they are a ``BallConflictError``
+    :param tags: texts by name; the client's own tags win
+    :param producer_id: the writer's ``client_id``
+    """
+
+    rf: int = 1
+    max_concurrency: int = 10
+    replace: bool = False
+    tags: Mapping[str, str] = field(default_factory=dict)
+    producer_id: str = ""
+
+    def __post_init__(self) -> None:
+        check_int("rf", self.rf)
+        check_int("max_concurrency", self.max_concurrency)
+        check_tags(self.tags)
+
+
+class UploadBase:
+    """
+    What a put of a ball and a put of one chunk have in common, for the sake of ``ChunkUpload``.
+
+    :param own_tags: tags of the client's own that every chunk gets, besides those that tell its place
+    :param chunk_tags: the caller's tags of single chunks, by index; they belong to the caller's cut
+    """
+
+    def __init__(
+        self,
+        routers: RequestSender,
+        threads: Threads,
+        name: ObjectId,
+        source: Source,
+        options: PutOptions,
+        own_tags: Mapping[str, str],
+        chunk_tags: Mapping[int, Mapping[str, str]] = MappingProxyType({}),
+    ) -> None:
+        self.routers = routers
+        self.threads = threads
+        self.name = name
+        self.source = source
+        self.options = options
+        self.reader = ChunkReader(routers, threads)
+        self._own_tags = own_tags
+        self._chunk_tags = chunk_tags
+        self._started = time.monotonic()
+        self._plan = ChunkManifest(0, "", ())
+        self._sent = False
+        self._fewest = options.rf
+        self.announced: Counter[str] = Counter()
+        """Replicas that this put announced and that may be listed, by chunk key; those of lost answers included."""
+        self.only_announced = False
+        """Whether all that there is of the ball is what this put has announced, as far as it looked."""
+
+    def layout_tags(self, chunk: PlannedChunk) -> dict[str, str]:
+        """Give the tags that tell a chunk's place in the ball."""
+        raise NotImplementedError
+
+    async def check_no_conflict(self) -> None:
+        """Raise ``BallConflictError`` where other bytes are announced by now."""
+        raise NotImplementedError
+
+    def announcement_for(self, chunk: PlannedChunk, rf: int) -> PutMetadataRequest:
+        """Give the announcement of a chunk on so many peers."""
+        tags = {
+            **self.options.tags,
+            **self._chunk_tags.get(chunk.index, {}),
+            **self._own_tags,
+            **self.layout_tags(chunk),
+        }
+        return PutMetadataRequest(
+            bucket_id=self.name.bucket_id,
+            key=self.name.chunk(chunk.index),
+            ball_id=self.name.ball_id,
+            checksum=chunk.checksum,
+            size=chunk.size,
+            tags=tags,
+            producer_id=self.options.producer_id,
+            replication_factor=rf,
+        )
+
+    def is_own(self, listed: Sequence[Metadata]) -> bool:
+        """Return whether all that is listed was announced by this put; another writer may have announced the same bytes."""
+        others = any(chunk.producer_id != self.options.producer_id for chunk in listed)
+        return not others and Counter(chunk.key for chunk in listed) <= self.announced
+
+    def stored(self, replicas: int, sent: bool) -> None:
+        """Note that a chunk is stored on so many peers."""
+        self._fewest = min(self._fewest, replicas)
+        self._sent = self._sent or sent
+
+    def report(self) -> PutReport:
+        """Build the report of the put."""
+        if self._fewest < self.options.rf:
+            log.warning(
+                "Put %s on %d peers instead of %d (rf): there are no more peers",
+                self.name,
+                self._fewest,
+                self.options.rf,
+            )
+        return PutReport(
+            bucket_id=self.name.bucket_id,
+            key=self.name.key,
+            ball_id=self.name.ball_id,
+            size=self._plan.size,
+            checksum=self._plan.checksum,
+            num_chunks=len(self._plan.chunks),
+            replicas=self._fewest,
+            uploaded=self._sent,
+            response_time=round(time.monotonic() - self._started, 6),
+        )
+
+
+class ChunkUpload:
+    """
+    Puts one chunk: announces, sends and counts the peers that have it.
+
+    ``max_tries`` counts per request. Data that failed is read back, and sent again to the same task: announcing anew would use
+    up a further peer, and leave an announcement without data that readers are sent to.
+    """
+
+    def __init__(self, upload: UploadBase, chunk: PlannedChunk) -> None:
+        self._upload = upload
+        self._chunk = chunk
+        self._rf = upload.options.rf
+        self._stored_on: set[str] = set()
+        self._sent = False
+        self._task: tuple[AsyncRouter, PutMetadataResponse] | None = None
+        self._failures = 0
+        """Data requests of the task that were answered with a fault of the service, one after the other."""
+        self._seen_without_data = False
+        self._problem = ""
+        """How sending the data failed the last time."""
+        self._label = f"chunk {upload.name.bucket_id}/{upload.name.chunk(chunk.index)} ({chunk.size} bytes)"
+
+    @cached_property
+    def _metadata(self) -> Metadata:
+        """The chunk as a reader knows it."""
+        request = self._upload.announcement_for(self._chunk, self._rf)
+        return Metadata.model_validate(request.model_dump(exclude={"replication_factor"}))
+
+    @property
+    def announced(self) -> int:
+        """How many peers took the announcement that waits for its data."""
+        return len(self._task[1].replicas) if self._task else 0
+
+    async def put(self) -> None:
+        """Put the chunk; raises the last try's error."""
+        if not await self._is_done():
+            data = await read_planned(self._upload.source, self._chunk, self._upload.threads)
+            await self._upload.routers.with_retries(lambda: self._store(data))
+        self._upload.stored(len(self._stored_on), self._sent)
+
+    async def find_replicas(self) -> None:
+        """Read the chunk back until enough peers were found to have it."""
+        reader = self._upload.reader
+        if self._rf == 1 and await reader.is_stored_on(self._metadata):
+            self._stored_on.add("")  # whichever peer it was
+        else:  # the replica that the router asked may be one without data, or of another cut
+            await self._read_back([peer.peer_id for peer in (await reader.peers()).available])
+
+    # -- announcing ------------------------------------------------------------------------------------------------
+
+    async def announce(self) -> None:
+        """Announce the replicas that are missing, and keep the task."""
+        try:
+            await self._announce()
+            if await self._blocked_by_stale_announcements():
+                await self._announce()  # there is no peer left: 666
+        except MaxAvailabilityReachedError:
+            self._task = None
+            if not await self._every_peer_knows_it():
+                await self._announce()
+
+    async def _blocked_by_stale_announcements(self) -> bool:
+        """
+        Return whether too few peers were left to take the chunk, and nobody has it: the others know it without its data.
+
+        An earlier try died between announcement and data. What is stored now cannot get onto those peers any more, so
+        this is settled before anything is stored.
+        """
+        if self._stored_on or self._chunk.size == 0 or self.announced >= self._rf:
+            return False
+        peers = await self._upload.reader.peers()
+        if peers.unavailable or self.announced >= min(self._rf, len(peers.peer_ids)):
+            return False
+        await self._read_back(peers.peer_ids)
+        return not self._stored_on
+
+    async def _announce(self) -> None:
+        request = self._upload.announcement_for(self._chunk, self._rf - len(self._stored_on))
+
+        async def announce_once() -> None:
+            asked: list[AsyncRouter] = []
+
+            async def ask(router: AsyncRouter, options: RequestOptions) -> Result[PutMetadataResponse, MictlanXError]:
+                asked.append(router)
+                return await router.put_metadata(request, **options)
+
+            try:
+                self._task = None
+                answer = await self._upload.routers.request_once(ask)
+            except (UnknownError, UpstreamProtocolError, RequestTimeoutError, NetworkError) as error:
+                if not isinstance(error, ConnectFailedError | DNSResolutionError | UnavailableError):
+                    self._upload.announced[request.key] += request.replication_factor
+                    await self._clear(())
+                raise
+            self._upload.announced[request.key] += len(answer.replicas)
+            self._failures = 0
+            self._task = (asked[-1], answer)
+
+        await self._upload.routers.repeat_request(announce_once)
+
+    async def _clear(self, sent_to: Collection[str]) -> None:
+        """
+        Delete an announcement of this put that has no data, so that readers are not sent to it.
+
+        The delete takes every replica of the chunk. So nothing is deleted while a replica is readable, another writer's
+        announcement is listed, or a peer does not answer other than those that the data was sent to in vain.
+        """
+        upload, key = self._upload, self._metadata.key
+        listed = await list_chunks(upload.routers, upload.name)
+        replicas = [chunk for chunk in listed if chunk.key == key]
+        if self._stored_on or not replicas or not upload.is_own(replicas):
+            return
+        if not upload.only_announced:
+            peers = await get_peers(upload.routers)
+            silent = await silent_peers(upload.routers, upload.name.bucket_id, peers)
+            await self._read_back([peer for peer in peers.peer_ids if peer not in silent])
+            if self._stored_on or not set(silent) <= set(sent_to):
+                return
+        try:
+            await upload.routers.request(
+                lambda router, options: router.delete(upload.name.bucket_id, key, **options), final=(NotFoundError,)
+            )
+        except NotFoundError:  # placed nowhere, as where one of the announcement's peers failed
+            if not upload.only_announced or len(listed) > len(replicas):
+                return
+            await upload.routers.request(
+                lambda router, options: router.delete_by_ball_id(upload.name.bucket_id, upload.name.ball_id, **options)
+            )
+        upload.announced[key] = 0
+
+    # -- sending ---------------------------------------------------------------------------------------------------
+
+    async def _store(self, data: bytes | memoryview) -> None:
+        """Announce the chunk unless it is announced, and send its data until the task is spent."""
+        if self._task is None:
+            again = bool(self._problem)
+            await self.announce()
+            if self._task is None:  # every peer knows it, and enough of them have it
+                return
+            if again:
+                await self._upload.check_no_conflict()
+        router, task = self._task
+        await self._upload.routers.repeat_request(lambda: self._send(router, task, data))
+        self._task = None
+        if await self._is_done():
+            return
+        await self._clear(task.replicas)
+        if not await self._is_done():
+            raise PutChunksError(
+                f"{self._label} is stored on {len(self._stored_on)} peers instead of {self._rf}: {self._problem}; the next try asks "
+                "for the missing ones again. Where no other peer is left to ask, replace=True begins the chunk anew"
+            )
+
+    async def _send(self, router: AsyncRouter, task: PutMetadataResponse, data: bytes | memoryview) -> None:
+        """
+        Send the data to a task, and read it back where the answer does not acknowledge it.
+
+        Returns when the task has served its purpose, or is spent; raises what may pass when the same is sent again.
+        """
+        known = len(self._stored_on)
+        try:
+            answer = await self._upload.routers.request_to(
+                router,
+                lambda router, options: router.put_chunked(
+                    task.tasks_ids[0], data, **options, action=f"sending {self._label}"
+                ),
+            )
+        except (ConnectFailedError, DNSResolutionError) as error:  # nothing of it was sent
+            self._problem = str(error)
+            if len(self._upload.routers.pool.routers) == 1:
+                raise
+            return  # only this router knows the task; another one takes a new announcement
+        except MictlanXError as error:
+            self._problem = str(error)
+            if isinstance(error, RequestTimeoutError):
+                await require_all_peers(self._upload.routers, f"sending {self._label}", self._upload.name.bucket_id)
+            await self._read_back(task.replicas)
+            self._sent = self._sent or len(self._stored_on) > known  # by this very put, though no answer said so
+            if await self._is_done() or isinstance(error, PutChunksError):
+                return
+            self._failures = self._failures + 1 if error.status_code == 500 else 0
+            if self._failures < 2:
+                raise
+            return
+        self._sent = True
+        self._stored_on.update(answer.peer_ids)
+        await self._read_back(task.replicas)  # a send that had failed may have stored it
+        self._problem = f"router {router.router_id} ({router.base_url()}) was sent the data, and of {', '.join(task.replicas)} not all took it"
+
+    async def _read_back(self, peer_ids: Sequence[str]) -> None:
+        for peer_id in peer_ids:
+            if len(self._stored_on) >= self._rf:
+                return
+            if peer_id not in self._stored_on and await self._upload.reader.is_stored_on(self._metadata, peer_id):
+                self._stored_on.add(peer_id)
+
+    async def _is_done(self) -> bool:
+        """Tell whether the chunk is on as many peers as asked, or on all there are."""
+        if not self._stored_on or len(self._stored_on) >= self._rf:
+            return bool(self._stored_on)
+        peers = await self._upload.reader.peers()
+        return len(self._stored_on) >= min(self._rf, len(peers.peer_ids))
+
+    async def _every_peer_knows_it(self) -> bool:
+        """
+        Return what code 666 stands for: True where enough peers have the chunk, False where it can be announced again.
+
+        It is deleted only when every peer answers and none has a right copy of it, twice: then all there is are announcements
+        of an earlier try, and nobody is sending just now. With ``replace`` it is deleted too where too few have one: there is
+        no other way to get it onto a peer that has its announcement only.
+        """
+        upload = self._upload
+        peers = await require_all_peers(upload.routers, f"finding who has {self._label}", upload.name.bucket_id)
+        if self._chunk.size == 0:  # the announcement is all there is of an empty chunk
+            await upload.check_no_conflict()
+            self._stored_on.update(peers.peer_ids)
+        await self._read_back(peers.peer_ids)
+        if await self._is_done():
+            return True
+        if self._stored_on and not upload.options.replace:
+            raise PutChunksError(
+                f"{self._label} is stored on {len(self._stored_on)} peers instead of {self._rf}, and every other peer has an "
+                f"announcement of it without data, so that none takes it{f' ({self._problem})' if self._problem else ''}. replace=True deletes it and sends it again, and so "
+                "does deleting the ball before the next put; a smaller rf is content with what is there",
+                permanent=True,  # but tried again now: somebody else may be sending it to them
+            )
+        if not self._seen_without_data and upload.routers.retry.max_tries > 1:
+            self._seen_without_data = True
+            raise PutChunksError(
+                f"{self._label} is announced on every peer and stored on none: "
+                f"{self._problem or 'somebody may be sending it'}; put it again later"
+            )
+        self._stored_on.clear()
+        await upload.check_no_conflict()
+        await self._check_that_all_are_listed(len(peers.peer_ids))
+        with contextlib.suppress(NotFoundError):  # somebody else has cleared it
+            await upload.routers.request(
+                lambda router, options: router.delete(upload.name.bucket_id, self._metadata.key, **options),
+                final=(NotFoundError,),
+            )
+        upload.announced[self._metadata.key] = 0
+        return False
+
+    async def _check_that_all_are_listed(self, peers: int) -> None:
+        """
+        Raise unless every peer's part was seen: one that the ball's listing left out may have other bytes, stored.
+
+        Only the bucket's listing names the peers that answered; it is asked where fewer announcements than peers are listed.
+        """
+        upload, key = self._upload, self._metadata.key
+        listed = [chunk for chunk in await list_chunks(upload.routers, upload.name) if chunk.key == key]
+        if self._chunk.size == 0 or len(listed) >= peers:  # an empty chunk is in no listing
+            return
+        bucket = await list_bucket(upload.routers, upload.name.bucket_id)
+        if any(chunk.key == key and chunk.checksum != self._chunk.checksum for chunk in bucket.balls):
+            await upload.check_no_conflict()
+            raise UnavailableError(f"{self._label}: a peer with other bytes under its key comes and goes; try again")

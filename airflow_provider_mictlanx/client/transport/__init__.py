@@ -1,0 +1,1 @@
+"""HTTP connections: TLS, limits, network errors, redaction."""

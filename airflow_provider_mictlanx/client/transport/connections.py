@@ -1,0 +1,220 @@
+"""
+HTTP requests to routers and peers, with time and size limits.
+
+One pool of connections exists per event loop, process and TLS setting: a pool is never shared between loops or across a fork.
+Redirects are not followed (the token goes to the configured routers only), responses are not decompressed (nothing is ever
+sent compressed), and proxies and ``.netrc`` of the environment are not used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import ssl
+import weakref
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from airflow_provider_mictlanx import __version__
+from airflow_provider_mictlanx.client.errors import UpstreamProtocolError, ValidationError
+from airflow_provider_mictlanx.client.texts import is_secret_name, remember_header, remember_secret
+from airflow_provider_mictlanx.client.transport.backend import Body, HttpBackend, ResponseStream
+from airflow_provider_mictlanx.client.transport.headers import NO_HEADERS, check_headers, merge_headers
+from airflow_provider_mictlanx.client.transport.http1 import Pool
+from airflow_provider_mictlanx.client.transport.limits import MAX_SMALL_RESPONSE
+from airflow_provider_mictlanx.client.transport.network_errors import NetworkErrors, request_scope
+from airflow_provider_mictlanx.client.transport.tls import Verify, tls_context
+
+DEFAULT_HEADERS = {
+    "User-Agent": f"airflow-provider-mictlanx/{__version__}",
+    "Accept": "*/*",
+    "Accept-Encoding": "identity",
+}
+
+
+@dataclass(frozen=True)
+class Response:
+    """What came back: status, headers (names in lower case) and, unless it was streamed, the body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+
+class Transport:
+    """
+    Sends requests, and turns whatever goes wrong on the way into a ``NetworkError``.
+
+    :param token: sent as ``Authorization: Bearer`` with every request
+    :param headers: sent with every request
+    :param http2: whether to offer HTTP/2, which is agreed on over ``https`` only; ``ValidationError`` without the package
+        ``h2``
+    """
+
+    def __init__(self, token: str | None = None, headers: Mapping[str, str] | None = None, http2: bool = False) -> None:
+        if http2 and importlib.util.find_spec("h2") is None:
+            raise ValidationError("http2 needs the package h2: pip install 'airflow-provider-mictlanx[http2]'")
+        own = merge_headers(DEFAULT_HEADERS, check_headers(headers or {}))
+        self._headers = merge_headers(own, check_headers({"Authorization": f"Bearer {token}"} if token else {}))
+        if token:
+            remember_secret(token)
+        for name, value in (headers or {}).items():
+            remember_header(name, value)
+        self._http2 = http2
+        self._backends: dict[Verify | None, HttpBackend] = {}
+        self._contexts: dict[Verify, ssl.SSLContext] = {}
+        self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
+        self._pid = 0
+        self._building = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Transport of {len(self._backends)} pools>"
+
+    async def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        action: str,
+        timeout: float,
+        verify: Verify,
+        headers: Mapping[str, str] = NO_HEADERS,
+        content: Body = b"",
+        max_size: int = MAX_SMALL_RESPONSE,
+    ) -> Response:
+        """
+        Send a request and read the whole answer.
+
+        :param action: what is being done, for errors
+        :param timeout: for the whole request (seconds)
+        :param content: the body: bytes, or an async generator of pieces
+        :param max_size: the most that the answer may hold (bytes)
+        """
+        request = (method, url, self._headers_with(headers), content)
+        with NetworkErrors(action, timeout):
+            async with request_scope(timeout, action):
+                backend = await self._backend(url, verify)
+                stream = await backend.begin(*request)
+                try:
+                    parts = [piece async for piece in _pieces(stream, action, max_size)]
+                finally:
+                    await backend.end(stream)
+        return Response(stream.status, stream.headers, parts[0] if len(parts) == 1 else b"".join(parts))
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        action: str,
+        timeout: float,
+        verify: Verify,
+        headers: Mapping[str, str] = NO_HEADERS,
+        max_size: int = MAX_SMALL_RESPONSE,
+    ) -> AsyncIterator[tuple[Response, AsyncIterator[bytes]]]:
+        """
+        Send a request and give the answer's head, and its body piece by piece while the context lasts.
+
+        The parameters are those of ``send``; the time is bounded until the context ends.
+        """
+        async with (
+            request_scope(timeout, action),
+            self.open_stream(
+                method, url, action=action, timeout=timeout, verify=verify, headers=headers, max_size=max_size
+            ) as found,
+        ):
+            yield found
+
+    @asynccontextmanager
+    async def open_stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        action: str,
+        timeout: float,
+        verify: Verify,
+        headers: Mapping[str, str] = NO_HEADERS,
+        max_size: int = MAX_SMALL_RESPONSE,
+    ) -> AsyncIterator[tuple[Response, AsyncIterator[bytes]]]:
+        """
+        Do as ``stream`` does, but leave the time to the caller; one task may begin with the answer and another one end.
+
+        :param timeout: what the caller allows, for errors (seconds)
+        """
+        request = (method, url, self._headers_with(headers), b"")
+        with NetworkErrors(action, timeout):
+            backend = await self._backend(url, verify)
+            stream = await backend.begin(*request)
+            try:
+                yield Response(stream.status, stream.headers), _pieces(stream, action, max_size)
+            finally:
+                await backend.end(stream)
+
+    def _headers_with(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        for name, value in (checked := check_headers(headers)).items():
+            if is_secret_name(name):  # the others are the protocol's: checksums and sizes, which errors have to show
+                remember_header(name, value)
+        return merge_headers(self._headers, checked)
+
+    async def aclose(self) -> None:
+        """Close all connections of this loop."""
+        backends, self._backends = self._backends, {}
+        if self._is_mine():
+            for backend in backends.values():
+                await backend.aclose()
+
+    def _is_mine(self) -> bool:
+        return self._pid == os.getpid() and self._loop is not None and self._loop() is asyncio.get_running_loop()
+
+    async def _backend(self, url: str, verify: Verify) -> HttpBackend:
+        if not self._is_mine():
+            self._backends = {}  # of another loop or process: not ours to close
+            self._building = asyncio.Lock()
+            self._loop, self._pid = weakref.ref(asyncio.get_running_loop()), os.getpid()
+        key: Verify | None = verify if url.startswith("https") else None
+        if backend := self._backends.get(key):
+            return backend
+        async with self._building:
+            if key not in self._backends:
+                self._backends[key] = await self._make_backend(key)
+            return self._backends[key]
+
+    async def _make_backend(self, verify: Verify | None) -> HttpBackend:
+        if verify is None:
+            return Pool(None)
+        context = await self._context(verify)
+        if not self._http2:
+            return Pool(context)
+        # only some users need it, and it takes a while
+        from airflow_provider_mictlanx.client.transport.httpx_backend import HttpxBackend
+
+        return HttpxBackend(context)
+
+    async def _context(self, verify: Verify) -> ssl.SSLContext:
+        if isinstance(verify, ssl.SSLContext):
+            return verify
+        if verify not in self._contexts:
+            self._contexts[verify] = await asyncio.to_thread(tls_context, verify)
+        return self._contexts[verify]
+
+
+async def _pieces(stream: ResponseStream, action: str, max_size: int) -> AsyncIterator[bytes]:
+    encoding = stream.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise UpstreamProtocolError(
+            f"{action}: the answer is compressed ({encoding}), which was not asked for; is a proxy doing it?"
+        )
+    read = 0
+    while (piece := await stream.next_piece()) is not None:
+        read += len(piece)
+        if read > max_size:
+            error = UpstreamProtocolError(
+                f"{action}: the answer is longer than {max_size} bytes; the rest was not read. Does a MictlanX router answer here?"
+            )
+            error.too_long = True
+            raise error
+        yield piece

@@ -1,0 +1,85 @@
+"""Arguments, checked before the first request. Errors only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import timedelta
+
+import humanfriendly
+
+from airflow_provider_mictlanx.client.errors import ValidationError
+
+
+def check_int(name: str, value: int, least: int = 1) -> int:
+    """
+    Give a whole number back, or raise ``ValidationError`` that names the parameter.
+
+    :param least: the smallest that makes sense
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValidationError(f"{name} is a whole number from {least} on, not {value!r}")
+    return value
+
+
+def check_non_negative(name: str, value: float) -> float:
+    """Give a number from 0 on back, or raise ``ValidationError`` that names the parameter."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise ValidationError(f"{name} is a number from 0 on, not {value!r}")
+    return value
+
+
+def check_seconds(name: str, value: timedelta | float) -> float:
+    """Give a time in seconds, or raise ``ValidationError`` that names the parameter."""
+    number = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < math.inf:
+        raise ValidationError(f"{name} is a timedelta or a number of seconds from 0 on, not {value!r}")
+    return number
+
+
+def check_str(name: str, value: str) -> str:
+    """Give a text back, or raise ``ValidationError`` that names the parameter."""
+    if not isinstance(value, str):
+        raise ValidationError(f"{name} is a text, not {value!r}")
+    return value
+
+
+def parse_size(text: str | int, name: str = "chunk_size", least: int = 1) -> int:
+    """
+    Give a number of bytes.
+
+    :param text: ``"256kb"`` (1 kb = 1,000 bytes), ``"1MiB"`` (1,024 × 1,024) or a number of bytes
+    :param name: of the parameter, for the ``ValidationError``
+    :param least: the fewest that make sense (bytes)
+    """
+    try:
+        size = text if isinstance(text, int) and not isinstance(text, bool) else humanfriendly.parse_size(text)
+    except (humanfriendly.InvalidSize, AttributeError, TypeError, ValueError, OverflowError) as error:
+        raise ValidationError(f"{name} is a size such as '256kb', '1MB' or '8MiB', not {text!r}") from error
+    if size < least:
+        raise ValidationError(f"{name} is {least} bytes or more, not {text!r}")
+    return int(size)
+
+
+RESERVED_PREFIX = "mictlanx_"
+
+
+def check_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
+    """Give tags back, or raise ``ValidationError`` where they are no texts, or MictlanX's own."""
+    if not isinstance(tags, Mapping):
+        raise ValidationError(f"tags are a dictionary of texts, not {type(tags).__name__}")
+    for name, tag in tags.items():
+        if not isinstance(name, str) or not isinstance(tag, str) or not name:
+            raise ValidationError(f"tags are texts: {name!r} is {tag!r}")
+        if any("\ud800" <= character <= "\udfff" for character in name + tag):
+            raise ValidationError(f"tags are texts: {name!r} is {tag!r}, which is no valid Unicode")
+        if name.startswith(RESERVED_PREFIX):
+            raise ValidationError(f"tag {name!r}: names that begin with {RESERVED_PREFIX!r} are MictlanX's own")
+    return tags
+
+
+def check_timeout(timeout: float) -> float:
+    """Give a number of seconds above 0 back; anything else is a ``ValidationError``."""
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
+        raise ValidationError(f"timeout is a number of seconds above 0, not {timeout!r}")
+    return timeout
