@@ -2,7 +2,7 @@
 What Airflow reads about the package (entry point ``apache_airflow_provider``).
 
 Called in every process of Airflow, so it imports nothing but the version. The form fields here are those of Airflow 3.2
-and later; older ones ask the hook, which takes them from ``hooks.form``.
+and later; older ones ask the hook, which takes them from ``hooks.connection_form``.
 """
 
 from __future__ import annotations

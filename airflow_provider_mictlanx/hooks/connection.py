@@ -1,29 +1,41 @@
 """
-An Airflow connection, understood: ``Settings``.
+Look up an Airflow connection and parse it into ``ConnectionSettings``.
 
-Everything here is pure (no look-up, no network); only ``Settings.tls`` reads files. Imports the client, not Airflow.
-
-Airflow has its own idea of a connection URI and tears a MictlanX URI into login, password, host, port and schema
+Airflow parses a connection URI by its own rules and splits a MictlanX URI into login, password, host, port and schema
 (``mictlanx://r0@h0:60666,r1@h1:60667/`` arrives as login ``r0@h0``, password ``60666,r1``, host ``h1``, port 60667). The
-pieces are put together again here, and whatever arrives as text is given its type.
+parts are joined again here, and every str of a form field is converted to its type.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 import math
+import os
 import re
 import ssl
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlencode, urlsplit
+from weakref import WeakKeyDictionary
+
+from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, mask_secret
 
 from airflow_provider_mictlanx.client import uri as mictlanx_uri
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.uri import DEFAULT_API_VERSION, DEFAULT_PORT, MictlanXURI, RouterAddress
 from airflow_provider_mictlanx.client.validation import parse_size
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseHook
+
+try:
+    from airflow.sdk.log import amask_secret
+except ImportError:  # before Airflow 3.3.2
+    amask_secret = None  # type: ignore[assignment, unused-ignore]
 
 DEFAULT_CLIENT_ID = "airflow"
 
@@ -65,6 +77,8 @@ _ENDS_WITH_A_PORT = re.compile(r":(?:-1|\d{1,5})$", re.ASCII)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
 
+_LOOKUP_LOCKS: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+
 
 class AirflowConnection(Protocol):
     """What is read of an Airflow connection, of any version."""
@@ -78,7 +92,7 @@ class AirflowConnection(Protocol):
 
 
 @dataclass(frozen=True)
-class Settings:
+class ConnectionSettings:
     """
     A connection with every value in its type. Its ``repr`` shows no secret.
 
@@ -177,7 +191,80 @@ class Settings:
             ) from error
 
 
-def settings_of(connection: AirflowConnection, extra: Mapping[str, Any]) -> Settings:
+def load_settings(conn_id: str, hook: BaseHook) -> ConnectionSettings:
+    """
+    Look a connection up and understand it. Blocks; not to be called where a coroutine could await ``aload_settings``.
+
+    Raises ``ValidationError`` where there is no such connection, or where it can't be understood.
+    """
+    _check_conn_id(conn_id)
+    try:
+        connection = hook.get_connection(conn_id)
+    except AirflowNotFoundException as error:
+        raise ValidationError(_not_found_message(conn_id)) from error
+    settings = parse_connection(connection, connection.extra_dejson)
+    for secret in settings.secrets:
+        mask_secret(secret)
+    return settings
+
+
+async def aload_settings(
+    conn_id: str, hook: BaseHook, known: Callable[[], ConnectionSettings | None]
+) -> ConnectionSettings:
+    """
+    Do the same without blocking the loop, one look-up per loop at a time.
+
+    Two at once are what Airflow 3 can't take: its lock to the supervisor stays bound to the first loop that contended for
+    it, and look-ups in a later loop of that process then end in a misleading "isn't defined".
+
+    :param conn_id: the connection
+    :param hook: the hook that asks
+    :param known: gives what another coroutine found in the meantime, which saves the look-up
+    """
+    lock = _LOOKUP_LOCKS.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+    async with lock:
+        if (settings := known()) is not None:
+            return settings
+        _check_conn_id(conn_id)
+        try:
+            connection = await get_async_connection(conn_id, hook=hook)
+        except AirflowNotFoundException as error:
+            raise ValidationError(_not_found_message(conn_id)) from error
+        settings = parse_connection(connection, await get_async_extra_dejson(connection))
+        for secret in settings.secrets:
+            await _amask(secret)
+        return settings
+
+
+async def _amask(secret: str) -> None:
+    """Mask a secret from within an event loop, where the plain function might wait for the supervisor."""
+    if amask_secret is not None:
+        await amask_secret(secret)
+    else:
+        await asyncio.to_thread(mask_secret, secret)
+
+
+def _check_conn_id(conn_id: str) -> None:
+    if not isinstance(conn_id, str) or not conn_id or "\0" in conn_id:
+        raise ValidationError(f"mictlanx_conn_id is the id of a connection, not {conn_id!r}")
+
+
+def _not_found_message(conn_id: str) -> str:
+    variable = f"AIRFLOW_CONN_{conn_id.upper()}"
+    if not os.environ.get(variable):
+        return (
+            f"there is no connection {conn_id!r}: make one of type MictlanX in Airflow's connection form, or set {variable}. "
+            f"{ACCEPTED_FORMS}"
+        )
+    return (
+        f"connection {conn_id!r}: {variable} is set, but Airflow's own parser refuses what it holds, and reports it as not "
+        "defined. It takes no URI with several routers without ids and no port -1; JSON has to be valid. Write it as JSON: "
+        f'{variable}=\'{{"conn_type": "mictlanx", "extra": {{"uri": "mictlanx://host:60666,host:60667/?protocol=http"}}}}\'. '
+        f"{ACCEPTED_FORMS}"
+    )
+
+
+def parse_connection(connection: AirflowConnection, extra: Mapping[str, Any]) -> ConnectionSettings:
     """
     Understand a connection, or raise ``ValidationError`` that says what is wrong and shows the accepted forms.
 
@@ -194,8 +281,8 @@ def settings_of(connection: AirflowConnection, extra: Mapping[str, Any]) -> Sett
         if not isinstance(extra, Mapping):
             raise ValidationError(f"its extra is a JSON object, not a {type(extra).__name__}. {ACCEPTED_FORMS}")
         given = _given(extra)
-        torn, token = _torn_or_token(connection)
-        return Settings(
+        torn, token = _split_password(connection)
+        return ConnectionSettings(
             conn_id=conn_id,
             uri=_uri(connection, given, torn),
             token=_token(token),
@@ -236,12 +323,12 @@ def _uri(connection: AirflowConnection, given: Mapping[str, Any], torn: str | No
             raise ValidationError(f"its routers are given in {' and in '.join(sources)}: say it in one place.")
         options = {name: given[name] for name in _URI_OPTIONS if name in given}
         value = _of_host(connection, torn, options) if sources == ["host"] else given[sources[0]]
-        return _one_space([_read_line(line, _port(connection)) for line in _lines(sources[0], value)], options)
+        return _merge_routers([_read_line(line, _port(connection)) for line in _lines(sources[0], value)], options)
     except ValidationError as error:
         raise ValidationError(f"{error.message.removesuffix('.')}. {ACCEPTED_FORMS}") from None
 
 
-def _torn_or_token(connection: AirflowConnection) -> tuple[str | None, str | None]:
+def _split_password(connection: AirflowConnection) -> tuple[str | None, str | None]:
     """
     Tell what the password is: a piece of a router list that Airflow tore, or the token.
 
@@ -341,7 +428,7 @@ def _read_line(line: str, port: int | None) -> _Line:
         return _Line(uri.routers, protocol, uri.api_version, uri.http2)
     if scheme in ("http", "https") and "://" in line:
         return _Line((_router_at(line, port),), scheme)
-    raise ValidationError(f"{_shown(line)} is no router's URI: it begins with mictlanx://, http:// or https://.")
+    raise ValidationError(f"{_redact(line)} is no router's URI: it begins with mictlanx://, http:// or https://.")
 
 
 def _router_at(url: str, default_port: int | None) -> RouterAddress:
@@ -350,18 +437,18 @@ def _router_at(url: str, default_port: int | None) -> RouterAddress:
         parts = urlsplit(url)
         port = parts.port or default_port
     except ValueError as error:
-        raise ValidationError(f"{_shown(url)}: {error}.") from error
+        raise ValidationError(f"{_redact(url)}: {error}.") from error
     if "@" in parts.netloc:
         raise ValidationError(
-            f"{_shown(url)}: a router's URL holds no user or password; a token belongs into the connection's password."
+            f"{_redact(url)}: a router's URL holds no user or password; a token belongs into the connection's password."
         )
     if parts.query or parts.fragment:
         raise ValidationError(
-            f"{_shown(url)}: a router's URL ends with its path; there are no options and no fragment."
+            f"{_redact(url)}: a router's URL ends with its path; there are no options and no fragment."
         )
     if parts.scheme.lower() == "https" and port not in (None, 443):
         raise ValidationError(
-            f"{_shown(url)}: MictlanX speaks https on port 443 only, so port {port} would not be used; "
+            f"{_redact(url)}: MictlanX speaks https on port 443 only, so port {port} would not be used; "
             "give the router a path behind a proxy on 443, or speak http."
         )
     path = parts.path.strip("/")
@@ -371,7 +458,7 @@ def _router_at(url: str, default_port: int | None) -> RouterAddress:
     return MictlanXURI.parse(text).routers[0]
 
 
-def _one_space(lines: list[_Line], options: Mapping[str, Any]) -> MictlanXURI:
+def _merge_routers(lines: list[_Line], options: Mapping[str, Any]) -> MictlanXURI:
     """Make one URI of all lines, which have to agree with one another and with the extra."""
     if not lines:
         raise ValidationError("it names no router.")
@@ -393,7 +480,7 @@ def _one_space(lines: list[_Line], options: Mapping[str, Any]) -> MictlanXURI:
             )
     if "protocol" not in said:
         _refuse_unused_ports(router for line in lines for router in line.routers)
-    routers = tuple(_named(router for line in lines for router in line.routers))
+    routers = tuple(_assign_router_ids(router for line in lines for router in line.routers))
     one: dict[str, Any] = {name: next(iter(values)) for name, values in said.items()}
     return MictlanXURI(routers, **one)
 
@@ -410,7 +497,7 @@ def _refuse_unused_ports(routers: Iterable[RouterAddress]) -> None:
             )
 
 
-def _named(routers: Iterable[RouterAddress]) -> Iterator[RouterAddress]:
+def _assign_router_ids(routers: Iterable[RouterAddress]) -> Iterator[RouterAddress]:
     """Give every router an id: its own, or the first ``router-{n}`` from its place on that is free."""
     routers = list(routers)
     taken = {router.router_id for router in routers if router.router_id}
@@ -424,7 +511,7 @@ def _named(routers: Iterable[RouterAddress]) -> Iterator[RouterAddress]:
         yield router
 
 
-def _shown(text: str) -> str:
+def _redact(text: str) -> str:
     """Quote a URI for an error without what may be a password in front of its '@'."""
     scheme, separator, rest = text.partition("://")
     return repr(f"{scheme}{separator}{rest.rpartition('@')[2]}" if "@" in rest else text)

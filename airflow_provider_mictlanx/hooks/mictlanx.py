@@ -53,12 +53,11 @@ from airflow_provider_mictlanx.client.retry import deadline_scope
 from airflow_provider_mictlanx.client.texts import clean
 from airflow_provider_mictlanx.client.validation import check_int, parse_size
 from airflow_provider_mictlanx.get_provider_info import UI_FIELD_BEHAVIOUR
-from airflow_provider_mictlanx.hooks import form, summaries
+from airflow_provider_mictlanx.hooks import connection_form, summaries
 from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
 from airflow_provider_mictlanx.hooks.clean_log import CleanLog
-from airflow_provider_mictlanx.hooks.connection import Settings
+from airflow_provider_mictlanx.hooks.connection import ConnectionSettings, aload_settings, load_settings
 from airflow_provider_mictlanx.hooks.errors import errors_name_connection
-from airflow_provider_mictlanx.hooks.lookup import alook_up, look_up
 from airflow_provider_mictlanx.hooks.sync_runner import Runner, blocking
 from airflow_provider_mictlanx.lineage import (
     DataLocation,
@@ -119,7 +118,7 @@ class MictlanXHook(CleanLog, BaseHook):
         super().__init__(**kwargs)
         self.mictlanx_conn_id = mictlanx_conn_id
         self.trace = LineageTrace()
-        self._settings: Settings | None = None
+        self._settings: ConnectionSettings | None = None
         self._look_up_lock = threading.Lock()
         self._runner = Runner()
 
@@ -144,7 +143,7 @@ class MictlanXHook(CleanLog, BaseHook):
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
         """Return the extra fields of the connection form for Airflow before 3.2."""
-        return form.connection_form_widgets()
+        return connection_form.connection_form_widgets()
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
@@ -152,18 +151,18 @@ class MictlanXHook(CleanLog, BaseHook):
         return {name.replace("-", "_"): value for name, value in UI_FIELD_BEHAVIOUR.items()}
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> ConnectionSettings:
         """The connection, looked up once; concurrent threads share that lookup."""
         if self._settings is None:
             with self._look_up_lock:
                 if self._settings is None:
-                    self._settings = look_up(self.mictlanx_conn_id, self)
+                    self._settings = load_settings(self.mictlanx_conn_id, self)
         return self._settings
 
-    async def aget_settings(self) -> Settings:
+    async def aget_settings(self) -> ConnectionSettings:
         """Return ``settings`` without blocking the event loop; concurrent coroutines share the lookup."""
         if self._settings is None:
-            self._settings = await alook_up(self.mictlanx_conn_id, self, lambda: self._settings)
+            self._settings = await aload_settings(self.mictlanx_conn_id, self, lambda: self._settings)
         return self._settings
 
     def get_conn(self) -> AsyncClient:
@@ -1356,7 +1355,7 @@ class MictlanXHook(CleanLog, BaseHook):
         return result
 
 
-def _new_client(settings: Settings, verify: Any) -> AsyncClient:
+def _new_client(settings: ConnectionSettings, verify: Any) -> AsyncClient:
     """Return a client without log files and read cache, and silence httpx, which logs a line per request."""
     if (log := logging.getLogger("httpx")).level == logging.NOTSET:
         log.setLevel(logging.WARNING)  # as Airflow 3 does by itself

@@ -294,10 +294,10 @@ def test_coroutines_share_the_first_look_up(
 def test_look_ups_of_several_hooks_are_never_at_the_same_time(
     monkeypatch: pytest.MonkeyPatch, connected: LocalVSS
 ) -> None:
-    import airflow_provider_mictlanx.hooks.lookup as lookup
+    import airflow_provider_mictlanx.hooks.connection as connection
 
     at_once = most = 0
-    original = lookup.get_async_connection
+    original = connection.get_async_connection
 
     async def counted(*args: Any, **kwargs: Any) -> Any:
         nonlocal at_once, most
@@ -307,7 +307,7 @@ def test_look_ups_of_several_hooks_are_never_at_the_same_time(
         at_once -= 1
         return await original(*args, **kwargs)
 
-    monkeypatch.setattr(lookup, "get_async_connection", counted)
+    monkeypatch.setattr(connection, "get_async_connection", counted)
 
     async def use() -> None:
         await asyncio.gather(*(MictlanXHook().aget_settings() for _ in range(5)))
@@ -321,8 +321,8 @@ def test_async_look_up_does_not_block_the_loop(connected: LocalVSS, monkeypatch:
     import airflow_provider_mictlanx.hooks.connection as connection
 
     main, seen = threading.get_ident(), []
-    monkeypatch.setattr(connection.Settings, "reads_tls_files", True)
-    monkeypatch.setattr(connection.Settings, "tls", lambda self: seen.append(threading.get_ident()) or True)
+    monkeypatch.setattr(connection.ConnectionSettings, "reads_tls_files", True)
+    monkeypatch.setattr(connection.ConnectionSettings, "tls", lambda self: seen.append(threading.get_ident()) or True)
 
     async def use() -> None:
         async with MictlanXHook().open_client():

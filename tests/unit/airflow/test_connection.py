@@ -15,8 +15,7 @@ from airflow.providers.common.compat.sdk import BaseHook, redact
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from airflow_provider_mictlanx.client.errors import ValidationError
-from airflow_provider_mictlanx.hooks.connection import Settings, settings_of
-from airflow_provider_mictlanx.hooks.lookup import look_up
+from airflow_provider_mictlanx.hooks.connection import ConnectionSettings, load_settings, parse_connection
 from tests.certificates import Authority, write_key
 
 CONN_ID = "mictlanx_forms"
@@ -27,16 +26,16 @@ VARIABLE = "AIRFLOW_CONN_MICTLANX_FORMS"
 def settings(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Look a connection up that is set in the environment, through Airflow itself."""
 
-    def look(value: str | dict[str, Any]) -> Settings:
+    def look(value: str | dict[str, Any]) -> ConnectionSettings:
         monkeypatch.setenv(VARIABLE, value if isinstance(value, str) else json.dumps(value))
-        return look_up(CONN_ID, BaseHook())
+        return load_settings(CONN_ID, BaseHook())
 
     return look
 
 
-def of_extra(**extra: Any) -> Settings:
+def of_extra(**extra: Any) -> ConnectionSettings:
     empty = SimpleNamespace(conn_id=CONN_ID, host=None, login=None, password=None, port=None, schema=None)
-    return settings_of(empty, {"uri": "mictlanx://r0@h0:60666/?protocol=http", **extra})
+    return parse_connection(empty, {"uri": "mictlanx://r0@h0:60666/?protocol=http", **extra})
 
 
 @pytest.mark.parametrize(
@@ -307,7 +306,7 @@ def test_what_airflow_itself_refuses_is_told_from_what_is_not_there(settings: An
 def test_missing_connection_tells_how_to_make_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     with pytest.raises(ValidationError, match=f"there is no connection '{CONN_ID}'.*set {VARIABLE}") as caught:
-        look_up(CONN_ID, BaseHook())
+        load_settings(CONN_ID, BaseHook())
     assert "mictlanx://router-0@host:60666" in str(caught.value)
 
 
@@ -397,7 +396,7 @@ def test_extra_that_is_no_object_is_told(settings: Any, extra: str) -> None:
 @pytest.mark.parametrize("conn_id", [None, "", 5, "a\0b"])
 def test_what_is_no_connection_id_is_told(conn_id: Any) -> None:
     with pytest.raises(ValidationError, match="is the id of a connection, not"):
-        look_up(conn_id, BaseHook())
+        load_settings(conn_id, BaseHook())
 
 
 def test_token_has_to_fit_into_a_header(settings: Any) -> None:

@@ -16,8 +16,8 @@ from airflow.providers_manager import ProvidersManager
 
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.get_provider_info import get_provider_info
-from airflow_provider_mictlanx.hooks import form
-from airflow_provider_mictlanx.hooks.connection import settings_of
+from airflow_provider_mictlanx.hooks import connection_form
+from airflow_provider_mictlanx.hooks.connection import parse_connection
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from tests.public import OPERATORS, SENSORS
 
@@ -142,7 +142,7 @@ def test_every_field_of_the_form_is_one_that_the_hook_reads(connection_type: dic
 
     connection = SimpleNamespace(conn_id="c", host=None, login=None, password=None, port=None, schema=None)
     with pytest.raises(ValidationError) as caught:
-        settings_of(connection, {"no-such-field": 1})
+        parse_connection(connection, {"no-such-field": 1})
     for name in connection_type["conn-fields"]:
         assert name in str(caught.value)
 
@@ -159,7 +159,7 @@ def test_every_field_of_the_form_is_one_that_the_hook_reads(connection_type: dic
     ],
 )
 def test_stored_value_is_shown_in_lines(value: Any, lines: str) -> None:
-    assert form.as_text(value) == lines
+    assert connection_form.as_text(value) == lines
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,10 @@ def test_stored_value_is_shown_in_lines(value: Any, lines: str) -> None:
 )
 def test_what_is_typed_is_stored_in_its_type(kind: str, typed: Any, stored: Any) -> None:
     """And what is no such thing as it is, for the hook to say what is wrong with it."""
-    assert (form.as_value(kind, typed), type(form.as_value(kind, typed))) == (stored, type(stored))
+    assert (connection_form.as_value(kind, typed), type(connection_form.as_value(kind, typed))) == (
+        stored,
+        type(stored),
+    )
 
 
 def test_hook_can_be_made_by_airflow() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_mictlanx.client.errors import ValidationError
-from airflow_provider_mictlanx.hooks.connection import _FIELDS, Settings, settings_of
+from airflow_provider_mictlanx.hooks.connection import _FIELDS, ConnectionSettings, parse_connection
 from tests.unit.fuzzing.junk import texts, values
 from tests.unit.fuzzing.test_texts import SECRETS
 
@@ -26,11 +26,11 @@ GOOD: dict[str, Any] = {
 }
 
 
-def understood(extra: Any, **connection: Any) -> Settings | str:
+def understood(extra: Any, **connection: Any) -> ConnectionSettings | str:
     """Give the settings, or the refusal; anything else that is raised is a bug."""
     empty = {"conn_id": "c", "host": None, "login": None, "password": None, "port": None, "schema": None}
     try:
-        return settings_of(SimpleNamespace(**{**empty, **connection}), extra)
+        return parse_connection(SimpleNamespace(**{**empty, **connection}), extra)
     except ValidationError as error:
         return str(error)
 
@@ -43,7 +43,7 @@ def test_any_extra_is_understood_or_refused(extra: Any) -> None:
 @given(st.sampled_from(_FIELDS), values)
 def test_one_wrong_field_among_right_ones_is_understood_or_refused(name: str, value: Any) -> None:
     found = understood({**GOOD, name: value})
-    if isinstance(found, Settings):
+    if isinstance(found, ConnectionSettings):
         assert found.timeout is None or found.timeout > 0
         assert found.max_concurrency is None or found.max_concurrency >= 1
         assert found.uri.routers
