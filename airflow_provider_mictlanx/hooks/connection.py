@@ -16,6 +16,7 @@ import os
 import re
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlencode, urlsplit
@@ -26,6 +27,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, mask_s
 
 from airflow_provider_mictlanx.client import uri as mictlanx_uri
 from airflow_provider_mictlanx.client.errors import ValidationError
+from airflow_provider_mictlanx.client.transport.tls import tls_context
 from airflow_provider_mictlanx.client.uri import DEFAULT_API_VERSION, DEFAULT_PORT, MictlanXURI, RouterAddress
 from airflow_provider_mictlanx.client.validation import parse_size
 
@@ -131,64 +133,16 @@ class ConnectionSettings:
         yield from (value for value in self.headers.values() if value)
 
     @property
-    def api_url(self) -> str:
-        """What the paths of the first router begin with, as ``http://host:60666/api/v4``."""
-        router, protocol = self.uri.routers[0], self.uri.protocol
-        port = f":{router.port}" if protocol == "http" and router.port else ""
-        path = f"/{router.path}" if router.path else ""
-        return f"{protocol}://{router.host}{port}{path}/api/v{self.uri.api_version}"
-
-    @property
     def reads_tls_files(self) -> bool:
         """Whether ``tls`` reads files, and so belongs off the event loop."""
         return self.uri.protocol == "https" and bool(self.ca_file or self.client_cert)
 
     def tls(self) -> bool | ssl.SSLContext:
-        """
-        Give what the client takes as ``verify``. Blocks: reads and parses certificates.
-
-        Raises ``ValidationError`` that names the field and the file where one is missing, unreadable or no PEM file.
-        """
+        """Return the client's ``verify``. Blocks: reads certificates, and raises ``ValidationError`` that names a bad file."""
         if not self.reads_tls_files:
             return self.verify
-        context = self._trust()
-        if self.client_cert:
-            self._read_file("client_cert", self.client_cert)
-            if self.client_key:
-                self._read_file("client_key", self.client_key)
-            try:
-                # The password keeps OpenSSL from asking a terminal for one, which nobody sits at.
-                context.load_cert_chain(self.client_cert, self.client_key, password="")
-            except (OSError, ValueError) as error:
-                files = f"client_cert {self.client_cert!r}"
-                files += f" with client_key {self.client_key!r}" if self.client_key else " (client_key is not given)"
-                raise ValidationError(
-                    f"connection {self.conn_id!r}: {files} can't be used: {_reason(error)}; both are PEM files, the key is "
-                    "the certificate's own and has no passphrase"
-                ) from error
-        return context
-
-    def _trust(self) -> ssl.SSLContext:
-        if self.ca_file is None:
-            import httpx  # for its set of authorities
-
-            return httpx.create_ssl_context(verify=self.verify)
-        self._read_file("ca_file", self.ca_file)
-        try:
-            return ssl.create_default_context(cafile=self.ca_file)
-        except OSError as error:
-            raise ValidationError(
-                f"connection {self.conn_id!r}: ca_file {self.ca_file!r} is no PEM file with certificates: {_reason(error)}"
-            ) from error
-
-    def _read_file(self, name: str, path: str) -> None:
-        try:
-            with open(path, "rb") as file:
-                file.read(1)
-        except OSError as error:
-            raise ValidationError(
-                f"connection {self.conn_id!r}: {name} {path!r} can't be read on this machine: {_reason(error)}"
-            ) from error
+        with _errors_begin_with_connection(self.conn_id):
+            return tls_context(self.ca_file or self.verify, self.client_cert, self.client_key)
 
 
 def load_settings(conn_id: str, hook: BaseHook) -> ConnectionSettings:
@@ -277,7 +231,7 @@ def parse_connection(connection: AirflowConnection, extra: Mapping[str, Any]) ->
             f"connection {conn_id!r} is of type {conn_type}, not mictlanx; name a connection of type MictlanX, or change "
             "its type"
         )
-    try:
+    with _errors_begin_with_connection(conn_id):
         if not isinstance(extra, Mapping):
             raise ValidationError(f"its extra is a JSON object, not a {type(extra).__name__}. {ACCEPTED_FORMS}")
         given = _given(extra)
@@ -293,6 +247,12 @@ def parse_connection(connection: AirflowConnection, extra: Mapping[str, Any]) ->
             chunk_size=_chunk_size(given.get("chunk_size")),
             **_tls_fields(given),
         )
+
+
+@contextmanager
+def _errors_begin_with_connection(conn_id: str) -> Iterator[None]:
+    try:
+        yield
     except ValidationError as error:
         raise ValidationError(f"connection {conn_id!r}: {error.message}") from None
 
@@ -615,7 +575,3 @@ def _chunk_size(value: Any) -> str | None:
     except ValidationError:
         raise ValidationError(f"chunk_size is a size such as 256kb or 8MB, not {value!r}") from None
     return text
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or getattr(error, "reason", None) or str(error)

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
 
 from airflow_provider_mictlanx.bulks.records import records_bucket
+from airflow_provider_mictlanx.client import AsyncRouter
 from airflow_provider_mictlanx.client.object_ids import make_ball_id
 
 
@@ -37,7 +38,11 @@ class MictlanXLink(BaseOperatorLink):
     def build_url(self, operator: Any) -> str | None:
         """Return the URL, or None if there is nothing to link to. Looks up the connection."""
         path = self.build_path(operator)
-        return None if path is None else f"{self.get_hook(operator).settings.api_url}{path}"
+        if path is None:
+            return None
+        uri = self.get_hook(operator).settings.uri
+        router = AsyncRouter.at(uri.routers[0], uri.protocol, False, uri.api_version)
+        return f"{router.base_url()}/api/v{uri.api_version}{path}"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """Return the URL that a task instance stored; an empty str before it has begun."""

@@ -85,9 +85,9 @@ class AsyncRouter(CommonRequests):
 
     @classmethod
     def at(
-        cls, address: RouterAddress, protocol: str, http2: bool, api_version: int, transport: Transport
+        cls, address: RouterAddress, protocol: str, http2: bool, api_version: int, transport: Transport | None = None
     ) -> AsyncRouter:
-        """Make the router of an address of a ``MictlanXURI``."""
+        """Build the router of an address of a ``MictlanXURI``."""
         where = f"{address.host}/{address.path}" if address.path else address.host
         return cls(address.router_id, where, address.port or 0, protocol, http2, api_version, transport=transport)
 

@@ -117,7 +117,7 @@ def test_a_ca_file_that_is_none(tls_vss: LocalVSS, bucket_id: str, tmp_path: Pat
     async def scenario(client: AsyncClient) -> None:
         error = (await client.get(bucket_id, "k")).unwrap_err()
         assert isinstance(error, ValidationError)
-        assert "no-such.pem can't be read" in str(error)
+        assert "no-such.pem' can't be read" in str(error)
 
     with_client(tls_vss, scenario, verify=str(tmp_path / "no-such.pem"))
 
