@@ -11,19 +11,22 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
-import math
 import os
 import re
 import ssl
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self
 from urllib.parse import quote, urlencode, urlsplit
 from weakref import WeakKeyDictionary
 
+import pydantic
 from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, mask_secret
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from airflow_provider_mictlanx.client import uri as mictlanx_uri
 from airflow_provider_mictlanx.client.errors import ValidationError
@@ -57,20 +60,7 @@ _CONN_TYPES = ("mictlanx", "http", "https")
 """Airflow gives a router's URL in an environment variable the type http or https."""
 
 _URI_OPTIONS = ("protocol", "api_version", "http2")
-_FIELDS = (
-    *("routers", "uri", *_URI_OPTIONS),
-    *(
-        "verify",
-        "ca_file",
-        "client_cert",
-        "client_key",
-        "client_id",
-        "headers",
-        "timeout",
-        "chunk_size",
-        "max_concurrency",
-    ),
-)
+_ROUTER_FIELDS = ("routers", "uri", *_URI_OPTIONS)
 _HTTPS_PORT = 443
 _BETWEEN_ROUTERS = re.compile(r"[\r\n]+|[,;\s]\s*(?=(?:mictlanx|https?)://)", re.IGNORECASE)
 _BEGINS_WITH_A_PORT = re.compile(r"(?:-1|\d{1,5}),", re.ASCII)
@@ -83,7 +73,7 @@ _LOOKUP_LOCKS: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = Weak
 
 
 class AirflowConnection(Protocol):
-    """What is read of an Airflow connection, of any version."""
+    """The fields that are read from a connection of any Airflow version."""
 
     conn_id: Any
     host: Any
@@ -93,8 +83,26 @@ class AirflowConnection(Protocol):
     schema: Any
 
 
-@dataclass(frozen=True)
-class ConnectionSettings:
+def _refuse_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a bool is not a number")
+    return value
+
+
+def _check_chunk_size(value: Any) -> str:
+    text = str(value).strip()
+    parse_size(text)
+    return text
+
+
+_Text = Annotated[str, StringConstraints(strict=True, strip_whitespace=True, pattern=r"^[^\x00]*$")]
+_Seconds = Annotated[float, BeforeValidator(_refuse_bool), Field(gt=0, allow_inf_nan=False)]
+_Count = Annotated[int, BeforeValidator(_refuse_bool), Field(ge=1, le=sys.maxsize)]
+_CONSTRAINTS = {"timeout": "a number of seconds above 0", "max_concurrency": "a whole number above 0"}
+"""Constraints as an error shows them; every other field that pydantic alone checks is a str."""
+
+
+class ConnectionSettings(BaseModel):
     """
     A connection with every value in its type. Its ``repr`` shows no secret.
 
@@ -112,18 +120,28 @@ class ConnectionSettings:
     :ivar max_concurrency: chunks in flight per transfer
     """
 
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
     conn_id: str
     uri: MictlanXURI
-    verify: bool = True
-    ca_file: str | None = None
-    client_cert: str | None = None
-    client_key: str | None = None
-    client_id: str = DEFAULT_CLIENT_ID
-    token: str | None = field(default=None, repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    timeout: float | None = None
-    chunk_size: str | None = None
-    max_concurrency: int | None = None
+    verify: Annotated[bool, BeforeValidator(partial(mictlanx_uri.check_flag, "verify"))] = True
+    ca_file: _Text | None = None
+    client_cert: _Text | None = None
+    client_key: _Text | None = None
+    client_id: _Text = DEFAULT_CLIENT_ID
+    token: str | None = Field(default=None, repr=False)
+    headers: Mapping[str, str] = Field(default={}, repr=False)
+    timeout: _Seconds | None = None
+    chunk_size: Annotated[str, BeforeValidator(_check_chunk_size)] | None = None
+    max_concurrency: _Count | None = None
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        if self.ca_file and not self.verify:
+            raise ValidationError("ca_file says whom to trust, but verify is off: take one of them away")
+        if self.client_key and not self.client_cert:
+            raise ValidationError("client_key is given without client_cert")
+        return self
 
     @property
     def secrets(self) -> Iterator[str]:
@@ -145,11 +163,17 @@ class ConnectionSettings:
             return tls_context(self.ca_file or self.verify, self.client_cert, self.client_key)
 
 
+_FIELDS = (
+    *_ROUTER_FIELDS,
+    *(name for name in ConnectionSettings.model_fields if name not in ("conn_id", "uri", "token")),
+)
+
+
 def load_settings(conn_id: str, hook: BaseHook) -> ConnectionSettings:
     """
-    Look a connection up and understand it. Blocks; not to be called where a coroutine could await ``aload_settings``.
+    Look up and parse a connection. Blocks: a coroutine awaits ``aload_settings``.
 
-    Raises ``ValidationError`` where there is no such connection, or where it can't be understood.
+    Raises ``ValidationError`` if the connection is missing or invalid.
     """
     _check_conn_id(conn_id)
     try:
@@ -166,7 +190,7 @@ async def aload_settings(
     conn_id: str, hook: BaseHook, known: Callable[[], ConnectionSettings | None]
 ) -> ConnectionSettings:
     """
-    Do the same without blocking the loop, one look-up per loop at a time.
+    Look up and parse a connection without blocking the loop, one lookup per loop at a time.
 
     Two at once are what Airflow 3 can't take: its lock to the supervisor stays bound to the first loop that contended for
     it, and look-ups in a later loop of that process then end in a misleading "isn't defined".
@@ -220,7 +244,7 @@ def _not_found_message(conn_id: str) -> str:
 
 def parse_connection(connection: AirflowConnection, extra: Mapping[str, Any]) -> ConnectionSettings:
     """
-    Understand a connection, or raise ``ValidationError`` that says what is wrong and shows the accepted forms.
+    Parse a connection; raise ``ValidationError`` with the cause and the accepted forms.
 
     :param connection: of Airflow, of any version
     :param extra: its extra, already read from JSON
@@ -236,17 +260,17 @@ def parse_connection(connection: AirflowConnection, extra: Mapping[str, Any]) ->
             raise ValidationError(f"its extra is a JSON object, not a {type(extra).__name__}. {ACCEPTED_FORMS}")
         given = _given(extra)
         torn, token = _split_password(connection)
-        return ConnectionSettings(
-            conn_id=conn_id,
-            uri=_uri(connection, given, torn),
-            token=_token(token),
-            headers=_headers(given.get("headers"), has_token=bool(token)),
-            client_id=_text("client_id", given.get("client_id")) or DEFAULT_CLIENT_ID,
-            timeout=_number("timeout", given.get("timeout")),
-            max_concurrency=_count("max_concurrency", given.get("max_concurrency")),
-            chunk_size=_chunk_size(given.get("chunk_size")),
-            **_tls_fields(given),
-        )
+        options: dict[str, Any] = {name: value for name, value in given.items() if name not in _ROUTER_FIELDS}
+        options["headers"] = _headers(options.get("headers"), has_token=bool(token))
+        try:
+            return ConnectionSettings(
+                conn_id=conn_id, uri=_uri(connection, given, torn), token=_token(token), **options
+            )
+        except pydantic.ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            name = str(first["loc"][0])
+            constraint = _CONSTRAINTS.get(name, "a Unicode str without NUL characters")
+            raise ValidationError(f"{name} must be {constraint}, got {first['input']!r}") from None
 
 
 @contextmanager
@@ -458,7 +482,7 @@ def _refuse_unused_ports(routers: Iterable[RouterAddress]) -> None:
 
 
 def _assign_router_ids(routers: Iterable[RouterAddress]) -> Iterator[RouterAddress]:
-    """Give every router an id: its own, or the first ``router-{n}`` from its place on that is free."""
+    """Yield every router with an id: its own, or the first ``router-{n}`` from its place on that is free."""
     routers = list(routers)
     taken = {router.router_id for router in routers if router.router_id}
     for index, router in enumerate(routers):
@@ -478,26 +502,6 @@ def _redact(text: str) -> str:
 
 
 # Everything else
-
-
-def _tls_fields(given: Mapping[str, Any]) -> dict[str, Any]:
-    verify = mictlanx_uri.check_flag("verify", given.get("verify", True))
-    files = {name: _text(name, given.get(name)) for name in ("ca_file", "client_cert", "client_key")}
-    if files["ca_file"] and not verify:
-        raise ValidationError("ca_file says whom to trust, but verify is off: take one of them away")
-    if files["client_key"] and not files["client_cert"]:
-        raise ValidationError("client_key is given without client_cert")
-    return {"verify": verify, **files}
-
-
-def _text(name: str, value: Any) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise ValidationError(f"{name} is a text, not a {type(value).__name__}")
-    if "\0" in value:
-        raise ValidationError(f"{name} {value!r} holds a NUL character")
-    return value.strip()
 
 
 def _token(value: str | None) -> str | None:
@@ -539,39 +543,3 @@ def _headers_of_text(text: str) -> Any:
     if any(":" not in line for line in lines):
         raise ValidationError('headers: every line is "Name: value"')
     return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-
-
-def _number(name: str, value: Any) -> float | None:
-    if value is None:
-        return None
-    number = _as_number(value)
-    if not (math.isfinite(number) and number > 0):
-        raise ValidationError(f"{name} is a number of seconds above 0, not {value!r}")
-    return number
-
-
-def _count(name: str, value: Any) -> int | None:
-    if value is None:
-        return None
-    number = _as_number(value)
-    if not (math.isfinite(number) and number >= 1 and number == int(number)):
-        raise ValidationError(f"{name} is a whole number above 0, not {value!r}")
-    return int(number)
-
-
-def _as_number(value: Any) -> float:
-    try:
-        return math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        return math.nan
-
-
-def _chunk_size(value: Any) -> str | None:
-    if value is None:
-        return None
-    text = str(value).strip()
-    try:
-        parse_size(text)
-    except ValidationError:
-        raise ValidationError(f"chunk_size is a size such as 256kb or 8MB, not {value!r}") from None
-    return text
