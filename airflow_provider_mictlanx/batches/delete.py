@@ -10,12 +10,9 @@ from airflow_provider_mictlanx.client.errors import UnavailableError
 from airflow_provider_mictlanx.client.object_ids import original_key
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.texts import get_logger
+from airflow_provider_mictlanx.client.transfer.delete import delete_until_unlisted
 
 log = get_logger(__name__)
-
-
-ROUNDS = 10
-"""How often a prefix is listed and emptied before what still comes in is reported."""
 
 
 async def delete_keys(
@@ -61,45 +58,37 @@ async def delete_prefix(
     Balls of size 0 are in no listing, and are not found by this. ``UnavailableError``: a peer is away, so that the bucket can't
     be listed.
     """
-    seen: set[str] = set()
-    seconds = 0.0
-    failures: list[Failure] = []
-    permanently_failed = False
-    for round_number in range(ROUNDS + 1):
-        left = await _list_keys(client, bucket_id, prefix, timeout)
-        seen |= left
-        failed = {failure.key for failure in failures}
-        if not left or round_number == ROUNDS or (left <= failed and round_number >= 1):
-            break
+    rounds: list[BatchResult] = []
+
+    async def list_keys() -> dict[str, None]:
+        listing = unwrap(await client.get_chunks_by_bucket_id(bucket_id, timeout))
+        keys = {original_key(chunk.ball_id, chunk.tags) for chunk in listing.balls}
+        return dict.fromkeys(sorted(key for key in keys if key.startswith(prefix)))
+
+    async def delete(keys: Iterable[str]) -> dict[str, Failure]:
         result = await delete_keys(
             client,
             bucket_id,
-            sorted(left),
+            keys,
             timeout=timeout,
             max_concurrency=max_concurrency,
             allow_reserved_bucket=allow_reserved_bucket,
             log_progress=log_progress,
         )
-        seconds += result.response_time
-        failures, permanently_failed = result.failures, result.permanently_failed
-    known = {failure.key for failure in failures}
-    came_in = [_added_meanwhile(bucket_id, key) for key in sorted(left - known)]
-    failures = [failure for failure in failures if failure.key in left] + came_in
+        rounds.append(result)
+        return {failure.key: failure for failure in result.failures}
+
+    seen, left = await delete_until_unlisted(list_keys, delete, min_rounds=1)
+    failures = [failure or _added_meanwhile(bucket_id, key) for key, failure in left.items()]
     return BatchResult(
         total=len(seen),
         done=len(seen) - len(failures),
         skipped=0,
         done_size=0,
-        response_time=round(seconds, 6),
+        response_time=round(sum(result.response_time for result in rounds), 6),
         failures=failures,
-        permanently_failed=bool(failures) and permanently_failed and not came_in,
+        permanently_failed=bool(left) and all(left.values()) and rounds[-1].permanently_failed,
     )
-
-
-async def _list_keys(client: AsyncClient, bucket_id: str, prefix: str, timeout: float) -> set[str]:
-    listing = unwrap(await client.get_chunks_by_bucket_id(bucket_id, timeout))
-    keys = {original_key(chunk.ball_id, chunk.tags) for chunk in listing.balls}
-    return {key for key in keys if key.startswith(prefix)}
 
 
 def _added_meanwhile(bucket_id: str, key: str) -> Failure:

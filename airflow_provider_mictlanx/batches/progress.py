@@ -16,6 +16,12 @@ SLOWEST = 3
 """How many of the slowest balls are remembered."""
 
 
+def format_transfer(size: int, seconds: float) -> str:
+    """Return ``1.2 GB in 12.3 s, 97 MB/s``."""
+    format_size = humanfriendly.format_size
+    return f"{format_size(size)} in {seconds:.1f} s, {format_size(round(size / max(seconds, 1e-3)))}/s"
+
+
 class Progress:
     """
     Counts balls and bytes.

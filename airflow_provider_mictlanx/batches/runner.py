@@ -12,14 +12,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
-from humanfriendly import format_size
 from humanfriendly.text import pluralize
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from airflow_provider_mictlanx.batches.progress import Progress, keep_logging
+from airflow_provider_mictlanx.batches.progress import Progress, format_transfer, keep_logging
 from airflow_provider_mictlanx.client.concurrency import for_each
 from airflow_provider_mictlanx.client.errors import MictlanXError, UnknownError
-from airflow_provider_mictlanx.client.texts import clean, get_logger
+from airflow_provider_mictlanx.client.texts import clean, get_logger, truncate
 from airflow_provider_mictlanx.client.validation import check_int
 
 log = get_logger(__name__)
@@ -111,10 +110,7 @@ class BatchResult:
         :param done: what was done
         :param skipped: why nothing was done to the others
         """
-        speed = format_size(round(self.done_size / max(self.response_time, 1e-3)))
-        transferred = (
-            f", {format_size(self.done_size)} in {self.response_time:.1f} s, {speed}/s" if self.done_size else ""
-        )
+        transferred = f", {format_transfer(self.done_size, self.response_time)}" if self.done_size else ""
         return f"{pluralize(self.done, 'ball')} {done}{transferred}; {self.skipped:,} {skipped}, {self.failed:,} failed"
 
 
@@ -128,6 +124,30 @@ class BatchError(MictlanXError):
     def __init__(self, message: str = "", *args: Any, result: dict[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(message, *args, **kwargs)
         self.result = {} if result is None else result
+
+
+class FailureStreak:
+    """
+    Count failures in a row that may pass; too many of them stop the work.
+
+    :param max_concurrency: the most balls at a time, which may all fail at once
+    :ivar stopped_by: why nothing more is begun; empty while the work goes on
+    """
+
+    def __init__(self, max_concurrency: int) -> None:
+        self._limit = max(MAX_CONSECUTIVE_FAILURES, 2 * max_concurrency)
+        self._length = 0
+        self.stopped_by = ""
+
+    def end(self) -> None:
+        """Count from zero again, after a success."""
+        self._length = 0
+
+    def add(self, error: MictlanXError) -> None:
+        """Count a failure; one that is not transient ends the streak."""
+        self._length = self._length + 1 if error.transient else 0
+        if not self.stopped_by and self._length >= self._limit:
+            self.stopped_by = f"the last {self._length} balls all failed: {error}"
 
 
 class Batch:
@@ -148,8 +168,7 @@ class Batch:
         self._skipped = 0
         self._failures: list[Failure] = []
         self._permanent = 0
-        self._in_a_row = 0
-        self._stopped_by = ""
+        self._streak = FailureStreak(max_concurrency)
 
     async def run(self, items: Sequence[I], work: Callable[[I], Awaitable[bool]]) -> BatchResult:
         """
@@ -178,8 +197,8 @@ class Batch:
         )
 
     async def _one(self, item: I, work: Callable[[I], Awaitable[bool]], progress: Progress) -> None:
-        if self._stopped_by:
-            self._fail(item, UnknownError(f"not begun, because {self._stopped_by}", transient=False))
+        if self._streak.stopped_by:
+            self._fail(item, UnknownError(f"not begun, because {self._streak.stopped_by}", transient=False))
             return
         try:
             done = await work(item)
@@ -190,7 +209,7 @@ class Batch:
             self._fail(item, UnknownError(f"{error.filename or item.key}: {error.strerror or error}", transient=False))
             progress.failed()
         else:
-            self._in_a_row = 0
+            self._streak.end()
             self._done += done
             self._done_size += item.size if done else 0
             self._skipped += not done
@@ -201,9 +220,7 @@ class Batch:
             Failure(bucket_id=item.bucket_id, key=item.key, code=error.error_code, message=str(error))
         )
         self._permanent += error.permanent
-        self._in_a_row = self._in_a_row + 1 if error.transient else 0
-        if not self._stopped_by and self._in_a_row >= max(MAX_CONSECUTIVE_FAILURES, 2 * self._max_concurrency):
-            self._stopped_by = f"the last {self._in_a_row} balls all failed: {error}"
+        self._streak.add(error)
 
 
 def batch_error(what: str, result: BatchResult, summary: dict[str, Any]) -> BatchError:
@@ -213,12 +230,11 @@ def batch_error(what: str, result: BatchResult, summary: dict[str, Any]) -> Batc
     :param what: was being done, to what: ``copying a/ of bucket b to bucket c``
     :param summary: what would have been given
     """
-    reasons = "; ".join(f"{failure.key}: {failure.message}" for failure in result.failures[:MAX_REPORTED])
     what_to_do = (
         "No retry can mend that" if result.permanently_failed else "Run it again: what is done is not done again"
     )
     return BatchError(
-        f"{what}: {result.failed} of {result.total} balls failed: {reasons}. {what_to_do}",
+        f"{what}: {result.failed} of {result.total} balls failed: {format_failures(result.failures)}. {what_to_do}",
         permanent=result.permanently_failed,
         result=summary,
     )
@@ -240,7 +256,18 @@ class Failure(BaseModel):
 
 
 MAX_REPORTED = 5
-"""How many failures a summary names."""
+"""The most failures, or objects, that a message, a summary or a log names."""
+
+
+def format_failures(failures: Sequence[Failure]) -> str:
+    """Return the first few failures as ``key: message; …``."""
+    return "; ".join(f"{failure.key}: {failure.message}" for failure in failures[:MAX_REPORTED])
+
+
+def truncate_failure(failure: dict[str, Any], max_size: int) -> dict[str, Any]:
+    """Return a dumped ``Failure`` with its key and its message truncated."""
+    return failure | {name: truncate(failure[name], max_size) for name in ("key", "message")}
+
 
 REQUEST_TIMEOUT = 120.0
 """How long a request for a record may take, unless the caller says otherwise (seconds)."""

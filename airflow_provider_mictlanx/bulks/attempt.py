@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from airflow_provider_mictlanx.batches.progress import Progress, keep_logging
-from airflow_provider_mictlanx.batches.runner import MAX_CONSECUTIVE_FAILURES, MAX_REPORTED, Failure
+from airflow_provider_mictlanx.batches.runner import MAX_REPORTED, Failure, FailureStreak
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError
 from airflow_provider_mictlanx.bulks.ledger import BallKey, Ledger
 from airflow_provider_mictlanx.bulks.options import AttemptOptions, BulkSpec, UploadResult
@@ -29,7 +29,7 @@ from airflow_provider_mictlanx.client.concurrency import for_each
 from airflow_provider_mictlanx.client.errors import IntegrityError, MictlanXError, UnknownError
 from airflow_provider_mictlanx.client.local_io.chunk_sizes import concurrency_for
 from airflow_provider_mictlanx.client.local_io.chunk_splitter import ChunkManifest, PlannedChunk
-from airflow_provider_mictlanx.client.texts import get_logger
+from airflow_provider_mictlanx.client.texts import get_logger, truncate
 
 log = get_logger(__name__)
 
@@ -91,9 +91,7 @@ class ShardUpload:
         self._progress: Progress | None = None
         self._log_progress = log_progress
         self._started = time.monotonic()
-        self._stopped_by = ""
-        self._failed_in_a_row = 0
-        self._at_once = 1
+        self._streak = FailureStreak(1)
 
     async def run(self) -> UploadResult:
         """
@@ -154,17 +152,18 @@ class ShardUpload:
 
     async def _upload(self, sources: dict[BallKey, SourceBall], progress: Progress) -> None:
         balls, missing = self._ledger.balls, self._ledger.missing
-        at_once = self._at_once = concurrency_for(
+        at_once = concurrency_for(
             max((min(balls[index].size, balls[index].chunk_size) for index in missing), default=0),
             self._options.max_concurrency,
             MEMORY_BUDGET,
         )
+        self._streak = FailureStreak(at_once)
         each = max(1, at_once // max(1, len(missing)))
 
         async def upload(index: int) -> None:
             ball = balls[index]
-            if self._stopped_by:
-                self._ledger.fail(ball.bucket_id, ball.key, 502, f"not begun, because {self._stopped_by}")
+            if self._streak.stopped_by:
+                self._ledger.fail(ball.bucket_id, ball.key, 502, f"not begun, because {self._streak.stopped_by}")
                 return
             await self._upload_one(index, ball, sources.pop((ball.bucket_id, ball.key)), each, progress)
 
@@ -198,7 +197,7 @@ class ShardUpload:
         if result.is_err:
             self._failed(ball, result.unwrap_err(), progress)
             return
-        self._failed_in_a_row = 0
+        self._streak.end()
         if index not in self._ledger.acknowledged:
             progress.add(1, ball.size)
         self._ledger.stored(index, result.unwrap().uploaded)
@@ -208,11 +207,9 @@ class ShardUpload:
         said = f"{error}. {CHANGED_WAY_OUT}" if isinstance(error, IntegrityError) else str(error)
         self._ledger.fail(ball.bucket_id, ball.key, error.error_code, said, error.permanent)
         progress.failed()
-        self._failed_in_a_row = self._failed_in_a_row + 1 if error.transient else 0
         if self._options.stop_on_failure:
-            self._stopped_by = f"{ball.key} failed"
-        elif self._failed_in_a_row >= max(MAX_CONSECUTIVE_FAILURES, 2 * self._at_once):
-            self._stopped_by = f"the last {self._failed_in_a_row} balls all failed: {error}"
+            self._streak.stopped_by = f"{ball.key} failed"
+        self._streak.add(error)
 
     def _expected(self, ball: PlannedBall) -> ChunkManifest:
         """
@@ -311,7 +308,7 @@ class ShardUpload:
         """Record that the attempt was cut off; if that is not possible, the records say that it never ended."""
         permanent = isinstance(error, MictlanXError) and error.permanent
         said = str(error) or type(error).__name__
-        end = self._end(said[:500], self._options.will_retry and not permanent)
+        end = self._end(truncate(said, 500), self._options.will_retry and not permanent)
         try:
             async with asyncio.timeout(LOST_END_SECONDS if isinstance(error, Exception) else END_SECONDS):
                 await self._store.write(end, self._ledger.last_items(), allow_fewer_replicas=True)
@@ -346,7 +343,7 @@ class ShardUpload:
 
 
 def _shorten(failure: Failure) -> Failure:
-    return failure.model_copy(update={"message": failure.message[:300], "key": failure.key[:200]})
+    return failure.model_copy(update={"message": truncate(failure.message, 300), "key": truncate(failure.key, 200)})
 
 
 def _format_owner(owner: Mapping[str, str]) -> str:

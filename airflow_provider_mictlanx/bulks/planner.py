@@ -13,6 +13,7 @@ from functools import partial
 from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.batches.progress import Progress
+from airflow_provider_mictlanx.batches.runner import MAX_REPORTED
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError
 from airflow_provider_mictlanx.bulks.inventory import Inventory
 from airflow_provider_mictlanx.bulks.ledger import BallKey, Ledger
@@ -59,9 +60,6 @@ CHANGED_WAY_OUT = (
     "A bulk uploads what it planned. To upload the source as it is now, take another bulk_id, or delete_bulk first; where other "
     "bytes are stored under the key already, replace=True replaces them"
 )
-
-NAMED = 5
-"""How many lost balls a line names."""
 
 
 class Planner:
@@ -224,8 +222,8 @@ class Planner:
         lost |= taken_back_balls(mine, plan.record, reports)
         self._ledger.take_over(plan, stored, lost)
         if lost:
-            names = ", ".join(plan.balls[index].key for index in sorted(lost)[:NAMED])
-            more = f" and {len(lost) - NAMED:,} more" if len(lost) > NAMED else ""
+            names = ", ".join(plan.balls[index].key for index in sorted(lost)[:MAX_REPORTED])
+            more = f" and {len(lost) - MAX_REPORTED:,} more" if len(lost) > MAX_REPORTED else ""
             self._log_progress(
                 f"Lost since they were stored, and sent again: {pluralize(len(lost), 'ball')} ({names}{more})"
             )

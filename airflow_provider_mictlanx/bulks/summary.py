@@ -9,8 +9,10 @@ from typing import Any
 
 import humanfriendly
 
+from airflow_provider_mictlanx.batches.runner import MAX_REPORTED, truncate_failure
 from airflow_provider_mictlanx.bulks.errors import BulkFailedError
 from airflow_provider_mictlanx.bulks.status import BulkStatus, State
+from airflow_provider_mictlanx.client.texts import truncate
 
 MAX_SUMMARY_LENGTH = 1900
 """A summary has at most about so many characters as JSON (besides its bulk id)."""
@@ -47,19 +49,12 @@ def summarize(status: BulkStatus) -> dict[str, Any]:
 
 def truncate_summary(summary: dict[str, Any]) -> dict[str, Any]:
     """Cut texts short until a summary (changed in place) is a small one: it goes into XComs, and into the tags of a record."""
-    for longest, most in ((300, 5), (150, 5), (100, 3), (60, 2)):
+    for longest, most in ((300, MAX_REPORTED), (150, MAX_REPORTED), (100, 3), (60, 2)):
         if len(json.dumps(summary)) <= MAX_SUMMARY_LENGTH:
             break
-        summary["problems"] = [_truncate(problem, longest) for problem in summary["problems"][:most]]
-        summary["failures"] = [
-            {**failure, "key": _truncate(failure["key"], longest), "message": _truncate(failure["message"], longest)}
-            for failure in summary["failures"][:most]
-        ]
+        summary["problems"] = [truncate(problem, longest) for problem in summary["problems"][:most]]
+        summary["failures"] = [truncate_failure(failure, longest) for failure in summary["failures"][:most]]
     return summary
-
-
-def _truncate(text: str, longest: int) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def status_line(status: BulkStatus, now: float | None = None) -> str:

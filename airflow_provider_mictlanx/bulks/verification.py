@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_provider_mictlanx.batches.runner import MAX_REPORTED, REQUEST_TIMEOUT, Failure
+from airflow_provider_mictlanx.batches.runner import MAX_REPORTED, REQUEST_TIMEOUT, Failure, format_failures
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError, BulkFailedError
 from airflow_provider_mictlanx.bulks.plan import PlannedBall, read_plan
 from airflow_provider_mictlanx.bulks.record_store import RecordStore
@@ -201,7 +201,7 @@ class StorageCheck:
             }
         )
         if fail_on_error:
-            reasons = "; ".join(f"{failure.key}: {failure.message}" for failure in self.failures)
+            reasons = format_failures(self.failures)
             raise BulkFailedError(
                 f"bulk {self.bulk_id!r}: {problem}: {reasons}. Clear the upload task, which sends them again, and then this one",
                 result=told,

@@ -27,7 +27,19 @@ class _BallRequired(TypedDict):
     source: bytes | str | os.PathLike[str]
 
 
-class BallK(_BallRequired, total=False):
+class _BallOptions(TypedDict, total=False):
+    ball_id: str
+    key: str
+    tags: Mapping[str, str]
+    rf: int
+    chunk_size: str | int
+    timeout: float
+    max_tries: int
+    max_concurrency: int
+    max_backoff: float
+
+
+class BallK(_BallRequired, _BallOptions):
     """
     A ball of a bulk: ``bucket_id``, ``ball_id`` or ``key`` (one is enough), ``source`` (bytes, or a path as text).
 
@@ -36,32 +48,13 @@ class BallK(_BallRequired, total=False):
     The others are parameters of ``put`` (for bytes) and ``put_file`` (for a path), with their defaults.
     """
 
-    ball_id: str
-    key: str
-    tags: Mapping[str, str]
-    rf: int
-    chunk_size: str | int
-    timeout: float
-    max_tries: int
-    max_concurrency: int
-    max_backoff: float
 
-
-class BallKDTO(TypedDict, total=False):
+class BallKDTO(_BallOptions, total=False):
     """A ball of a bulk without its bytes; ``in_memory`` tells whether there were any, ``source`` is else the path."""
 
     bucket_id: str
-    ball_id: str
-    key: str
     source: str
     in_memory: bool
-    tags: Mapping[str, str]
-    rf: int
-    chunk_size: str | int
-    timeout: float
-    max_tries: int
-    max_concurrency: int
-    max_backoff: float
 
 
 class BulkSuccess(TypedDict):

@@ -53,6 +53,11 @@ def excerpt(text: str | bytes, max_size: int) -> str:
     return redacted if len(redacted) <= max_size else f"{redacted[:max_size]}…"
 
 
+def truncate(text: str, max_size: int) -> str:
+    """Return a text of at most ``max_size`` characters, the last an ellipsis if it was longer; ``excerpt`` redacts first."""
+    return text if len(text) <= max_size else f"{text[: max_size - 1]}…"
+
+
 # Secrets
 
 

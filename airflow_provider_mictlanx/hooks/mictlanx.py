@@ -21,14 +21,21 @@ from itertools import islice
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from airflow.providers.common.compat.sdk import BaseHook
-from humanfriendly import format_size
 from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx import lineage
 from airflow_provider_mictlanx.batches import copy as batch_copy
 from airflow_provider_mictlanx.batches import delete as batch_delete
 from airflow_provider_mictlanx.batches import download
-from airflow_provider_mictlanx.batches.runner import MAX_REPORTED, BatchResult, Failure, TransferOptions, batch_error
+from airflow_provider_mictlanx.batches.progress import format_transfer
+from airflow_provider_mictlanx.batches.runner import (
+    MAX_REPORTED,
+    BatchResult,
+    Failure,
+    TransferOptions,
+    batch_error,
+    format_failures,
+)
 from airflow_provider_mictlanx.bulks import monitor as bulk_monitor
 from airflow_provider_mictlanx.bulks import summary as bulk_summary
 from airflow_provider_mictlanx.bulks.attempt import ShardUpload
@@ -1474,10 +1481,9 @@ def _shard_name(outcome: UploadResult) -> str:
 
 def _upload_line(outcome: UploadResult) -> str:
     """Return ``Bulk 'nightly', shard 0 of 4: 97 balls uploaded, 1.2 GB in 12.3 s, 97 MB/s; 2 skipped …``."""
-    speed = format_size(round(outcome.uploaded_size / max(outcome.response_time, 1e-3)))
     line = (
         f"Bulk {_shard_name(outcome)}: {pluralize(outcome.uploaded, 'ball')} uploaded, "
-        f"{format_size(outcome.uploaded_size)} in {outcome.response_time:.1f} s, {speed}/s; "
+        f"{format_transfer(outcome.uploaded_size, outcome.response_time)}; "
         f"{outcome.skipped:,} skipped, {outcome.failed:,} failed"
     )
     if outcome.slowest:
@@ -1486,15 +1492,14 @@ def _upload_line(outcome: UploadResult) -> str:
 
 
 def _upload_error(outcome: UploadResult, result: dict[str, Any]) -> BulkFailedError:
-    reasons = "; ".join(f"{failure.key}: {failure.message}" for failure in outcome.failures[:MAX_REPORTED])
     what_to_do = (
         "No retry can mend that: change the source or the parameters, and take another bulk_id or delete_bulk"
         if outcome.permanently_failed
         else "Run it again: what is stored is not sent again"
     )
     return BulkFailedError(
-        f"bulk {_shard_name(outcome)}: {outcome.failed} of {outcome.total_balls} balls are not stored: {reasons}. "
-        f"{what_to_do}",
+        f"bulk {_shard_name(outcome)}: {outcome.failed} of {outcome.total_balls} balls are not stored: "
+        f"{format_failures(outcome.failures)}. {what_to_do}",
         permanent=outcome.permanently_failed,
         result=result,
     )

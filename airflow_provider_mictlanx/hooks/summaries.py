@@ -11,7 +11,7 @@ from typing import Any
 from humanfriendly import format_size
 from humanfriendly.text import pluralize, pluralize_raw
 
-from airflow_provider_mictlanx.batches.runner import BatchResult
+from airflow_provider_mictlanx.batches.runner import BatchResult, truncate_failure
 from airflow_provider_mictlanx.bulks.options import UploadResult
 from airflow_provider_mictlanx.bulks.status import BulkStatus
 from airflow_provider_mictlanx.bulks.summary import truncate_summary
@@ -122,16 +122,11 @@ def _first_failures(outcome: BatchResult | UploadResult) -> list[dict[str, Any]]
     """Return the first few failures with shortened texts: ``{bucket_id, key, code, message}``."""
     first: list[dict[str, Any]] = []
     for failure in outcome.failures:
-        entry = _shorten(failure.model_dump(), _MAX_TEXT)
+        entry = truncate_failure(failure.model_dump(), _MAX_TEXT)
         if len(json.dumps([*first, entry])) > _MAX_FAILURES_LENGTH:
-            return first or [_shorten(failure.model_dump(), _MAX_TEXT_OF_ONE)]
+            return first or [truncate_failure(failure.model_dump(), _MAX_TEXT_OF_ONE)]
         first.append(entry)
     return first
-
-
-def _shorten(failure: dict[str, Any], limit: int) -> dict[str, Any]:
-    texts = {name: failure[name] for name in ("key", "message")}
-    return failure | {name: text if len(text) <= limit else f"{text[: limit - 1]}…" for name, text in texts.items()}
 
 
 # The test of a connection

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TypeVar
 
 from airflow_provider_mictlanx.client.concurrency import for_each
 from airflow_provider_mictlanx.client.errors import MictlanXError, NotFoundError, RequestTimeoutError, UnavailableError
@@ -27,10 +28,13 @@ from airflow_provider_mictlanx.client.validation import check_int
 from airflow_provider_mictlanx.client.versions import group_by_ball, group_versions
 
 ROUNDS = 10
-"""How often a bucket is listed and emptied before what still comes in is reported."""
+"""How often a bucket, or a prefix, is listed and emptied before what still comes in is reported."""
 
 UNLISTED = 100
 """How many chunks beyond the last listed one are deleted too; any writer can claim that there are countless ones."""
+
+K = TypeVar("K")
+F = TypeVar("F")
 
 
 class Deletion:
@@ -191,18 +195,16 @@ class Deletion:
         ``UnavailableError``: a peer was away in all tries, so that the bucket could not be listed.
         """
         started = time.monotonic()
-        seen: set[str] = set()
-        failures: dict[str, str] = {}
-        for round_number in range(ROUNDS + 1):
+
+        async def list_balls() -> dict[str, list[Metadata]]:
             listing = await self._routers.with_retries(lambda: list_bucket(self._routers, bucket_id))
-            balls = group_by_ball(listing.balls)
-            seen.update(balls)
-            if not balls or round_number == ROUNDS or (balls.keys() == failures.keys() and round_number >= 3):
-                break
-            failures = await self._delete_all(
-                bucket_id, {ball: {c.key for c in chunks} for ball, chunks in balls.items()}
-            )
-        left = {ball: failures.get(ball, "it came in, or came back, while the bucket was deleted") for ball in balls}
+            return group_by_ball(listing.balls)
+
+        seen, failures = await delete_until_unlisted(
+            list_balls, lambda balls: self._delete_all(bucket_id, balls), min_rounds=3
+        )
+        came_in = "it came in, or came back, while the bucket was deleted"
+        left = {ball: came_in if why is None else why for ball, why in failures.items()}
         return DeleteBucketResponse(
             bucket_id=bucket_id,
             deleted=len(seen) - len(left),
@@ -213,9 +215,9 @@ class Deletion:
             response_time=round(time.monotonic() - started, 6),
         )
 
-    async def _delete_all(self, bucket_id: str, balls: dict[str, set[str]]) -> dict[str, str]:
+    async def _delete_all(self, bucket_id: str, balls: Mapping[str, Iterable[Metadata]]) -> dict[str, str]:
         """
-        Delete balls by their ids and chunk keys; return the reasons of those that failed.
+        Delete balls by their ids and listed chunks; return the reasons of those that failed.
 
         ``UnavailableError``: a peer hangs.
         """
@@ -224,7 +226,8 @@ class Deletion:
         async def delete(ball_id: str) -> None:
             try:
                 await self._routers.with_retries(
-                    lambda: self._delete(ObjectId(bucket_id, ball_id), balls[ball_id]), final=(RequestTimeoutError,)
+                    lambda: self._delete(ObjectId(bucket_id, ball_id), (chunk.key for chunk in balls[ball_id])),
+                    final=(RequestTimeoutError,),
                 )
             except RequestTimeoutError as error:
                 await require_all_peers(
@@ -236,6 +239,32 @@ class Deletion:
 
         await for_each(list(balls), delete, self._max_concurrency)
         return failures
+
+
+async def delete_until_unlisted(
+    list_keys: Callable[[], Awaitable[dict[str, K]]],
+    delete: Callable[[dict[str, K]], Awaitable[Mapping[str, F]]],
+    min_rounds: int,
+) -> tuple[set[str], dict[str, F | None]]:
+    """
+    List, delete what is listed, and list again, until nothing is listed or only failures are left.
+
+    Returns every key that was listed, and those still listed, with their failures; None for a key that was not deleted since
+    it came in.
+
+    :param delete: returns the failures by key
+    :param min_rounds: how often at least the same failures are tried again
+    """
+    seen: set[str] = set()
+    failures: Mapping[str, F] = {}
+    for round_number in range(ROUNDS + 1):
+        listed = await list_keys()
+        seen.update(listed)
+        stuck = round_number >= min_rounds and listed.keys() == failures.keys()
+        if not listed or stuck or round_number == ROUNDS:
+            break
+        failures = await delete(listed)
+    return seen, {key: failures.get(key) for key in listed}
 
 
 def _by_key(listed: Iterable[Metadata], key: str) -> Counter[str]:
