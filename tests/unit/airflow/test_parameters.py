@@ -75,6 +75,7 @@ def parameters(call: Any) -> dict[str, inspect.Parameter]:
 def own_parameters(kind: type) -> dict[str, inspect.Parameter]:
     """Return the parameters that an operator's class and its bases in the package take, without Airflow's."""
     ours = [base for base in kind.__mro__ if base.__module__.startswith("airflow_provider_mictlanx.")]
+    ours = [base for base in ours if "__init__" in vars(base)]
     return {name: parameter for base in ours for name, parameter in parameters(base.__init__).items()}
 
 
