@@ -160,6 +160,8 @@ def test_empty_balls(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) 
         assert (again.uploaded, again.skipped, again.failed) == (1, MANY + 1, 0)
         assert (await client.exists(bucket_id, "empty")).unwrap()
         assert (await upload(client, bulk_id, bucket_id, folder)).skipped == MANY + 2
+        ends = (await RecordStore(client, bulk_id).read_completely()).dones
+        assert [end.lost for end in sorted(ends, key=lambda end: end.sequence)] == [0, 1, 0]
 
     run(vss, scenario)
 
