@@ -3,6 +3,9 @@ The storage as a dictionary: client and local VSS do at random what users do, an
 
 What was interrupted is not known: then a key has several *possible* contents, and stays *unsure* until a put, a delete or a replace
 has come to its end. Whatever else is known has to be so, after every kill.
+
+A peer may be silent, while it is listed as available, for some calls or from the middle of one. Then calls may fail, but nothing
+that was acknowledged is lost, nothing that was deleted comes back, and a call that began in silence has deleted nothing.
 """
 
 from __future__ import annotations
@@ -24,12 +27,14 @@ from airflow_provider_mictlanx.client import (
     GetChunkError,
     MictlanXError,
     NotFoundError,
+    PutChunksError,
     UnavailableError,
+    UnknownError,
 )
 from tests.integration.bulks import help as bulks
 from tests.integration.client.wire import Asked, Reply, meddling, pattern, sha256
 from tests.integration.model.killed import kill_a_bulk, kill_at
-from tests.vss import LocalVSS
+from tests.vss import FaultHandle, LocalVSS
 
 Place = tuple[str, str]
 
@@ -44,6 +49,11 @@ places = st.tuples(st.sampled_from(BUCKETS), st.sampled_from(KEYS))
 contents = st.sampled_from(CONTENTS)
 cuts = st.sampled_from(CUTS)
 requests = st.integers(1, 7)
+long_requests = st.integers(1, 14)
+peers = st.sampled_from(("peer-0", "peer-1", "peer-2"))
+
+SILENCE = (UnavailableError, UnknownError, PutChunksError)
+"""What a put may end in while a peer is silent: it may be the only one that an announcement can still be placed on."""
 
 
 @dataclass(frozen=True)
@@ -54,18 +64,21 @@ class Known:
     :ivar possible: its contents; None for absent
     :ivar sure: whether that is what is read; else reading may also fail
     :ivar leftovers: whether announcements without data may be in the way of further replicas
+    :ivar beside: whether a peer that was silent may bring back older bytes beside it, which no delete has reached; the
+        newest bytes are read, and putting them again may be a conflict
     """
 
     possible: frozenset[bytes | None]
     sure: bool = True
     leftovers: bool = False
+    beside: bool = False
 
     @classmethod
-    def exactly(cls, content: bytes | None, leftovers: bool = False) -> Known:
-        return cls(frozenset({content}), True, leftovers)
+    def exactly(cls, content: bytes | None, leftovers: bool = False, beside: bool = False) -> Known:
+        return cls(frozenset({content}), True, leftovers, beside)
 
     def interrupted(self, *further: bytes | None) -> Known:
-        return Known(self.possible | set(further), False, True)
+        return Known(self.possible | set(further), False, True, self.beside)
 
     @property
     def content(self) -> bytes | None:
@@ -73,8 +86,8 @@ class Known:
         return content
 
     def allows(self, data: bytes) -> bool:
-        """Tell whether a put without ``replace`` can't meet other bytes."""
-        return self.possible <= {data, None}
+        """Return whether a put without ``replace`` can't meet other bytes."""
+        return self.possible <= {data, None} and not self.beside
 
 
 class StorageMachine(RuleBasedStateMachine):
@@ -83,6 +96,7 @@ class StorageMachine(RuleBasedStateMachine):
     steps = 0
     restarts = 0
     kills = 0
+    silences = 0
 
     def __init__(self, vss: LocalVSS) -> None:
         super().__init__()
@@ -91,6 +105,7 @@ class StorageMachine(RuleBasedStateMachine):
         self._known: dict[Place, Known] = {}
         self._since_restart = 0
         self._faults = 0
+        self._silent: FaultHandle | None = None
         self._runner = asyncio.Runner()
         self._folder = tempfile.TemporaryDirectory()
 
@@ -105,6 +120,7 @@ class StorageMachine(RuleBasedStateMachine):
         try:
             if self._known:
                 self._vss.clear_faults()
+                self._silent = None
                 for place in self._known:
                     self._check(place)
                     assert self._do(self._client.delete(place[1], self._bucket(place[0]))).is_ok
@@ -128,31 +144,55 @@ class StorageMachine(RuleBasedStateMachine):
         result = self._do(self._client.upload(self._bucket(place[0]), place[1], **given))
         self._after_put(place, data, over, result)
 
-    def _after_put(self, place: Place, data: bytes, over: bool, result: Any) -> None:
+    def _after_put(self, place: Place, data: bytes, over: bool, result: Any, silence: bool = False) -> None:
+        """
+        Note what a put came to.
+
+        :param silence: whether a peer fell silent during the put
+        """
         known = self._known[place]
-        if over or known.allows(data):
+        silence = silence or self._silent is not None
+        if (over or known.allows(data)) and not (silence and result.is_err):
             report = result.unwrap()
             assert (report.size, report.checksum) == (len(data), sha256(data))
             assert report.uploaded or data in known.possible or self._faults
         if result.is_ok:
-            assert known.allows(data) or over or not known.sure
-            self._known[place] = Known.exactly(data, (known.leftovers and not over) or bool(self._faults))
+            assert known.allows(data) or over or not known.sure or known.content == data
+            leftovers = (known.leftovers and not over) or bool(self._faults) or silence
+            older = known.possible - {data, None}
+            beside = (known.beside and not over) or (silence and bool(older or known.beside))
+            self._known[place] = Known.exactly(data, leftovers, beside)
+            if beside and not data:  # an empty ball is in no listing, so that older bytes are found instead
+                self._known[place] = Known(known.possible | {data}, False, True, True)
+        elif isinstance(result.unwrap_err(), BallConflictError):
+            assert not over
         else:
-            assert isinstance(result.unwrap_err(), BallConflictError)
+            assert silence
+            assert isinstance(result.unwrap_err(), SILENCE)
+            self._after_interrupted_put(place, data, over)
 
     @rule(place=places)
     def delete(self, place: Place) -> None:
-        assert self._do(self._client.delete(place[1], self._bucket(place[0]))).is_ok
+        result = self._do(self._client.delete(place[1], self._bucket(place[0])))
+        if self._silent is not None:
+            assert isinstance(result.unwrap_err(), UnavailableError)
+            return
+        assert result.is_ok
         self._known[place] = Known.exactly(None)
 
     @rule(bucket=st.sampled_from(BUCKETS))
     def delete_bucket(self, bucket: str) -> None:
-        report = self._do(self._client.delete_bucket(self._bucket(bucket))).unwrap()
+        result = self._do(self._client.delete_bucket(self._bucket(bucket)))
+        if self._silent is not None:
+            assert isinstance(result.unwrap_err(), UnavailableError)
+            return
+        report = result.unwrap()
         assert report.failed == 0
         for place, known in self._of(bucket).items():
             left = known.possible & {b""} | (frozenset() if known.sure and known.content == b"" else {None})
-            self._known[place] = replace(known, possible=left)  # empty balls are in no listing
+            self._known[place] = replace(known, possible=left, beside=False)  # empty balls are in no listing
 
+    @precondition(lambda self: self._silent is None)
     @rule(bucket=st.sampled_from(BUCKETS), number=st.sampled_from((0, 0, 1)), die_at=st.none() | st.integers(1, 25))
     def run_a_bulk(self, bucket: str, number: int, die_at: int | None) -> None:
         """
@@ -197,15 +237,21 @@ class StorageMachine(RuleBasedStateMachine):
 
     @rule(place=places, check=st.booleans())
     def exists(self, place: Place, check: bool) -> None:
+        known = self._known[place]
         result = self._do(self._client.exists(self._bucket(place[0]), place[1], check_storage=check))
-        if self._known[place].sure:
-            assert result.unwrap() is (self._known[place].content is not None)
-        elif result.is_err:
+        if result.is_err:
+            assert not known.sure or self._silent is not None
             assert isinstance(result.unwrap_err(), UnavailableError)
+        elif known.sure:
+            assert result.unwrap() is (known.content is not None)
 
     @rule(bucket=st.sampled_from(BUCKETS))
     def list_bucket(self, bucket: str) -> None:
-        listed = {ball.key: ball for ball in self._do(self._client.list_balls(self._bucket(bucket))).unwrap()}
+        result = self._do(self._client.list_balls(self._bucket(bucket)))
+        if self._silent is not None:
+            assert isinstance(result.unwrap_err(), UnavailableError)
+            return
+        listed = {ball.key: ball for ball in result.unwrap()}
         for (_, key), known in self._of(bucket).items():
             if known.sure and not known.content:
                 assert key not in listed  # empty balls are in no listing
@@ -222,6 +268,55 @@ class StorageMachine(RuleBasedStateMachine):
         type(self).steps += 1
         self._vss.set_fault("reset", when=when, method=method, count=1)
         self._faults += 1
+
+    @rule(peer=peers)
+    @precondition(lambda self: self._silent is None)
+    def silence_a_peer(self, peer: str) -> None:
+        """A peer answers nobody from now on, and is listed as available."""
+        type(self).steps += 1
+        type(self).silences += 1
+        self._silent = self._vss.set_fault("peer_silent", peer=peer)
+
+    @rule()
+    @precondition(lambda self: self._silent is not None)
+    def let_the_peer_come_back(self) -> None:
+        """It does, with all that it had."""
+        type(self).steps += 1
+        assert self._silent is not None
+        self._silent.off()
+        self._silent = None
+
+    @rule(
+        place=places,
+        data=contents,
+        cut=cuts,
+        rf=st.sampled_from((1, 2)),
+        over=st.booleans(),
+        peer=peers,
+        number=long_requests,
+    )
+    @precondition(lambda self: self._silent is None)
+    def silence_a_peer_during_a_put(
+        self, place: Place, data: bytes, cut: int, rf: int, over: bool, peer: str, number: int
+    ) -> None:
+        given = {"chunk_size": cut, "rf": 1 if self._known[place].leftovers else rf, "replace": over}
+        result, fell = self._beside_a_silence(
+            peer, number, lambda client: client.upload(self._bucket(place[0]), place[1], data=data, **given)
+        )
+        self._after_put(place, data, over, result, silence=fell)
+
+    @rule(place=places, peer=peers, number=long_requests)
+    @precondition(lambda self: self._silent is None)
+    def silence_a_peer_during_a_delete(self, place: Place, peer: str, number: int) -> None:
+        result, fell = self._beside_a_silence(
+            peer, number, lambda client: client.delete(place[1], self._bucket(place[0]))
+        )
+        if result.is_ok:
+            self._known[place] = Known.exactly(None)
+        else:
+            assert fell
+            assert isinstance(result.unwrap_err(), UnavailableError)
+            self._after_interrupted_delete(place)
 
     @rule(kill=st.booleans())
     @precondition(lambda self: self._since_restart >= 25)
@@ -240,21 +335,31 @@ class StorageMachine(RuleBasedStateMachine):
 
     def _after_interrupted_put(self, place: Place, data: bytes, over: bool) -> None:
         known = self._known[place]
-        if known.sure and known.content is not None and (known.content == data or not over):
-            return  # stored already, or other bytes: it sends nothing, and leaves what is there
+        if known.sure and known.content is not None:
+            if known.content == data or not over:
+                # Stored already, or other bytes: what is there stays, and copies on a silent peer may be announced anew.
+                self._known[place] = replace(known, leftovers=True)
+                return
+            if self._silent is not None:
+                return  # nothing is replaced while a peer does not answer
         self._known[place] = known.interrupted(data, *([None] if over else []))
 
     @rule(place=places, number=st.integers(1, 5), answered=st.booleans())
     def kill_a_client_that_deletes(self, place: Place, number: int, answered: bool) -> None:
         self._killed(number, answered, "delete", place[1], self._bucket(place[0]))
-        if not self._known[place].sure or self._known[place].content is not None:
-            self._known[place] = self._known[place].interrupted(None)
+        if self._silent is None:  # nothing is deleted while a peer does not answer
+            self._after_interrupted_delete(place)
+
+    def _after_interrupted_delete(self, place: Place) -> None:
+        known = self._known[place]
+        if not known.sure or known.content is not None:
+            self._known[place] = known.interrupted(None)
 
     @rule(bucket=st.sampled_from(BUCKETS), number=requests, answered=st.booleans())
     def kill_a_client_that_deletes_a_bucket(self, bucket: str, number: int, answered: bool) -> None:
         self._killed(number, answered, "delete_bucket", self._bucket(bucket))
         for place, known in self._of(bucket).items():
-            if not known.sure or known.content:
+            if self._silent is None and (not known.sure or known.content):
                 self._known[place] = known.interrupted(None)
 
     @rule(place=places, data=contents, cut=cuts, over=st.booleans(), number=requests)
@@ -291,6 +396,33 @@ class StorageMachine(RuleBasedStateMachine):
             result = await client.upload(self._bucket(place[0]), place[1], data=data, **given)
         return result, seen >= number
 
+    def _beside_a_silence(
+        self, peer: str, number: int, call: Callable[[AsyncClient], Awaitable[Any]]
+    ) -> tuple[Any, bool]:
+        """Make a call, of which a peer answers only what comes before its n-th request; returns whether it came to that."""
+        silent: list[FaultHandle] = []
+        seen = 0
+
+        async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+            nonlocal seen
+            seen += 1
+            if seen == number:
+                silent.append(await asyncio.to_thread(self._vss.set_fault, "peer_silent", peer=peer))
+            return None
+
+        async def make() -> Any:
+            async with (
+                meddling(handler, self._vss) as meddler,
+                AsyncClient(meddler.uri, "model", debug=False, log_output_path=None) as client,
+            ):
+                return await call(client)
+
+        result = self._do(make())
+        for fault in silent:
+            fault.off()
+        type(self).silences += len(silent)
+        return result, bool(silent)
+
     # -- help ------------------------------------------------------------------------------------------------------
 
     def _bucket(self, name: str) -> str:
@@ -320,6 +452,7 @@ class StorageMachine(RuleBasedStateMachine):
     def _restarted(self) -> None:
         type(self).restarts += 1
         self._since_restart = self._faults = 0
+        self._silent = None  # no fault outlives a restart
 
     def _get(self, place: Place) -> Any:
         return self._do(self._client.get(self._bucket(place[0]), place[1]))
@@ -331,6 +464,8 @@ class StorageMachine(RuleBasedStateMachine):
         known = self._known[place]
         if result.is_ok:
             assert result.unwrap() in known.possible
+        elif known.sure and self._silent is not None:
+            assert isinstance(result.unwrap_err(), UnavailableError | GetChunkError)
         elif known.sure:
             assert known.content is None
             assert isinstance(result.unwrap_err(), NotFoundError)

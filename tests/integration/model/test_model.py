@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from airflow_provider_mictlanx.client.transfer import upload
 from tests.integration.model.machine import StorageMachine
 from tests.vss import LocalVSS
 
@@ -24,8 +25,9 @@ LIFE = 50
 
 
 @pytest.mark.timeout(300 + 3 * STEPS)
-def test_client_agrees_with_a_dictionary(own_vss: Callable[..., LocalVSS]) -> None:
-    StorageMachine.steps = StorageMachine.restarts = StorageMachine.kills = 0
+def test_client_agrees_with_a_dictionary(own_vss: Callable[..., LocalVSS], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload, "GRACE", 0.1)
+    StorageMachine.steps = StorageMachine.restarts = StorageMachine.kills = StorageMachine.silences = 0
     run_state_machine_as_test(
         partial(StorageMachine, own_vss(routers=2)),
         settings=settings(
@@ -38,8 +40,11 @@ def test_client_agrees_with_a_dictionary(own_vss: Callable[..., LocalVSS]) -> No
             suppress_health_check=list(HealthCheck),
         ),
     )
-    told = f"{StorageMachine.steps} steps, {StorageMachine.restarts} restarts, {StorageMachine.kills} clients killed"
-    sys.stdout.write(f"\n{told}\n")
+    sys.stdout.write(
+        f"\n{StorageMachine.steps} steps, {StorageMachine.restarts} restarts, {StorageMachine.kills} clients killed, "
+        f"{StorageMachine.silences} times a silent peer\n"
+    )
     assert StorageMachine.steps >= STEPS
     assert StorageMachine.restarts
     assert StorageMachine.kills
+    assert StorageMachine.silences
