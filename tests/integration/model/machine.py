@@ -470,4 +470,4 @@ class StorageMachine(RuleBasedStateMachine):
             assert known.content is None
             assert isinstance(result.unwrap_err(), NotFoundError)
         else:
-            assert isinstance(result.unwrap_err(), NotFoundError | GetChunkError | UnavailableError)
+            assert isinstance(result.unwrap_err(), NotFoundError | GetChunkError | UnavailableError), repr(result)
