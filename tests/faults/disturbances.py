@@ -491,11 +491,12 @@ TRY_AGAIN = b.status(404, "Fail to fetch from peer peer-0, try again later.")
 
 FAULTS: tuple[Fault, ...] = (
     AtPeers("200 with empty `peer_ids`", "refuse_data", EVERY_PEER, WRITERS | {"replace"}, once=EVERY_PEER),
+    # Not of a cleared bulk, which has to ask for as many replicas as the first time.
     AtPeers(
         "fewer replicas than asked",
         "refuse_data",
         ("peer-1", "peer-2"),
-        WRITERS | {"replace"},
+        (WRITERS | {"replace"}) - {"cleared bulk"},
         once=("peer-1",),
         rf=PEERS,
     ),

@@ -396,7 +396,7 @@ class ClearedBulk(Bulk):
 
     def work(self, cell: Cell, how: How) -> str:
         with mock.patch("airflow_provider_mictlanx.bulks.inventory.ASKED_ONE_BY_ONE", 0):  # its bucket is listed
-            return super().work(cell, replace(how, rf=RF))  # it has to ask for as many replicas as the first time
+            return super().work(cell, how)
 
     def verify_untouched(self, cell: Cell) -> None:
         """Nothing was announced that an old record could be believed for."""

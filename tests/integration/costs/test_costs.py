@@ -259,7 +259,7 @@ def test_costs_of_a_bulk(cost_of: Callable[..., Costs], tmp_path: Path, balls: i
     (tmp_path / "files").mkdir()
     for number in range(balls):
         (tmp_path / "files" / f"{number}").write_bytes(bytes(100))
-    upload = put_bulk_again(f"bulk-of-{balls}")
+    upload = put_bulk_again(f"of-{balls}")
     seen = {"list bucket": 2, "peers": 2}
     records = 3  # start, plan, end
     each = Counter({"look": 1, "announce": 1, "list": 1, "send": 1})
