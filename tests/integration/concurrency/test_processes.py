@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from typing import Any
 
@@ -53,7 +54,9 @@ def test_writers_in_processes_of_their_own(vss: LocalVSS, bucket_id: str) -> Non
             writer.kill()
             for pipe in (writer.stdin, writer.stdout, writer.stderr):
                 pipe.close()
-    assert vss.requests("DELETE", bucket_id) == []
+    # Of writers with other bytes, one may clear what the others announced and no peer has.
+    deleted = {re.findall(r"/k(\d+)", seen["path"])[0] for seen in vss.requests("DELETE", bucket_id)}
+    assert all(int(number) % 2 for number in deleted)
 
 
 async def _rounds(vss: LocalVSS, bucket_id: str, writers: list[Child]) -> None:
