@@ -31,6 +31,7 @@ FAILED_DATA = "tests/integration/client/test_failed_data.py"
 SILENT_PEERS = "tests/integration/client/test_silent_peers.py"
 READING = "tests/integration/client/test_traps_reading.py"
 OPERATIONS = "tests/integration/client/test_operations.py"
+CHUNKS = "tests/integration/client_surface/test_chunks.py"
 MEETINGS = "tests/integration/concurrency/test_interleavings.py"
 GRID = "tests/integration/hidden_states/test_grid.py"
 VERSIONS = "tests/unit/client/test_versions.py"
@@ -240,10 +241,17 @@ MUTANTS = (
         ),
         (
             "other bytes are unreadable only when every peer answers",
-            '        await self.routers.with_retries(\n            lambda: require_all_peers(self.routers, f"putting {self.name}", self.name.bucket_id)\n        )\n',
-            "",
+            '            await require_all_peers(self.routers, f"putting {self.name}", self.name.bucket_id)\n            return False',
+            "            return False",
             SILENT_PEERS,
-            ["test_write_with_silent_peer_changes_nothing[put-1-2-peer_silent]"],
+            ["test_other_bytes_on_a_peer_that_comes_back_are_not_cleared"],
+        ),
+        (
+            "other bytes are read again where a peer did not answer",
+            '            await require_all_peers(self.routers, f"putting {self.name}", self.name.bucket_id)\n            return False',
+            '            await self.routers.with_retries(\n                lambda: require_all_peers(self.routers, "putting", self.name.bucket_id)\n            )\n            return False',
+            SILENT_PEERS,
+            ["test_other_bytes_are_read_again_with_each_roll_call"],
         ),
         (
             "stored bytes are kept beside an announcement of others",
@@ -324,6 +332,30 @@ MUTANTS = (
         ),
     ),
     *_mutants(
+        "client/transfer/single_chunk.py",
+        (
+            "another chunk under the key is a conflict",
+            "        if not self.options.replace:\n            raise self._conflict(others)\n",
+            "",
+            CHUNKS,
+            ["test_another_chunk_under_the_same_key_is_a_conflict"],
+        ),
+        (
+            "the writer of one chunk looks once more after its announcement",
+            "        self._refuse(listed)\n",
+            "",
+            SILENT_PEERS,
+            ["test_rival_between_look_and_announcement_is_a_conflict[put_one_of_several]"],
+        ),
+        (
+            "all replicas of one chunk that were announced have to be listed",
+            "        if len(listed) < chunk_upload.announced:",
+            "        if False:",
+            SILENT_PEERS,
+            ["test_put_whose_listing_lacks_an_own_replica_sends_nothing[put_one_of_several]"],
+        ),
+    ),
+    *_mutants(
         "client/local_io/chunk_splitter.py",
         (
             "what is sent is what was hashed",
@@ -368,7 +400,7 @@ MUTANTS = (
             "replicas.update({name.chunk(index): 0 for index in indexes})",
             "pass",
             READING,
-            ["test_delete_clears_the_placement_too", "test_delete_clears_the_placement_of_every_chunk_that_was_seen"],
+            ["test_delete_clears_the_placement_of_chunks_that_are_not_listed"],
         ),
         (
             "nothing is deleted while no peer lists what one of them answers for",

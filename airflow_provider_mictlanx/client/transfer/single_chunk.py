@@ -64,7 +64,7 @@ class SingleChunkUpload(UploadBase):
             await self.routers.with_retries(chunk_upload.find_replicas)
         else:
             await self.routers.with_retries(chunk_upload.announce)
-            await self.routers.with_retries(self.check_no_conflict)
+            await self.routers.with_retries(lambda: self._check_alone(chunk_upload))
         await chunk_upload.put()
         return self.report()
 
@@ -117,9 +117,22 @@ class SingleChunkUpload(UploadBase):
             pass  # placed; the removal asks every peer
         await Deletion(self.routers).remove(self.name, "replacing", key=self._key)
 
+    async def _check_alone(self, chunk_upload: ChunkUpload) -> None:
+        """List the chunk after its announcement; raise unless this put may send its data."""
+        listed = await self._listed()
+        self._refuse(listed)
+        if len(listed) < chunk_upload.announced:
+            raise UnavailableError(
+                f"putting chunk {self._key} of {self.name}: the listing lacks a peer that just took the announcement; "
+                "try again when it answers"
+            )
+
     async def check_no_conflict(self) -> None:
         """Raise ``BallConflictError`` where another chunk is announced under the key by now."""
-        if others := [other for other in await self._listed() if not self._is_same(other)]:
+        self._refuse(await self._listed())
+
+    def _refuse(self, listed: list[Metadata]) -> None:
+        if others := [other for other in listed if not self._is_same(other)]:
             raise self._conflict(others)
 
     def _conflict(self, others: list[Metadata]) -> BallConflictError:

@@ -158,17 +158,19 @@ class Upload(UploadBase):
         return []
 
     async def _is_readable(self, version: Version) -> bool:
-        """Return whether any peer has data of a version; no is only concluded when every peer answers."""
-        for chunk in version.ordered:
-            if await self.reader.is_stored_on(chunk):
-                return True
-            for peer in (await self.reader.peers()).available:
-                if await self.reader.is_stored_on(chunk, peer.peer_id):
+        """Return whether any peer has data of a version; no is only concluded when every peer answers just after it."""
+
+        async def read_once() -> bool:
+            for chunk in version.ordered:
+                if await self.reader.is_stored_on(chunk):
                     return True
-        await self.routers.with_retries(
-            lambda: require_all_peers(self.routers, f"putting {self.name}", self.name.bucket_id)
-        )
-        return False
+                for peer in (await self.reader.peers()).available:
+                    if await self.reader.is_stored_on(chunk, peer.peer_id):
+                        return True
+            await require_all_peers(self.routers, f"putting {self.name}", self.name.bucket_id)
+            return False
+
+        return await self.routers.with_retries(read_once)
 
     def _conflict(self, other: Version, why: str = "") -> BallConflictError:
         there = f"{len(other.chunks)} of {other.num_chunks} chunks" if not other.is_complete else f"{other.size} bytes"

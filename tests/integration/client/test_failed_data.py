@@ -61,14 +61,15 @@ def test_data_that_was_stored_before_the_failure_is_read_back(own_vss: Callable[
     assert _announcements(vss) == 1
 
 
-def test_resend_that_is_answered_without_peers_is_read_back(own_vss: Callable[..., LocalVSS]) -> None:
+@pytest.mark.parametrize("rf", [1, 2])
+def test_resend_that_is_answered_without_peers_is_read_back(own_vss: Callable[..., LocalVSS], rf: int) -> None:
     """The first read-back is not answered, and the second send is acknowledged by no peer, as it is stored already."""
     vss = own_vss()
     with (
         vss.fault("fail_after_storing", count=1),
         vss.fault("status", method="GET", path="/b/k_0$", status=404, count=1),
     ):
-        assert _put(vss).unwrap() is True
+        assert _put(vss, rf=rf).unwrap() is True
     assert [seen["status"] for seen in vss.requests("POST", "/data/")] == [500, 200]
     assert _announcements(vss) == 1
     assert vss.requests("DELETE") == []

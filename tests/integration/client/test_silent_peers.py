@@ -50,18 +50,17 @@ def _while_silent(vss: LocalVSS, kind: str, peer: str, call: Call) -> Any:
         return asyncio.run(_call(vss, call))
 
 
+ONE_OF_SEVERAL = {"num_chunks": "3", "full_checksum": sha256(OTHER)}
+
 PUTS: dict[str, Call] = {
     "put": lambda client: client.put("b", "k", OTHER, max_tries=2, timeout=2),
     "put_single_chunk": lambda client: client.put_single_chunk("b", "k", Chunk("k", 0, OTHER), max_tries=2, timeout=2),
     "replace": lambda client: client.put("b", "k", OTHER, replace=True, max_tries=2, timeout=2),
+    "put_one_of_several": lambda client: client.put_single_chunk(
+        "b", "k", Chunk("k", 0, OTHER), tags=ONE_OF_SEVERAL, max_tries=2, timeout=2
+    ),
     "replace_one_of_several": lambda client: client.put_single_chunk(
-        "b",
-        "k",
-        Chunk("k", 0, OTHER),
-        tags={"num_chunks": "3", "full_checksum": sha256(OTHER)},
-        replace=True,
-        max_tries=2,
-        timeout=2,
+        "b", "k", Chunk("k", 0, OTHER), tags=ONE_OF_SEVERAL, replace=True, max_tries=2, timeout=2
     ),
 }
 DELETES: dict[str, Call] = {
@@ -312,9 +311,16 @@ def test_announcement_that_failed_on_one_of_its_peers_is_cleared(own_vss: Callab
         assert wire.peers_with("b", f"k{number}_0", DATA) == {"peer-0", "peer-2"}
 
 
-def test_put_whose_listing_lacks_an_own_replica_sends_nothing(own_vss: Callable[..., LocalVSS]) -> None:
+@pytest.mark.parametrize("call", ["put", "put_one_of_several"])
+def test_put_whose_listing_lacks_an_own_replica_sends_nothing(own_vss: Callable[..., LocalVSS], call: str) -> None:
     """A peer that took the announcement and is missing in the next listing may hide a rival's."""
     vss = own_vss()
+    calls: dict[str, Call] = {
+        "put": lambda client: client.put("b", "k", OTHER, rf=3, max_tries=2),
+        "put_one_of_several": lambda client: client.put_single_chunk(
+            "b", "k", Chunk("k", 0, OTHER), rf=3, tags=ONE_OF_SEVERAL, max_tries=2
+        ),
+    }
 
     async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
         if asked.path.endswith("/k/chunks"):
@@ -323,8 +329,27 @@ def test_put_whose_listing_lacks_an_own_replica_sends_nothing(own_vss: Callable[
 
     async def scenario() -> None:
         async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
-            error = (await client.put("b", "k", DATA, rf=3, max_tries=2)).unwrap_err()
+            error = (await calls[call](client)).unwrap_err()
             assert isinstance(error, UnavailableError)
+            assert meddler.seen("POST", "/data/") == []
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("call", ["put", "put_one_of_several"])
+def test_rival_between_look_and_announcement_is_a_conflict(own_vss: Callable[..., LocalVSS], call: str) -> None:
+    vss = own_vss()
+    wire = Wire(vss)
+
+    async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+        if asked.method == "POST" and asked.path.endswith("/metadata"):
+            await asyncio.to_thread(wire.put, "b", "k", cut(DATA, 400, 400))
+        return None
+
+    async def scenario() -> None:
+        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+            error = (await PUTS[call](client)).unwrap_err()
+            assert isinstance(error, BallConflictError)
             assert meddler.seen("POST", "/data/") == []
 
     asyncio.run(scenario())
@@ -379,6 +404,60 @@ def test_announcement_of_other_bytes_beside_stored_ones_is_no_conflict_for_these
     error = asyncio.run(_call(vss, lambda client: client.put("b", "k", pattern(1000, 2)))).unwrap_err()
     assert isinstance(error, BallConflictError)
     assert vss.requests("DELETE") == []
+
+
+def test_other_bytes_on_a_peer_that_comes_back_are_not_cleared(own_vss: Callable[..., LocalVSS]) -> None:
+    """One peer has only their announcement; the one that has them is silent until the first roll-call."""
+    vss = own_vss()
+    wire = Wire(vss)
+    task, (without, holder) = wire.announce("b", "k", 0, OTHER, OTHER, 1, rf=2)
+    with vss.fault("refuse_data", peer=without):
+        assert wire.send(task, OTHER) == [holder]
+    silent = vss.set_fault("peer_silent", peer=holder)
+
+    async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+        if asked.path.endswith(f"/{listing.PEER_CHECK_BUCKET}/metadata") and vss.faults():
+            await asyncio.to_thread(silent.off)
+        return None
+
+    async def scenario() -> None:
+        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+            error = (await client.put("b", "k", DATA)).unwrap_err()
+            assert isinstance(error, BallConflictError), error
+            assert meddler.seen("DELETE") == []
+
+    asyncio.run(scenario())
+    assert wire.peers_with("b", "k_0", OTHER) == {holder}
+
+
+def test_other_bytes_are_read_again_with_each_roll_call(own_vss: Callable[..., LocalVSS]) -> None:
+    """The peer that has them is silent while it is read and in the first roll-call, twice, and answers the second one."""
+    vss = own_vss()
+    wire = Wire(vss)
+    task, (without, holder) = wire.announce("b", "k", 0, OTHER, OTHER, 1, rf=2)
+    with vss.fault("refuse_data", peer=without):
+        assert wire.send(task, OTHER) == [holder]
+    calls = 0
+
+    async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+        nonlocal calls
+        if asked.path.endswith(f"/{listing.PEER_CHECK_BUCKET}/metadata"):
+            calls += 1
+            if calls % 2:
+                with vss.fault("peer_silent", peer=holder):
+                    return await pass_on(asked)
+        elif asked.path.endswith("/b/k_0") and calls in (0, 2):
+            return Reply(404, b'{"detail": "try again later"}')
+        return None
+
+    async def scenario() -> None:
+        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+            error = (await client.put("b", "k", DATA)).unwrap_err()
+            assert isinstance(error, BallConflictError), error
+            assert meddler.seen("DELETE") == []
+
+    asyncio.run(scenario())
+    assert wire.peers_with("b", "k_0", OTHER) == {holder}
 
 
 def test_announcement_whose_data_comes_within_the_grace_time_is_a_conflict(

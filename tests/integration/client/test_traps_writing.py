@@ -562,23 +562,28 @@ def test_666_without_data_waits_for_who_may_be_sending(vss: LocalVSS, bucket_id:
 
 
 def test_666_with_a_peer_left_out_of_the_listing_deletes_nothing(own_vss: Callable[..., LocalVSS]) -> None:
-    """Every peer knows the key; what a peer that is left out of the listing knows may be other bytes, and stored."""
+    """Every peer knows the key, and answers the roll-call; one is silent in the ball's listing, and has other bytes stored."""
     vss = own_vss()
     wire = Wire(vss)
     task, (holder,) = wire.announce("b", "k", 0, OTHER, OTHER, 1, rf=1)
     wire.send(task, OTHER)
     wire.announce("b", "k", 0, DATA, DATA, 1, rf=2)
 
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            (await client.put("b", "k", DATA)).unwrap_err()
+    async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+        if asked.path.endswith("/metadata/k_0"):  # answered by the others only: announcements of the same bytes
+            return Reply(404, b'{"detail": "try again later"}')
+        if asked.path.endswith("/k/chunks"):
+            with vss.fault("peer_silent", peer=holder):
+                return await pass_on(asked)
+        return None
 
-    with (
-        vss.fault("hide_from_listing", peer=holder),
-        # The look is answered by the others only: announcements of the same bytes.
-        vss.fault("status", method="GET", path="metadata/k_0$", status=404, body={"detail": "try again later"}),
-    ):
-        asyncio.run(scenario())
+    async def scenario() -> None:
+        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+            error = (await client.put("b", "k", DATA)).unwrap_err()
+            assert "a peer with other bytes under its key comes and goes" in str(error)
+
+    asyncio.run(scenario())
+    assert vss.requests("DELETE") == []
     assert wire.data("b", "k_0", holder) == OTHER
 
 
