@@ -1094,7 +1094,7 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         Upload a bulk, or one shard of it, and record its progress in the storage itself.
 
-        The same call continues where the last one ended, for whatever reason: acknowledged data is not sent again.
+        The same call continues where the last one ended, for whatever reason: what is still stored is not sent again.
 
         Returns ``{bulk_id, shard, shards, total_balls, uploaded, skipped, failed, uploaded_size, response_time}``:
         ``skipped`` were stored before, ``uploaded_size`` is the bytes of ``uploaded``, ``response_time`` in seconds;
