@@ -28,6 +28,7 @@ _LONGEST = 600
 
 WRITING = "tests/integration/client/test_traps_writing.py"
 FAILED_DATA = "tests/integration/client/test_failed_data.py"
+UNSENT = "tests/integration/client/test_unsent_announcements.py"
 SILENT_PEERS = "tests/integration/client/test_silent_peers.py"
 READING = "tests/integration/client/test_traps_reading.py"
 OPERATIONS = "tests/integration/client/test_operations.py"
@@ -209,6 +210,55 @@ MUTANTS = (
             ["test_666_with_a_peer_left_out_of_the_listing_deletes_nothing"],
         ),
         (
+            "announcements of the same bytes without data are deleted",
+            "            await self._clear_unsent(unsent)\n",
+            "            pass\n",
+            UNSENT,
+            ["test_same_bytes_that_were_only_announced_are_cleared"],
+        ),
+        (
+            "announcements of the same bytes may be under way",
+            "        await asyncio.sleep(GRACE)\n",
+            "",
+            UNSENT,
+            ["test_same_bytes_whose_data_comes_within_the_grace_time_are_kept"],
+        ),
+        (
+            "data that came within the grace time is not deleted",
+            "        await for_each(unsent, ChunkUpload.find_replicas, self.options.max_concurrency)\n        with",
+            "        with",
+            UNSENT,
+            ["test_same_bytes_whose_data_comes_within_the_grace_time_are_kept"],
+        ),
+        (
+            "announcements of the same bytes are not deleted while a peer does not answer",
+            '            await require_all_peers(self.routers, f"putting {self.name}", self.name.bucket_id)\n            now',
+            "            now",
+            UNSENT,
+            ["test_same_bytes_are_not_cleared_while_a_peer_does_not_answer"],
+        ),
+        (
+            "no other layout's data is deleted with an announcement",
+            "if chunk.is_missing and await chunk.has_no_data()]",
+            "if chunk.is_missing]",
+            UNSENT,
+            ["test_same_bytes_are_not_cleared_where_another_layout_is_stored"],
+        ),
+        (
+            "a further announcement is not deleted before its time",
+            "if chunk.replicas_in(now) == chunk.replicas_in(announced) != Counter()]",
+            "if True]",
+            UNSENT,
+            ["test_same_bytes_are_not_cleared_where_a_further_writer_comes"],
+        ),
+        (
+            "rivals are looked for after other writers' announcements were deleted",
+            "if again or self._cleared:",
+            "if again:",
+            UNSENT,
+            ["test_rival_that_comes_after_the_clearing_is_a_conflict"],
+        ),
+        (
             "the user's tags don't win",
             "            **self.options.tags,\n            **self._chunk_tags.get(chunk.index, {}),\n            **self._own_tags,\n            **self.layout_tags(chunk),\n",
             "            **self._own_tags,\n            **self.layout_tags(chunk),\n            **self._chunk_tags.get(chunk.index, {}),\n            **self.options.tags,\n",
@@ -234,7 +284,7 @@ MUTANTS = (
         ),
         (
             "other bytes that were only announced may be under way",
-            "for wait in (0.0, GRACE):",
+            "for wait in (0.0, chunk_upload.GRACE):",
             "for wait in (0.0,):",
             SILENT_PEERS,
             ["test_announcement_whose_data_comes_within_the_grace_time_is_a_conflict"],
@@ -311,15 +361,15 @@ MUTANTS = (
         ),
         (
             "stored already is what was read back",
-            "await self.routers.with_retries(chunk_upload.find_replicas)",
-            'chunk_upload._stored_on.add("")',
+            "            await self.complete(\n                self._plan.chunks, {chunk.key for version in found for chunk in version.chunks.values()}\n            )\n",
+            "            pass\n",
             WRITING,
             ["test_leftover_announcement_is_not_taken_for_the_data"],
         ),
         (
             "a copy that a peer brought back is not taken for a stored one",
             "            await for_each(\n                self._plan.chunks, lambda chunk: ChunkUpload(self, chunk).put(), self.options.max_concurrency\n            )\n",
-            "            await for_each(self._plan.chunks, self._complete, self.options.max_concurrency)\n",
+            "            await self.complete(self._plan.chunks, ())\n",
             GRID,
             ["test_cell[brought_back-put]"],
         ),

@@ -65,6 +65,16 @@ class ChunkReader:
             return False
         return True
 
+    async def has_data(self, chunk: Metadata, peer_id: str) -> bool:
+        """Return whether a peer returns any bytes under a chunk's key, right or wrong."""
+        try:
+            await self._routers.with_retries(lambda: self._read_once(chunk, 0, NullSink(), True, peer_id), _NOT_STORED)
+        except (GetChunkError, NotFoundError):
+            return False
+        except IntegrityError:
+            pass
+        return True
+
     async def _read_somewhere(self, chunk: Metadata, offset: int, sink: Sink, retry_missing: bool) -> None:
         problems: list[MictlanXError] = []
         for force in (True,) if self._force else (False, True):

@@ -6,6 +6,7 @@ Only ``peer_ids`` in the answer to the data, or reading the bytes back, proves t
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections import Counter
@@ -16,7 +17,7 @@ from types import MappingProxyType
 
 from option import Result
 
-from airflow_provider_mictlanx.client.concurrency import Threads
+from airflow_provider_mictlanx.client.concurrency import Threads, for_each
 from airflow_provider_mictlanx.client.errors import (
     ConnectFailedError,
     DNSResolutionError,
@@ -48,6 +49,10 @@ from airflow_provider_mictlanx.client.transfer.router_pool import RequestOptions
 from airflow_provider_mictlanx.client.validation import check_int, check_tags
 
 log = get_logger(__name__)
+
+
+GRACE = 2.0
+"""Announcements whose data no peer has so much later (seconds) belong to no put that is under way."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,44 @@ class UploadBase:
         others = any(chunk.producer_id != self.options.producer_id for chunk in listed)
         return not others and Counter(chunk.key for chunk in listed) <= self.announced
 
+    async def complete(self, chunks: Sequence[PlannedChunk], announced: Collection[str]) -> None:
+        """
+        Put chunks of which some were announced before; a chunk that enough peers return correctly is not sent.
+
+        :param announced: keys of the announced chunks
+        """
+        unsent: list[ChunkUpload] = []
+
+        async def complete_one(chunk: PlannedChunk) -> None:
+            chunk_upload = ChunkUpload(self, chunk)
+            await chunk_upload.find_replicas()
+            if chunk_upload.is_missing and self.name.chunk(chunk.index) in announced:
+                unsent.append(chunk_upload)
+            else:
+                await chunk_upload.put()
+
+        await for_each(chunks, complete_one, self.options.max_concurrency)
+        if unsent:
+            await self._clear_unsent(unsent)
+            await for_each(unsent, ChunkUpload.put, self.options.max_concurrency)
+
+    async def _clear_unsent(self, unsent: Sequence[ChunkUpload]) -> None:
+        """
+        Delete announcements that no peer has data for, so that readers are not sent to them.
+
+        Their writer may be under way, so they are given ``GRACE`` seconds. While a peer does not answer, they stay.
+        """
+        announced = await list_chunks(self.routers, self.name)
+        await asyncio.sleep(GRACE)
+        await for_each(unsent, ChunkUpload.find_replicas, self.options.max_concurrency)
+        with contextlib.suppress(UnavailableError):
+            empty = [chunk for chunk in unsent if chunk.is_missing and await chunk.has_no_data()]
+            await require_all_peers(self.routers, f"putting {self.name}", self.name.bucket_id)
+            now = await list_chunks(self.routers, self.name)
+            # A writer that announced since then has its own GRACE seconds; the next put that meets it counts them.
+            stale = [chunk for chunk in empty if chunk.replicas_in(now) == chunk.replicas_in(announced) != Counter()]
+            await for_each(stale, ChunkUpload.clear_unsent, self.options.max_concurrency)
+
     def stored(self, replicas: int, sent: bool) -> None:
         """Note that a chunk is stored on so many peers."""
         self._fewest = min(self._fewest, replicas)
@@ -186,6 +229,8 @@ class ChunkUpload:
         self._failures = 0
         """Data requests of the task that were answered with a fault of the service, one after the other."""
         self._seen_without_data = False
+        self._cleared = False
+        """Whether announcements of other writers were deleted, so that rivals may have begun since."""
         self._problem = ""
         """How sending the data failed the last time."""
         self._label = f"chunk {upload.name.bucket_id}/{upload.name.chunk(chunk.index)} ({chunk.size} bytes)"
@@ -201,6 +246,19 @@ class ChunkUpload:
         """How many peers took the announcement that waits for its data."""
         return len(self._task[1].replicas) if self._task else 0
 
+    @property
+    def is_missing(self) -> bool:
+        """Whether no peer is known to have the chunk."""
+        return not self._stored_on
+
+    def replicas_in(self, listed: Sequence[Metadata]) -> Counter[tuple[str, int, int, str]]:
+        """Return the listed announcements under the chunk's key, in any layout."""
+        return Counter(
+            (chunk.checksum, chunk.size, chunk.updated_at, chunk.producer_id)
+            for chunk in listed
+            if chunk.key == self._metadata.key
+        )
+
     async def put(self) -> None:
         """Put the chunk; raises the last try's error."""
         if not await self._is_done():
@@ -210,6 +268,9 @@ class ChunkUpload:
 
     async def find_replicas(self) -> None:
         """Read the chunk back until enough peers were found to have it."""
+        await self._upload.routers.with_retries(self._find_replicas)
+
+    async def _find_replicas(self) -> None:
         reader = self._upload.reader
         if self._rf == 1 and await reader.is_stored_on(self._metadata):
             self._stored_on.add("")  # whichever peer it was
@@ -298,6 +359,23 @@ class ChunkUpload:
             )
         upload.announced[key] = 0
 
+    async def has_no_data(self) -> bool:
+        """Return whether no available peer returns any bytes under the chunk's key; a delete takes other layouts' too."""
+        reader = self._upload.reader
+        return not any(
+            [await reader.has_data(self._metadata, peer.peer_id) for peer in (await reader.peers()).available]
+        )
+
+    async def clear_unsent(self) -> None:
+        """Delete the chunk's announcements, of whichever writer."""
+        self._cleared = True
+        with contextlib.suppress(NotFoundError):  # placed nowhere
+            await self._upload.routers.request(
+                lambda router, options: router.delete(self._upload.name.bucket_id, self._metadata.key, **options),
+                final=(NotFoundError,),
+            )
+        self._upload.announced[self._metadata.key] = 0
+
     # -- sending ---------------------------------------------------------------------------------------------------
 
     async def _store(self, data: bytes | memoryview) -> None:
@@ -307,7 +385,7 @@ class ChunkUpload:
             await self.announce()
             if self._task is None:  # every peer knows it, and enough of them have it
                 return
-            if again:
+            if again or self._cleared:
                 await self._upload.check_no_conflict()
         router, task = self._task
         await self._upload.routers.repeat_request(lambda: self._send(router, task, data))
@@ -403,12 +481,7 @@ class ChunkUpload:
         self._stored_on.clear()
         await upload.check_no_conflict()
         await self._check_that_all_are_listed(len(peers.peer_ids))
-        with contextlib.suppress(NotFoundError):  # somebody else has cleared it
-            await upload.routers.request(
-                lambda router, options: router.delete(upload.name.bucket_id, self._metadata.key, **options),
-                final=(NotFoundError,),
-            )
-        upload.announced[self._metadata.key] = 0
+        await self.clear_unsent()
         return False
 
     async def _check_that_all_are_listed(self, peers: int) -> None:

@@ -55,17 +55,17 @@ class SingleChunkUpload(UploadBase):
         whole = await hash_source(self.source, [self.source.size], self.threads)
         chunk = PlannedChunk(index, 0, whole.size, whole.checksum)
         self._plan = ChunkManifest(whole.size, whole.checksum, (chunk,))
-        chunk_upload = ChunkUpload(self, chunk)
         announced = await self.routers.with_retries(self._look)
         if others := [other for other in announced if not self._is_same(other)]:
             await self._delete_conflicting(others)
             announced = []
         if announced:
-            await self.routers.with_retries(chunk_upload.find_replicas)
+            await self.complete([chunk], {self._key})
         else:
+            chunk_upload = ChunkUpload(self, chunk)
             await self.routers.with_retries(chunk_upload.announce)
             await self.routers.with_retries(lambda: self._check_alone(chunk_upload))
-        await chunk_upload.put()
+            await chunk_upload.put()
         return self.report()
 
     def layout_tags(self, chunk: PlannedChunk) -> dict[str, str]:

@@ -28,16 +28,13 @@ from airflow_provider_mictlanx.client.local_io.chunk_splitter import (
 )
 from airflow_provider_mictlanx.client.models import Metadata, PutReport
 from airflow_provider_mictlanx.client.texts import get_logger
+from airflow_provider_mictlanx.client.transfer import chunk_upload
 from airflow_provider_mictlanx.client.transfer.chunk_upload import ChunkUpload, UploadBase
 from airflow_provider_mictlanx.client.transfer.delete import Deletion
 from airflow_provider_mictlanx.client.transfer.listing import get_first_chunk, list_chunks, require_all_peers
 from airflow_provider_mictlanx.client.versions import Version, group_versions
 
 log = get_logger(__name__)
-
-
-GRACE = 2.0
-"""Announcements whose data no peer has now, nor so much later (seconds), belong to no put that is under way."""
 
 
 class Upload(UploadBase):
@@ -60,7 +57,9 @@ class Upload(UploadBase):
             found = await self._delete_conflicting(others, [version for version in found if version not in others])
         if found:
             await self._adopt_layout(found)
-            await for_each(self._plan.chunks, self._complete, self.options.max_concurrency)
+            await self.complete(
+                self._plan.chunks, {chunk.key for version in found for chunk in version.chunks.values()}
+            )
         elif not await self._begin():
             await self._adopt_layout(await self.routers.with_retries(self._look))
             # Nothing is believed to be there already: a copy that a peer brought back after a delete can be read from that
@@ -146,7 +145,7 @@ class Upload(UploadBase):
         if self.options.replace:
             await removal.remove(self.name, "replacing")
             return []
-        for wait in (0.0, GRACE):
+        for wait in (0.0, chunk_upload.GRACE):
             await asyncio.sleep(wait)
             for version in others:
                 if await self._is_readable(version):
@@ -261,12 +260,6 @@ class Upload(UploadBase):
         self._chunk_tags = {}
         if not self._has_my_layout(version):
             raise self._conflict(version, "the same bytes, but with other bytes in their chunks,")
-
-    async def _complete(self, chunk: PlannedChunk) -> None:
-        """Leave a chunk alone that enough peers give back right; put it where it is missing."""
-        chunk_upload = ChunkUpload(self, chunk)
-        await self.routers.with_retries(chunk_upload.find_replicas)
-        await chunk_upload.put()
 
     # -- for the chunks --------------------------------------------------------------------------------------------
 

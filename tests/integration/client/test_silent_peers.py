@@ -18,7 +18,7 @@ from airflow_provider_mictlanx.client import (
     RequestTimeoutError,
     UnavailableError,
 )
-from airflow_provider_mictlanx.client.transfer import listing, upload
+from airflow_provider_mictlanx.client.transfer import chunk_upload, listing
 from tests.integration.client.wire import Asked, Reply, Wire, client_of, cut, meddling, pattern, sha256
 from tests.vss import LocalVSS
 
@@ -32,7 +32,7 @@ Call = Callable[[AsyncClient], Awaitable[Any]]
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing, "PEER_CHECK_TIMEOUT", 0.5)
-    monkeypatch.setattr(upload, "GRACE", 0.2)
+    monkeypatch.setattr(chunk_upload, "GRACE", 0.2)
 
 
 async def _call(vss: LocalVSS, call: Call) -> Any:
@@ -463,7 +463,7 @@ def test_other_bytes_are_read_again_with_each_roll_call(own_vss: Callable[..., L
 def test_announcement_whose_data_comes_within_the_grace_time_is_a_conflict(
     own_vss: Callable[..., LocalVSS], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upload, "GRACE", 1.0)
+    monkeypatch.setattr(chunk_upload, "GRACE", 1.0)
     vss = own_vss()
     wire = Wire(vss)
     task, _ = wire.announce("b", "k", 0, OTHER, OTHER, 1)

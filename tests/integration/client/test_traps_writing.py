@@ -367,11 +367,18 @@ def test_nothing_is_sent_while_the_own_announcement_is_not_listed(own_vss: Calla
 
 
 def test_666_without_data_is_cleared_and_begun_again(vss: LocalVSS, bucket_id: str) -> None:
-    Wire(vss).put(bucket_id, "k", [DATA], rf=3, announced_only=[0])
+    """Another writer announced the same bytes everywhere after the look, and never sends them."""
+    announced: list[bool] = []
+
+    async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+        if asked.method == "POST" and asked.path.endswith("/metadata") and not announced:
+            announced.append(True)
+            await asyncio.to_thread(Wire(vss).announce, bucket_id, "k", 0, DATA, DATA, 1, 3)
+        return None
 
     async def scenario() -> None:
-        async with client_of(vss) as client:
-            assert (await client.put(bucket_id, "k", DATA)).unwrap() is True
+        async with meddling(handler, vss) as meddler:
+            assert (await _put_at(meddler, bucket_id, DATA)).unwrap() is True
 
     asyncio.run(scenario())
     assert len(Wire(vss).peers_with(bucket_id, "k_0", DATA)) == 1
@@ -431,14 +438,16 @@ def test_too_few_replicas_are_mended_by_replace(vss: LocalVSS, bucket_id: str) -
 def test_666_without_data_is_looked_at_twice_before_anything_is_deleted(own_vss: Callable[..., LocalVSS]) -> None:
     """Another writer of the same bytes may have announced everywhere, and be about to send."""
     vss = own_vss()
-    task, _ = Wire(vss).announce("b", "k", 0, DATA, DATA, 1, rf=3)
+    tasks: list[str] = []
     asked_for_peers: list[bool] = []
 
     async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+        if asked.method == "POST" and asked.path.endswith("/metadata") and not tasks:  # after the look
+            tasks.append((await asyncio.to_thread(Wire(vss).announce, "b", "k", 0, DATA, DATA, 1, 3))[0])
         if asked.method == "GET" and asked.path.endswith("/peers"):
             asked_for_peers.append(True)
-            if len(asked_for_peers) == 3:  # the second look after code 666
-                Wire(vss).send(task, DATA)
+            if len(asked_for_peers) == 2:  # the second look after code 666
+                await asyncio.to_thread(Wire(vss).send, tasks[0], DATA)
         return None
 
     async def scenario() -> None:
@@ -447,6 +456,7 @@ def test_666_without_data_is_looked_at_twice_before_anything_is_deleted(own_vss:
             assert meddler.seen("DELETE") == []
 
     asyncio.run(scenario())
+    assert len(asked_for_peers) == 2
     assert len(Wire(vss).peers_with("b", "k_0", DATA)) == 3
 
 
@@ -542,14 +552,14 @@ def test_666_for_the_same_bytes_of_another_writer_is_a_success(own_vss: Callable
 def test_666_without_data_waits_for_who_may_be_sending(vss: LocalVSS, bucket_id: str) -> None:
     """Another writer of the same bytes has announced them everywhere; its data comes while the first 666 is looked into."""
     wire = Wire(vss)
-    task, _ = wire.announce(bucket_id, "k", 0, DATA, DATA, 1, rf=3)
-    announced: list[str] = []
+    tasks: list[str] = []
 
     async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
         if asked.method == "POST" and asked.path.endswith("/metadata"):
-            announced.append(asked.path)
-            if len(announced) == 2:
-                await asyncio.to_thread(wire.send, task, DATA)
+            if tasks:
+                await asyncio.to_thread(wire.send, tasks[0], DATA)
+            else:  # after the look
+                tasks.append((await asyncio.to_thread(wire.announce, bucket_id, "k", 0, DATA, DATA, 1, 3))[0])
         return None
 
     async def scenario() -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_mictlanx.client.transfer import upload
+from airflow_provider_mictlanx.client.transfer import chunk_upload
 from tests.integration.client.conftest import _no_waiting  # noqa: F401
 
 
 @pytest.fixture(autouse=True)
 def _no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upload, "GRACE", 0.0)
+    monkeypatch.setattr(chunk_upload, "GRACE", 0.0)

@@ -36,6 +36,18 @@ def announced_everywhere(wire: Wire, bucket_id: str) -> None:
     wire.put(bucket_id, KEY, cut(OURS, 400, 400), rf=3, announced_only=[0, 1, 2])
 
 
+def announced_twice(wire: Wire, bucket_id: str) -> None:
+    """Announced by two writers, one after the other, and never sent."""
+    announced(wire, bucket_id)
+    announced(wire, bucket_id)
+
+
+def announced_beside_stored(wire: Wire, bucket_id: str) -> None:
+    """The bytes are there, and were announced once more and never sent."""
+    stored(wire, bucket_id)
+    announced(wire, bucket_id)
+
+
 def cached_only(wire: Wire, bucket_id: str) -> None:
     """Announced, and sent; every peer refused the data, and the router's cache has it."""
     with wire.vss.fault("refuse_data", bucket=bucket_id):

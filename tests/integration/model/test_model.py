@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from airflow_provider_mictlanx.client.transfer import upload
+from airflow_provider_mictlanx.client.transfer import chunk_upload
 from tests.integration.model.machine import StorageMachine
 from tests.vss import LocalVSS
 
@@ -26,7 +26,7 @@ LIFE = 50
 
 @pytest.mark.timeout(300 + 3 * STEPS)
 def test_client_agrees_with_a_dictionary(own_vss: Callable[..., LocalVSS], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upload, "GRACE", 0.1)
+    monkeypatch.setattr(chunk_upload, "GRACE", 0.1)
     StorageMachine.steps = StorageMachine.restarts = StorageMachine.kills = StorageMachine.silences = 0
     run_state_machine_as_test(
         partial(StorageMachine, own_vss(routers=2)),
