@@ -85,7 +85,7 @@ class BatchResult:
     :ivar done: of these, something was done to
     :ivar skipped: of these, there was nothing to do
     :ivar done_size: bytes of those that something was done to
-    :ivar failures: every one
+    :ivar failures: every one, in the order of the balls
     :ivar permanently_failed: whether there are failures, and no retry could mend any of them
     :ivar response_time: seconds
     """
@@ -166,7 +166,8 @@ class Batch:
         self._done = 0
         self._done_size = 0
         self._skipped = 0
-        self._failures: list[Failure] = []
+        self._failures: dict[int, Failure] = {}
+        """By the ball's position."""
         self._permanent = 0
         self._streak = FailureStreak(max_concurrency)
 
@@ -182,7 +183,7 @@ class Batch:
         )
         reporter = asyncio.create_task(keep_logging(lambda: progress))
         try:
-            await for_each(items, lambda item: self._one(item, work, progress), self._max_concurrency)
+            await for_each(enumerate(items), lambda item: self._one(*item, work, progress), self._max_concurrency)
         finally:
             reporter.cancel()
             await asyncio.gather(reporter, return_exceptions=True)
@@ -192,21 +193,25 @@ class Batch:
             skipped=self._skipped,
             done_size=self._done_size,
             response_time=round(time.monotonic() - started, 6),
-            failures=self._failures,
+            failures=[failure for _, failure in sorted(self._failures.items())],
             permanently_failed=0 < len(self._failures) == self._permanent,
         )
 
-    async def _one(self, item: I, work: Callable[[I], Awaitable[bool]], progress: Progress) -> None:
+    async def _one(self, position: int, item: I, work: Callable[[I], Awaitable[bool]], progress: Progress) -> None:
         if self._streak.stopped_by:
-            self._fail(item, UnknownError(f"not begun, because {self._streak.stopped_by}", transient=False))
+            self._fail(position, item, UnknownError(f"not begun, because {self._streak.stopped_by}", transient=False))
             return
         try:
             done = await work(item)
         except MictlanXError as error:
-            self._fail(item, error)
+            self._fail(position, item, error)
             progress.failed()
         except OSError as error:  # of the disk
-            self._fail(item, UnknownError(f"{error.filename or item.key}: {error.strerror or error}", transient=False))
+            self._fail(
+                position,
+                item,
+                UnknownError(f"{error.filename or item.key}: {error.strerror or error}", transient=False),
+            )
             progress.failed()
         else:
             self._streak.end()
@@ -215,9 +220,9 @@ class Batch:
             self._skipped += not done
             progress.add(1, item.size)
 
-    def _fail(self, item: Item, error: MictlanXError) -> None:
-        self._failures.append(
-            Failure(bucket_id=item.bucket_id, key=item.key, code=error.error_code, message=str(error))
+    def _fail(self, position: int, item: Item, error: MictlanXError) -> None:
+        self._failures[position] = Failure(
+            bucket_id=item.bucket_id, key=item.key, code=error.error_code, message=str(error)
         )
         self._permanent += error.permanent
         self._streak.add(error)

@@ -284,7 +284,7 @@ class ShardUpload:
 
     def _end(self, error: str, will_retry: bool) -> Done:
         ledger = self._ledger
-        failures = list(ledger.failures.values())
+        failures = ledger.sorted_failures
         return Done(
             shard=self._shard,
             attempt=self._attempt,
@@ -331,7 +331,7 @@ class ShardUpload:
             failed=failed,
             uploaded_size=ledger.sent_size,
             response_time=round(time.monotonic() - self._started, 6),
-            failures=list(ledger.failures.values()),
+            failures=ledger.sorted_failures,
             slowest=progress.slowest,
             permanently_failed=ledger.permanently_failed,
         )

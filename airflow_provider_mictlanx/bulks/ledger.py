@@ -55,6 +55,11 @@ class Ledger:
         return bool(self.failures) and self.failures.keys() <= self._permanent
 
     @property
+    def sorted_failures(self) -> list[Failure]:
+        """The failures in the order of buckets and keys."""
+        return [self.failures[ball] for ball in sorted(self.failures)]
+
+    @property
     def missing(self) -> list[int]:
         """The balls that are neither stored nor known to fail."""
         return [
@@ -140,7 +145,7 @@ class Ledger:
 
     def last_items(self) -> bytes:
         """Return the bytes of the attempt's last record."""
-        failures = [failure.model_dump() for failure in self.failures.values()]
+        failures = [failure.model_dump() for failure in self.sorted_failures]
         return canonical(
             {"acknowledged": format_ranges(self._unrecorded), "lost": format_ranges(self.lost), "failures": failures}
         ).encode()

@@ -68,20 +68,35 @@ def test_single_chunk_that_was_only_announced_is_cleared(vss: LocalVSS, bucket_i
     assert len(wire.peers_with(bucket_id, "k_1", PIECES[1])) == 1
 
 
-def test_same_bytes_whose_data_comes_within_the_grace_time_are_kept(vss: LocalVSS, bucket_id: str) -> None:
+def test_same_bytes_whose_data_comes_within_the_grace_time_are_kept(
+    vss: LocalVSS, bucket_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunk_upload, "GRACE", 1.0)
     wire = Wire(vss)
-    tasks = [wire.announce(bucket_id, "k", index, piece, DATA, 3)[0] for index, piece in enumerate(PIECES)]
+    task, _ = wire.announce(bucket_id, "k", 0, DATA, DATA, 1)
+    listings: list[bool] = []
+    sending: list[asyncio.Task[None]] = []
+
+    async def send() -> None:
+        await asyncio.sleep(0.3)
+        await asyncio.to_thread(wire.send, task, DATA)
+
+    async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+        if asked.path.endswith("/chunks"):
+            listings.append(True)
+            if len(listings) == 2:  # after the look
+                sending.append(asyncio.create_task(send()))
+        return None
 
     async def scenario() -> None:
-        put = asyncio.create_task(_put(vss.uri, bucket_id))
-        await asyncio.sleep(GRACE / 3)
-        for task, piece in zip(tasks, PIECES, strict=True):
-            await asyncio.to_thread(wire.send, task, piece)
-        assert (await put).unwrap() is False
+        async with meddling(handler, vss) as meddler:
+            assert (await _put_whole(meddler.uri, bucket_id)).unwrap() is False
+            await asyncio.gather(*sending)
 
     asyncio.run(scenario())
+    assert sending
     assert vss.requests("DELETE", bucket_id) == []
-    assert _has_data_for_every_announcement(wire, bucket_id, PIECES)
+    assert _has_data_for_every_announcement(wire, bucket_id, [DATA])
 
 
 def test_writer_whose_announcement_was_cleared_recovers(own_vss: Callable[..., LocalVSS]) -> None:

@@ -43,6 +43,14 @@ def test_counts_what_was_done_what_was_not_and_what_failed() -> None:
     assert "4 there already, 2 failed" in result.line("copied", "there already")
 
 
+def test_failures_are_in_the_order_of_the_balls() -> None:
+    async def work(item: Item) -> bool:
+        await asyncio.sleep(0.05 if item.key == "key-0" else 0)
+        raise BallConflictError("no")
+
+    assert [failure.key for failure in run(work, at_once=10).failures] == [item.key for item in ITEMS]
+
+
 def test_no_more_at_a_time_than_asked() -> None:
     now = most = 0
 

@@ -53,6 +53,13 @@ def test_books(ledger: Ledger) -> None:
     assert json.loads(ledger.last_items())["acknowledged"] == "3"
 
 
+def test_failures_are_in_the_order_of_the_keys(ledger: Ledger) -> None:
+    for key in ("k5", "k1", "k4"):
+        ledger.fail("b", key, 502, "no")
+    assert [failure.key for failure in ledger.sorted_failures] == ["k1", "k4", "k5"]
+    assert [failure["key"] for failure in json.loads(ledger.last_items())["failures"]] == ["k1", "k4", "k5"]
+
+
 def test_failure_that_another_attempt_mended(ledger: Ledger) -> None:
     ledger.fail("b", "k4", 405, "other bytes", permanent=True)
     assert ledger.permanently_failed
