@@ -505,6 +505,20 @@ MUTANTS = (
     *_mutants(
         "client/transfer/listing.py",
         (
+            "a roll-call that the router failed is repeated",
+            "                final=(RequestTimeoutError,),\n            )\n            answered",
+            "                final=(MictlanXError,),\n            )\n            answered",
+            SILENT_PEERS,
+            ["test_roll_call_that_the_router_failed_is_repeated"],
+        ),
+        (
+            "a hung peer is not waited for as long as a request may take",
+            "first = routers.with_timeout(PEER_CHECK_TIMEOUT) if quick else routers",
+            "first = routers",
+            SILENT_PEERS,
+            ["test_hung_peer_stops_a_bulk_soon"],
+        ),
+        (
             "absent is not believed while a peer does not answer",
             "        missing = await silent_peers(quick, bucket_id, found)",
             "        missing = []",

@@ -87,6 +87,7 @@ from airflow_provider_mictlanx.client.transfer.listing import (
     get_peers,
     list_bucket,
     list_bucket_and_missing_peers,
+    list_small_bucket,
     require_all_peers,
 )
 from airflow_provider_mictlanx.client.transfer.router_pool import RequestOptions, RequestSender, RouterPool
@@ -820,9 +821,7 @@ class AsyncClient:
             if not partial:
                 return await routers.with_retries(lambda: list_bucket(routers, bucket_id, max_size))
             if not name_missing:
-                return await routers.request(
-                    lambda router, options: router.get_bucket_metadata(bucket_id, **options, max_size=max_size)
-                )
+                return await list_small_bucket(routers, bucket_id, max_size)
             listing, missing = await routers.with_retries(
                 lambda: list_bucket_and_missing_peers(routers, bucket_id, max_size)
             )

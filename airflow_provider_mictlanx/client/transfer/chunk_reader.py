@@ -60,7 +60,7 @@ class ChunkReader:
                     lambda router, options: router.get_metadata(chunk.bucket_id, chunk.key, **options)
                 )
                 return answer.metadata.size == 0 and peer_id in ("", answer.peer_id)
-            await self._routers.with_retries(lambda: self._read_once(chunk, 0, NullSink(), True, peer_id), _NOT_STORED)
+            await self._read_past_the_cache(chunk, peer_id)
         except _NOT_STORED:
             return False
         return True
@@ -68,12 +68,15 @@ class ChunkReader:
     async def has_data(self, chunk: Metadata, peer_id: str) -> bool:
         """Return whether a peer returns any bytes under a chunk's key, right or wrong."""
         try:
-            await self._routers.with_retries(lambda: self._read_once(chunk, 0, NullSink(), True, peer_id), _NOT_STORED)
+            await self._read_past_the_cache(chunk, peer_id)
         except (GetChunkError, NotFoundError):
             return False
         except IntegrityError:
             pass
         return True
+
+    async def _read_past_the_cache(self, chunk: Metadata, peer_id: str) -> None:
+        await self._routers.with_retries(lambda: self._read_once(chunk, 0, NullSink(), True, peer_id), _NOT_STORED)
 
     async def _read_somewhere(self, chunk: Metadata, offset: int, sink: Sink, retry_missing: bool) -> None:
         problems: list[MictlanXError] = []

@@ -135,15 +135,19 @@ async def _ask_peers(
     action: str,
     bucket_id: str,
     final: tuple[type[MictlanXError], ...] = (),
+    quick: bool = True,
 ) -> T:
     """
     Make a request that the router answers by asking peers; one that is not answered in time is looked into.
 
     The router waits for a peer that hangs, for minutes and in every try: ``UnavailableError`` where a roll-call finds one.
     A roll-call is no more patient than the request, so it tells nothing after a short one.
+
+    :param quick: whether the first try takes no longer than a roll-call; a long answer would have to be made twice
     """
+    first = routers.with_timeout(PEER_CHECK_TIMEOUT) if quick else routers
     try:
-        return await routers.request(request, (*final, RequestTimeoutError))
+        return await first.request(request, (*final, RequestTimeoutError))
     except RequestTimeoutError:
         if routers.options["timeout"] < PEER_CHECK_TIMEOUT:
             raise
@@ -210,6 +214,22 @@ async def _incomplete_error(
     )
 
 
+async def list_small_bucket(
+    routers: RequestSender, bucket_id: str, max_size: int | None = None
+) -> GetRouterBucketMetadataResponse:
+    """
+    List what the answering peers have of a bucket whose listing is short: one request.
+
+    ``UnavailableError``: a peer hangs, which is found sooner than by ``list_bucket``.
+    """
+    return await _ask_peers(
+        routers,
+        lambda router, options: router.get_bucket_metadata(bucket_id, **options, max_size=max_size),
+        f"listing bucket {bucket_id}",
+        bucket_id,
+    )
+
+
 async def list_bucket_and_missing_peers(
     routers: RequestSender, bucket_id: str, max_size: int | None = None
 ) -> tuple[GetRouterBucketMetadataResponse, list[str]]:
@@ -219,6 +239,7 @@ async def list_bucket_and_missing_peers(
         lambda router, options: router.get_bucket_metadata(bucket_id, **options, max_size=max_size),
         f"listing bucket {bucket_id}",
         bucket_id,
+        quick=False,
     )
     found = await get_peers(routers)
     return listing, sorted(set(found.peer_ids) - set(listing.peers_ids))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from airflow_provider_mictlanx.client import (
     UnavailableError,
 )
 from airflow_provider_mictlanx.client.transfer import chunk_upload, listing
+from tests.integration.bulks import help as bulks
 from tests.integration.client.wire import Asked, Reply, Wire, client_of, cut, meddling, pattern, sha256
 from tests.vss import LocalVSS
 
@@ -112,6 +115,52 @@ def test_hung_peer_is_found_within_the_roll_calls_timeout(own_vss: Callable[...,
     assert isinstance(error, UnavailableError)
     assert "within 0.5 s" in str(error)
     assert time.monotonic() - started < 6
+
+
+def test_hung_peer_stops_a_bulk_soon(own_vss: Callable[..., LocalVSS], tmp_path: Path) -> None:
+    """The records are listed first; a hung peer is not waited for as long as a request may take, in every try."""
+    vss = own_vss()
+    (tmp_path / "file").write_bytes(DATA)
+    started = time.monotonic()
+
+    async def scenario() -> None:
+        async with client_of(vss) as client:
+            with pytest.raises(UnavailableError, match=r"within 0\.5 s"):
+                await bulks.upload(client, "bulk", "b", tmp_path, options={"timeout": 8, "max_tries": 3})
+
+    with vss.fault("peer_hung", peer="peer-2", seconds=60):
+        asyncio.run(scenario())
+    assert time.monotonic() - started < 6
+
+
+@pytest.mark.parametrize("call", ["delete", "delete_bucket", "replace"])
+@pytest.mark.parametrize("reply", [Reply(500, b'{"detail": "a moment"}'), Reply(drop=True)], ids=["500", "reset"])
+def test_roll_call_that_the_router_failed_is_repeated(
+    own_vss: Callable[..., LocalVSS], call: str, reply: Reply
+) -> None:
+    """The first answer to every question of a roll-call gets lost, before a delete and after it."""
+    vss = own_vss()
+    Wire(vss).put("b", "k", cut(DATA, 400, 400), rf=2)
+    asked_before: Counter[str] = Counter()
+    calls: dict[str, Call] = {
+        "delete": lambda client: client.delete("k", "b"),
+        "delete_bucket": lambda client: client.delete_bucket("b"),
+        "replace": lambda client: client.put("b", "k", OTHER, replace=True),
+    }
+
+    async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+        path = asked.path.rpartition("/api/v4")[2]
+        if path not in ("/peers", f"/buckets/{listing.PEER_CHECK_BUCKET}/metadata", "/buckets/b/metadata"):
+            return None
+        asked_before[path] += 1
+        return reply if asked.method == "GET" and asked_before[path] % 2 else None
+
+    async def scenario() -> None:
+        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+            assert (await calls[call](client)).is_ok
+
+    asyncio.run(scenario())
+    assert asked_before["/peers"] >= 2
 
 
 @pytest.mark.parametrize("kind", SILENT)

@@ -95,6 +95,13 @@ def placed_without_data(wire: Wire, bucket_id: str) -> None:
         wire.forget_at_peer(int(peers[0][-1]), bucket_id, KEY)
 
 
+def placed_everywhere_without_data(wire: Wire, bucket_id: str) -> None:
+    """Every peer lost all that it had of the ball, and the placement service was not told."""
+    wire.put(bucket_id, KEY, cut(OURS, 400, 400), rf=3)
+    for peer in range(wire.vss.peers):
+        wire.forget_at_peer(peer, bucket_id, KEY)
+
+
 def brought_back(wire: Wire, bucket_id: str) -> None:
     """It was deleted while a peer was down, which is back with its copy: it is listed, and placed nowhere."""
     _bring_back(wire, bucket_id, OURS)
