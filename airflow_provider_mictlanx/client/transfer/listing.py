@@ -135,7 +135,7 @@ async def _ask_peers(
     action: str,
     bucket_id: str,
     final: tuple[type[MictlanXError], ...] = (),
-    quick: bool = True,
+    quick: bool = False,
 ) -> T:
     """
     Make a request that the router answers by asking peers; one that is not answered in time is looked into.
@@ -227,6 +227,7 @@ async def list_small_bucket(
         lambda router, options: router.get_bucket_metadata(bucket_id, **options, max_size=max_size),
         f"listing bucket {bucket_id}",
         bucket_id,
+        quick=True,
     )
 
 
@@ -239,7 +240,6 @@ async def list_bucket_and_missing_peers(
         lambda router, options: router.get_bucket_metadata(bucket_id, **options, max_size=max_size),
         f"listing bucket {bucket_id}",
         bucket_id,
-        quick=False,
     )
     found = await get_peers(routers)
     return listing, sorted(set(found.peer_ids) - set(listing.peers_ids))

@@ -13,6 +13,8 @@ from tests.integration.client.wire import Wire, cut, pattern
 OURS = pattern(1000)
 THEIRS = pattern(1000, seed=1)
 KEY = "k"
+HUNG = 1.0
+"""How long a router waits for a peer that hangs (seconds): longer than a roll-call waits, and less than a request."""
 
 State = Callable[[Wire, str], None]
 
@@ -145,10 +147,27 @@ def others_one_of_two_copies_silent(wire: Wire, bucket_id: str) -> None:
     _silence_a_holder(wire, bucket_id, THEIRS, 2)
 
 
-def _silence_a_holder(wire: Wire, bucket_id: str, data: bytes, rf: int) -> None:
+def hung_peer(wire: Wire, bucket_id: str) -> None:
+    """Nothing was ever there, and a peer hangs."""
+    wire.vss.set_fault("peer_hung", peer="peer-1", seconds=HUNG)
+
+
+def only_copy_hung(wire: Wire, bucket_id: str) -> None:
+    """The bytes are there, and the peer with their only copy hangs."""
+    _silence_a_holder(wire, bucket_id, OURS, 1, "peer_hung", seconds=HUNG)
+
+
+def one_of_two_copies_hung(wire: Wire, bucket_id: str) -> None:
+    """The bytes are there, and one of the two peers that have them hangs."""
+    _silence_a_holder(wire, bucket_id, OURS, 2, "peer_hung", seconds=HUNG)
+
+
+def _silence_a_holder(
+    wire: Wire, bucket_id: str, data: bytes, rf: int, fault: str = "peer_silent", **options: float
+) -> None:
     holders = wire.put(bucket_id, KEY, [data], rf=rf)[0]
     assert len(holders) == rf
-    wire.vss.set_fault("peer_silent", peer=holders[-1])
+    wire.vss.set_fault(fault, peer=holders[-1], **options)
 
 
 def answers_lost(wire: Wire, bucket_id: str) -> None:

@@ -65,6 +65,9 @@ _WRITES = {
     "one_of_two_copies_silent": ("stored already", "stored already", CONFLICT, "stored already", NOT_KNOWN),
     "others_only_copy_silent": (NOT_KNOWN, NOT_KNOWN, NOT_KNOWN, NOT_KNOWN, NOT_KNOWN),
     "others_one_of_two_copies_silent": (CONFLICT, CONFLICT, "stored already", NOT_KNOWN, NOT_KNOWN),
+    "hung_peer": ("sent", "sent", "sent", "sent", NOT_KNOWN),
+    "only_copy_hung": (NOT_KNOWN, NOT_KNOWN, NOT_KNOWN, NOT_KNOWN, NOT_KNOWN),
+    "one_of_two_copies_hung": ("stored already", "stored already", CONFLICT, "stored already", NOT_KNOWN),
     "answers_lost": ("sent", "sent", "sent", "sent", "sent"),
     "stored_and_answers_lost": ("stored already", "stored already", CONFLICT, "stored already", "stored already"),
 }
@@ -92,6 +95,9 @@ _OTHERS = {
     "one_of_two_copies_silent": ("reads ours", "reads ours", "yes", "yes", "yes", NOT_KNOWN, NOT_KNOWN),
     "others_only_copy_silent": (NOT_KNOWN, NOT_KNOWN, NOT_KNOWN, NOT_KNOWN, "waits", NOT_KNOWN, NOT_KNOWN),
     "others_one_of_two_copies_silent": ("reads theirs", "reads theirs", "yes", "yes", "yes", NOT_KNOWN, NOT_KNOWN),
+    "hung_peer": (NOT_KNOWN, NOT_KNOWN, NOT_KNOWN, NOT_KNOWN, "waits", NOT_KNOWN, NOT_KNOWN),
+    "only_copy_hung": (NOT_KNOWN, NOT_KNOWN, NOT_KNOWN, NOT_KNOWN, "waits", NOT_KNOWN, NOT_KNOWN),
+    "one_of_two_copies_hung": ("reads ours", "reads ours", "yes", "yes", "yes", NOT_KNOWN, NOT_KNOWN),
     "answers_lost": (ABSENT, ABSENT, "no", "no", "waits", "gone", "gone"),
     "stored_and_answers_lost": ("reads ours", "reads ours", "yes", "yes", "yes", "gone", "gone"),
 }
