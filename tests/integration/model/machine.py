@@ -4,7 +4,7 @@ The storage as a dictionary: client and local VSS do at random what users do, an
 What was interrupted is not known: then a key has several *possible* contents, and stays *unsure* until a put, a delete or a replace
 has come to its end. Whatever else is known has to be so, after every kill.
 
-A peer may be silent, while it is listed as available, for some calls or from the middle of one. Then calls may fail, but nothing
+A peer may be silent, or hang, while it is listed as available, for some calls or from the middle of one. Then calls may fail, but nothing
 that was acknowledged is lost, nothing that was deleted comes back, and a call that began in silence has deleted nothing.
 """
 
@@ -51,6 +51,10 @@ cuts = st.sampled_from(CUTS)
 requests = st.integers(1, 7)
 long_requests = st.integers(1, 14)
 peers = st.sampled_from(("peer-0", "peer-1", "peer-2"))
+kinds = st.sampled_from(("peer_silent", "peer_silent", "peer_hung"))
+
+HUNG = 1.0
+"""How long a router waits for a peer that hangs (seconds): longer than a roll-call waits, and less than a request."""
 
 SILENCE = (UnavailableError, UnknownError, PutChunksError)
 """What a put may end in while a peer is silent: it may be the only one that an announcement can still be placed on."""
@@ -97,6 +101,7 @@ class StorageMachine(RuleBasedStateMachine):
     restarts = 0
     kills = 0
     silences = 0
+    hangs = 0
 
     def __init__(self, vss: LocalVSS) -> None:
         super().__init__()
@@ -269,13 +274,17 @@ class StorageMachine(RuleBasedStateMachine):
         self._vss.set_fault("reset", when=when, method=method, count=1)
         self._faults += 1
 
-    @rule(peer=peers)
+    @rule(peer=peers, kind=kinds)
     @precondition(lambda self: self._silent is None)
-    def silence_a_peer(self, peer: str) -> None:
+    def silence_a_peer(self, peer: str, kind: str) -> None:
         """A peer answers nobody from now on, and is listed as available."""
         type(self).steps += 1
+        self._silent = self._silence(peer, kind)
+
+    def _silence(self, peer: str, kind: str) -> FaultHandle:
         type(self).silences += 1
-        self._silent = self._vss.set_fault("peer_silent", peer=peer)
+        type(self).hangs += kind == "peer_hung"
+        return self._vss.set_fault(kind, peer=peer, **({"seconds": HUNG} if kind == "peer_hung" else {}))
 
     @rule()
     @precondition(lambda self: self._silent is not None)
@@ -293,23 +302,24 @@ class StorageMachine(RuleBasedStateMachine):
         rf=st.sampled_from((1, 2)),
         over=st.booleans(),
         peer=peers,
+        kind=kinds,
         number=long_requests,
     )
     @precondition(lambda self: self._silent is None)
     def silence_a_peer_during_a_put(
-        self, place: Place, data: bytes, cut: int, rf: int, over: bool, peer: str, number: int
+        self, place: Place, data: bytes, cut: int, rf: int, over: bool, peer: str, kind: str, number: int
     ) -> None:
         given = {"chunk_size": cut, "rf": 1 if self._known[place].leftovers else rf, "replace": over}
         result, fell = self._beside_a_silence(
-            peer, number, lambda client: client.upload(self._bucket(place[0]), place[1], data=data, **given)
+            peer, kind, number, lambda client: client.upload(self._bucket(place[0]), place[1], data=data, **given)
         )
         self._after_put(place, data, over, result, silence=fell)
 
-    @rule(place=places, peer=peers, number=long_requests)
+    @rule(place=places, peer=peers, kind=kinds, number=long_requests)
     @precondition(lambda self: self._silent is None)
-    def silence_a_peer_during_a_delete(self, place: Place, peer: str, number: int) -> None:
+    def silence_a_peer_during_a_delete(self, place: Place, peer: str, kind: str, number: int) -> None:
         result, fell = self._beside_a_silence(
-            peer, number, lambda client: client.delete(place[1], self._bucket(place[0]))
+            peer, kind, number, lambda client: client.delete(place[1], self._bucket(place[0]))
         )
         if result.is_ok:
             self._known[place] = Known.exactly(None)
@@ -397,7 +407,7 @@ class StorageMachine(RuleBasedStateMachine):
         return result, seen >= number
 
     def _beside_a_silence(
-        self, peer: str, number: int, call: Callable[[AsyncClient], Awaitable[Any]]
+        self, peer: str, kind: str, number: int, call: Callable[[AsyncClient], Awaitable[Any]]
     ) -> tuple[Any, bool]:
         """Make a call, of which a peer answers only what comes before its n-th request; returns whether it came to that."""
         silent: list[FaultHandle] = []
@@ -407,7 +417,7 @@ class StorageMachine(RuleBasedStateMachine):
             nonlocal seen
             seen += 1
             if seen == number:
-                silent.append(await asyncio.to_thread(self._vss.set_fault, "peer_silent", peer=peer))
+                silent.append(await asyncio.to_thread(self._silence, peer, kind))
             return None
 
         async def make() -> Any:
@@ -420,7 +430,6 @@ class StorageMachine(RuleBasedStateMachine):
         result = self._do(make())
         for fault in silent:
             fault.off()
-        type(self).silences += len(silent)
         return result, bool(silent)
 
     # -- help ------------------------------------------------------------------------------------------------------

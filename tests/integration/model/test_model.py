@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from airflow_provider_mictlanx.client.transfer import chunk_upload
+from airflow_provider_mictlanx.client.transfer import chunk_upload, listing
 from tests.integration.model.machine import StorageMachine
 from tests.vss import LocalVSS
 
@@ -27,7 +27,10 @@ LIFE = 50
 @pytest.mark.timeout(300 + 3 * STEPS)
 def test_client_agrees_with_a_dictionary(own_vss: Callable[..., LocalVSS], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunk_upload, "GRACE", 0.1)
-    StorageMachine.steps = StorageMachine.restarts = StorageMachine.kills = StorageMachine.silences = 0
+    monkeypatch.setattr(listing, "PEER_CHECK_TIMEOUT", 0.8)
+    StorageMachine.steps = StorageMachine.restarts = StorageMachine.kills = StorageMachine.silences = (
+        StorageMachine.hangs
+    ) = 0
     run_state_machine_as_test(
         partial(StorageMachine, own_vss(routers=2)),
         settings=settings(
@@ -42,9 +45,10 @@ def test_client_agrees_with_a_dictionary(own_vss: Callable[..., LocalVSS], monke
     )
     sys.stdout.write(
         f"\n{StorageMachine.steps} steps, {StorageMachine.restarts} restarts, {StorageMachine.kills} clients killed, "
-        f"{StorageMachine.silences} times a silent peer\n"
+        f"{StorageMachine.silences} times a silent peer, {StorageMachine.hangs} of them one that hangs\n"
     )
     assert StorageMachine.steps >= STEPS
     assert StorageMachine.restarts
     assert StorageMachine.kills
     assert StorageMachine.silences
+    assert StorageMachine.hangs
