@@ -73,6 +73,7 @@ from airflow_provider_mictlanx.client.object_ids import (
     make_object_id,
     path_tags,
 )
+from airflow_provider_mictlanx.client.protocol.endpoint import RequestOptions
 from airflow_provider_mictlanx.client.protocol.router import AsyncRouter
 from airflow_provider_mictlanx.client.read_cache import ReadCache
 from airflow_provider_mictlanx.client.result import returns_result, unwrap
@@ -89,7 +90,7 @@ from airflow_provider_mictlanx.client.transfer.listing import (
     list_bucket_and_missing_peers,
     require_all_peers,
 )
-from airflow_provider_mictlanx.client.transfer.router_pool import RequestOptions, RequestSender, RouterPool
+from airflow_provider_mictlanx.client.transfer.router_pool import RequestSender, RouterPool
 from airflow_provider_mictlanx.client.transfer.single_chunk import SingleChunkUpload, place_tags
 from airflow_provider_mictlanx.client.transfer.upload import Upload
 from airflow_provider_mictlanx.client.transport.connections import Transport
