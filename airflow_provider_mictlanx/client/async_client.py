@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import fnmatch
 import os
+import posixpath
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import cached_property
-from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Self
 
 from airflow_provider_mictlanx.client.background_bulks import (
@@ -48,6 +45,7 @@ from airflow_provider_mictlanx.client.local_io.fsspec_source import FsspecFile, 
 from airflow_provider_mictlanx.client.local_io.sources import BytesSource, ChunksSource, OpenFile, Source
 from airflow_provider_mictlanx.client.log_handlers import ClientLogs
 from airflow_provider_mictlanx.client.models import (
+    NO_TAGS,
     AsyncGetResponse,
     Ball,
     Bucket,
@@ -59,6 +57,7 @@ from airflow_provider_mictlanx.client.models import (
     GetMetadataResponse,
     GetRouterBucketMetadataResponse,
     Metadata,
+    PeersResponse,
     PutReport,
     RetryPolicy,
     RouterCheck,
@@ -68,12 +67,11 @@ from airflow_provider_mictlanx.client.object_ids import (
     check_bucket_id,
     check_bucket_may_change,
     check_chunk_key,
-    is_safe_id,
     make_ball_id,
     make_object_id,
     path_tags,
 )
-from airflow_provider_mictlanx.client.protocol.endpoint import RequestOptions
+from airflow_provider_mictlanx.client.protocol.endpoint import Headers, RequestOptions
 from airflow_provider_mictlanx.client.protocol.router import AsyncRouter
 from airflow_provider_mictlanx.client.read_cache import ReadCache
 from airflow_provider_mictlanx.client.result import returns_result, unwrap
@@ -94,16 +92,19 @@ from airflow_provider_mictlanx.client.transfer.router_pool import RequestSender,
 from airflow_provider_mictlanx.client.transfer.single_chunk import SingleChunkUpload, place_tags
 from airflow_provider_mictlanx.client.transfer.upload import Upload
 from airflow_provider_mictlanx.client.transport.connections import Transport
+from airflow_provider_mictlanx.client.transport.headers import NO_HEADERS
 from airflow_provider_mictlanx.client.transport.tls import Verify
 from airflow_provider_mictlanx.client.uri import MictlanXURI
-from airflow_provider_mictlanx.client.validation import check_int, check_non_negative, check_tags, parse_size
+from airflow_provider_mictlanx.client.validation import (
+    check_int,
+    check_non_negative,
+    check_str,
+    check_tags,
+    parse_size,
+)
 from airflow_provider_mictlanx.client.versions import group_by_ball, group_versions
 
 log = get_logger("airflow_provider_mictlanx.client")
-
-
-NONE: Mapping[str, str] = MappingProxyType({})
-"""No headers, no tags."""
 
 
 LOG_PATH = os.environ.get("MICTLANX_LOG_PATH", "/mictlanx/client")
@@ -166,7 +167,7 @@ class AsyncClient:
         self.uri = uri if isinstance(uri, MictlanXURI) else MictlanXURI.parse(uri)
         self.client_id = client_id
         self._verify = verify
-        self._cache = ReadCache(eviction_policy, _parse_capacity(capacity_storage))
+        self._cache = ReadCache(eviction_policy, parse_size(capacity_storage, "capacity_storage", least=0))
         self._threads = Threads(max_workers)
         self._transport = Transport(token=token, headers=headers, http2=self.uri.http2)
         self._pool = RouterPool(
@@ -175,6 +176,7 @@ class AsyncClient:
                 for address in self.uri.named_routers
             ]
         )
+        self._jobs = BulkJobs(self._put_item)
         self._logs = ClientLogs(client_id, debug, log_output_path, log_when, log_interval)
         if self.uri.protocol == "https" and verify is False:
             log.warning("Client %s does not check the routers' certificates: verify=True does", client_id)
@@ -217,7 +219,7 @@ class AsyncClient:
         :param cancel_bulks: whether bulks under way are cancelled instead
         """
         try:
-            await self._end_bulks(cancel_bulks)
+            await self._jobs.end(cancel_bulks)
         finally:
             for router in self._pool.routers:
                 await router.aclose()
@@ -237,17 +239,13 @@ class AsyncClient:
 
     async def _check(self, router: AsyncRouter, timeout: float) -> RouterCheck:
         started = time.monotonic()
-        available: list[str] = []
-        unavailable: list[str] = []
-        problem: MictlanXError | None = None
-        try:
-            peers = unwrap(await router.get_peers(timeout=timeout, verify=self._verify))
-            available = [peer.peer_id for peer in peers.available]
-            unavailable = [peer.peer_id for peer in peers.unavailable]
-        except MictlanXError as error:
-            problem = error
+        answer = await router.get_peers(timeout=timeout, verify=self._verify)
         milliseconds = round((time.monotonic() - started) * 1000, 1)
-        return RouterCheck(router.router_id, router.base_url(), available, unavailable, milliseconds, problem)
+        peers = answer.unwrap_or(PeersResponse(available=[]))
+        available = [peer.peer_id for peer in peers.available]
+        unavailable = [peer.peer_id for peer in peers.unavailable]
+        error = answer.unwrap_err() if answer.is_err else None
+        return RouterCheck(router.router_id, router.base_url(), available, unavailable, milliseconds, error)
 
     # -- uploading --------------------------------------------------------------------------------------------------
 
@@ -260,7 +258,7 @@ class AsyncClient:
         data: bytes | None = None,
         path: str | os.PathLike[str] | None = None,
         file: FsspecFile | None = None,
-        tags: Mapping[str, str] = NONE,
+        tags: Mapping[str, str] = NO_TAGS,
         chunk_size: str | int | None = "256kb",
         rf: int = 1,
         timeout: float = 120,
@@ -283,36 +281,38 @@ class AsyncClient:
         :param max_concurrency: None to have it chosen by the size of the chunks
         :param expected: what ``plan`` gave for it before; other bytes are an ``IntegrityError``, and are not stored
         """
-        _check_one_source("upload", data, path, file)
         name = changing_name(bucket_id, key, allow_reserved_bucket)
-        own_tags = {} if is_safe_id(key) else path_tags(key)
-        chunk_size = None if chunk_size is None else parse_size(chunk_size)
-        chosen = PutOptions(rf, 1 if max_concurrency is None else max_concurrency, replace, tags, self.client_id)
-        routers = self._sender(timeout, NONE, RetryConfig(max_tries, max_backoff))
+        routers = self._sender(timeout, NO_HEADERS, RetryConfig(max_tries, max_backoff))
+        async with (
+            self._doing(f"putting {name}", deadline, name),
+            self._open_source("upload", chunk_size, data, path, file) as (source, layout),
+        ):
+            options = PutOptions(rf, concurrency_for(layout[0], max_concurrency), replace, tags, self.client_id)
+            own_tags = name.key_tags or (
+                {} if data is not None else path_tags(posixpath.basename(file.path if file else source.name))
+            )
+            return await Upload(routers, self._threads, name, source, options, own_tags).run(layout, expected)
 
-        def sized(source: Source) -> tuple[int, PutOptions]:
-            size = chunk_size_for(source.size, chunk_size)
-            return size, dataclasses.replace(chosen, max_concurrency=concurrency_for(size, max_concurrency))
-
-        async with self._doing(f"putting {name}", deadline, name):
-            if data is not None:
-                source: Source = BytesSource(_as_bytes(data))
-                size, options = sized(source)
-                upload = Upload(routers, self._threads, name, source, options, own_tags)
-                return await upload.run(layout_with_long_tail(source.size, size), expected)
-            async with self._opened(path, file) as source:
-                size, options = sized(source)
-                upload = Upload(
-                    routers, self._threads, name, source, options, own_tags or path_tags(_file_name(path, file))
-                )
-                return await upload.run(layout_with_short_tail(source.size, size), expected)
-
-    def _opened(self, path: str | os.PathLike[str] | None, file: FsspecFile | None) -> OpenFile | OpenFsspecFile:
-        return (
-            OpenFsspecFile(file, self._threads)
-            if file is not None
-            else OpenFile("" if path is None else path, self._threads)
-        )
+    @asynccontextmanager
+    async def _open_source(
+        self,
+        call: str,
+        chunk_size: str | int | None,
+        data: bytes | None = None,
+        path: str | os.PathLike[str] | None = None,
+        file: FsspecFile | None = None,
+    ) -> AsyncIterator[tuple[Source, list[int]]]:
+        """Open what is uploaded, and choose its layout: for bytes the official ``put``'s, for files ``put_file``'s."""
+        if sum(given is not None for given in (data, path, file)) != 1:
+            raise ValidationError(f"{call} takes either data, path or file")
+        chosen = None if chunk_size is None else parse_size(chunk_size)
+        if data is not None:
+            source: Source = BytesSource(_as_bytes(data))
+            yield source, layout_with_long_tail(source.size, chunk_size_for(source.size, chosen))
+            return
+        opened = OpenFile(path or "", self._threads) if file is None else OpenFsspecFile(file, self._threads)
+        async with opened as source:
+            yield source, layout_with_short_tail(source.size, chunk_size_for(source.size, chosen))
 
     @returns_result
     async def plan(
@@ -330,15 +330,8 @@ class AsyncClient:
 
         :param chunk_size: as in ``upload``
         """
-        _check_one_source("plan", data, path, file)
-        chunk_size = None if chunk_size is None else parse_size(chunk_size)
-        if data is not None:
-            source: Source = BytesSource(_as_bytes(data))
-            size = chunk_size_for(source.size, chunk_size)
-            return await hash_source(source, layout_with_long_tail(source.size, size), self._threads)
-        async with self._opened(path, file) as source:
-            size = chunk_size_for(source.size, chunk_size)
-            return await hash_source(source, layout_with_short_tail(source.size, size), self._threads)
+        async with self._open_source("plan", chunk_size, data, path, file) as (source, layout):
+            return await hash_source(source, layout, self._threads)
 
     @returns_result
     async def put(
@@ -352,7 +345,7 @@ class AsyncClient:
         max_tries: int = 5,
         max_concurrency: int = 10,
         max_backoff: float = 5,
-        tags: Mapping[str, str] = NONE,
+        tags: Mapping[str, str] = NO_TAGS,
         *,
         replace: bool = False,
         allow_reserved_bucket: bool = False,
@@ -380,24 +373,15 @@ class AsyncClient:
         :param allow_reserved_bucket: whether a bucket that begins with ``bulk-``, of a bulk's records, may be changed
         :param deadline: for the whole call (seconds); ``DeadlineExceededError`` when it is over
         """
-        report = unwrap(
-            await self.upload(
-                bucket_id,
-                key,
-                data=value,
-                tags=tags,
-                chunk_size=parse_size(chunk_size),
-                rf=rf,
-                timeout=timeout,
-                max_tries=max_tries,
-                max_concurrency=check_int("max_concurrency", max_concurrency),
-                max_backoff=max_backoff,
-                replace=replace,
-                allow_reserved_bucket=allow_reserved_bucket,
-                deadline=deadline,
-            )
-        )
-        return report.uploaded
+        name = changing_name(bucket_id, key, allow_reserved_bucket)
+        options = PutOptions(rf, max_concurrency, replace, tags, self.client_id)
+        routers = self._sender(timeout, NO_HEADERS, RetryConfig(max_tries, max_backoff))
+        async with (
+            self._doing(f"putting {name}", deadline, name),
+            self._open_source("put", parse_size(chunk_size), data=value) as (source, layout),
+        ):
+            upload = Upload(routers, self._threads, name, source, options, name.key_tags)
+            return (await upload.run(layout)).uploaded
 
     @returns_result
     async def put_file(
@@ -405,7 +389,7 @@ class AsyncClient:
         bucket_id: str,
         key: str,
         path: str | os.PathLike[str],
-        tags: Mapping[str, str] = NONE,
+        tags: Mapping[str, str] = NO_TAGS,
         chunk_size: str | int = "256kb",
         rf: int = 1,
         timeout: float = 120,
@@ -425,24 +409,16 @@ class AsyncClient:
 
         :param path: of a regular file
         """
-        report = unwrap(
-            await self.upload(
-                bucket_id,
-                key,
-                path=path,
-                tags=tags,
-                chunk_size=parse_size(chunk_size),
-                rf=rf,
-                timeout=timeout,
-                max_tries=max_tries,
-                max_concurrency=check_int("max_concurrency", max_concurrency),
-                max_backoff=max_backoff,
-                replace=replace,
-                allow_reserved_bucket=allow_reserved_bucket,
-                deadline=deadline,
-            )
-        )
-        return report.uploaded
+        name = changing_name(bucket_id, key, allow_reserved_bucket)
+        options = PutOptions(rf, max_concurrency, replace, tags, self.client_id)
+        routers = self._sender(timeout, NO_HEADERS, RetryConfig(max_tries, max_backoff))
+        async with (
+            self._doing(f"putting {name}", deadline, name),
+            self._open_source("put_file", parse_size(chunk_size), path=path) as (source, layout),
+        ):
+            own_tags = name.key_tags or path_tags(posixpath.basename(source.name))
+            upload = Upload(routers, self._threads, name, source, options, own_tags)
+            return (await upload.run(layout)).uploaded
 
     @returns_result
     async def put_chunks(
@@ -450,7 +426,7 @@ class AsyncClient:
         bucket_id: str,
         key: str,
         chunks: Sequence[Chunk],
-        tags: Mapping[str, str] = NONE,
+        tags: Mapping[str, str] = NO_TAGS,
         rf: int = 1,
         timeout: float = 120,
         max_tries: int = 5,
@@ -470,13 +446,12 @@ class AsyncClient:
         :param chunks: all of the ball's, with the indexes 0, 1, 2 … in any order
         """
         name = changing_name(bucket_id, key, allow_reserved_bucket)
-        source = ChunksSource(_as_chunks(chunks))
+        source = ChunksSource([_copy_chunk(chunk) for chunk in chunks])
         options = PutOptions(rf, max_concurrency, replace, tags, self.client_id)
-        own_tags = {} if is_safe_id(key) else path_tags(key)
-        routers = self._sender(timeout, NONE, RetryConfig(max_tries, max_backoff))
+        routers = self._sender(timeout, NO_HEADERS, RetryConfig(max_tries, max_backoff))
         chunk_tags = {chunk.index: check_tags(chunk.metadata) for chunk in chunks}
         async with self._doing(f"putting {name} in {len(chunks)} chunks", deadline, name):
-            upload = Upload(routers, self._threads, name, source, options, own_tags, chunk_tags)
+            upload = Upload(routers, self._threads, name, source, options, name.key_tags, chunk_tags)
             return (await upload.run(source.layout)).uploaded
 
     @returns_result
@@ -491,7 +466,7 @@ class AsyncClient:
         max_tries: int = 5,
         max_concurrency: int = 10,
         max_backoff: float = 5,
-        tags: Mapping[str, str] = NONE,
+        tags: Mapping[str, str] = NO_TAGS,
         *,
         replace: bool = False,
         allow_reserved_bucket: bool = False,
@@ -511,18 +486,16 @@ class AsyncClient:
         :param replace: delete other bytes under the chunk's key first
         """
         name = changing_name(bucket_id, ball_id, allow_reserved_bucket)
-        [chunk] = _as_chunks([chunk])
+        chunk = _copy_chunk(chunk)
         options = PutOptions(rf, 1, replace, tags, self.client_id)
-        own_tags = {} if is_safe_id(ball_id) else path_tags(ball_id)
-        routers = self._sender(timeout, NONE, RetryConfig(max_tries, max_backoff))
+        routers = self._sender(timeout, NO_HEADERS, RetryConfig(max_tries, max_backoff))
         place = place_tags(chunk, {**tags, **check_tags(chunk.metadata)})
         source = BytesSource(chunk.data, f"chunk {chunk.index} of {name}")
         async with self._doing(f"putting chunk {chunk.index} of {name}", deadline, name):
+            given = (routers, self._threads, name, source, options, name.key_tags)
             if place is None:
-                upload = Upload(routers, self._threads, name, source, options, own_tags, {0: chunk.metadata})
-                return (await upload.run([source.size])).uploaded
-            chunk_tags = {chunk.index: {**chunk.metadata, **place}}
-            single = SingleChunkUpload(routers, self._threads, name, source, options, own_tags, chunk_tags)
+                return (await Upload(*given, {0: chunk.metadata}).run([source.size])).uploaded
+            single = SingleChunkUpload(*given, {chunk.index: {**chunk.metadata, **place}})
             return (await single.run(chunk.index)).uploaded
 
     # -- downloading ------------------------------------------------------------------------------------------------
@@ -533,7 +506,7 @@ class AsyncClient:
         bucket_id: str,
         key: str,
         max_paralell_gets: int = 10,
-        headers: Mapping[str, str] = NONE,
+        headers: Headers = NO_HEADERS,
         chunk_size: str | int = "256kb",
         timeout: float = 120,
         http2: bool = False,
@@ -588,7 +561,7 @@ class AsyncClient:
         ball_id: str,
         index: int,
         max_parallel_gets: int = 10,
-        headers: Mapping[str, str] = NONE,
+        headers: Headers = NO_HEADERS,
         chunk_size: str | int = "256kb",
         timeout: float = 120,
         http2: bool = False,
@@ -623,7 +596,7 @@ class AsyncClient:
         bucket_id: str,
         key: str,
         max_parallel_gets: int = 10,
-        headers: Mapping[str, str] = NONE,
+        headers: Headers = NO_HEADERS,
         chunk_size: str | int = "256kb",
         timeout: float = 120,
         http2: bool = False,
@@ -671,7 +644,7 @@ class AsyncClient:
         timeout: float = 120,
         max_tries: int = 5,
         max_backoff: float = 5,
-        headers: Mapping[str, str] = NONE,
+        headers: Headers = NO_HEADERS,
         force: bool = False,
         replace: bool = False,
         checksum: str | None = None,
@@ -701,7 +674,7 @@ class AsyncClient:
         output_path: str | os.PathLike[str] = "",
         fullname: str = "",
         max_paralell_gets: int = 10,
-        headers: Mapping[str, str] = NONE,
+        headers: Headers = NO_HEADERS,
         chunk_size: str | int = "256kb",
         timeout: float = 120,
         http2: bool = False,
@@ -742,7 +715,7 @@ class AsyncClient:
         bucket_id: str,
         ball_id: str,
         timeout: float = 120,
-        headers: Mapping[str, str] = NONE,
+        headers: Headers = NO_HEADERS,
         restart_policy: RetryPolicy | None = None,
         *,
         check_storage: bool = False,
@@ -761,9 +734,8 @@ class AsyncClient:
             ``GetChunkError`` and ``IntegrityError``, as with ``get``
         :param deadline: for the whole call (seconds)
         """
-        return await self._find(
-            bucket_id, ball_id, timeout, headers, retry_config_from_policy(restart_policy), check_storage, deadline
-        )
+        routers = self._sender(timeout, headers, retry_config_from_policy(restart_policy))
+        return await self._find(make_object_id(bucket_id, ball_id), routers, check_storage, deadline)
 
     @returns_result
     async def get_metadata_by_key(
@@ -771,7 +743,7 @@ class AsyncClient:
         bucket_id: str,
         key: str,
         timeout: float = 120,
-        headers: Mapping[str, str] = NONE,
+        headers: Headers = NO_HEADERS,
         retry_policy: RetryPolicy | None = None,
         *,
         deadline: float | None = None,
@@ -797,7 +769,7 @@ class AsyncClient:
         self,
         bucket_id: str,
         timeout: float = 120,
-        headers: Mapping[str, str] = NONE,
+        headers: Headers = NO_HEADERS,
         *,
         partial: bool = False,
         name_missing: bool = True,
@@ -839,7 +811,7 @@ class AsyncClient:
         :param listing: what ``get_chunks_by_bucket_id`` gave
         :param timeout: for each try (seconds)
         """
-        routers = self._sender(timeout, NONE)
+        routers = self._sender(timeout, NO_HEADERS)
         action = f"asking which peers have no part in the listing of bucket {listing.bucket_id}"
         async with self._doing(action, deadline, listing.bucket_id):
             found = await routers.with_retries(lambda: get_peers(routers))
@@ -850,7 +822,7 @@ class AsyncClient:
         self,
         bucket_id: str,
         timeout: float = 120,
-        headers: Mapping[str, str] = NONE,
+        headers: Headers = NO_HEADERS,
         *,
         deadline: float | None = None,
     ) -> Bucket:
@@ -869,7 +841,7 @@ class AsyncClient:
         bucket_id: str,
         key: str,
         timeout: float = 120,
-        headers: Mapping[str, str] = NONE,
+        headers: Headers = NO_HEADERS,
         *,
         check_storage: bool = False,
         deadline: float | None = None,
@@ -881,15 +853,15 @@ class AsyncClient:
 
         :param check_storage: whether every chunk is read once, verified; else the listing of announcements answers
         """
+        name = make_object_id(bucket_id, key)
+        routers = self._sender(timeout, headers)
         try:
-            await self._find(bucket_id, key, timeout, headers, RetryConfig(), check_storage, deadline)
+            await self._find(name, routers, check_storage, deadline)
         except NotFoundError:
             return False
         except (GetChunkError, IntegrityError) as error:
             if error.peer_away:  # it may be back by now, and was not when its copy was wanted
                 raise UnavailableError(str(error)) from error
-            routers = self._sender(timeout, headers)
-            name = make_object_id(bucket_id, key)
             async with self._doing(f"reading {name}", None, name):
                 await routers.with_retries(lambda: require_all_peers(routers, f"reading {name}", bucket_id))
             return False
@@ -902,7 +874,7 @@ class AsyncClient:
         prefix: str = "",
         glob: str = "",
         timeout: float = 120,
-        headers: Mapping[str, str] = NONE,
+        headers: Headers = NO_HEADERS,
         *,
         deadline: float | None = None,
     ) -> list[Ball]:
@@ -918,9 +890,8 @@ class AsyncClient:
         :param glob: keys that match this pattern: ``*`` any text (``/`` too), ``?`` a character, ``[ab]`` one of these
         """
         check_bucket_id(bucket_id)
-        for name, value in (("prefix", prefix), ("glob", glob)):
-            if not isinstance(value, str):
-                raise ValidationError(f"{name} is a text, not {value!r}")
+        check_str("prefix", prefix)
+        check_str("glob", glob)
         if prefix and glob:
             raise ValidationError("list_balls takes either prefix or glob")
         routers = self._sender(timeout, headers)
@@ -931,18 +902,7 @@ class AsyncClient:
             len(listing.balls) * LISTED_SIZE, _select_balls, listing.balls, prefix, glob
         )
 
-    async def _find(
-        self,
-        bucket_id: str,
-        key: str,
-        timeout: float,
-        headers: Mapping[str, str],
-        retry: RetryConfig,
-        check_storage: bool,
-        deadline: float | None,
-    ) -> Ball:
-        name = make_object_id(bucket_id, key)
-        routers = self._sender(timeout, headers, retry)
+    async def _find(self, name: ObjectId, routers: RequestSender, check_storage: bool, deadline: float | None) -> Ball:
         async with self._doing(f"looking for {name}", deadline, name):
             if check_storage:
                 return (await Download(routers, self._threads, max_concurrency=10).verify(name)).as_ball()
@@ -990,8 +950,8 @@ class AsyncClient:
         target = self if dest is None else dest
         retry = RetryConfig(max_tries, max_backoff)
         options = PutOptions(rf, max_concurrency, replace, producer_id=target.client_id)
-        download = Download(self._sender(timeout, NONE, retry), self._threads, max_concurrency)
-        copy = Copy(download, target._sender(timeout, NONE, retry), target._threads, options)
+        download = Download(self._sender(timeout, NO_HEADERS, retry), self._threads, max_concurrency)
+        copy = Copy(download, target._sender(timeout, NO_HEADERS, retry), target._threads, options)
         async with self._doing(f"copying {name} to {to}", deadline, name, to):
             return await copy.run(name, to)
 
@@ -1004,7 +964,7 @@ class AsyncClient:
         bucket_id: str,
         timeout: float = 120,
         force: bool = True,
-        headers: Mapping[str, str] = NONE,
+        headers: Headers = NO_HEADERS,
         *,
         allow_reserved_bucket: bool = False,
         deadline: float | None = None,
@@ -1032,7 +992,7 @@ class AsyncClient:
         bucket_id: str = "",
         timeout: float = 120,
         force: bool = True,
-        headers: Mapping[str, str] = NONE,
+        headers: Headers = NO_HEADERS,
         *,
         allow_reserved_bucket: bool = False,
         deadline: float | None = None,
@@ -1056,7 +1016,7 @@ class AsyncClient:
     async def delete_bucket(
         self,
         bucket_id: str,
-        headers: Mapping[str, str] = NONE,
+        headers: Headers = NO_HEADERS,
         timeout: float = 120,
         force: bool = True,
         *,
@@ -1082,10 +1042,6 @@ class AsyncClient:
             return await deletion.empty_bucket(bucket_id)
 
     # -- bulks within this process ----------------------------------------------------------------------------------
-
-    @cached_property
-    def _jobs(self) -> BulkJobs:
-        return BulkJobs(self._put_item)
 
     @returns_result
     async def put_bulk(
@@ -1140,10 +1096,6 @@ class AsyncClient:
             return unwrap(await self.upload(item["bucket_id"], key, path=source, **options))
         return unwrap(await self.upload(item["bucket_id"], key, data=source, **options))
 
-    async def _end_bulks(self, cancel: bool) -> None:
-        if "_jobs" in self.__dict__:
-            await self._jobs.end(cancel)
-
     # -- shared by the calls ----------------------------------------------------------------------------------------
 
     @asynccontextmanager
@@ -1174,27 +1126,10 @@ def changing_name(bucket_id: str, key: str, allow_reserved_bucket: bool, paramet
     return ObjectId(check_bucket_may_change(bucket_id, allow_reserved_bucket, parameter), make_ball_id(key), key)
 
 
-def _parse_capacity(capacity: str | int) -> int:
-    return parse_size(capacity, "capacity_storage", least=0)
-
-
-def _check_one_source(call: str, data: object, path: object, file: object) -> None:
-    if sum(given is not None for given in (data, path, file)) != 1:
-        raise ValidationError(f"{call} takes either data, path or file")
-
-
-def _file_name(path: str | os.PathLike[str] | None, file: FsspecFile | None) -> str:
-    return Path(path or "").name if file is None else file.path.rpartition("/")[2]
-
-
-def _as_chunks(chunks: Sequence[Chunk]) -> list[Chunk]:
-    """Give the chunks with bytes that nobody changes; what is none is a ``ValidationError``."""
-    if wrong := [chunk for chunk in chunks if not isinstance(chunk, Chunk)]:
-        raise ValidationError(f"chunks are Chunk objects, not {type(wrong[0]).__name__}")
-    for index in (chunk.index for chunk in chunks):
-        if isinstance(index, bool) or not isinstance(index, int) or index < 0:
-            raise ValidationError(f"a chunk's index is a whole number from 0 on, not {index!r}")
-    return [Chunk(c.group_id, c.index, _as_bytes(c.data), c.chunk_id, c.metadata) for c in chunks]
+def _copy_chunk(chunk: Chunk) -> Chunk:
+    """Return a chunk with bytes that nobody changes."""
+    index = check_int("index", chunk.index, least=0)
+    return Chunk(chunk.group_id, index, _as_bytes(chunk.data), chunk.chunk_id, chunk.metadata)
 
 
 def _as_bytes(data: object) -> bytes:
@@ -1202,7 +1137,7 @@ def _as_bytes(data: object) -> bytes:
         return data
     if isinstance(data, bytearray | memoryview):
         return bytes(data)
-    raise ValidationError(f"bytes are wanted, not {type(data).__name__}; a text has to be encoded first")
+    raise ValidationError(f"the data must be bytes, got {type(data).__name__}; encode a str first")
 
 
 def _retry_config(

@@ -360,7 +360,7 @@ class DeleteBucketResponse(WireModel):
     response_time: float = 0.0
 
 
-_NO_TAGS: Mapping[str, str] = MappingProxyType({})
+NO_TAGS: Mapping[str, str] = MappingProxyType({})
 
 
 class Chunk:
@@ -380,7 +380,7 @@ class Chunk:
         index: int,
         data: bytes,
         chunk_id: str | None = None,
-        metadata: Mapping[str, str] = _NO_TAGS,
+        metadata: Mapping[str, str] = NO_TAGS,
     ) -> None:
         self.group_id = group_id
         self.index = index

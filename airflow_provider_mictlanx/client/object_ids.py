@@ -156,6 +156,11 @@ class ObjectId:
         ball_id = f"{self.ball_id[:12]}…" if len(self.ball_id) > 12 else self.ball_id
         return f"{self.bucket_id}/{self.key} (ball {ball_id})"
 
+    @property
+    def key_tags(self) -> dict[str, str]:
+        """The tags that keep a key which is not a safe id."""
+        return {} if is_safe_id(self.key) else path_tags(self.key)
+
     def chunk(self, index: int) -> str:
         """Give the key of one of its chunks."""
         return chunk_key(self.ball_id, index)
