@@ -1,9 +1,9 @@
 """
 ``AsyncClient``: the documented surface of the client. Every method returns a ``Result``; the engines behind it raise.
 
-The names, their order and the defaults are the official client's, so that code written for it runs on this one; what is
-this client's own are keyword arguments at the end (``replace``, ``deadline``, ``check_storage``), and ``upload`` and
-``download``, which tell more of what they did.
+The names, their order and the defaults are the official client's, so that code written for it runs on this one. This
+client adds keyword arguments at the end (``replace``, ``deadline``, ``check_storage``), and ``upload`` and
+``download``, which return a report.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from airflow_provider_mictlanx.client.local_io.chunk_splitter import (
     layout_with_long_tail,
     layout_with_short_tail,
 )
-from airflow_provider_mictlanx.client.local_io.fsspec_source import FsspecFile, OpenFsspecFile
-from airflow_provider_mictlanx.client.local_io.sources import BytesSource, ChunksSource, OpenFile, Source
+from airflow_provider_mictlanx.client.local_io.fsspec_source import FsspecFile, open_fsspec_file
+from airflow_provider_mictlanx.client.local_io.sources import BytesSource, ChunksSource, Source, open_file
 from airflow_provider_mictlanx.client.log_handlers import ClientLogs
 from airflow_provider_mictlanx.client.models import (
     NO_TAGS,
@@ -95,13 +95,7 @@ from airflow_provider_mictlanx.client.transport.connections import Transport
 from airflow_provider_mictlanx.client.transport.headers import NO_HEADERS
 from airflow_provider_mictlanx.client.transport.tls import Verify
 from airflow_provider_mictlanx.client.uri import MictlanXURI
-from airflow_provider_mictlanx.client.validation import (
-    check_int,
-    check_non_negative,
-    check_str,
-    check_tags,
-    parse_size,
-)
+from airflow_provider_mictlanx.client.validation import check_int, check_non_negative, check_str, check_tags, parse_size
 from airflow_provider_mictlanx.client.versions import group_by_ball, group_versions
 
 log = get_logger("airflow_provider_mictlanx.client")
@@ -123,22 +117,23 @@ class AsyncClient:
     """
     A client of one MictlanX storage space.
 
-    It opens no connection before the first request, and is closed with ``aclose`` or by ``async with``. Use it from one event
-    loop at a time.
+    It opens no connection before the first request, and is closed with ``aclose`` or by ``async with``. Use it from one
+    event loop at a time.
 
     :param uri: the routers, as ``mictlanx://router-0@host:60666/?protocol=http``, or a ``MictlanXURI``
     :param client_id: who writes; stored with every chunk as its ``producer_id``
     :param debug: whether everything is logged to the console
     :param max_workers: the most threads, for files and hashing
-    :param log_output_path: the folder of the log file ``{client_id}.log``; None or empty for no file. A folder that can't be
-        used is warned of, once
-    :param log_when: the unit of ``log_interval``, as ``logging.handlers.TimedRotatingFileHandler`` has it (``"m"`` = minutes)
+    :param log_output_path: the folder of the log file ``{client_id}.log``; None or empty for no file. A folder that
+        can't be used is warned of, once
+    :param log_when: the unit of ``log_interval``, as ``logging.handlers.TimedRotatingFileHandler`` has it (``"m"`` =
+        minutes)
     :param log_interval: after how many of these the log file is rotated
     :param eviction_policy: what the read cache forgets first: ``LRU``, ``LFU``, ``FIFO`` or ``RR`` (any, at random)
-    :param capacity_storage: of the read cache of ``get`` (``"1GB"``, or bytes); 0 for none. A cached ball is handed out only
-        while its checksum is still the stored one
-    :param verify: how TLS is checked: True = by the system's authorities, False = not at all, a text = by the authorities of
-        that file, or an ``ssl.SSLContext``. It holds for every request
+    :param capacity_storage: of the read cache of ``get`` (``"1GB"``, or bytes); 0 for none. A cached ball is handed out
+        only while its checksum is still the stored one
+    :param verify: how TLS is checked: True = by the system's authorities, False = not at all, a text = by the
+        authorities of that file, or an ``ssl.SSLContext``. It holds for every request
     :param token: sent to the routers as ``Authorization: Bearer``
     :param headers: sent to the routers with every request
 
@@ -161,8 +156,8 @@ class AsyncClient:
         token: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        if not isinstance(client_id, str) or not client_id or any("\ud800" <= c <= "\udfff" for c in client_id):
-            raise ValidationError(f"client_id is a text that is not empty, not {client_id!r}")
+        if not client_id or any("\ud800" <= c <= "\udfff" for c in client_id):
+            raise ValidationError(f"client_id must be valid Unicode and not empty, got {client_id!r}")
         check_int("max_workers", max_workers)
         self.uri = uri if isinstance(uri, MictlanXURI) else MictlanXURI.parse(uri)
         self.client_id = client_id
@@ -170,12 +165,7 @@ class AsyncClient:
         self._cache = ReadCache(eviction_policy, parse_size(capacity_storage, "capacity_storage", least=0))
         self._threads = Threads(max_workers)
         self._transport = Transport(token=token, headers=headers, http2=self.uri.http2)
-        self._pool = RouterPool(
-            [
-                AsyncRouter.at(address, self.uri.protocol, self.uri.http2, self.uri.api_version, self._transport)
-                for address in self.uri.named_routers
-            ]
-        )
+        self._pool = RouterPool([AsyncRouter.at(place, self.uri, self._transport) for place in self.uri.named_routers])
         self._jobs = BulkJobs(self._put_item)
         self._logs = ClientLogs(client_id, debug, log_output_path, log_when, log_interval)
         if self.uri.protocol == "https" and verify is False:
@@ -271,27 +261,26 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> PutReport:
         """
-        Put bytes or a file, and tell what was done: ``put`` and ``put_file`` in one.
+        Put bytes or a file, and return a report: ``put`` and ``put_file`` in one.
 
-        The parameters are those of ``put``; of ``data``, ``path`` and ``file`` one is given. Bytes are cut as ``put`` cuts them,
-        files as ``put_file`` does.
+        Exactly one of ``data``, ``path`` and ``file`` is required. Bytes are cut as ``put`` cuts them, files as
+        ``put_file`` does. Parameters: see ``put``, and:
 
-        :param file: of another store, read through its fsspec filesystem
-        :param chunk_size: None to have it chosen by the size of what is put
-        :param max_concurrency: None to have it chosen by the size of the chunks
-        :param expected: what ``plan`` gave for it before; other bytes are an ``IntegrityError``, and are not stored
+        :param file: a file of another store, read through its fsspec filesystem
+        :param chunk_size: None to choose it by the size of the source
+        :param max_concurrency: None to choose it by the size of the chunks
+        :param expected: the result of ``plan`` for this source; other bytes are an ``IntegrityError``, and are not
+            stored
         """
         name = changing_name(bucket_id, key, allow_reserved_bucket)
         routers = self._sender(timeout, NO_HEADERS, RetryConfig(max_tries, max_backoff))
         async with (
             self._doing(f"putting {name}", deadline, name),
-            self._open_source("upload", chunk_size, data, path, file) as (source, layout),
+            self._open_source("upload", chunk_size, data, path, file) as (source, layout, file_tags),
         ):
             options = PutOptions(rf, concurrency_for(layout[0], max_concurrency), replace, tags, self.client_id)
-            own_tags = name.key_tags or (
-                {} if data is not None else path_tags(posixpath.basename(file.path if file else source.name))
-            )
-            return await Upload(routers, self._threads, name, source, options, own_tags).run(layout, expected)
+            upload = Upload(routers, self._threads, name, source, options, name.key_tags or file_tags)
+            return await upload.run(layout, expected)
 
     @asynccontextmanager
     async def _open_source(
@@ -301,18 +290,22 @@ class AsyncClient:
         data: bytes | None = None,
         path: str | os.PathLike[str] | None = None,
         file: FsspecFile | None = None,
-    ) -> AsyncIterator[tuple[Source, list[int]]]:
-        """Open what is uploaded, and choose its layout: for bytes the official ``put``'s, for files ``put_file``'s."""
+    ) -> AsyncIterator[tuple[Source, list[int], dict[str, str]]]:
+        """
+        Open the source of an upload; yield it with its layout and the tags of its file name.
+
+        The layout is the official client's: of bytes that of ``put``, of files that of ``put_file``.
+        """
         if sum(given is not None for given in (data, path, file)) != 1:
             raise ValidationError(f"{call} takes either data, path or file")
-        chosen = None if chunk_size is None else parse_size(chunk_size)
         if data is not None:
             source: Source = BytesSource(_as_bytes(data))
-            yield source, layout_with_long_tail(source.size, chunk_size_for(source.size, chosen))
+            yield source, layout_with_long_tail(source.size, chunk_size_for(source.size, chunk_size)), {}
             return
-        opened = OpenFile(path or "", self._threads) if file is None else OpenFsspecFile(file, self._threads)
+        opened = open_file(path or "", self._threads) if file is None else open_fsspec_file(file, self._threads)
         async with opened as source:
-            yield source, layout_with_short_tail(source.size, chunk_size_for(source.size, chosen))
+            layout = layout_with_short_tail(source.size, chunk_size_for(source.size, chunk_size))
+            yield source, layout, path_tags(posixpath.basename(file.path if file else source.name))
 
     @returns_result
     async def plan(
@@ -324,13 +317,13 @@ class AsyncClient:
         chunk_size: str | int | None = "256kb",
     ) -> ChunkManifest:
         """
-        Hash bytes or a file as ``upload`` would cut it, and send nothing; gives size, SHA-256 and chunks.
+        Hash bytes or a file as ``upload`` would cut it, and send nothing; return size, SHA-256 and chunks.
 
         ``ValidationError``: the file can't be read; ``IntegrityError``: it changed meanwhile.
 
         :param chunk_size: as in ``upload``
         """
-        async with self._open_source("plan", chunk_size, data, path, file) as (source, layout):
+        async with self._open_source("plan", chunk_size, data, path, file) as (source, layout, _):
             return await hash_source(source, layout, self._threads)
 
     @returns_result
@@ -352,23 +345,24 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> bool:
         """
-        Put bytes under a key; gives True = sent and stored, False = exactly these bytes were stored already.
+        Put bytes under a key; return True if they were sent, False if exactly these bytes were stored already.
 
-        It is done when ``rf`` peers have acknowledged every chunk (all there are, where there are fewer).
+        It returns when ``rf`` peers have acknowledged every chunk; where there are fewer peers, when all have.
 
-        ``BallConflictError``: other bytes are stored, or announced, under the key; ``PutChunksError``: too few peers took a
-        chunk; ``UnavailableError``: a peer is away, so that it can't be told what is there; ``NetworkError``, ``UnknownError``:
-        the routers could not be asked, or failed; ``ValidationError``: an argument is wrong, and nothing was sent.
+        ``BallConflictError``: other bytes are stored, or announced, under the key; ``PutChunksError``: too few peers
+        took a chunk; ``UnavailableError``: a peer does not answer, so what is stored cannot be confirmed;
+        ``NetworkError``, ``UnknownError``: the routers did not answer, or failed; ``ValidationError``: an argument is
+        wrong, and nothing was sent.
 
         :param bucket_id: letters, digits, and single ``-`` or ``_`` between them
-        :param key: any text; one that is no safe id is stored under its SHA-256
+        :param key: any str; one that is not a safe id is stored under its SHA-256
         :param chunk_size: ``"256kb"`` (1 kb = 1,000 bytes), ``"1MiB"`` or a number of bytes
         :param rf: on how many peers each chunk is to be stored
         :param timeout: for each request (seconds)
-        :param max_tries: for each chunk
-        :param max_concurrency: the most chunks in flight; memory is bounded by this times ``chunk_size``
-        :param max_backoff: the longest wait between two tries (seconds)
-        :param tags: texts, stored with every chunk; the client's own win
+        :param max_tries: tries per chunk
+        :param max_concurrency: maximum chunks in flight; memory is bounded by this times ``chunk_size``
+        :param max_backoff: longest wait between two tries (seconds)
+        :param tags: dict of str, stored with every chunk; the client's own tags override it
         :param replace: delete other bytes under the key first; between the two the key is absent
         :param allow_reserved_bucket: whether a bucket that begins with ``bulk-``, of a bulk's records, may be changed
         :param deadline: for the whole call (seconds); ``DeadlineExceededError`` when it is over
@@ -378,7 +372,7 @@ class AsyncClient:
         routers = self._sender(timeout, NO_HEADERS, RetryConfig(max_tries, max_backoff))
         async with (
             self._doing(f"putting {name}", deadline, name),
-            self._open_source("put", parse_size(chunk_size), data=value) as (source, layout),
+            self._open_source("put", parse_size(chunk_size), data=value) as (source, layout, _),
         ):
             upload = Upload(routers, self._threads, name, source, options, name.key_tags)
             return (await upload.run(layout)).uploaded
@@ -402,10 +396,10 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> bool:
         """
-        Put a file under a key; gives True = sent and stored, False = exactly these bytes were stored already.
+        Put a file under a key; return True if it was sent, False if exactly these bytes were stored already.
 
-        The file is read twice, to hash it and to send it: one that changes meanwhile is an ``IntegrityError``, and is not
-        stored mixed. Everything else is as with ``put``.
+        The file is read twice, to hash it and to send it: one that changes meanwhile is an ``IntegrityError``, and is
+        not stored mixed. Parameters and errors: see ``put``, and:
 
         :param path: of a regular file
         """
@@ -414,10 +408,9 @@ class AsyncClient:
         routers = self._sender(timeout, NO_HEADERS, RetryConfig(max_tries, max_backoff))
         async with (
             self._doing(f"putting {name}", deadline, name),
-            self._open_source("put_file", parse_size(chunk_size), path=path) as (source, layout),
+            self._open_source("put_file", parse_size(chunk_size), path=path) as (source, layout, file_tags),
         ):
-            own_tags = name.key_tags or path_tags(posixpath.basename(source.name))
-            upload = Upload(routers, self._threads, name, source, options, own_tags)
+            upload = Upload(routers, self._threads, name, source, options, name.key_tags or file_tags)
             return (await upload.run(layout)).uploaded
 
     @returns_result
@@ -438,10 +431,10 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> bool:
         """
-        Put a ball in chunks that the caller has cut; gives True = sent and stored, False = stored already.
+        Put a ball in chunks that the caller has cut; return True if it was sent, False if it was stored already.
 
-        The chunks' own ``metadata`` are tags of theirs; their ``group_id`` and ``chunk_id`` are not used, for the keys are made
-        of ``key``. Everything else is as with ``put``.
+        Each chunk's ``metadata`` are its own tags; its ``group_id`` and ``chunk_id`` are not used, as the keys are made
+        of ``key``. Parameters and errors: see ``put``, and:
 
         :param chunks: all of the ball's, with the indexes 0, 1, 2 … in any order
         """
@@ -473,11 +466,11 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> bool:
         """
-        Put one chunk of a ball; gives True = sent and stored, False = stored already.
+        Put one chunk of a ball; return True if it was sent, False if it was stored already.
 
-        A chunk that is a ball of its own (index 0, and no tag tells of others) needs nothing more. One of several needs the
-        tags ``num_chunks`` and ``full_checksum`` (of ``tags`` or its own ``metadata``), for without them no reader could tell
-        whether the ball is whole. The errors are those of ``put``.
+        A chunk that is a ball of its own (index 0, and no tag names others) needs nothing more. One of several needs
+        the tags ``num_chunks`` and ``full_checksum`` (in ``tags`` or its own ``metadata``): without them no reader
+        could find out whether the ball is complete. Parameters and errors: see ``put``, and:
 
         :param ball_id: the ball id, or any key
         :param chunk: ``chunk.index`` is its place
@@ -528,17 +521,18 @@ class AsyncClient:
         A chunk that is wrong or missing is read again past the router's cache, then from each peer, then the next older
         whole version is read.
 
-        ``NotFoundError``: known to be absent, or never written to its end; ``IntegrityError``: no right copy could be read;
-        ``GetChunkError``: a chunk could not be read; ``UnavailableError``: a peer is away, so that it can't be told.
+        ``NotFoundError``: known to be absent, or never written to its end; ``IntegrityError``: no right copy could be
+        read; ``GetChunkError``: a chunk could not be read; ``UnavailableError``: a peer does not answer, so a missing
+        object cannot be confirmed.
 
         :param max_paralell_gets: the most chunks in flight
         :param headers: sent with every request of this call
         :param chunk_size: not used: chunks are as their writer cut them, and are read in the pieces in which they come
         :param timeout: for each request (seconds)
-        :param http2: not used: the URI tells
+        :param http2: not used: the URI has it
         :param max_retries: tries for each chunk
-        :param delay: with ``backoff_factor``: the wait before the second try is at most ``delay × backoff_factor`` (seconds),
-            and doubles with every try
+        :param delay: with ``backoff_factor``: the wait before the second try is at most ``delay × backoff_factor``
+            (seconds), and doubles with every try
         :param force: bypass the routers' caches from the start
         :param max_backoff: the longest wait between two tries (seconds)
         :param chunk_index: the first chunk that is read; from another than 0 on the whole's SHA-256 can't be compared
@@ -576,10 +570,10 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> tuple[Chunk, Metadata]:
         """
-        Get one chunk, verified; gives it and its metadata.
+        Get one chunk, verified; return it and its metadata.
 
-        The ball need not be whole. The parameters and errors are those of ``get``; ``NotFoundError`` also where the ball has
-        no such chunk.
+        The ball need not be complete. ``NotFoundError``: also if the ball has no such chunk. Parameters and errors: see
+        ``get``, and:
 
         :param index: the chunk's place in the ball, from 0
         :param max_parallel_gets: not used: it is one chunk
@@ -616,8 +610,8 @@ class AsyncClient:
         Every chunk is verified before it is given. With ``order=True`` the whole is verified too, at the end: an
         ``IntegrityError`` then takes back what was given. The other parameters and errors are those of ``get``.
 
-        :param max_parallel_gets: the most chunks in flight or waiting to be taken: memory is bounded by this times the size
-            of a chunk
+        :param max_parallel_gets: the most chunks in flight or waiting to be taken: memory is bounded by this times the
+            size of a chunk
         :param order: whether chunks come by index, or as they become complete
         """
         name = make_object_id(bucket_id, key)
@@ -651,12 +645,13 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> FileReport:
         """
-        Get a ball into a file that appears whole and verified or not at all, and tell what was done.
+        Get a ball into a file that appears complete and verified or not at all; return a report.
 
-        The errors are those of ``get``, and ``FileAlreadyExists`` where a file of that name has other content.
+        The errors are those of ``get``, and ``FileAlreadyExists`` if a file of that name has other content.
 
         :param output_path: the folder; made if missing
-        :param filename: a plain name; where it is empty, a safe form of the tag ``fullname``, else ``{ball_id}[.{extension}]``
+        :param filename: a plain name; where it is empty, a safe form of the tag ``fullname``, else
+            ``{ball_id}[.{extension}]``
         :param replace: whether a file of that name with other content is replaced
         :param checksum: the SHA-256 that is wanted, in hex; a ball with other bytes by now is an ``IntegrityError``
         """
@@ -690,10 +685,10 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> str:
         """
-        Get a ball into a file that appears whole and verified or not at all; gives the path written.
+        Get a ball into a file that appears complete and verified or not at all; return its path.
 
-        A file with the same content is left as it is, and counts as written; another one is a ``FileAlreadyExists``. The
-        other parameters and errors are those of ``get``.
+        A file with the same content is left as it is, and counts as written; another one is a ``FileAlreadyExists``.
+        The other parameters and errors are those of ``get``.
 
         :param output_path: the folder; made if missing; the working directory where it is empty
         :param fullname: the file's name, without folders; where it is empty, a safe form of the tag ``fullname``, else
@@ -722,16 +717,16 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> Ball:
         """
-        Get what is known of a ball: of its newest whole version.
+        Return the metadata of a ball: of its newest complete version.
 
-        ``NotFoundError``: known to be absent, or never written to its end; ``UnavailableError``: a peer is away, so that it
-        can't be told.
+        ``NotFoundError``: known to be absent, or never written to its end; ``UnavailableError``: a peer does not
+        answer, so a missing object cannot be confirmed.
 
         :param ball_id: the ball id, or any key
         :param timeout: for each request (seconds)
         :param restart_policy: how often the look is repeated; five tries where it is None
-        :param check_storage: whether every chunk is read once, verified: a listing shows announcements, not data. Then also
-            ``GetChunkError`` and ``IntegrityError``, as with ``get``
+        :param check_storage: whether every chunk is read once, verified: a listing shows announcements, not data. Then
+            also ``GetChunkError`` and ``IntegrityError``, as with ``get``
         :param deadline: for the whole call (seconds)
         """
         routers = self._sender(timeout, headers, retry_config_from_policy(restart_policy))
@@ -751,8 +746,8 @@ class AsyncClient:
         """
         Get the metadata of one chunk, of whichever replica the router asks.
 
-        ``NotFoundError``: the placement service knows no replica; ``UnavailableError``: a replica is placed, but no peer told
-        of it in all tries.
+        ``NotFoundError``: the placement service knows no replica; ``UnavailableError``: a replica is placed, but no
+        peer told of it in all tries.
 
         :param key: the chunk's key, ``{ball_id}_{index}``
         :param timeout: for each request (seconds)
@@ -777,12 +772,13 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> GetRouterBucketMetadataResponse:
         """
-        List every announced chunk of a bucket as the router gives it: repeated, in no order, without those of size 0.
+        List every announced chunk of a bucket as the router returns it: repeated, in no order, without those of size 0.
 
-        ``UnavailableError``: a peer is away, so that what it holds would be missing. ``UpstreamProtocolError`` that is
+        ``UnavailableError``: a peer does not answer, so its chunks would be missing. ``UpstreamProtocolError`` that is
         ``too_long``: the listing has more than ``max_size`` bytes; the rest is not read.
 
-        :param partial: whether a listing without some peers' part is given too; then ``extra["missing_peers"]`` names them
+        :param partial: whether a listing without some peers' part is given too; then ``extra["missing_peers"]`` names
+            them
         :param name_missing: False with ``partial`` saves the request that finds them; ``missing_peers`` makes it later
         :param max_size: the most that is read (bytes): there is no paging, and the size is not known before; default: 2
             GiB
@@ -806,9 +802,9 @@ class AsyncClient:
         self, listing: GetRouterBucketMetadataResponse, timeout: float = 120, *, deadline: float | None = None
     ) -> list[str]:
         """
-        Tell which peers have no part in a listing of a bucket, so that what they hold is missing in it: one request.
+        Return the peers that have no part in a listing of a bucket, so their chunks are missing in it: one request.
 
-        :param listing: what ``get_chunks_by_bucket_id`` gave
+        :param listing: a result of ``get_chunks_by_bucket_id``
         :param timeout: for each try (seconds)
         """
         routers = self._sender(timeout, NO_HEADERS)
@@ -819,17 +815,12 @@ class AsyncClient:
 
     @returns_result
     async def get_bucket_metadata(
-        self,
-        bucket_id: str,
-        timeout: float = 120,
-        headers: Headers = NO_HEADERS,
-        *,
-        deadline: float | None = None,
+        self, bucket_id: str, timeout: float = 120, headers: Headers = NO_HEADERS, *, deadline: float | None = None
     ) -> Bucket:
         """
-        Get the balls of a bucket, sorted by key: iterable, with ``len()``, ``size_bytes()`` and ``size()`` (for people).
+        Return the balls of a bucket, sorted by key.
 
-        As ``list_balls`` without a choice.
+        The result is iterable, and has ``len()``, ``size_bytes()`` and ``size()`` (for people). See ``list_balls``.
         """
         return Bucket(
             bucket_id, unwrap(await self.list_balls(bucket_id, timeout=timeout, headers=headers, deadline=deadline))
@@ -847,11 +838,11 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> bool:
         """
-        Tell whether a whole ball is there.
+        Return whether a complete ball exists.
 
-        ``UnavailableError``: a peer is away, so that an absent answer is no no.
+        ``UnavailableError``: a peer does not answer, so a missing object cannot be confirmed.
 
-        :param check_storage: whether every chunk is read once, verified; else the listing of announcements answers
+        :param check_storage: read and verify every chunk once, instead of relying on the listing of announcements
         """
         name = make_object_id(bucket_id, key)
         routers = self._sender(timeout, headers)
@@ -881,10 +872,10 @@ class AsyncClient:
         """
         List the balls of a bucket, sorted by key: those of which every chunk is announced.
 
-        Balls of size 0 are in no listing. An unknown bucket is an empty one. The router sends the whole bucket, whatever is
-        asked for.
+        Balls of size 0 are in no listing. An unknown bucket is an empty one. The router sends the whole bucket,
+        whatever is asked for.
 
-        ``UnavailableError``: a peer is away, so that what it holds would be missing.
+        ``UnavailableError``: a peer does not answer, so its balls would be missing.
 
         :param prefix: keys that begin like this
         :param glob: keys that match this pattern: ``*`` any text (``/`` too), ``?`` a character, ``[ab]`` one of these
@@ -929,20 +920,22 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> PutReport:
         """
-        Copy a ball, chunk by chunk through this process, and tell what was done; its tags go with it.
+        Copy a ball with its tags, chunk by chunk through this process; return a report.
 
-        Where its bytes are there already, none are sent. The errors are those of ``get`` and of ``put``; nothing is announced or
-        replaced before the whole original was read and found right.
+        If its bytes are stored there already, none are sent. The errors are those of ``get`` and of ``put``; nothing is
+        announced or replaced before the whole original was read and found right.
 
         :param dest_key: the copy's; the original's where it is empty
-        :param dest: the client of the storage space that gets the copy, in the same event loop; this one's where it is None
+        :param dest: the client of the storage space that gets the copy, in the same event loop; this one's where it is
+            None
         :param rf: on how many peers each chunk of the copy is to be stored
         :param timeout: for each request (seconds)
         :param max_tries: for each chunk
         :param max_concurrency: the most chunks in flight; memory is bounded by this times the original's chunks
         :param max_backoff: the longest wait between two tries (seconds)
         :param replace: delete other bytes under the copy's key first
-        :param allow_reserved_bucket: whether ``dest_bucket_id`` may begin with ``bulk-``, as a bucket of a bulk's records does
+        :param allow_reserved_bucket: whether ``dest_bucket_id`` may begin with ``bulk-``, as a bucket of a bulk's
+            records does
         :param deadline: for the whole call (seconds)
         """
         name = make_object_id(bucket_id, key)
@@ -970,9 +963,10 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> DeletedByBallIdResponse:
         """
-        Delete a ball with all its chunks and replicas, and see it gone; what is not there counts as deleted.
+        Delete a ball with all its chunks and replicas, and confirm it; a missing ball counts as deleted.
 
-        Gives the number of replicas that were deleted. ``UnavailableError``: a peer is away, and may bring its copy back.
+        Returns the number of deleted replicas. ``UnavailableError``: a peer does not answer, and may bring its copy
+        back.
 
         :param ball_id: the ball id, or any key
         :param timeout: for each request (seconds)
@@ -998,10 +992,10 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> DeletedByKeyResponse:
         """
-        Delete one chunk on all peers, and see it gone; what is not there counts as deleted.
+        Delete one chunk on all peers, and confirm it; a missing chunk counts as deleted.
 
-        Gives the number of replicas that were deleted. ``UnavailableError``: a peer is away, and may bring its copy back.
-        A whole ball is deleted by ``delete``.
+        Returns the number of deleted replicas. ``UnavailableError``: a peer does not answer, and may bring its copy
+        back. ``delete`` deletes a whole ball.
 
         :param key: the chunk's key, ``{ball_id}_{index}``
         """
@@ -1027,9 +1021,9 @@ class AsyncClient:
         """
         Delete every ball of a bucket, and list it again until it is empty; a bucket with nothing in it is gone.
 
-        Balls of size 0 are in no listing, and are not found by this. Balls that could not be deleted, or came in meanwhile,
-        are counted in ``failed`` and explained in ``failures``. ``UnavailableError``: a peer is away, so that the bucket
-        can't be listed.
+        Balls of size 0 are in no listing, and are not found by this. Balls that could not be deleted, or came in
+        meanwhile, are counted in ``failed`` and explained in ``failures``. ``UnavailableError``: a peer does not
+        answer, so the bucket can't be listed.
 
         :param timeout: for each request (seconds)
         :param max_concurrency: the most balls at once
@@ -1054,17 +1048,17 @@ class AsyncClient:
         allow_reserved_bucket: bool = False,
     ) -> bool:
         """
-        Begin to put balls in the background, and return at once with True; ``await_bulk`` tells what became of them.
+        Start to put balls in the background, and return True at once; ``await_bulk`` returns the results.
 
         A second call with the same id adds to the bulk, until somebody awaits it; its ``max_concurrency`` and
-        ``stop_on_failure`` hold for all of it from then on. A bulk that was awaited to its end makes room for a new one. Its
-        state lives in this client: another process can't await it.
+        ``stop_on_failure`` hold for all of it from then on. A bulk that was awaited to its end makes room for a new
+        one. Its state lives in this client: another process can't await it.
 
         ``ValidationError``: an item is wrong, and none was begun, or the bulk is being awaited just now.
 
         :param bulk_id: any text
-        :param balls: dictionaries with ``bucket_id``, ``ball_id`` or ``key``, ``source`` (bytes, or a path as text), and
-            optionally ``tags, rf, chunk_size, timeout, max_tries, max_concurrency, max_backoff`` as in ``put``
+        :param balls: dictionaries with ``bucket_id``, ``ball_id`` or ``key``, ``source`` (bytes, or a path as text),
+            and optionally ``tags, rf, chunk_size, timeout, max_tries, max_concurrency, max_backoff`` as in ``put``
         :param max_concurrency: the most balls at once
         :param stop_on_failure: whether the first failure stops what has not begun
         :param allow_reserved_bucket: whether balls may go to a bucket that begins with ``bulk-``, of a bulk's records
@@ -1078,8 +1072,9 @@ class AsyncClient:
         """
         Wait until every ball of a bulk is stored or failed.
 
-        Gives a dictionary: ``successes`` (``[{"item"}]``), ``failures`` (``[{"item", "error"}]``), ``uploaded_size`` (bytes),
-        ``total_balls``, ``successed``, ``failed``, ``response_time`` (seconds). ``NotFoundError``: there is no such bulk.
+        Gives a dictionary: ``successes`` (``[{"item"}]``), ``failures`` (``[{"item", "error"}]``), ``uploaded_size``
+        (bytes), ``total_balls``, ``successed``, ``failed``, ``response_time`` (seconds). ``NotFoundError``: there is no
+        such bulk.
 
         :param remove_on_completion: whether the result is forgotten after that; else it can be asked for again
         """
@@ -1143,7 +1138,7 @@ def _as_bytes(data: object) -> bytes:
 def _retry_config(
     max_retries: int, max_backoff: float, max_delay: float, delay: float, backoff_factor: float, jitter: bool
 ) -> RetryConfig:
-    """Give the rule for the official client's parameters of a read."""
+    """Return the retry configuration for the official client's parameters of a read."""
     waits = {"max_delay": max_delay, "max_backoff": max_backoff, "delay": delay, "backoff_factor": backoff_factor}
     for name, value in waits.items():
         check_non_negative(name, value)
@@ -1151,10 +1146,8 @@ def _retry_config(
 
 
 def _select_balls(chunks: list[Metadata], prefix: str, glob: str) -> list[Ball]:
-    """Give the whole balls of a listing whose keys match, sorted by key."""
+    """Return the complete balls of a listing whose keys match, sorted by key."""
     newest = [group_versions(listed)[:1] for listed in group_by_ball(chunks).values()]
     balls = [version.as_ball() for versions in newest for version in versions if version.is_complete]
-    chosen = [
-        ball for ball in balls if ball.key.startswith(prefix) and (not glob or fnmatch.fnmatchcase(ball.key, glob))
-    ]
+    chosen = [ball for ball in balls if ball.key.startswith(prefix) and fnmatch.fnmatchcase(ball.key, glob or "*")]
     return sorted(chosen, key=lambda ball: ball.key)

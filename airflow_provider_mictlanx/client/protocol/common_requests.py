@@ -6,8 +6,9 @@ import contextlib
 import os
 import re
 from collections.abc import Sequence
+from typing import Generic, TypeVar
 
-from pydantic import RootModel
+from pydantic import BaseModel, RootModel
 
 from airflow_provider_mictlanx.client.concurrency import PIECE
 from airflow_provider_mictlanx.client.errors import FileAlreadyExists, UpstreamProtocolError, ValidationError
@@ -27,12 +28,12 @@ from airflow_provider_mictlanx.client.protocol.endpoint import (
     Endpoint,
     Headers,
     M,
-    RequestKind,
     RequestOptions,
     as_body,
     make_form,
     quote_id,
 )
+from airflow_provider_mictlanx.client.protocol.status_handlers import RequestKind
 from airflow_provider_mictlanx.client.protocol.stream import DataStream
 from airflow_provider_mictlanx.client.result import returns_result, unwrap
 from airflow_provider_mictlanx.client.transport.connections import Response
@@ -45,13 +46,50 @@ from airflow_provider_mictlanx.client.versions import FILTERS_TAG
 DEFAULT_FOLDER = "/mictlanx/data"
 """The folder that the official client writes to."""
 
+Acknowledgement = TypeVar("Acknowledgement", bound=BaseModel)
+
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
-class CommonRequests(Endpoint):
+class CommonRequests(Endpoint, Generic[Acknowledgement]):
     """The requests that routers and peers answer alike."""
 
+    acknowledgement: type[Acknowledgement]
+    """The answer to the data of a chunk."""
+
     # -- writing ---------------------------------------------------------------------------------------------------
+
+    @returns_result
+    async def put_chunked(
+        self,
+        task_id: str,
+        chunks: Body,
+        timeout: float = 120,
+        headers: Headers = NO_HEADERS,
+        verify: Verify = False,
+        *,
+        action: str = "",
+    ) -> Acknowledgement:
+        """
+        Send the data of an announced chunk; return who stored it: of a router, the peers, which may be none.
+
+        ``UnavailableError``: a router does not take it now. ``PutChunksError``: the router no longer knows the task.
+        ``ValidationError``: of a peer, what came is not what was announced, and is not stored.
+
+        :param task_id: of the announcement. At a router it is valid until its peers were tried, so a request that
+            failed before can be repeated; at a peer it is spent by this request
+        :param chunks: the bytes, or an iterable or async iterable of pieces of them. A plain iterable is iterated on
+            the event loop: where its pieces have to be waited for, use an async one
+        :param timeout: for the request (seconds)
+        :param headers: further headers
+        :param verify: how TLS is checked
+        :param action: what is being sent, for errors
+        """
+        options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
+        path = f"/buckets/data/{quote_id(task_id, 'task_id')}/chunked"
+        action = f"{action or f'sending the data of task {task_id}'} to {self._label}"
+        body = {"content": as_body(chunks), "content_type": "application/octet-stream"}
+        return await self._json(self.acknowledgement, "POST", path, action, options, "upload", **body)
 
     @returns_result
     async def put_data(
@@ -143,12 +181,6 @@ class CommonRequests(Endpoint):
         body = {"content": content.encode(), "content_type": "application/json"}
         return await self._json(model, "POST", path, action, options, "announcement", **body)
 
-    async def _send_data(self, model: type[M], task_id: str, chunks: Body, action: str, options: RequestOptions) -> M:
-        path = f"/buckets/data/{quote_id(task_id, 'task_id')}/chunked"
-        action = f"{action or f'sending the data of task {task_id}'} to {self._label}"
-        body = {"content": as_body(chunks), "content_type": "application/octet-stream"}
-        return await self._json(model, "POST", path, action, options, "upload", **body)
-
     # -- reading ---------------------------------------------------------------------------------------------------
 
     @returns_result
@@ -177,7 +209,7 @@ class CommonRequests(Endpoint):
         self, bucket_id: str, key: str, timeout: float = 300, headers: Headers = NO_HEADERS, verify: Verify = False
     ) -> DataStream:
         """
-        Request the data of a chunk; return a ``DataStream``: an async iterator and context manager of pieces, as they come.
+        Request the data of a chunk; return its pieces as they come: an async iterator and context manager.
 
         ``GetChunkError``: the peer that the router asked does not have it; ``NotFoundError``: of a peer, it has none
         itself. Nothing is verified; ``get_to_file``, and ``AsyncClient``, do that.
@@ -185,8 +217,8 @@ class CommonRequests(Endpoint):
         :param bucket_id: the bucket
         :param key: the chunk's key, ``{ball_id}_{index}``
         :param timeout: until the last byte has come (seconds)
-        :param headers: further headers, as ``Force-Get: 1`` (past the router's cache), ``Peer-Id`` (of this peer and no other)
-            and ``Chunk-Size`` (of the pieces that the service sends)
+        :param headers: further headers, as ``Force-Get: 1`` (past the router's cache), ``Peer-Id`` (of this peer and no
+            other) and ``Chunk-Size`` (of the pieces that the service sends)
         :param verify: how TLS is checked
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
@@ -211,13 +243,13 @@ class CommonRequests(Endpoint):
         """
         Download one chunk to a file that appears complete or not at all; return its path.
 
-        The chunk's metadata is requested first, and the bytes must have its size and its SHA-256: ``IntegrityError`` where
-        they don't, as when the router's cache is old (``Force-Get: 1`` goes past it) or replicas differ. Each is one request,
-        made once; ``AsyncClient.get_to_file`` reads a whole ball, and searches for a right copy.
+        The chunk's metadata is requested first, and the bytes must have its size and its SHA-256: ``IntegrityError``
+        where they don't, as when the router's cache is old (``Force-Get: 1`` goes past it) or replicas differ. Each is
+        one request, made once; ``AsyncClient.get_to_file`` reads a whole ball, and searches for a right copy.
 
-        The errors of ``get_metadata`` and ``get_streaming``; ``FileAlreadyExists``: the file exists with other content (one
-        with the same content counts as downloaded); ``UpstreamProtocolError``: a newer client changed the bytes before it
-        stored them; ``ValidationError``: the folder or the name can't be used, or another argument is wrong.
+        The errors of ``get_metadata`` and ``get_streaming``; ``FileAlreadyExists``: the file exists with other content
+        (one with the same content counts as downloaded); ``UpstreamProtocolError``: a newer client changed the bytes
+        before it stored them; ``ValidationError``: the folder or the name can't be used, or another argument is wrong.
 
         :param bucket_id: the bucket
         :param key: the chunk's key, ``{ball_id}_{index}``
@@ -237,7 +269,7 @@ class CommonRequests(Endpoint):
         action = self._action("data of chunk", bucket_id, key)
         if (filters := known.tags.get(FILTERS_TAG, "")) not in ("", "[]"):
             raise UpstreamProtocolError(
-                f"{action}: it was written by a newer client that changed its bytes ({filters}); this client can't undo that",
+                f"{action}: a newer client stored its bytes changed ({filters}); this client can't undo that",
                 transient=False,
                 permanent=True,
             )
@@ -260,10 +292,10 @@ class CommonRequests(Endpoint):
         """
         Download the bytes with a certain SHA-256 to a file that appears complete or not at all; return its path.
 
-        ``IntegrityError``: what came has another SHA-256; ``NotFoundError``: there are no such bytes, or the service does not
-        answer by content (the present routers don't; older ones do); ``FileAlreadyExists``: the file exists with other
-        content (one with this content counts as downloaded, and nothing is requested); ``ValidationError``: the folder or
-        the name can't be used, or another argument is wrong.
+        ``IntegrityError``: what came has another SHA-256; ``NotFoundError``: there are no such bytes, or the service
+        does not answer by content (the present routers don't; older ones do); ``FileAlreadyExists``: the file exists
+        with other content (one with this content counts as downloaded, and nothing is requested); ``ValidationError``:
+        the folder or the name can't be used, or another argument is wrong.
 
         :param checksum: SHA-256, in hex
         :param chunk_size: how much is requested, and written, at a time: ``"1MB"`` or a number of bytes
@@ -292,7 +324,7 @@ class CommonRequests(Endpoint):
         checksum: str,
         size: int | None = None,
     ) -> str:
-        """Read bytes into a file, and publish it once they are verified; a file that exists must have the same content."""
+        """Read bytes into a file, and publish it once they are verified; an existing file may be the same."""
         with_size: Headers = {"Chunk-Size": str(target.piece), **options["headers"]}
         with contextlib.ExitStack() as stack:
             stack.enter_context(disk_errors(f"writing the {action} to {target.folder}"))
@@ -302,7 +334,8 @@ class CommonRequests(Endpoint):
                     return str(folder.path / target.name)
                 if not target.replace:
                     raise FileAlreadyExists(
-                        f"{folder.path / target.name} exists with other content, and is left as it is; replace=True replaces it"
+                        f"{folder.path / target.name} exists with other content, and is left as it is; replace=True "
+                        "replaces it"
                     )
             file = stack.enter_context(folder.make(target.name))
             file.truncate(0)
@@ -326,7 +359,9 @@ class CommonRequests(Endpoint):
         force: bool = True,
     ) -> DeletedByKeyResponse:
         """
-        Delete a chunk: of a router, every replica and its placement; of a peer, its own replica. Return the number.
+        Delete a chunk; return the number of replicas.
+
+        A router deletes every replica and the placement, a peer its own replica.
 
         ``NotFoundError``: of a router, the placement service knows no replica; a peer without one returns 0.
 
@@ -340,9 +375,8 @@ class CommonRequests(Endpoint):
         options = RequestOptions(timeout=timeout, headers={**headers, "Force": str(int(force))}, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/{quote_id(key, 'key')}"
         action = self._action("deleting chunk", bucket_id, key)
-        return await self._parse_deleted(
-            DeletedByKeyResponse, await self._send("DELETE", path, action, options), action, key=key
-        )
+        response = await self._send("DELETE", path, action, options)
+        return await self._parse_deleted(DeletedByKeyResponse, response, action, key=key)
 
     @returns_result
     async def delete_by_ball_id(
@@ -356,10 +390,10 @@ class CommonRequests(Endpoint):
         force: bool = True,
     ) -> DeletedByBallIdResponse:
         """
-        Delete the chunks of a ball: of a router, every replica that the answering peers know; of a peer, its own replicas.
+        Delete the chunks of a ball; return the number of replicas, which may be 0.
 
-        Returns the number of replicas, 0 where there is none. At a router the placement of chunks that the peers don't know
-        stays: ``delete`` their keys too.
+        A router deletes every replica that the answering peers know, a peer its own. At a router the placement of
+        chunks that the peers don't know stays: ``delete`` their keys too.
 
         :param bucket_id: the bucket
         :param ball_id: the ball
@@ -371,12 +405,8 @@ class CommonRequests(Endpoint):
         options = RequestOptions(timeout=timeout, headers={**headers, "Force": str(int(force))}, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/bid/{quote_id(ball_id, 'ball_id')}"
         action = self._action("deleting ball", bucket_id, ball_id)
-        return await self._parse_deleted(
-            DeletedByBallIdResponse,
-            await self._send("DELETE", path, action, options, "storage space"),
-            action,
-            ball_id=ball_id,
-        )
+        response = await self._send("DELETE", path, action, options, "storage space")
+        return await self._parse_deleted(DeletedByBallIdResponse, response, action, ball_id=ball_id)
 
     async def _parse_deleted(self, model: type[M], response: Response, action: str, **names: str) -> M:
         """
@@ -406,11 +436,7 @@ class CommonRequests(Endpoint):
 
     @returns_result
     async def add_peers(
-        self,
-        peers: Sequence[PeerInfo],
-        timeout: float = 120,
-        headers: Headers = NO_HEADERS,
-        verify: Verify = False,
+        self, peers: Sequence[PeerInfo], timeout: float = 120, headers: Headers = NO_HEADERS, verify: Verify = False
     ) -> bool:
         """
         Add storage peers; return True. A peer that is known already stays as it is.

@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from email.utils import parsedate_to_datetime
-from typing import Any, ClassVar, Literal, Self, TypeAlias, TypedDict, TypeVar
+from typing import Any, ClassVar, Self, TypeAlias, TypedDict, TypeVar
 from urllib.parse import quote
 
 from pydantic import BaseModel
@@ -18,23 +18,20 @@ from pydantic import ValidationError as InvalidModel
 
 from airflow_provider_mictlanx.client.concurrency import Threads
 from airflow_provider_mictlanx.client.errors import (
-    AuthenticationError,
     IntegrityError,
     MictlanXError,
-    NotFoundError,
-    PermissionError,
     RequestTimeoutError,
-    UnknownError,
     UpstreamProtocolError,
     ValidationError,
 )
+from airflow_provider_mictlanx.client.protocol.status_handlers import RequestKind, StatusHandlers, error_for_status
 from airflow_provider_mictlanx.client.protocol.stream import DataStream
 from airflow_provider_mictlanx.client.texts import excerpt
 from airflow_provider_mictlanx.client.transport.connections import Response, Transport
 from airflow_provider_mictlanx.client.transport.headers import check_headers
 from airflow_provider_mictlanx.client.transport.limits import MAX_SMALL_RESPONSE
 from airflow_provider_mictlanx.client.transport.tls import Verify
-from airflow_provider_mictlanx.client.validation import check_timeout
+from airflow_provider_mictlanx.client.validation import check_int, check_timeout
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -42,12 +39,6 @@ Headers: TypeAlias = Mapping[str, str]
 
 Body: TypeAlias = bytes | bytearray | memoryview | Iterable[bytes] | AsyncIterable[bytes]
 """The bytes of a chunk, at once or in pieces."""
-
-RequestKind: TypeAlias = Literal["announcement", "upload", "metadata", "data", "checksum", "storage space"]
-"""The requests whose error statuses have a meaning of their own."""
-
-StatusHandler: TypeAlias = Callable[[int, Any, str], MictlanXError | None]
-"""Return the error of a status, given its detail and the action; None for a status that means what it usually means."""
 
 MAX_THREADS = 2
 """Maximum threads of an endpoint: they write files, and parse long listings."""
@@ -80,8 +71,8 @@ class Endpoint:
     https_has_port: ClassVar[bool] = True
     """Whether the port is part of the address with ``https`` too."""
 
-    status_handlers: ClassVar[Mapping[tuple[RequestKind, int], StatusHandler]] = {}
-    """The error statuses that mean something of their own, by kind of request and status."""
+    status_handlers: ClassVar[StatusHandlers] = {}
+    """The error statuses with a meaning of their own, by kind of request and status."""
 
     def __init__(
         self,
@@ -139,7 +130,7 @@ class Endpoint:
         path: str,
         action: str,
         options: RequestOptions,
-        kind: RequestKind | None = None,
+        kind: RequestKind = "other",
         *,
         content_type: str = "",
         **request: Any,
@@ -232,39 +223,8 @@ class Endpoint:
                 break
         raise self._error_from_response(Response(response.status, response.headers, body), action, kind)
 
-    def _error_from_response(self, response: Response, action: str, kind: RequestKind | None) -> MictlanXError:
-        """Return the error of a status other than 2xx: what it means for this kind of request, else for any."""
-        status, detail = response.status, _detail(response)
-        handler = self.status_handlers.get((kind, status)) if kind else None
-        if handler and (error := handler(status, detail, action)):
-            return error
-        if status in (301, 302, 303, 307, 308):
-            return UpstreamProtocolError(
-                f"{action}: status {status}, a redirect, which is not followed; name the final address in the URI",
-                status,
-                transient=False,
-                permanent=True,
-            )
-        error_type, hint = _STATUS_ERRORS.get(status, _SERVICE_ERROR if status >= 500 else _OTHER_ERROR)
-        return error_type(f"{action}: status {status}, {shorten(detail)}{hint}", status)
-
-
-_STATUS_ERRORS: Mapping[int, tuple[type[MictlanXError], str]] = {
-    400: (ValidationError, ""),
-    422: (ValidationError, ""),
-    401: (AuthenticationError, "; check the token (the connection's password)"),
-    403: (
-        PermissionError,
-        "; check what the token (the connection's password) may do in this bucket, and what a proxy forbids",
-    ),
-    404: (NotFoundError, ""),
-    413: (ValidationError, "; a proxy limits what one request may hold: choose a smaller chunk_size"),
-    **dict.fromkeys((408, 409, 425, 429, 499), (UnknownError, "")),
-}
-"""The error of a status and a hint, for any kind of request."""
-
-_SERVICE_ERROR: tuple[type[MictlanXError], str] = (UnknownError, "; the fault is the service's, and its log tells more")
-_OTHER_ERROR: tuple[type[MictlanXError], str] = (UpstreamProtocolError, "")
+    def _error_from_response(self, response: Response, action: str, kind: RequestKind) -> MictlanXError:
+        return error_for_status(self.status_handlers, kind, response.status, _detail(response), action)
 
 
 def parse_date(response: Response) -> float | None:
@@ -312,7 +272,7 @@ def _as_bytes(piece: object) -> bytes:
 
 
 def make_form(name: str, filename: str, content_type: str, data: memoryview) -> tuple[str, bytes]:
-    """Return the content type and the body of a form with one file; an invalid content type is a ``ValidationError``."""
+    """Return the content type and the body of a form with one file, or raise ``ValidationError``."""
     check_headers({"Content-Type": content_type})
     boundary = secrets.token_hex(16)
     plain = filename.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
@@ -327,11 +287,6 @@ def make_form(name: str, filename: str, content_type: str, data: memoryview) -> 
     return f"multipart/form-data; boundary={boundary}", body
 
 
-def shorten(detail: Any) -> str:
-    """Return the detail of an answer as a str that fits into an error."""
-    return excerpt(detail if isinstance(detail, str) else json.dumps(detail, ensure_ascii=False), 300)
-
-
 def _check_address(kind: str, ip_addr: str, port: int, protocol: str, api_version: int) -> None:
     if not isinstance(ip_addr, str) or not ip_addr or "://" in ip_addr or re.search(r"[\s?#@\\]", ip_addr):
         shown = ip_addr.rpartition("@")[2] if isinstance(ip_addr, str) else ip_addr  # without user and password
@@ -343,8 +298,7 @@ def _check_address(kind: str, ip_addr: str, port: int, protocol: str, api_versio
         raise ValidationError(f"the port of a {kind} is 1–65535, or 0 for the protocol's own, not {port!r}")
     if protocol not in ("http", "https"):
         raise ValidationError(f"the protocol of a {kind} is http or https, not {protocol!r}")
-    if isinstance(api_version, bool) or not isinstance(api_version, int) or api_version < 1:
-        raise ValidationError(f"the api_version of a {kind} is a whole number from 1 on, not {api_version!r}")
+    check_int(f"the api_version of a {kind}", api_version)
 
 
 def _detail(response: Response) -> Any:

@@ -23,7 +23,7 @@ from airflow_provider_mictlanx.client.models import (
     PutMetadataRequest,
 )
 from airflow_provider_mictlanx.client.protocol.common_requests import CommonRequests
-from airflow_provider_mictlanx.client.protocol.endpoint import Body, Headers, M, RequestOptions, quote_id
+from airflow_provider_mictlanx.client.protocol.endpoint import Headers, M, RequestOptions, quote_id
 from airflow_provider_mictlanx.client.protocol.status_handlers import PEER_STATUS_HANDLERS
 from airflow_provider_mictlanx.client.result import returns_result, unwrap
 from airflow_provider_mictlanx.client.transport.connections import Response, Transport
@@ -32,33 +32,34 @@ from airflow_provider_mictlanx.client.transport.limits import MAX_LISTING
 from airflow_provider_mictlanx.client.transport.tls import Verify
 
 
-class AsyncPeer(CommonRequests):
+class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
     """
     One storage peer, asked directly.
 
-    What is written here is known to this peer only: the routers' placement service hears nothing of it. Data that routers
+    A chunk that is written here is known to this peer only, not to the routers' placement service. Data that routers
     are to serve is written through ``AsyncRouter``.
 
-    Every method takes ``timeout`` (seconds, for the whole request), ``headers`` (sent besides) and ``verify`` (how TLS is
-    checked: True = by the system's authorities, False = not at all, a text = by the authorities of that file, or an
-    ``ssl.SSLContext``), and returns a ``Result``. Any of them may end in ``NetworkError`` (no answer), ``UnknownError`` (the
-    peer failed), ``AuthenticationError``, ``PermissionError``, ``ValidationError`` (an argument is wrong, or was refused),
-    ``NotFoundError`` (the peer does not have it) or ``UpstreamProtocolError`` (the answer is none of the protocol's); what
-    else there is stands with each.
+    Every method takes ``timeout`` (seconds, for the whole request), ``headers`` (sent besides) and ``verify`` (how TLS
+    is checked: True = by the system's authorities, False = not at all, a text = by the authorities of that file, or an
+    ``ssl.SSLContext``), and returns a ``Result``. Any of them may end in ``NetworkError`` (no answer), ``UnknownError``
+    (the peer failed), ``AuthenticationError``, ``PermissionError``, ``ValidationError`` (an argument is wrong, or was
+    refused), ``NotFoundError`` (the peer does not have it) or ``UpstreamProtocolError`` (the answer is none of the
+    protocol's); what else there is stands with each.
 
     Use it as ``async with AsyncPeer(...) as peer``, or call ``aclose`` in the end.
 
-    :param peer_id: what it is called in logs and errors
+    :param peer_id: its name in logs and errors
     :param ip_addr: host name or address, with the path of a proxy behind it if there is one
     :param port: 1–65535; 0 or -1 for the protocol's own port. It is used with ``https`` too
     :param protocol: ``http`` or ``https``
     :param api_version: of the paths, ``/api/v{api_version}``
-    :param transport: the connections to use; they are the giver's to close. Own ones are made where none are given
+    :param transport: the connections to use, which the caller closes; own ones are made by default
 
     Raises ``ValidationError`` where an argument is wrong.
     """
 
     kind: ClassVar[str] = "peer"
+    acknowledgement = PeerPutChunkedResponse
     status_handlers = PEER_STATUS_HANDLERS
 
     def __init__(
@@ -76,7 +77,7 @@ class AsyncPeer(CommonRequests):
 
     @classmethod
     def at(cls, peer: PeerInfo, transport: Transport | None = None) -> AsyncPeer:
-        """Make the peer that a router names (``AsyncRouter.get_peers``)."""
+        """Build the peer that a router names (``AsyncRouter.get_peers``)."""
         return cls(peer.peer_id, peer.ip_addr, peer.port, peer.protocol, peer.api_version, transport=transport)
 
     def __repr__(self) -> str:
@@ -113,33 +114,6 @@ class AsyncPeer(CommonRequests):
         content = json.dumps({**fields, "is_disable": metadata.is_disabled})
         return await self._announce(PeerPutMetadataResponse, metadata, content, options)
 
-    @returns_result
-    async def put_chunked(
-        self,
-        task_id: str,
-        chunks: Body,
-        timeout: float = 120,
-        headers: Headers = NO_HEADERS,
-        verify: Verify = False,
-        *,
-        action: str = "",
-    ) -> PeerPutChunkedResponse:
-        """
-        Send the data of an announced chunk.
-
-        ``ValidationError``: what came is not what was announced, and is not stored.
-
-        :param task_id: of the announcement; it is spent by this request, whatever comes of it
-        :param chunks: the bytes, or an iterable or async iterable of pieces of them. A plain iterable is iterated on the
-            event loop: where its pieces have to be waited for, use an async one
-        :param timeout: for the request (seconds)
-        :param headers: further headers
-        :param verify: how TLS is checked
-        :param action: what is being sent, for errors
-        """
-        options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
-        return await self._send_data(PeerPutChunkedResponse, task_id, chunks, action, options)
-
     # -- reading ---------------------------------------------------------------------------------------------------
 
     @returns_result
@@ -160,20 +134,7 @@ class AsyncPeer(CommonRequests):
         action = self._action("chunks of ball", bucket_id, ball_id)
         return await self._json(PeerBallResponse, "GET", path, action, options, max_size=MAX_LISTING)
 
-    @returns_result
-    async def get_chunks_metadata(
-        self, bucket_id: str, key: str, timeout: float = 120, headers: Headers = NO_HEADERS, verify: Verify = False
-    ) -> PeerBallResponse:
-        """
-        List the chunks of a ball that this peer knows: ``get_by_ball_id`` under the routers' name.
-
-        :param bucket_id: the bucket
-        :param key: the ball id
-        :param timeout: for the request (seconds)
-        :param headers: further headers
-        :param verify: how TLS is checked
-        """
-        return unwrap(await self.get_by_ball_id(bucket_id, key, timeout, headers, verify))
+    get_chunks_metadata = get_by_ball_id  # the routers' name
 
     @returns_result
     async def get_bucket_metadata(
@@ -188,10 +149,8 @@ class AsyncPeer(CommonRequests):
         :param verify: how TLS is checked
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
-        path, action = (
-            f"/buckets/{quote_id(bucket_id, 'bucket_id')}/metadata",
-            f"listing bucket {bucket_id} at {self._label}",
-        )
+        path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/metadata"
+        action = f"listing bucket {bucket_id} at {self._label}"
         return await self._json(PeerBucketResponse, "GET", path, action, options, max_size=MAX_LISTING)
 
     @returns_result

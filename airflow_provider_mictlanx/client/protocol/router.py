@@ -17,49 +17,46 @@ from airflow_provider_mictlanx.client.models import (
 )
 from airflow_provider_mictlanx.client.object_ids import is_safe_id
 from airflow_provider_mictlanx.client.protocol.common_requests import CommonRequests
-from airflow_provider_mictlanx.client.protocol.endpoint import (
-    Body,
-    Headers,
-    RequestOptions,
-    parse_date,
-    quote_id,
-)
+from airflow_provider_mictlanx.client.protocol.endpoint import Headers, RequestOptions, parse_date, quote_id
 from airflow_provider_mictlanx.client.protocol.status_handlers import ROUTER_STATUS_HANDLERS
 from airflow_provider_mictlanx.client.result import returns_result
 from airflow_provider_mictlanx.client.transport.connections import Transport
 from airflow_provider_mictlanx.client.transport.headers import NO_HEADERS
 from airflow_provider_mictlanx.client.transport.limits import MAX_LISTING
 from airflow_provider_mictlanx.client.transport.tls import Verify
-from airflow_provider_mictlanx.client.uri import RouterAddress
+from airflow_provider_mictlanx.client.uri import MictlanXURI, RouterAddress
 
 
-class AsyncRouter(CommonRequests):
+class AsyncRouter(CommonRequests[PutChunkedResponse]):
     """
     One router of a storage space.
 
-    Every method takes ``timeout`` (seconds, for the whole request), ``headers`` (sent besides) and ``verify`` (how TLS is
-    checked: True = by the system's authorities, False = not at all, a text = by the authorities of that file, or an
-    ``ssl.SSLContext``), and returns a ``Result``. Any of them may end in ``NetworkError`` (no answer), ``UnknownError`` (the
-    service failed), ``AuthenticationError``, ``PermissionError``, ``ValidationError`` (an argument is wrong, or was refused) or
-    ``UpstreamProtocolError`` (the answer is none of the protocol's); what else there is stands with each.
+    Every method takes ``timeout`` (seconds, for the whole request), ``headers`` (sent besides) and ``verify`` (how TLS
+    is checked: True = by the system's authorities, False = not at all, a text = by the authorities of that file, or an
+    ``ssl.SSLContext``), and returns a ``Result``. Any of them may end in ``NetworkError`` (no answer), ``UnknownError``
+    (the service failed), ``AuthenticationError``, ``PermissionError``, ``ValidationError`` (an argument is wrong, or
+    was refused) or ``UpstreamProtocolError`` (the answer is none of the protocol's); what else there is stands with
+    each.
 
     Use it as ``async with AsyncRouter(...) as router``, or call ``aclose`` in the end.
 
-    :param router_id: what it is called in logs and errors
+    :param router_id: its name in logs and errors
     :param ip_addr: host name or address, with the path of a proxy behind it if there is one (``example.org/mictlanx``)
-    :param port: 1–65535; 0 or -1 for the protocol's own port. With ``https`` it is not used, as in the official client: where
-        a router answers ``https`` on another port than 443, that one stands in ``ip_addr`` (``example.org:8443/mictlanx``)
+    :param port: 1–65535; 0 or -1 for the protocol's own port. With ``https`` it is not used, as in the official client:
+        where a router answers ``https`` on another port than 443, that one stands in ``ip_addr``
+        (``example.org:8443/mictlanx``)
     :param protocol: ``http`` or ``https``
-    :param http2: whether to offer HTTP/2, which is agreed on over ``https`` only; ``ValidationError`` without the package
-        ``h2`` (the extra ``[http2]``)
+    :param http2: whether to offer HTTP/2, which is agreed on over ``https`` only; ``ValidationError`` without the
+        package ``h2`` (the extra ``[http2]``)
     :param api_version: of the paths, ``/api/v{api_version}``
-    :param transport: the connections to use; they are the giver's to close. Own ones are made where none are given
+    :param transport: the connections to use, which the caller closes; own ones are made by default
 
     Raises ``ValidationError`` where an argument is wrong.
     """
 
     kind: ClassVar[str] = "router"
     https_has_port: ClassVar[bool] = False  # URIs in use name one that is not to be used
+    acknowledgement = PutChunkedResponse
     status_handlers = ROUTER_STATUS_HANDLERS
 
     def __init__(
@@ -77,12 +74,11 @@ class AsyncRouter(CommonRequests):
         self.router_id = router_id
 
     @classmethod
-    def at(
-        cls, address: RouterAddress, protocol: str, http2: bool, api_version: int, transport: Transport | None = None
-    ) -> AsyncRouter:
-        """Build the router of an address of a ``MictlanXURI``."""
-        where = f"{address.host}/{address.path}" if address.path else address.host
-        return cls(address.router_id, where, address.port or 0, protocol, http2, api_version, transport=transport)
+    def at(cls, address: RouterAddress, uri: MictlanXURI, transport: Transport | None = None) -> AsyncRouter:
+        """Build the router at an address of a URI."""
+        host = f"{address.host}/{address.path}" if address.path else address.host
+        how = (uri.protocol, uri.http2, uri.api_version)
+        return cls(address.router_id, host, address.port or 0, *how, transport=transport)
 
     def __repr__(self) -> str:
         return f"AsyncRouter({self.router_id!r}, {self.base_url()!r})"
@@ -91,11 +87,7 @@ class AsyncRouter(CommonRequests):
 
     @returns_result
     async def put_metadata(
-        self,
-        metadata: PutMetadataRequest,
-        timeout: float = 120,
-        headers: Headers = NO_HEADERS,
-        verify: Verify = False,
+        self, metadata: PutMetadataRequest, timeout: float = 120, headers: Headers = NO_HEADERS, verify: Verify = False
     ) -> PutMetadataResponse:
         """
         Announce a chunk; return the task that its data is sent to, and the peers that are to store it.
@@ -111,33 +103,6 @@ class AsyncRouter(CommonRequests):
         _check_names(metadata)
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         return await self._announce(PutMetadataResponse, metadata, metadata.model_dump_json(), options)
-
-    @returns_result
-    async def put_chunked(
-        self,
-        task_id: str,
-        chunks: Body,
-        timeout: float = 120,
-        headers: Headers = NO_HEADERS,
-        verify: Verify = False,
-        *,
-        action: str = "",
-    ) -> PutChunkedResponse:
-        """
-        Send the data of an announced chunk; return the peers that stored it, which may be none.
-
-        ``UnavailableError``: it is not taken now (404). ``PutChunksError``: the router no longer knows the task.
-
-        :param task_id: of the announcement; valid until its peers were tried, so a request that failed before can be repeated
-        :param chunks: the bytes, or an iterable or async iterable of pieces of them. A plain iterable is iterated on the
-            event loop: where its pieces have to be waited for, use an async one
-        :param timeout: for the request (seconds)
-        :param headers: further headers
-        :param verify: how TLS is checked
-        :param action: what is being sent, for errors
-        """
-        options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
-        return await self._send_data(PutChunkedResponse, task_id, chunks, action, options)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -172,7 +137,9 @@ class AsyncRouter(CommonRequests):
         max_size: int | None = None,
     ) -> GetRouterBucketMetadataResponse:
         """
-        List the announced chunks of a bucket (but those of size 0), repeated; ``peers_ids`` names the peers that answered.
+        List the announced chunks of a bucket (but those of size 0), repeated.
+
+        ``peers_ids`` of the result names the peers that answered.
 
         :param bucket_id: the bucket; an unknown one reads as an empty one
         :param timeout: for the request (seconds)
@@ -181,10 +148,8 @@ class AsyncRouter(CommonRequests):
         :param max_size: maximum bytes to read; a longer listing is an ``UpstreamProtocolError`` that is ``too_long``
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
-        path, action = (
-            f"/buckets/{quote_id(bucket_id, 'bucket_id')}/metadata",
-            f"listing bucket {bucket_id} at {self._label}",
-        )
+        path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/metadata"
+        action = f"listing bucket {bucket_id} at {self._label}"
         limit = MAX_LISTING if max_size is None else min(max_size, MAX_LISTING)
         try:
             response = await self._send("GET", path, action, options, "storage space", max_size=limit)
@@ -253,10 +218,10 @@ class AsyncRouter(CommonRequests):
 
 
 def _check_names(metadata: PutMetadataRequest) -> None:
-    """Raise for a name that the placement service does not keep: the chunk would be acknowledged, and could never be read."""
+    """Raise for a name that the placement service does not keep: the chunk could never be read back."""
     for name in ("bucket_id", "ball_id", "key"):
         if not is_safe_id(value := getattr(metadata, name)):
             raise ValidationError(
-                f"{name} {value!r} is no safe id: the service keeps only letters, digits, and single '-' or '_' between "
-                "them; a chunk written under another name could never be read back"
+                f"{name} must be a safe id (letters, digits, and single '-' or '_' between them), got {value!r}; "
+                "a chunk written under another name could never be read back"
             )
