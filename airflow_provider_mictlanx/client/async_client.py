@@ -1,24 +1,21 @@
 """
 ``AsyncClient``: the documented surface of the client. Every method returns a ``Result``; the engines behind it raise.
 
-The names, their order and the defaults are the official client's, so that code written for it runs on this one; what is
-this client's own are keyword arguments at the end (``replace``, ``deadline``, ``check_storage``), and ``upload`` and
-``download``, which tell more of what they did.
+The names, their order and the defaults are the official client's, so that code written for it runs on this one. This
+client adds keyword arguments at the end (``replace``, ``deadline``, ``check_storage``), and ``upload`` and
+``download``, which return a report.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import fnmatch
 import os
+import posixpath
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import cached_property
-from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Self
 
 from airflow_provider_mictlanx.client.background_bulks import (
@@ -44,10 +41,11 @@ from airflow_provider_mictlanx.client.local_io.chunk_splitter import (
     layout_with_long_tail,
     layout_with_short_tail,
 )
-from airflow_provider_mictlanx.client.local_io.fsspec_source import FsspecFile, OpenFsspecFile
-from airflow_provider_mictlanx.client.local_io.sources import BytesSource, ChunksSource, OpenFile, Source
+from airflow_provider_mictlanx.client.local_io.fsspec_source import FsspecFile, open_fsspec_file
+from airflow_provider_mictlanx.client.local_io.sources import BytesSource, ChunksSource, Source, open_file
 from airflow_provider_mictlanx.client.log_handlers import ClientLogs
 from airflow_provider_mictlanx.client.models import (
+    NO_TAGS,
     AsyncGetResponse,
     Ball,
     Bucket,
@@ -59,6 +57,7 @@ from airflow_provider_mictlanx.client.models import (
     GetMetadataResponse,
     GetRouterBucketMetadataResponse,
     Metadata,
+    PeersResponse,
     PutReport,
     RetryPolicy,
     RouterCheck,
@@ -68,11 +67,11 @@ from airflow_provider_mictlanx.client.object_ids import (
     check_bucket_id,
     check_bucket_may_change,
     check_chunk_key,
-    is_safe_id,
     make_ball_id,
     make_object_id,
     path_tags,
 )
+from airflow_provider_mictlanx.client.protocol.endpoint import Headers, RequestOptions
 from airflow_provider_mictlanx.client.protocol.router import AsyncRouter
 from airflow_provider_mictlanx.client.read_cache import ReadCache
 from airflow_provider_mictlanx.client.result import returns_result, unwrap
@@ -90,20 +89,17 @@ from airflow_provider_mictlanx.client.transfer.listing import (
     list_small_bucket,
     require_all_peers,
 )
-from airflow_provider_mictlanx.client.transfer.router_pool import RequestOptions, RequestSender, RouterPool
+from airflow_provider_mictlanx.client.transfer.router_pool import RequestSender, RouterPool
 from airflow_provider_mictlanx.client.transfer.single_chunk import SingleChunkUpload, place_tags
 from airflow_provider_mictlanx.client.transfer.upload import Upload
 from airflow_provider_mictlanx.client.transport.connections import Transport
+from airflow_provider_mictlanx.client.transport.headers import NO_HEADERS
 from airflow_provider_mictlanx.client.transport.tls import Verify
 from airflow_provider_mictlanx.client.uri import MictlanXURI
-from airflow_provider_mictlanx.client.validation import check_int, check_non_negative, check_tags, parse_size
+from airflow_provider_mictlanx.client.validation import check_int, check_non_negative, check_str, check_tags, parse_size
 from airflow_provider_mictlanx.client.versions import group_by_ball, group_versions
 
 log = get_logger("airflow_provider_mictlanx.client")
-
-
-NONE: Mapping[str, str] = MappingProxyType({})
-"""No headers, no tags."""
 
 
 LOG_PATH = os.environ.get("MICTLANX_LOG_PATH", "/mictlanx/client")
@@ -122,22 +118,23 @@ class AsyncClient:
     """
     A client of one MictlanX storage space.
 
-    It opens no connection before the first request, and is closed with ``aclose`` or by ``async with``. Use it from one event
-    loop at a time.
+    It opens no connection before the first request, and is closed with ``aclose`` or by ``async with``. Use it from one
+    event loop at a time.
 
     :param uri: the routers, as ``mictlanx://router-0@host:60666/?protocol=http``, or a ``MictlanXURI``
     :param client_id: who writes; stored with every chunk as its ``producer_id``
     :param debug: whether everything is logged to the console
     :param max_workers: the most threads, for files and hashing
-    :param log_output_path: the folder of the log file ``{client_id}.log``; None or empty for no file. A folder that can't be
-        used is warned of, once
-    :param log_when: the unit of ``log_interval``, as ``logging.handlers.TimedRotatingFileHandler`` has it (``"m"`` = minutes)
+    :param log_output_path: the folder of the log file ``{client_id}.log``; None or empty for no file. A folder that
+        can't be used is warned of, once
+    :param log_when: the unit of ``log_interval``, as ``logging.handlers.TimedRotatingFileHandler`` has it (``"m"`` =
+        minutes)
     :param log_interval: after how many of these the log file is rotated
     :param eviction_policy: what the read cache forgets first: ``LRU``, ``LFU``, ``FIFO`` or ``RR`` (any, at random)
-    :param capacity_storage: of the read cache of ``get`` (``"1GB"``, or bytes); 0 for none. A cached ball is handed out only
-        while its checksum is still the stored one
-    :param verify: how TLS is checked: True = by the system's authorities, False = not at all, a text = by the authorities of
-        that file, or an ``ssl.SSLContext``. It holds for every request
+    :param capacity_storage: of the read cache of ``get`` (``"1GB"``, or bytes); 0 for none. A cached ball is handed out
+        only while its checksum is still the stored one
+    :param verify: how TLS is checked: True = by the system's authorities, False = not at all, a text = by the
+        authorities of that file, or an ``ssl.SSLContext``. It holds for every request
     :param token: sent to the routers as ``Authorization: Bearer``
     :param headers: sent to the routers with every request
 
@@ -160,21 +157,17 @@ class AsyncClient:
         token: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        if not isinstance(client_id, str) or not client_id or any("\ud800" <= c <= "\udfff" for c in client_id):
-            raise ValidationError(f"client_id is a text that is not empty, not {client_id!r}")
+        if not client_id or any("\ud800" <= c <= "\udfff" for c in client_id):
+            raise ValidationError(f"client_id must be valid Unicode and not empty, got {client_id!r}")
         check_int("max_workers", max_workers)
         self.uri = uri if isinstance(uri, MictlanXURI) else MictlanXURI.parse(uri)
         self.client_id = client_id
         self._verify = verify
-        self._cache = ReadCache(eviction_policy, _parse_capacity(capacity_storage))
+        self._cache = ReadCache(eviction_policy, parse_size(capacity_storage, "capacity_storage", least=0))
         self._threads = Threads(max_workers)
         self._transport = Transport(token=token, headers=headers, http2=self.uri.http2)
-        self._pool = RouterPool(
-            [
-                AsyncRouter.at(address, self.uri.protocol, self.uri.http2, self.uri.api_version, self._transport)
-                for address in self.uri.named_routers
-            ]
-        )
+        self._pool = RouterPool([AsyncRouter.at(place, self.uri, self._transport) for place in self.uri.named_routers])
+        self._jobs = BulkJobs(self._put_item)
         self._logs = ClientLogs(client_id, debug, log_output_path, log_when, log_interval)
         if self.uri.protocol == "https" and verify is False:
             log.warning("Client %s does not check the routers' certificates: verify=True does", client_id)
@@ -217,7 +210,7 @@ class AsyncClient:
         :param cancel_bulks: whether bulks under way are cancelled instead
         """
         try:
-            await self._end_bulks(cancel_bulks)
+            await self._jobs.end(cancel_bulks)
         finally:
             for router in self._pool.routers:
                 await router.aclose()
@@ -237,17 +230,13 @@ class AsyncClient:
 
     async def _check(self, router: AsyncRouter, timeout: float) -> RouterCheck:
         started = time.monotonic()
-        available: list[str] = []
-        unavailable: list[str] = []
-        problem: MictlanXError | None = None
-        try:
-            peers = unwrap(await router.get_peers(timeout=timeout, verify=self._verify))
-            available = [peer.peer_id for peer in peers.available]
-            unavailable = [peer.peer_id for peer in peers.unavailable]
-        except MictlanXError as error:
-            problem = error
+        answer = await router.get_peers(timeout=timeout, verify=self._verify)
         milliseconds = round((time.monotonic() - started) * 1000, 1)
-        return RouterCheck(router.router_id, router.base_url(), available, unavailable, milliseconds, problem)
+        peers = answer.unwrap_or(PeersResponse(available=[]))
+        available = [peer.peer_id for peer in peers.available]
+        unavailable = [peer.peer_id for peer in peers.unavailable]
+        error = answer.unwrap_err() if answer.is_err else None
+        return RouterCheck(router.router_id, router.base_url(), available, unavailable, milliseconds, error)
 
     # -- uploading --------------------------------------------------------------------------------------------------
 
@@ -260,7 +249,7 @@ class AsyncClient:
         data: bytes | None = None,
         path: str | os.PathLike[str] | None = None,
         file: FsspecFile | None = None,
-        tags: Mapping[str, str] = NONE,
+        tags: Mapping[str, str] = NO_TAGS,
         chunk_size: str | int | None = "256kb",
         rf: int = 1,
         timeout: float = 120,
@@ -273,46 +262,51 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> PutReport:
         """
-        Put bytes or a file, and tell what was done: ``put`` and ``put_file`` in one.
+        Put bytes or a file, and return a report: ``put`` and ``put_file`` in one.
 
-        The parameters are those of ``put``; of ``data``, ``path`` and ``file`` one is given. Bytes are cut as ``put`` cuts them,
-        files as ``put_file`` does.
+        Exactly one of ``data``, ``path`` and ``file`` is required. Bytes are cut as ``put`` cuts them, files as
+        ``put_file`` does. Parameters: see ``put``, and:
 
-        :param file: of another store, read through its fsspec filesystem
-        :param chunk_size: None to have it chosen by the size of what is put
-        :param max_concurrency: None to have it chosen by the size of the chunks
-        :param expected: what ``plan`` gave for it before; other bytes are an ``IntegrityError``, and are not stored
+        :param file: a file of another store, read through its fsspec filesystem
+        :param chunk_size: None to choose it by the size of the source
+        :param max_concurrency: None to choose it by the size of the chunks
+        :param expected: the result of ``plan`` for this source; other bytes are an ``IntegrityError``, and are not
+            stored
         """
-        _check_one_source("upload", data, path, file)
         name = changing_name(bucket_id, key, allow_reserved_bucket)
-        own_tags = {} if is_safe_id(key) else path_tags(key)
-        chunk_size = None if chunk_size is None else parse_size(chunk_size)
-        chosen = PutOptions(rf, 1 if max_concurrency is None else max_concurrency, replace, tags, self.client_id)
-        routers = self._sender(timeout, NONE, RetryConfig(max_tries, max_backoff))
+        routers = self._sender(timeout, NO_HEADERS, RetryConfig(max_tries, max_backoff))
+        async with (
+            self._doing(f"putting {name}", deadline, name),
+            self._open_source("upload", chunk_size, data, path, file) as (source, layout, file_tags),
+        ):
+            options = PutOptions(rf, concurrency_for(layout[0], max_concurrency), replace, tags, self.client_id)
+            upload = Upload(routers, self._threads, name, source, options, name.key_tags or file_tags)
+            return await upload.run(layout, expected)
 
-        def sized(source: Source) -> tuple[int, PutOptions]:
-            size = chunk_size_for(source.size, chunk_size)
-            return size, dataclasses.replace(chosen, max_concurrency=concurrency_for(size, max_concurrency))
+    @asynccontextmanager
+    async def _open_source(
+        self,
+        call: str,
+        chunk_size: str | int | None,
+        data: bytes | None = None,
+        path: str | os.PathLike[str] | None = None,
+        file: FsspecFile | None = None,
+    ) -> AsyncIterator[tuple[Source, list[int], dict[str, str]]]:
+        """
+        Open the source of an upload; yield it with its layout and the tags of its file name.
 
-        async with self._doing(f"putting {name}", deadline, name):
-            if data is not None:
-                source: Source = BytesSource(_as_bytes(data))
-                size, options = sized(source)
-                upload = Upload(routers, self._threads, name, source, options, own_tags)
-                return await upload.run(layout_with_long_tail(source.size, size), expected)
-            async with self._opened(path, file) as source:
-                size, options = sized(source)
-                upload = Upload(
-                    routers, self._threads, name, source, options, own_tags or path_tags(_file_name(path, file))
-                )
-                return await upload.run(layout_with_short_tail(source.size, size), expected)
-
-    def _opened(self, path: str | os.PathLike[str] | None, file: FsspecFile | None) -> OpenFile | OpenFsspecFile:
-        return (
-            OpenFsspecFile(file, self._threads)
-            if file is not None
-            else OpenFile("" if path is None else path, self._threads)
-        )
+        The layout is the official client's: of bytes that of ``put``, of files that of ``put_file``.
+        """
+        if sum(given is not None for given in (data, path, file)) != 1:
+            raise ValidationError(f"{call} takes either data, path or file")
+        if data is not None:
+            source: Source = BytesSource(_as_bytes(data))
+            yield source, layout_with_long_tail(source.size, chunk_size_for(source.size, chunk_size)), {}
+            return
+        opened = open_file(path or "", self._threads) if file is None else open_fsspec_file(file, self._threads)
+        async with opened as source:
+            layout = layout_with_short_tail(source.size, chunk_size_for(source.size, chunk_size))
+            yield source, layout, path_tags(posixpath.basename(file.path if file else source.name))
 
     @returns_result
     async def plan(
@@ -324,21 +318,14 @@ class AsyncClient:
         chunk_size: str | int | None = "256kb",
     ) -> ChunkManifest:
         """
-        Hash bytes or a file as ``upload`` would cut it, and send nothing; gives size, SHA-256 and chunks.
+        Hash bytes or a file as ``upload`` would cut it, and send nothing; return size, SHA-256 and chunks.
 
         ``ValidationError``: the file can't be read; ``IntegrityError``: it changed meanwhile.
 
         :param chunk_size: as in ``upload``
         """
-        _check_one_source("plan", data, path, file)
-        chunk_size = None if chunk_size is None else parse_size(chunk_size)
-        if data is not None:
-            source: Source = BytesSource(_as_bytes(data))
-            size = chunk_size_for(source.size, chunk_size)
-            return await hash_source(source, layout_with_long_tail(source.size, size), self._threads)
-        async with self._opened(path, file) as source:
-            size = chunk_size_for(source.size, chunk_size)
-            return await hash_source(source, layout_with_short_tail(source.size, size), self._threads)
+        async with self._open_source("plan", chunk_size, data, path, file) as (source, layout, _):
+            return await hash_source(source, layout, self._threads)
 
     @returns_result
     async def put(
@@ -352,52 +339,44 @@ class AsyncClient:
         max_tries: int = 5,
         max_concurrency: int = 10,
         max_backoff: float = 5,
-        tags: Mapping[str, str] = NONE,
+        tags: Mapping[str, str] = NO_TAGS,
         *,
         replace: bool = False,
         allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> bool:
         """
-        Put bytes under a key; gives True = sent and stored, False = exactly these bytes were stored already.
+        Put bytes under a key; return True if they were sent, False if exactly these bytes were stored already.
 
-        It is done when ``rf`` peers have acknowledged every chunk (all there are, where there are fewer).
+        It returns when ``rf`` peers have acknowledged every chunk; where there are fewer peers, when all have.
 
-        ``BallConflictError``: other bytes are stored, or announced, under the key; ``PutChunksError``: too few peers took a
-        chunk; ``UnavailableError``: a peer is away, so that it can't be told what is there; ``NetworkError``, ``UnknownError``:
-        the routers could not be asked, or failed; ``ValidationError``: an argument is wrong, and nothing was sent.
+        ``BallConflictError``: other bytes are stored, or announced, under the key; ``PutChunksError``: too few peers
+        took a chunk; ``UnavailableError``: a peer does not answer, so what is stored cannot be confirmed;
+        ``NetworkError``, ``UnknownError``: the routers did not answer, or failed; ``ValidationError``: an argument is
+        wrong, and nothing was sent.
 
         :param bucket_id: letters, digits, and single ``-`` or ``_`` between them
-        :param key: any text; one that is no safe id is stored under its SHA-256
+        :param key: any str; one that is not a safe id is stored under its SHA-256
         :param chunk_size: ``"256kb"`` (1 kb = 1,000 bytes), ``"1MiB"`` or a number of bytes
         :param rf: on how many peers each chunk is to be stored
         :param timeout: for each request (seconds)
-        :param max_tries: for each chunk
-        :param max_concurrency: the most chunks in flight; memory is bounded by this times ``chunk_size``
-        :param max_backoff: the longest wait between two tries (seconds)
-        :param tags: texts, stored with every chunk; the client's own win
+        :param max_tries: tries per chunk
+        :param max_concurrency: maximum chunks in flight; memory is bounded by this times ``chunk_size``
+        :param max_backoff: longest wait between two tries (seconds)
+        :param tags: dict of str, stored with every chunk; the client's own tags override it
         :param replace: delete other bytes under the key first; between the two the key is absent
         :param allow_reserved_bucket: whether a bucket that begins with ``bulk-``, of a bulk's records, may be changed
         :param deadline: for the whole call (seconds); ``DeadlineExceededError`` when it is over
         """
-        report = unwrap(
-            await self.upload(
-                bucket_id,
-                key,
-                data=value,
-                tags=tags,
-                chunk_size=parse_size(chunk_size),
-                rf=rf,
-                timeout=timeout,
-                max_tries=max_tries,
-                max_concurrency=check_int("max_concurrency", max_concurrency),
-                max_backoff=max_backoff,
-                replace=replace,
-                allow_reserved_bucket=allow_reserved_bucket,
-                deadline=deadline,
-            )
-        )
-        return report.uploaded
+        name = changing_name(bucket_id, key, allow_reserved_bucket)
+        options = PutOptions(rf, max_concurrency, replace, tags, self.client_id)
+        routers = self._sender(timeout, NO_HEADERS, RetryConfig(max_tries, max_backoff))
+        async with (
+            self._doing(f"putting {name}", deadline, name),
+            self._open_source("put", parse_size(chunk_size), data=value) as (source, layout, _),
+        ):
+            upload = Upload(routers, self._threads, name, source, options, name.key_tags)
+            return (await upload.run(layout)).uploaded
 
     @returns_result
     async def put_file(
@@ -405,7 +384,7 @@ class AsyncClient:
         bucket_id: str,
         key: str,
         path: str | os.PathLike[str],
-        tags: Mapping[str, str] = NONE,
+        tags: Mapping[str, str] = NO_TAGS,
         chunk_size: str | int = "256kb",
         rf: int = 1,
         timeout: float = 120,
@@ -418,31 +397,22 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> bool:
         """
-        Put a file under a key; gives True = sent and stored, False = exactly these bytes were stored already.
+        Put a file under a key; return True if it was sent, False if exactly these bytes were stored already.
 
-        The file is read twice, to hash it and to send it: one that changes meanwhile is an ``IntegrityError``, and is not
-        stored mixed. Everything else is as with ``put``.
+        The file is read twice, to hash it and to send it: one that changes meanwhile is an ``IntegrityError``, and is
+        not stored mixed. Parameters and errors: see ``put``, and:
 
         :param path: of a regular file
         """
-        report = unwrap(
-            await self.upload(
-                bucket_id,
-                key,
-                path=path,
-                tags=tags,
-                chunk_size=parse_size(chunk_size),
-                rf=rf,
-                timeout=timeout,
-                max_tries=max_tries,
-                max_concurrency=check_int("max_concurrency", max_concurrency),
-                max_backoff=max_backoff,
-                replace=replace,
-                allow_reserved_bucket=allow_reserved_bucket,
-                deadline=deadline,
-            )
-        )
-        return report.uploaded
+        name = changing_name(bucket_id, key, allow_reserved_bucket)
+        options = PutOptions(rf, max_concurrency, replace, tags, self.client_id)
+        routers = self._sender(timeout, NO_HEADERS, RetryConfig(max_tries, max_backoff))
+        async with (
+            self._doing(f"putting {name}", deadline, name),
+            self._open_source("put_file", parse_size(chunk_size), path=path) as (source, layout, file_tags),
+        ):
+            upload = Upload(routers, self._threads, name, source, options, name.key_tags or file_tags)
+            return (await upload.run(layout)).uploaded
 
     @returns_result
     async def put_chunks(
@@ -450,7 +420,7 @@ class AsyncClient:
         bucket_id: str,
         key: str,
         chunks: Sequence[Chunk],
-        tags: Mapping[str, str] = NONE,
+        tags: Mapping[str, str] = NO_TAGS,
         rf: int = 1,
         timeout: float = 120,
         max_tries: int = 5,
@@ -462,21 +432,20 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> bool:
         """
-        Put a ball in chunks that the caller has cut; gives True = sent and stored, False = stored already.
+        Put a ball in chunks that the caller has cut; return True if it was sent, False if it was stored already.
 
-        The chunks' own ``metadata`` are tags of theirs; their ``group_id`` and ``chunk_id`` are not used, for the keys are made
-        of ``key``. Everything else is as with ``put``.
+        Each chunk's ``metadata`` are its own tags; its ``group_id`` and ``chunk_id`` are not used, as the keys are made
+        of ``key``. Parameters and errors: see ``put``, and:
 
         :param chunks: all of the ball's, with the indexes 0, 1, 2 … in any order
         """
         name = changing_name(bucket_id, key, allow_reserved_bucket)
-        source = ChunksSource(_as_chunks(chunks))
+        source = ChunksSource([_copy_chunk(chunk) for chunk in chunks])
         options = PutOptions(rf, max_concurrency, replace, tags, self.client_id)
-        own_tags = {} if is_safe_id(key) else path_tags(key)
-        routers = self._sender(timeout, NONE, RetryConfig(max_tries, max_backoff))
+        routers = self._sender(timeout, NO_HEADERS, RetryConfig(max_tries, max_backoff))
         chunk_tags = {chunk.index: check_tags(chunk.metadata) for chunk in chunks}
         async with self._doing(f"putting {name} in {len(chunks)} chunks", deadline, name):
-            upload = Upload(routers, self._threads, name, source, options, own_tags, chunk_tags)
+            upload = Upload(routers, self._threads, name, source, options, name.key_tags, chunk_tags)
             return (await upload.run(source.layout)).uploaded
 
     @returns_result
@@ -491,18 +460,18 @@ class AsyncClient:
         max_tries: int = 5,
         max_concurrency: int = 10,
         max_backoff: float = 5,
-        tags: Mapping[str, str] = NONE,
+        tags: Mapping[str, str] = NO_TAGS,
         *,
         replace: bool = False,
         allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> bool:
         """
-        Put one chunk of a ball; gives True = sent and stored, False = stored already.
+        Put one chunk of a ball; return True if it was sent, False if it was stored already.
 
-        A chunk that is a ball of its own (index 0, and no tag tells of others) needs nothing more. One of several needs the
-        tags ``num_chunks`` and ``full_checksum`` (of ``tags`` or its own ``metadata``), for without them no reader could tell
-        whether the ball is whole. The errors are those of ``put``.
+        A chunk that is a ball of its own (index 0, and no tag names others) needs nothing more. One of several needs
+        the tags ``num_chunks`` and ``full_checksum`` (in ``tags`` or its own ``metadata``): without them no reader
+        could find out whether the ball is complete. Parameters and errors: see ``put``, and:
 
         :param ball_id: the ball id, or any key
         :param chunk: ``chunk.index`` is its place
@@ -511,18 +480,16 @@ class AsyncClient:
         :param replace: delete other bytes under the chunk's key first
         """
         name = changing_name(bucket_id, ball_id, allow_reserved_bucket)
-        [chunk] = _as_chunks([chunk])
+        chunk = _copy_chunk(chunk)
         options = PutOptions(rf, 1, replace, tags, self.client_id)
-        own_tags = {} if is_safe_id(ball_id) else path_tags(ball_id)
-        routers = self._sender(timeout, NONE, RetryConfig(max_tries, max_backoff))
+        routers = self._sender(timeout, NO_HEADERS, RetryConfig(max_tries, max_backoff))
         place = place_tags(chunk, {**tags, **check_tags(chunk.metadata)})
         source = BytesSource(chunk.data, f"chunk {chunk.index} of {name}")
         async with self._doing(f"putting chunk {chunk.index} of {name}", deadline, name):
+            given = (routers, self._threads, name, source, options, name.key_tags)
             if place is None:
-                upload = Upload(routers, self._threads, name, source, options, own_tags, {0: chunk.metadata})
-                return (await upload.run([source.size])).uploaded
-            chunk_tags = {chunk.index: {**chunk.metadata, **place}}
-            single = SingleChunkUpload(routers, self._threads, name, source, options, own_tags, chunk_tags)
+                return (await Upload(*given, {0: chunk.metadata}).run([source.size])).uploaded
+            single = SingleChunkUpload(*given, {chunk.index: {**chunk.metadata, **place}})
             return (await single.run(chunk.index)).uploaded
 
     # -- downloading ------------------------------------------------------------------------------------------------
@@ -533,7 +500,7 @@ class AsyncClient:
         bucket_id: str,
         key: str,
         max_paralell_gets: int = 10,
-        headers: Mapping[str, str] = NONE,
+        headers: Headers = NO_HEADERS,
         chunk_size: str | int = "256kb",
         timeout: float = 120,
         http2: bool = False,
@@ -555,17 +522,18 @@ class AsyncClient:
         A chunk that is wrong or missing is read again past the router's cache, then from each peer, then the next older
         whole version is read.
 
-        ``NotFoundError``: known to be absent, or never written to its end; ``IntegrityError``: no right copy could be read;
-        ``GetChunkError``: a chunk could not be read; ``UnavailableError``: a peer is away, so that it can't be told.
+        ``NotFoundError``: known to be absent, or never written to its end; ``IntegrityError``: no right copy could be
+        read; ``GetChunkError``: a chunk could not be read; ``UnavailableError``: a peer does not answer, so a missing
+        object cannot be confirmed.
 
         :param max_paralell_gets: the most chunks in flight
         :param headers: sent with every request of this call
         :param chunk_size: not used: chunks are as their writer cut them, and are read in the pieces in which they come
         :param timeout: for each request (seconds)
-        :param http2: not used: the URI tells
+        :param http2: not used: the URI has it
         :param max_retries: tries for each chunk
-        :param delay: with ``backoff_factor``: the wait before the second try is at most ``delay × backoff_factor`` (seconds),
-            and doubles with every try
+        :param delay: with ``backoff_factor``: the wait before the second try is at most ``delay × backoff_factor``
+            (seconds), and doubles with every try
         :param force: bypass the routers' caches from the start
         :param max_backoff: the longest wait between two tries (seconds)
         :param chunk_index: the first chunk that is read; from another than 0 on the whole's SHA-256 can't be compared
@@ -588,7 +556,7 @@ class AsyncClient:
         ball_id: str,
         index: int,
         max_parallel_gets: int = 10,
-        headers: Mapping[str, str] = NONE,
+        headers: Headers = NO_HEADERS,
         chunk_size: str | int = "256kb",
         timeout: float = 120,
         http2: bool = False,
@@ -603,10 +571,10 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> tuple[Chunk, Metadata]:
         """
-        Get one chunk, verified; gives it and its metadata.
+        Get one chunk, verified; return it and its metadata.
 
-        The ball need not be whole. The parameters and errors are those of ``get``; ``NotFoundError`` also where the ball has
-        no such chunk.
+        The ball need not be complete. ``NotFoundError``: also if the ball has no such chunk. Parameters and errors: see
+        ``get``, and:
 
         :param index: the chunk's place in the ball, from 0
         :param max_parallel_gets: not used: it is one chunk
@@ -623,7 +591,7 @@ class AsyncClient:
         bucket_id: str,
         key: str,
         max_parallel_gets: int = 10,
-        headers: Mapping[str, str] = NONE,
+        headers: Headers = NO_HEADERS,
         chunk_size: str | int = "256kb",
         timeout: float = 120,
         http2: bool = False,
@@ -643,8 +611,8 @@ class AsyncClient:
         Every chunk is verified before it is given. With ``order=True`` the whole is verified too, at the end: an
         ``IntegrityError`` then takes back what was given. The other parameters and errors are those of ``get``.
 
-        :param max_parallel_gets: the most chunks in flight or waiting to be taken: memory is bounded by this times the size
-            of a chunk
+        :param max_parallel_gets: the most chunks in flight or waiting to be taken: memory is bounded by this times the
+            size of a chunk
         :param order: whether chunks come by index, or as they become complete
         """
         name = make_object_id(bucket_id, key)
@@ -671,19 +639,20 @@ class AsyncClient:
         timeout: float = 120,
         max_tries: int = 5,
         max_backoff: float = 5,
-        headers: Mapping[str, str] = NONE,
+        headers: Headers = NO_HEADERS,
         force: bool = False,
         replace: bool = False,
         checksum: str | None = None,
         deadline: float | None = None,
     ) -> FileReport:
         """
-        Get a ball into a file that appears whole and verified or not at all, and tell what was done.
+        Get a ball into a file that appears complete and verified or not at all; return a report.
 
-        The errors are those of ``get``, and ``FileAlreadyExists`` where a file of that name has other content.
+        The errors are those of ``get``, and ``FileAlreadyExists`` if a file of that name has other content.
 
         :param output_path: the folder; made if missing
-        :param filename: a plain name; where it is empty, a safe form of the tag ``fullname``, else ``{ball_id}[.{extension}]``
+        :param filename: a plain name; where it is empty, a safe form of the tag ``fullname``, else
+            ``{ball_id}[.{extension}]``
         :param replace: whether a file of that name with other content is replaced
         :param checksum: the SHA-256 that is wanted, in hex; a ball with other bytes by now is an ``IntegrityError``
         """
@@ -701,7 +670,7 @@ class AsyncClient:
         output_path: str | os.PathLike[str] = "",
         fullname: str = "",
         max_paralell_gets: int = 10,
-        headers: Mapping[str, str] = NONE,
+        headers: Headers = NO_HEADERS,
         chunk_size: str | int = "256kb",
         timeout: float = 120,
         http2: bool = False,
@@ -717,10 +686,10 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> str:
         """
-        Get a ball into a file that appears whole and verified or not at all; gives the path written.
+        Get a ball into a file that appears complete and verified or not at all; return its path.
 
-        A file with the same content is left as it is, and counts as written; another one is a ``FileAlreadyExists``. The
-        other parameters and errors are those of ``get``.
+        A file with the same content is left as it is, and counts as written; another one is a ``FileAlreadyExists``.
+        The other parameters and errors are those of ``get``.
 
         :param output_path: the folder; made if missing; the working directory where it is empty
         :param fullname: the file's name, without folders; where it is empty, a safe form of the tag ``fullname``, else
@@ -742,28 +711,27 @@ class AsyncClient:
         bucket_id: str,
         ball_id: str,
         timeout: float = 120,
-        headers: Mapping[str, str] = NONE,
+        headers: Headers = NO_HEADERS,
         restart_policy: RetryPolicy | None = None,
         *,
         check_storage: bool = False,
         deadline: float | None = None,
     ) -> Ball:
         """
-        Get what is known of a ball: of its newest whole version.
+        Return the metadata of a ball: of its newest complete version.
 
-        ``NotFoundError``: known to be absent, or never written to its end; ``UnavailableError``: a peer is away, so that it
-        can't be told.
+        ``NotFoundError``: known to be absent, or never written to its end; ``UnavailableError``: a peer does not
+        answer, so a missing object cannot be confirmed.
 
         :param ball_id: the ball id, or any key
         :param timeout: for each request (seconds)
         :param restart_policy: how often the look is repeated; five tries where it is None
-        :param check_storage: whether every chunk is read once, verified: a listing shows announcements, not data. Then also
-            ``GetChunkError`` and ``IntegrityError``, as with ``get``
+        :param check_storage: whether every chunk is read once, verified: a listing shows announcements, not data. Then
+            also ``GetChunkError`` and ``IntegrityError``, as with ``get``
         :param deadline: for the whole call (seconds)
         """
-        return await self._find(
-            bucket_id, ball_id, timeout, headers, retry_config_from_policy(restart_policy), check_storage, deadline
-        )
+        routers = self._sender(timeout, headers, retry_config_from_policy(restart_policy))
+        return await self._find(make_object_id(bucket_id, ball_id), routers, check_storage, deadline)
 
     @returns_result
     async def get_metadata_by_key(
@@ -771,7 +739,7 @@ class AsyncClient:
         bucket_id: str,
         key: str,
         timeout: float = 120,
-        headers: Mapping[str, str] = NONE,
+        headers: Headers = NO_HEADERS,
         retry_policy: RetryPolicy | None = None,
         *,
         deadline: float | None = None,
@@ -779,8 +747,8 @@ class AsyncClient:
         """
         Get the metadata of one chunk, of whichever replica the router asks.
 
-        ``NotFoundError``: the placement service knows no replica; ``UnavailableError``: a replica is placed, but no peer told
-        of it in all tries.
+        ``NotFoundError``: the placement service knows no replica; ``UnavailableError``: a replica is placed, but no
+        peer told of it in all tries.
 
         :param key: the chunk's key, ``{ball_id}_{index}``
         :param timeout: for each request (seconds)
@@ -797,7 +765,7 @@ class AsyncClient:
         self,
         bucket_id: str,
         timeout: float = 120,
-        headers: Mapping[str, str] = NONE,
+        headers: Headers = NO_HEADERS,
         *,
         partial: bool = False,
         name_missing: bool = True,
@@ -805,12 +773,13 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> GetRouterBucketMetadataResponse:
         """
-        List every announced chunk of a bucket as the router gives it: repeated, in no order, without those of size 0.
+        List every announced chunk of a bucket as the router returns it: repeated, in no order, without those of size 0.
 
-        ``UnavailableError``: a peer is away, so that what it holds would be missing. ``UpstreamProtocolError`` that is
+        ``UnavailableError``: a peer does not answer, so its chunks would be missing. ``UpstreamProtocolError`` that is
         ``too_long``: the listing has more than ``max_size`` bytes; the rest is not read.
 
-        :param partial: whether a listing without some peers' part is given too; then ``extra["missing_peers"]`` names them
+        :param partial: whether a listing without some peers' part is given too; then ``extra["missing_peers"]`` names
+            them
         :param name_missing: False with ``partial`` saves the request that finds them; ``missing_peers`` makes it later
         :param max_size: the most that is read (bytes): there is no paging, and the size is not known before; default: 2
             GiB
@@ -832,12 +801,12 @@ class AsyncClient:
         self, listing: GetRouterBucketMetadataResponse, timeout: float = 120, *, deadline: float | None = None
     ) -> list[str]:
         """
-        Tell which peers have no part in a listing of a bucket, so that what they hold is missing in it: one request.
+        Return the peers that have no part in a listing of a bucket, so their chunks are missing in it: one request.
 
-        :param listing: what ``get_chunks_by_bucket_id`` gave
+        :param listing: a result of ``get_chunks_by_bucket_id``
         :param timeout: for each try (seconds)
         """
-        routers = self._sender(timeout, NONE)
+        routers = self._sender(timeout, NO_HEADERS)
         action = f"asking which peers have no part in the listing of bucket {listing.bucket_id}"
         async with self._doing(action, deadline, listing.bucket_id):
             found = await routers.with_retries(lambda: get_peers(routers))
@@ -845,17 +814,12 @@ class AsyncClient:
 
     @returns_result
     async def get_bucket_metadata(
-        self,
-        bucket_id: str,
-        timeout: float = 120,
-        headers: Mapping[str, str] = NONE,
-        *,
-        deadline: float | None = None,
+        self, bucket_id: str, timeout: float = 120, headers: Headers = NO_HEADERS, *, deadline: float | None = None
     ) -> Bucket:
         """
-        Get the balls of a bucket, sorted by key: iterable, with ``len()``, ``size_bytes()`` and ``size()`` (for people).
+        Return the balls of a bucket, sorted by key.
 
-        As ``list_balls`` without a choice.
+        The result is iterable, and has ``len()``, ``size_bytes()`` and ``size()`` (for people). See ``list_balls``.
         """
         return Bucket(
             bucket_id, unwrap(await self.list_balls(bucket_id, timeout=timeout, headers=headers, deadline=deadline))
@@ -867,27 +831,27 @@ class AsyncClient:
         bucket_id: str,
         key: str,
         timeout: float = 120,
-        headers: Mapping[str, str] = NONE,
+        headers: Headers = NO_HEADERS,
         *,
         check_storage: bool = False,
         deadline: float | None = None,
     ) -> bool:
         """
-        Tell whether a whole ball is there.
+        Return whether a complete ball exists.
 
-        ``UnavailableError``: a peer is away, so that an absent answer is no no.
+        ``UnavailableError``: a peer does not answer, so a missing object cannot be confirmed.
 
-        :param check_storage: whether every chunk is read once, verified; else the listing of announcements answers
+        :param check_storage: read and verify every chunk once, instead of relying on the listing of announcements
         """
+        name = make_object_id(bucket_id, key)
+        routers = self._sender(timeout, headers)
         try:
-            await self._find(bucket_id, key, timeout, headers, RetryConfig(), check_storage, deadline)
+            await self._find(name, routers, check_storage, deadline)
         except NotFoundError:
             return False
         except (GetChunkError, IntegrityError) as error:
             if error.peer_away:  # it may be back by now, and was not when its copy was wanted
                 raise UnavailableError(str(error)) from error
-            routers = self._sender(timeout, headers)
-            name = make_object_id(bucket_id, key)
             async with self._doing(f"reading {name}", None, name):
                 await routers.with_retries(lambda: require_all_peers(routers, f"reading {name}", bucket_id))
             return False
@@ -900,25 +864,24 @@ class AsyncClient:
         prefix: str = "",
         glob: str = "",
         timeout: float = 120,
-        headers: Mapping[str, str] = NONE,
+        headers: Headers = NO_HEADERS,
         *,
         deadline: float | None = None,
     ) -> list[Ball]:
         """
         List the balls of a bucket, sorted by key: those of which every chunk is announced.
 
-        Balls of size 0 are in no listing. An unknown bucket is an empty one. The router sends the whole bucket, whatever is
-        asked for.
+        Balls of size 0 are in no listing. An unknown bucket is an empty one. The router sends the whole bucket,
+        whatever is asked for.
 
-        ``UnavailableError``: a peer is away, so that what it holds would be missing.
+        ``UnavailableError``: a peer does not answer, so its balls would be missing.
 
         :param prefix: keys that begin like this
         :param glob: keys that match this pattern: ``*`` any text (``/`` too), ``?`` a character, ``[ab]`` one of these
         """
         check_bucket_id(bucket_id)
-        for name, value in (("prefix", prefix), ("glob", glob)):
-            if not isinstance(value, str):
-                raise ValidationError(f"{name} is a text, not {value!r}")
+        check_str("prefix", prefix)
+        check_str("glob", glob)
         if prefix and glob:
             raise ValidationError("list_balls takes either prefix or glob")
         routers = self._sender(timeout, headers)
@@ -929,18 +892,7 @@ class AsyncClient:
             len(listing.balls) * LISTED_SIZE, _select_balls, listing.balls, prefix, glob
         )
 
-    async def _find(
-        self,
-        bucket_id: str,
-        key: str,
-        timeout: float,
-        headers: Mapping[str, str],
-        retry: RetryConfig,
-        check_storage: bool,
-        deadline: float | None,
-    ) -> Ball:
-        name = make_object_id(bucket_id, key)
-        routers = self._sender(timeout, headers, retry)
+    async def _find(self, name: ObjectId, routers: RequestSender, check_storage: bool, deadline: float | None) -> Ball:
         async with self._doing(f"looking for {name}", deadline, name):
             if check_storage:
                 return (await Download(routers, self._threads, max_concurrency=10).verify(name)).as_ball()
@@ -967,20 +919,22 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> PutReport:
         """
-        Copy a ball, chunk by chunk through this process, and tell what was done; its tags go with it.
+        Copy a ball with its tags, chunk by chunk through this process; return a report.
 
-        Where its bytes are there already, none are sent. The errors are those of ``get`` and of ``put``; nothing is announced or
-        replaced before the whole original was read and found right.
+        If its bytes are stored there already, none are sent. The errors are those of ``get`` and of ``put``; nothing is
+        announced or replaced before the whole original was read and found right.
 
         :param dest_key: the copy's; the original's where it is empty
-        :param dest: the client of the storage space that gets the copy, in the same event loop; this one's where it is None
+        :param dest: the client of the storage space that gets the copy, in the same event loop; this one's where it is
+            None
         :param rf: on how many peers each chunk of the copy is to be stored
         :param timeout: for each request (seconds)
         :param max_tries: for each chunk
         :param max_concurrency: the most chunks in flight; memory is bounded by this times the original's chunks
         :param max_backoff: the longest wait between two tries (seconds)
         :param replace: delete other bytes under the copy's key first
-        :param allow_reserved_bucket: whether ``dest_bucket_id`` may begin with ``bulk-``, as a bucket of a bulk's records does
+        :param allow_reserved_bucket: whether ``dest_bucket_id`` may begin with ``bulk-``, as a bucket of a bulk's
+            records does
         :param deadline: for the whole call (seconds)
         """
         name = make_object_id(bucket_id, key)
@@ -988,8 +942,8 @@ class AsyncClient:
         target = self if dest is None else dest
         retry = RetryConfig(max_tries, max_backoff)
         options = PutOptions(rf, max_concurrency, replace, producer_id=target.client_id)
-        download = Download(self._sender(timeout, NONE, retry), self._threads, max_concurrency)
-        copy = Copy(download, target._sender(timeout, NONE, retry), target._threads, options)
+        download = Download(self._sender(timeout, NO_HEADERS, retry), self._threads, max_concurrency)
+        copy = Copy(download, target._sender(timeout, NO_HEADERS, retry), target._threads, options)
         async with self._doing(f"copying {name} to {to}", deadline, name, to):
             return await copy.run(name, to)
 
@@ -1002,15 +956,16 @@ class AsyncClient:
         bucket_id: str,
         timeout: float = 120,
         force: bool = True,
-        headers: Mapping[str, str] = NONE,
+        headers: Headers = NO_HEADERS,
         *,
         allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> DeletedByBallIdResponse:
         """
-        Delete a ball with all its chunks and replicas, and see it gone; what is not there counts as deleted.
+        Delete a ball with all its chunks and replicas, and confirm it; a missing ball counts as deleted.
 
-        Gives the number of replicas that were deleted. ``UnavailableError``: a peer is away, and may bring its copy back.
+        Returns the number of deleted replicas. ``UnavailableError``: a peer does not answer, and may bring its copy
+        back.
 
         :param ball_id: the ball id, or any key
         :param timeout: for each request (seconds)
@@ -1030,16 +985,16 @@ class AsyncClient:
         bucket_id: str = "",
         timeout: float = 120,
         force: bool = True,
-        headers: Mapping[str, str] = NONE,
+        headers: Headers = NO_HEADERS,
         *,
         allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> DeletedByKeyResponse:
         """
-        Delete one chunk on all peers, and see it gone; what is not there counts as deleted.
+        Delete one chunk on all peers, and confirm it; a missing chunk counts as deleted.
 
-        Gives the number of replicas that were deleted. ``UnavailableError``: a peer is away, and may bring its copy back.
-        A whole ball is deleted by ``delete``.
+        Returns the number of deleted replicas. ``UnavailableError``: a peer does not answer, and may bring its copy
+        back. ``delete`` deletes a whole ball.
 
         :param key: the chunk's key, ``{ball_id}_{index}``
         """
@@ -1054,7 +1009,7 @@ class AsyncClient:
     async def delete_bucket(
         self,
         bucket_id: str,
-        headers: Mapping[str, str] = NONE,
+        headers: Headers = NO_HEADERS,
         timeout: float = 120,
         force: bool = True,
         *,
@@ -1065,9 +1020,9 @@ class AsyncClient:
         """
         Delete every ball of a bucket, and list it again until it is empty; a bucket with nothing in it is gone.
 
-        Balls of size 0 are in no listing, and are not found by this. Balls that could not be deleted, or came in meanwhile,
-        are counted in ``failed`` and explained in ``failures``. ``UnavailableError``: a peer is away, so that the bucket
-        can't be listed.
+        Balls of size 0 are in no listing, and are not found by this. Balls that could not be deleted, or came in
+        meanwhile, are counted in ``failed`` and explained in ``failures``. ``UnavailableError``: a peer does not
+        answer, so the bucket can't be listed.
 
         :param timeout: for each request (seconds)
         :param max_concurrency: the most balls at once
@@ -1081,10 +1036,6 @@ class AsyncClient:
 
     # -- bulks within this process ----------------------------------------------------------------------------------
 
-    @cached_property
-    def _jobs(self) -> BulkJobs:
-        return BulkJobs(self._put_item)
-
     @returns_result
     async def put_bulk(
         self,
@@ -1096,17 +1047,17 @@ class AsyncClient:
         allow_reserved_bucket: bool = False,
     ) -> bool:
         """
-        Begin to put balls in the background, and return at once with True; ``await_bulk`` tells what became of them.
+        Start to put balls in the background, and return True at once; ``await_bulk`` returns the results.
 
         A second call with the same id adds to the bulk, until somebody awaits it; its ``max_concurrency`` and
-        ``stop_on_failure`` hold for all of it from then on. A bulk that was awaited to its end makes room for a new one. Its
-        state lives in this client: another process can't await it.
+        ``stop_on_failure`` hold for all of it from then on. A bulk that was awaited to its end makes room for a new
+        one. Its state lives in this client: another process can't await it.
 
         ``ValidationError``: an item is wrong, and none was begun, or the bulk is being awaited just now.
 
         :param bulk_id: any text
-        :param balls: dictionaries with ``bucket_id``, ``ball_id`` or ``key``, ``source`` (bytes, or a path as text), and
-            optionally ``tags, rf, chunk_size, timeout, max_tries, max_concurrency, max_backoff`` as in ``put``
+        :param balls: dictionaries with ``bucket_id``, ``ball_id`` or ``key``, ``source`` (bytes, or a path as text),
+            and optionally ``tags, rf, chunk_size, timeout, max_tries, max_concurrency, max_backoff`` as in ``put``
         :param max_concurrency: the most balls at once
         :param stop_on_failure: whether the first failure stops what has not begun
         :param allow_reserved_bucket: whether balls may go to a bucket that begins with ``bulk-``, of a bulk's records
@@ -1120,8 +1071,9 @@ class AsyncClient:
         """
         Wait until every ball of a bulk is stored or failed.
 
-        Gives a dictionary: ``successes`` (``[{"item"}]``), ``failures`` (``[{"item", "error"}]``), ``uploaded_size`` (bytes),
-        ``total_balls``, ``successed``, ``failed``, ``response_time`` (seconds). ``NotFoundError``: there is no such bulk.
+        Gives a dictionary: ``successes`` (``[{"item"}]``), ``failures`` (``[{"item", "error"}]``), ``uploaded_size``
+        (bytes), ``total_balls``, ``successed``, ``failed``, ``response_time`` (seconds). ``NotFoundError``: there is no
+        such bulk.
 
         :param remove_on_completion: whether the result is forgotten after that; else it can be asked for again
         """
@@ -1137,10 +1089,6 @@ class AsyncClient:
             options = {"max_concurrency": 2, **options}  # the default of put_file
             return unwrap(await self.upload(item["bucket_id"], key, path=source, **options))
         return unwrap(await self.upload(item["bucket_id"], key, data=source, **options))
-
-    async def _end_bulks(self, cancel: bool) -> None:
-        if "_jobs" in self.__dict__:
-            await self._jobs.end(cancel)
 
     # -- shared by the calls ----------------------------------------------------------------------------------------
 
@@ -1172,27 +1120,10 @@ def changing_name(bucket_id: str, key: str, allow_reserved_bucket: bool, paramet
     return ObjectId(check_bucket_may_change(bucket_id, allow_reserved_bucket, parameter), make_ball_id(key), key)
 
 
-def _parse_capacity(capacity: str | int) -> int:
-    return parse_size(capacity, "capacity_storage", least=0)
-
-
-def _check_one_source(call: str, data: object, path: object, file: object) -> None:
-    if sum(given is not None for given in (data, path, file)) != 1:
-        raise ValidationError(f"{call} takes either data, path or file")
-
-
-def _file_name(path: str | os.PathLike[str] | None, file: FsspecFile | None) -> str:
-    return Path(path or "").name if file is None else file.path.rpartition("/")[2]
-
-
-def _as_chunks(chunks: Sequence[Chunk]) -> list[Chunk]:
-    """Give the chunks with bytes that nobody changes; what is none is a ``ValidationError``."""
-    if wrong := [chunk for chunk in chunks if not isinstance(chunk, Chunk)]:
-        raise ValidationError(f"chunks are Chunk objects, not {type(wrong[0]).__name__}")
-    for index in (chunk.index for chunk in chunks):
-        if isinstance(index, bool) or not isinstance(index, int) or index < 0:
-            raise ValidationError(f"a chunk's index is a whole number from 0 on, not {index!r}")
-    return [Chunk(c.group_id, c.index, _as_bytes(c.data), c.chunk_id, c.metadata) for c in chunks]
+def _copy_chunk(chunk: Chunk) -> Chunk:
+    """Return a chunk with bytes that nobody changes."""
+    index = check_int("index", chunk.index, least=0)
+    return Chunk(chunk.group_id, index, _as_bytes(chunk.data), chunk.chunk_id, chunk.metadata)
 
 
 def _as_bytes(data: object) -> bytes:
@@ -1200,13 +1131,13 @@ def _as_bytes(data: object) -> bytes:
         return data
     if isinstance(data, bytearray | memoryview):
         return bytes(data)
-    raise ValidationError(f"bytes are wanted, not {type(data).__name__}; a text has to be encoded first")
+    raise ValidationError(f"the data must be bytes, got {type(data).__name__}; encode a str first")
 
 
 def _retry_config(
     max_retries: int, max_backoff: float, max_delay: float, delay: float, backoff_factor: float, jitter: bool
 ) -> RetryConfig:
-    """Give the rule for the official client's parameters of a read."""
+    """Return the retry configuration for the official client's parameters of a read."""
     waits = {"max_delay": max_delay, "max_backoff": max_backoff, "delay": delay, "backoff_factor": backoff_factor}
     for name, value in waits.items():
         check_non_negative(name, value)
@@ -1214,10 +1145,8 @@ def _retry_config(
 
 
 def _select_balls(chunks: list[Metadata], prefix: str, glob: str) -> list[Ball]:
-    """Give the whole balls of a listing whose keys match, sorted by key."""
+    """Return the complete balls of a listing whose keys match, sorted by key."""
     newest = [group_versions(listed)[:1] for listed in group_by_ball(chunks).values()]
     balls = [version.as_ball() for versions in newest for version in versions if version.is_complete]
-    chosen = [
-        ball for ball in balls if ball.key.startswith(prefix) and (not glob or fnmatch.fnmatchcase(ball.key, glob))
-    ]
+    chosen = [ball for ball in balls if ball.key.startswith(prefix) and fnmatch.fnmatchcase(ball.key, glob or "*")]
     return sorted(chosen, key=lambda ball: ball.key)

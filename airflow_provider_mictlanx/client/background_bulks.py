@@ -1,7 +1,7 @@
 """
-In-process bulks: ``put_bulk`` starts uploads, ``await_bulk`` waits for them. They live as long as the client.
+Bulks within one process: ``put_bulk`` starts uploads, ``await_bulk`` waits for them. They live as long as the client.
 
-A bulk that has to outlive its process is another thing. Knows nothing of how a ball is put: that is given to it.
+Bulks that outlive their process are in the package ``bulks``.
 """
 
 from __future__ import annotations
@@ -12,19 +12,14 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypedDict, cast
+from typing import Any, Required, TypedDict, cast
 
 from airflow_provider_mictlanx.client.errors import MictlanXError, NotFoundError, UnknownError, ValidationError
 from airflow_provider_mictlanx.client.models import PutReport
 from airflow_provider_mictlanx.client.object_ids import check_bucket_may_change, make_ball_id
 from airflow_provider_mictlanx.client.retry import RetryConfig
 from airflow_provider_mictlanx.client.transfer.chunk_upload import PutOptions
-from airflow_provider_mictlanx.client.validation import check_int, check_timeout, parse_size
-
-
-class _BallRequired(TypedDict):
-    bucket_id: str
-    source: bytes | str | os.PathLike[str]
+from airflow_provider_mictlanx.client.validation import check_int, check_str, check_timeout, parse_size
 
 
 class _BallOptions(TypedDict, total=False):
@@ -39,18 +34,20 @@ class _BallOptions(TypedDict, total=False):
     max_backoff: float
 
 
-class BallK(_BallRequired, _BallOptions):
+class BallK(_BallOptions):
     """
-    A ball of a bulk: ``bucket_id``, ``ball_id`` or ``key`` (one is enough), ``source`` (bytes, or a path as text).
+    A ball of a bulk: ``bucket_id``, ``ball_id`` or ``key`` (one is enough), ``source`` (bytes, or a path).
 
-    Where both are given, the ball is stored under ``ball_id``.
-
-    The others are parameters of ``put`` (for bytes) and ``put_file`` (for a path), with their defaults.
+    With both, the ball is stored under ``ball_id``. The others are parameters of ``put`` (for bytes) and ``put_file``
+    (for a path), with their defaults.
     """
+
+    bucket_id: Required[str]
+    source: Required[bytes | str | os.PathLike[str]]
 
 
 class BallKDTO(_BallOptions, total=False):
-    """A ball of a bulk without its bytes; ``in_memory`` tells whether there were any, ``source`` is else the path."""
+    """A ball of a bulk without its bytes: ``in_memory`` is True for bytes, else ``source`` is the path."""
 
     bucket_id: str
     source: str
@@ -64,7 +61,7 @@ class BulkSuccess(TypedDict):
 
 
 class BulkFailure(TypedDict):
-    """A ball that is not stored, and why."""
+    """A ball that is not stored, and its error."""
 
     item: BallKDTO
     error: MictlanXError
@@ -72,9 +69,9 @@ class BulkFailure(TypedDict):
 
 class BulkPutResponse(TypedDict):
     """
-    What became of a bulk.
+    The result of a bulk.
 
-    ``uploaded_size`` is the bytes of the balls in ``successes``, whether they had to be sent or were stored already;
+    ``uploaded_size`` is the bytes of the balls in ``successes``, sent now or stored already;
     ``response_time`` is seconds from the first ``put_bulk`` to the last ball.
     """
 
@@ -93,7 +90,7 @@ BALL_OPTIONS = ("tags", "rf", "chunk_size", "timeout", "max_tries", "max_concurr
 
 @dataclass
 class _Job:
-    """One bulk: what is still to be put, who is at it, and what became of the rest."""
+    """One bulk: its pending balls, its workers, and the results of the others."""
 
     put: Put
     stop_on_failure: bool = False
@@ -103,16 +100,16 @@ class _Job:
     failures: list[BulkFailure] = field(default_factory=list)
     size: int = 0
     waiting: int = 0
-    """How many await it just now."""
-    told: bool = False
-    """Whether somebody has awaited it to its end."""
+    """The number of calls that await it now."""
+    was_awaited: bool = False
+    """Whether a call has awaited it to its end."""
     started: float = field(default_factory=time.monotonic)
     ended: float = 0.0
 
     def add(self, items: Iterable[BallK], max_concurrency: int) -> None:
         self.pending.extend(items)
-        at_it = sum(not worker.done() for worker in self.workers)
-        for _ in range(min(max_concurrency - at_it, len(self.pending))):
+        running = sum(not worker.done() for worker in self.workers)
+        for _ in range(min(max_concurrency - running, len(self.pending))):
             worker = asyncio.get_running_loop().create_task(self._work())
             self.workers.add(worker)
             worker.add_done_callback(self.workers.discard)
@@ -125,7 +122,7 @@ class _Job:
             except asyncio.CancelledError:
                 self._fail(item, UnknownError("cancelled while it was put: the client was closed", transient=False))
                 raise
-            except Exception as error:  # whatever it is, it is this ball's: the others go on, and await_bulk tells it
+            except Exception as error:  # any error is this ball's: the others continue, and await_bulk returns it
                 self._fail(item, _as_mictlanx_error(error))
                 if self.stop_on_failure:
                     self._give_up(f"not begun, because another ball of the bulk failed: {error}")
@@ -141,7 +138,7 @@ class _Job:
         self.failures.append({"item": _without_bytes(item), "error": error})
 
     def _give_up(self, reason: str) -> None:
-        """Give up what has not begun."""
+        """Record balls that have not begun as failed."""
         while self.pending:
             self._fail(self.pending.popleft(), UnknownError(reason, transient=False))
 
@@ -179,23 +176,23 @@ class BulkJobs:
 
     def start(self, bulk_id: str, items: Iterable[BallK], max_concurrency: int, stop_on_failure: bool) -> None:
         """
-        Begin to put balls in the background; a bulk that nobody has awaited yet gets them on top of its own.
+        Start to put balls in the background; a bulk that nobody has awaited yet gets them in addition to its own.
 
         :param items: of ``check_items``
         """
-        if not isinstance(bulk_id, str) or not bulk_id:
-            raise ValidationError(f"bulk_id is a text that is not empty, not {bulk_id!r}")
+        if not check_str("bulk_id", bulk_id):
+            raise ValidationError("bulk_id must not be empty")
         check_int("max_concurrency", max_concurrency)
         job = self._jobs.get(bulk_id)
         if job and job.waiting:
             raise ValidationError(f"bulk {bulk_id!r} is being awaited: add to it before that, or take another bulk_id")
-        if job is None or job.told:
+        if job is None or job.was_awaited:
             job = self._jobs[bulk_id] = _Job(self._put)
         job.stop_on_failure = stop_on_failure
         job.add(items, max_concurrency)
 
     async def wait(self, bulk_id: str, remove_on_completion: bool) -> BulkPutResponse:
-        """Wait for a bulk; ``NotFoundError`` where there is none of this id."""
+        """Wait for a bulk; ``NotFoundError`` if there is none of this id."""
         job = self._jobs.get(bulk_id)
         if job is None:
             raise NotFoundError(
@@ -206,7 +203,7 @@ class BulkJobs:
             await job.finished()
         finally:
             job.waiting -= 1
-        job.told = True
+        job.was_awaited = True
         if remove_on_completion and self._jobs.get(bulk_id) is job:
             del self._jobs[bulk_id]
         return job.response()
@@ -214,8 +211,8 @@ class BulkJobs:
     async def end(self, cancel: bool) -> None:
         """Wait for all bulks, or cancel them; no task is left after that, also when the waiting is cancelled."""
         try:
-            while not cancel and self._at_work():
-                for job in self._at_work():
+            while not cancel and (running := [job for job in self._jobs.values() if job.workers]):
+                for job in running:
                     await job.finished()
         finally:
             jobs, self._jobs = self._jobs, {}
@@ -224,21 +221,14 @@ class BulkJobs:
             for job in jobs.values():
                 await job.finished()
 
-    def _at_work(self) -> list[_Job]:
-        return [job for job in self._jobs.values() if job.workers]
-
 
 def check_items(balls: Iterable[Mapping[str, Any]], allow_reserved_bucket: bool = False) -> list[BallK]:
     """Return the items of a bulk, or raise ``ValidationError`` that names the wrong one and its fault."""
-    if isinstance(balls, Mapping | str | bytes) or not isinstance(balls, Iterable):
-        raise ValidationError(f"balls is a list of dictionaries, not {type(balls).__name__}")
     return [_check_item(ball, place, allow_reserved_bucket) for place, ball in enumerate(balls)]
 
 
 def _check_item(ball: Mapping[str, Any], place: int, allow_reserved_bucket: bool) -> BallK:
     where = f"item {place} of the bulk"
-    if not isinstance(ball, Mapping):
-        raise ValidationError(f"{where} is no dictionary: {type(ball).__name__}")
     known = {"bucket_id", "ball_id", "key", "source", *BALL_OPTIONS}
     if unknown := sorted(str(name) for name in ball.keys() - known):
         raise ValidationError(f"{where}: {', '.join(unknown)} is unknown; there are {', '.join(sorted(known))}")
@@ -256,15 +246,11 @@ def _check_item(ball: Mapping[str, Any], place: int, allow_reserved_bucket: bool
 
 
 def _check_source(source: object) -> bytes | str | os.PathLike[str]:
-    if isinstance(source, bytearray | memoryview):
-        return bytes(source)  # the caller goes on, and may write to it
-    if isinstance(source, str | os.PathLike):
-        if not os.path.isfile(source):
-            raise ValidationError(f"source {str(source)!r} is no file")
+    if isinstance(source, bytes | bytearray | memoryview):
+        return bytes(source)  # a copy of what the caller may still write to
+    if isinstance(source, str | os.PathLike) and os.path.isfile(source):
         return source
-    if isinstance(source, bytes):
-        return source
-    raise ValidationError(f"source is bytes or a path, not {type(source).__name__}")
+    raise ValidationError(f"source must be bytes or the path of a file, got {source!r}")
 
 
 def _as_mictlanx_error(error: Exception) -> MictlanXError:
@@ -276,16 +262,15 @@ def _as_mictlanx_error(error: Exception) -> MictlanXError:
 
 
 def _without_bytes(item: BallK) -> BallKDTO:
-    """Give what can be told of an item."""
+    """Return an item without its bytes."""
     source = item["source"]
     in_memory = not isinstance(source, str | os.PathLike)
     name = item.get("ball_id") or item.get("key") or ""
-    told = {
-        **{option: value for option, value in item.items() if option in BALL_OPTIONS},
-        "bucket_id": item["bucket_id"],
+    described = {
+        **item,
         "ball_id": make_ball_id(name),
         "key": item.get("key") or name,
         "source": "" if in_memory else os.fspath(cast(str, source)),
         "in_memory": in_memory,
     }
-    return cast(BallKDTO, told)
+    return cast(BallKDTO, described)

@@ -1,17 +1,18 @@
 """
 Bounded concurrency: a pool of threads for files and hashing, and workers that pull from an iterator.
 
-A cancelled task waits until the thread has finished its piece of work: a file must not be closed while a thread uses it. Pieces
-are therefore kept short (``PIECE``).
+A cancelled task waits until the thread has finished its piece of work: a file must not be closed while a thread uses
+it. Pieces are therefore kept short (``PIECE``).
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -80,59 +81,38 @@ async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[object]], m
     :param items: pulled one by one, so that they never all have to exist at once
     """
     iterator = iter(items)
+
+    async def work_through(first: T) -> None:
+        await work(first)
+        for item in iterator:
+            await work(item)
+
     try:
         async with asyncio.TaskGroup() as group:
-            for first in _take(iterator, max_concurrency):
-                group.create_task(_work_through(first, iterator, work))
+            for first in islice(iterator, max_concurrency):
+                group.create_task(work_through(first))
     except BaseExceptionGroup as errors:
-        raise _first(errors) from None
-
-
-def _take(iterator: Iterator[T], most: int) -> Iterator[T]:
-    for _ in range(most):
-        try:
-            yield next(iterator)
-        except StopIteration:
-            return
-
-
-async def _work_through(first: T, rest: Iterator[T], work: Callable[[T], Awaitable[object]]) -> None:
-    await work(first)
-    for item in rest:
-        await work(item)
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    for error in errors.exceptions:
-        return _first(error) if isinstance(error, BaseExceptionGroup) else error
-    raise AssertionError("an exception group is never empty")
+        error: BaseException = errors
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None
 
 
 async def run_in_thread(work: Callable[[], T]) -> T:
     """
-    Do blocking work in a thread of its own, and give its result.
+    Do blocking work in a thread of its own, and return its result.
 
-    Who is cancelled does not wait for it, and neither does the end of the loop or of the process, as they would for a thread
+    A cancelled caller does not wait for it, nor does the end of the loop or of the process, as they would for a thread
     of a pool: listing a large tree may take minutes, and a killed task has seconds.
     """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def deliver(setter: Callable[[Any], None], outcome: Any) -> None:
-        def set_outcome() -> None:
-            if not future.done():
-                setter(outcome)
-
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(set_outcome)
+    future: Future[T] = Future()
+    future.set_running_or_notify_cancel()  # a caller that is cancelled leaves it alone
 
     def run() -> None:
         try:
-            outcome = work()
-        except BaseException as error:  # it is raised where it is awaited
-            deliver(future.set_exception, error)
-        else:
-            deliver(future.set_result, outcome)
+            future.set_result(work())
+        except BaseException as error:  # raised where it is awaited
+            future.set_exception(error)
 
     threading.Thread(target=run, name="mictlanx-bulk", daemon=True).start()
-    return await future
+    return await asyncio.wrap_future(future)

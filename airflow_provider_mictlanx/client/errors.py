@@ -49,7 +49,7 @@ class MictlanXError(Exception):
     default_transient: bool = False
     default_permanent: bool = False
     exhausted: bool = False
-    """Whether the request that failed was repeated as often as the rule allows: the work around it is not repeated too."""
+    """Whether the failed request was repeated as often as allowed, so that the work around it is not repeated too."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class MictlanXError(Exception):
         return self.message
 
     def amend(self, message: str) -> None:
-        """Say it in other words, or with more of them."""
+        """Replace the message."""
         self.message = clean(message)
         self.args = (self.message, *self.args[1:])
 
@@ -81,7 +81,7 @@ class MictlanXError(Exception):
 
 
 def _rebuild(cls: type[MictlanXError], args: tuple[object, ...], state: dict[str, object]) -> MictlanXError:
-    """Make an error again from what crossed a process boundary."""
+    """Build an error from its pickled state."""
     error = cls.__new__(cls, *args)
     error.args = args
     error.__dict__.update(state)

@@ -1,8 +1,9 @@
 """
-Where a client logs to besides the application's own logging: the console, a rotating file. Standard library only.
+The log handlers that a client adds to the application's own: the console, and a rotating file.
 
-Both are handlers of the package's logger, shared by the clients that ask for the same, and taken away with the last of them.
-So a file has the lines of every client of the process while it is open, and the application's own handlers get them too.
+Both are handlers of the package's logger, shared by the clients that ask for the same, and removed with the last of
+them. So a file has the lines of every client of the process while it is open, and the application's own handlers get
+them too.
 """
 
 from __future__ import annotations
@@ -16,18 +17,17 @@ from logging.handlers import TimedRotatingFileHandler
 
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.texts import get_logger
+from airflow_provider_mictlanx.client.validation import check_int
 
 log = get_logger("airflow_provider_mictlanx.client")
 _FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 _UNITS = ("S", "M", "H", "D", "MIDNIGHT", *(f"W{day}" for day in range(7)))
 
-_Key = tuple[str, str]
-"""What a handler writes to: the console, or the path of a file."""
-
 _lock = threading.Lock()
-_handlers: dict[_Key, logging.Handler] = {}
-_users: Counter[_Key] = Counter()
+_handlers: dict[str, logging.Handler] = {}
+"""The handler of the console under "", and of every file under its path."""
+_users: Counter[str] = Counter()
 _warned: set[str] = set()
 _level_before = logging.NOTSET
 
@@ -36,32 +36,30 @@ class ClientLogs:
     """
     The handlers that one client asked for.
 
-    A file has one handler, however many clients of that id there are: how it is rotated is for the first of them to say.
+    A file has one handler, however many clients of that id there are; the first of them chooses how it is rotated.
 
     :param debug: log everything to the console (standard error)
     :param folder: of the file ``{client_id}.log``; None or empty for no file. One that can't be used is warned of, once
-    :param when: the unit of the rotation interval, as ``logging.handlers.TimedRotatingFileHandler`` has it (``"m"`` = minutes)
+    :param when: the unit of the rotation interval, as ``logging.handlers.TimedRotatingFileHandler`` has it (``"m"`` =
+        minutes)
     :param interval: after how many of these the file is rotated
     """
 
     def __init__(
         self, client_id: str, debug: bool, folder: str | os.PathLike[str] | None, when: str, interval: int
     ) -> None:
-        if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
-            raise ValidationError(f"log_interval is a whole number from 1 on, not {interval!r}")
-        if not isinstance(when, str) or when.upper() not in _UNITS:
-            raise ValidationError(f"log_when is one of s, m, h, d, midnight, w0 to w6, not {when!r}")
-        if folder is not None and not isinstance(folder, str | os.PathLike):
-            raise ValidationError(f"log_output_path is the path of a folder or None, not {folder!r}")
-        self._keys: list[_Key] = []
+        check_int("log_interval", interval)
+        if when.upper() not in _UNITS:
+            raise ValidationError(f"log_when must be one of s, m, h, d, midnight, w0 to w6, got {when!r}")
+        self._keys: list[str] = []
         if debug:
-            self._use(("console", ""), logging.StreamHandler)
+            self._use("", logging.StreamHandler)
         if folder:
             path = os.path.abspath(os.path.join(folder, f"{_file_name(client_id)}.log"))
-            self._use(("file", path), lambda: _open(path, when.upper(), interval))
+            self._use(path, lambda: _open(path, when.upper(), interval))
 
     def close(self) -> None:
-        """Take the handlers away that no other client uses."""
+        """Remove the handlers that no other client uses."""
         with _lock:
             keys, self._keys = self._keys, []
             for key in keys:
@@ -73,12 +71,11 @@ class ClientLogs:
                     if not _handlers:
                         log.setLevel(_level_before)
 
-    def _use(self, key: _Key, make: Callable[[], logging.Handler | None]) -> None:
+    def _use(self, key: str, make: Callable[[], logging.Handler | None]) -> None:
         global _level_before
         with _lock:
             if key not in _handlers:
-                handler = make()
-                if handler is None:
+                if (handler := make()) is None:
                     return
                 handler.setFormatter(logging.Formatter(_FORMAT))
                 if not _handlers:

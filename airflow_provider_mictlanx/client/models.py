@@ -1,8 +1,8 @@
 """
-What goes over the wire, and what the client gives back. Pydantic models; imports nothing of the client.
+Models of requests, answers and results.
 
-Models of answers ignore what they don't know (newer services say more) and are strict about what they need: an answer
-that does not fit is no answer (``UpstreamProtocolError``), never a guess.
+Models of answers ignore unknown fields, which newer services may send, and are strict about the fields they need: an
+answer that does not fit is an ``UpstreamProtocolError``.
 """
 
 from __future__ import annotations
@@ -27,11 +27,7 @@ Checksum = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """A SHA-256 in lower-case hex."""
 
 
-def _no_tags_are_empty_tags(tags: Any) -> Any:
-    return {} if tags is None else tags
-
-
-Tags = Annotated[dict[str, str], BeforeValidator(_no_tags_are_empty_tags)]
+Tags = Annotated[dict[str, str], BeforeValidator(lambda tags: {} if tags is None else tags)]
 
 
 class WireModel(BaseModel):
@@ -196,8 +192,8 @@ class UpdateMetadataRequest(WireModel):
     """
     What is to be changed of a chunk's metadata; what is None stays as it is.
 
-    :ivar tags: all of the chunk's tags from now on: readers need those of the writing client (``index``, ``num_chunks``,
-        ``full_checksum`` …), so give them too
+    :ivar tags: all of the chunk's tags from now on: readers need those of the writing client (``index``,
+        ``num_chunks``, ``full_checksum`` …), so give them too
     """
 
     tags: dict[str, str] | None = None
@@ -341,7 +337,7 @@ class DeletedByBallIdResponse(WireModel):
 
 class DeleteBucketResponse(WireModel):
     """
-    What became of a bucket's balls.
+    The result of deleting a bucket.
 
     :ivar deleted: balls that are gone
     :ivar failed: balls that could not be deleted
@@ -360,7 +356,7 @@ class DeleteBucketResponse(WireModel):
     response_time: float = 0.0
 
 
-_NO_TAGS: Mapping[str, str] = MappingProxyType({})
+NO_TAGS: Mapping[str, str] = MappingProxyType({})
 
 
 class Chunk:
@@ -375,12 +371,7 @@ class Chunk:
     """
 
     def __init__(
-        self,
-        group_id: str,
-        index: int,
-        data: bytes,
-        chunk_id: str | None = None,
-        metadata: Mapping[str, str] = _NO_TAGS,
+        self, group_id: str, index: int, data: bytes, chunk_id: str | None = None, metadata: Mapping[str, str] = NO_TAGS
     ) -> None:
         self.group_id = group_id
         self.index = index
@@ -517,7 +508,7 @@ class AsyncGetResponse:
 @dataclass(frozen=True)
 class PutReport:
     """
-    What became of a put.
+    The result of a put.
 
     :ivar size: bytes
     :ivar checksum: SHA-256 of the whole, in hex
@@ -541,7 +532,7 @@ class PutReport:
 @dataclass(frozen=True)
 class FileReport:
     """
-    What became of a download to a file.
+    The result of a download to a file.
 
     :ivar path: of the file
     :ivar size: bytes
@@ -564,7 +555,7 @@ class FileReport:
 @dataclass(frozen=True)
 class RouterCheck:
     """
-    What one router answered when it was asked for its peers.
+    One router's answer to a request for its peers.
 
     :ivar url: the router's address
     :ivar available: ids of the peers that answer

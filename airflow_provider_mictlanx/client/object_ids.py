@@ -2,8 +2,8 @@
 Which names are safe ids, and how any other key maps to one. Standard library and errors only.
 
 The placement service keeps only ``[A-Za-z0-9_-]`` of a name and collapses runs of separators, while the peers keep
-everything: what is written under any other name is acknowledged and can never be read back (protocol page, *Terms*).
-So a bucket id that is not a safe id is refused, and a key that is not becomes the SHA-256 of itself as ball id, with the
+everything: what is written under any other name is acknowledged and can never be read back (protocol page, *Terms*). So
+a bucket id that is not a safe id is refused, and a key that is not becomes the SHA-256 of itself as ball id, with the
 key kept in the ball's tags.
 """
 
@@ -21,26 +21,24 @@ RESERVED_BUCKETS = "bulk-"
 """Buckets that begin like this contain the records of bulks."""
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9]+(?:[-_][A-Za-z0-9]+)*")
-_WHAT_IS_SAFE = "letters, digits, and single '-' or '_' between them"
+_SAFE_CHARACTERS = "letters, digits, and single '-' or '_' between them"
 
 
 def is_safe_id(name: str) -> bool:
-    """Tell whether the service keeps the name exactly as it is."""
+    """Return whether the service keeps the name exactly as it is."""
     return _SAFE_ID.fullmatch(name) is not None
 
 
 def check_bucket_id(bucket_id: str) -> str:
     """
-    Give the bucket id back, or raise ``ValidationError``: bucket ids are never mapped.
+    Return a bucket id, or raise ``ValidationError``: bucket ids are never mapped.
 
     :param bucket_id: only letters, digits, and single ``-`` or ``_`` between them
     """
-    if not isinstance(bucket_id, str) or not bucket_id:
-        raise ValidationError(f"bucket_id must be a text of {_WHAT_IS_SAFE}, not {bucket_id!r}")
-    if not is_safe_id(bucket_id):
+    if not isinstance(bucket_id, str) or not is_safe_id(bucket_id):
         raise ValidationError(
-            f"bucket_id {bucket_id!r} is no safe id: only {_WHAT_IS_SAFE} are kept by MictlanX; "
-            "an object written under another name could never be read back"
+            f"bucket_id must be a safe id ({_SAFE_CHARACTERS}), got {bucket_id!r}; an object written under another "
+            "name could never be read back"
         )
     return bucket_id
 
@@ -57,15 +55,15 @@ def check_bucket_may_change(bucket_id: str, allow_reserved_bucket: bool, paramet
         raise ValidationError(f"allow_reserved_bucket must be True or False, got {allow_reserved_bucket!r}")
     if bucket_id.startswith(RESERVED_BUCKETS) and not allow_reserved_bucket:
         raise ValidationError(
-            f"{parameter} must not begin with {RESERVED_BUCKETS!r}, got {bucket_id!r}: it may contain the records of a bulk, "
-            "which delete_bulk deletes; choose another bucket, or set allow_reserved_bucket=True"
+            f"{parameter} must not begin with {RESERVED_BUCKETS!r}, got {bucket_id!r}: it may contain the records of a "
+            "bulk, which delete_bulk deletes; choose another bucket, or set allow_reserved_bucket=True"
         )
     return bucket_id
 
 
 def make_ball_id(key: str) -> str:
     """
-    Give the ball id under which a key is stored: a safe id is its own, any other key its SHA-256 in hex.
+    Return the ball id under which a key is stored: a safe id is its own, any other key its SHA-256 in hex.
 
     :param key: the ball as a user names it; any text but the empty one
     """
@@ -80,25 +78,16 @@ def make_ball_id(key: str) -> str:
 
 
 def original_key(ball_id: str, tags: Mapping[str, str]) -> str:
-    """Give the key of a listed ball: its ``full_path`` if that is what the ball id was made of, else the ball id."""
+    """Return the key of a listed ball: its ``full_path`` if the ball id was made of that, else the ball id."""
     full_path = tags.get("full_path", "")
-    if full_path and not is_safe_id(full_path):
-        try:
-            if make_ball_id(full_path) == ball_id:
-                return full_path
-        except ValidationError:
-            return ball_id
-    return ball_id
-
-
-def chunk_key(ball_id: str, index: int) -> str:
-    """Give the key of one chunk of a ball."""
-    return f"{ball_id}_{index}"
+    if not full_path or is_safe_id(full_path):
+        return ball_id
+    return full_path if hashlib.sha256(full_path.encode("utf-8", "surrogatepass")).hexdigest() == ball_id else ball_id
 
 
 def path_tags(path: str) -> dict[str, str]:
     """
-    Give the tags that clients agree on for a path or a key with folders.
+    Return the tags that clients agree on for a path or a key with folders.
 
     The keys are ``full_path``, ``fullname``, ``filename`` (without extension), ``extension`` (no dot) and
     ``bucket_relative_path`` (the folder, with a trailing ``/``; left out where there is none).
@@ -114,10 +103,10 @@ def path_tags(path: str) -> dict[str, str]:
 
 def safe_file_name(name: str) -> str | None:
     """
-    Give a plain file name made of what some writer sent, or None where nothing usable is left.
+    Return a plain file name made of what some writer sent, or None if nothing usable is left.
 
-    Folders are dropped, whichever way the slashes lean; control characters become ``_``; ``.``, ``..`` and the name of a part
-    (``part_name``) are nothing.
+    Folders are dropped, whichever way the slashes lean; control characters become ``_``; ``.``, ``..`` and the name of
+    a part (``part_name``) are nothing.
     """
     name = re.split(r"[/\\]", name)[-1]
     name = re.sub(r"[\x00-\x1f\x7f]", "_", name).strip()
@@ -129,7 +118,7 @@ def safe_file_name(name: str) -> str | None:
 
 def part_name(file_name: str, slot: int | str) -> str:
     """
-    Give the name that a file has while it is made.
+    Return the name of a file while it is made.
 
     :param slot: 0 for the first who makes a file of that name, 1 for who does it at the same time, and so on
     """
@@ -138,7 +127,7 @@ def part_name(file_name: str, slot: int | str) -> str:
 
 
 def is_part_name(name: str) -> bool:
-    """Tell whether a name could be that of a part; no target may have one."""
+    """Return whether a name could be that of a part; no target may have one."""
     return name.startswith(".mictlanx-") and name.endswith(".part")
 
 
@@ -156,18 +145,23 @@ class ObjectId:
         ball_id = f"{self.ball_id[:12]}…" if len(self.ball_id) > 12 else self.ball_id
         return f"{self.bucket_id}/{self.key} (ball {ball_id})"
 
+    @property
+    def key_tags(self) -> dict[str, str]:
+        """The tags that keep a key which is not a safe id."""
+        return {} if is_safe_id(self.key) else path_tags(self.key)
+
     def chunk(self, index: int) -> str:
-        """Give the key of one of its chunks."""
-        return chunk_key(self.ball_id, index)
+        """Return the key of one of its chunks."""
+        return f"{self.ball_id}_{index}"
 
 
 def make_object_id(bucket_id: str, key: str) -> ObjectId:
-    """Give the name of a ball, checked: by its id or by any key."""
+    """Return the id of a ball, checked: by its id or by any key."""
     return ObjectId(check_bucket_id(bucket_id), make_ball_id(key), key)
 
 
 def check_chunk_key(key: str) -> str:
-    """Give a chunk's key back, or raise ``ValidationError``: it is made of the ball id, never of any key."""
+    """Return a chunk's key, or raise ``ValidationError``: it is made of the ball id, never of any key."""
     if not isinstance(key, str) or not is_safe_id(key):
         raise ValidationError(f"key is a chunk's here, {{ball_id}}_{{index}}, made of the ball id; {key!r} is none")
     return key

@@ -1,8 +1,8 @@
 """
-Search for secrets in texts, in whatever spelling a server gives them back.
+Redact secrets in text, in whatever spelling a server returns them.
 
-Text and secret are compared in lower case and without blanks, line ends and characters beyond ASCII. Escapes (JSON, percent,
-HTML) are undone layer by layer. Of hexadecimal digits and base64 the encoded secret is searched for.
+Text and secret are compared in lower case and without blanks, line ends and characters beyond ASCII. Escapes (JSON,
+percent, HTML) are undone layer by layer. Of hexadecimal digits and base64 the encoded secret is searched for.
 """
 
 from __future__ import annotations
@@ -12,21 +12,22 @@ import html
 import json
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import chain
 from urllib.parse import quote, quote_plus
 
-SHORTEST_SECRET = 4
+MIN_SECRET_LENGTH = 4
 """Shorter secrets (characters) are not redacted: they would be found in the middle of words."""
 
-MOST_SECRETS = 200
-"""Number of secrets that a process remembers, those sent last: a process whose token changes every hour does not grow."""
+MAX_SECRETS = 200
+"""Number of secrets that a process remembers, the last sent: a token that changes every hour takes no more memory."""
 
-_DEEPEST = 8
+_MAX_LAYERS = 8
 """Number of layers of escapes that are undone."""
 
-_DROPPED = re.compile(r"[^\x21-\x7e]+")
-_KEPT = re.compile(r"[\x21-\x7e]")
+_INVISIBLE = re.compile(r"[^\x21-\x7e]+")
+_VISIBLE = re.compile(r"[\x21-\x7e]")
 _BASE64 = re.compile(r"[a-z0-9+/_=-]")
 _BASE64_EDGE = 3
 """Number of characters of base64 on either side of a secret that may have some of its bits, encoded once or twice."""
@@ -48,7 +49,7 @@ class Secrets:
     :param most: how many of them are remembered
     """
 
-    def __init__(self, most: int = MOST_SECRETS) -> None:
+    def __init__(self, most: int = MAX_SECRETS) -> None:
         self._most = most
         self._known: dict[str, tuple[_Spelling, ...]] = {}
         self._spellings: tuple[_Spelling, ...] = ()
@@ -56,11 +57,11 @@ class Secrets:
 
     def remember(self, secret: str) -> None:
         """Redact a secret from now on, unless it is too short."""
-        if len(secret.strip()) < SHORTEST_SECRET:
+        if len(secret.strip()) < MIN_SECRET_LENGTH:
             return
         with self._lock:
             spellings = self._known.pop(secret, None)
-            self._known[secret] = spellings or tuple(_spellings_of(secret))  # now the last one
+            self._known[secret] = spellings or tuple(_spellings(secret))  # now the last one
             if spellings is None:
                 if len(self._known) > self._most:
                     del self._known[next(iter(self._known))]
@@ -68,19 +69,20 @@ class Secrets:
 
     def redact(self, text: str) -> str:
         """Return a text with ``***`` in the place of every secret, in any spelling."""
-        parts, at = [], 0
-        for start, end in _merged(self._find(text)):
-            parts += [text[at:start], "***"]
-            at = end
-        return "".join([*parts, text[at:]])
+        parts, at = [], -1
+        for start, end in sorted(self._find(text)):
+            if start > at:  # else it overlaps the last one, or follows it directly
+                parts += [text[max(at, 0) : start], "***"]
+            at = max(at, end)
+        return "".join([*parts, text[max(at, 0) :]])
 
     def _find(self, text: str) -> Iterator[tuple[int, int]]:
         """Yield where secrets begin and end."""
         spellings, flat = self._spellings, _flat(text)
-        if not any(spelling in flat for spelling in spellings) and not _ESCAPE.search(flat):
+        if not any(spelling.text in flat for spelling in spellings) and not _ESCAPE.search(flat):
             return  # the usual case; noting where every character came from takes much longer
-        level: _Level | None = _Level.of(text)
-        for _ in range(_DEEPEST):
+        level: _Level | None = _Level.undecoded(text)
+        for _ in range(_MAX_LAYERS):
             if level is None:
                 return
             for spelling in spellings:
@@ -88,22 +90,16 @@ class Secrets:
             level = level.decoded()
 
 
-class _Spelling(str):
+@dataclass(frozen=True)
+class _Spelling:
     """
     A secret as it is searched for.
 
     :ivar is_base64: whether the characters beside it have some of its bits in them
     """
 
-    __slots__ = ("is_base64",)
-
-    is_base64: bool
-
-    @classmethod
-    def of(cls, text: str, *, is_base64: bool = False) -> _Spelling:
-        spelling = cls(_flat(text))
-        spelling.is_base64 = is_base64
-        return spelling
+    text: str
+    is_base64: bool = False
 
 
 class _Level:
@@ -115,19 +111,19 @@ class _Level:
         self._ends = ends
 
     @classmethod
-    def of(cls, text: str) -> _Level:
-        starts = [match.start() for match in _KEPT.finditer(text)]
+    def undecoded(cls, text: str) -> _Level:
+        starts = [match.start() for match in _VISIBLE.finditer(text)]
         return cls(_flat(text), starts, [start + 1 for start in starts])
 
     def find(self, spelling: _Spelling) -> Iterator[tuple[int, int]]:
         """Yield where in the original a secret begins and ends."""
-        at = self.text.find(spelling)
+        at = self.text.find(spelling.text)
         while at >= 0:
-            first, last = at, at + len(spelling) - 1
+            first, last = at, at + len(spelling.text) - 1
             if spelling.is_base64:
                 first, last = self._widened(first, last)
             yield self._starts[first], self._ends[last]
-            at = self.text.find(spelling, at + len(spelling))
+            at = self.text.find(spelling.text, at + len(spelling.text))
 
     def _widened(self, first: int, last: int) -> tuple[int, int]:
         for _ in range(_BASE64_EDGE):
@@ -143,7 +139,7 @@ class _Level:
         at = 0
         for match in _ESCAPE.finditer(self.text):
             first, after = match.span()
-            meant = _flat(_meaning_of(match))
+            meant = _flat(_unescape(match))
             texts += [self.text[at:first], meant]
             starts += self._starts[at:first] + [self._starts[first]] * len(meant)
             ends += self._ends[at:first] + [self._ends[after - 1]] * len(meant)
@@ -155,48 +151,36 @@ class _Level:
 
 
 def _flat(text: str) -> str:
-    return _DROPPED.sub("", text).lower()
+    return _INVISIBLE.sub("", text).lower()
 
 
-def _meaning_of(escape: re.Match[str]) -> str:
+def _unescape(escape: re.Match[str]) -> str:
     *numbers, punctuation, _, entity = escape.groups()
     if number := next(filter(None, numbers), None):
         return chr(int(number, 16)) if int(number, 16) < 0x80 else ""
     return html.unescape(entity) if entity else punctuation or ""
 
 
-def _spellings_of(secret: str) -> Iterator[_Spelling]:
+def _spellings(secret: str) -> Iterator[_Spelling]:
     forms = {secret, secret.replace(" ", "+"), json.dumps(secret)[1:-1], quote(secret, safe=""), quote_plus(secret)}
-    plain = {_Spelling.of(form) for form in forms} | {_Spelling.of(form.encode().hex()) for form in forms}
-    plain.add(_Spelling.of(_HALF_ESCAPE.sub("", secret.lower())))
+    plain = {_flat(form) for form in forms} | {form.encode().hex() for form in forms}
+    plain.add(_flat(_HALF_ESCAPE.sub("", secret.lower())))
     for form in forms:
-        level = _Level.of(form)
+        level = _Level.undecoded(form)
         while deeper := level.decoded():
             level = deeper
-            plain.add(_Spelling.of(level.text))
-    once = {encoded for form in forms for encoded in _base64_of(form)}
-    twice = {encoded for form in once for encoded in _base64_of(form)}
-    encoded = {_Spelling.of(form, is_base64=True) for form in once | twice}
-    yield from (spelling for spelling in (*plain, *encoded) if len(spelling) >= SHORTEST_SECRET)
+            plain.add(level.text)
+    once = {encoded for form in forms for encoded in _base64_forms(form)}
+    twice = {encoded for form in once for encoded in _base64_forms(form)}
+    encoded = {_Spelling(_flat(form), is_base64=True) for form in once | twice}
+    found = encoded.union(_Spelling(text) for text in plain)
+    yield from (spelling for spelling in found if len(spelling.text) >= MIN_SECRET_LENGTH)
 
 
-def _base64_of(text: str) -> Iterator[str]:
+def _base64_forms(text: str) -> Iterator[str]:
     """Yield what the base64 of any longer text has in it: there are three forms, by where the bytes begin."""
     data = text.encode()
     for before in range(3):
         shared = base64.b64encode(bytes(before) + data).decode()[-(-8 * before // 6) : 8 * (before + len(data)) // 6]
         yield shared
         yield shared.replace("+", "-").replace("/", "_")
-
-
-def _merged(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Yield the spans in order, those that meet as one."""
-    start, end = -1, -1
-    for first, last in sorted(spans):
-        if first > end:
-            if end >= 0:
-                yield start, end
-            start = first
-        end = max(end, last)
-    if end >= 0:
-        yield start, end

@@ -1,7 +1,7 @@
 """
-The border between raising and returning: inside, code raises ``MictlanXError``; the documented surface returns ``Result``.
+The border between raising and returning.
 
-Imports nothing of the client but its errors.
+Inside, code raises ``MictlanXError``; the documented surface returns ``Result``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def returns_result(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable
 
 
 def unwrap(result: Result[T, MictlanXError]) -> T:
-    """Give the value of an ``Ok``; raise the error of an ``Err`` (``Result.unwrap`` would raise a ``ValueError``)."""
+    """Return the value of an ``Ok``; raise the error of an ``Err`` (``Result.unwrap`` would raise a ``ValueError``)."""
     if result.is_ok:
         return result.unwrap()
     raise result.unwrap_err()

@@ -23,10 +23,10 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from airflow_provider_mictlanx.client.errors import DeadlineExceededError, MictlanXError, ValidationError
+from airflow_provider_mictlanx.client.errors import DeadlineExceededError, MictlanXError
 from airflow_provider_mictlanx.client.models import RetryPolicy
 from airflow_provider_mictlanx.client.texts import get_logger
-from airflow_provider_mictlanx.client.validation import check_int, check_non_negative
+from airflow_provider_mictlanx.client.validation import check_int, check_non_negative, check_timeout
 
 log = get_logger(__name__)
 
@@ -96,10 +96,8 @@ async def deadline_scope(deadline: float | None, action: str) -> AsyncIterator[N
     :param deadline: seconds from now, or None for no bound
     :param action: what was being done, for the error
     """
-    if deadline is not None and (
-        isinstance(deadline, bool) or not isinstance(deadline, int | float) or not deadline > 0
-    ):
-        raise ValidationError(f"{action}: deadline is a number of seconds above 0 or None, not {deadline!r}")
+    if deadline is not None:
+        check_timeout(deadline, "deadline")
     scope = asyncio.timeout(deadline)
     failed: list[BaseException] = []
     outer = _failed.set(failed)
@@ -120,12 +118,8 @@ async def deadline_scope(deadline: float | None, action: str) -> AsyncIterator[N
 
 
 def retry_config_from_policy(policy: RetryPolicy | None) -> RetryConfig:
-    """Give the rule for the official client's retry policy."""
+    """Return the configuration for the official client's retry policy."""
     if policy is None:
         return RetryConfig()
-    if not isinstance(policy, RetryPolicy):
-        raise ValidationError(f"the retry policy is a RetryPolicy or None, not {policy!r}")
-    retries = check_int("retries of the retry policy", policy.retries, least=0)
-    return RetryConfig(
-        retries + 1, policy.max_delay, policy.initial_delay, factor=policy.backoff_factor, jitter=policy.jitter
-    )
+    tries = check_int("retries of the retry policy", policy.retries, least=0) + 1
+    return RetryConfig(tries, policy.max_delay, policy.initial_delay, policy.backoff_factor, policy.jitter)

@@ -1,8 +1,8 @@
 """
 Clean texts for people: errors and log records without secrets and without characters that are not printable.
 
-Every ``MictlanXError`` cleans its message, and every logger of the package its records, so no caller has to. The secrets are
-those that this process sends: each client adds its token and its headers.
+Every ``MictlanXError`` cleans its message, and every logger of the package its records, so no caller has to. The
+secrets are those that this process sends: each client adds its token and its headers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from airflow_provider_mictlanx.client.redaction import Secrets
 
 SHORTEST_VALUE = 8
-"""Shorter values (characters) of a header are redacted only if its name says that they are secret: many are words, as ``trace``."""
+"""Shorter header values (characters) are redacted only if the name says that they are secret: many are plain words."""
 
 _WINDOW = 4096
 """An excerpt is taken from the first characters of a text: redacting a megabyte would block the loop."""
@@ -54,7 +54,7 @@ def excerpt(text: str | bytes, max_size: int) -> str:
 
 
 def truncate(text: str, max_size: int) -> str:
-    """Return a text of at most ``max_size`` characters, the last an ellipsis if it was longer; ``excerpt`` redacts first."""
+    """Return at most ``max_size`` characters of a text, the last an ellipsis if it was longer; ``excerpt`` redacts."""
     return text if len(text) <= max_size else f"{text[: max_size - 1]}…"
 
 

@@ -11,7 +11,10 @@ with the odd forms that are in use: port ``-1`` or ``0`` for "no port", and a qu
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from airflow_provider_mictlanx.client.errors import ValidationError
@@ -72,11 +75,9 @@ class MictlanXURI:
     def __post_init__(self) -> None:
         if not self.routers:
             raise ValidationError(f"a MictlanX URI names at least one router, as in {ACCEPTED_FORM}")
-        seen: set[str] = set()
-        for router in self.named_routers:
-            if router.router_id in seen:
-                raise ValidationError(f"two routers are called {router.router_id!r}: each needs an id of its own")
-            seen.add(router.router_id)
+        router_ids = [router.router_id for router in self.named_routers]
+        if repeated := next((name for name in router_ids if router_ids.count(name) > 1), ""):
+            raise ValidationError(f"two routers are called {repeated!r}: each needs an id of its own")
 
     @property
     def named_routers(self) -> tuple[RouterAddress, ...]:
@@ -94,20 +95,19 @@ class MictlanXURI:
     @classmethod
     def parse(cls, text: str, *, default_port: int | None = None) -> MictlanXURI:
         """
-        Read a URI; raises ``ValidationError`` that names what is wrong.
+        Parse a URI; raise ``ValidationError`` that names what is wrong.
 
         :param text: as ``mictlanx://router-0@host:60666/?protocol=http``
         :param default_port: of routers without a port, which are refused otherwise
         """
-        if not isinstance(text, str) or not text.strip():
+        if not text.strip():
             raise ValidationError(f"the MictlanX URI is empty; it looks like {ACCEPTED_FORM}")
         text = text.strip()
         if not text.lower().startswith(SCHEME):
             raise ValidationError(f"a MictlanX URI begins with {SCHEME}, as in {ACCEPTED_FORM}")
         authority = text[len(SCHEME) :].partition("?")[0]
         routers = tuple(_parse_router(part, default_port) for part in authority.removesuffix("/").split(","))
-        protocol, api_version, http2 = _parse_query(text)
-        return cls(routers, protocol, api_version, http2)
+        return cls(routers, **_parse_query(text))
 
 
 def _parse_router(text: str, default_port: int | None) -> RouterAddress:
@@ -115,7 +115,7 @@ def _parse_router(text: str, default_port: int | None) -> RouterAddress:
     router_id, at, address = text.rpartition("@")
     if at and not _ROUTER_ID.fullmatch(router_id):
         raise ValidationError(
-            f"router {_shown(text)}: {router_id!r} is no router id (letters, digits, '.', '_', '-'); a token belongs "
+            f"router {_redact(text)}: {router_id!r} is no router id (letters, digits, '.', '_', '-'); a token belongs "
             "into the connection's password, not into the URI"
             if ":" not in router_id
             else f"the part before '@' in a router address is its id and holds no ':' (of a router on {address!r}); "
@@ -127,19 +127,19 @@ def _parse_router(text: str, default_port: int | None) -> RouterAddress:
     if not colon or address.endswith("]"):
         if default_port is None:
             raise ValidationError(
-                f"router {_shown(text)} has no port; write host:port, as in router-0@{address}:{DEFAULT_PORT}"
+                f"router {_redact(text)} has no port; write host:port, as in router-0@{address}:{DEFAULT_PORT}"
             )
         where, port_text = address, str(default_port)
     if not _PORT.fullmatch(port_text) or int(port_text) > 65535:
         # What is no number may be a password that was cut at a ',' or a '?' of its own.
         said = repr(port_text) if re.fullmatch(r"-?\d+", port_text, re.ASCII) else "what follows its last ':'"
-        raise ValidationError(f"router {_shown(where)}: {said} is no port; ports are 1 to 65535")
+        raise ValidationError(f"router {_redact(where)}: {said} is no port; ports are 1 to 65535")
     host, _, path = where.partition("/")
     path = path.strip("/")
     if not _HOST.fullmatch(host):
-        raise ValidationError(f"router {_shown(text)}: {host!r} is no host name or address")
+        raise ValidationError(f"router {_redact(text)}: {host!r} is no host name or address")
     if path and not _PATH.fullmatch(path):
-        raise ValidationError(f"router {_shown(text)}: {path!r} is no path")
+        raise ValidationError(f"router {_redact(text)}: {path!r} is no path")
     port = int(port_text)
     return RouterAddress(host=host, port=port if port > 0 else None, path=path, router_id=router_id)
 
@@ -149,30 +149,30 @@ def read_query(text: str) -> list[tuple[str, str]]:
     return parse_qsl(text.partition("?")[2].lstrip("/"), keep_blank_values=True)
 
 
-def _parse_query(text: str) -> tuple[str, int, bool]:
-    protocol, api_version, http2 = "https", DEFAULT_API_VERSION, False
+def _parse_query(text: str) -> dict[str, Any]:
+    parsers: dict[str, Callable[[str], Any]] = {
+        "protocol": check_protocol,
+        "api_version": check_api_version,
+        "http2": partial(check_flag, "http2"),
+    }
+    options = {}
     for name, value in read_query(text):
-        if name == "protocol":
-            protocol = check_protocol(value)
-        elif name == "api_version":
-            api_version = check_api_version(value)
-        elif name == "http2":
-            http2 = check_flag("http2", value)
-        else:
-            said = repr(name) if re.fullmatch(r"\w+", name, re.ASCII) else "what follows '?'"
-            raise ValidationError(f"{said} is no option of a MictlanX URI; there are protocol, api_version and http2")
-    return protocol, api_version, http2
+        if name not in parsers:
+            shown = repr(name) if re.fullmatch(r"\w+", name, re.ASCII) else "what follows '?'"
+            raise ValidationError(f"{shown} is no option of a MictlanX URI; there are {', '.join(parsers)}")
+        options[name] = parsers[name](value)
+    return options
 
 
 def check_protocol(value: str) -> str:
-    """Give ``http`` or ``https`` back in lower case, or raise ``ValidationError``."""
+    """Return ``http`` or ``https`` in lower case, or raise ``ValidationError``."""
     if str(value).lower() not in ("http", "https"):
         raise ValidationError(f"protocol is http or https, not {value!r}")
     return str(value).lower()
 
 
 def check_api_version(value: str | int) -> int:
-    """Give the version as a number, or raise ``ValidationError``."""
+    """Return the version as an int, or raise ``ValidationError``."""
     text = str(value)
     if not re.fullmatch(r"\d{1,4}", text, re.ASCII):
         raise ValidationError(f"api_version is a whole number such as {DEFAULT_API_VERSION}, not {value!r}")
@@ -182,13 +182,11 @@ def check_api_version(value: str | int) -> int:
 def check_flag(name: str, value: str | bool | int) -> bool:
     """Read ``1 true yes on`` and ``0 false no off`` (any case, or a real bool), or raise ``ValidationError``."""
     text = str(value).lower()
-    if text in _TRUE:
-        return True
-    if text in _FALSE:
-        return False
-    raise ValidationError(f"{name} is one of {' '.join(_TRUE)} or {' '.join(_FALSE)}, not {value!r}")
+    if text not in (*_TRUE, *_FALSE):
+        raise ValidationError(f"{name} must be one of {' '.join(_TRUE)} or {' '.join(_FALSE)}, got {value!r}")
+    return text in _TRUE
 
 
-def _shown(text: str) -> str:
+def _redact(text: str) -> str:
     """Quote a router address for an error, without what may be a password in front of the '@'."""
     return repr(text.rpartition("@")[2] if ":" in text.rpartition("@")[0] else text)

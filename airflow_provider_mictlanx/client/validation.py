@@ -1,4 +1,4 @@
-"""Arguments, checked before the first request. Errors only."""
+"""Checks of arguments, before the first request."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from airflow_provider_mictlanx.client.errors import ValidationError
 
 def check_int(name: str, value: int, least: int = 1) -> int:
     """
-    Give a whole number back, or raise ``ValidationError`` that names the parameter.
+    Return a whole number, or raise ``ValidationError`` that names the parameter.
 
-    :param least: the smallest that makes sense
+    :param least: the smallest that is accepted
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValidationError(f"{name} is a whole number from {least} on, not {value!r}")
@@ -23,14 +23,14 @@ def check_int(name: str, value: int, least: int = 1) -> int:
 
 
 def check_non_negative(name: str, value: float) -> float:
-    """Give a number from 0 on back, or raise ``ValidationError`` that names the parameter."""
+    """Return a number from 0 on, or raise ``ValidationError`` that names the parameter."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         raise ValidationError(f"{name} is a number from 0 on, not {value!r}")
     return value
 
 
 def check_seconds(name: str, value: timedelta | float) -> float:
-    """Give a time in seconds, or raise ``ValidationError`` that names the parameter."""
+    """Return a time in seconds, or raise ``ValidationError`` that names the parameter."""
     number = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < math.inf:
         raise ValidationError(f"{name} is a timedelta or a number of seconds from 0 on, not {value!r}")
@@ -38,7 +38,7 @@ def check_seconds(name: str, value: timedelta | float) -> float:
 
 
 def check_str(name: str, value: str) -> str:
-    """Give a text back, or raise ``ValidationError`` that names the parameter."""
+    """Return a str, or raise ``ValidationError`` that names the parameter."""
     if not isinstance(value, str):
         raise ValidationError(f"{name} is a text, not {value!r}")
     return value
@@ -46,11 +46,11 @@ def check_str(name: str, value: str) -> str:
 
 def parse_size(text: str | int, name: str = "chunk_size", least: int = 1) -> int:
     """
-    Give a number of bytes.
+    Return a number of bytes.
 
     :param text: ``"256kb"`` (1 kb = 1,000 bytes), ``"1MiB"`` (1,024 × 1,024) or a number of bytes
     :param name: of the parameter, for the ``ValidationError``
-    :param least: the fewest that make sense (bytes)
+    :param least: the fewest that are accepted (bytes)
     """
     try:
         size = text if isinstance(text, int) and not isinstance(text, bool) else humanfriendly.parse_size(text)
@@ -65,7 +65,7 @@ RESERVED_PREFIX = "mictlanx_"
 
 
 def check_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
-    """Give tags back, or raise ``ValidationError`` where they are no texts, or MictlanX's own."""
+    """Return tags, or raise ``ValidationError`` where one is not a str, or is MictlanX's own."""
     if not isinstance(tags, Mapping):
         raise ValidationError(f"tags are a dictionary of texts, not {type(tags).__name__}")
     for name, tag in tags.items():
@@ -78,8 +78,8 @@ def check_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
     return tags
 
 
-def check_timeout(timeout: float) -> float:
-    """Give a number of seconds above 0 back; anything else is a ``ValidationError``."""
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
-        raise ValidationError(f"timeout is a number of seconds above 0, not {timeout!r}")
-    return timeout
+def check_timeout(seconds: float, name: str = "timeout") -> float:
+    """Return a number of seconds above 0, or raise ``ValidationError`` that names the parameter."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        raise ValidationError(f"{name} must be a number of seconds above 0, got {seconds!r}")
+    return seconds

@@ -1,8 +1,8 @@
 """
 What a listing means: announced chunks → the versions of a ball. Pure functions; knows the models only.
 
-A *version* is a ``full_checksum``, a number of chunks and every chunk's size and checksum, together. Chunks of two versions
-never belong together, and the same bytes cut differently are another version (protocol page, *Reading*).
+A *version* is a ``full_checksum``, a number of chunks and every chunk's size and checksum, together. Chunks of two
+versions never belong together, and the same bytes cut differently are another version (protocol page, *Reading*).
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ class Version:
         return next((tag for chunk in self.ordered if (tag := chunk.tags.get(FILTERS_TAG, "")) not in ("", "[]")), "")
 
     def tail(self, first: int) -> Version:
-        """Give the same without the chunks before ``first``; the SHA-256 of such a rest is in no tag."""
+        """Return the version without the chunks before ``first``; the SHA-256 of such a rest is in no tag."""
         rest = {index: chunk for index, chunk in self.chunks.items() if index >= first}
         return replace(self, checksum=None, chunks=rest) if first else self
 
     def as_ball(self) -> Ball:
-        """Give a whole version as the ball that it is."""
+        """Return a complete version as a ball."""
         chunks = self.ordered
         return Ball(
             bucket_id=self.bucket_id,
@@ -110,8 +110,8 @@ def _versions_in_group(group: Sequence[Metadata]) -> list[Version]:
     """
     Sort chunks that name the same whole and number of chunks, but may be of several cuts.
 
-    No tag names the cut. One that is even tells by its size; for the others the newest of each index belong together, and
-    the oldest of each. A wrong guess costs a reader one verification, never wrong bytes.
+    No tag names the cut. One that is even tells by its size; for the others the newest of each index belong together,
+    and the oldest of each. A wrong guess costs a reader one verification, never wrong bytes.
     """
     by_index: defaultdict[int, dict[tuple[int, str], Metadata]] = defaultdict(dict)
     for chunk in sorted(group, key=lambda chunk: chunk.updated_at):

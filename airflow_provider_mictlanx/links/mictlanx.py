@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -41,7 +42,7 @@ class MictlanXLink(BaseOperatorLink):
         if path is None:
             return None
         uri = self.get_hook(operator).settings.uri
-        router = AsyncRouter.at(uri.routers[0], uri.protocol, False, uri.api_version)
+        router = AsyncRouter.at(uri.routers[0], replace(uri, http2=False))
         return f"{router.base_url()}/api/v{uri.api_version}{path}"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:

@@ -1,13 +1,13 @@
 """
-Files that appear whole or not at all: a part beside the target, ``fsync``, rename. Knows the errors and the threads.
+Files that appear complete or not at all: a part beside the target, ``fsync``, rename.
 
-No name that comes out of the storage ever leaves the folder (``names.safe_file_name``), no symbolic link in it is followed,
-and what stands under the target's name is left as it is unless it is to be replaced. The folder is held open: everything
-happens in this very one, wherever its path leads to meanwhile.
+No name that comes out of the storage ever leaves the folder (``names.safe_file_name``), no symbolic link in it is
+followed, and what stands under the target's name is left as it is unless it is to be replaced. The folder is held open:
+everything happens in this very one, wherever its path leads to meanwhile.
 
-The part's name follows from the target's, so that an interrupted download goes on from it, also after a SIGKILL; whoever
-takes it holds a lock on it, and a second download to the same target takes the next name. What is in a part counts only
-after it was hashed (``PartFile.leftover_size``).
+The part's name follows from the target's, so that an interrupted download goes on from it, also after a SIGKILL;
+whoever takes it holds a lock on it, and a second download to the same target takes the next name. What is in a part
+counts only after it was hashed (``PartFile.leftover_size``).
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ SLOTS = 16
 """So many downloads to one target, at once, get parts that can be gone on with; there may be more."""
 
 MIN_RESUMABLE_SIZE = 1024 * 1024
-"""An interrupted download leaves its part if so many bytes of it are verified; fewer are sooner had again than explained."""
+"""Below this size (bytes), downloading again is cheaper than keeping a partial file."""
 
 _NAME_TAKEN = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES, errno.EPERM, errno.ETXTBSY})
-"""What the system says of a part's name that something else has: a link, a folder, a socket, another user's file."""
+"""The system's errors for a part's name that is taken: by a link, a folder, a socket, another user's file."""
 
 
 def check_file_name(name: str, folder_parameter: str = "output_path") -> str:
     """
-    Give a plain file name back, or raise ``ValidationError``: no folders, no ``..``, not empty.
+    Return a plain file name, or raise ``ValidationError``: no folders, no ``..``, not empty.
 
-    :param folder_parameter: where the caller names the folder, for the error
+    :param folder_parameter: the folder's name in the call, for the error
     """
     if not isinstance(name, str) or not name or name in (".", "..") or "/" in name or "\0" in name or "\\" in name:
         raise ValidationError(
@@ -67,21 +67,19 @@ def check_file_name(name: str, folder_parameter: str = "output_path") -> str:
     return name
 
 
-def check_path(path: object, parameter: str) -> Path:
+def check_path(path: str | os.PathLike[str], parameter: str) -> Path:
     """
-    Give what a caller named as a path; what no file system takes is a ``ValidationError``.
+    Return a path, or raise ``ValidationError`` for one that no file system accepts.
 
-    :param parameter: where the caller names it, for the error
+    :param parameter: its name in the call, for the error
     """
-    if not isinstance(path, str | os.PathLike):
-        raise ValidationError(f"{parameter} is a path as text or PathLike, not {path!r}")
     try:
-        found = Path(path)
-        if b"\0" not in os.fsencode(found):
-            return found
-    except (TypeError, UnicodeEncodeError) as error:
-        raise ValidationError(f"{parameter} {path!r} is no path: {error}") from error
-    raise ValidationError(f"{parameter} {path!r} is no path: it holds a NUL character")
+        checked = Path(path)
+        if b"\0" in os.fsencode(checked):
+            raise ValueError("it has a NUL character")
+    except (TypeError, ValueError) as error:
+        raise ValidationError(f"{parameter} must be a path, got {path!r}: {error}") from error
+    return checked
 
 
 class OpenFolder:
@@ -114,7 +112,7 @@ class OpenFolder:
         return ValidationError(f"{self._parameter} {self.path} can't be written to: {error.strerror}")
 
     def kind_of(self, name: str) -> int:
-        """Give the type of what has a name (``stat.S_IFREG`` …), of a link the link's own; 0 where nothing has it."""
+        """Return the file type of a name (``stat.S_IFREG`` …), of a link the link's own; 0 if it does not exist."""
         try:
             return stat.S_IFMT(os.stat(name, dir_fd=self.descriptor, follow_symlinks=False).st_mode)
         except FileNotFoundError:
@@ -122,7 +120,7 @@ class OpenFolder:
 
     async def has_content(self, name: str, size: int | None, checksum: str, threads: Threads) -> bool:
         """
-        Tell whether a regular file (no symbolic link) of this name has these bytes.
+        Return whether a regular file (no symbolic link) of this name has these bytes.
 
         :param size: how many; None where only the checksum is known
         :param checksum: their SHA-256 in hex
@@ -131,9 +129,9 @@ class OpenFolder:
 
     def make(self, name: str) -> PartFile:
         """
-        Give the file that is to have this name, for ``with``.
+        Return the part file of this name, for ``with``.
 
-        ``ValidationError`` where no file can be made here, or can have this name.
+        ``ValidationError`` if no file can be made here, or none can have this name.
         """
         check_file_name(name, self._parameter)
         try:
@@ -169,19 +167,17 @@ class OpenFolder:
                 if error.errno in _NAME_TAKEN and self.kind_of(temporary):
                     return None
                 raise
+            usable: bool | None = False
             try:
                 usable = self._is_ours(descriptor, temporary)
-            except BaseException:
-                os.close(descriptor)
-                raise
-            if usable:
-                return descriptor
-            os.close(descriptor)
+            finally:
+                if not usable:
+                    os.close(descriptor)
             if usable is not None:
-                return None
+                return descriptor if usable else None
 
     def _is_ours(self, descriptor: int, temporary: str) -> bool | None:
-        """Lock an open part, and tell whether it can be used; None: it is there no more, or was a target too."""
+        """Lock an open part; return whether it can be used, or None if it is gone or was a target too."""
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:  # somebody has it, or the file system has no locks
@@ -243,7 +239,12 @@ class PartFile:
             os.close(self.descriptor)  # lets go of the lock
 
     def _is_resumable(self, error: BaseException | None) -> bool:
-        return self._lasting and self.verified >= MIN_RESUMABLE_SIZE and _may_resume_after(error)
+        """Return whether the same download may be started again: it was stopped, or its error may pass."""
+        if not self._lasting or self.verified < MIN_RESUMABLE_SIZE:
+            return False
+        if isinstance(error, MictlanXError):
+            return not error.permanent and not isinstance(error, IntegrityError)
+        return error is not None and not isinstance(error, Exception)
 
     def truncate(self, size: int) -> None:
         """Forget what an interrupted download left beyond so many bytes, and what was verified."""
@@ -253,9 +254,9 @@ class PartFile:
 
     def publish(self, replace: bool) -> Path:
         """
-        Make the file appear under its name, whole and on the disk; gives the path.
+        Move the file to its name, complete and synced to the disk; return its path.
 
-        ``FileAlreadyExists`` where something has that name by now, unless ``replace`` is true.
+        ``FileAlreadyExists`` if something has that name by now, unless ``replace`` is true.
         """
         folder = self.folder.descriptor
         target = self.folder.path / self.name
@@ -286,18 +287,11 @@ class PartFile:
             os.unlink(self._temporary, dir_fd=folder)
 
 
-def _may_resume_after(error: BaseException | None) -> bool:
-    """Tell whether the same download may be asked for again: it was stopped, or failed by what can pass."""
-    if isinstance(error, MictlanXError):
-        return not error.permanent and not isinstance(error, IntegrityError)
-    return error is not None and not isinstance(error, Exception)
-
-
 async def has_content(
     path: str | Path, size: int | None, checksum: str, threads: Threads, folder: int | None = None
 ) -> bool:
     """
-    Tell whether a regular file (no symbolic link) has these bytes.
+    Return whether a regular file (no symbolic link) has these bytes.
 
     :param size: how many; None where only the checksum is known
     :param checksum: their SHA-256 in hex
@@ -327,7 +321,7 @@ async def has_content(
 
 @contextmanager
 def disk_errors(doing: str) -> Iterator[None]:
-    """Turn an ``OSError`` of the disk (full, read-only, gone) into a ``MictlanXError`` that says what was being done."""
+    """Raise an ``OSError`` of the disk (full, read-only, gone) as a ``MictlanXError`` that names the action."""
     try:
         yield
     except OSError as error:

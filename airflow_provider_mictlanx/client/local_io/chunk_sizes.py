@@ -1,8 +1,9 @@
 """
-How a file is cut, and how much of it is in flight, where nobody says so. Pure functions; knows the parser of sizes.
+Default sizes of chunks, and how many of them are in flight.
 
-A router's work is per chunk, hardly per byte: 64 MiB took the real one 14 s in chunks of 256 kB and 0.9 s in chunks of 8 MB. So
-chunks are large, and memory (chunk size × chunks in flight) is bounded by having fewer of them in flight, not by cutting smaller.
+A router's work is per chunk, hardly per byte: 64 MiB took the real one 14 s in chunks of 256 kB and 0.9 s in chunks of
+8 MB. So chunks are large, and memory (chunk size × chunks in flight) is bounded by having fewer of them in flight, not
+by cutting smaller.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ MAX_CHUNKS = 1_000
 """… until there would be more than these: listings and their repetitions grow with them. Then the chunks grow."""
 
 MAX_CHUNK = 32_000_000
-"""Chunks grow no further than this (bytes): proxies limit what one request may hold, and a failed chunk is sent again."""
+"""Maximum size of chunks (bytes): proxies limit one request, and a failed chunk is sent again."""
 
 MEMORY_BUDGET = 32_000_000
-"""What the chunks in flight of one file may hold together (bytes)."""
+"""Maximum bytes of one file's chunks in flight together."""
 
 MIN_IN_FLIGHT = 2
 """While one chunk is being announced another one should be on its way."""
@@ -30,7 +31,7 @@ MAX_IN_FLIGHT = 10
 
 def chunk_size_for(size: int, chunk_size: str | int | None = None) -> int:
     """
-    Give the size of chunks that a file is cut into (bytes).
+    Return the size of the chunks of a file (bytes).
 
     :param size: of the file (bytes)
     :param chunk_size: what somebody has chosen; it always wins
@@ -44,7 +45,7 @@ def chunk_size_for(size: int, chunk_size: str | int | None = None) -> int:
 
 def concurrency_for(chunk_size: int, max_concurrency: int | None = None, budget: int = MEMORY_BUDGET) -> int:
     """
-    Give how many chunks may be in flight.
+    Return how many chunks may be in flight.
 
     :param chunk_size: of the largest chunk (bytes)
     :param max_concurrency: what somebody has chosen; it always wins

@@ -52,7 +52,7 @@ def layout_with_short_tail(size: int, chunk_size: int) -> list[int]:
 
 def infer_layout(size: int, num_chunks: int, index: int, chunk_size: int) -> list[int] | None:
     """
-    Give the even cut (all chunks alike but the last) of which one chunk is known, or None where there is none.
+    Return the even layout (all chunks alike but the last) of which one chunk is known, or None if there is none.
 
     :param size: of the ball (bytes)
     :param index: of the known chunk
@@ -126,9 +126,9 @@ class _LayoutHasher:
 
 async def read_planned(source: Source, chunk: PlannedChunk, threads: Threads) -> bytes | memoryview:
     """
-    Give the bytes of a chunk as they were hashed.
+    Return the bytes of a chunk as they were hashed.
 
-    Raises ``IntegrityError`` where the source gives other bytes than it gave when it was hashed.
+    Raises ``IntegrityError`` if the source returns other bytes than when it was hashed.
     """
     if source.is_immutable:
         return await source.read(chunk.offset, chunk.size)

@@ -1,14 +1,15 @@
 """
 Files of other stores as sources: read through an fsspec filesystem, whose calls block, in threads.
 
-Imports no fsspec: a filesystem is whatever has ``open(path, "rb")`` and ``info(path)``. What tells that a file is still the
-same is its size and its ETag, time or the like, as far as the store tells them; its SHA-256 is compared besides.
+A filesystem is any object with ``open(path, "rb")`` and ``info(path)``. A file counts as unchanged while its size and
+its ETag, time or the like stay the same, as far as the store returns them; its SHA-256 is compared too.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, BinaryIO, Protocol
@@ -18,20 +19,20 @@ from airflow_provider_mictlanx.client.errors import IntegrityError, UnknownError
 from airflow_provider_mictlanx.client.local_io.sources import READ_WHOLE_LIMIT, BytesSource, Source
 
 CONTENT_FIELDS = frozenset({"etag", "generation", "version_id", "md5hash", "crc32c"})
-"""What stores call that which changes with a file's content, in small letters."""
+"""Names under which stores return a mark of a file's content, in lower case."""
 
 TIME_FIELDS = frozenset({"lastmodified", "last_modified", "mtime", "updated", "created"})
-"""What they call its times: they count where there is nothing better, since a listing may tell them otherwise than a look."""
+"""Names of its times: used where there is no such mark, since a listing may return other times than ``info``."""
 
 
 class FileSystem(Protocol):
-    """What is used of an fsspec filesystem."""
+    """The part of an fsspec filesystem that is used."""
 
     def open(self, path: str, mode: str) -> BinaryIO:
         """Open a file."""
 
     def info(self, path: str) -> Mapping[str, Any]:
-        """Tell ``size`` and ``type`` of a file, and what marks its content."""
+        """Return ``size`` and ``type`` of a file, and the marks of its content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,7 @@ class FsspecFile:
     A file of another store.
 
     :ivar name: for people
-    :ivar fingerprint: what marked it when it was listed (``content_fingerprint``); None to take it as it is when it is
-        opened
+    :ivar fingerprint: its ``content_fingerprint`` when it was listed; None to accept it as it is when it is opened
     """
 
     fs: FileSystem
@@ -51,17 +51,15 @@ class FsspecFile:
 
 
 def content_fingerprint(info: Mapping[str, Any]) -> str:
-    """Give what marks the content of a file, as a text: its size, and its ETag or the like, else its time."""
-    told = {name: info[name] for name in sorted(info) if info[name] is not None}
-    fingerprint = [f"{name} {mark}" for name, mark in told.items() if name.lower() in CONTENT_FIELDS]
-    fingerprint = fingerprint or [
-        f"{name} {_seconds(mark)}" for name, mark in told.items() if name.lower() in TIME_FIELDS
-    ]
+    """Return a str that changes with the content of a file: its size, and its ETag or the like, else its time."""
+    fields = [(name, info[name]) for name in sorted(info) if info[name] is not None]
+    fingerprint = [f"{name} {mark}" for name, mark in fields if name.lower() in CONTENT_FIELDS]
+    fingerprint = fingerprint or [f"{name} {_seconds(time)}" for name, time in fields if name.lower() in TIME_FIELDS]
     return ", ".join([f"{info.get('size')} bytes", *fingerprint])
 
 
 def _seconds(time: Any) -> str:
-    """Give a time as a text, the same for every way to tell it."""
+    """Return a time as a str, the same for a datetime and a number."""
     seconds = time.timestamp() if isinstance(time, datetime) else time
     return f"{seconds:.3f}" if isinstance(seconds, int | float) else str(seconds)
 
@@ -92,85 +90,70 @@ class FsspecSource:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _read(self, offset: int, size: int) -> bytes:
-        with self._lock, _ReadErrors(self.name):
+        with self._lock, _read_errors(self.name):
             self._opened.seek(offset)
             return self._opened.read(size)
 
     async def check_unchanged(self) -> None:
-        """Compare what marks it with what marked it at the opening."""
+        """Raise ``IntegrityError`` if its fingerprint is another than at the opening."""
         _, fingerprint = await self._threads.run(read_info, self._file)
         if fingerprint != self._fingerprint:
             raise IntegrityError(f"{self.name} changed while it was read ({self._fingerprint}; now {fingerprint})")
 
 
-class OpenFsspecFile:
+@asynccontextmanager
+async def open_fsspec_file(file: FsspecFile, threads: Threads) -> AsyncIterator[Source]:
     """
-    Opens a file of another store as a source, for ``async with``; a small one is read at once and kept.
+    Open a file of another store as a source; a small one is read at once and kept.
 
     ``IntegrityError``: it is gone, or another one than when it was listed; ``UnknownError``: the store failed.
     """
+    resources = ExitStack()
+    try:
+        size, fingerprint = await threads.run(read_info, file)
+        if file.fingerprint is not None and fingerprint != file.fingerprint:
+            raise IntegrityError(f"{file.name} changed since it was listed ({file.fingerprint}; now {fingerprint})")
+        opened = await threads.run(_open, file, resources)
+        source = FsspecSource(file, opened, size, fingerprint, threads)
+        if size > READ_WHOLE_LIMIT:
+            yield source
+            return
+        data = await source.read(0, size) if size else b""
+        await source.check_unchanged()
+        yield BytesSource(data, file.name)
+    finally:
+        await threads.run(resources.close)
 
-    def __init__(self, file: FsspecFile, threads: Threads) -> None:
-        self._file = file
-        self._threads = threads
-        self._opened: BinaryIO | None = None
 
-    async def __aenter__(self) -> Source:
-        file = self._file
-        try:
-            size, fingerprint = await self._threads.run(read_info, file)
-            if file.fingerprint is not None and fingerprint != file.fingerprint:
-                raise IntegrityError(f"{file.name} changed since it was listed ({file.fingerprint}; now {fingerprint})")
-            opened = await self._threads.run(self._open)
-            source = FsspecSource(file, opened, size, fingerprint, self._threads)
-            if size > READ_WHOLE_LIMIT:
-                return source
-            data = await source.read(0, size) if size else b""
-            await source.check_unchanged()
-            return BytesSource(data, file.name)
-        except BaseException:
-            await self._close()
-            raise
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self._close()
-
-    def _open(self) -> BinaryIO:
-        with _ReadErrors(self._file.name):
-            self._opened = opened = self._file.fs.open(self._file.path, "rb")
-            if not opened.seekable():
-                raise ValidationError(f"{self._file.name} can't be read from any place in it: copy it to a file first")
-            return opened
-
-    async def _close(self) -> None:
-        if self._opened is not None:
-            opened, self._opened = self._opened, None
-            await self._threads.run(opened.close)
+def _open(file: FsspecFile, resources: ExitStack) -> BinaryIO:
+    with _read_errors(file.name):
+        opened = file.fs.open(file.path, "rb")
+        resources.callback(opened.close)  # registered at once: a cancelled caller closes it too
+        if not opened.seekable():
+            raise ValidationError(f"{file.name} can't be read from any place in it: copy it to a file first")
+        return opened
 
 
 def read_info(file: FsspecFile) -> tuple[int, str]:
-    """Give a file's size (bytes) and what marks its content, as the store has it now; blocks."""
-    with _ReadErrors(file.name):
+    """Return a file's size (bytes) and its fingerprint, as the store has it now; blocks."""
+    with _read_errors(file.name):
         if invalidate := getattr(file.fs, "invalidate_cache", None):
             invalidate(file.path)  # filesystems remember what they listed
         info = file.fs.info(file.path)
     size = info.get("size")
     if not isinstance(size, int):
-        raise ValidationError(f"{file.name}: its store does not tell its size")
+        raise ValidationError(f"{file.name}: its store does not return its size")
     return size, content_fingerprint(info)
 
 
-class _ReadErrors:
-    """Gives another store's errors as the client's own: each filesystem has its own classes."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, exc_type: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, FileNotFoundError):
-            raise IntegrityError(f"{self._name} is gone") from error
-        if isinstance(error, Exception) and not isinstance(error, IntegrityError | ValidationError):
-            raise UnknownError(f"{self._name} can't be read: {type(error).__name__}", transient=False) from error
+@contextmanager
+def _read_errors(name: str) -> Iterator[None]:
+    """Raise another store's errors as the client's own: each filesystem has its own classes."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise IntegrityError(f"{name} is gone") from error
+    except (IntegrityError, ValidationError):
+        raise
+    except Exception as error:
+        raise UnknownError(f"{name} can't be read: {type(error).__name__}", transient=False) from error

@@ -8,39 +8,35 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import Protocol
 
 from airflow_provider_mictlanx.client.concurrency import Threads
 from airflow_provider_mictlanx.client.errors import IntegrityError
 from airflow_provider_mictlanx.client.local_io.atomic_file import PartFile
 
 
-class Sink(Protocol):
+class Sink:
     """
-    Takes pieces at their offsets (bytes), in any order, and gives them back.
+    Takes pieces at their offsets (bytes), in any order, and returns them.
 
-    :ivar leftover_size: up to here (bytes) there may be what an interrupted download left; the rest is empty
+    :ivar leftover_size: up to here (bytes) an interrupted download may have left something; the rest is empty
     """
 
-    leftover_size: int
+    leftover_size = 0
 
     def write(self, offset: int, data: bytes) -> None:
         """Keep a piece."""
-        ...
+        raise NotImplementedError
 
     def read(self, offset: int, size: int) -> bytes | memoryview:
-        """Give back what was written."""
-        ...
+        """Return what was written."""
+        raise NotImplementedError
 
     def verified(self, size: int) -> None:
-        """Say that so many bytes more are there, and right: they may be kept, should the download be interrupted."""
-        ...
+        """Count bytes that are stored and verified: they may be kept if the download is interrupted."""
 
 
-class MemorySink:
-    """As much memory as the ball has bytes."""
-
-    leftover_size = 0
+class MemorySink(Sink):
+    """Memory of the ball's size."""
 
     def __init__(self, size: int) -> None:
         self.view = memoryview(bytearray(size))
@@ -50,51 +46,38 @@ class MemorySink:
         self.view[offset : offset + len(data)] = data
 
     def read(self, offset: int, size: int) -> memoryview:
-        """Give a view of a piece."""
+        """Return a view of a piece."""
         return self.view[offset : offset + size]
 
-    def verified(self, size: int) -> None:
-        """Memory ends with the download."""
 
-
-class FileSink:
-    """A file in the making."""
+class FileSink(Sink):
+    """A part file."""
 
     def __init__(self, file: PartFile) -> None:
         self.leftover_size = file.leftover_size
         self._file = file
-        self._descriptor = file.descriptor
 
     def write(self, offset: int, data: bytes) -> None:
         """Write a piece to its place."""
         view = memoryview(data)
         while view:
-            written = os.pwrite(self._descriptor, view, offset)
+            written = os.pwrite(self._file.descriptor, view, offset)
             view, offset = view[written:], offset + written
 
     def read(self, offset: int, size: int) -> bytes:
         """Read a piece back."""
-        return os.pread(self._descriptor, size, offset)
+        return os.pread(self._file.descriptor, size, offset)
 
     def verified(self, size: int) -> None:
-        """Count what may be worth keeping."""
+        """Count the verified bytes of the part file."""
         self._file.verified += size
 
 
-class NullSink:
-    """Keeps nothing: for reading that only verifies."""
-
-    leftover_size = 0
+class NullSink(Sink):
+    """Discards what it is given: for a read that only verifies."""
 
     def write(self, offset: int, data: bytes) -> None:
-        """Forget a piece."""
-
-    def read(self, offset: int, size: int) -> bytes:
-        """There is nothing to give back."""
-        raise OSError("a null sink keeps nothing")
-
-    def verified(self, size: int) -> None:
-        """There is nothing to keep."""
+        """Discard a piece."""
 
 
 BATCH_SIZE = 1024 * 1024

@@ -5,31 +5,29 @@ from __future__ import annotations
 import os
 import stat
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from itertools import accumulate
 from pathlib import Path
-from typing import ParamSpec, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from airflow_provider_mictlanx.client.concurrency import Threads
 from airflow_provider_mictlanx.client.errors import IntegrityError, ValidationError
 from airflow_provider_mictlanx.client.local_io.atomic_file import check_path
 from airflow_provider_mictlanx.client.models import Chunk
 
-P = ParamSpec("P")
-
-
 READ_WHOLE_LIMIT = 1024 * 1024
 """A file up to this size is read once and kept (bytes)."""
 
 READ_THROUGH = 512 * 1024
-"""What is only hashed is read in parts of this size (bytes), which a processor's cache holds."""
+"""Bytes that are only hashed are read in parts of this size, which a processor's cache holds."""
 
 Take: TypeAlias = Callable[[bytes | memoryview], object]
-"""Is given bytes that it does not keep."""
+"""A function of bytes that it does not keep."""
 
 
 class Source(Protocol):
-    """What is uploaded."""
+    """The bytes of an upload."""
 
     name: str
     size: int
@@ -37,11 +35,11 @@ class Source(Protocol):
     """Whether the bytes cannot change between hashing and sending."""
 
     async def read(self, offset: int, size: int) -> bytes | memoryview:
-        """Give exactly ``size`` bytes from ``offset`` on, or raise ``IntegrityError`` where there are fewer."""
+        """Return exactly ``size`` bytes from ``offset`` on, or raise ``IntegrityError`` if there are fewer."""
         ...
 
     async def check_unchanged(self) -> None:
-        """Raise ``IntegrityError`` where the source is seen to have changed since it was opened."""
+        """Raise ``IntegrityError`` if the source is known to have changed since it was opened."""
         ...
 
 
@@ -56,7 +54,7 @@ class BytesSource:
         self.size = len(data)
 
     async def read(self, offset: int, size: int) -> bytes | memoryview:
-        """Give a piece of the bytes; nothing is copied."""
+        """Return a piece of the bytes; nothing is copied."""
         return self.data if size == self.size else memoryview(self.data)[offset : offset + size]
 
     async def check_unchanged(self) -> None:
@@ -65,9 +63,9 @@ class BytesSource:
 
 class ChunksSource:
     """
-    Chunks in memory that the caller has cut; ``layout`` tells how.
+    Chunks in memory that the caller has cut; ``layout`` has their sizes.
 
-    Raises ``ValidationError`` where an index is missing or there twice, or where one of several chunks is empty.
+    Raises ``ValidationError`` if an index is missing or given twice, or if one of several chunks is empty.
     """
 
     is_immutable = True
@@ -87,7 +85,7 @@ class ChunksSource:
         self.size = self._ends[-1]
 
     async def read(self, offset: int, size: int) -> bytes:
-        """Give a piece of the bytes, of as many chunks as it takes."""
+        """Return a piece of the bytes, from one chunk or several."""
         parts: list[bytes] = []
         index = bisect_right(self._ends, offset)
         while size > 0:
@@ -120,114 +118,75 @@ class FileSource:
 
         Its memory is the event loop's thread's: what threads allocate and others free stays with the process for long.
 
-        :param write: called with it, in the thread that reads it
+        :param take: called with it, in the thread that reads it
         """
         buffer = memoryview(bytearray(size))
-        await self._filled(_read_at_once, self._descriptor, offset, buffer, take)
+        await self._threads.run(self._fill, buffer, offset, take)
         return buffer.toreadonly()
 
     async def read_through(self, offset: int, size: int, take: Take) -> None:
-        """Read a piece of the file and hand it on part by part, in the thread that reads it; nothing of it is kept."""
+        """Read a piece of the file and pass it on part by part, in the thread that reads it; nothing of it is kept."""
         if self._part is None:
             self._part = memoryview(bytearray(READ_THROUGH))
-        await self._filled(_read_in_parts, self._descriptor, offset, size, self._part, take)
+        await self._threads.run(self._read_parts, self._part, offset, offset + size, take)
 
-    async def _filled(self, read: Callable[P, bool], *args: P.args, **kwargs: P.kwargs) -> None:
-        if not await self._threads.run(read, *args, **kwargs):
-            raise IntegrityError(f"{self.name} became shorter while it was read: nothing more is sent of it")
+    def _read_parts(self, part: memoryview, offset: int, end: int, take: Take) -> None:
+        for start in range(offset, end, len(part)):
+            self._fill(part[: end - start], start, take)
+
+    def _fill(self, buffer: memoryview, offset: int, take: Take | None) -> None:
+        filled = 0
+        while filled < len(buffer):
+            if not (read := os.preadv(self._descriptor, [buffer[filled:]], offset + filled)):
+                raise IntegrityError(f"{self.name} became shorter while it was read: nothing more is sent of it")
+            filled += read
+        if take:
+            take(buffer)
 
     async def check_unchanged(self) -> None:
-        """Compare size and time with those at the opening."""
+        """Raise ``IntegrityError`` if size or time are others than at the opening."""
         now = os.fstat(self._descriptor)
         if (now.st_size, now.st_mtime_ns) != (self._status.st_size, self._status.st_mtime_ns):
             raise IntegrityError(f"{self.name} changed while it was read: nothing more is sent of it")
 
 
-def _read_at_once(descriptor: int, offset: int, buffer: memoryview, take: Take | None) -> bool:
-    """Fill a buffer; tells whether there was enough."""
-    filled = 0
-    while filled < len(buffer):
-        if not (read := os.preadv(descriptor, [buffer[filled:]], offset + filled)):
-            return False
-        filled += read
-    if take:
-        take(buffer)
-    return True
-
-
-def _read_in_parts(descriptor: int, offset: int, size: int, part: memoryview, take: Take) -> bool:
-    """Read so many bytes by way of one buffer; tells whether there were as many."""
-    end = offset + size
-    while offset < end:
-        if not (read := os.preadv(descriptor, [part[: end - offset]], offset)):
-            return False
-        take(part[:read])
-        offset += read
-    return True
-
-
-class OpenFile:
+@asynccontextmanager
+async def open_file(path: str | os.PathLike[str], threads: Threads) -> AsyncIterator[Source]:
     """
-    Opens a file as a source, for ``async with``; a small one is read at once and kept.
+    Open a file as a source; a small one is read at once and kept.
 
-    Raises ``ValidationError`` where there is no such file, where it is none, or where it may not be read.
+    Raises ``ValidationError`` for a path that does not exist, is not a regular file, or may not be read.
     """
-
-    def __init__(self, path: str | os.PathLike[str], threads: Threads) -> None:
-        if path == "":
-            raise ValidationError("path is empty: the path of a file is wanted")
-        self._path = check_path(path, "path")
-        self._threads = threads
-        self._descriptor: int | None = None
-
-    async def __aenter__(self) -> Source:
-        try:
-            descriptor, status, data = await self._threads.run(self._open)
-            if data is None:
-                return FileSource(self._path, descriptor, status, self._threads)
-            if len(data) != status.st_size:
-                raise IntegrityError(f"{self._path} changed while it was read: nothing of it was sent")
-            return BytesSource(data, str(self._path))
-        except BaseException:
-            self._close()
-            raise
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        self._close()
-
-    def _open(self) -> tuple[int, os.stat_result, bytes | None]:
-        self._descriptor = descriptor = _open_regular(self._path)  # kept at once: a cancelled caller closes it too
-        status = os.fstat(descriptor)
-        return (
-            descriptor,
-            status,
-            None if status.st_size > READ_WHOLE_LIMIT else _read_all(descriptor, READ_WHOLE_LIMIT + 1),
-        )
-
-    def _close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+    if path == "":
+        raise ValidationError("path must be the path of a file, got ''")
+    checked = check_path(path, "path")
+    resources = ExitStack()
+    try:
+        descriptor, status, data = await threads.run(_open, checked, resources)
+        if data is None:
+            yield FileSource(checked, descriptor, status, threads)
+        elif len(data) == status.st_size:
+            yield BytesSource(data, str(checked))
+        else:
+            raise IntegrityError(f"{checked} changed while it was read: nothing of it was sent")
+    finally:
+        resources.close()
 
 
-def _read_all(descriptor: int, most: int) -> bytes:
-    parts: list[bytes] = []
-    while most and (data := os.read(descriptor, most)):
-        parts.append(data)
-        most -= len(data)
-    return b"".join(parts)
-
-
-def _open_regular(path: Path) -> int:
+def _open(path: Path, resources: ExitStack) -> tuple[int, os.stat_result, bytes | None]:
+    """Open a regular file; return its descriptor and status, and its bytes if they are few."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
         raise ValidationError(f"there is no file {path}") from error
     except OSError as error:
         raise ValidationError(f"{path} can't be read: {error.strerror}") from error
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(descriptor)
-        what = "a folder" if stat.S_ISDIR(mode) else "no regular file"
-        raise ValidationError(f"{path} is {what}: a single file is wanted here")
-    return descriptor
+    resources.callback(os.close, descriptor)  # registered at once: a cancelled caller closes it too
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+        raise ValidationError(f"{path} is {kind}: a single file is wanted here")
+    if status.st_size > READ_WHOLE_LIMIT:
+        return descriptor, status, None
+    with open(descriptor, "rb", closefd=False) as file:
+        return descriptor, status, file.read(READ_WHOLE_LIMIT + 1)

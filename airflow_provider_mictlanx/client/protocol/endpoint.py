@@ -1,8 +1,4 @@
-"""
-One address that answers the storage protocol, router or peer: how a request is sent, and what a refusal stands for.
-
-Knows the transport, the errors and the models; which requests there are is said by the rooms above it.
-"""
+"""Send a request to one router or peer, and turn its answer into a model or an error."""
 
 from __future__ import annotations
 
@@ -14,7 +10,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from email.utils import parsedate_to_datetime
-from typing import Any, ClassVar, Self, TypeAlias, TypeVar
+from typing import Any, ClassVar, Self, TypeAlias, TypedDict, TypeVar
 from urllib.parse import quote
 
 from pydantic import BaseModel
@@ -22,54 +18,61 @@ from pydantic import ValidationError as InvalidModel
 
 from airflow_provider_mictlanx.client.concurrency import Threads
 from airflow_provider_mictlanx.client.errors import (
-    AuthenticationError,
     IntegrityError,
     MictlanXError,
-    NotFoundError,
-    PermissionError,
     RequestTimeoutError,
-    UnknownError,
     UpstreamProtocolError,
     ValidationError,
 )
+from airflow_provider_mictlanx.client.protocol.status_handlers import RequestKind, StatusHandlers, error_for_status
 from airflow_provider_mictlanx.client.protocol.stream import DataStream
 from airflow_provider_mictlanx.client.texts import excerpt
 from airflow_provider_mictlanx.client.transport.connections import Response, Transport
 from airflow_provider_mictlanx.client.transport.headers import check_headers
 from airflow_provider_mictlanx.client.transport.limits import MAX_SMALL_RESPONSE
 from airflow_provider_mictlanx.client.transport.tls import Verify
-from airflow_provider_mictlanx.client.validation import check_timeout
+from airflow_provider_mictlanx.client.validation import check_int, check_timeout
 
 M = TypeVar("M", bound=BaseModel)
 
-StatusHandler: TypeAlias = Callable[[int, Any, str], MictlanXError | None]
-"""Knows what a refusal (status, detail, what was being done) means for one kind of request; None where it does not."""
+Headers: TypeAlias = Mapping[str, str]
 
 Body: TypeAlias = bytes | bytearray | memoryview | Iterable[bytes] | AsyncIterable[bytes]
 """The bytes of a chunk, at once or in pieces."""
 
 MAX_THREADS = 2
-"""The most threads of an endpoint: they write files, and read long listings."""
+"""Maximum threads of an endpoint: they write files, and parse long listings."""
+
+
+class RequestOptions(TypedDict):
+    """The parameters that every request takes: seconds, further headers, and how TLS is checked."""
+
+    timeout: float
+    headers: Headers
+    verify: Verify
 
 
 class Endpoint:
     """
     One address that answers the storage protocol.
 
-    :param name: what it is called in logs and errors
+    :param name: its name in logs and errors
     :param ip_addr: host name or address, with the path of a proxy behind it if there is one (``example.org/mictlanx``)
     :param port: 1–65535; 0 or -1 for the protocol's own port
     :param protocol: ``http`` or ``https``
     :param http2: whether to offer HTTP/2, over ``https``; ``ValidationError`` without the package ``h2``
     :param api_version: of the paths, ``/api/v{api_version}``
-    :param transport: the connections to use; they are the giver's to close. Where none is given, own ones are made
+    :param transport: the connections to use, which the caller closes; own ones are made by default
     """
 
     kind: ClassVar[str]
-    """What it is: ``router`` or ``peer``."""
+    """``router`` or ``peer``."""
 
     https_has_port: ClassVar[bool] = True
     """Whether the port is part of the address with ``https`` too."""
+
+    status_handlers: ClassVar[StatusHandlers] = {}
+    """The error statuses with a meaning of their own, by kind of request and status."""
 
     def __init__(
         self,
@@ -103,19 +106,19 @@ class Endpoint:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections, unless they were given, and let the threads end."""
+        """Close the connections unless the caller made them, and let the threads end."""
         if self._own_transport:
             await self._transport.aclose()
         self._threads.close()
 
     def base_url(self) -> str:
-        """Give the address before ``/api``."""
+        """Return the address before ``/api``."""
         port = f":{self.port}" if self.port > 0 and (self.protocol == "http" or self.https_has_port) else ""
         path = f"/{self.path}" if self.path else ""
         return f"{self.protocol}://{self.host}{port}{path}"
 
     def get_addr(self) -> str:
-        """Give ``host:port``, as they were given."""
+        """Return ``host:port`` as passed to the constructor."""
         return f"{self.ip_addr}:{self.port}"
 
     def _action(self, doing: str, bucket_id: str, key: str) -> str:
@@ -126,74 +129,66 @@ class Endpoint:
         method: str,
         path: str,
         action: str,
-        timeout: float,
-        headers: Mapping[str, str],
-        verify: Verify,
+        options: RequestOptions,
+        kind: RequestKind = "other",
         *,
-        status_handler: StatusHandler | None = None,
         content_type: str = "",
         **request: Any,
     ) -> Response:
-        """Send a request; a status other than 2xx is raised as the error that it stands for."""
+        """
+        Send a request; raise the error of a status other than 2xx.
+
+        :param action: the request in words, for errors
+        :param kind: selects the ``status_handlers``
+        :param request: ``content`` and ``max_size`` of ``Transport.send``
+        """
         if content_type:
-            headers = {**headers, "Content-Type": content_type}
-        response = await self._transport.send(
-            method, self._root + path, action=action, timeout=timeout, verify=verify, headers=headers, **request
-        )
+            options = {**options, "headers": {**options["headers"], "Content-Type": content_type}}
+        response = await self._transport.send(method, self._root + path, action=action, **options, **request)
         if not 200 <= response.status < 300:
-            raise _error_for_status(response, action, status_handler)
+            raise self._error_from_response(response, action, kind)
         return response
 
-    async def _json(self, model: type[M], method: str, path: str, action: str, *how: Any, **request: Any) -> M:
-        """Send a request as ``_send`` does, and give the answer as the model that it has to fit."""
-        return await self._parse(model, await self._send(method, path, action, *how, **request), action)
+    async def _json(self, model: type[M], method: str, path: str, action: str, *args: Any, **request: Any) -> M:
+        """Send a request as ``_send`` does, and return its answer as a model."""
+        return await self._parse(model, await self._send(method, path, action, *args, **request), action)
 
     async def _parse(self, model: type[M], response: Response, action: str) -> M:
         """
-        Give an answer as the model that it has to fit; a long one is read in a thread, as a triggerer's loop has others to serve.
+        Return an answer as a model. A long one is parsed in a thread, as a triggerer's loop has others to serve.
 
-        pydantic comes back to Python for the tags of every chunk, and there the interpreter changes threads.
+        pydantic calls back into Python for the tags of every chunk, and there the interpreter switches threads.
         """
         try:
             return await self._threads.run_sized(len(response.body), model.model_validate_json, response.body)
         except InvalidModel as error:
-            said = f"{action}: the answer is none of the protocol's: {_first_fault(error)}"
-            if error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid":
-                begins = _beginning(response.body)
-                kind = response.headers.get("content-type", "of no type")
-                said += f"; it is {kind} and begins {begins!r}"
-            said += ". Does a MictlanX router answer at this address?"
-            raise UpstreamProtocolError(said) from None
+            fault = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(part) for part in fault["loc"])
+            said = f"{action}: the answer is none of the protocol's: {f'{where}: ' if where else ''}{fault['msg']}"
+            if fault["type"] == "json_invalid":
+                content_type = response.headers.get("content-type", "of no type")
+                said += f"; it is {content_type} and begins {_beginning(response.body)!r}"
+            raise UpstreamProtocolError(f"{said}. Does a MictlanX router answer at this address?") from None
 
     async def _read(
         self,
         path: str,
         into: Callable[[bytes], Awaitable[None]],
         action: str,
-        timeout: float,
-        headers: Mapping[str, str],
-        verify: Verify,
-        *,
+        options: RequestOptions,
+        kind: RequestKind,
         max_size: int | None,
-        status_handler: StatusHandler | None = None,
     ) -> int:
         """
-        Read bytes piece by piece; gives how many they were.
+        Read bytes piece by piece, and return their number.
 
-        :param max_size: the most that there may be (bytes), else it is an ``IntegrityError``; None for any number
+        :param max_size: maximum bytes, more are an ``IntegrityError``; None for any number
         """
         read = 0
-        async with self._transport.stream(
-            "GET",
-            self._root + path,
-            action=action,
-            timeout=timeout,
-            verify=verify,
-            headers=headers,
-            max_size=sys.maxsize if max_size is None else max_size + MAX_SMALL_RESPONSE,
-        ) as (response, pieces):
-            if response.status != 200:
-                raise _error_for_status(await _with_body(response, pieces), action, status_handler)
+        limit = sys.maxsize if max_size is None else max_size + MAX_SMALL_RESPONSE
+        url = self._root + path
+        async with self._transport.stream("GET", url, action=action, max_size=limit, **options) as (response, pieces):
+            await self._check_status(response, pieces, action, kind)
             async for piece in pieces:
                 read += len(piece)
                 if max_size is not None and read > max_size:
@@ -201,37 +196,39 @@ class Endpoint:
                 await into(piece)
         return read
 
-    async def _open(
-        self,
-        path: str,
-        action: str,
-        timeout: float,
-        headers: Mapping[str, str],
-        verify: Verify,
-        *,
-        status_handler: StatusHandler | None = None,
-    ) -> DataStream:
-        """Ask for bytes, and give them as a stream that has begun."""
-        ends = asyncio.get_running_loop().time() + check_timeout(timeout)
-        url = self._root + path
+    async def _open(self, path: str, action: str, options: RequestOptions, kind: RequestKind) -> DataStream:
+        """Ask for bytes, and return them as a stream that has begun."""
+        timeout = check_timeout(options["timeout"])
+        ends = asyncio.get_running_loop().time() + timeout
+        opened = self._transport.open_stream("GET", self._root + path, action=action, max_size=sys.maxsize, **options)
         try:
             async with asyncio.timeout_at(ends), AsyncExitStack() as stack:
-                response, pieces = await stack.enter_async_context(
-                    self._transport.open_stream(
-                        "GET", url, action=action, timeout=timeout, verify=verify, headers=headers, max_size=sys.maxsize
-                    )
-                )
-                if response.status != 200:
-                    raise _error_for_status(await _with_body(response, pieces), action, status_handler)
-                return DataStream(
-                    stack.pop_all(), response, pieces, ends, f"{action}: no full answer within {timeout:g} s"
-                )
+                response, pieces = await stack.enter_async_context(opened)
+                await self._check_status(response, pieces, action, kind)
+                too_late = f"{action}: no full answer within {timeout:g} s"
+                return DataStream(stack.pop_all(), response, pieces, ends, too_late)
         except TimeoutError as error:
             raise RequestTimeoutError(f"{action}: no answer within {timeout:g} s") from error
 
+    async def _check_status(
+        self, response: Response, pieces: AsyncIterator[bytes], action: str, kind: RequestKind
+    ) -> None:
+        """Raise the error of a status other than 200, with the beginning of its body."""
+        if response.status == 200:
+            return
+        body = b""
+        async for piece in pieces:
+            body += piece
+            if len(body) > MAX_SMALL_RESPONSE:
+                break
+        raise self._error_from_response(Response(response.status, response.headers, body), action, kind)
+
+    def _error_from_response(self, response: Response, action: str, kind: RequestKind) -> MictlanXError:
+        return error_for_status(self.status_handlers, kind, response.status, _detail(response), action)
+
 
 def parse_date(response: Response) -> float | None:
-    """Give the time that an answer was sent at, by its sender's clock (seconds since 1970); None where it does not tell."""
+    """Return when an answer was sent, by its sender's clock (seconds since 1970); None where it does not say."""
     try:
         return parsedate_to_datetime(response.headers.get("date", "")).timestamp()
     except ValueError:
@@ -240,40 +237,42 @@ def parse_date(response: Response) -> float | None:
 
 def quote_id(text: str, name: str) -> str:
     """
-    Give an id as a part of a path; one that would lead to another path is a ``ValidationError``.
+    Return an id as a part of a path; one that would lead to another path is a ``ValidationError``.
 
     :param name: of the parameter, for the error
     """
     if not isinstance(text, str) or text in ("", ".", ".."):
-        raise ValidationError(f"{name} is a text that is neither empty nor '.' nor '..', not {text!r}")
+        raise ValidationError(f"{name} must be a str other than '', '.' and '..', got {text!r}")
     try:
         return quote(text, safe="")
     except UnicodeEncodeError as error:
-        raise ValidationError(f"{name} {text!r} is no valid Unicode text: {error.reason}") from error
+        raise ValidationError(f"{name} must be valid Unicode, got {text!r}: {error.reason}") from error
 
 
 def as_body(chunks: Body) -> bytes | memoryview | AsyncGenerator[bytes]:
-    """Give the body of a data request in a form that can be sent; what holds no bytes is a ``ValidationError``."""
+    """Return the body of a data request in a form that the transport sends."""
     if isinstance(chunks, memoryview) and chunks.readonly and chunks.contiguous and chunks.itemsize == 1:
         return chunks
-    if isinstance(chunks, bytes | bytearray | memoryview):
-        return bytes(chunks)
-    if isinstance(chunks, str | Mapping) or not isinstance(chunks, Iterable | AsyncIterable):
-        raise ValidationError(f"the data is bytes, or an iterable of pieces of them, not a {type(chunks).__name__}")
-    return _checked_pieces(chunks)
+    return bytes(chunks) if isinstance(chunks, bytes | bytearray | memoryview) else _pieces(chunks)
 
 
-async def _checked_pieces(chunks: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[bytes]:
+async def _pieces(chunks: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
     if isinstance(chunks, AsyncIterable):
         async for piece in chunks:
-            yield _checked_piece(piece)
+            yield _as_bytes(piece)
     else:
         for piece in chunks:
-            yield _checked_piece(piece)
+            yield _as_bytes(piece)
 
 
-def make_form(name: str, filename: str, content_type: str, data: bytes) -> tuple[str, bytes]:
-    """Give the content type and the body of a form with one file in it; a content type that is none is a ``ValidationError``."""
+def _as_bytes(piece: object) -> bytes:
+    if not isinstance(piece, bytes | bytearray | memoryview):  # bytes(5) would be five zeros
+        raise ValidationError(f"chunks must be bytes or pieces of bytes, got a piece of type {type(piece).__name__}")
+    return bytes(piece)
+
+
+def make_form(name: str, filename: str, content_type: str, data: memoryview) -> tuple[str, bytes]:
+    """Return the content type and the body of a form with one file, or raise ``ValidationError``."""
     check_headers({"Content-Type": content_type})
     boundary = secrets.token_hex(16)
     plain = filename.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
@@ -282,22 +281,10 @@ def make_form(name: str, filename: str, content_type: str, data: bytes) -> tuple
         f"Content-Type: {content_type}\r\n\r\n"
     )
     try:
-        return f"multipart/form-data; boundary={boundary}", b"".join(
-            [head.encode(), data, f"\r\n--{boundary}--\r\n".encode()]
-        )
+        body = b"".join([head.encode(), data, f"\r\n--{boundary}--\r\n".encode()])
     except UnicodeEncodeError as error:
-        raise ValidationError(f"filename {filename!r} is no valid Unicode text: {error.reason}") from error
-
-
-def _checked_piece(piece: object) -> bytes:
-    if not isinstance(piece, bytes | bytearray | memoryview):
-        raise ValidationError(f"the pieces of the data are bytes, not a {type(piece).__name__}")
-    return bytes(piece)
-
-
-def shorten(detail: Any) -> str:
-    """Give what an answer says as a text that fits into an error."""
-    return excerpt(detail if isinstance(detail, str) else json.dumps(detail, ensure_ascii=False), 300)
+        raise ValidationError(f"filename must be valid Unicode, got {filename!r}: {error.reason}") from error
+    return f"multipart/form-data; boundary={boundary}", body
 
 
 def _check_address(kind: str, ip_addr: str, port: int, protocol: str, api_version: int) -> None:
@@ -311,28 +298,11 @@ def _check_address(kind: str, ip_addr: str, port: int, protocol: str, api_versio
         raise ValidationError(f"the port of a {kind} is 1–65535, or 0 for the protocol's own, not {port!r}")
     if protocol not in ("http", "https"):
         raise ValidationError(f"the protocol of a {kind} is http or https, not {protocol!r}")
-    if isinstance(api_version, bool) or not isinstance(api_version, int) or api_version < 1:
-        raise ValidationError(f"the api_version of a {kind} is a whole number from 1 on, not {api_version!r}")
-
-
-def _first_fault(error: InvalidModel) -> str:
-    fault = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in fault["loc"])
-    return f"{where}: {fault['msg']}" if where else str(fault["msg"])
-
-
-async def _with_body(response: Response, pieces: AsyncIterator[bytes]) -> Response:
-    """Read as much of an error answer as anybody will look at."""
-    body = b""
-    async for piece in pieces:
-        body += piece
-        if len(body) > MAX_SMALL_RESPONSE:
-            break
-    return Response(response.status, response.headers, body)
+    check_int(f"the api_version of a {kind}", api_version)
 
 
 def _detail(response: Response) -> Any:
-    """Give what an error answer says: the JSON's ``detail``, else the beginning of the text."""
+    """Return the ``detail`` of an error answer's JSON, else the beginning of its text."""
     try:
         found = json.loads(response.body)
     except (ValueError, RecursionError):
@@ -341,40 +311,6 @@ def _detail(response: Response) -> Any:
 
 
 def _beginning(body: bytes) -> str:
-    """Give the first words of what is no JSON, without the tags of a page."""
+    """Return the first words of an answer that is not JSON, without the tags of a page."""
     text = re.sub(r"<[^>]*>", " ", excerpt(body, 300))
     return excerpt(re.sub(r"\s+", " ", text).strip(), 160)
-
-
-def _error_for_status(response: Response, action: str, status_handler: StatusHandler | None) -> MictlanXError:
-    """Give the error that a status other than 2xx stands for; ``status_handler`` knows what it means for this very request."""
-    status, detail = response.status, _detail(response)
-    if status_handler and (error := status_handler(status, detail, action)):
-        return error
-    said = f"{action}: status {status}, {shorten(detail)}"
-    match status:
-        case 301 | 302 | 303 | 307 | 308:
-            return UpstreamProtocolError(
-                f"{action}: status {status}, a redirect, which is not followed; name the final address in the URI",
-                status,
-                transient=False,
-                permanent=True,
-            )
-        case 400 | 422:
-            return ValidationError(said, status)
-        case 401:
-            return AuthenticationError(f"{said}; check the token (the connection's password)", status)
-        case 403:
-            check = "check what the token (the connection's password) may do in this bucket, and what a proxy forbids"
-            return PermissionError(f"{said}; {check}", status)
-        case 404:
-            return NotFoundError(said, status)
-        case 413:
-            return ValidationError(
-                f"{said}; a proxy limits what one request may hold: choose a smaller chunk_size", status
-            )
-        case 408 | 409 | 425 | 429 | 499:
-            return UnknownError(said, status)
-        case _ if status >= 500:
-            return UnknownError(f"{said}; the fault is the service's, and its log tells more", status)
-    return UpstreamProtocolError(said, status)

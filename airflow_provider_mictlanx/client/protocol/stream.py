@@ -1,4 +1,4 @@
-"""The bytes of an answer as they come, as an async iterator that surely lets go of its connection. Knows the transport."""
+"""The bytes of an answer as they come, as an async iterator that always releases its connection."""
 
 from __future__ import annotations
 
@@ -21,27 +21,24 @@ class DataStream(AsyncIterator[bytes]):
             async for piece in pieces:
                 ...
 
-    The connection is let go of at the end of the bytes, at the first error, by ``aclose``, and when the context ends. One
-    that is only dropped is let go of when Python's garbage collection comes to it.
+    The connection is let go of at the end of the bytes, at the first error, by ``aclose``, and when the context ends.
+    One that is only dropped is let go of when Python's garbage collection comes to it.
 
-    Iterating raises what goes wrong after the answer has begun: ``RequestTimeoutError`` when the request's time is over,
-    ``NetworkError`` when the connection breaks. Nothing is verified: an answer that was cut short may end as if it were whole.
+    Iterating raises what goes wrong after the answer has begun: ``RequestTimeoutError`` when the request's time is
+    over, ``NetworkError`` when the connection breaks. Nothing is verified: an answer that was cut short may end as if
+    it were whole.
     """
 
     def __init__(
         self, connection: AsyncExitStack, response: Response, pieces: AsyncIterator[bytes], ends: float, too_late: str
     ) -> None:
         self._connection = connection
-        self._response = response
+        self.content_type = response.headers.get("content-type", "application/octet-stream")
+        """The type of the bytes, as the service states it."""
         self._pieces = pieces
         self._ends = ends
         self._too_late = too_late
         self._closed = False
-
-    @property
-    def content_type(self) -> str:
-        """What the service says the bytes are."""
-        return self._response.headers.get("content-type", "application/octet-stream")
 
     async def __aenter__(self) -> Self:
         return self

@@ -35,6 +35,7 @@ from airflow_provider_mictlanx.client.local_io.chunk_splitter import ChunkManife
 from airflow_provider_mictlanx.client.local_io.sources import Source
 from airflow_provider_mictlanx.client.models import Metadata, PutMetadataRequest, PutMetadataResponse, PutReport
 from airflow_provider_mictlanx.client.object_ids import ObjectId
+from airflow_provider_mictlanx.client.protocol.endpoint import RequestOptions
 from airflow_provider_mictlanx.client.protocol.router import AsyncRouter
 from airflow_provider_mictlanx.client.texts import get_logger
 from airflow_provider_mictlanx.client.transfer.chunk_reader import ChunkReader
@@ -45,7 +46,7 @@ from airflow_provider_mictlanx.client.transfer.listing import (
     require_all_peers,
     silent_peers,
 )
-from airflow_provider_mictlanx.client.transfer.router_pool import RequestOptions, RequestSender
+from airflow_provider_mictlanx.client.transfer.router_pool import RequestSender
 from airflow_provider_mictlanx.client.validation import check_int, check_tags
 
 log = get_logger(__name__)

@@ -10,18 +10,18 @@ A ``RequestSender`` serves one call of the client; it holds the options that all
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Generic, Protocol, TypedDict, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from option import Result
 
 from airflow_provider_mictlanx.client.errors import ConnectFailedError, DNSResolutionError, MictlanXError
+from airflow_provider_mictlanx.client.protocol.endpoint import RequestOptions
 from airflow_provider_mictlanx.client.protocol.router import AsyncRouter
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.retry import RetryConfig, is_transient
-from airflow_provider_mictlanx.client.transport.tls import Verify
 from airflow_provider_mictlanx.client.validation import check_timeout
 
 T = TypeVar("T")
@@ -94,14 +94,6 @@ class RouterPool(Generic[R]):
             self._cooldown_until[router.router_id] = 0.0
         finally:
             self._in_flight[router.router_id] -= 1
-
-
-class RequestOptions(TypedDict):
-    """What every request takes: seconds, further headers, and how TLS is checked."""
-
-    timeout: float
-    headers: Mapping[str, str]
-    verify: Verify
 
 
 Request = Callable[[AsyncRouter, RequestOptions], Awaitable[Result[T, MictlanXError]]]

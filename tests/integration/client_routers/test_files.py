@@ -224,9 +224,9 @@ async def test_content_that_is_there_is_not_asked_for(vss: LocalVSS, tmp_path: P
         assert not vss.requests("GET", "/checksum/")
 
 
-@pytest.mark.parametrize("checksum", ["", "abc", "g" * 64, "../" + "a" * 61, None, "a" * 65], ids=repr)
+@pytest.mark.parametrize("checksum", ["", "abc", "g" * 64, "../" + "a" * 61, "a" * 65], ids=repr)
 @in_loop
-async def test_checksum_has_to_be_one(vss: LocalVSS, tmp_path: Path, checksum: Any) -> None:
+async def test_checksum_has_to_be_one(vss: LocalVSS, tmp_path: Path, checksum: str) -> None:
     async with router_of(vss) as router:
         error = error_of(await router.get_by_checksum_to_file(checksum, sink_folder_path=tmp_path))
         assert type(error) is ValidationError
@@ -246,7 +246,6 @@ async def test_checksum_has_to_be_one(vss: LocalVSS, tmp_path: Path, checksum: A
         ({"sink_folder_path": "/dev/null"}, "sink_folder_path /dev/null"),
         ({"sink_folder_path": "a\0b"}, "sink_folder_path"),
         ({"sink_folder_path": 5}, "sink_folder_path"),
-        ({"extension": 5}, "extension is a text"),
         ({"headers": {"X-Token": "sec\nret"}}, "X-Token"),
     ],
     ids=repr,

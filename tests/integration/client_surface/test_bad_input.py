@@ -35,7 +35,7 @@ def _cases() -> list[Any]:
         ("get", "max_size", NO_SIZES),
         ("get", "max_paralell_gets", NO_COUNTS),
         ("get_chunk", "index", [None, -1, 1.5, True, "0"]),
-        ("get_metadata", "restart_policy", [3, "3", RetryPolicy(retries=-1), RetryPolicy(retries="3")]),  # type: ignore[arg-type]
+        ("get_metadata", "restart_policy", [RetryPolicy(retries=-1), RetryPolicy(retries="3")]),  # type: ignore[arg-type]
         ("list_balls", "prefix", NO_TEXTS),
         ("list_balls", "glob", NO_TEXTS),
         ("delete_bucket", "max_concurrency", NO_COUNTS),

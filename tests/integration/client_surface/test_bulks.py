@@ -174,7 +174,7 @@ def test_a_bad_item_is_refused_before_the_first_request(own_vss: Any, bucket_id:
         bad = {"bucket_id": bucket_id, "key": "k", "source": "/no/such/file"}
         error = (await client.put_bulk("b", [*balls(bucket_id, "good"), bad])).unwrap_err()
         assert isinstance(error, ValidationError)
-        assert str(error) == "item 1 of the bulk: source '/no/such/file' is no file"
+        assert str(error) == "item 1 of the bulk: source must be bytes or the path of a file, got '/no/such/file'"
         assert isinstance((await client.await_bulk("b")).unwrap_err(), NotFoundError)
 
     with_client(vss, scenario)

@@ -22,7 +22,7 @@ from airflow_provider_mictlanx.client.local_io.chunk_splitter import (
     layout_with_short_tail,
     read_planned,
 )
-from airflow_provider_mictlanx.client.local_io.sources import BytesSource, OpenFile
+from airflow_provider_mictlanx.client.local_io.sources import BytesSource, open_file
 from airflow_provider_mictlanx.client.validation import parse_size
 
 SIZES = st.integers(0, 10_000)
@@ -123,7 +123,7 @@ def _plan_and_change(path: Path, layout: Sequence[int], changed: bytes) -> None:
 
     async def scenario() -> None:
         threads = Threads(1)
-        async with OpenFile(path, threads) as source:
+        async with open_file(path, threads) as source:
             plan = await hash_source(source, layout, threads)
             path.write_bytes(changed)
             await read_planned(source, plan.chunks[0], threads)
@@ -150,7 +150,7 @@ def test_small_file_is_kept(tmp_path: Path) -> None:
     path.write_bytes(b"before")
 
     async def scenario() -> None:
-        async with OpenFile(path, Threads(1)) as source:
+        async with open_file(path, Threads(1)) as source:
             path.write_bytes(b"after!")
             assert source.is_immutable
             assert await source.read(0, 6) == b"before"
@@ -163,7 +163,7 @@ def test_file_that_changed_between_opening_and_the_end_of_hashing(tmp_path: Path
     path.write_bytes(bytes(2_000_000))
 
     async def scenario() -> None:
-        async with OpenFile(path, Threads(1)) as source:
+        async with open_file(path, Threads(1)) as source:
             os.utime(path, ns=(1, 1))
             with pytest.raises(IntegrityError, match="changed"):
                 await hash_source(source, [2_000_000], Threads(1))
@@ -180,7 +180,7 @@ def test_what_is_no_regular_file_is_refused_and_left_closed(tmp_path: Path, kind
         os.mkfifo(path)
 
     async def scenario() -> None:
-        async with OpenFile(path, Threads(1)):
+        async with open_file(path, Threads(1)):
             pass
 
     before = len(os.listdir("/proc/self/fd"))

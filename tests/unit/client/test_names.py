@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.object_ids import (
+    ObjectId,
     check_bucket_id,
-    chunk_key,
     is_safe_id,
     make_ball_id,
     original_key,
@@ -51,7 +51,7 @@ def test_a_safe_id_is_exactly_what_the_service_keeps(name: str) -> None:
 def test_every_key_maps_to_a_safe_id_and_back(key: str) -> None:
     ball_id = make_ball_id(key)
     assert is_safe_id(ball_id)
-    assert is_safe_id(chunk_key(ball_id, 0))
+    assert is_safe_id(ObjectId("bucket", ball_id).chunk(0))
     assert original_key(ball_id, {} if is_safe_id(key) else path_tags(key)) == key
 
 

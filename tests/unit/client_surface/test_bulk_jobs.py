@@ -209,17 +209,19 @@ def test_an_end_that_is_cancelled_leaves_no_task() -> None:
 
 
 BAD_ITEMS: list[tuple[Any, str]] = [
-    ("text", "no dictionary: str"),
     ({}, "bucket_id"),
-    ({"bucket_id": "a.b", "key": "k", "source": b""}, "bucket_id 'a.b' is no safe id"),
+    ({"bucket_id": "a.b", "key": "k", "source": b""}, "bucket_id must be a safe id"),
     ({"bucket_id": "b", "source": b""}, "key must be a text"),
-    ({"bucket_id": "b", "key": "k"}, "source is bytes or a path, not NoneType"),
-    ({"bucket_id": "b", "key": "k", "source": 5}, "source is bytes or a path, not int"),
-    ({"bucket_id": "b", "key": "k", "source": "/no/such/file"}, "source '/no/such/file' is no file"),
-    ({"bucket_id": "b", "key": "k", "source": "/"}, "source '/' is no file"),
+    ({"bucket_id": "b", "key": "k"}, "source must be bytes or the path of a file, got None"),
+    ({"bucket_id": "b", "key": "k", "source": 5}, "source must be bytes or the path of a file, got 5"),
+    (
+        {"bucket_id": "b", "key": "k", "source": "/no/such/file"},
+        "source must be bytes or the path of a file, got '/no/such/file'",
+    ),
+    ({"bucket_id": "b", "key": "k", "source": "/"}, "source must be bytes or the path of a file, got '/'"),
     ({"bucket_id": "b", "key": "k", "source": b"", "chunk_size": "many"}, "chunk_size is a size"),
     ({"bucket_id": "b", "key": "k", "source": b"", "rf": 0}, "rf is a whole number from 1 on"),
-    ({"bucket_id": "b", "key": "k", "source": b"", "timeout": 0}, "timeout is a number of seconds above 0"),
+    ({"bucket_id": "b", "key": "k", "source": b"", "timeout": 0}, "timeout must be a number of seconds above 0"),
     ({"bucket_id": "b", "key": "k", "source": b"", "max_tries": "5"}, "max_tries is a whole number from 1 on"),
     ({"bucket_id": "b", "key": "k", "source": b"", "max_backoff": -1}, "from 0 on"),
     ({"bucket_id": "b", "key": "k", "source": b"", "max_concurrency": True}, "max_concurrency is a whole number"),
@@ -234,12 +236,6 @@ def test_a_bad_item_is_named(bad: Any, why: str) -> None:
         check_items([*items("good"), bad])
     assert str(raised.value).startswith("item 1 of the bulk")
     assert why in str(raised.value)
-
-
-@pytest.mark.parametrize("balls", [None, 5, "abc", b"abc", {"bucket_id": "b", "key": "k", "source": b""}])
-def test_balls_are_a_list(balls: Any) -> None:
-    with pytest.raises(ValidationError, match="list of dictionaries"):
-        check_items(balls)
 
 
 def test_bytes_that_can_be_written_to_are_copied() -> None:
