@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Iterable, Mapping
 from typing import cast
 
 import aiohttp
+from aiohttp.connector import Connection
 from aiohttp.http import HttpProcessingError
 from yarl import URL
 
+from airflow_provider_mictlanx.client.texts import excerpt
 from airflow_provider_mictlanx.client.transport.backend import (
     Body,
     BrokenError,
@@ -34,16 +37,33 @@ _ERRORS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], type[WireErr
 )
 
 
+class _Response(aiohttp.ClientResponse):
+    """Drops its connection where aiohttp closes it: closing waits until the server took what is buffered."""
+
+    transport: asyncio.Transport | None = None
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        self.transport = connection.transport
+        try:
+            return await super().start(connection)
+        except BaseException:
+            self.abort()
+            raise
+
+    def abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+        self.close()
+
+
 class AiohttpStream:
     """An answer that has begun."""
 
-    def __init__(self, response: aiohttp.ClientResponse, upload: Upload) -> None:
+    def __init__(self, response: _Response, upload: Upload) -> None:
         self.status = response.status
         self.headers = _joined(response.headers.items())
         self.response = response
         self.upload = upload
-        # None where the answer is complete already.
-        self.transport = response.connection and response.connection.transport
 
     async def next_piece(self) -> bytes | None:
         """Wait for the next piece of the body; None at its end."""
@@ -74,6 +94,7 @@ class AiohttpBackend:
             skip_auto_headers=("Content-Type",),
             auto_decompress=False,
             read_bufsize=READ_BUFFER,
+            response_class=_Response,
             middlewares=(_send_once,),
         )
 
@@ -92,10 +113,10 @@ class AiohttpBackend:
             if upload.error is not None:
                 raise upload.error from None
             raise _translate(error) from None  # the text may be the server's
-        stream = AiohttpStream(response, upload)
+        stream = AiohttpStream(cast(_Response, response), upload)
         try:
             upload.check_answer(response.status)
-        except BrokenError:
+        except WireError:
             await self.end(stream)
             raise
         return stream
@@ -103,10 +124,8 @@ class AiohttpBackend:
     async def end(self, stream: ResponseStream) -> None:
         """Release the connection; drop it where the request or the answer is incomplete."""
         stream = cast(AiohttpStream, stream)
-        is_complete = stream.response.closed and stream.upload.is_complete
-        if stream.transport is not None and not is_complete:
-            stream.transport.abort()  # closing would wait until the server took what is buffered
-        stream.response.close()
+        if not (stream.response.closed and stream.upload.is_complete):
+            stream.response.abort()
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -141,7 +160,9 @@ def _joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
 def _translate(error: Exception, when: str = "without sending a response") -> Exception:
     if isinstance(error, WireError):
         return error
-    reason = str(error) or type(error).__name__
     if isinstance(error, aiohttp.ServerDisconnectedError):
         reason = f"the server closed it {when}"
+    else:
+        said = getattr(error, "message", "") or str(error) or type(error).__name__
+        reason = excerpt(" ".join(said.split()), 200)
     return next(kind for library, kind in _ERRORS if isinstance(error, library))(reason)

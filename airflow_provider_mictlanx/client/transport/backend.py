@@ -79,6 +79,8 @@ class Upload:
 
     def check_answer(self, status: int) -> None:
         """Raise ``BrokenError`` for a success before the whole body was sent; a refusal is an answer at any time."""
+        if status < 200:
+            raise InvalidResponseError("it changes to another protocol, which was not asked for")
         if status < 300 and not self.is_complete:
             raise BrokenError(f"the server answered {status} before the whole body was sent")
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, cast
 
 import httpx
@@ -19,6 +18,7 @@ from airflow_provider_mictlanx.client.transport.backend import (
     NotConnectedError,
     ResponseStream,
     Upload,
+    WireError,
 )
 from airflow_provider_mictlanx.client.transport.limits import CONNECT_TIMEOUT, IDLE_SECONDS, MAX_IDLE
 
@@ -64,7 +64,7 @@ class HttpxBackend:
     ) -> None:
         self._is_own = client is None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._background: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[Any]] = set()
         self._client = client or httpx.AsyncClient(
             verify=context or False,
             http2=http2,
@@ -86,7 +86,9 @@ class HttpxBackend:
         try:
             return await asyncio.shield(sending)
         except asyncio.CancelledError:
-            self._run(self._discard(sending))
+            self._keep(sending)
+            sending.add_done_callback(self._discard)
+            loop.call_later(GRACE, sending.cancel)
             raise
 
     async def _send(self, method: str, url: str, headers: Mapping[str, str], body: Body) -> HttpxStream:
@@ -100,39 +102,34 @@ class HttpxBackend:
             raise _translate(error) from None  # the text may be the server's
         try:
             upload.check_answer(stream.status)
-        except BrokenError:
+        except WireError:
             await stream.response.aclose()
             raise
         return stream
 
-    async def _discard(self, sending: asyncio.Task[HttpxStream]) -> None:
-        with suppress(Exception):
-            async with asyncio.timeout(GRACE):
-                stream = await sending
-            await stream.response.aclose()
+    def _discard(self, sending: asyncio.Task[HttpxStream]) -> None:
+        if not sending.cancelled() and sending.exception() is None:
+            self._keep(asyncio.create_task(sending.result().response.aclose()))
 
-    def _run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
+    def _keep(self, task: asyncio.Task[Any]) -> None:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-        return task
 
     async def end(self, stream: ResponseStream) -> None:
-        """Return the connection to the pool."""
-        closing = self._run(cast(HttpxStream, stream).response.aclose())
+        """Return the connection to the pool, also when the task is cancelled just then."""
+        closing = asyncio.create_task(cast(HttpxStream, stream).response.aclose())
+        self._keep(closing)
         try:
             await asyncio.shield(closing)
         except (httpx.HTTPError, httpx.StreamError) as error:
             raise _translate(error) from None  # the text may be the server's
 
     async def aclose(self) -> None:
-        """Close all connections, unless the client is the caller's."""
-        if self._is_own:
-            for task in self._background:
-                task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        """Close all connections, unless the client is the caller's, and wait for cancelled requests to end."""
         if self._is_own:
             await self._client.aclose()
+        while self._background:
+            await asyncio.wait(self._background)
 
 
 def _translate(error: Exception) -> Exception:
