@@ -38,13 +38,20 @@ _ERRORS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], type[WireErr
 
 
 class _Response(aiohttp.ClientResponse):
-    """Drops its connection where aiohttp closes it: closing waits until the server took what is buffered."""
+    """
+    Drops a connection that can't be used again.
+
+    aiohttp closes it, which waits until the server took what is buffered, and reads an answer that came while it was idle.
+    """
 
     transport: asyncio.Transport | None = None
 
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
         self.transport = connection.transport
         try:
+            # The request has just been written, and the loop had no turn: what is here is no answer to it.
+            if connection.protocol is None or connection.protocol.should_close:
+                raise BrokenError("the server sent more than the answers to its requests")
             return await super().start(connection)
         except BaseException:
             self.abort()
@@ -144,7 +151,9 @@ def _parse_url(url: str) -> URL:
     """Return the URL as it was written, and quoted only where it contains characters that a URL can't have."""
     is_quoted = url.isascii() and url.isprintable() and " " not in url
     try:
-        return URL(url, encoded=is_quoted)
+        parsed = URL(url, encoded=is_quoted)
+        parsed.explicit_port  # noqa: B018 - read here, as it is parsed with the first look only
+        return parsed
     except ValueError as error:
         raise InvalidUrlError(f"{url!r} is no URL: {error}") from None
 
