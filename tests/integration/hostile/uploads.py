@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.integration.hostile.answers import IMPATIENT, OTHER, PATIENT, head, sized
 from tests.integration.hostile.server import Connection, Script
@@ -29,6 +29,8 @@ class Disturbance:
     :ivar accepts: the statuses that may be returned
     :ivar may_fail: whether an error is right, too
     :ivar waits: whether the error may be a timeout
+    :ivar early: the status that comes before the body was read. httpx writes a body completely before it reads: it takes this
+        for the answer once the server has read everything, and sees a timeout where the server reads no more
     """
 
     name: str
@@ -36,20 +38,29 @@ class Disturbance:
     accepts: tuple[int, ...]
     may_fail: bool
     waits: bool
+    early: int
 
     @property
     def timeout(self) -> float:
-        return 2 * IMPATIENT if self.waits else PATIENT
+        return IMPATIENT if self.waits else PATIENT
+
+    def for_httpx(self) -> Disturbance:
+        """Return what holds where the body is written before anything is read."""
+        if not self.early:
+            return self
+        return replace(self, accepts=(self.early,), may_fail=True, waits=True)
 
 
 DISTURBANCES: list[Disturbance] = []
 
 
-def disturbance(name: str, *accepts: int, may_fail: bool = True, waits: bool = False) -> Callable[[Script], Script]:
+def disturbance(
+    name: str, *accepts: int, may_fail: bool = True, waits: bool = False, early: int = 0
+) -> Callable[[Script], Script]:
     """Add a way to disturb an upload."""
 
     def add(script: Script) -> Script:
-        DISTURBANCES.append(Disturbance(name, script, accepts, may_fail, waits))
+        DISTURBANCES.append(Disturbance(name, script, accepts, may_fail, waits, early))
         return script
 
     return add
@@ -58,20 +69,20 @@ def disturbance(name: str, *accepts: int, may_fail: bool = True, waits: bool = F
 # Success before the body was sent: no acknowledgement
 
 
-@disturbance("201 at once, nothing read", waits=True)
+@disturbance("201 at once, nothing read", waits=True, early=201)
 async def _early_success(connection: Connection) -> None:
     await connection.write(CREATED)
     await connection.ignore()
 
 
-@disturbance("201 at once, then all read")
+@disturbance("201 at once, then all read", early=201)
 async def _early_success_then_read(connection: Connection) -> None:
     await connection.write(CREATED)
     await asyncio.sleep(0.1)
     await connection.read_body()
 
 
-@disturbance("201 in the middle, then all read")
+@disturbance("201 in the middle, then all read", early=201)
 async def _success_in_the_middle(connection: Connection) -> None:
     await connection.read_body(MIDDLE)
     await connection.write(CREATED)
@@ -79,13 +90,13 @@ async def _success_in_the_middle(connection: Connection) -> None:
     await connection.read_body()
 
 
-@disturbance("201 at once, closed")
+@disturbance("201 at once, closed", early=201)
 async def _early_success_closed(connection: Connection) -> None:
     await connection.write(CREATED)
     await connection.finish()
 
 
-@disturbance("201 in the middle, reset")
+@disturbance("201 in the middle, reset", early=201)
 async def _early_success_reset(connection: Connection) -> None:
     await connection.read_body(MIDDLE)
     await connection.write(CREATED)
@@ -93,7 +104,7 @@ async def _early_success_reset(connection: Connection) -> None:
     await connection.reset()
 
 
-@disturbance("201 in the middle, no more written, all read")
+@disturbance("201 in the middle, no more written, all read", early=201)
 async def _early_success_half_closed(connection: Connection) -> None:
     await connection.read_body(MIDDLE)
     await connection.write(CREATED)
@@ -102,7 +113,7 @@ async def _early_success_half_closed(connection: Connection) -> None:
     await connection.read_body()
 
 
-@disturbance("204 in the middle, then all read")
+@disturbance("204 in the middle, then all read", early=204)
 async def _early_no_content(connection: Connection) -> None:
     await connection.read_body(MIDDLE)
     await connection.write(head(status=b"HTTP/1.1 204 No Content"))
@@ -110,7 +121,7 @@ async def _early_no_content(connection: Connection) -> None:
     await connection.read_body()
 
 
-@disturbance("200 without an end in the middle", waits=True)
+@disturbance("200 without an end in the middle", waits=True, early=200)
 async def _early_endless_success(connection: Connection) -> None:
     await connection.read_body(MIDDLE)
     await connection.write(head(b"Transfer-Encoding: chunked") + b"6\r\nstored\r\n")
@@ -120,33 +131,33 @@ async def _early_endless_success(connection: Connection) -> None:
 # Refusals before the body was sent: answers
 
 
-@disturbance("413 at once, then all read", 413, may_fail=False)
+@disturbance("413 at once, then all read", 413, may_fail=False, early=413)
 async def _early_refusal(connection: Connection) -> None:
     await connection.write(TOO_LARGE)
     await asyncio.sleep(0.1)
     await connection.read_body()
 
 
-@disturbance("413 at once, nothing read", 413, may_fail=False)
+@disturbance("413 at once, nothing read", 413, may_fail=False, early=413)
 async def _early_refusal_unread(connection: Connection) -> None:
     await connection.write(TOO_LARGE)
     await connection.ignore()
 
 
-@disturbance("413 at once, closed", 413)
+@disturbance("413 at once, closed", 413, early=413)
 async def _early_refusal_closed(connection: Connection) -> None:
     await connection.write(TOO_LARGE)
     await connection.finish()
 
 
-@disturbance("413 at once, no more written", 413, may_fail=False)
+@disturbance("413 at once, no more written", 413, may_fail=False, early=413)
 async def _early_refusal_half_closed(connection: Connection) -> None:
     await connection.write(sized(b"too large", b"Connection: close", status=b"HTTP/1.1 413 Content Too Large"))
     await connection.finish_writing()
     await connection.ignore()
 
 
-@disturbance("500 in the middle, then all read", 500, may_fail=False)
+@disturbance("500 in the middle, then all read", 500, may_fail=False, early=500)
 async def _early_fault(connection: Connection) -> None:
     await connection.read_body(MIDDLE)
     await connection.write(BROKEN)
@@ -154,14 +165,14 @@ async def _early_fault(connection: Connection) -> None:
     await connection.read_body()
 
 
-@disturbance("500 in the middle, nothing more read", 500, may_fail=False)
+@disturbance("500 in the middle, nothing more read", 500, may_fail=False, early=500)
 async def _early_fault_unread(connection: Connection) -> None:
     await connection.read_body(MIDDLE)
     await connection.write(BROKEN)
     await connection.ignore()
 
 
-@disturbance("500 in the middle, reset", 500)
+@disturbance("500 in the middle, reset", 500, early=500)
 async def _early_fault_reset(connection: Connection) -> None:
     await connection.read_body(MIDDLE)
     await connection.write(BROKEN)
@@ -169,13 +180,13 @@ async def _early_fault_reset(connection: Connection) -> None:
     await connection.reset()
 
 
-@disturbance("413 at once, and a success behind it", 413, may_fail=False)
+@disturbance("413 at once, and a success behind it", 413, may_fail=False, early=413)
 async def _refusal_and_success(connection: Connection) -> None:
     await connection.write(TOO_LARGE + CREATED)
     await connection.ignore()
 
 
-@disturbance("307 at once, nothing read", 307, may_fail=False)
+@disturbance("307 at once, nothing read", 307, may_fail=False, early=307)
 async def _redirect(connection: Connection) -> None:
     await connection.write(head(b"Location: /elsewhere", b"Content-Length: 0", status=b"HTTP/1.1 307 Elsewhere"))
     await connection.ignore()
@@ -244,6 +255,7 @@ async def _unread(connection: Connection) -> None:
 
 @disturbance("read in drips", waits=True)
 async def _read_slowly(connection: Connection) -> None:
+    connection.settled.set()  # it goes on reading what the client's system sends after the client gave up
     async for _ in connection.body_pieces():
         await asyncio.sleep(0.05)
 
