@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import cast
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http import HttpProcessingError
 from yarl import URL
@@ -44,22 +46,31 @@ class _Response(aiohttp.ClientResponse):
     aiohttp closes it, which waits until the server took what is buffered, and reads an answer that came while it was idle.
     """
 
+    protocol: ResponseHandler | None = None
     transport: asyncio.Transport | None = None
 
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
-        self.transport = connection.transport
+        self.protocol, self.transport = connection.protocol, connection.transport
         try:
             # The request has just been written, and the loop had no turn: what is here is no answer to it.
-            if connection.protocol is None or connection.protocol.should_close:
+            if self.protocol is None or self.protocol.should_close:
                 raise BrokenError("the server sent more than the answers to its requests")
             return await super().start(connection)
         except BaseException:
             self.abort()
             raise
 
+    @property
+    def was_reset(self) -> bool:
+        """Return whether a body that ends with its connection ended with a reset, for which aiohttp raises nothing."""
+        is_framed = "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
+        is_lost = self.protocol is not None and isinstance(self.protocol.exception(), OSError)
+        return is_lost and not is_framed and self.content is not aiohttp.EMPTY_PAYLOAD
+
     def abort(self) -> None:
         if self.transport is not None:
-            self.transport.abort()
+            with suppress(AttributeError):  # asyncio's transport fails where it closed itself after its last byte
+                self.transport.abort()
         self.close()
 
 
@@ -75,9 +86,12 @@ class AiohttpStream:
     async def next_piece(self) -> bytes | None:
         """Wait for the next piece of the body; None at its end."""
         try:
-            return await self.response.content.readany() or None
+            piece = await self.response.content.readany()
         except (aiohttp.ClientError, HttpProcessingError) as error:
             raise _translate(error, "in the middle of the answer") from None  # the text may be the server's
+        if not piece and self.response.was_reset:
+            raise BrokenError("the server reset it in the middle of the answer")
+        return piece or None
 
 
 class AiohttpBackend:

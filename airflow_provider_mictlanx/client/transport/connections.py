@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_mictlanx import __version__
 from airflow_provider_mictlanx.client.errors import UpstreamProtocolError, ValidationError
-from airflow_provider_mictlanx.client.texts import is_secret_name, remember_header, remember_secret
+from airflow_provider_mictlanx.client.texts import excerpt, is_secret_name, remember_header, remember_secret
 from airflow_provider_mictlanx.client.transport.backend import BackendFactory, Body, HttpBackend, ResponseStream
 from airflow_provider_mictlanx.client.transport.headers import NO_HEADERS, check_headers, merge_headers
 from airflow_provider_mictlanx.client.transport.limits import MAX_SMALL_RESPONSE
@@ -263,11 +263,13 @@ def _import_httpx() -> BackendFactory:
 
 
 async def _pieces(stream: ResponseStream, action: str, max_size: int) -> AsyncIterator[bytes]:
-    encoding = stream.headers.get("content-encoding", "identity")
-    if encoding != "identity":
-        raise UpstreamProtocolError(
-            f"{action}: the answer is compressed ({encoding}), which was not asked for; is a proxy doing it?"
-        )
+    codings = (("content-encoding", "identity"), ("transfer-encoding", "chunked"))  # an engine may not know the others
+    for name, usual in codings:
+        if (coding := stream.headers.get(name, usual)).lower() != usual:
+            raise UpstreamProtocolError(
+                f"{action}: the answer is compressed or encoded ({excerpt(coding, 40)}), which was not asked for; "
+                "is a proxy doing it?"
+            )
     read = 0
     while (piece := await stream.next_piece()) is not None:
         read += len(piece)

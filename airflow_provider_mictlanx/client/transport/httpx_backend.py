@@ -51,6 +51,22 @@ class HttpxStream:
             raise _translate(error) from None  # the text may be the server's
 
 
+class _OwnAnswer:
+    """A trace of httpcore that refuses what it read behind an earlier answer: such bytes are parsed without a turn of the loop."""
+
+    def __init__(self) -> None:
+        self._may_be_answered = False
+
+    async def __call__(self, event: str, info: object) -> None:
+        if event == "http11.receive_response_headers.started":
+            asyncio.get_running_loop().call_soon(self._turn)
+        elif event == "http11.receive_response_headers.complete" and not self._may_be_answered:
+            raise BrokenError("the server sent more than the answers to its requests")
+
+    def _turn(self) -> None:
+        self._may_be_answered = True
+
+
 class HttpxBackend:
     """
     A pool of httpx, which loses a connection when a request is cancelled at a bad moment: requests run in tasks of their own.
@@ -97,7 +113,12 @@ class HttpxBackend:
         upload = Upload(body)
         try:
             request = self._client.build_request(
-                method, url, headers={**headers, **upload.headers}, content=upload.content, timeout=_TIMEOUT
+                method,
+                url,
+                headers={**headers, **upload.headers},
+                content=upload.content,
+                timeout=_TIMEOUT,
+                extensions={"trace": _OwnAnswer()},
             )
             stream = HttpxStream(await self._client.send(request, stream=True, follow_redirects=False))
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
