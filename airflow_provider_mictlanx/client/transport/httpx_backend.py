@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import ssl
+import termios
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, cast
 
@@ -123,6 +126,7 @@ class HttpxBackend:
             stream = HttpxStream(await self._client.send(request, stream=True, follow_redirects=False))
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             raise _translate(error) from None  # the text may be the server's
+        upload.is_complete = upload.is_complete and _is_sent(stream.response)
         try:
             upload.check_answer(stream.status)
         except WireError:
@@ -153,6 +157,16 @@ class HttpxBackend:
             await self._client.aclose()
         while self._background:
             await asyncio.wait(self._background)
+
+
+def _is_sent(response: httpx.Response) -> bool:
+    """Return whether the server's system took the request; httpx reads no answer before the body is in the own system's buffers."""
+    stream = response.extensions.get("network_stream")
+    if response.http_version == "HTTP/2" or stream is None:
+        return True
+    with suppress(OSError, ValueError):  # the connection ended, or the system counts nothing
+        return not any(fcntl.ioctl(stream.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4)))
+    return True
 
 
 def _translate(error: Exception) -> Exception:
