@@ -16,7 +16,7 @@ import posixpath
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from airflow_provider_mictlanx.client.background_bulks import (
     BALL_OPTIONS,
@@ -92,12 +92,15 @@ from airflow_provider_mictlanx.client.transfer.listing import (
 from airflow_provider_mictlanx.client.transfer.router_pool import RequestSender, RouterPool
 from airflow_provider_mictlanx.client.transfer.single_chunk import SingleChunkUpload, place_tags
 from airflow_provider_mictlanx.client.transfer.upload import Upload
-from airflow_provider_mictlanx.client.transport.connections import Transport
+from airflow_provider_mictlanx.client.transport.connections import Transport, borrow_client
 from airflow_provider_mictlanx.client.transport.headers import NO_HEADERS
 from airflow_provider_mictlanx.client.transport.tls import Verify
 from airflow_provider_mictlanx.client.uri import MictlanXURI
 from airflow_provider_mictlanx.client.validation import check_int, check_non_negative, check_str, check_tags, parse_size
 from airflow_provider_mictlanx.client.versions import group_by_ball, group_versions
+
+if TYPE_CHECKING:
+    import httpx
 
 log = get_logger("airflow_provider_mictlanx.client")
 
@@ -137,6 +140,8 @@ class AsyncClient:
         authorities of that file, or an ``ssl.SSLContext``. It holds for every request
     :param token: sent to the routers as ``Authorization: Bearer``
     :param headers: sent to the routers with every request
+    :param http_client: your own ``httpx.AsyncClient``, with its authentication, event hooks or mock transport, to send all
+        requests with. You close it. It serves one event loop, and checks TLS as it was told to: ``verify`` stays the default
 
     Raises ``ValidationError`` where an argument is wrong.
     """
@@ -156,6 +161,7 @@ class AsyncClient:
         *,
         token: str | None = None,
         headers: Mapping[str, str] | None = None,
+        http_client: httpx.AsyncClient | None = None,
     ) -> None:
         if not client_id or any("\ud800" <= c <= "\udfff" for c in client_id):
             raise ValidationError(f"client_id must be valid Unicode and not empty, got {client_id!r}")
@@ -165,11 +171,16 @@ class AsyncClient:
         self._verify = verify
         self._cache = ReadCache(eviction_policy, parse_size(capacity_storage, "capacity_storage", least=0))
         self._threads = Threads(max_workers)
-        self._transport = Transport(token=token, headers=headers, http2=self.uri.http2)
+        if http_client is None:
+            self._transport = Transport(token=token, headers=headers, http2=self.uri.http2)
+        elif verify is not False:
+            raise ValidationError("verify must be the default with an http_client, which checks TLS as it was told to")
+        else:
+            self._transport = Transport(token=token, headers=headers, backend_factory=borrow_client(http_client))
         self._pool = RouterPool([AsyncRouter.at(place, self.uri, self._transport) for place in self.uri.named_routers])
         self._jobs = BulkJobs(self._put_item)
         self._logs = ClientLogs(client_id, debug, log_output_path, log_when, log_interval)
-        if self.uri.protocol == "https" and verify is False:
+        if self.uri.protocol == "https" and verify is False and http_client is None:
             log.warning("Client %s does not check the routers' certificates: verify=True does", client_id)
 
     def __repr__(self) -> str:

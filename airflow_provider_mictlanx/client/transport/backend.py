@@ -1,18 +1,23 @@
-"""What an HTTP backend has to offer."""
+"""The interface of the HTTP engines, their errors, and the body of a request."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
-from typing import Protocol, TypeAlias
+import ssl
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from typing import Any, Protocol, TypeAlias
 
 from airflow_provider_mictlanx.client.texts import clean
 
 Body: TypeAlias = bytes | memoryview | AsyncGenerator[bytes]
 
+SLICE = 256 * 1024
+"""A longer body is handed to the engine in slices of this size (bytes)."""
+
 
 class WireError(Exception):
     """
-    Base of the errors of a carrier. Its text is cleaned: it stands in tracebacks as the cause of the client's own error.
+    Base of the errors of an engine. Its text is cleaned: it stands in tracebacks as the cause of the client's own error.
 
     :param message: what went wrong, maybe in the server's words
     """
@@ -22,7 +27,7 @@ class WireError(Exception):
 
 
 class NotConnectedError(WireError):
-    """There is no connection; the cause says why. Nothing was sent."""
+    """The connection failed before anything was sent; the cause says why."""
 
 
 class BrokenError(WireError):
@@ -30,11 +35,59 @@ class BrokenError(WireError):
 
 
 class InvalidResponseError(WireError):
-    """What came is no HTTP/1.1."""
+    """The answer is malformed."""
 
 
 class InvalidUrlError(WireError, ValueError):
-    """The URL leads nowhere."""
+    """The URL is malformed, or neither http nor https."""
+
+
+class Upload:
+    """
+    The body of a request, and how much of it the engine took.
+
+    A longer body is handed over in slices: an answer that comes before the last one acknowledges nothing. The system's buffers
+    take about 3 MB at once, so that such an answer to a shorter body can't be noticed.
+
+    :param body: the bytes, or pieces of a body whose length is not known
+    """
+
+    def __init__(self, body: Body) -> None:
+        self.is_complete = False
+        self.error: Exception | None = None
+        """What a generator of pieces raised. Engines wrap it."""
+        self.headers: dict[str, str] = {}
+        self.content: bytes | AsyncGenerator[Any]
+        if not isinstance(body, bytes | memoryview):
+            self.content = self._take(body)
+        elif len(body) <= SLICE:
+            self.is_complete, self.content = True, bytes(body)
+        else:
+            self.headers["Content-Length"] = str(len(body))
+            self.content = self._take(_slices(memoryview(body)))
+
+    async def _take(self, pieces: AsyncGenerator[Any]) -> AsyncGenerator[Any]:
+        try:
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    if piece:  # an empty one would end a body that is sent in chunks
+                        yield piece
+        except Exception as error:
+            self.error = error
+            raise
+        self.is_complete = True
+
+    def check_answer(self, status: int) -> None:
+        """Raise ``BrokenError`` for a success before the whole body was sent; a refusal is an answer at any time."""
+        if status < 200:
+            raise InvalidResponseError("it changes to another protocol, which was not asked for")
+        if status < 300 and not self.is_complete:
+            raise BrokenError(f"the server answered {status} before the whole body was sent")
+
+
+async def _slices(body: memoryview) -> AsyncGenerator[memoryview]:
+    for start in range(0, len(body), SLICE):
+        yield body[start : start + SLICE]
 
 
 class ResponseStream(Protocol):
@@ -42,30 +95,43 @@ class ResponseStream(Protocol):
 
     @property
     def status(self) -> int:
-        """The status."""
+        """Return the status code."""
         ...
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """By name in lower case."""
+        """Return the headers by name in lower case; values of the same name are joined by commas."""
         ...
 
     async def next_piece(self) -> bytes | None:
-        """Give the next piece of the body as it comes, None at its end."""
+        """Wait for the next piece of the body; None at its end."""
         ...
 
 
 class HttpBackend(Protocol):
-    """What carries requests: ``Pool`` here, and one for HTTP/2. Both raise the errors of this module."""
+    """
+    An HTTP engine with a pool of connections. It belongs to the event loop that it is made in.
+
+    Both engines raise the errors of this module and what a body's generator raised. They follow no redirect, keep no cookie
+    and transform no body.
+    """
 
     async def begin(self, method: str, url: str, headers: Mapping[str, str], body: Body) -> ResponseStream:
-        """Send a request, and wait for the answer's head; ``InvalidUrlError`` where the URL is none."""
+        """
+        Send a request, once, and wait for the head of the answer.
+
+        Bound the time from outside, by cancelling: the engine itself bounds only the connecting.
+        """
         ...
 
     async def end(self, stream: ResponseStream) -> None:
-        """Let go of the connection, wherever the answer is; also when the task is cancelled just then."""
+        """Release the connection, wherever the answer is; also when the task is cancelled just then."""
         ...
 
     async def aclose(self) -> None:
         """Close all connections."""
         ...
+
+
+BackendFactory: TypeAlias = Callable[[ssl.SSLContext | None], HttpBackend]
+"""Makes the engine of one event loop, for the TLS context of its https connections."""

@@ -2,8 +2,8 @@
 HTTP requests to routers and peers, with time and size limits.
 
 One pool of connections exists per event loop, process and TLS setting: a pool is never shared between loops or across a fork.
-Redirects are not followed (the token goes to the configured routers only), responses are not decompressed (nothing is ever
-sent compressed), and proxies and ``.netrc`` of the environment are not used.
+The engines behind ``HttpBackend`` follow no redirects (the token goes to the configured routers only), decompress nothing
+(nothing is ever sent compressed), and ignore the environment's proxies and ``.netrc``.
 """
 
 from __future__ import annotations
@@ -14,24 +14,40 @@ import os
 import ssl
 import weakref
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
 
 from airflow_provider_mictlanx import __version__
 from airflow_provider_mictlanx.client.errors import UpstreamProtocolError, ValidationError
-from airflow_provider_mictlanx.client.texts import is_secret_name, remember_header, remember_secret
-from airflow_provider_mictlanx.client.transport.backend import Body, HttpBackend, ResponseStream
+from airflow_provider_mictlanx.client.texts import excerpt, is_secret_name, remember_header, remember_secret
+from airflow_provider_mictlanx.client.transport.backend import BackendFactory, Body, HttpBackend, ResponseStream
 from airflow_provider_mictlanx.client.transport.headers import NO_HEADERS, check_headers, merge_headers
-from airflow_provider_mictlanx.client.transport.http1 import Pool
 from airflow_provider_mictlanx.client.transport.limits import MAX_SMALL_RESPONSE
 from airflow_provider_mictlanx.client.transport.network_errors import NetworkErrors, request_scope
 from airflow_provider_mictlanx.client.transport.tls import Verify, tls_context
+
+if TYPE_CHECKING:
+    import httpx
 
 DEFAULT_HEADERS = {
     "User-Agent": f"airflow-provider-mictlanx/{__version__}",
     "Accept": "*/*",
     "Accept-Encoding": "identity",
 }
+
+
+_transports: weakref.WeakSet[Transport] = weakref.WeakSet()
+_inherited: list[object] = []
+"""Pools of the parent process. A child that closed or collected them would take the sockets out of the epoll they share."""
+
+
+def _keep_inherited_pools() -> None:
+    _inherited.extend([transport._pools for transport in _transports])
+
+
+os.register_at_fork(after_in_child=_keep_inherited_pools)
 
 
 @dataclass(frozen=True)
@@ -43,6 +59,14 @@ class Response:
     body: bytes = b""
 
 
+@dataclass(frozen=True)
+class _Pools:
+    """The engines of one event loop, by TLS setting."""
+
+    backends: dict[Verify | None, HttpBackend] = field(default_factory=dict)
+    building: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
 class Transport:
     """
     Sends requests, and turns whatever goes wrong on the way into a ``NetworkError``.
@@ -51,9 +75,17 @@ class Transport:
     :param headers: sent with every request
     :param http2: whether to offer HTTP/2, which is agreed on over ``https`` only; ``ValidationError`` without the package
         ``h2``
+    :param backend_factory: makes the HTTP engine; None for aiohttp, or for httpx where HTTP/2 may be agreed on
     """
 
-    def __init__(self, token: str | None = None, headers: Mapping[str, str] | None = None, http2: bool = False) -> None:
+    def __init__(
+        self,
+        token: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        http2: bool = False,
+        *,
+        backend_factory: BackendFactory | None = None,
+    ) -> None:
         if http2 and importlib.util.find_spec("h2") is None:
             raise ValidationError("http2 needs the package h2: pip install 'airflow-provider-mictlanx[http2]'")
         own = merge_headers(DEFAULT_HEADERS, check_headers(headers or {}))
@@ -63,14 +95,14 @@ class Transport:
         for name, value in (headers or {}).items():
             remember_header(name, value)
         self._http2 = http2
-        self._backends: dict[Verify | None, HttpBackend] = {}
+        self._backend_factory = backend_factory
+        self._pools: dict[asyncio.AbstractEventLoop, _Pools] = {}
         self._contexts: dict[Verify, ssl.SSLContext] = {}
-        self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
-        self._pid = 0
-        self._building = asyncio.Lock()
+        self._pid = os.getpid()
+        _transports.add(self)
 
     def __repr__(self) -> str:
-        return f"<Transport of {len(self._backends)} pools>"
+        return f"<Transport of {sum(len(pools.backends) for pools in self._pools.values())} pools>"
 
     async def send(
         self,
@@ -162,37 +194,41 @@ class Transport:
 
     async def aclose(self) -> None:
         """Close all connections of this loop."""
-        backends, self._backends = self._backends, {}
-        if self._is_mine():
-            for backend in backends.values():
+        self._drop_inherited_pools()
+        if pools := self._pools.pop(asyncio.get_running_loop(), None):
+            for backend in pools.backends.values():
                 await backend.aclose()
 
-    def _is_mine(self) -> bool:
-        return self._pid == os.getpid() and self._loop is not None and self._loop() is asyncio.get_running_loop()
+    def _drop_inherited_pools(self) -> None:
+        if self._pid != os.getpid():
+            self._pid, self._pools = os.getpid(), {}
 
     async def _backend(self, url: str, verify: Verify) -> HttpBackend:
-        if not self._is_mine():
-            self._backends = {}  # of another loop or process: not ours to close
-            self._building = asyncio.Lock()
-            self._loop, self._pid = weakref.ref(asyncio.get_running_loop()), os.getpid()
+        self._drop_inherited_pools()
+        loop = asyncio.get_running_loop()
+        if loop not in self._pools:
+            await self._drop_closed_loops()
+        pools = self._pools.setdefault(loop, _Pools())
         key: Verify | None = verify if url.startswith("https") else None
-        if backend := self._backends.get(key):
+        if backend := pools.backends.get(key):
             return backend
-        async with self._building:
-            if key not in self._backends:
-                self._backends[key] = await self._make_backend(key)
-            return self._backends[key]
+        async with pools.building:
+            if key not in pools.backends:
+                pools.backends[key] = await self._make_backend(key)
+            return pools.backends[key]
+
+    async def _drop_closed_loops(self) -> None:
+        for loop in [loop for loop in self._pools if loop.is_closed()]:
+            for backend in self._pools.pop(loop).backends.values():
+                with suppress(RuntimeError):  # the loop is closed
+                    await backend.aclose()
 
     async def _make_backend(self, verify: Verify | None) -> HttpBackend:
-        if verify is None:
-            return Pool(None)
-        context = await self._context(verify)
-        if not self._http2:
-            return Pool(context)
-        # only some users need it, and it takes a while
-        from airflow_provider_mictlanx.client.transport.httpx_backend import HttpxBackend
-
-        return HttpxBackend(context)
+        context = None if verify is None else await self._context(verify)
+        factory = self._backend_factory
+        if factory is None:
+            factory = await asyncio.to_thread(_import_httpx if self._http2 and context else _import_aiohttp)
+        return factory(context)
 
     async def _context(self, verify: Verify) -> ssl.SSLContext:
         if isinstance(verify, ssl.SSLContext):
@@ -202,12 +238,38 @@ class Transport:
         return self._contexts[verify]
 
 
+def borrow_client(client: httpx.AsyncClient) -> BackendFactory:
+    """Return a factory of the one engine that sends with the caller's client."""
+    import httpx
+
+    from airflow_provider_mictlanx.client.transport.httpx_backend import HttpxBackend
+
+    if not isinstance(client, httpx.AsyncClient):
+        raise ValidationError(f"http_client must be an httpx.AsyncClient, got {type(client).__name__}")
+    backend = HttpxBackend(client=client)
+    return lambda _context: backend
+
+
+def _import_aiohttp() -> BackendFactory:
+    from airflow_provider_mictlanx.client.transport.aiohttp_backend import AiohttpBackend
+
+    return AiohttpBackend
+
+
+def _import_httpx() -> BackendFactory:
+    from airflow_provider_mictlanx.client.transport.httpx_backend import HttpxBackend
+
+    return partial(HttpxBackend, http2=True)
+
+
 async def _pieces(stream: ResponseStream, action: str, max_size: int) -> AsyncIterator[bytes]:
-    encoding = stream.headers.get("content-encoding", "identity")
-    if encoding != "identity":
-        raise UpstreamProtocolError(
-            f"{action}: the answer is compressed ({encoding}), which was not asked for; is a proxy doing it?"
-        )
+    codings = (("content-encoding", "identity"), ("transfer-encoding", "chunked"))  # an engine may not know the others
+    for name, usual in codings:
+        if (coding := stream.headers.get(name, usual)).lower() != usual:
+            raise UpstreamProtocolError(
+                f"{action}: the answer is compressed or encoded ({excerpt(coding, 40)}), which was not asked for; "
+                "is a proxy doing it?"
+            )
     read = 0
     while (piece := await stream.next_piece()) is not None:
         read += len(piece)

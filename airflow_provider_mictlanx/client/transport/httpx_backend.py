@@ -1,14 +1,19 @@
-"""HTTP/2 by httpx, where a URI asks for it. Another carrier behind ``connections.py``, with the errors of ``http1.py``."""
+"""HTTP by httpx: for HTTP/2 where a URI asks for it, and for a client that the caller brings."""
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import ssl
+import termios
 from collections.abc import AsyncIterator, Mapping
-from typing import cast
+from contextlib import suppress
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any, cast
 
 import httpx
 
+from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.transport.backend import (
     Body,
     BrokenError,
@@ -16,70 +21,152 @@ from airflow_provider_mictlanx.client.transport.backend import (
     InvalidUrlError,
     NotConnectedError,
     ResponseStream,
+    Upload,
+    WireError,
 )
 from airflow_provider_mictlanx.client.transport.limits import CONNECT_TIMEOUT, IDLE_SECONDS, MAX_IDLE
 
+GRACE = 1.0
+"""A cancelled request may go on for this long (seconds), so that its connection returns to the pool in order."""
 
-class HttpxResponseStream:
+_TIMEOUT = httpx.Timeout(None, connect=CONNECT_TIMEOUT)
+
+
+class HttpxStream:
     """An answer that has begun."""
 
     def __init__(self, response: httpx.Response) -> None:
         self.status = response.status_code
         self.headers: Mapping[str, str] = response.headers
         self.response = response
-        # Unlike aiter_raw it leaves the closing to us.
-        self._pieces: AsyncIterator[bytes] = aiter(cast(httpx.AsyncByteStream, response.stream))
+        # Unlike aiter_raw the stream leaves the closing to us. An event hook may have read it already.
+        self._pieces: AsyncIterator[bytes] = (
+            response.aiter_bytes()
+            if response.is_stream_consumed
+            else aiter(cast(httpx.AsyncByteStream, response.stream))
+        )
 
     async def next_piece(self) -> bytes | None:
-        """Give the next piece of the body, None at its end."""
+        """Wait for the next piece of the body; None at its end."""
         try:
             return await anext(self._pieces, None)
         except (httpx.HTTPError, httpx.StreamError) as error:
-            raise _translate(error) from None  # whose text may be the server's
+            raise _translate(error) from None  # the text may be the server's
+
+
+class _OwnAnswer:
+    """A trace of httpcore that refuses what it read behind an earlier answer: such bytes are parsed without a turn of the loop."""
+
+    def __init__(self) -> None:
+        self._may_be_answered = False
+
+    async def __call__(self, event: str, info: object) -> None:
+        if event == "http11.receive_response_headers.started":
+            asyncio.get_running_loop().call_soon(self._turn)
+        elif event == "http11.receive_response_headers.complete" and not self._may_be_answered:
+            raise BrokenError("the server sent more than the answers to its requests")
+
+    def _turn(self) -> None:
+        self._may_be_answered = True
 
 
 class HttpxBackend:
     """
-    A pool of connections that agree on HTTP/2 where the server speaks it.
+    A pool of httpx, which loses a connection when a request is cancelled at a bad moment: requests run in tasks of their own.
 
     :param context: of TLS
+    :param http2: whether to offer HTTP/2
+    :param client: the caller's, to use instead; it is not closed, and serves one event loop
     """
 
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self._client = httpx.AsyncClient(
-            verify=context,
-            http2=True,
+    def __init__(
+        self, context: ssl.SSLContext | None = None, http2: bool = False, client: httpx.AsyncClient | None = None
+    ) -> None:
+        self._is_own = client is None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._background: set[asyncio.Task[Any]] = set()
+        self._client = client or httpx.AsyncClient(
+            verify=context or False,
+            http2=http2,
             limits=httpx.Limits(
                 max_connections=None, max_keepalive_connections=MAX_IDLE, keepalive_expiry=IDLE_SECONDS
             ),
-            timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT),
-            follow_redirects=False,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             trust_env=False,
         )
 
-    async def begin(self, method: str, url: str, headers: Mapping[str, str], body: Body) -> HttpxResponseStream:
-        """Send a request, and wait for the answer's head."""
-        content = bytes(body) if isinstance(body, memoryview) else body
+    async def begin(self, method: str, url: str, headers: Mapping[str, str], body: Body) -> HttpxStream:
+        """Send a request, once, and wait for the head of the answer."""
+        loop = asyncio.get_running_loop()
+        self._loop = self._loop or loop
+        if self._loop is not loop:
+            raise ValidationError(
+                "http_client must be used in one event loop, got another one; bring a client for each"
+            )
+        sending = loop.create_task(self._send(method, url, headers, body))
         try:
-            request = self._client.build_request(method, url, headers=headers, content=content)
-            return HttpxResponseStream(await self._client.send(request, stream=True))
+            return await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            self._keep(sending)
+            sending.add_done_callback(self._discard)
+            loop.call_later(GRACE, sending.cancel)
+            raise
+
+    async def _send(self, method: str, url: str, headers: Mapping[str, str], body: Body) -> HttpxStream:
+        upload = Upload(body)
+        try:
+            request = self._client.build_request(
+                method,
+                url,
+                headers={**headers, **upload.headers},
+                content=upload.content,
+                timeout=_TIMEOUT,
+                extensions={"trace": _OwnAnswer()},
+            )
+            stream = HttpxStream(await self._client.send(request, stream=True, follow_redirects=False))
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-            raise _translate(error) from None  # whose text may be the server's
+            raise _translate(error) from None  # the text may be the server's
+        upload.is_complete = upload.is_complete and _is_sent(stream.response)
+        try:
+            upload.check_answer(stream.status)
+        except WireError:
+            await stream.response.aclose()
+            raise
+        return stream
+
+    def _discard(self, sending: asyncio.Task[HttpxStream]) -> None:
+        if not sending.cancelled() and sending.exception() is None:
+            self._keep(asyncio.create_task(sending.result().response.aclose()))
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     async def end(self, stream: ResponseStream) -> None:
-        """Give the connection back to the pool, also when the task is cancelled just then: the pool would lose it for good."""
-        closing = asyncio.ensure_future(cast(HttpxResponseStream, stream).response.aclose())
+        """Return the connection to the pool, also when the task is cancelled just then."""
+        closing = asyncio.create_task(cast(HttpxStream, stream).response.aclose())
+        self._keep(closing)
         try:
             await asyncio.shield(closing)
-        except asyncio.CancelledError:
-            await asyncio.wait([closing])
-            raise
         except (httpx.HTTPError, httpx.StreamError) as error:
-            raise _translate(error) from None  # whose text may be the server's
+            raise _translate(error) from None  # the text may be the server's
 
     async def aclose(self) -> None:
-        """Close all connections."""
-        await self._client.aclose()
+        """Close all connections, unless the client is the caller's, and wait for cancelled requests to end."""
+        if self._is_own:
+            await self._client.aclose()
+        while self._background:
+            await asyncio.wait(self._background)
+
+
+def _is_sent(response: httpx.Response) -> bool:
+    """Return whether the server's system took the request; httpx reads no answer before the body is in the own system's buffers."""
+    stream = response.extensions.get("network_stream")
+    if response.http_version == "HTTP/2" or stream is None:
+        return True
+    with suppress(OSError, ValueError):  # the connection ended, or the system counts nothing
+        return not any(fcntl.ioctl(stream.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4)))
+    return True
 
 
 def _translate(error: Exception) -> Exception:

@@ -22,7 +22,7 @@ from airflow_provider_mictlanx.bulks.attempt import ShardUpload
 from airflow_provider_mictlanx.bulks.options import AttemptOptions, BulkSpec
 from airflow_provider_mictlanx.bulks.sources import list_sources
 from airflow_provider_mictlanx.client import AsyncClient
-from airflow_provider_mictlanx.client.transport.http1 import Connection, Pool
+from airflow_provider_mictlanx.client.transport.aiohttp_backend import AiohttpBackend, AiohttpStream
 
 
 def die() -> None:
@@ -31,9 +31,9 @@ def die() -> None:
 
 def die_with_a_request(number: int, how: str) -> None:
     sent = 0
-    original = Pool.begin
+    original = AiohttpBackend.begin
 
-    async def begin(self: Pool, *args: Any) -> Connection:
+    async def begin(self: AiohttpBackend, *args: Any) -> AiohttpStream:
         nonlocal sent
         sent += 1
         mine = sent == number
@@ -46,14 +46,14 @@ def die_with_a_request(number: int, how: str) -> None:
             die()
         return answer
 
-    Pool.begin = begin  # type: ignore[method-assign]
+    AiohttpBackend.begin = begin  # type: ignore[method-assign]
 
 
 def die_after_a_post(part: str, nth: int) -> None:
     sent = 0
-    original = Pool.begin
+    original = AiohttpBackend.begin
 
-    async def begin(self: Pool, method: str, url: str, *args: Any) -> Connection:
+    async def begin(self: AiohttpBackend, method: str, url: str, *args: Any) -> AiohttpStream:
         nonlocal sent
         answer = await original(self, method, url, *args)
         sent += method == "POST" and (url.endswith(part) or f"v4{part}" in url)
@@ -61,7 +61,7 @@ def die_after_a_post(part: str, nth: int) -> None:
             die()
         return answer
 
-    Pool.begin = begin  # type: ignore[method-assign]
+    AiohttpBackend.begin = begin  # type: ignore[method-assign]
 
 
 async def attempt(told: dict[str, Any]) -> dict[str, Any]:

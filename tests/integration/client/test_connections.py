@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 
 from airflow_provider_mictlanx.client.transport.connections import Transport
+from tests.engines import busy_connections_of
 from tests.vss import LocalVSS
 
 
@@ -21,7 +22,7 @@ def test_a_request_that_is_cancelled_at_any_moment_gives_its_connection_back(vss
             request.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await request
-        lost = sum(pool.busy for pool in transport._backends.values())  # type: ignore[attr-defined]
+        lost = busy_connections_of(transport)
         await transport.aclose()
         return lost
 

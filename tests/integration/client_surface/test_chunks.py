@@ -20,6 +20,7 @@ from airflow_provider_mictlanx.client import (
     NotFoundError,
     ValidationError,
 )
+from tests.engines import busy_connections_of
 from tests.integration.client.wire import Wire, pattern, sha256
 from tests.integration.client_surface.help import other_tasks, with_client
 from tests.vss import LocalVSS
@@ -336,7 +337,7 @@ def test_an_early_break_leaves_no_task_and_no_connection_in_use(vss: LocalVSS, b
 
 def in_use(client: AsyncClient) -> int:
     """How many connections of the client are in the middle of an answer."""
-    return sum(pool.busy for pool in client._transport._backends.values())  # type: ignore[attr-defined]
+    return busy_connections_of(client._transport)
 
 
 def test_the_whole_is_verified_at_the_end_when_in_order(vss: LocalVSS, bucket_id: str) -> None:

@@ -7,9 +7,11 @@ import hashlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from airflow_provider_mictlanx.bulks.attempt import ShardUpload
@@ -18,7 +20,6 @@ from airflow_provider_mictlanx.bulks.options import AttemptOptions, BulkSpec
 from airflow_provider_mictlanx.bulks.sources import list_sources
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.result import unwrap
-from airflow_provider_mictlanx.client.transport.http1 import Connection, Origin, Pool
 from tests.vss import LocalVSS
 
 SIZE = 4_000_000
@@ -86,14 +87,16 @@ Operation = Callable[[AsyncClient, Path], Awaitable[Any]]
 @pytest.fixture
 def cost_of(counted_vss: LocalVSS, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Costs]:
     """Give what an operation costs, with a client of its own; what ``before`` does is not counted."""
-    connect = Pool._connected
 
     def measure(operation: Operation, before: Operation | None = None) -> Costs:
         costs = Costs()
+        tracing = aiohttp.TraceConfig()
 
-        async def connected(self: Pool, origin: Origin) -> Connection:
+        async def connected(*event: Any) -> None:
             costs.connections += 1
-            return await connect(self, origin)
+
+        tracing.on_connection_create_end.append(connected)
+        session = partial(aiohttp.ClientSession, trace_configs=[tracing])
 
         async def run() -> None:
             if before:
@@ -102,7 +105,7 @@ def cost_of(counted_vss: LocalVSS, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
             counted_vss.reset_requests()
             async with AsyncClient(counted_vss.uri, "tests", debug=False, log_output_path=None) as client:
                 with monkeypatch.context() as patch:
-                    patch.setattr(Pool, "_connected", connected)
+                    patch.setattr(aiohttp, "ClientSession", session)
                     patch.setattr(hashlib, "sha256", lambda data=b"": CountingHash(costs, data))
                     await operation(client, tmp_path)
             costs.requests.update(KINDS[seen["method"], seen["route"]] for seen in counted_vss.requests())

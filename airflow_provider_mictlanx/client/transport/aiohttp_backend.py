@@ -1,0 +1,191 @@
+"""HTTP/1.1 by aiohttp: the default engine. Imported with the first request, as the import takes a tenth of a second."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import cast
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from aiohttp.http import HttpProcessingError
+from yarl import URL
+
+from airflow_provider_mictlanx.client.texts import excerpt
+from airflow_provider_mictlanx.client.transport.backend import (
+    Body,
+    BrokenError,
+    InvalidResponseError,
+    InvalidUrlError,
+    NotConnectedError,
+    ResponseStream,
+    Upload,
+    WireError,
+)
+from airflow_provider_mictlanx.client.transport.limits import CONNECT_TIMEOUT, IDLE_SECONDS
+
+READ_BUFFER = 256 * 1024
+"""aiohttp stops reading from a connection while twice this much waits for its reader (bytes)."""
+
+_ERRORS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], type[WireError]], ...] = (
+    ((aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError), InvalidUrlError),
+    ((aiohttp.ClientConnectorError, aiohttp.ClientConnectorCertificateError), NotConnectedError),
+    (aiohttp.ConnectionTimeoutError, NotConnectedError),
+    ((aiohttp.ClientResponseError, HttpProcessingError), InvalidResponseError),
+    (Exception, BrokenError),
+)
+
+
+class _Response(aiohttp.ClientResponse):
+    """
+    Drops a connection that can't be used again.
+
+    aiohttp closes it, which waits until the server took what is buffered, and reads an answer that came while it was idle.
+    """
+
+    protocol: ResponseHandler | None = None
+    transport: asyncio.Transport | None = None
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        self.protocol, self.transport = connection.protocol, connection.transport
+        try:
+            # The request has just been written, and the loop had no turn: what is here is no answer to it.
+            if self.protocol is None or self.protocol.should_close:
+                raise BrokenError("the server sent more than the answers to its requests")
+            return await super().start(connection)
+        except BaseException:
+            self.abort()
+            raise
+
+    @property
+    def was_reset(self) -> bool:
+        """Return whether a body that ends with its connection ended with a reset, for which aiohttp raises nothing."""
+        is_framed = "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
+        is_lost = self.protocol is not None and isinstance(self.protocol.exception(), OSError)
+        return is_lost and not is_framed and self.content is not aiohttp.EMPTY_PAYLOAD
+
+    def abort(self) -> None:
+        if self.transport is not None:
+            with suppress(AttributeError):  # asyncio's transport fails where it closed itself after its last byte
+                self.transport.abort()
+        self.close()
+
+
+class AiohttpStream:
+    """An answer that has begun."""
+
+    def __init__(self, response: _Response, upload: Upload) -> None:
+        self.status = response.status
+        self.headers = _joined(response.headers.items())
+        self.response = response
+        self.upload = upload
+
+    async def next_piece(self) -> bytes | None:
+        """Wait for the next piece of the body; None at its end."""
+        try:
+            piece = await self.response.content.readany()
+        except (aiohttp.ClientError, HttpProcessingError) as error:
+            raise _translate(error, "in the middle of the answer") from None  # the text may be the server's
+        if not piece and self.response.was_reset:
+            raise BrokenError("the server reset it in the middle of the answer")
+        return piece or None
+
+
+class AiohttpBackend:
+    """
+    A pool of HTTP/1.1 connections.
+
+    :param context: of TLS
+    """
+
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+        connector = aiohttp.TCPConnector(
+            limit=0,
+            keepalive_timeout=IDLE_SECONDS,
+            ssl=context or True,
+            resolver=aiohttp.ThreadedResolver(),  # the system's, also where aiodns is installed
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT),
+            skip_auto_headers=("Content-Type",),
+            auto_decompress=False,
+            read_bufsize=READ_BUFFER,
+            response_class=_Response,
+            middlewares=(_send_once,),
+        )
+
+    async def begin(self, method: str, url: str, headers: Mapping[str, str], body: Body) -> AiohttpStream:
+        """Send a request, once, and wait for the head of the answer."""
+        upload = Upload(body)
+        try:
+            response = await self._session.request(
+                method,
+                _parse_url(url),
+                data=upload.content or None,
+                headers={**headers, **upload.headers},
+                allow_redirects=False,
+            )
+        except (aiohttp.ClientError, WireError) as error:
+            if upload.error is not None:
+                raise upload.error from None
+            raise _translate(error) from None  # the text may be the server's
+        stream = AiohttpStream(cast(_Response, response), upload)
+        try:
+            upload.check_answer(response.status)
+        except WireError:
+            await self.end(stream)
+            raise
+        return stream
+
+    async def end(self, stream: ResponseStream) -> None:
+        """Release the connection; drop it where the request or the answer is incomplete."""
+        stream = cast(AiohttpStream, stream)
+        if not (stream.response.closed and stream.upload.is_complete):
+            stream.response.abort()
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+
+async def _send_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Raise the errors after which aiohttp would repeat an idempotent request: the server may have carried it out."""
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectionError as error:
+        raise _translate(error) from error
+
+
+def _parse_url(url: str) -> URL:
+    """Return the URL as it was written, and quoted only where it contains characters that a URL can't have."""
+    is_quoted = url.isascii() and url.isprintable() and " " not in url
+    try:
+        parsed = URL(url, encoded=is_quoted)
+        parsed.explicit_port  # noqa: B018 - read here, as it is parsed with the first look only
+        return parsed
+    except ValueError as error:
+        raise InvalidUrlError(f"{url!r} is no URL: {error}") from None
+
+
+def _joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, value in headers:
+        name = name.lower()
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
+
+
+def _translate(error: Exception, when: str = "without sending a response") -> Exception:
+    if isinstance(error, WireError):
+        return error
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        reason = f"the server closed it {when}"
+    else:
+        said = getattr(error, "message", "") or str(error) or type(error).__name__
+        reason = excerpt(" ".join(said.split()), 200)
+    return next(kind for library, kind in _ERRORS if isinstance(error, library))(reason)

@@ -1,0 +1,36 @@
+"""Hostile answers: no wrong body is accepted, every request ends within its bound, and the next one reads its own answer."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from airflow_provider_mictlanx.client import RequestTimeoutError
+from airflow_provider_mictlanx.client.transport.backend import BackendFactory
+from tests.engines import each_engine
+from tests.integration.hostile.answers import CASES, Case
+from tests.integration.hostile.checks import check_next_requests, outcome_of, transport_of
+from tests.integration.hostile.server import serving
+
+
+def test_table_of_answers_is_complete() -> None:
+    assert len(CASES) >= 70
+    assert len({case.name for case in CASES}) == len(CASES)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@each_engine
+def test_hostile_answer_is_no_wrong_body(engine: BackendFactory, case: Case) -> None:
+    async def scenario() -> None:
+        async with serving(case.script) as server, transport_of(engine) as transport:
+            outcome = await outcome_of(transport, "GET", f"{server.url}/case", case.timeout)
+            if outcome.response is not None:
+                assert (outcome.response.status, outcome.response.body) in case.accepts, str(outcome)
+            else:
+                assert case.may_fail, str(outcome)
+                assert case.waits or not isinstance(outcome.error, RequestTimeoutError), "it waited for more"
+            await check_next_requests(transport, server)
+            assert not server.seen("/elsewhere"), "a redirect was followed"
+
+    asyncio.run(scenario())
