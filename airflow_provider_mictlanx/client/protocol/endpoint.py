@@ -364,6 +364,8 @@ def _error_for_status(response: Response, action: str, status_handler: StatusHan
             return ValidationError(said, status)
         case 401:
             return AuthenticationError(f"{said}; check the token (the connection's password)", status)
+        case 407:
+            return AuthenticationError(f"{said}; check user and password in the connection's Proxy", status)
         case 403:
             check = "check what the token (the connection's password) may do in this bucket, and what a proxy forbids"
             return PermissionError(f"{said}; {check}", status)
