@@ -121,6 +121,18 @@ def _conn_fields() -> dict[str, dict[str, Any]]:
             "PEM file, on the workers, with the certificate's key where that is a file of its own.",
             "string",
         ),
+        "proxy": _field(
+            "Proxy",
+            "HTTP proxy in front of the routers: http://user:password@proxy.example.org:3128.",
+            "string",
+            format="password",
+        ),
+        "trust_env": _field(
+            "Proxies of the environment",
+            "Where Proxy is empty, use HTTP_PROXY, HTTPS_PROXY and NO_PROXY of the worker's environment.",
+            "boolean",
+            default=False,
+        ),
         "client_id": _field(
             "Client id", "Who writes: kept with every object as its producer. Default: airflow.", "string"
         ),

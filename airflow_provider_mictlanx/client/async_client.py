@@ -94,6 +94,7 @@ from airflow_provider_mictlanx.client.transfer.single_chunk import SingleChunkUp
 from airflow_provider_mictlanx.client.transfer.upload import Upload
 from airflow_provider_mictlanx.client.transport.connections import Transport, borrow_client
 from airflow_provider_mictlanx.client.transport.headers import NO_HEADERS
+from airflow_provider_mictlanx.client.transport.proxies import ProxyRules
 from airflow_provider_mictlanx.client.transport.tls import Verify
 from airflow_provider_mictlanx.client.uri import MictlanXURI
 from airflow_provider_mictlanx.client.validation import check_int, check_non_negative, check_str, check_tags, parse_size
@@ -142,6 +143,9 @@ class AsyncClient:
     :param headers: sent to the routers with every request
     :param http_client: your own ``httpx.AsyncClient``, with its authentication, event hooks or mock transport, to send all
         requests with. You close it. It serves one event loop, and checks TLS as it was told to: ``verify`` stays the default
+    :param proxy: the HTTP proxy of every request, as ``http://user:password@proxy.example.org:3128``. A router that speaks
+        https is reached through a tunnel (CONNECT): the proxy sees neither token nor data
+    :param trust_env: whether ``HTTP_PROXY``, ``HTTPS_PROXY`` and ``NO_PROXY`` of the environment hold where ``proxy`` is None
 
     Raises ``ValidationError`` where an argument is wrong.
     """
@@ -162,6 +166,8 @@ class AsyncClient:
         token: str | None = None,
         headers: Mapping[str, str] | None = None,
         http_client: httpx.AsyncClient | None = None,
+        proxy: str | None = None,
+        trust_env: bool = False,
     ) -> None:
         if not client_id or any("\ud800" <= c <= "\udfff" for c in client_id):
             raise ValidationError(f"client_id must be valid Unicode and not empty, got {client_id!r}")
@@ -172,7 +178,10 @@ class AsyncClient:
         self._cache = ReadCache(eviction_policy, parse_size(capacity_storage, "capacity_storage", least=0))
         self._threads = Threads(max_workers)
         if http_client is None:
-            self._transport = Transport(token=token, headers=headers, http2=self.uri.http2)
+            rules = ProxyRules(proxy, trust_env)
+            self._transport = Transport(token=token, headers=headers, http2=self.uri.http2, proxies=rules)
+        elif proxy or trust_env:
+            raise ValidationError("proxy and trust_env must be unset with an http_client, which has its own proxies")
         elif verify is not False:
             raise ValidationError("verify must be the default with an http_client, which checks TLS as it was told to")
         else:

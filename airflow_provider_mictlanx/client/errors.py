@@ -97,7 +97,7 @@ class ValidationError(MictlanXError):
 
 
 class AuthenticationError(MictlanXError):
-    """The service, or a proxy in front of it, wants other credentials (401)."""
+    """The service, or a proxy in front of it, wants other credentials (401, 407)."""
 
     default_status_code = 401
     default_error_code = 401

@@ -30,6 +30,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from airflow_provider_mictlanx.client import uri as mictlanx_uri
 from airflow_provider_mictlanx.client.errors import ValidationError
+from airflow_provider_mictlanx.client.transport.proxies import Proxy
 from airflow_provider_mictlanx.client.transport.tls import tls_context
 from airflow_provider_mictlanx.client.uri import DEFAULT_API_VERSION, DEFAULT_PORT, MictlanXURI, RouterAddress
 from airflow_provider_mictlanx.client.validation import parse_size
@@ -95,6 +96,12 @@ def _check_chunk_size(value: Any) -> str:
     return text
 
 
+def _check_proxy(value: Any) -> Any:
+    if value is not None:
+        Proxy.parse(value)
+    return value
+
+
 _Text = Annotated[str, StringConstraints(strict=True, strip_whitespace=True, pattern=r"^[^\x00]*$")]
 _Seconds = Annotated[float, BeforeValidator(_refuse_bool), Field(gt=0, allow_inf_nan=False)]
 _Count = Annotated[int, BeforeValidator(_refuse_bool), Field(ge=1, le=sys.maxsize)]
@@ -115,6 +122,8 @@ class ConnectionSettings(BaseModel):
     :ivar client_id: the producer of what is written
     :ivar token: sent as ``Authorization: Bearer``
     :ivar headers: sent with every request
+    :ivar proxy: URL of the HTTP proxy in front of the routers
+    :ivar trust_env: whether the environment's proxies hold where ``proxy`` is None
     :ivar timeout: of a request, in seconds
     :ivar chunk_size: as ``256kb``
     :ivar max_concurrency: chunks in flight per transfer
@@ -131,6 +140,8 @@ class ConnectionSettings(BaseModel):
     client_id: _Text = DEFAULT_CLIENT_ID
     token: str | None = Field(default=None, repr=False)
     headers: Mapping[str, str] = Field(default={}, repr=False)
+    proxy: Annotated[str, BeforeValidator(_check_proxy)] | None = Field(default=None, repr=False)
+    trust_env: Annotated[bool, BeforeValidator(partial(mictlanx_uri.check_flag, "trust_env"))] = False
     timeout: _Seconds | None = None
     chunk_size: Annotated[str, BeforeValidator(_check_chunk_size)] | None = None
     max_concurrency: _Count | None = None
@@ -145,9 +156,12 @@ class ConnectionSettings(BaseModel):
 
     @property
     def secrets(self) -> Iterator[str]:
-        """What must never be seen in a log: the token, and the values of the extra headers."""
+        """What must never be seen in a log: the token, the proxy's password, and the values of the extra headers."""
         if self.token:
             yield self.token
+        if self.proxy and (password := Proxy.parse(self.proxy).password):
+            yield password
+            yield self.proxy
         yield from (value for value in self.headers.values() if value)
 
     @property

@@ -1375,6 +1375,8 @@ def _new_client(settings: ConnectionSettings, verify: Any) -> AsyncClient:
         verify=verify,
         token=settings.token,
         headers=settings.headers,
+        proxy=settings.proxy,
+        trust_env=settings.trust_env,
     )
 
 

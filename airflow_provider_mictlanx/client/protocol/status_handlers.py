@@ -116,6 +116,7 @@ _USUAL_HANDLERS: Mapping[int, Callable[[int, Any, str], MictlanXError]] = {
         "; check what the token (the connection's password) may do in this bucket, and what a proxy forbids",
     ),
     404: _means(NotFoundError),
+    407: _means(AuthenticationError, "; check user and password in the connection's Proxy"),
     413: _means(ValidationError, "; a proxy limits what one request may hold: choose a smaller chunk_size"),
     **dict.fromkeys((408, 409, 425, 429, 499), _means(UnknownError)),
 }

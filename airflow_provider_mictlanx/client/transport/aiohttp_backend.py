@@ -21,11 +21,13 @@ from airflow_provider_mictlanx.client.transport.backend import (
     InvalidResponseError,
     InvalidUrlError,
     NotConnectedError,
+    ProxyRefusedError,
     ResponseStream,
     Upload,
     WireError,
 )
 from airflow_provider_mictlanx.client.transport.limits import CONNECT_TIMEOUT, IDLE_SECONDS
+from airflow_provider_mictlanx.client.transport.proxies import Proxy
 
 READ_BUFFER = 256 * 1024
 """aiohttp stops reading from a connection while twice this much waits for its reader (bytes)."""
@@ -99,9 +101,10 @@ class AiohttpBackend:
     A pool of HTTP/1.1 connections.
 
     :param context: of TLS
+    :param proxy: to send all requests through
     """
 
-    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, context: ssl.SSLContext | None = None, proxy: Proxy | None = None) -> None:
         connector = aiohttp.TCPConnector(
             limit=0,
             keepalive_timeout=IDLE_SECONDS,
@@ -117,7 +120,10 @@ class AiohttpBackend:
             read_bufsize=READ_BUFFER,
             response_class=_Response,
             middlewares=(_send_once,),
+            proxy=proxy.url if proxy else None,
         )
+        headers = proxy.headers if proxy else {}
+        self._tunnel_headers, self._headers = (headers, {}) if context else ({}, headers)
 
     async def begin(self, method: str, url: str, headers: Mapping[str, str], body: Body) -> AiohttpStream:
         """Send a request, once, and wait for the head of the answer."""
@@ -127,7 +133,8 @@ class AiohttpBackend:
                 method,
                 _parse_url(url),
                 data=upload.content or None,
-                headers={**headers, **upload.headers},
+                headers={**headers, **upload.headers, **self._headers},
+                proxy_headers=self._tunnel_headers or None,
                 allow_redirects=False,
             )
         except (aiohttp.ClientError, WireError) as error:
@@ -183,6 +190,8 @@ def _joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
 def _translate(error: Exception, when: str = "without sending a response") -> Exception:
     if isinstance(error, WireError):
         return error
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return ProxyRefusedError(f"{error.status} {excerpt(error.message, 200)}", error.status)
     if isinstance(error, aiohttp.ServerDisconnectedError):
         reason = f"the server closed it {when}"
     else:

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from typing import Any, Protocol, TypeAlias
 
 from airflow_provider_mictlanx.client.texts import clean
+from airflow_provider_mictlanx.client.transport.proxies import Proxy
 
 Body: TypeAlias = bytes | memoryview | AsyncGenerator[bytes]
 
@@ -28,6 +29,19 @@ class WireError(Exception):
 
 class NotConnectedError(WireError):
     """The connection failed before anything was sent; the cause says why."""
+
+
+class ProxyRefusedError(WireError):
+    """
+    The proxy opened no tunnel to the router.
+
+    :param message: what it said
+    :param status: what it answered; 0 where that is unknown
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class BrokenError(WireError):
@@ -133,5 +147,5 @@ class HttpBackend(Protocol):
         ...
 
 
-BackendFactory: TypeAlias = Callable[[ssl.SSLContext | None], HttpBackend]
-"""Makes the engine of one event loop, for the TLS context of its https connections."""
+BackendFactory: TypeAlias = Callable[[ssl.SSLContext | None, Proxy | None], HttpBackend]
+"""Makes the engine of one event loop, for the TLS context of its https connections and the proxy that they go through."""

@@ -1,9 +1,9 @@
 """
 HTTP requests to routers and peers, with time and size limits.
 
-One pool of connections exists per event loop, process and TLS setting: a pool is never shared between loops or across a fork.
+One pool of connections exists per event loop, process, TLS setting and proxy: a pool is never shared between loops or across a fork.
 The engines behind ``HttpBackend`` follow no redirects (the token goes to the configured routers only), decompress nothing
-(nothing is ever sent compressed), and ignore the environment's proxies and ``.netrc``.
+(nothing is ever sent compressed), and never read ``.netrc``.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from airflow_provider_mictlanx.client.transport.backend import BackendFactory, B
 from airflow_provider_mictlanx.client.transport.headers import NO_HEADERS, check_headers, merge_headers
 from airflow_provider_mictlanx.client.transport.limits import MAX_SMALL_RESPONSE
 from airflow_provider_mictlanx.client.transport.network_errors import NetworkErrors, request_scope
+from airflow_provider_mictlanx.client.transport.proxies import Proxy, ProxyRules
 from airflow_provider_mictlanx.client.transport.tls import Verify, tls_context
 
 if TYPE_CHECKING:
@@ -61,9 +62,9 @@ class Response:
 
 @dataclass(frozen=True)
 class _Pools:
-    """The engines of one event loop, by TLS setting."""
+    """The engines of one event loop, by TLS setting and proxy."""
 
-    backends: dict[Verify | None, HttpBackend] = field(default_factory=dict)
+    backends: dict[tuple[Verify | None, Proxy | None], HttpBackend] = field(default_factory=dict)
     building: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -75,6 +76,7 @@ class Transport:
     :param headers: sent with every request
     :param http2: whether to offer HTTP/2, which is agreed on over ``https`` only; ``ValidationError`` without the package
         ``h2``
+    :param proxies: which proxy a request goes through
     :param backend_factory: makes the HTTP engine; None for aiohttp, or for httpx where HTTP/2 may be agreed on
     """
 
@@ -84,6 +86,7 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         http2: bool = False,
         *,
+        proxies: ProxyRules | None = None,
         backend_factory: BackendFactory | None = None,
     ) -> None:
         if http2 and importlib.util.find_spec("h2") is None:
@@ -95,6 +98,7 @@ class Transport:
         for name, value in (headers or {}).items():
             remember_header(name, value)
         self._http2 = http2
+        self._proxies = proxies or ProxyRules()
         self._backend_factory = backend_factory
         self._pools: dict[asyncio.AbstractEventLoop, _Pools] = {}
         self._contexts: dict[Verify, ssl.SSLContext] = {}
@@ -125,9 +129,10 @@ class Transport:
         :param max_size: the most that the answer may hold (bytes)
         """
         request = (method, url, self._headers_with(headers), content)
-        with NetworkErrors(action, timeout):
+        proxy = self._proxies.for_url(url)
+        with NetworkErrors(action, timeout, proxy):
             async with request_scope(timeout, action):
-                backend = await self._backend(url, verify)
+                backend = await self._backend(url, verify, proxy)
                 stream = await backend.begin(*request)
                 try:
                     parts = [piece async for piece in _pieces(stream, action, max_size)]
@@ -178,8 +183,9 @@ class Transport:
         :param timeout: what the caller allows, for errors (seconds)
         """
         request = (method, url, self._headers_with(headers), b"")
-        with NetworkErrors(action, timeout):
-            backend = await self._backend(url, verify)
+        proxy = self._proxies.for_url(url)
+        with NetworkErrors(action, timeout, proxy):
+            backend = await self._backend(url, verify, proxy)
             stream = await backend.begin(*request)
             try:
                 yield Response(stream.status, stream.headers), _pieces(stream, action, max_size)
@@ -203,18 +209,18 @@ class Transport:
         if self._pid != os.getpid():
             self._pid, self._pools = os.getpid(), {}
 
-    async def _backend(self, url: str, verify: Verify) -> HttpBackend:
+    async def _backend(self, url: str, verify: Verify, proxy: Proxy | None) -> HttpBackend:
         self._drop_inherited_pools()
         loop = asyncio.get_running_loop()
         if loop not in self._pools:
             await self._drop_closed_loops()
         pools = self._pools.setdefault(loop, _Pools())
-        key: Verify | None = verify if url.startswith("https") else None
+        key = (verify if url.startswith("https") else None, proxy)
         if backend := pools.backends.get(key):
             return backend
         async with pools.building:
             if key not in pools.backends:
-                pools.backends[key] = await self._make_backend(key)
+                pools.backends[key] = await self._make_backend(*key)
             return pools.backends[key]
 
     async def _drop_closed_loops(self) -> None:
@@ -223,12 +229,12 @@ class Transport:
                 with suppress(RuntimeError):  # the loop is closed
                     await backend.aclose()
 
-    async def _make_backend(self, verify: Verify | None) -> HttpBackend:
+    async def _make_backend(self, verify: Verify | None, proxy: Proxy | None) -> HttpBackend:
         context = None if verify is None else await self._context(verify)
         factory = self._backend_factory
         if factory is None:
             factory = await asyncio.to_thread(_import_httpx if self._http2 and context else _import_aiohttp)
-        return factory(context)
+        return factory(context, proxy)
 
     async def _context(self, verify: Verify) -> ssl.SSLContext:
         if isinstance(verify, ssl.SSLContext):
@@ -247,7 +253,7 @@ def borrow_client(client: httpx.AsyncClient) -> BackendFactory:
     if not isinstance(client, httpx.AsyncClient):
         raise ValidationError(f"http_client must be an httpx.AsyncClient, got {type(client).__name__}")
     backend = HttpxBackend(client=client)
-    return lambda _context: backend
+    return lambda _context, _proxy: backend
 
 
 def _import_aiohttp() -> BackendFactory:

@@ -20,11 +20,13 @@ from airflow_provider_mictlanx.client.transport.backend import (
     InvalidResponseError,
     InvalidUrlError,
     NotConnectedError,
+    ProxyRefusedError,
     ResponseStream,
     Upload,
     WireError,
 )
 from airflow_provider_mictlanx.client.transport.limits import CONNECT_TIMEOUT, IDLE_SECONDS, MAX_IDLE
+from airflow_provider_mictlanx.client.transport.proxies import Proxy
 
 GRACE = 1.0
 """A cancelled request may go on for this long (seconds), so that its connection returns to the pool in order."""
@@ -75,12 +77,17 @@ class HttpxBackend:
     A pool of httpx, which loses a connection when a request is cancelled at a bad moment: requests run in tasks of their own.
 
     :param context: of TLS
+    :param proxy: to send all requests through
     :param http2: whether to offer HTTP/2
     :param client: the caller's, to use instead; it is not closed, and serves one event loop
     """
 
     def __init__(
-        self, context: ssl.SSLContext | None = None, http2: bool = False, client: httpx.AsyncClient | None = None
+        self,
+        context: ssl.SSLContext | None = None,
+        proxy: Proxy | None = None,
+        http2: bool = False,
+        client: httpx.AsyncClient | None = None,
     ) -> None:
         self._is_own = client is None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -93,6 +100,7 @@ class HttpxBackend:
             ),
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             trust_env=False,
+            proxy=httpx.Proxy(proxy.url, headers=proxy.headers) if proxy else None,
         )
 
     async def begin(self, method: str, url: str, headers: Mapping[str, str], body: Body) -> HttpxStream:
@@ -172,6 +180,8 @@ def _is_sent(response: httpx.Response) -> bool:
 def _translate(error: Exception) -> Exception:
     reason = str(error) or type(error).__name__
     match error:
+        case httpx.ProxyError():
+            return ProxyRefusedError(reason, int(reason[:3]) if reason[:3].isdigit() else 0)
         case httpx.ConnectError() | httpx.ConnectTimeout():
             return NotConnectedError(reason)
         case httpx.RemoteProtocolError() if "disconnected" not in reason and "closed" not in reason:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 from airflow_provider_mictlanx.client.errors import (
+    AuthenticationError,
     CertificateError,
     ConnectFailedError,
     DNSResolutionError,
@@ -24,8 +25,10 @@ from airflow_provider_mictlanx.client.transport.backend import (
     InvalidResponseError,
     InvalidUrlError,
     NotConnectedError,
+    ProxyRefusedError,
 )
 from airflow_provider_mictlanx.client.transport.limits import CONNECT_TIMEOUT
+from airflow_provider_mictlanx.client.transport.proxies import Proxy
 from airflow_provider_mictlanx.client.validation import check_timeout
 
 SLOW = "; is the router overloaded, or the timeout too short for it?"
@@ -46,18 +49,21 @@ async def request_scope(timeout: float, action: str) -> AsyncIterator[None]:
 
 
 class NetworkErrors:
-    """Turns what goes wrong on the way into the client's errors."""
+    """Turns what goes wrong on the way, maybe through a proxy, into the client's errors."""
 
-    def __init__(self, action: str, timeout: float) -> None:
+    def __init__(self, action: str, timeout: float, proxy: Proxy | None = None) -> None:
         self._action = action
         self._timeout = timeout
+        self._proxy = proxy
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, exc_type: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, NotConnectedError):
-            raise _not_connected(error, self._action, self._timeout) from error
+            raise _not_connected(error, self._action, self._timeout, self._proxy) from error
+        if isinstance(error, ProxyRefusedError):
+            raise _refused_by_proxy(error, self._action, self._proxy) from error
         if isinstance(error, BrokenError):
             hint = "; was the router, or a proxy before it, restarted?"
             if "without sending a response" in str(error):
@@ -71,7 +77,16 @@ class NetworkErrors:
             raise ValidationError(f"{self._action}: {error}") from error
 
 
-def _not_connected(error: NotConnectedError, action: str, timeout: float) -> MictlanXError:
+def _refused_by_proxy(error: ProxyRefusedError, action: str, proxy: Proxy | None) -> MictlanXError:
+    said = f"{action}: proxy {proxy} opened no connection to the router: {error}"
+    if error.status == 407:
+        return AuthenticationError(f"{said}; check user and password in the connection's Proxy", error.status)
+    return ConnectFailedError(f"{said}; does the proxy reach the router, and permit it?")
+
+
+def _not_connected(error: NotConnectedError, action: str, timeout: float, proxy: Proxy | None) -> MictlanXError:
+    if proxy is not None:
+        action = f"{action} through proxy {proxy}"
     why = str(error)
     for cause in _causes(error):
         match cause:
@@ -92,7 +107,8 @@ def _not_connected(error: NotConnectedError, action: str, timeout: float) -> Mic
                 return ConnectFailedError(f"{action}: no connection within {min(timeout, CONNECT_TIMEOUT):g} s")
             case OSError(errno=int(number)):
                 why = os.strerror(number)  # "Connection refused"; asyncio says it in words of its own
-    return ConnectFailedError(f"{action}: no connection ({why}); is the router running, and is this its address?")
+    whose = "is the router" if proxy is None else "are proxy and router"
+    return ConnectFailedError(f"{action}: no connection ({why}); {whose} running, and is the address right?")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
