@@ -18,14 +18,15 @@ def page(cells: list[Cell], bulks: list[Bulk], peaks: list[Peak], seconds: float
     """Return the page in Markdown."""
     parts = [
         "# Benchmarks",
-        "`make bench` writes this page. [Performance](performance.md#how-it-is-measured) explains the terms and what to conclude.",
-        f"Measured on {os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}, with server and "
-        f"clients on the same machine, in {seconds / 60:.0f} minutes. Figures are medians. Ratios hold on other machines, absolute figures do "
-        "not.",
+        "`make bench` writes this page. [Performance](performance.md#how-it-is-measured) explains the terms and what to "
+        "conclude.",
+        f"Measured on {os.cpu_count()} cores, {platform.system()} {platform.machine()}, "
+        f"Python {platform.python_version()}, with server and clients on the same machine, in {seconds / 60:.0f} minutes. "
+        "Figures are medians. Ratios hold on other machines, absolute figures do not.",
     ]
     if quick:
         parts.append(
-            "**This was a quick run with small sizes and one repetition. Its figures only show that the benchmark works.**"
+            "**This was a quick run with small sizes and one repetition. It only shows that the benchmark works.**"
         )
     parts += ["![speed of the client relative to the floor](benchmarks.svg)", "## Transfers", transfers(cells)]
     parts += ["## Bulks, uploaded by the operator in an Airflow process", bulk_table(bulks)]
