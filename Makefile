@@ -1,6 +1,6 @@
-# `make demo` and `make test` work from a fresh clone. Needed: Python 3.11 or newer with venv, and a package index.
+# `make demo` and `make test` work from a fresh clone. They need Python 3.11 or newer with venv, and a package index.
 
-# Development is on this one; noxfile.py has the others.
+# The Airflow version for development; noxfile.py lists the others.
 AIRFLOW = 3.3.2
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -15,10 +15,10 @@ MUTANTS ?=
 SOAK_SECONDS ?= 1800
 SOAK_ARGS ?=
 
-# Paths and Python settings of the surrounding shell have no say; compiled modules make each of the many starts faster.
+# Ignore Python settings of the environment. Compiled modules speed up the many process starts.
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-# uv where it could be had, else pip: the same arguments, a tenth of the time.
+# uv, if it could be installed, takes the same arguments as pip and a tenth of the time.
 install = if [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --quiet --python $(BIN)/python $(1); \
 	else $(BIN)/python -m pip install --quiet $(1); fi
 
@@ -26,39 +26,39 @@ install = if [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --quiet --python $(BIN
 .PHONY: help demo test check lint types contracts pytest matrix test-demo test-distributed screenshots redis chromium faults soak model mutants bench dist \
 	venv clean test-privileged audit
 
-help: ## Show this list
+help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
 
 demo: $(VENV)/.package $(if $(filter $(SAMPLES),$(SOURCE)),.demo/.samples) ## Run two example DAGs with real files: make demo [SOURCE=folder]
 	@SOURCE="$(SOURCE)"; exec $(BIN)/python scripts/demo.py "$$SOURCE"
 
-test: check pytest ## Check everything: lint, types, import contracts, all tests
+test: check pytest ## Run everything: lint, types, import contracts, all tests
 
 check: lint types contracts
 
-lint: $(VENV)/.dev ## ruff: rules and format
+lint: $(VENV)/.dev ## Check rules and format with ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(VENV)/.dev ## mypy --strict
+types: $(VENV)/.dev ## Check types with mypy --strict
 	$(BIN)/mypy
 
-contracts: $(VENV)/.dev ## import-linter: which module may import which
+contracts: $(VENV)/.dev ## Check with import-linter which module may import which
 	$(BIN)/lint-imports
 
-pytest: $(VENV)/.dev ## The tests, in parallel: make pytest [PYTEST_ARGS="-k name"]
+pytest: $(VENV)/.dev ## Run the tests in parallel: make pytest [PYTEST_ARGS="-k name"]
 	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
-matrix: $(VENV)/.matrix ## The tests on every Airflow and Python: make matrix [CELL=airflow-2.11-python-3.12] [PYTEST_ARGS=…]
+matrix: $(VENV)/.matrix ## Run the tests on every Airflow and Python: make matrix [CELL=airflow-2.11-python-3.12] [PYTEST_ARGS=…]
 	$(BIN)/nox $(if $(CELL),--session "tests($(CELL))") -- -n $(WORKERS) $(PYTEST_ARGS)
 
-test-demo: $(VENV)/.dev ## The tests of the demo: that it stops when interrupted, leaves nothing, names what failed
+test-demo: $(VENV)/.dev ## Test the demo: interruption, cleanup, and errors
 	$(BIN)/python -m pytest tests/system -m demo -n $(WORKERS) $(PYTEST_ARGS)
 
-test-distributed: redis chromium $(VENV)/.distributed ## The tests with a whole Airflow: scheduler, triggerer, Celery workers, a browser
+test-distributed: redis chromium $(VENV)/.distributed ## Test with a complete Airflow: scheduler, triggerer, Celery workers, a browser
 	$(BIN)/python -m pytest tests/distributed --timeout 1500 $(PYTEST_ARGS)
 
-screenshots: chromium $(VENV)/.distributed ## Renew the pictures of the documentation, in docs/images
+screenshots: chromium $(VENV)/.distributed ## Renew the screenshots in docs/images
 	SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/distributed/test_browser.py --timeout 900
 
 redis:
@@ -67,44 +67,44 @@ redis:
 chromium:
 	@command -v chromium >/dev/null || { echo "chromium is missing; on Debian: apt-get install chromium" >&2; exit 1; }
 
-faults: $(VENV)/.dev ## Every fault x every operation, and write the results into docs/faults.md
+faults: $(VENV)/.dev ## Test every fault with every operation, and write the results into docs/faults.md
 	FAULTS_WRITE=1 $(BIN)/python -m pytest tests/faults -n $(WORKERS) $(PYTEST_ARGS)
 
 bench: $(VENV)/.dev ## Measure the client, and write docs/benchmarks.md: make bench [QUICK=1]
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
-model: $(VENV)/.dev ## The client against a dictionary, at random: make model [MODEL_STEPS=10000]
+model: $(VENV)/.dev ## Compare the client with a dictionary in random steps: make model [MODEL_STEPS=10000]
 	MICTLANX_MODEL_STEPS=$(MODEL_STEPS) $(BIN)/python -m pytest -q -s --show-capture=no tests/integration/model
 
-mutants: $(VENV)/.dev ## Take guards away one by one, and see that a test fails: make mutants [MUTANTS="upload.py …"]
+mutants: $(VENV)/.dev ## Remove guards one by one, and check that a test fails: make mutants [MUTANTS="upload.py …"]
 	$(BIN)/python scripts/mutants.py $(MUTANTS)
 
-test-privileged: $(VENV)/.dev ## As root: downloads onto full and read-only disks, and into folders of others
+test-privileged: $(VENV)/.dev ## As root: test downloads onto full and read-only disks, and into other users' folders
 	$(BIN)/python -m pytest tests/privileged $(PYTEST_ARGS)
 
-audit: $(VENV)/.audit ## Compare what is installed with the advisories of PyPI; fails where they can't be had
+audit: $(VENV)/.audit ## Compare the installed packages with the advisories of PyPI
 	@$(BIN)/python scripts/audit.py
 
-soak: $(VENV)/.dev ## Mixed work on a storage space that misbehaves, for 30 minutes: make soak [SOAK_SECONDS=60]
+soak: $(VENV)/.dev ## Run mixed work on a misbehaving storage space for 30 minutes: make soak [SOAK_SECONDS=60]
 	@exec $(BIN)/python scripts/soak.py --seconds $(SOAK_SECONDS) $(SOAK_ARGS)
 
 dist: $(VENV)/.dev ## Build the wheel and the source archive into dist/
 	rm -rf dist
 	$(BIN)/python -m build
 
-venv: $(VENV)/.dev ## The environment for development, and nothing else
+venv: $(VENV)/.dev ## Create the environment for development
 
-clean: ## Remove environments, caches, what was built and what the demo keeps
+clean: ## Remove environments, caches, build results and files of the demo
 	rm -rf .venv .nox .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Stamps: files that say when a step went through, so that it is done again only after what it depends on has changed.
+# Stamp files: a step runs again only after one of its prerequisites has changed.
 $(VENV)/.created:
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with venv and ensurepip is needed; PYTHON=… names one" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with venv and ensurepip is required; set PYTHON=…" >&2; exit 1; }
 	@echo "Creating $(VENV) ($$($(PYTHON) --version), Airflow $(AIRFLOW)) …"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install -qq --upgrade pip
-	@$(BIN)/python -m pip install -qq uv || echo "uv could not be had; pip does it, more slowly"
+	@$(BIN)/python -m pip install -qq uv || echo "uv could not be installed; using pip, which is slower"
 	@touch $@
 
 $(VENV)/.package: $(VENV)/.created pyproject.toml airflow_provider_mictlanx/__init__.py
@@ -132,7 +132,7 @@ $(VENV)/.distributed: $(VENV)/.dev
 	@$(call install,--group distributed --group browser 'apache-airflow==$(AIRFLOW).*')
 	@touch $@
 
-# Real files for the demo: the pictures that scikit-image ships. Only they are kept, its code is never run.
+# Real files for the demo: the pictures in scikit-image. Only they are kept; its code never runs.
 .demo/.samples: | $(VENV)/.created
 	@echo "Fetching sample files (the pictures of scikit-image) …"
 	@rm -rf .demo/fetched $(SAMPLES) && mkdir -p .demo/fetched $(SAMPLES)

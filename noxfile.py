@@ -1,8 +1,8 @@
 """
-The versions of Airflow and Python that the package is for, each in an environment of its own below ``.nox``.
+Run the tests on each supported version of Airflow and Python, in an environment of its own below ``.nox``.
 
-``make matrix`` runs the tests in all of them; ``make matrix CELL=airflow-2.11-python-3.12`` in one; ``nox -s lowest`` with the oldest
-releases that ``pyproject.toml`` allows. What comes after ``--`` goes to pytest.
+``make matrix`` runs all of them, and ``make matrix CELL=airflow-2.11-python-3.12`` one. ``nox -s lowest`` uses the
+oldest releases that ``pyproject.toml`` allows. Arguments after ``--`` go to pytest.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CELLS = [
 @nox.session
 @nox.parametrize(("python", "airflow"), CELLS)
 def tests(session: nox.Session, airflow: str) -> None:
-    """The whole suite, and that Airflow finds the provider."""
+    """Run all tests, and check that Airflow finds the provider."""
     session.install("--editable", ".[local-vss]", f"apache-airflow=={airflow}.*")
     check(session, airflow)
 
@@ -34,16 +34,16 @@ def tests(session: nox.Session, airflow: str) -> None:
 @nox.session(python="3.11", venv_backend="uv")
 @nox.parametrize("airflow", ["2.11", "3.3"])
 def lowest(session: nox.Session, airflow: str) -> None:
-    """The oldest releases that the package says it works with."""
+    """Run all tests with the oldest releases that the package allows."""
     package = [".[http2,local-vss]", f"apache-airflow=={airflow}.*"]
     if airflow == "2.11":
-        package.append("universal-pathlib<0.3")  # Airflow 2.11.0 does not say so, but can't do with a later one
+        package.append("universal-pathlib<0.3")  # required by Airflow 2.11.0, but missing in its metadata
     session.install("--resolution", "lowest-direct", "--editable", *package)
     check(session, airflow)
 
 
 def check(session: nox.Session, airflow: str) -> None:
-    """Run the tests and ``airflow providers list``, with an Airflow home that is not the user's."""
+    """Run the tests and ``airflow providers list``, with a temporary Airflow home."""
     session.install("--group", "dev", f"apache-airflow=={airflow}.*")
     session.run("python", "-m", "pytest", *(session.posargs or ("-n", "auto")))
     home = Path(session.create_tmp()).resolve()

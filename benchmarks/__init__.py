@@ -1,1 +1,1 @@
-"""What the client costs, measured: ``make bench``. Not part of the package; ``docs/performance.md`` tells of the results."""
+"""Measure the client (``make bench``). Not part of the package; ``docs/performance.md`` discusses the results."""

@@ -1,8 +1,8 @@
 """
-``make bench``: measures everything, and writes ``docs/benchmarks.md`` and ``docs/benchmarks.svg``.
+Run all benchmarks, and write ``docs/benchmarks.md`` and ``docs/benchmarks.svg`` (``make bench``).
 
-``make bench QUICK=1`` goes through all of it with small sizes, once, and writes into a temporary folder: it tells whether the
-benchmarks work. Neither judges a figure.
+``make bench QUICK=1`` runs everything once with small sizes and writes into a temporary folder, to check that the
+benchmarks work. Neither judges the figures.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from benchmarks.servers import ROOT
 
 
 def say(line: str) -> None:
-    """Print a line at once."""
+    """Print a line and flush."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
 def main() -> None:
-    """Run it."""
+    """Run the benchmarks and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure the client.")
-    parser.add_argument("--quick", action="store_true", help="small sizes, once; writes into a temporary folder")
-    parser.add_argument("--output", type=Path, help="the folder to write to")
+    parser.add_argument("--quick", action="store_true", help="use small sizes, run once, write into a temporary folder")
+    parser.add_argument("--output", type=Path, help="output folder")
     asked = parser.parse_args()
     began = time.monotonic()
     cells = Measuring(asked.quick, say).run()

@@ -1,9 +1,9 @@
 """
-How bulks grow: simulated records of a million balls in a hundred shards, and ten thousand small files for real.
+Measure large bulks: simulated records of a million balls in a hundred shards, and ten thousand small real files.
 
-``python benchmarks/bulk_scale.py`` prints a table; ``--balls`` and ``--shards`` choose another size, ``--files`` how many real
-files are uploaded to a local VSS (0 for none). Every simulated step runs in a process of its own, so that its memory is its own;
-requests are counted where they are made, by the local VSS.
+``python benchmarks/bulk_scale.py`` prints a table. ``--balls`` and ``--shards`` set the simulated size, ``--files``
+the number of real files to upload to a local VSS (0 for none). Every simulated step runs in a process of its own, so
+that its memory can be measured. The local VSS counts the requests.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ from tests.vss import LocalVSS
 BULK = "nightly-20261123"
 REPLICAS = 3
 SIZE = 100_000
-"""Bytes of a simulated ball, on average."""
+"""Average size of a simulated ball (bytes)."""
 
 
 # -- simulated ---------------------------------------------------------------------------------------------------------
 
 
 def a_listing(balls: int) -> list[SourceBall]:
-    """Give as many balls as a folder of frames would."""
+    """Return a listing like that of a folder of frames."""
     return [
         SourceBall(
             "frames",
@@ -69,7 +69,7 @@ def a_listing(balls: int) -> list[SourceBall]:
 
 
 def a_plan(balls: list[SourceBall]) -> list[PlannedBall]:
-    """Give their plan."""
+    """Return the plan of the balls."""
     return [
         PlannedBall(b.bucket_id, b.key, b.size, hashlib.sha256(b.key.encode()).hexdigest(), 8_000_000, b.source)
         for b in balls
@@ -77,13 +77,13 @@ def a_plan(balls: list[SourceBall]) -> list[PlannedBall]:
 
 
 def listing_step(balls: int, shards: int) -> dict[str, Any]:
-    """List, which every shard does with everything."""
+    """List the complete source, as every shard does."""
     listing = check_balls(a_listing(balls))
     return {"balls": len(listing)}
 
 
 def planning_step(balls: int, shards: int) -> dict[str, Any]:
-    """Everything a shard does to plan, but for reading its files: list, sort, share out, write the plan."""
+    """Plan a shard without reading its files: list, sort, take the shard's part, write the plan."""
     listing = check_balls(a_listing(balls))
     own = select_shard(listing, 0, shards)
     _, content = make_plan(BULK, 0, shards, a_plan(own), listing, False)
@@ -91,7 +91,7 @@ def planning_step(balls: int, shards: int) -> dict[str, Any]:
 
 
 def the_records(balls: int, shards: int, parts: int) -> list[Record]:
-    """Give the records of a bulk of which every shard has come to its end, in the first attempt."""
+    """Return the records of a bulk whose shards all ended in their first attempt."""
     each = balls // shards
     records: list[Record] = []
     for shard in range(shards):
@@ -118,7 +118,7 @@ def the_records(balls: int, shards: int, parts: int) -> list[Record]:
 
 
 def an_answer(records: list[Record]) -> bytes:
-    """Give the router's answer to a listing of them: every replica, as the peers tell it."""
+    """Return the router's listing of the records, with every replica."""
     balls = [
         {
             "key": f"{record.name}_0",
@@ -151,7 +151,7 @@ ANSWERS: dict[tuple[int, int], bytes] = {}
 
 
 def poke_step(balls: int, shards: int) -> dict[str, Any]:
-    """One poke: the answer's bytes read, understood and judged; with as many parts as there can be at once."""
+    """Run one poke on a listing with the maximum number of parts: parse it and compute the state."""
     answer = ANSWERS[balls, shards]
     began = time.perf_counter()
     records = read_records(answer)
@@ -165,13 +165,13 @@ def poke_step(balls: int, shards: int) -> dict[str, Any]:
 
 
 def read_records(answer: bytes) -> Records:
-    """Understand an answer."""
+    """Parse the answer to a listing."""
     response = GetRouterBucketMetadataResponse.model_validate_json(answer)
     return read_listing(BULK, response.balls, complete=True)
 
 
 def resume_step(balls: int, shards: int) -> dict[str, Any]:
-    """What a shard's second attempt reads: its plan, and what ten parts acknowledge; then what is missing."""
+    """Read what a shard's second attempt reads: its plan and ten parts; then compute what is missing."""
     own = select_shard(a_listing(balls), 0, shards)
     plan, content = make_plan(BULK, 0, shards, a_plan(own), [], True)
     parts = [format_ranges(range(n, len(own), 11)) for n in range(10)]
@@ -185,7 +185,7 @@ def resume_step(balls: int, shards: int) -> dict[str, Any]:
 
 
 def items_step(balls: int, shards: int) -> dict[str, Any]:
-    """An await with ``include_items``: every plan is read, one after the other, and every ball told."""
+    """Await with ``include_items``: read every plan in turn, and return every ball."""
     each = balls // shards
     told: list[dict[str, Any]] = []
     for shard in range(shards):
@@ -202,7 +202,7 @@ def items_step(balls: int, shards: int) -> dict[str, Any]:
 
 
 def measured(work: Callable[[int, int], dict[str, Any]], balls: int, shards: int) -> dict[str, Any]:
-    """Run a step in a process of its own; gives seconds and the memory it took at its peak (MB), besides what it tells."""
+    """Run a step in a process of its own; return its seconds, its peak memory (MB) and its result."""
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
 
@@ -235,7 +235,7 @@ def simulate(balls: int, shards: int) -> None:
     say(f"\n{balls:,} balls in {shards} shards\n")
     say("| step | seconds | MB | tells |\n|---|---|---|---|")
     for name, step in STEPS.items():
-        if step is poke_step:  # made before, so that it does not count as the poke's memory
+        if step is poke_step:  # created before, so that it does not count as the poke's memory
             ANSWERS[balls, shards] = an_answer(the_records(balls, shards, WHOLE_PART + 1))
         told = measured(step, balls, shards)
         seconds = told.get("own seconds", told["seconds"])
@@ -247,7 +247,7 @@ def simulate(balls: int, shards: int) -> None:
 
 
 async def upload_for_real(vss: LocalVSS, folder: Path, files: int) -> None:
-    """Upload files, again, and look."""
+    """Upload files, upload them again, and poke."""
     for number in range(files):
         (folder / f"{number:05}").write_bytes(number.to_bytes(4, "big") * 256)
     bulk_id, bucket_id = f"files-{files}", f"frames-{files}"
@@ -281,7 +281,7 @@ async def upload_for_real(vss: LocalVSS, folder: Path, files: int) -> None:
 
 
 def for_real(most: int) -> None:
-    """Measure a tenth of the files, and all."""
+    """Measure with a tenth of the files, and with all."""
     say("\nfiles of 1,024 bytes, to a local VSS on this machine, one shard, 16 at once\n")
     say("| files | seconds | files/s | a second attempt (seconds) | one poke (ms) | its requests | XCom (bytes) |")
     say("|---|---|---|---|---|---|---|")
@@ -292,13 +292,13 @@ def for_real(most: int) -> None:
 
 
 def say(line: str) -> None:
-    """Print a line at once."""
+    """Print a line and flush."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
 def main() -> None:
-    """Run it."""
+    """Run the measurements and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--balls", type=int, default=1_000_000)
     parser.add_argument("--shards", type=int, default=100)

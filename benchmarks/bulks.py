@@ -1,7 +1,7 @@
 """
-Bulks, in a process that is Airflow's: uploaded by the operator, and looked at by the gate's poke.
+Measure bulks in an Airflow process: the upload by the operator, and the poke of the gate.
 
-``python -m benchmarks.bulks PORT FILES FOLDER`` prints JSON; the folder becomes the process's ``AIRFLOW_HOME``.
+``python -m benchmarks.bulks PORT FILES FOLDER`` prints JSON. The folder becomes the ``AIRFLOW_HOME`` of the process.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SIZE = 10_000
 
 @dataclass(frozen=True)
 class Bulk:
-    """What a bulk of so many files came to: files per second, and seconds of a poke by a new and by a used connection."""
+    """Results for a bulk: files per second, and seconds of a poke with a new and with an open connection."""
 
     files: int
     rate: float
@@ -35,7 +35,7 @@ class Bulk:
 
 
 def measured(files: int, kind: str = "memory") -> Bulk:
-    """Measure one bulk, in a process of its own."""
+    """Measure one bulk in a process of its own."""
     with tempfile.TemporaryDirectory() as folder, server(kind) as running:
         command = [sys.executable, "-m", "benchmarks.bulks", str(running.port), str(files), folder]
         answer = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
@@ -43,7 +43,7 @@ def measured(files: int, kind: str = "memory") -> Bulk:
 
 
 def measure(port: int, files: int, folder: Path) -> dict[str, float]:
-    """Upload files by the operator, then poke."""
+    """Upload files with the operator, then poke."""
     become_airflow(folder / "home", Server(port).uri)
     from airflow_provider_mictlanx.operators.mictlanx import MictlanXBulkPutOperator
 
@@ -61,7 +61,7 @@ def measure(port: int, files: int, folder: Path) -> dict[str, float]:
 
 
 async def pokes() -> dict[str, float]:
-    """Look at the bulk as the gate does: with a connection of its own, and again with one that is open."""
+    """Poke like the gate, with a new connection and again with an open one."""
     from airflow_provider_mictlanx.bulks.monitor import bulk_status
     from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 
@@ -77,7 +77,7 @@ async def pokes() -> dict[str, float]:
 
 
 def become_airflow(home: Path, uri: str) -> None:
-    """Have this process be one of an Airflow of its own, whose connection leads to a router."""
+    """Set up an Airflow environment for this process, with a connection to the router."""
     for name in [name for name in os.environ if name.startswith(("AIRFLOW", "_AIRFLOW"))]:
         del os.environ[name]
     os.environ |= {

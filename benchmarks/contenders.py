@@ -1,9 +1,10 @@
 """
-Who is measured: the client, the floor, and others that move the same bytes.
+Contenders: the client, the floor, and others that move the same bytes.
 
-``Client`` speaks the documented surface of the official client, so that the official one is measured by the same code where it is
-installed (``MICTLANX_OFFICIAL=module:Class``, by default ``mictlanx:AsyncClient``). ``PerRequest`` moves bytes in the way that the
-official client does, for where it is not: a new ``httpx.AsyncClient`` for every request, bodies in pieces of an async generator.
+``Client`` uses the documented methods of the official client. If that is installed
+(``MICTLANX_OFFICIAL=module:Class``, by default ``mictlanx:AsyncClient``), the same code measures it. Otherwise
+``PerRequest`` moves bytes the way the official client does: a new ``httpx.AsyncClient`` for every request, bodies in
+pieces of an async generator.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ OFFICIAL = os.environ.get("MICTLANX_OFFICIAL", "mictlanx:AsyncClient")
 
 
 class Contender(Protocol):
-    """Somebody who moves bytes."""
+    """Interface of everything that is measured."""
 
     name: str
 
@@ -49,13 +50,13 @@ class Contender(Protocol):
 
 
 def cut_of(size: int, chunk_size: int | None, at_once: int | None) -> tuple[int, int]:
-    """Give chunk size and chunks in flight, as the hook would choose them where they are None."""
+    """Return chunk size and chunks in flight, chosen like in the hook if None."""
     chunk = chunk_size_for(size, chunk_size)
     return chunk, concurrency_for(chunk, at_once)
 
 
 class Client:
-    """The client, by its documented surface."""
+    """The client, through its documented methods."""
 
     def __init__(self, name: str = "client", of_class: Callable[..., Any] = AsyncClient) -> None:
         self.name = name
@@ -96,7 +97,7 @@ class Client:
 
 
 async def closed(client: Any) -> None:
-    """Close a client that can be closed."""
+    """Close the client if it has a close method."""
     if close := getattr(client, "aclose", None):
         await close()
 
@@ -205,7 +206,7 @@ class PerRequest:
 
 
 async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[None]], at_once: int) -> None:
-    """Do work for every item, so many at once."""
+    """Run work for every item, with limited concurrency."""
     iterator = iter(items)
 
     async def worker() -> None:
@@ -216,7 +217,7 @@ async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[None]], at_
 
 
 def official() -> Client | None:
-    """Give the official client, where it is installed."""
+    """Return the official client if it is installed."""
     module, _, name = OFFICIAL.partition(":")
     try:
         return Client(f"official ({module})", getattr(importlib.import_module(module), name))

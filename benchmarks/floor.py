@@ -1,8 +1,8 @@
 """
 The floor: the same transfers over raw asyncio sockets, with the same hashing, and nothing else.
 
-No checks, no retries, no errors that a person could read; requests as few as the protocol allows. What a client costs is what it
-takes longer than this.
+It has no checks, no retries and no readable errors, and sends as few requests as the protocol allows. The cost of a
+client is its additional time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SLICE = 256 * 1024
 
 
 class Wire(asyncio.Protocol):
-    """One connection: a request after the other; answers with a Content-Length, or in chunks."""
+    """One connection for consecutive requests; answers have a Content-Length or are chunked."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -41,7 +41,7 @@ class Wire(asyncio.Protocol):
         self._transport.close()
 
     async def ask(self, method: str, path: str, body: bytes = b"") -> bytes:
-        """Make a request; gives the answer's body."""
+        """Send a request and return the answer's body."""
         self._head, self._parts, self._missing = b"", [], -1
         self._chunked = False
         self._answer: asyncio.Future[bytes] = self._loop.create_future()
@@ -94,7 +94,7 @@ class Wire(asyncio.Protocol):
 
 
 async def each(port: int, items: Iterable[Any], work: Callable[[Wire, Any], Awaitable[None]], at_once: int) -> None:
-    """Do work for every item, over as many connections as may be used at once."""
+    """Run work for every item over a limited number of connections."""
     iterator = iter(items)
     loop = asyncio.get_running_loop()
 
@@ -130,7 +130,7 @@ async def announce_and_send(
 
 
 async def put_file(port: int, bucket_id: str, ball_id: str, path: Path, chunk_size: int, at_once: int) -> None:
-    """Write a file: hash the whole and the chunks in one pass, then hash each chunk again as it is sent."""
+    """Write a file: hash file and chunks in one pass, and hash each chunk again while it is sent."""
     size, descriptor = path.stat().st_size, os.open(path, os.O_RDONLY)
     whole = hashlib.sha256()
     checksums: list[str] = []
@@ -154,7 +154,7 @@ async def put_file(port: int, bucket_id: str, ball_id: str, path: Path, chunk_si
 
 
 async def get_file(port: int, bucket_id: str, ball_id: str, path: Path, at_once: int) -> None:
-    """Read a ball into a file; chunks are hashed as they come, the whole as they become complete from the front."""
+    """Read a ball into a file; hash each chunk on arrival and the ball in order."""
     listing: dict[str, Any] = {}
 
     async def list_chunks(wire: Wire, _: int) -> None:
@@ -199,7 +199,7 @@ async def put_balls(port: int, bucket_id: str, balls: dict[str, bytes], at_once:
 
 
 async def get_balls(port: int, bucket_id: str, balls: dict[str, bytes], at_once: int) -> None:
-    """Read many balls of one chunk: a listing and the data of each."""
+    """Read many balls of one chunk, with a listing and a data request each."""
 
     async def get(wire: Wire, ball_id: str) -> None:
         listing = json.loads(await wire.ask("GET", f"buckets/{bucket_id}/metadata/{ball_id}/chunks"))

@@ -1,9 +1,9 @@
 """
-Peak memory of one transfer: run as a process of its own, so that it is nobody else's.
+Measure the peak memory of one transfer, in a process of its own.
 
-``python -m benchmarks.memory up|down SIZE CHUNK_SIZE AT_ONCE`` makes a file of that size, transfers it with a router in memory, and
-prints the MiB that the process took at its peak above what it had before the transfer. A chunk size and a concurrency of 0 are
-chosen as the hook chooses them.
+``python -m benchmarks.memory up|down SIZE CHUNK_SIZE AT_ONCE`` creates a file of that size, transfers it with a
+router in memory, and prints the peak memory in MiB above the start of the transfer. Chunk size and concurrency 0 are
+chosen like in the hook.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WARM_UP = 2 * MiB
 
 @dataclass(frozen=True)
 class Peak:
-    """What one transfer took at its peak (MiB)."""
+    """Peak memory of one transfer (MiB)."""
 
     title: str
     direction: str
@@ -33,7 +33,7 @@ class Peak:
 
 
 def measure(direction: str, size: int, chunk_size: int, at_once: int) -> float:
-    """Transfer; gives the MiB above the start. What is loaded at the first transfer of all is counted as there before."""
+    """Transfer, and return the MiB above the start; modules loaded by a first transfer do not count."""
     client = Client()
     chunk_size, at_once = cut_of(size, chunk_size or None, at_once or None)
     with tempfile.TemporaryDirectory() as folder, server("memory") as running:
@@ -60,7 +60,7 @@ async def up_and_down(client: Client, running: Server, path: Path, chunk_size: i
 
 
 def write_blocks_elsewhere(path: Path, size: int) -> None:
-    """Write the file in another process, so that its block is not in this one's memory."""
+    """Write the file in another process, so that it uses no memory here."""
     work = f"from benchmarks.scenarios import *; write_blocks(Path({str(path)!r}), {size})"
     subprocess.run([sys.executable, "-c", work], cwd=ROOT, check=True)
 
@@ -75,19 +75,19 @@ def put_elsewhere(running: Server, path: Path, chunk_size: int) -> None:
 
 
 def reset_peak() -> None:
-    """Have Linux forget the peak so far; elsewhere the peak is that of the whole process."""
+    """Reset the recorded peak; possible on Linux only."""
     clear = Path("/proc/self/clear_refs")
     if clear.exists():
         clear.write_text("5")
 
 
 def peak() -> int:
-    """Give the peak of this process's memory (bytes)."""
+    """Return the peak memory of this process (bytes)."""
     return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def resident() -> int:
-    """Give what this process has in memory now (bytes)."""
+    """Return the resident memory of this process (bytes)."""
     return _status("VmRSS") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
@@ -100,7 +100,7 @@ def _status(name: str) -> int:
 
 
 def peaks(quick: bool) -> list[Peak]:
-    """Measure everything, each in a process of its own."""
+    """Measure all transfers, each in a process of its own."""
     sizes = [16 * MiB] if quick else [1024 * MiB, 4096 * MiB]
     found: list[Peak] = []
     for size in sizes:

@@ -1,15 +1,16 @@
 """
-A router in memory, as fast as raw asyncio makes it: for measuring clients, and nothing else.
+A router in memory for benchmarks, as fast as raw asyncio allows.
 
-It answers the requests of the router protocol that a transfer makes, always well: it checks nothing, keeps everything, and forgets
-it at its end. Equal chunks are kept once, so that it can hold a file of 4 GiB made of repeated blocks. Data is answered without a
-Content-Length, in pieces of up to 10 MB, as the routers do.
+It answers the requests of a transfer, always successfully: it checks nothing and keeps all data until it ends. Equal
+chunks are stored once, so that it can hold a file of 4 GiB made of repeated blocks. Data is sent without a
+Content-Length, in pieces of up to 10 MB, as by the real routers.
 
-``python -m benchmarks.memory_server`` prints its port and serves until its standard input closes. It can be told to be slow:
+``python -m benchmarks.memory_server`` prints its port and serves until its standard input closes. Options make it
+slow:
 
-``--per-request S``  every answer comes S seconds later, however many requests are under way (a slow network behind the router)
-``--far S``          so does every answer, and every new connection waits as long (a router far away)
-``--like-the-router``  requests wait for one another, each as long as the real router works at it (``BUSY``)
+``--per-request S``    delay every answer by S seconds, concurrently (a slow network behind the router)
+``--far S``            delay every answer and every new connection by S seconds (a distant router)
+``--like-the-router``  handle one request at a time, with the duration of the real router (``BUSY``)
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from urllib.parse import unquote
 PEERS = ["peer-0", "peer-1", "peer-2"]
 PIECE = 10_000_000
 
-# Seconds that the real router works at a request, and at each byte: fitted to measured transfers of 64 MiB (chunk, in flight: write,
-# read): 256 kB, 10: 14.5 s, 13.1 s; 1 MB, 10: 4.1 s, 3.5 s; 8 MB, 2: 0.93 s, 0.68 s. The fit gives 14.3, 13.1; 4.0, 3.5; 0.9, 0.7.
+# Seconds of the real router per request and per byte, fitted to measured transfers of 64 MiB (chunk, in flight: write,
+# read): 256 kB, 10: 14.5 s, 13.1 s; 1 MB, 10: 4.1 s, 3.5 s; 8 MB, 2: 0.93 s, 0.68 s. The fit gives 14.3, 13.1; 4.0, 3.5;
+# 0.9, 0.7.
 BUSY = {
     "announce": (0.020, 0.0),
     "store": (0.033, 6e-9),
@@ -39,7 +41,7 @@ BUSY = {
 
 
 class Store:
-    """Everything that was written."""
+    """All stored data."""
 
     def __init__(self) -> None:
         self.blobs: dict[str, bytes] = {}
@@ -49,7 +51,7 @@ class Store:
         self.numbers = itertools.count()
 
     def announce(self, announced: dict[str, Any]) -> dict[str, Any]:
-        """Take an announcement."""
+        """Record an announcement."""
         task_id = f"task-{next(self.numbers)}"
         replicas = PEERS[: announced.pop("replication_factor", 1)]
         announced["tags"]["updated_at"] = str(time.time_ns())
@@ -60,7 +62,7 @@ class Store:
         return {**told, "tasks_ids": [task_id], "replicas": replicas, "extra": {}}
 
     def store(self, task_id: str, data: bytes) -> dict[str, Any]:
-        """Take the data of a task."""
+        """Store the data of a task."""
         task = self.tasks.pop(task_id)
         self.blobs.setdefault(task["checksum"], data)
         told = {name: task[name] for name in ("bucket_id", "key", "size")}
@@ -72,14 +74,14 @@ class Store:
         return {"bucket_id": bucket_id, "peers_ids": PEERS, "balls": balls}
 
     def delete(self, bucket_id: str, key: str) -> int:
-        """Forget a chunk."""
+        """Delete a chunk."""
         if (chunk := self.chunks.pop((bucket_id, key), None)) is None:
             return 0
         self.balls[bucket_id, chunk["ball_id"]].pop(key)
         return 1
 
     def answer(self, method: str, parts: list[str], body: bytes) -> tuple[str, int, dict[str, Any] | bytes]:
-        """Give what kind of request it is, the status, and the answer: JSON or data."""
+        """Return the kind of request, the status, and the answer (JSON or data)."""
         match method, parts:
             case "POST", ["buckets", _, "metadata"]:
                 return "announce", 200, self.announce(json.loads(body))
@@ -110,7 +112,7 @@ class Store:
 
 
 class Pace:
-    """When an answer goes out."""
+    """The delay of answers."""
 
     def __init__(self, per_request: float, far: float, like_the_router: bool) -> None:
         self.opening = far
@@ -119,7 +121,7 @@ class Pace:
         self._busy_until = 0.0
 
     def seconds(self, now: float, kind: str, size: int) -> float:
-        """Give how long an answer waits."""
+        """Return the delay of an answer."""
         if not self._like_the_router:
             return self._later
         each, per_byte = BUSY[kind]
@@ -128,7 +130,7 @@ class Pace:
 
 
 class Connection(asyncio.Protocol):
-    """One client's connection: a request after the other."""
+    """A client's connection with consecutive requests."""
 
     def __init__(self, store: Store, pace: Pace, loop: asyncio.AbstractEventLoop) -> None:
         self._store = store
@@ -141,13 +143,13 @@ class Connection(asyncio.Protocol):
         self._opens_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Set up the connection."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._opens_at = self._loop.time() + self._pace.opening
 
     def data_received(self, data: bytes) -> None:
-        """Take what came."""
+        """Handle received bytes."""
         if not self._missing:
             self._head += data
             if (end := self._head.find(b"\r\n\r\n")) < 0:

@@ -1,4 +1,4 @@
-"""What was measured, as a page and a plot. Standard library only."""
+"""Write the measurements as a Markdown page and an SVG plot. Standard library only."""
 
 from __future__ import annotations
 
@@ -15,27 +15,31 @@ OTHERS = ("official", "client per request")
 
 
 def page(cells: list[Cell], bulks: list[Bulk], peaks: list[Peak], seconds: float, quick: bool) -> str:
-    """Give the page in Markdown."""
+    """Return the page in Markdown."""
     parts = [
         "# Benchmarks",
-        "Written by `make bench`; [performance](performance.md) tells what is measured, and what to make of it.",
-        f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}; server and clients on the "
-        f"same machine; medians; {seconds / 60:.0f} minutes in all. Ratios hold from machine to machine, absolute figures do not.",
+        "`make bench` writes this page. [Performance](performance.md#how-it-is-measured) explains the terms and what to "
+        "conclude.",
+        f"Measured on {os.cpu_count()} cores, {platform.system()} {platform.machine()}, "
+        f"Python {platform.python_version()}, with server and clients on the same machine, in {seconds / 60:.0f} minutes. "
+        "Figures are medians. Ratios hold on other machines, absolute figures do not.",
     ]
     if quick:
-        parts.append("**A quick run: small sizes, one repetition. The figures say that it works, and nothing else.**")
-    parts += ["![shares of the floor](benchmarks.svg)", "## Transfers", transfers(cells)]
-    parts += ["## Bulks, by the operator in an Airflow process", bulk_table(bulks)]
+        parts.append(
+            "**This was a quick run with small sizes and one repetition. It only shows that the benchmark works.**"
+        )
+    parts += ["![speed of the client relative to the floor](benchmarks.svg)", "## Transfers", transfers(cells)]
+    parts += ["## Bulks, uploaded by the operator in an Airflow process", bulk_table(bulks)]
     parts += ["## Peak memory above the start", peak_table(peaks)]
     return "\n\n".join(parts) + "\n"
 
 
 def transfers(cells: list[Cell]) -> str:
-    """Give the table of transfers."""
+    """Return the table of transfers."""
     others = [name for name in OTHERS if any(cell.contender == name for cell in cells)]
-    head = ["what", "", "client", "floor", "of the floor"]
+    head = ["transfer", "", "client", "floor", "client / floor"]
     for name in others:
-        head += [name, "times as fast"]
+        head += [name, f"client / {name}"]
     rows = []
     for (scenario, direction), found in by_scenario(cells):
         ours, floor = found["client"], found.get("floor")
@@ -47,7 +51,7 @@ def transfers(cells: list[Cell]) -> str:
 
 
 def by_scenario(cells: Iterable[Cell]) -> list[tuple[tuple[str, str], dict[str, Cell]]]:
-    """Sort the cells by scenario and direction."""
+    """Group the cells by scenario and direction."""
     found: dict[tuple[str, str], dict[str, Cell]] = {}
     for cell in cells:
         found.setdefault((cell.scenario, cell.direction), {})[cell.contender] = cell
@@ -55,39 +59,39 @@ def by_scenario(cells: Iterable[Cell]) -> list[tuple[tuple[str, str], dict[str, 
 
 
 def bulk_table(bulks: list[Bulk]) -> str:
-    """Give the table of bulks."""
+    """Return the table of bulks."""
     rows = [
         [f"{b.files:,} × 10 kB", f"{b.rate:,.0f} files/s", f"{b.cold * 1000:.0f} ms", f"{b.warm * 1000:.0f} ms"]
         for b in bulks
     ]
-    return table(["what", "uploaded", "a poke, new connection", "a poke, open connection"], rows)
+    return table(["bulk", "upload", "a poke, new connection", "a poke, open connection"], rows)
 
 
 def peak_table(peaks: list[Peak]) -> str:
-    """Give the table of peaks."""
-    return table(["what", "", "MiB"], [[peak.title, peak.direction, f"{peak.mib:.0f}"] for peak in peaks])
+    """Return the table of memory peaks."""
+    return table(["transfer", "", "MiB"], [[peak.title, peak.direction, f"{peak.mib:.0f}"] for peak in peaks])
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Give a table in Markdown."""
+    """Return a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def rate(cell: Cell | None) -> str:
-    """Give what was done per second."""
+    """Return the rate with its unit."""
     return (
         "" if cell is None else f"{cell.rate:,.0f} {cell.unit}" if cell.rate >= 10 else f"{cell.rate:.1f} {cell.unit}"
     )
 
 
 def share(ours: Cell, floor: Cell | None) -> str:
-    """Give our share of the floor."""
+    """Return the client's rate relative to the floor."""
     return "" if floor is None else f"{ours.rate / floor.rate:.0%}"
 
 
 def times(ours: Cell, other: Cell | None) -> str:
-    """Tell how many times as fast we are."""
+    """Return the client's rate relative to another contender."""
     return "" if other is None else f"{ours.rate / other.rate:.1f}×"
 
 
@@ -97,7 +101,7 @@ ROW, BAR, LEFT, WIDTH = 20, 14, 390, 420
 
 
 def plot(cells: list[Cell]) -> str:
-    """Give an SVG: a bar for every scenario, as long as the client's share of the floor."""
+    """Return an SVG with a bar per scenario that shows the client's rate relative to the floor."""
     rows = [
         (f"{scenario}, {direction}", found["client"].rate / found["floor"].rate)
         for (scenario, direction), found in by_scenario(cells)
@@ -107,7 +111,7 @@ def plot(cells: list[Cell]) -> str:
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + WIDTH + 60}" height="{height}" font-family="sans-serif" font-size="12">',
         '<rect width="100%" height="100%" fill="#ffffff"/>',
-        f'<text x="{LEFT}" y="18" fill="#333333" font-weight="bold">The client, as a share of raw asyncio sockets (100%)</text>',
+        f'<text x="{LEFT}" y="18" fill="#333333" font-weight="bold">Speed of the client relative to raw asyncio sockets (100%)</text>',
     ]
     for percent in (25, 50, 75, 100):
         x = LEFT + WIDTH * percent / 100

@@ -1,4 +1,4 @@
-"""What is measured: every scenario moves the same bytes by every contender, one after the other, as often as it is repeated."""
+"""Scenarios: each moves the same bytes with every contender in turn, for a number of repetitions."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from benchmarks.servers import Server, server
 
 MiB = 1024 * 1024
 BLOCK = 64_000_000
-"""Larger files repeat a block of this size, of which every chunk size is a divisor: the router in memory keeps it once."""
+"""Block size that larger files repeat. Every chunk size divides it, so the router in memory stores it once."""
 
 
 @dataclass
 class Cell:
-    """The measured seconds of one contender in one scenario, of every repetition."""
+    """The seconds of one contender in one scenario, for every repetition."""
 
     scenario: str
     direction: str
@@ -36,13 +36,13 @@ class Cell:
 
     @property
     def rate(self) -> float:
-        """What it did per second: the median."""
+        """Return the median rate."""
         return self.amount / statistics.median(self.seconds)
 
 
 @dataclass(frozen=True)
 class Files:
-    """One file up and down; a chunk size or a concurrency of None is chosen as the hook chooses it."""
+    """Write and read one file; chunk size and concurrency None are chosen like in the hook."""
 
     title: str
     server: str
@@ -57,7 +57,7 @@ class Files:
 
 @dataclass(frozen=True)
 class Balls:
-    """Many small balls in and out."""
+    """Write and read many small balls."""
 
     title: str
     server: str
@@ -73,7 +73,7 @@ OURS = ("client", "floor")
 
 
 def scenarios(quick: bool) -> list[Files | Balls]:
-    """Give what is measured."""
+    """Return the scenarios."""
     small, large = (4 * MiB, 16 * MiB) if quick else (64 * MiB, 1024 * MiB)
     few, many = (50, 200) if quick else (1_000, 10_000)
     official_default = {"official": (256_000, 2), "client per request": (256_000, 2)}
@@ -97,7 +97,7 @@ def scenarios(quick: bool) -> list[Files | Balls]:
             f"{told(small)}, defaults, router as slow as the real one",
             *("like the router", small, None, None, ("client", "official", "client per request")),
             defaults=official_default,
-            repetitions=1,  # nearly all of it is the router's own time, which is the same in each
+            repetitions=1,  # nearly all of it is the router's own time, which does not vary
         ),
         Files(f"{told(small)}, automatic, local VSS", "local VSS", small, None, None, OURS, repetitions=3),
         Balls(f"{few:,} × 10 kB, local VSS", "local VSS", few, OURS, repetitions=3),
@@ -106,15 +106,15 @@ def scenarios(quick: bool) -> list[Files | Balls]:
 
 
 def told(size: int) -> str:
-    """Give a number of bytes for people."""
+    """Format a number of bytes."""
     return f"{size // (1024 * MiB)} GiB" if size >= 1024 * MiB else f"{size // MiB} MiB"
 
 
 class Measuring:
     """
-    Measures scenarios.
+    Measure scenarios.
 
-    :param say: takes a line of progress
+    :param say: called with each line of progress
     """
 
     def __init__(self, quick: bool, say: Callable[[str], None]) -> None:
@@ -130,7 +130,7 @@ class Measuring:
         self._contenders = {name: contender for name, contender in known.items() if contender is not None}
 
     def run(self) -> list[Cell]:
-        """Measure everything; servers are started as they are needed, and end with their scenarios."""
+        """Measure all scenarios, starting and stopping their servers."""
         with tempfile.TemporaryDirectory() as folder:
             files = Sources(Path(folder))
             for scenario in scenarios(self._quick):
@@ -145,7 +145,7 @@ class Measuring:
         return [(name, self._contenders[name]) for name in names if name in self._contenders]
 
     def _repeated(self, scenario: Files | Balls) -> Iterator[tuple[int, str, Contender]]:
-        """Give the contenders in turn; each repetition begins with another one."""
+        """Yield the contenders in turn; each repetition starts with another one."""
         among = self._among(scenario.contenders)
         for number in range(1 if self._quick else scenario.repetitions):
             turn = number % len(among)
@@ -191,20 +191,20 @@ class Measuring:
 
 
 def timed(work: Any) -> float:
-    """Run a coroutine in a loop of its own; gives its seconds."""
+    """Run a coroutine in a new event loop, and return its seconds."""
     began = time.perf_counter()
     asyncio.run(work)
     return time.perf_counter() - began
 
 
 class Sources:
-    """Files to write, of random bytes, made when they are first wanted; and places to read them into."""
+    """Files of random bytes, created at their first use, and folders for reading."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def of(self, size: int) -> Path:
-        """Give a file of so many bytes."""
+        """Return a file of the given size."""
         path = self._folder / f"source-{size}"
         if not path.exists():
             write_blocks(path, size)
@@ -212,7 +212,7 @@ class Sources:
 
     @contextmanager
     def landing(self) -> Iterator[Path]:
-        """Give an empty folder, and remove it after that."""
+        """Yield an empty folder, and remove it afterwards."""
         folder = Path(tempfile.mkdtemp(dir=self._folder))
         try:
             yield folder
@@ -221,7 +221,7 @@ class Sources:
 
 
 def write_blocks(path: Path, size: int) -> None:
-    """Write a file of random bytes, of which a block repeats."""
+    """Write a file that repeats a block of random bytes."""
     block = os.urandom(min(size, BLOCK))
     with path.open("wb") as file:
         while size > 0:

@@ -1,4 +1,4 @@
-"""Servers to measure against, each in a process of its own: the local VSS, and a router in memory in several moods."""
+"""Servers for benchmarks, each in a process of its own: the local VSS, and a router in memory with several speeds."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ MOODS = {
 
 @dataclass(frozen=True)
 class Server:
-    """Where a server is."""
+    """Address of a server."""
 
     port: int
 
     @property
     def uri(self) -> str:
-        """The connection URI."""
+        """Return the connection URI."""
         return f"mictlanx://router-0@127.0.0.1:{self.port}/?protocol=http&api_version=4&http2=0"
 
 
 @contextmanager
 def memory_server(mood: str) -> Iterator[Server]:
-    """Run a router in memory; it ends with this process."""
+    """Run a router in memory, which ends with this process."""
     command = [sys.executable, "-m", "benchmarks.memory_server", *MOODS[mood]]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True) as process:
         assert process.stdin is not None
@@ -57,6 +57,6 @@ def local_vss() -> Iterator[Server]:
 
 @contextmanager
 def server(kind: str) -> Iterator[Server]:
-    """Run a server of a kind: ``local VSS``, or a mood of the router in memory."""
+    """Run a server: ``local VSS``, or a speed of the router in memory."""
     with local_vss() if kind == "local VSS" else memory_server(kind) as running:
         yield running

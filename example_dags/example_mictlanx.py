@@ -1,8 +1,8 @@
 """
-Store a text and real files in MictlanX, read the files back verified, and clean up.
+Store a string and real files in MictlanX, read the files back verified, and clean up.
 
-Trigger it with `{"source": "/a/file/or/a/folder"}`: every file goes up, is waited for, comes down again and is compared,
-one mapped task group per file. Without a source the DAG stores its own file.
+Trigger it with `{"source": "/a/file/or/a/folder"}`. One mapped task group per file uploads the file, waits for it,
+downloads it and compares the two. Without a source, the DAG stores its own file.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from airflow_provider_mictlanx.sensors.mictlanx import MictlanXObjectSensor
 
 @setup
 def name_bucket(run: str) -> str:
-    """Give a bucket id that only this run uses, the same one when the task is cleared; the first put makes the bucket."""
+    """Return a bucket id for this run only; a cleared task gets the same id. The first put creates the bucket."""
     return f"airflow-example-{hashlib.sha256(run.encode()).hexdigest()[:12]}"
 
 
 @task
 def list_files(source: str, target: str, max_files: str, bucket_id: str) -> list[dict[str, str]]:
-    """Give one dictionary per file: the arguments of the task group that stores it."""
+    """Return one dictionary per file: the arguments of its task group."""
     path = Path(source)
     folder = path.parent if path.is_file() else path
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     if not files:
-        raise FileNotFoundError(f"there is no file to store in {source}")
+        raise FileNotFoundError(f"source must contain a file, got {source!r}")
     keys = [file.relative_to(folder).as_posix() for file in files[: int(max_files)]]
     return [
         {"file_path": str(folder / key), "key": key, "output_path": str(Path(target, bucket_id, key).parent)}
@@ -47,13 +47,13 @@ def list_files(source: str, target: str, max_files: str, bucket_id: str) -> list
 
 @task
 def compare(file_path: str, put: dict[str, Any], got: dict[str, Any]) -> dict[str, Any]:
-    """Hash the file and its copy with the standard library alone, compare all checksums, and drop the copy."""
+    """Compare the checksums of the file, its copy and both XComs with the standard library; delete the copy."""
     checksums = {"put": put["checksum"], "got": got["checksum"]}
     for name, path in (("file", file_path), ("copy", got["path"])):
         with open(path, "rb") as stream:
             checksums[name] = hashlib.file_digest(stream, "sha256").hexdigest()
     if len(set(checksums.values())) != 1:
-        raise ValueError(f"{put['key']} is not what it was: {checksums}")
+        raise ValueError(f"checksums of {put['key']} differ: {checksums}")
     Path(got["path"]).unlink()
     return {"key": put["key"], "size": got["size"], "checksum": checksums["copy"]}
 
@@ -74,7 +74,7 @@ with DAG(
             str(Path(tempfile.gettempdir(), "mictlanx-example")), type="string", description="A folder for the copies"
         ),
         "max_files": Param(
-            100, type="integer", minimum=1, description="At most so many files, each a mapped task group"
+            100, type="integer", minimum=1, description="The maximum number of files, each a mapped task group"
         ),
     },
 ) as dag:
@@ -101,7 +101,7 @@ with DAG(
             task_id="wait_for_file",
             bucket_id=bucket_id,
             key=key,
-            deferrable=True,  # waits in the triggerer; without one, mode="reschedule" frees the worker too
+            deferrable=True,  # waits in the triggerer; if you have none, mode="reschedule" also frees the worker slot
             poke_interval=5,
             timeout=300,
         )
@@ -127,5 +127,5 @@ with DAG(
     # [END howto_operator_mictlanx_delete_bucket]
 
     put_text >> files >> delete_text >> delete_bucket
-    # The teardown runs when all of these are done, failed or not; the run fails if one of these failed.
+    # The teardown runs when these tasks are done, failed or not. The run still fails if one of them failed.
     delete_bucket.as_teardown(setups=bucket_id)

@@ -1,8 +1,8 @@
 """
-Async tasks (Airflow 3.2 and later): many calls at once, through one client.
+Async tasks (Airflow 3.2 and later): many concurrent calls through one client.
 
-It uses the connection `mictlanx_default`, a bucket that only this run knows, and leaves nothing behind. On an older Airflow this file has
-no DAG.
+It uses the connection `mictlanx_default` and a bucket for this run only, and deletes everything at the end. On an older
+Airflow this file contains no DAG.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ except ImportError:
 
 
 async def store_and_read(run: str) -> int:
-    """Store fifty texts and read them back."""
+    """Store fifty strings and read them back."""
     bucket_id = f"airflow-example-{hashlib.sha256(run.encode()).hexdigest()[:12]}"
     texts = {f"note-{number}": f"note {number} of {run}" for number in range(50)}
     hook = MictlanXHook()
 
     # [START howto_hook_mictlanx_async]
-    await hook.aput(bucket_id, "one", "every method has a twin that is awaited")
+    await hook.aput(bucket_id, "one", "every method has an awaitable version")
     async with hook.open_client() as client:  # one client for many calls
         puts = [client.put(bucket_id, key, text.encode()) for key, text in texts.items()]
         for result in await asyncio.gather(*puts):
-            unwrap(result)  # what the client's methods return is a Result: its value, or its error raised
+            unwrap(result)  # the client's methods return a Result: unwrap returns its value or raises its error
         found = await asyncio.gather(*(client.get(bucket_id, key) for key in texts))
     # [END howto_hook_mictlanx_async]
 
     read = [bytes(unwrap(result).data).decode() for result in found]
     await hook.adelete_bucket(bucket_id)
     if read != list(texts.values()):
-        raise ValueError("what was read is not what was stored")
+        raise ValueError("the data read differs from the data stored")
     return len(read)
 
 
-async def every_twin(run: str) -> dict[str, Any]:
-    """Do what ``example_mictlanx_taskflow`` does, awaited."""
+async def call_every_method(run: str) -> dict[str, Any]:
+    """Do the same as ``example_mictlanx_taskflow`` with the awaitable methods."""
     bucket_id = f"airflow-example-{hashlib.sha256(run.encode()).hexdigest()[12:24]}"
     bulk_id = f"example-async-{run}"
     hook = MictlanXHook()
@@ -57,7 +57,7 @@ async def every_twin(run: str) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         # [START howto_hook_mictlanx_twins]
-        routers = (await hook.aget_settings()).uri.routers  # the connection, understood
+        routers = (await hook.aget_settings()).uri.routers  # the parsed connection
         await hook.aput(bucket_id, "in/note", "a note")
         await hook.aput_file(bucket_id, "in/dag.py", __file__)
         await hook.acopy(bucket_id, "in/note", bucket_id, "latest")
@@ -67,7 +67,7 @@ async def every_twin(run: str) -> dict[str, Any]:
         size = (await hook.aget_metadata(bucket_id, "latest"))["size"]
         keys = await hook.alist_keys(bucket_id, glob="out/*")
         balls = await hook.alist_balls(bucket_id)
-        found = await hook.afind(bucket_id, "latest")  # of these three, None means "not yet"
+        found = await hook.afind(bucket_id, "latest")  # from these three methods, None means "not yet"
         both = await hook.afind_objects(bucket_id, ["in/note", "in/dag.py"])
         quiet = await hook.afind_quiet(monitor)
 
@@ -114,4 +114,4 @@ if BaseAsyncOperator is not None:
         tags=["example", "mictlanx"],
     ) as dag:
         task(store_and_read)("{{ run_id }}")
-        task(every_twin)("{{ run_id }}")
+        task(call_every_method)("{{ run_id }}")

@@ -1,8 +1,9 @@
 """
-Upload a folder as one bulk, gate on it, read one file of it back verified, and clean up.
+Upload a folder as one bulk, wait for it, read one of its files back verified, and clean up.
 
-Trigger it with `{"source": "/a/folder"}`; every worker that may run the upload has to see that folder. The gate runs beside
-the upload, as it would in another DAG, and opens after the last file. It uses the connection `mictlanx_default`.
+Trigger it with `{"source": "/a/folder"}`. Every worker that may run the upload must see that folder. The sensor runs
+beside the upload, as it would in another DAG, and succeeds after the last file. The DAG uses the connection
+`mictlanx_default`.
 """
 
 from __future__ import annotations
@@ -24,45 +25,45 @@ from airflow_provider_mictlanx.operators.mictlanx import (
 )
 from airflow_provider_mictlanx.sensors.mictlanx import BulkCompleteSensor
 
-# A bulk id belongs to one run: this one has the run in it, so that no two runs share it.
+# A bulk id belongs to one run, so it contains the run id.
 BULK_ID = "{{ dag.dag_id }}-{{ run_id }}"
 
 
 @setup
 def name_bucket(run: str) -> str:
-    """Give a bucket id that only this run uses, the same one when the task is cleared; the first put makes the bucket."""
+    """Return a bucket id for this run only; a cleared task gets the same id. The first put creates the bucket."""
     return f"airflow-example-{hashlib.sha256(run.encode()).hexdigest()[:12]}"
 
 
 @task
 def choose(bucket_id: str) -> str:
-    """Give the key of the largest file of the bucket."""
+    """Return the key of the largest object of the bucket."""
     balls = MictlanXHook().list_balls(bucket_id)
     return max(balls, key=lambda ball: ball["size"])["key"]
 
 
 @task
 def compare(source: str, key: str, got: dict[str, Any]) -> dict[str, Any]:
-    """Hash the file and its copy with the standard library alone, and drop the copy."""
+    """Compare the checksums of the file and its copy with the standard library; delete the copy."""
     checksums = []
     for path in (Path(source, key), Path(got["path"])):
         with open(path, "rb") as stream:
             checksums.append(hashlib.file_digest(stream, "sha256").hexdigest())
     if set(checksums) != {got["checksum"]}:
-        raise ValueError(f"{key} is not what it was: {checksums}")
+        raise ValueError(f"checksums of {key} differ: {checksums}")
     Path(got["path"]).unlink()
     return {"key": key, "size": got["size"], "checksum": got["checksum"]}
 
 
 @task
 def forget_bulk(bulk_id: str) -> dict[str, Any]:
-    """Delete what the storage still knows of the bulk: its result, or its records where it was never awaited."""
+    """Delete the bulk's records: its result, or all records if it was never awaited."""
     return MictlanXHook().delete_bulk(bulk_id)
 
 
 with DAG(
     dag_id="example_mictlanx_bulk",
-    description="Upload a folder to MictlanX as one bulk, gate on it, read one file back, clean up",
+    description="Upload a folder to MictlanX as one bulk, wait for it, read one file back, clean up",
     doc_md=__doc__,
     schedule=None,
     start_date=datetime(2025, 1, 1),
@@ -84,7 +85,7 @@ with DAG(
         bucket_id=bucket_id,
         source="{{ params.source }}",
         tags={"uploaded_by": "{{ run_id }}"},
-        retries=2,  # a retry sends only what is missing, and the gate waits for it
+        retries=2,  # a retry sends only what is missing, and the sensor keeps waiting
         retry_delay=timedelta(seconds=10),
     )
     # [END howto_operator_mictlanx_bulk_put]
@@ -93,7 +94,7 @@ with DAG(
     ready = BulkCompleteSensor(
         task_id="ready",
         bulk_id=BULK_ID,
-        mode="reschedule",  # holds no worker slot; with deferrable=True it waits in the triggerer instead
+        mode="reschedule",  # frees the worker slot; deferrable=True waits in the triggerer instead
         poke_interval=5,
         timeout=3600,
     )
@@ -117,6 +118,6 @@ with DAG(
 
     bucket_id >> [upload, ready]
     ready >> result >> key
-    # The teardowns run when all of these are done, failed or not.
+    # Teardowns run when these tasks are done, failed or not.
     [upload, compared] >> delete_bucket.as_teardown(setups=bucket_id)
     [upload, compared] >> forget.as_teardown(setups=bucket_id)

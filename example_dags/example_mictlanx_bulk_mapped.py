@@ -1,8 +1,8 @@
 """
-Upload a folder as one bulk by four mapped tasks, on as many workers as there are, wait for all of it, and clean up.
+Upload a folder as one bulk with four mapped tasks, on any number of workers, wait for it, and clean up.
 
-Trigger it with `{"source": "/a/folder"}`; every worker has to see that folder, and all of them alike. Each task lists it and
-takes its own part, about a quarter of the bytes; none of them needs to know the others. It uses the connection
+Trigger it with `{"source": "/a/folder"}`. Every worker must see the same content in that folder. Each task lists it and
+takes its own part, about a quarter of the bytes; the tasks do not communicate. The DAG uses the connection
 `mictlanx_default`.
 """
 
@@ -19,34 +19,34 @@ from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.operators.mictlanx import MictlanXBulkPutOperator, MictlanXDeleteBucketOperator
 from airflow_provider_mictlanx.sensors.mictlanx import BulkCompleteSensor
 
-# A bulk id belongs to one run: this one has the run in it, so that no two runs share it.
+# A bulk id belongs to one run, so it contains the run id.
 BULK_ID = "{{ dag.dag_id }}-{{ run_id }}"
 
 
 @setup
 def name_bucket(run: str) -> str:
-    """Give a bucket id that only this run uses, the same one when the task is cleared; the first put makes the bucket."""
+    """Return a bucket id for this run only; a cleared task gets the same id. The first put creates the bucket."""
     return f"airflow-example-{hashlib.sha256(run.encode()).hexdigest()[:12]}"
 
 
 @task
-def compare(shards: list[dict[str, Any]], whole: dict[str, Any]) -> dict[str, int]:
-    """See that the shards add up to the whole: no file is missing, none was uploaded twice."""
+def compare(shards: list[dict[str, Any]], total: dict[str, Any]) -> dict[str, int]:
+    """Check that the shards add up to the bulk: no file is missing, none was uploaded twice."""
     balls = sum(shard["uploaded"] + shard["skipped"] for shard in shards)
-    if not balls == whole["successed"] == whole["total_balls"]:
-        raise ValueError(f"the shards uploaded {balls} files of {whole['total_balls']}: {shards}")
-    return {"shards": len(shards), "files": balls, "size": whole["uploaded_size"]}
+    if not balls == total["successed"] == total["total_balls"]:
+        raise ValueError(f"the shards uploaded {balls} of {total['total_balls']} files: {shards}")
+    return {"shards": len(shards), "files": balls, "size": total["uploaded_size"]}
 
 
 @task
 def forget_bulk(bulk_id: str) -> dict[str, Any]:
-    """Delete what the storage knows of the bulk."""
+    """Delete the bulk's records."""
     return MictlanXHook().delete_bulk(bulk_id)
 
 
 with DAG(
     dag_id="example_mictlanx_bulk_mapped",
-    description="Upload a folder to MictlanX by four mapped tasks, wait for all of it, clean up",
+    description="Upload a folder to MictlanX with four mapped tasks, wait for it, clean up",
     doc_md=__doc__,
     schedule=None,
     start_date=datetime(2025, 1, 1),
@@ -75,6 +75,6 @@ with DAG(
     forget = forget_bulk(BULK_ID)
 
     bucket_id >> ready
-    # The teardowns run when all of these are done, failed or not.
+    # Teardowns run when these tasks are done, failed or not.
     [upload, compared] >> delete_bucket.as_teardown(setups=bucket_id)
     [upload, compared] >> forget.as_teardown(setups=bucket_id)

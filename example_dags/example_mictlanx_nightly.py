@@ -1,7 +1,8 @@
 """
-Upload a folder every night, gate on the upload, read one file back: the DAG of the README, to copy and change.
+Upload a folder every night, wait for the upload, read one file back: the DAG of the README.
 
-It uses the connection `mictlanx_default`. Change the folders below `/data` and the bucket; the key names one of your files.
+Copy it, and change the folders below `/data`, the bucket, and the key that names one of your files. It uses the
+connection `mictlanx_default`.
 """
 
 # [START howto_mictlanx_nightly]
@@ -17,21 +18,21 @@ with DAG(
     schedule="@daily",
     start_date=datetime(2026, 1, 1),
     catchup=False,
-    default_args={"retries": 3},  # of the gate too: it asks the storage
+    default_args={"retries": 3},  # for the sensor too: its requests can fail
 ) as dag:
     upload = MictlanXBulkPutOperator(
         task_id="upload",
         bulk_id="nightly-{{ run_id }}",
         bucket_id="frames",
         source="/data/frames/**/*.jpg",
-        key_prefix="{{ run_id }}/",  # such as scheduled__2026-01-02T00:00:00+00:00/
+        key_prefix="{{ run_id }}/",  # for example scheduled__2026-01-02T00:00:00+00:00/
     )
     ready = BulkCompleteSensor(
         task_id="ready",
         bulk_id="nightly-{{ run_id }}",
         deferrable=True,
         poke_interval=30,
-        timeout=6 * 60 * 60,  # seconds; longer than the upload takes with all its retries
+        timeout=6 * 60 * 60,  # seconds; must exceed the upload's time including all retries
     )
     fetch = MictlanXGetToFileOperator(
         task_id="fetch",

@@ -1,8 +1,9 @@
 """
-Everything that is done to objects after they are stored: copy, list, read, delete; one by one, mapped, and many at a time.
+Copy, list, read and delete stored objects: one object, mapped tasks, and many objects in one task.
 
-Trigger it with `{"source": "/a/folder"}`. What is in the folder is uploaded as a bulk, copied within its bucket and, one mapped task
-per object, to another bucket, read back from both, compared, and deleted. It uses the connection `mictlanx_default`.
+Trigger it with `{"source": "/a/folder"}`. The files of the folder are uploaded as a bulk, copied within their bucket,
+and copied to another bucket with one mapped task per object. Then they are read back from both, compared, and deleted.
+The DAG uses the connection `mictlanx_default`.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ BULK_ID = "{{ dag.dag_id }}-{{ run_id }}"
 
 @setup
 def name_bucket(run: str) -> str:
-    """Give a bucket id that only this run uses, the same one when the task is cleared; the first put makes the bucket."""
+    """Return a bucket id for this run only; a cleared task gets the same id. The first put creates the bucket."""
     return f"airflow-example-{hashlib.sha256(run.encode()).hexdigest()[:12]}"
 
 
 @task
 def compare(source: str, *read: dict[str, Any]) -> dict[str, int]:
-    """Compare what was read into folders with the source, by the standard library alone; drop the copies."""
+    """Compare the downloaded files with the source, with the standard library; delete the copies."""
     compared = 0
     for result in read:
         folder = Path(result["output_path"])
@@ -46,7 +47,7 @@ def compare(source: str, *read: dict[str, Any]) -> dict[str, int]:
             original = Path(source, *file.relative_to(folder).parts[1:])  # without the prefix
             if original.exists():
                 if original.read_bytes() != file.read_bytes():
-                    raise ValueError(f"{file} is not what {original} is")
+                    raise ValueError(f"{file} differs from {original}")
                 compared += 1
             file.unlink()
     return {"compared": compared}
@@ -54,13 +55,13 @@ def compare(source: str, *read: dict[str, Any]) -> dict[str, int]:
 
 @task
 def forget_bulk(bulk_id: str) -> dict[str, Any]:
-    """Delete what the storage knows of the bulk."""
+    """Delete the bulk's records."""
     return MictlanXHook().delete_bulk(bulk_id)
 
 
 with DAG(
     dag_id="example_mictlanx_objects",
-    description="Copy, list, read and delete objects of MictlanX, one by one and many at a time",
+    description="Copy, list, read and delete objects of MictlanX",
     doc_md=__doc__,
     schedule=None,
     start_date=datetime(2025, 1, 1),
@@ -99,7 +100,7 @@ with DAG(
             bucket_id=bucket_id,
             prefix="in/",
             dest_bucket_id=bucket_id,
-            dest_prefix="out/",  # in another storage space: dest_conn_id="the_other_one"
+            dest_prefix="out/",  # for another storage space add dest_conn_id="the_other_one"
         )
         # [END howto_operator_mictlanx_copy_prefix]
 
@@ -142,7 +143,7 @@ with DAG(
     delete_archive = MictlanXDeleteBucketOperator(task_id="delete_archive", bucket_id=archive)
     teardowns = [delete_bucket, delete_archive, forget_bulk(BULK_ID)]
     for teardown in teardowns:
-        teardown.as_teardown(setups=bucket_id)  # they run when all before them is done, failed or not
+        teardown.as_teardown(setups=bucket_id)  # runs when all tasks before it are done, failed or not
     # [END howto_mictlanx_setup_teardown]
 
     bucket_id >> [put_note, upload] >> copies >> list_keys >> archive_each >> get_archive

@@ -1,8 +1,8 @@
 """
-Wait for objects in MictlanX in every way there is: one key, a list, any of them, a prefix, a glob, and a bucket that is left alone.
+Wait for objects in MictlanX: all keys of a list, any of them, a prefix, a glob, and a bucket that stops changing.
 
-Three small reports are uploaded first; in earnest, another DAG or another system writes what is waited for. It uses the
-connection `mictlanx_default`.
+Three small reports are uploaded first. In production, another DAG or another system writes the objects. The DAG uses
+the connection `mictlanx_default`.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from airflow_provider_mictlanx.sensors.mictlanx import MictlanXBucketUnchangedSe
 
 @setup
 def name_bucket(run: str) -> str:
-    """Give a bucket id that only this run uses, the same one when the task is cleared; the first put makes the bucket."""
+    """Return a bucket id for this run only; a cleared task gets the same id. The first put creates the bucket."""
     return f"airflow-example-{hashlib.sha256(run.encode()).hexdigest()[:12]}"
 
 
 with DAG(
     dag_id="example_mictlanx_sensors",
-    description="Wait for objects in MictlanX: one, several, and until nobody writes any more",
+    description="Wait for objects in MictlanX, and until a bucket stops changing",
     doc_md=__doc__,
     schedule=None,
     start_date=datetime(2025, 1, 1),
     catchup=False,
     tags=["example", "mictlanx"],
-    default_args={"poke_interval": 2},  # of the sensors
+    default_args={"poke_interval": 2},  # for the sensors
 ) as dag:
     bucket_id = name_bucket("{{ run_id }}")
 
@@ -56,7 +56,7 @@ with DAG(
         task_id="all_written",
         bucket_id=bucket_id,
         prefix="in/",
-        inactivity_period=5,  # seconds, or a timedelta; of the order of the longest pause between two writes
+        inactivity_period=5,  # seconds or a timedelta; longer than any pause between two writes
         min_objects=3,
         deferrable=True,
     )
@@ -66,5 +66,5 @@ with DAG(
     delete_bucket = MictlanXDeleteBucketOperator(task_id="delete_bucket", bucket_id=bucket_id)
 
     reports >> sensors
-    # The teardown runs when all of these are done, failed or not.
+    # The teardown runs when these tasks are done, failed or not.
     sensors >> delete_bucket.as_teardown(setups=bucket_id)

@@ -1,7 +1,7 @@
 """
-The hook in tasks of your own: store, look, read, copy, delete, and a bulk, each by one call.
+Use the hook in your own tasks: store, look up, read, copy and delete objects, and upload a bulk.
 
-It uses the connection `mictlanx_default`, a bucket that only this run knows, and leaves nothing behind.
+It uses the connection `mictlanx_default` and a bucket for this run only, and deletes everything at the end.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 
 @setup
 def name_bucket(run: str) -> str:
-    """Give a bucket id that only this run uses, the same one when the task is cleared; the first put makes the bucket."""
+    """Return a bucket id for this run only; a cleared task gets the same id. The first put creates the bucket."""
     hook = MictlanXHook()
     # [START howto_hook_mictlanx_connection]
-    well, message = hook.test_connection()
+    ok, message = hook.test_connection()
     # [END howto_hook_mictlanx_connection]
-    if not well:
+    if not ok:
         raise ValueError(message)
     return f"airflow-example-{hashlib.sha256(run.encode()).hexdigest()[:12]}"
 
 
 @task
 def store(bucket_id: str) -> dict[str, Any]:
-    """Store a text, and a file."""
+    """Store a string and a file, and copy them."""
     # [START howto_hook_mictlanx_store]
     hook = MictlanXHook("mictlanx_default")
     hook.put(bucket_id, "in/summary.json", '{"rows": 12}', tags={"kind": "summary"})
@@ -52,10 +52,10 @@ def store(bucket_id: str) -> dict[str, Any]:
 
 @task
 def look(bucket_id: str) -> dict[str, Any]:
-    """See what is there."""
+    """Look up the stored objects."""
     hook = MictlanXHook()
     # [START howto_hook_mictlanx_look]
-    readable = hook.exists(bucket_id, "latest.json", check_storage=True)  # reads it; else the listing answers
+    readable = hook.exists(bucket_id, "latest.json", check_storage=True)  # reads the object; by default only a listing
     kind = hook.get_metadata(bucket_id, "in/summary.json")["tags"]["kind"]
     keys = hook.list_keys(bucket_id, prefix="out/")
     size = sum(ball["size"] for ball in hook.list_balls(bucket_id, glob="in/*"))
@@ -64,7 +64,7 @@ def look(bucket_id: str) -> dict[str, Any]:
     # [START howto_hook_mictlanx_find]
     tomorrow = hook.find(bucket_id, "tomorrow.json")  # None: not yet
     both = hook.find_objects(bucket_id, prefix="in/", min_objects=2)
-    monitor = InactivityMonitor(bucket_id, "in/", inactivity_period=0)  # for how long nothing was written (seconds)
+    monitor = InactivityMonitor(bucket_id, "in/", inactivity_period=0)  # seconds without a write
     quiet = hook.find_quiet(monitor)
     # [END howto_hook_mictlanx_find]
     waited_for = {"tomorrow": tomorrow, "both": both, "quiet": quiet}
@@ -73,7 +73,7 @@ def look(bucket_id: str) -> dict[str, Any]:
 
 @task
 def read(bucket_id: str) -> int:
-    """Read into memory, and into files that are gone with the task."""
+    """Read into memory and into temporary files."""
     hook = MictlanXHook()
     with tempfile.TemporaryDirectory() as folder:
         # [START howto_hook_mictlanx_read]
@@ -84,7 +84,7 @@ def read(bucket_id: str) -> int:
         # [END howto_hook_mictlanx_read]
         files = {Path(file["path"]).read_bytes(), Path(folder, "out", "dag.py").read_bytes()}
     if data.decode() != text or files != {Path(__file__).read_bytes()}:
-        raise ValueError("what was read is not what was stored")
+        raise ValueError("the data read differs from the data stored")
     return many["downloaded"]
 
 
@@ -101,10 +101,10 @@ async def read_all(client: AsyncClient, bucket_id: str, keys: list[str]) -> list
 
 @task
 def read_at_once(bucket_id: str) -> int:
-    """Use the client itself."""
+    """Read with the client instead of the hook."""
     hook = MictlanXHook()
     # [START howto_hook_mictlanx_get_conn]
-    client = hook.get_conn()  # not open yet. It looks the connection up, which blocks: so before there is a loop
+    client = hook.get_conn()  # not open yet; the connection lookup blocks, so call it outside an event loop
     contents = asyncio.run(read_all(client, bucket_id, hook.list_keys(bucket_id)))
     # [END howto_hook_mictlanx_get_conn]
     return len(contents)
@@ -117,31 +117,31 @@ def give_up(run: str) -> str:
     hook = MictlanXHook()
     threading.Timer(0.5, hook.cancel).start()  # from another thread, or from a signal handler
     try:
-        hook.await_bulk(f"nobody uploads it in {run}", timeout=600)
+        hook.await_bulk(f"never uploaded in {run}", timeout=600)
     except asyncio.CancelledError:
-        outcome = "stopped"  # and this hook begins nothing more
+        outcome = "stopped"  # this hook refuses further calls
     # [END howto_hook_mictlanx_cancel]
     return outcome
 
 
 @task
 def bulk(bucket_id: str, run: str) -> dict[str, Any]:
-    """Upload a bulk, wait for it, forget it."""
+    """Upload a bulk, wait for it, delete its records."""
     hook = MictlanXHook()
     # [START howto_hook_mictlanx_bulk]
     bulk_id = f"example-{run}"
     hook.put_bulk(bulk_id, bucket_id, Path(__file__).parent, key_prefix="bulk/")
     state = hook.bulk_status(bulk_id)["state"]  # unplanned, uploading, complete, failed, closed
-    gate = hook.find_bulk(bulk_id)  # what a sensor asks; None: not yet
+    gate = hook.find_bulk(bulk_id)  # one poke of a sensor; None: not yet
     result = hook.await_bulk(bulk_id, timeout=600)
-    hook.delete_bulk(bulk_id)  # its records, not its objects
+    hook.delete_bulk(bulk_id)  # deletes its records, not its objects
     # [END howto_hook_mictlanx_bulk]
     return {"state": state, "gate": gate, "result": result}
 
 
 @teardown
 def tidy(bucket_id: str) -> int:
-    """Delete one, some, those with a prefix, and all."""
+    """Delete one object, a list of keys, a prefix, and the complete bucket."""
     hook = MictlanXHook()
     # [START howto_hook_mictlanx_delete]
     hook.delete(bucket_id, "latest.json")
@@ -154,7 +154,7 @@ def tidy(bucket_id: str) -> int:
 
 with DAG(
     dag_id="example_mictlanx_taskflow",
-    description="The MictlanX hook in tasks of your own",
+    description="The MictlanX hook in your own tasks",
     doc_md=__doc__,
     schedule=None,
     start_date=datetime(2025, 1, 1),

@@ -1,7 +1,8 @@
 """
-Check what ``make dist`` built: that the wheel holds the package and nothing else, and the source archive what tests need.
+Check that the wheel contains only the package, and the source archive everything that tests need.
 
-``python scripts/check_dist.py dist/*.whl dist/*.tar.gz``; the exit status is 1 if anything is missing or does not belong.
+Run ``python scripts/check_dist.py dist/*.whl dist/*.tar.gz``. The exit status is 1 if a file is missing or must not
+be there.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ ADDED_BY_BUILD = {"PKG-INFO", ".gitignore"}
 
 
 def wheel_faults(names: Iterable[str]) -> list[str]:
-    """Tell what is wrong with a wheel's list of files; an ``airflow/`` folder would shadow Airflow itself."""
+    """Return the faults in a wheel's list of files. An ``airflow/`` folder would shadow Airflow itself."""
     names = list(names)
     tops = {name.partition("/")[0] for name in names}
     strays = sorted(top for top in tops if top != PACKAGE and not top.endswith(".dist-info"))
@@ -42,7 +43,7 @@ def wheel_faults(names: Iterable[str]) -> list[str]:
 
 
 def sdist_faults(names: Iterable[str]) -> list[str]:
-    """Tell what is wrong with a source archive's list of files."""
+    """Return the faults in a source archive's list of files."""
     inside = {name.split("/")[1] for name in names if "/" in name}
     wanted = {PACKAGE, *SOURCES}
     faults = [f"the source archive lacks {name}" for name in sorted(wanted - inside)]
@@ -50,7 +51,7 @@ def sdist_faults(names: Iterable[str]) -> list[str]:
 
 
 def main(paths: list[str]) -> int:
-    """Check every archive that is named; gives the exit status."""
+    """Check the given archives and return the exit status."""
     faults = []
     for path in map(Path, paths):
         if path.suffix == ".whl":

@@ -1,13 +1,13 @@
 """
-``make demo``: run the example DAGs with real files against a local storage space, and tell what came of it.
+Run the example DAGs with real files against a local storage space, and report the results (``make demo``).
 
-The first DAG stores every file by itself; it runs in one process, without a scheduler. The second one uploads the same files
-as a bulk, with a gate beside it: that takes a whole Airflow 3, which starts meanwhile.
+The first DAG stores each file separately; it runs in one process, without a scheduler. The second one uploads the
+same files as a bulk, with a gate beside it. It needs a complete Airflow 3, which starts meanwhile.
 
-Everything happens below one working folder: fresh copies of a migrated Airflow database, the local VSS with its data, the
-copies that the DAGs read back. All of it is gone in the end, and so are the processes, however the demo ends. Airflow's
-settings of the surrounding shell (``AIRFLOW_HOME``, ``AIRFLOW__…``) play no part. What Airflow logs goes to a file that
-is named if something fails. Standard library only; the DAGs run in processes of their own.
+All files are below one working folder: copies of a migrated Airflow database, the local VSS with its data, and the
+files that the DAGs read back. They are deleted at the end, and all processes are stopped, however the demo ends.
+Airflow's settings in the environment (``AIRFLOW_HOME``, ``AIRFLOW__…``) have no effect. Airflow logs to a file, whose
+name is shown after a failure. This script uses the standard library only; the DAGs run in processes of their own.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ ROOT = Path(__file__).resolve().parent.parent
 DAG_ID = "example_mictlanx"
 BULK_DAG_ID = "example_mictlanx_bulk"
 SLOW = {"kind": "latency", "method": "POST", "path": "/buckets/data/", "bucket": "airflow-example-*", "seconds": 3}
-"""What the local VSS is told so that an upload lasts until the gate is seen waiting."""
+"""Fault of the local VSS that slows an upload until the gate has been seen waiting."""
 MAX_FILES = 6
-"""How many the first DAG takes, in four tasks each; the bulk takes all."""
+"""Number of files for the first DAG, with four tasks each; the bulk takes all files."""
 PEERS = 3
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class DemoError(Exception):
-    """Something the demo stands on did not work; the message is for the person at the terminal."""
+    """Raised when the demo fails; the message is for the person at the terminal."""
 
 
 def main() -> int:
-    """Run the demo; the exit status is 0 only if every file came back as it went and nothing stayed behind."""
+    """Run the demo. The exit status is 0 only if every file was read back unchanged and nothing is left."""
     parser = argparse.ArgumentParser(description="Run the example DAG with real files against a local storage space.")
     parser.add_argument("source", type=Path, help="a file, or a folder of files, to store and read back")
     parser.add_argument("--work", type=Path, default=ROOT / ".demo", help="the folder to work in (default: .demo)")
@@ -75,14 +75,14 @@ def main() -> int:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    """End the demo the same way at Ctrl-C, SIGTERM and a closed terminal; a second signal does not disturb the cleaning."""
+    """Handle Ctrl-C, SIGTERM and a closed terminal alike; a second signal does not interrupt the cleanup."""
     for signal_number in SIGNALS:
         signal.signal(signal_number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def _look_at(source: Path) -> str:
-    """Tell how much there is to store; a source that cannot be used fails here, before anything is started."""
+    """Return a description of the source's size. An invalid source fails here, before anything starts."""
     if not source.exists():
         raise DemoError(f"SOURCE={source}: there is no such file or folder")
     files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
@@ -93,7 +93,7 @@ def _look_at(source: Path) -> str:
 
 
 def _logged(source: Path, folder: Path) -> None:
-    """Run the demo with a log file of its own, which stays only if something failed."""
+    """Run the demo with a log file, which is kept only after a failure."""
     log = folder.with_suffix(".log")
     with log.open("wb") as stream:
         try:
@@ -122,13 +122,13 @@ def _demo(source: Path, folder: Path, log: Any) -> None:
 
 
 def _migrated_database(home: Path, environment: dict[str, str], log: Any) -> None:
-    """Put a migrated database into the run's Airflow home; the migration itself is done once per Airflow version."""
+    """Copy a migrated database into the run's Airflow home; the migration runs once per Airflow version."""
     template = home.parent.parent / f"airflow-{version('apache-airflow')}.db"
     home.mkdir()
     if not template.exists():
         print("Airflow  preparing its database (once) …", flush=True)
         _run([sys.executable, "-m", "airflow", "db", "migrate"], environment, log, "airflow db migrate")
-        # Copied under another name first: a template that is there is whole.
+        # Copied under another name first, so that an existing template is complete.
         partial = Path(shutil.copy(home / "airflow.db", home / "template.db"))
         partial.replace(template)
     shutil.copy(template, home / "airflow.db")
@@ -136,7 +136,7 @@ def _migrated_database(home: Path, environment: dict[str, str], log: Any) -> Non
 
 @contextlib.contextmanager
 def _local_vss(folder: Path, environment: dict[str, str], log: Any) -> Iterator[str]:
-    """Run a storage space on free ports, and give its connection URI."""
+    """Run a storage space on free ports, and yield its connection URI."""
     output = folder / "local-vss.txt"
     command = [sys.executable, "-m", "airflow_provider_mictlanx.local_vss", "--data", str(folder / "vss")]
     command += ["--port", "0", "--peers", str(PEERS), "--peer-port-base", "0", "--exit-with-parent"]
@@ -145,7 +145,7 @@ def _local_vss(folder: Path, environment: dict[str, str], log: Any) -> Iterator[
 
 
 def _uri_of(process: subprocess.Popen[bytes], output: Path) -> str:
-    """Wait for the line in which the local VSS tells its URI."""
+    """Wait for the line with the URI of the local VSS."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         for word in output.read_text(encoding="utf-8", errors="replace").split():
@@ -171,7 +171,7 @@ def _run_dag(source: Path, folder: Path, environment: dict[str, str], log: Any) 
 
 
 def _successful(report: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Give the XComs by task, in the order of the files; a run in which anything failed is an error that names it."""
+    """Return the XComs by task, in the order of the files. Raise ``DemoError`` if a task failed."""
     failed = [task for task in report["tasks"] if task["state"] != "success"]
     if failed or report["state"] != "success":
         reasons = [f"{_name(task)}: {task['error']}" for task in failed if task["error"]]
@@ -188,7 +188,7 @@ def _name(task: dict[str, Any]) -> str:
 
 
 def _nothing_left(uri: str, bucket_id: str) -> None:
-    """Ask the storage space itself, not the provider, what is left in the bucket."""
+    """Check with the storage space itself, not the provider, that the bucket is empty."""
     left = len(_ask(uri, "GET", f"/api/v4/buckets/{bucket_id}/metadata")["balls"])
     if left:
         raise DemoError(f"{_count(left, 'ball')} stayed behind in bucket {bucket_id}")
@@ -204,7 +204,7 @@ def _ask(uri: str, method: str, path: str, body: Any = None) -> Any:
 
 @contextlib.contextmanager
 def _whole_airflow(folder: Path, environment: dict[str, str], log: Any) -> Iterator[RunningAirflow | None]:
-    """Run an Airflow with a scheduler and a triggerer; None on Airflow 2, whose parts are others. Its logs go to the demo's."""
+    """Run an Airflow with scheduler and triggerer, logging to the demo's log; None on Airflow 2."""
     if version("apache-airflow").startswith("2."):
         yield None
         return
@@ -223,7 +223,7 @@ def _whole_airflow(folder: Path, environment: dict[str, str], log: Any) -> Itera
 
 
 def _run_bulk_dag(airflow: RunningAirflow, source: Path, folder: Path, uri: str) -> None:
-    """Upload the files as a bulk that a gate waits for, and tell what happened when."""
+    """Upload the files as a bulk that a gate waits for, and print the times."""
     print(f"\nDAG run  {BULK_DAG_ID}, under a scheduler (LocalExecutor), the gate in the triggerer …", flush=True)
     airflow.wait_until_healthy()
     fault = _ask(uri, "PUT", "/_faults", SLOW)["faults"][0]["id"]
@@ -250,7 +250,7 @@ def _run_bulk_dag(airflow: RunningAirflow, source: Path, folder: Path, uri: str)
 
 
 def _as_folder(source: Path, folder: Path) -> Path:
-    """Give the folder that the bulk is made of; a single file gets one of its own."""
+    """Return the folder for the bulk; a single file is put into a new one."""
     if source.is_dir():
         return source
     (folder / "source").mkdir()
@@ -337,7 +337,7 @@ def _process(command: Sequence[str], environment: dict[str, str], stdout: Any, s
     """
     process = None
     try:
-        with _signals_held():  # a process that starts while a signal comes must be known below, or nobody stops it
+        with _signals_held():  # a process must be registered below before a signal ends the demo
             process = subprocess.Popen(
                 command, env=environment, stdin=subprocess.PIPE, stdout=stdout, stderr=stderr, start_new_session=True
             )
@@ -349,7 +349,7 @@ def _process(command: Sequence[str], environment: dict[str, str], stdout: Any, s
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Put off the signals that end the demo until the block is over."""
+    """Defer the signals that end the demo until the block ends."""
     held: list[int] = []
     handlers = {number: signal.signal(number, lambda came, frame: held.append(came)) for number in SIGNALS}
     try:

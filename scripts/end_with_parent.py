@@ -1,11 +1,12 @@
 """
-Run a command, and end it with everything it started as soon as standard input ends.
+Run a command, and end it and all its processes when standard input ends.
 
     python end_with_parent.py [--grace SECONDS] COMMAND…
 
-Who starts processes that must not outlive him holds the other end of that pipe: it closes however he ends, SIGKILL included.
-The command gets a session of its own; whatever stays in it, in process groups of its own too (as Airflow's tasks are), gets
-SIGTERM by way of the command, and SIGKILL when the grace is over. The exit status is the command's.
+The parent holds the other end of the pipe, which closes however the parent ends, including SIGKILL. The command gets
+a session of its own. At the end the command gets SIGTERM. After the grace period, all processes left in the session
+get SIGKILL, including those in process groups of their own, such as Airflow's tasks. The exit status is the
+command's.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ POLL = 0.1
 
 
 def main() -> int:
-    """Run the command that the arguments name; gives its exit status."""
-    parser = argparse.ArgumentParser(description="Run a command, and end it when standard input ends.")
+    """Run the command and return its exit status."""
+    parser = argparse.ArgumentParser(
+        description="Run a command, and end it and all its processes when standard input ends."
+    )
     parser.add_argument("--grace", type=float, default=10, help="seconds between SIGTERM and SIGKILL (default: 10)")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     args = parser.parse_args()
@@ -39,7 +42,7 @@ def main() -> int:
         while process.poll() is None and not _input_ended():
             pass
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what follows is the answer to it already
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the command is being ended already
         if process is not None:
             _end(process, args.grace)
     return process.returncode
@@ -50,18 +53,18 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _input_ended() -> bool:
-    """Wait a moment for the end of standard input; whatever comes through it is ignored."""
+    """Wait briefly for the end of standard input, ignoring its content."""
     readable, _, _ = select.select([0], [], [], POLL)
     return bool(readable) and not os.read(0, 4096)
 
 
 def _end(process: subprocess.Popen[bytes], grace: float) -> None:
-    """Ask the command to end, give it and its family the time for it, and kill whoever is left."""
+    """Terminate the command, wait for the session to end, and kill the processes left in it."""
     process.terminate()
     deadline = time.monotonic() + grace
     while (process.poll() is None or _session(process.pid)) and time.monotonic() < deadline:
         time.sleep(POLL)
-    while family := _session(process.pid):  # again, because one of them may have started another meanwhile
+    while family := _session(process.pid):  # repeated, because one of them may have started another
         for pid in family:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -71,7 +74,7 @@ def _end(process: subprocess.Popen[bytes], grace: float) -> None:
 
 
 def _session(leader: int) -> list[int]:
-    """Give the processes of the session that live."""
+    """Return the living processes of the session."""
     found = []
     for pid in psutil.pids():
         with contextlib.suppress(ProcessLookupError, PermissionError, psutil.Error):

@@ -1,8 +1,8 @@
 """
-Takes guards away, one at a time, and sees that a test notices: ``make mutants [MUTANTS="upload.py"]``.
+Remove guards from the code, one at a time, and check that a test fails: ``make mutants [MUTANTS="upload.py"]``.
 
-Each mutant is a piece of the package's text and what is put in its place. The tests that are named have to fail then; a mutant
-that they let live is a guard that nobody watches. Everything happens in a copy of the project. Standard library only.
+Each mutant replaces a part of the package's source. The named tests must fail then. A mutant that survives is a guard
+without a test. Everything runs in a copy of the project. Standard library only.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PACKAGE = "airflow_provider_mictlanx"
 
 _COPIED = (PACKAGE, "tests", "docs", "scripts", "example_dags", "pyproject.toml", "CHANGELOG.md", "README.md")
 _LONGEST = 600
-"""The tests of one mutant are given up after so long (seconds): a mutant that hangs was noticed too."""
+"""Timeout for the tests of one mutant (seconds); a mutant that hangs counts as caught."""
 
 WRITING = "tests/integration/client/test_traps_writing.py"
 FAILED_DATA = "tests/integration/client/test_failed_data.py"
@@ -55,14 +55,14 @@ TAKING_OVER = "tests/integration/bulks/test_taking_over.py"
 @dataclass(frozen=True)
 class Mutant:
     """
-    A guard that is taken away.
+    A guard to remove.
 
-    :ivar file: in the package
-    :ivar guard: what it is for
-    :ivar old: the text of it, which is in the file once
-    :ivar new: what is put there
-    :ivar tests: a file of tests
-    :ivar names: those of its tests of which one has to fail
+    :ivar file: path within the package
+    :ivar guard: what the guard does
+    :ivar old: its source, which occurs exactly once in the file
+    :ivar new: the replacement
+    :ivar tests: a test file
+    :ivar names: tests in that file; at least one must fail
     """
 
     file: str
@@ -1286,15 +1286,17 @@ MUTANTS = (
 
 
 def source_of(mutant: Mutant, root: Path = PROJECT) -> Path:
-    """Give the file that is changed."""
+    """Return the file that the mutant changes."""
     return root / PACKAGE / mutant.file
 
 
 def main() -> int:
-    """Run the mutants that were asked for; the status is the number of those that live."""
+    """Run the selected mutants and return the number of survivors, at most 100."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("only", nargs="*", help="a piece of a file's name or of a guard; all where there is none")
-    arguments.add_argument("--jobs", type=int, default=2, help="at once (2)")
+    arguments.add_argument(
+        "only", nargs="*", help="part of a file name or of a guard's description (default: all mutants)"
+    )
+    arguments.add_argument("--jobs", type=int, default=2, help="number of mutants at the same time (default: 2)")
     told = arguments.parse_args()
     chosen = [m for m in MUTANTS if not told.only or any(piece in f"{m.file} {m.guard}" for piece in told.only)]
     started = time.monotonic()
@@ -1312,7 +1314,7 @@ def main() -> int:
 
 
 def _kill(mutant: Mutant, root: Path) -> tuple[str, float]:
-    """Run a mutant's tests on it; gives why it lives, or nothing, and how long that took (seconds)."""
+    """Run a mutant's tests; return why it survived (empty if caught) and the seconds."""
     started = time.monotonic()
     for name in _COPIED:
         source = PROJECT / name
@@ -1323,7 +1325,7 @@ def _kill(mutant: Mutant, root: Path) -> tuple[str, float]:
     path = source_of(mutant, root)
     text = path.read_text()
     if text.count(mutant.old) != 1:
-        return "its text is not in the file once", 0.0
+        return "the replaced text must occur exactly once in the file", 0.0
     path.write_text(text.replace(mutant.old, mutant.new))
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--show-capture=no", "--tb=short"]
     command += [mutant.tests, "-k", " or ".join(mutant.names)]

@@ -1,11 +1,12 @@
 """
-Run one DAG in this process, without a scheduler, and write down what came of it as JSON.
+Run one DAG in this process, without a scheduler, and write the result as JSON.
 
-Used by ``make demo`` and by the system test; works on Airflow 3.3 and 2.11. The caller has set ``AIRFLOW_HOME`` to a
-folder with a migrated database, ``AIRFLOW__CORE__DAGS_FOLDER`` to the folder of the DAG file, and the connections.
+``make demo`` and the system tests use it, on Airflow 3.3 and 2.11. The caller sets ``AIRFLOW_HOME`` to a folder with
+a migrated database, ``AIRFLOW__CORE__DAGS_FOLDER`` to the folder of the DAG file, and the connections.
 
-The file holds ``{"run_id", "state", "seconds", "error", "tasks": [{"task_id", "map_index", "state", "try_number", "xcom",
-"error"}]}``. The exit status is 0 if the run and every task of it succeeded, else 1: Airflow calls a run a success when only its teardown failed.
+The file contains ``{"run_id", "state", "seconds", "error", "tasks": [{"task_id", "map_index", "state", "try_number",
+"xcom", "error"}]}``. The exit status is 0 if the run and all its tasks succeeded, else 1. The tasks count separately
+because Airflow calls a run successful if only its teardown failed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from airflow.listeners import hookimpl
 
 
 class FailureListener:
-    """Keeps what each failed task raised, in one line; Airflow itself only logs it."""
+    """Keep the error of each failed task as one line; Airflow itself only logs it."""
 
     def __init__(self) -> None:
         self.errors: dict[tuple[str, int], str] = {}
@@ -33,13 +34,13 @@ class FailureListener:
     def on_task_instance_failed(
         self, previous_state: Any, task_instance: Any, error: str | BaseException | None
     ) -> None:
-        """Take down one failure; called by Airflow."""
+        """Record a failure; called by Airflow."""
         text = f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else str(error)
         self.errors[task_instance.task_id, task_instance.map_index] = text
 
 
 def load_dag(dag_id: str) -> Any:
-    """Give the DAG of the DAGs folder, known to the database, as ``dag.test`` needs it on Airflow 3."""
+    """Return a DAG of the DAGs folder, synchronized to the database, as ``dag.test`` requires on Airflow 3."""
     try:
         from airflow.dag_processing.bundles.manager import DagBundlesManager
         from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
@@ -57,7 +58,7 @@ def load_dag(dag_id: str) -> Any:
 
 
 def listen(listener: FailureListener) -> None:
-    """Have Airflow call the listener."""
+    """Register the listener with Airflow."""
     try:
         from airflow.sdk.listener import get_listener_manager
     except ImportError:  # Airflow 2
@@ -78,7 +79,7 @@ def dates(dag: Any, logical_date: str) -> dict[str, datetime | None]:
 
 
 def run(dag_id: str, conf: dict[str, Any], logical_date: str = "") -> dict[str, Any]:
-    """Run the DAG and tell what came of it, as the module says."""
+    """Run the DAG and return the result, see the module docstring."""
     listener = FailureListener()
     dag = load_dag(dag_id)
     listen(listener)
@@ -100,7 +101,7 @@ def run(dag_id: str, conf: dict[str, Any], logical_date: str = "") -> dict[str, 
 
 
 def main() -> int:
-    """Run the DAG that the arguments name; gives the exit status."""
+    """Run the given DAG and return the exit status."""
     parser = argparse.ArgumentParser(description="Run one DAG of the DAGs folder in this process.")
     parser.add_argument("dag_id")
     parser.add_argument("--conf", type=json.loads, default={}, help="the run's params, as JSON")

@@ -1,9 +1,9 @@
 """
-A whole Airflow 3 on this machine: API server, scheduler, DAG processor, triggerer and, for the CeleryExecutor, workers.
+Run a complete Airflow 3 locally: API server, scheduler, DAG processor, triggerer, and Celery workers if wanted.
 
-For ``make demo`` and the distributed tests. It listens on one free port of the loopback address, for one user with a random
-password; all that it writes is in its ``AIRFLOW_HOME``. ``end_with_parent.py`` starts every process: each ends with the process
-that started it, however that ends.
+``make demo`` and the distributed tests use it. It listens on one free loopback port, for one user with a random
+password, and writes only to its ``AIRFLOW_HOME``. ``end_with_parent.py`` starts every process, so that each ends with
+the process that started it.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ T = TypeVar("T")
 USER = "operator"
 END_WITH_PARENT = Path(__file__).with_name("end_with_parent.py")
 MOST_TASKS = 1000
-"""Of a run: the API gives at most a hundred at once unless it is told otherwise."""
+"""Page size for the tasks of a run; the API's default is at most a hundred."""
 COMPONENTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
 
 
 class NotRunningError(Exception):
-    """A process ended that should run, or something did not happen in time; the message ends with what was logged."""
+    """Raised when a process ended unexpectedly, or on a timeout; the message ends with the end of the logs."""
 
 
 def clean_environment(home: Path, dags: Path) -> dict[str, str]:
-    """Give the environment of an Airflow that knows nothing of the user's own, and that needs no proxy to itself."""
+    """Return an environment without the user's Airflow settings and without proxies for the loopback address."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))}
     loopback = "127.0.0.1,localhost"
     no_proxy = os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or ""
@@ -57,7 +57,7 @@ def clean_environment(home: Path, dags: Path) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """Give a port that nobody listens on now, below those that outgoing connections get."""
+    """Return a free port below the range of ephemeral ports."""
     while True:
         port = random.randrange(20000, 32000)
         with socket.socket() as listener, contextlib.suppress(OSError):
@@ -69,9 +69,9 @@ def start_attached(
     command: Sequence[str], environment: Mapping[str, str], log: Path, grace: float = 10
 ) -> subprocess.Popen[bytes]:
     """
-    Start a command that ends, with everything it started, when ``end`` is called or this process is gone.
+    Start a command that ends with all its processes when ``end`` is called or this process ends.
 
-    :param log: the file that its output is added to
+    :param log: the file to which its output is appended
     :param grace: seconds between SIGTERM and SIGKILL
     """
     guardian = [sys.executable, str(END_WITH_PARENT), "--grace", str(grace), *command]
@@ -82,7 +82,7 @@ def start_attached(
 
 
 def end(*processes: subprocess.Popen[bytes]) -> None:
-    """End what ``start_attached`` gave, all at once, and wait until all of it is gone."""
+    """End processes of ``start_attached`` concurrently, and wait for them."""
     for process in processes:
         if process.stdin:
             process.stdin.close()
@@ -92,13 +92,13 @@ def end(*processes: subprocess.Popen[bytes]) -> None:
 
 class RunningAirflow:
     """
-    An Airflow whose processes run while the context is open; ``wait_until_healthy`` waits until they work.
+    An Airflow whose processes run while the context is open; ``wait_until_healthy`` waits for them.
 
-    :param environment: as ``clean_environment`` gives it, with the connections; its database is migrated
-    :param executor: its name
+    :param environment: from ``clean_environment``, plus the connections; its database is migrated
+    :param executor: the executor's name
     :param workers: names of Celery workers to start, each in a process of its own
-    :param slots: how many tasks run at once: in each worker, or in all where there is none
-    :param grace: how long a process may take to end by itself (seconds)
+    :param slots: number of concurrent tasks, per worker, or in total without workers
+    :param grace: seconds for a process to end by itself
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class RunningAirflow:
             "AIRFLOW__API__WORKERS": "1",
             "AIRFLOW__API__MAXIMUM_PAGE_LIMIT": str(MOST_TASKS),
             "AIRFLOW__API__BASE_URL": f"{self.url}/",
-            # Without these, every process makes up its own, and refuses what the others signed.
+            # Without shared keys, every process generates its own and rejects the others' signatures.
             "AIRFLOW__API__SECRET_KEY": secrets.token_hex(),
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(),
         }
@@ -167,12 +167,12 @@ class RunningAirflow:
         end(*self.processes.values())
 
     def start(self, name: str) -> None:
-        """Start a process that does not run: one of ``api-server, scheduler, dag-processor, triggerer``, or a worker."""
+        """Start a stopped process: one of ``api-server, scheduler, dag-processor, triggerer``, or a worker."""
         command = [sys.executable, "-m", "airflow", *self._commands[name]]
         self.processes[name] = start_attached(command, self.environment, self.log_of(name), self._grace)
 
     def kill(self, name: str) -> None:
-        """Let a process and everything it started die without a chance to tidy up (SIGKILL); ``start`` starts it anew."""
+        """Kill a process and all processes it started (SIGKILL); ``start`` starts it again."""
         guardian = self.processes.pop(name)
         for process in psutil.Process(guardian.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -180,11 +180,11 @@ class RunningAirflow:
         end(guardian)
 
     def log_of(self, name: str) -> Path:
-        """Give the file with the output of a process: ``scheduler``, or the name of a worker."""
+        """Return the log file of a process: ``scheduler``, or the name of a worker."""
         return self.home / f"{name}.log"
 
     def wait_until_healthy(self, seconds: float = 240) -> None:
-        """Wait until every component has said that it works, and log in."""
+        """Wait until every component reports that it is healthy, and log in."""
         self.wait_for("a healthy Airflow", self._is_healthy, seconds)
         credentials = {"username": USER, "password": self._password}
         self._token = self.request("POST", "/auth/token", credentials)["access_token"]
@@ -192,15 +192,15 @@ class RunningAirflow:
     def _is_healthy(self) -> bool:
         try:
             health = self.request("GET", "/api/v2/monitor/health")
-        except OSError:  # nobody listens yet
+        except OSError:  # the server does not listen yet
             return False
         return all(health[name]["status"] == "healthy" for name in COMPONENTS)
 
     def wait_for(self, what: str, question: Callable[[], T | None], seconds: float, pause: float = 0.5) -> T:
         """
-        Ask until the answer is something.
+        Call until the result is not None, and return it.
 
-        ``NotRunningError``: it took longer than so many seconds, or a process of this Airflow ended meanwhile.
+        Raise ``NotRunningError`` after the timeout, or if a process of this Airflow ended.
         """
         deadline = time.monotonic() + seconds
         while not (answer := question()):
@@ -216,9 +216,9 @@ class RunningAirflow:
 
     def request(self, method: str, path: str, body: Any = None) -> Any:
         """
-        Send a request to the API server, and give what its answer holds; None where it is empty.
+        Send a request to the API server, and return the parsed answer; None if it is empty.
 
-        ``urllib.error.HTTPError`` (an ``OSError``): it refused.
+        Raise ``urllib.error.HTTPError`` (an ``OSError``) if the server refuses.
         """
         headers = {"Content-Type": "application/json"}
         if self._token:
@@ -230,7 +230,7 @@ class RunningAirflow:
         return json.loads(content) if content else None
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any], seconds: float = 120) -> str:
-        """Unpause a DAG as soon as its file was read, start a run as *Trigger* in the UI does, and return the run's id."""
+        """Unpause a DAG once its file has been parsed, start a run like *Trigger* in the UI, and return its id."""
         self.wait_for(f"DAG {dag_id}", lambda: self._knows(dag_id), seconds)
         self.request("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
         run = self.request("POST", f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf})
@@ -249,12 +249,12 @@ class RunningAirflow:
         return [run["dag_run_id"] for run in found]
 
     def state_of(self, dag_id: str, run_id: str) -> str:
-        """Give the state of a run: ``queued``, ``running``, ``success`` or ``failed``."""
+        """Return the state of a run: ``queued``, ``running``, ``success`` or ``failed``."""
         state: str = self.request("GET", self._run_path(dag_id, run_id))["state"]
         return state
 
     def wait_for_run(self, dag_id: str, run_id: str, seconds: float) -> str:
-        """Wait for the end of a run, and give its state: ``success`` or ``failed``."""
+        """Wait for the end of a run, and return its state: ``success`` or ``failed``."""
 
         def finished() -> str | None:
             state = self.state_of(dag_id, run_id)
@@ -263,20 +263,20 @@ class RunningAirflow:
         return self.wait_for(f"the end of {dag_id} {run_id}", finished, seconds)
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        """Give the task instances of a run, as the API does: ``task_id, map_index, state, start_date, end_date, try_number …``."""
+        """Return the task instances of a run from the API: ``task_id, map_index, state, start_date, …``."""
         path = f"{self._run_path(dag_id, run_id)}/taskInstances?limit={MOST_TASKS}"
         found: list[dict[str, Any]] = self.request("GET", path)["task_instances"]
         return found
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> Any:
-        """Give what a task returned."""
+        """Return the XCom of a task."""
         path = (
             f"/taskInstances/{task_id}/xcomEntries/return_value?map_index={map_index}&deserialize=false&stringify=false"
         )
         return self.request("GET", self._run_path(dag_id, run_id) + path)["value"]
 
     def task_log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1) -> str:
-        """Give what one try of a task logged."""
+        """Return the log of one try of a task."""
         path = f"/taskInstances/{task_id}/logs/{try_number}?map_index={map_index}&full_content=true"
         content = self.request("GET", self._run_path(dag_id, run_id) + path)["content"]
         return "\n".join(line if isinstance(line, str) else json.dumps(line) for line in content)

@@ -1,14 +1,14 @@
 """
-``make soak``: mixed work on a local storage space that misbehaves, for half an hour, and a ledger of what must be in it.
+Run mixed work on a misbehaving local storage space for half an hour, and compare with a ledger (``make soak``).
 
-One client and some workers put, replace, read, download, list and delete, singly and in bulks, while every tenth request meets
-a fault, peers go and come back, are silent or hang for a moment while they are listed as available, and the whole storage space
-is restarted and killed. The ledger (``soak_ledger``) knows what may
-be found under each key at any time; a reader that finds anything else ends the soak. At the end the faults stop, every key and
-every downloaded file is compared with the ledger to the last byte, and everything is deleted. Meanwhile the client's memory,
-file descriptors, threads, tasks and connections are watched (``soak_watch``): they have to be flat, and gone at the end.
+One client and several workers put, replace, read, download, list and delete, one object at a time and in bulks.
+Meanwhile every tenth request meets a fault, peers stop and return, peers are silent or hang while they are listed as
+available, and the complete storage space is restarted and killed. The ledger (``soak_ledger``) records what each key
+may contain at any time; any other result ends the soak. At the end the faults stop, every key and every downloaded
+file is compared with the ledger byte by byte, and everything is deleted. The client's memory, file descriptors,
+threads, tasks and connections (``soak_watch``) must not grow, and nothing may be open at the end.
 
-The exit status is 0 only if all of that holds. ``--seed`` makes the same contents and choices again; the moments are the machine's.
+The exit status is 0 only if all of that holds. ``--seed`` repeats contents and choices, but not the timing.
 """
 
 from __future__ import annotations
@@ -55,34 +55,34 @@ from tests.vss import LocalVSS
 
 PEERS, ROUTERS, REPLICAS = 3, 2, 2
 KEYS = 12
-"""How many keys each worker owns."""
+"""Number of keys of each worker."""
 
 SIZES = (1, 1_000, 40_000, 256_000, 600_000, 1_500_000)
-"""Of what is stored (bytes), give or take; it is cut into chunks of 256 kB."""
+"""Approximate size of a ball (bytes), stored in chunks of 256 kB."""
 
 HASTE = 0.05
-"""The share of the calls that get a deadline which may be too short."""
+"""Share of calls with a deadline that may be too short."""
 
 AWAY = 2.0
-"""A peer is away for so many seconds at least: nobody can tell of one that went and came between two questions."""
+"""Minimum seconds that a peer is down; a shorter outage between two requests cannot be detected."""
 
 SILENT_SHARE = 0.05
-"""The share of the time in which a peer is silent, or hangs, and is listed as available."""
+"""Share of the time in which a peer is silent or hung, and listed as available."""
 
 SILENT = (0.03, 2.5)
-"""It is so for so many seconds: shorter than a call, or longer."""
+"""Range of seconds for that; shorter and longer than a call."""
 
 HANGS = 1.5
-"""A router waits for a peer that hangs (seconds)."""
+"""Seconds that a router waits for a hung peer."""
 
 ROLL_CALL = 1.0
-"""The client's roll-calls wait for it (seconds), so that they find it."""
+"""Timeout of the client's roll-calls (seconds), short enough to detect a hung peer."""
 
 LATE = 1.0 + HANGS
-"""After a change that failed nothing more is done to the key for so long: a request that was given up may still be under way."""
+"""Pause after a failed change of a key (seconds); an abandoned request may still be carried out."""
 
 FAULTS: list[dict[str, Any]] = [
-    # Of every request to a router, one in ten …
+    # One in ten requests to a router fails in one of these ways.
     {"kind": "status", "status": 500, "probability": 0.02},
     {"kind": "status", "status": 503, "body": "<html>busy</html>", "content_type": "text/html", "probability": 0.01},
     {"kind": "status", "status": 200, "body": "<html>hello</html>", "content_type": "text/html", "probability": 0.005},
@@ -91,7 +91,7 @@ FAULTS: list[dict[str, Any]] = [
     {"kind": "cut_body", "at": 100, "clean": True, "probability": 0.01},
     {"kind": "cut_body", "at": 20_000, "probability": 0.01},
     {"kind": "latency", "seconds": 0.3, "probability": 0.02},
-    # … and of every replica that a peer takes or gives. One peer lies; with two replicas the other one is true.
+    # Faults of replicas. Only one peer stores wrong data, so that with two replicas the other one is right.
     {"kind": "refuse_data", "probability": 0.03},
     {"kind": "flip_bit", "probability": 0.03},
     {"kind": "ack_without_storing", "peer": "peer-0", "probability": 0.05},
@@ -100,7 +100,7 @@ FAULTS: list[dict[str, Any]] = [
 
 
 class Storage:
-    """The local VSS and the trouble that it makes."""
+    """The local VSS and its faults."""
 
     def __init__(self, folder: Path, rng: random.Random) -> None:
         self.vss = LocalVSS(folder, peers=PEERS, routers=ROUTERS)
@@ -112,12 +112,12 @@ class Storage:
         """Held by what needs the process to stay up, or ends it."""
 
     def start(self) -> None:
-        """Start it, with the faults on."""
+        """Start the local VSS with its faults."""
         self.vss.start()
         self.vss.control("PUT", "/_faults", FAULTS)
 
     async def make_trouble(self, pause: float) -> None:
-        """Let a peer go and come back, restart or kill everything, again and again, until it is cancelled."""
+        """Stop and restore peers, restart and kill the storage space, until cancelled."""
         while True:
             await asyncio.sleep(pause * self._rng.uniform(0.5, 1.5))
             event = self._rng.choices(["peer away", "restart", "kill -9"], [6, 1, 1])[0]
@@ -126,7 +126,7 @@ class Storage:
                 await self._let_happen(event, self._rng.uniform(AWAY, 3 * AWAY))
 
     async def silence_peers(self) -> None:
-        """Let a peer be silent, or hang, for a moment, again and again, until it is cancelled."""
+        """Make peers silent or hung for short times, until cancelled."""
         shortest, longest = SILENT
         while True:
             seconds = shortest * (longest / shortest) ** self._rng.random()
@@ -141,7 +141,7 @@ class Storage:
         try:
             await asyncio.shield(happening)
         finally:
-            await happening  # the end of the soak leaves the storage space in one piece
+            await happening  # finish the restart even if the soak ends meanwhile
 
     def _happen(self, event: str, seconds: float) -> None:
         kinds = {"peer away": "peer_down", "peer silent": "peer_silent", "peer hung": "peer_hung"}
@@ -155,12 +155,12 @@ class Storage:
         self.vss.control("PUT", "/_faults", FAULTS)
 
     def behave(self) -> None:
-        """Switch the faults off."""
+        """Remove the faults."""
         self.count()
         self.vss.clear_faults()
 
     def count(self) -> None:
-        """Add up what came, before a restart forgets it."""
+        """Add up the request counts before a restart resets them."""
         for fault in self.vss.faults():
             self.faults[fault["kind"]] += fault["triggered"]
         for router in range(ROUTERS):
@@ -172,7 +172,7 @@ class Storage:
 
 
 class Soak:
-    """What the workers share."""
+    """State that the workers share."""
 
     def __init__(self, client: AsyncClient, folder: Path, seed: int, workers: int) -> None:
         self.client = client
@@ -186,15 +186,15 @@ class Soak:
 
     @property
     def entries(self) -> list[Entry]:
-        """Every key of every worker."""
+        """Return the entries of all workers."""
         return [entry for worker in self.workers for entry in worker.entries]
 
     def new(self, size: int) -> tuple[Content, bytes]:
-        """Make a content that was never there before."""
+        """Return a new, unique content."""
         return Content.make(next(self.seeds), size)
 
     async def done(self, what: str, work: Awaitable[Any]) -> Any:
-        """Do some work and count it; gives what it gives, or the ``MictlanXError`` that it ended in."""
+        """Await and count some work; return its result, or its ``MictlanXError``."""
         self.calls[what] += 1
         try:
             return await work
@@ -203,7 +203,7 @@ class Soak:
             return error
 
     async def call(self, what: str, result: Awaitable[Any]) -> Any:
-        """Do ``done`` for a method that returns a ``Result``."""
+        """Call ``done`` for a method that returns a ``Result``."""
 
         async def value() -> Any:
             return unwrap(await result)
@@ -212,7 +212,7 @@ class Soak:
 
 
 class Worker:
-    """Changes its own keys, one step after the other, and reads everybody's."""
+    """Change its own keys step by step, and read the keys of all workers."""
 
     def __init__(self, soak: Soak, number: int, rng: random.Random) -> None:
         self.soak = soak
@@ -226,7 +226,7 @@ class Worker:
         self.files: dict[Path, tuple[int, str] | None] = {}
 
     async def work(self, until: float) -> None:
-        """Work until that time of the loop's clock."""
+        """Work until the given time of the event loop's clock."""
         steps: list[tuple[Callable[[], Awaitable[None]], int]] = [
             *((self.put, 14), (self.rival, 3), (self.delete, 6), (self.get, 22), (self.get_to_file, 14)),
             *((self.exists, 6), (self.list_bucket, 3), (self.bulk, 4), (self.durable_bulk, 3)),
@@ -240,7 +240,7 @@ class Worker:
     # -- changing ------------------------------------------------------------------------------------------------------
 
     async def put(self, chosen: Entry | None = None) -> None:
-        """Put something new, of bytes or of a file, instead of what is there; under any key unless one is given."""
+        """Put new content from bytes or a file, replacing the old; under a random key by default."""
         entry = chosen or self.rng.choice(self.entries)
         content, data = self.soak.new(self._size())
         source: dict[str, Any] = {"data": data}
@@ -256,7 +256,7 @@ class Worker:
         await self._settle(what, put, {entry: content})
 
     async def rival(self) -> None:
-        """Put other bytes over what is there, without ``replace``: that has to fail, and to change nothing."""
+        """Put other bytes under an existing key without ``replace``; it must fail and change nothing."""
         entry = self._one(lambda entry: entry.certain and entry.content is not None)
         if entry is None:
             return
@@ -278,7 +278,7 @@ class Worker:
         await self._settle("delete", delete, {entry: None})
 
     async def bulk(self) -> None:
-        """Put what is not there as a bulk of this process."""
+        """Put absent keys as a bulk of this process."""
         chosen, contents = self._absent(), {}
         items: list[Any] = []
         for entry in chosen:
@@ -300,7 +300,7 @@ class Worker:
             await asyncio.sleep(LATE)
 
     async def durable_bulk(self) -> None:
-        """Put what is not there as a bulk whose state is in the storage, in up to three attempts."""
+        """Put absent keys as a durable bulk, in up to three attempts."""
         chosen = [entry for entry in self._absent() if entry.key.startswith(self.prefix)]
         if not chosen:
             return
@@ -353,7 +353,7 @@ class Worker:
     # -- reading -------------------------------------------------------------------------------------------------------
 
     async def get(self) -> None:
-        """Read anybody's key into memory."""
+        """Read a key of any worker into memory."""
         entry = self._anybodys()
         with entry.read() as seen:
             found = await self.soak.call(
@@ -366,7 +366,7 @@ class Worker:
             self.soak.bytes_checked += len(found.data)
 
     async def get_to_file(self) -> None:
-        """Download anybody's key over an older download; the file is the new one, or the one that was there."""
+        """Download a key of any worker over an older file; the file must be the new or the old one."""
         entry, path = self._anybodys(), self.folder / f"file-{self.rng.randrange(4)}"
         before, replace = self.files.get(path), self.rng.random() < 0.7
         how = {"filename": path.name, "max_tries": 6, "max_backoff": 0.5, "replace": replace}
@@ -388,7 +388,7 @@ class Worker:
         self.soak.bytes_checked += now[0]
 
     async def exists(self) -> None:
-        """Ask for anybody's key."""
+        """Call ``exists`` for a key of any worker."""
         entry = self._anybodys()
         check = self.rng.random() < 0.3
         with entry.read() as seen:
@@ -399,14 +399,14 @@ class Worker:
             raise Violation(f"{entry} is said to exist, and it was deleted, or never put{entry.told()}")
 
     async def list_bucket(self) -> None:
-        """List the own bucket; the own keys in it have to be right, for nobody else changes them."""
+        """List the worker's bucket and compare its own keys, which only this worker changes."""
         listing = self.soak.client.list_balls(self.bucket_id, timeout=20, deadline=self._deadline())
         balls = await self.soak.call("list", listing)
         if not isinstance(balls, MictlanXError):
             check_listing(self.entries, balls)
 
     async def _settle(self, what: str, change: Awaitable[Any], contents: dict[Entry, Content | None]) -> None:
-        """Make a change of keys, and say in the ledger what it came to."""
+        """Change keys, and record the outcome in the ledger."""
         found = await self.soak.call(what, change)
         for entry, content in contents.items():
             entry.note(f"{what} of {content}: {found!r}")
@@ -415,7 +415,7 @@ class Worker:
         if isinstance(found, MictlanXError):
             await asyncio.sleep(LATE)
 
-    # -- help ----------------------------------------------------------------------------------------------------------
+    # -- helpers -------------------------------------------------------------------------------------------------------
 
     def _size(self) -> int:
         return max(1, int(self.rng.choice(SIZES) * self.rng.uniform(0.5, 1.5)))
@@ -449,7 +449,7 @@ class Worker:
 
 
 def check_listing(entries: list[Entry], balls: list[Any]) -> None:
-    """Raise ``Violation`` where a listing lacks a key, or has one too many, or another content."""
+    """Raise ``Violation`` if a listing lacks a key, has an extra key or another content."""
     listed = {(ball.bucket_id, ball.key): (ball.size, ball.checksum) for ball in balls}
     for entry in entries:
         if not entry.certain:
@@ -462,11 +462,11 @@ def check_listing(entries: list[Entry], balls: list[Any]) -> None:
             raise Violation(f"the listing has {found} for {entry}, which is {content}{entry.told()}")
 
 
-# -- the end -----------------------------------------------------------------------------------------------------------
+# -- final checks ------------------------------------------------------------------------------------------------------
 
 
 async def make_certain(soak: Soak) -> int:
-    """Read what is uncertain, then put something there: that succeeds once the faults are gone. Gives how many there were."""
+    """Read and put every uncertain key, which must succeed without faults; return their number."""
     uncertain = [entry for entry in soak.entries if not entry.certain or entry.announced_over]
     for entry in uncertain:
         with entry.read() as seen:
@@ -482,7 +482,7 @@ async def make_certain(soak: Soak) -> int:
 
 
 async def audit(soak: Soak) -> tuple[int, int]:
-    """Compare everything with the ledger, to the last byte; gives the number of balls, and their bytes."""
+    """Compare everything with the ledger byte by byte; return the number of balls and their bytes."""
     balls, size = 0, 0
     for entry in soak.entries:
         found = await soak.call("audit", soak.client.get(entry.bucket_id, entry.key, force=True))
@@ -510,7 +510,7 @@ async def audit(soak: Soak) -> tuple[int, int]:
 
 
 async def clear_away(soak: Soak) -> None:
-    """Delete everything, and see it gone."""
+    """Delete everything, and check that it is gone."""
     for bulk_id in soak.bulks:
         await delete_bulk(soak.client, bulk_id)
     for bucket_id in sorted({entry.bucket_id for entry in soak.entries}):
@@ -519,12 +519,12 @@ async def clear_away(soak: Soak) -> None:
             raise Violation(f"{bucket_id} was deleted, and holds {left}")
 
 
-# -- the frame ---------------------------------------------------------------------------------------------------------
+# -- running -----------------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass
 class Report:
-    """What a soak came to."""
+    """Results of a soak."""
 
     seed: int
     seconds: float
@@ -542,16 +542,16 @@ class Report:
 
     @property
     def holds(self) -> bool:
-        """Whether everything was flat, and closed at the end; the ledger was compared before."""
+        """Return whether nothing grew and nothing was left open; the ledger was compared before."""
         return not self.left_open and all(line.flat for line in self.lines)
 
 
 async def soak_for(seconds: float, seed: int, workers: int, folder: Path) -> Report:
-    """Do it all; raises ``Violation`` where a promise was broken."""
+    """Run the soak; raise ``Violation`` if a promise is broken."""
     client_listing.PEER_CHECK_TIMEOUT = ROLL_CALL
     watch = Watch()
     storage = Storage(folder / "vss", random.Random(seed))
-    with storage.vss:  # what starts local VSSs stays, and is not to count as left open
+    with storage.vss:  # the process that starts local VSSs stays, and must not count as left open
         pass
     await asyncio.sleep(0.5)
     before = watch.look()
@@ -589,7 +589,7 @@ async def soak_for(seconds: float, seed: int, workers: int, folder: Path) -> Rep
 
 
 async def under_trouble(soak: Soak, storage: Storage, watch: Watch, seconds: float) -> None:
-    """Let the workers work while trouble is made and the process is watched."""
+    """Run the workers with faults and with the watch."""
     until = asyncio.get_running_loop().time() + seconds
     beside = [
         asyncio.create_task(watch.go_on(min(2.0, seconds / 50))),
@@ -608,7 +608,7 @@ async def under_trouble(soak: Soak, storage: Storage, watch: Watch, seconds: flo
 
 
 async def tell(soak: Soak, storage: Storage, watch: Watch) -> None:
-    """Say how it goes, every half a minute."""
+    """Print the progress every half a minute."""
     while True:
         await asyncio.sleep(30)
         if watch.samples:
@@ -621,7 +621,7 @@ async def tell(soak: Soak, storage: Storage, watch: Watch) -> None:
 
 
 async def settled(watch: Watch, before: Sample) -> Sample:
-    """Give a sample after threads and sockets had the time to end."""
+    """Return a sample after threads and sockets had time to end."""
     for _ in range(100):
         sample = watch.look()
         if not left_open(before, sample):
@@ -631,7 +631,7 @@ async def settled(watch: Watch, before: Sample) -> Sample:
 
 
 def lines_of(report: Report) -> Iterator[str]:
-    """Give the report for people."""
+    """Return the report as lines."""
     calls, errors, faults = (sum(part.values()) for part in (report.calls, report.errors, report.faults))
     share = faults / report.requests if report.requests else 0
     yield f"{report.seconds:.0f} s, seed {report.seed}: {calls:,} calls, {errors:,} of them ended in an error"
@@ -656,19 +656,21 @@ def lines_of(report: Report) -> Iterator[str]:
 
 
 def told(counts: dict[str, int]) -> str:
-    """Give counts as a line, the largest first."""
+    """Return counts as one line, the largest first."""
     return (
         ", ".join(f"{name} {number:,}" for name, number in sorted(counts.items(), key=lambda pair: -pair[1])) or "none"
     )
 
 
 def main() -> int:
-    """Run it; gives the exit status."""
-    parser = argparse.ArgumentParser(description="Mixed work on a local storage space that misbehaves.")
-    parser.add_argument("--seconds", type=float, default=1800, help="how long (default: 1800)")
-    parser.add_argument("--workers", type=int, default=6, help="how many at once (default: 6)")
-    parser.add_argument("--seed", type=int, default=None, help="of contents and choices (default: any)")
-    parser.add_argument("--report", type=Path, default=None, help="a file for the figures, as JSON")
+    """Run the soak and return the exit status."""
+    parser = argparse.ArgumentParser(
+        description="Run mixed work on a misbehaving local storage space, and compare with a ledger."
+    )
+    parser.add_argument("--seconds", type=float, default=1800, help="duration in seconds (default: 1800)")
+    parser.add_argument("--workers", type=int, default=6, help="number of concurrent workers (default: 6)")
+    parser.add_argument("--seed", type=int, default=None, help="seed for contents and choices (default: random)")
+    parser.add_argument("--report", type=Path, default=None, help="file for the figures, as JSON")
     args = parser.parse_args()
     seed = random.randrange(1_000_000) if args.seed is None else args.seed
     print(f"Soaking for {args.seconds:g} s, seed {seed}", flush=True)

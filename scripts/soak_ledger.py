@@ -1,8 +1,8 @@
 """
-What the storage may hold, key by key, while a soak works on it. Standard library only.
+Record the possible contents of each key during a soak. Standard library only.
 
-Every key has one owner, who changes it step by step; anybody may read it. While a change is under way, and after one that
-failed, more than one content is possible; a reader may meet each of these, whole, or an error, and nothing else.
+Every key has one owner that changes it step by step; all workers may read it. During a change, and after a failed
+one, several contents are possible. A reader may get any of these, complete, or an error, and nothing else.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 
 
 class Violation(AssertionError):
-    """The storage, or the client, broke a promise."""
+    """Raised when the storage or the client broke a promise."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """Bytes that can be made again: they follow from a seed. ``checksum`` is their SHA-256 in hex."""
+    """Bytes that are generated from a seed. ``checksum`` is their SHA-256 in hex."""
 
     seed: int
     size: int
@@ -30,13 +30,13 @@ class Content:
 
     @classmethod
     def make(cls, seed: int, size: int) -> tuple[Content, bytes]:
-        """Give a content and its bytes."""
+        """Return a content and its bytes."""
         data = random.Random(seed).randbytes(size)
         return cls(seed, size, hashlib.sha256(data).hexdigest()), data
 
 
 Possible = frozenset[Content | None]
-"""What may be found under a key; None: nothing."""
+"""A possible content of a key; None: no object."""
 
 NOTHING: Possible = frozenset({None})
 
@@ -46,8 +46,8 @@ class Entry:
     """
     One key.
 
-    :ivar possible: what may be found under it
-    :ivar history: the last things that were done to it, for who has to find out
+    :ivar possible: the contents that may be found under it
+    :ivar history: the last operations on it, for analysis
     :ivar announced_over: whether a rival may have announced other bytes, which a listing then shows
     """
 
@@ -60,21 +60,21 @@ class Entry:
 
     @property
     def content(self) -> Content | None:
-        """What is stored, where that is certain."""
+        """Return the stored content, if it is certain."""
         [content] = self.possible
         return content
 
     @property
     def certain(self) -> bool:
-        """Whether there is one possibility."""
+        """Return whether exactly one content is possible."""
         return len(self.possible) == 1
 
     def allow(self, *contents: Content | None) -> None:
-        """Say what else may be found from now on: before a change begins."""
+        """Add a possible content, before a change starts."""
         self._set(self.possible | frozenset(contents))
 
     def settle(self, content: Content | None) -> None:
-        """Say what is stored from now on: after a change that is done."""
+        """Set the only possible content, after a successful change."""
         self.announced_over = False
         self._set(frozenset({content}))
 
@@ -85,33 +85,33 @@ class Entry:
 
     @contextmanager
     def read(self) -> Iterator[set[Content | None]]:
-        """Give what a reader may find; it grows while the context lasts."""
+        """Yield the contents that a reader may find; the set grows while the context is open."""
         seen = set(self.possible)
-        self._readers[id(seen)] = seen  # not by what is in it: two readers may have seen the same
+        self._readers[id(seen)] = seen  # by identity: two readers may have equal sets
         try:
             yield seen
         finally:
             del self._readers[id(seen)]
 
     def check_found(self, seen: set[Content | None], size: int, checksum: str, how: str) -> None:
-        """Raise ``Violation`` unless these bytes are among what a reader may find."""
+        """Raise ``Violation`` unless a reader may find these bytes."""
         if not any(content and (content.size, content.checksum) == (size, checksum) for content in seen):
             raise Violation(
                 f"{how} of {self}: {size} bytes, SHA-256 {checksum[:12]}…, of which nobody knows: {seen}{self.told()}"
             )
 
     def check_absent(self, seen: set[Content | None], how: str) -> None:
-        """Raise ``Violation`` unless a reader may find nothing; after a change that failed, half a ball is as good as none."""
+        """Raise ``Violation`` unless the key may be absent; after a failed change an incomplete ball is absent."""
         if len(seen) == 1 and None not in seen:
             raise Violation(f"{how} says that {self} is not there; it is: {seen}{self.told()}")
 
     def note(self, what: str) -> None:
-        """Remember what was done."""
+        """Add an operation to the history."""
         self.history.append(f"{time.strftime('%H:%M:%S')} {what}")
 
     def __str__(self) -> str:
         return f"{self.bucket_id}/{self.key}"
 
     def told(self) -> str:
-        """Give its history as lines."""
+        """Return the history as lines."""
         return "".join(f"\n    {line}" for line in self.history)

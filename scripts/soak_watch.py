@@ -1,8 +1,8 @@
 """
-Looks at a process while it works: memory, file descriptors, threads, tasks, connections. Needs psutil.
+Sample this process while it works: memory, file descriptors, threads, tasks, connections. Needs psutil.
 
-What is flat swings, and comes back; what leaks does not. So the middle of the first part of the samples after the warm-up is
-compared with the middle of the last part, and what was open before the work began with what is open when it is over.
+A stable measure varies and returns; a leak does not. Therefore the median of the first part of the samples after the
+warm-up is compared with the median of the last part, and the open resources before the work with those after it.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from statistics import median
 import psutil
 
 PARTS = 4
-"""The first and the last of so many parts of the samples are compared."""
+"""Number of parts of the samples; the first and the last are compared."""
 
 
 @dataclass(frozen=True)
 class Sample:
     """
-    One look.
+    One sample of this process.
 
-    :ivar at: seconds since the beginning
+    :ivar at: seconds since the start
     :ivar memory: resident (MB)
     :ivar connections: sockets of TCP, in any state
     """
@@ -41,7 +41,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Line:
-    """What became of one measure; ``limit`` is the most that the last part may have."""
+    """Result for one measure; ``limit`` is the maximum for the last part."""
 
     name: str
     before: float
@@ -53,12 +53,12 @@ class Line:
 
     @property
     def flat(self) -> bool:
-        """Whether it does not grow."""
+        """Return whether the measure does not grow."""
         return self.last <= self.limit
 
 
 MEASURES = {
-    # How much more the last part may have than the first: a share of it, and so many on top, as it swings with the work.
+    # Allowed growth of the last part over the first, for normal variation: a factor and a constant.
     "memory": (0.10, 25.0),
     "descriptors": (0.25, 25),
     "threads": (0.25, 8),
@@ -77,7 +77,7 @@ class Watch:
         self.samples: list[Sample] = []
 
     def look(self) -> Sample:
-        """Give a sample, and keep it to itself."""
+        """Take and return a sample without recording it."""
         gc.collect()
         connections = self._process.net_connections("tcp")
         return Sample(
@@ -91,18 +91,18 @@ class Watch:
         )
 
     async def go_on(self, interval: float) -> None:
-        """Sample until it is cancelled."""
+        """Record samples until cancelled."""
         while True:
             self.samples.append(self.look())
             await asyncio.sleep(interval)
 
     def verdict(self, before: Sample, after: Sample, warm_up: float) -> list[Line]:
         """
-        Give a line for every measure.
+        Return a line for every measure.
 
-        :param before: when nothing had begun
-        :param after: when everything was closed
-        :param warm_up: samples of these first seconds don't count
+        :param before: the sample before the work
+        :param after: the sample after everything was closed
+        :param warm_up: seconds whose samples are ignored
         """
         warm = [sample for sample in self.samples if sample.at >= warm_up]
         if len(warm) < 2 * PARTS:
@@ -125,7 +125,7 @@ class Watch:
 
 
 def left_open(before: Sample, after: Sample) -> list[str]:
-    """Tell what was not closed: descriptors, threads, tasks and connections that were not there before."""
+    """Return the descriptors, threads, tasks and connections that were not open before."""
     return [
         f"{name}: {getattr(before, name)} before, {getattr(after, name)} after"
         for name in ("descriptors", "threads", "tasks", "connections")

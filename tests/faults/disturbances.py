@@ -384,7 +384,7 @@ class NoAddress(Fault):
 class AcceptedWrong(Fault):
     """Data is changed on its way, and the peers store it all the same, and say so: a lie, which only reading tells."""
 
-    name: str = "a peer that accepts wrong bytes, and says that it stored them"
+    name: str = "a peer that acknowledges wrong bytes"
     passes: bool = field(default=False, init=False)
     stores_wrong_bytes: bool = field(default=True, init=False)
 
@@ -545,9 +545,9 @@ FAULTS: tuple[Fault, ...] = (
     AtRequest("JSON with NaN", b.changed(b.with_numbers(float("nan"))), JSON),
     AtRequest("a redirect to elsewhere", b.redirect),
     AtRequest("a gzip bomb", b.compressed(labelled=True)),
-    AtRequest("a gzip bomb that is not called one", b.compressed(labelled=False)),
+    AtRequest("a gzip bomb without its header", b.compressed(labelled=False)),
     AtRequest("10 MB of headers", b.heavy_headers),
-    AtRequest("an answer that does not end", b.endless, EVERYWHERE - LISTINGS),
+    AtRequest("an endless answer", b.endless, EVERYWHERE - LISTINGS),
     Before("all peers of a chunk lost it", _lost_by_all, READERS | {"delete", "delete_bucket"}, _put_first),
 )
 """All of them, in the table's order."""

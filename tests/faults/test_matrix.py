@@ -98,7 +98,7 @@ def _outcome(cell: Cell, fault: Fault, operation: Operation, place: str, lasting
     if fault.stores_wrong_bytes:
         right = cell.seen()
         assert right in (None, cell.data), "wrong bytes are handed out"
-        outcome = "done, and reading tells" if outcome == "done" and right is None else outcome
+        outcome = "done; reading detects it" if outcome == "done" and right is None else outcome
     elif outcome != "done":
         operation.verify_untouched(cell)
     if outcome != "done":

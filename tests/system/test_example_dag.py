@@ -67,7 +67,7 @@ def test_failure_is_told_and_cleaned_up(environment: dict[str, str], tmp_path: P
 
     assert (status, report["state"]) == (1, "failed")
     errors = {task["task_id"]: task["error"] for task in report["tasks"] if task["state"] == "failed"}
-    assert errors == {"list_files": f"FileNotFoundError: there is no file to store in {tmp_path / 'nowhere'}"}
+    assert errors == {"list_files": f"FileNotFoundError: source must contain a file, got {str(tmp_path / 'nowhere')!r}"}
     assert xcoms(report, "put_text")[0]["uploaded"] is True
     assert balls_in(vss, str(xcoms(report, "name_bucket")[0])) == []
 

@@ -65,7 +65,7 @@ def test_hook_in_tasks_of_ones_own(environment: dict[str, str], tmp_path: Path, 
 def test_async_tasks(environment: dict[str, str], tmp_path: Path, vss: LocalVSS) -> None:
     status, report = run_dag(environment, tmp_path, "example_mictlanx_async")
     assert (status, xcoms(report, "store_and_read")) == (0, [50]), report
-    [twins] = xcoms(report, "every_twin")
+    [twins] = xcoms(report, "call_every_method")
     assert twins == {
         "read": ["a note", "a note", "dag.py"],
         "routers": 1,

@@ -98,7 +98,7 @@ def test_every_method_is_on_the_page() -> None:
     assert {name for name in public_methods(AsyncClient) if not re.search(rf"`{name}\(|`{name}`", text)} == set()
     named = {
         row[0].split("(")[0].strip("`")
-        for title in ("Writing", "Reading", "Looking", "Deleting")
+        for title in ("Writing", "Reading", "Listing and metadata", "Deleting")
         for row in table_under("client.md", title)
     }
     assert {name for name in named if not (hasattr(AsyncClient, name) or hasattr(package, name))} == set()
@@ -138,16 +138,16 @@ async def _read_chunks(client: AsyncClient, bucket_id: str, _: Path) -> None:
 
 
 CALLS: dict[str, Call] = {
-    "`put`, nothing there": lambda client, bucket, _: client.put(bucket, "new", DATA, chunk_size=250),
-    "`put`, the same bytes there": lambda client, bucket, _: client.put(bucket, "ball", DATA),
-    "`put`, other bytes there": lambda client, bucket, _: client.put(bucket, "ball", b"other"),
-    "`copy`, nothing there": lambda client, bucket, _: client.copy(bucket, "ball", bucket, "new"),
-    "`copy`, the same bytes there": lambda client, bucket, _: client.copy(bucket, "ball", bucket, "ball"),
+    "`put`, a new ball": lambda client, bucket, _: client.put(bucket, "new", DATA, chunk_size=250),
+    "`put`, the same bytes stored": lambda client, bucket, _: client.put(bucket, "ball", DATA),
+    "`put`, other bytes stored": lambda client, bucket, _: client.put(bucket, "ball", b"other"),
+    "`copy`, a new ball": lambda client, bucket, _: client.copy(bucket, "ball", bucket, "new"),
+    "`copy`, the same bytes stored": lambda client, bucket, _: client.copy(bucket, "ball", bucket, "ball"),
     "`get`": lambda client, bucket, _: client.get(bucket, "ball"),
     "`get_chunks`": _read_chunks,
     "`get_to_file`": lambda client, bucket, folder: client.get_to_file(bucket, "ball", str(folder)),
     "`get`, cached": lambda client, bucket, _: client.get(bucket, "ball"),
-    "`get_to_file`, file there": lambda client, bucket, folder: client.get_to_file(bucket, "ball", str(folder)),
+    "`get_to_file`, file exists": lambda client, bucket, folder: client.get_to_file(bucket, "ball", str(folder)),
     "`get_chunk`": lambda client, bucket, _: client.get_chunk(bucket, "ball", 2),
     "`exists`": lambda client, bucket, _: client.exists(bucket, "ball"),
     "`get_metadata`": lambda client, bucket, _: client.get_metadata(bucket, "ball"),
@@ -188,7 +188,7 @@ def test_number_of_requests(vss: LocalVSS, bucket_id: str, tmp_path: Path, call:
         assert len(Wire(vss).listed(bucket_id, "ball")) == N
         if call == "`get`, cached":
             await client.get(bucket_id, "ball")
-        if call == "`get_to_file`, file there":
+        if call == "`get_to_file`, file exists":
             await client.get_to_file(bucket_id, "ball", str(tmp_path))
         vss.reset_requests()
         await CALLS[call](client, bucket_id, tmp_path)
