@@ -677,7 +677,7 @@ MUTANTS = (
         "hooks/mictlanx.py",
         (
             "a prefix is not copied to a bucket of records",
-            '        check_bucket_may_change(dest_bucket_id, allow_reserved_bucket, "dest_bucket_id")\n',
+            '        check_bucket_may_change(dest_bucket_id, options["allow_reserved_bucket"], "dest_bucket_id")\n',
             "",
             RESERVED_IN_AIRFLOW,
             ["test_operator_refuses_a_reserved_bucket"],

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, TypeVar
 
 from humanfriendly.text import pluralize
@@ -66,14 +66,8 @@ class TransferOptions:
         check_int("max_concurrency", self.max_concurrency)
 
     def for_one_of(self, balls: int) -> dict[str, Any]:
-        """Give the options of a single transfer, so that those of all balls together stay within their bound."""
-        each = max(1, self.max_concurrency // max(1, balls))
-        return {
-            "max_concurrency": each,
-            "max_tries": self.max_tries,
-            "max_backoff": self.max_backoff,
-            "timeout": self.timeout,
-        }
+        """Return the client's arguments for one of the transfers, which share ``max_concurrency``."""
+        return asdict(self) | {"max_concurrency": max(1, self.max_concurrency // max(1, balls))}
 
 
 @dataclass(frozen=True)

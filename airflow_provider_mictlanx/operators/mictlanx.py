@@ -6,13 +6,14 @@ Each passes its parameters to one method of the hook, and returns that method's 
 
 from __future__ import annotations
 
+import inspect
 import os
 import time
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NoReturn, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, Unpack
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowSensorTimeout, BaseOperator, conf
 from humanfriendly.text import concatenate, pluralize
@@ -41,6 +42,9 @@ from airflow_provider_mictlanx.triggers.mictlanx import MictlanXBulkCompleteTrig
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from airflow.providers.openlineage.extractors import OperatorLineage
+
+
+T = TypeVar("T")
 
 
 class MictlanXOptions(AirflowArguments, total=False):
@@ -103,6 +107,12 @@ class MictlanXOperator(CleanLog, BaseOperator):
         if "hook" in self.__dict__:
             self.hook.cancel()
 
+    def _call(self, method: Callable[..., T], **arguments: Any) -> T:
+        """Call a method of the hook with these arguments, and with the attributes that it has parameters for."""
+        parameters = inspect.signature(method).parameters
+        own = {name: value for name, value in vars(self).items() if name in parameters}
+        return method(**own | arguments)
+
     def _get_one_of(self, *names: str, error: type[Exception] = ValidationError) -> tuple[str, Any]:
         """Return name and value of the only argument that is not None; raise the error unless there is one."""
         given = [(name, value) for name in names if (value := getattr(self, name)) is not None]
@@ -141,15 +151,6 @@ class TransferOperator(MictlanXOperator):
         self.max_tries = max_tries
         self.max_concurrency = max_concurrency
         self.max_backoff = max_backoff
-
-    def _transfer_options(self) -> dict[str, Any]:
-        """Return the shared parameters, as the hook's methods take them."""
-        return {
-            "request_timeout": self.request_timeout,
-            "max_tries": self.max_tries,
-            "max_concurrency": self.max_concurrency,
-            "max_backoff": self.max_backoff,
-        }
 
 
 class MictlanXPutOperator(TransferOperator):
@@ -216,19 +217,7 @@ class MictlanXPutOperator(TransferOperator):
 
     def _execute(self, context: Context) -> dict[str, Any]:
         name, content = self._get_one_of("data", "file_path")
-        put = self.hook.put if name == "data" else self.hook.put_file
-        result = put(
-            self.bucket_id,
-            self.key,
-            content,
-            **self._transfer_options(),
-            chunk_size=self.chunk_size,
-            rf=self.rf,
-            tags=self.tags,
-            replace=self.replace,
-            allow_reserved_bucket=self.allow_reserved_bucket,
-            deadline=self.deadline,
-        )
+        result = self._call(self.hook.put) if name == "data" else self._call(self.hook.put_file, path=content)
         if result["uploaded"]:
             self.log.info("Stored %s, %s", summaries.transfer_line(result), pluralize(result["replicas"], "replica"))
         else:
@@ -277,14 +266,7 @@ class MictlanXGetOperator(TransferOperator):
         self.deadline = deadline
 
     def _execute(self, context: Context) -> str:
-        text = self.hook.get_text(
-            self.bucket_id,
-            self.key,
-            **self._transfer_options(),
-            encoding=self.encoding,
-            max_size=self.max_size,
-            deadline=self.deadline,
-        )
+        text = self._call(self.hook.get_text)
         if "\0" in text:
             raise ValidationError(
                 f"{self.bucket_id}/{self.key} contains NUL characters, which not every database of XComs can "
@@ -337,15 +319,7 @@ class MictlanXGetToFileOperator(TransferOperator):
         self.deadline = deadline
 
     def _execute(self, context: Context) -> dict[str, Any]:
-        result = self.hook.get_to_file(
-            self.bucket_id,
-            self.key,
-            self.output_path,
-            **self._transfer_options(),
-            filename=self.filename,
-            replace=self.replace,
-            deadline=self.deadline,
-        )
+        result = self._call(self.hook.get_to_file)
         if result["downloaded"]:
             self.log.info("Read %s into %s", summaries.transfer_line(result), result["path"])
         else:
@@ -413,17 +387,7 @@ class MictlanXGetToFolderOperator(TransferOperator):
         self._get_one_of("bucket_id", "bulk_id", error=ValueError)
 
     def _execute(self, context: Context) -> dict[str, Any]:
-        return self.hook.get_to_folder(
-            self.output_path,
-            self.bucket_id,
-            self.prefix,
-            self.glob,
-            **self._transfer_options(),
-            bulk_id=self.bulk_id,
-            replace=self.replace,
-            fail_on_error=self.fail_on_error,
-            deadline=self.deadline,
-        )
+        return self._call(self.hook.get_to_folder)
 
 
 class MictlanXListOperator(MictlanXOperator):
@@ -468,14 +432,7 @@ class MictlanXListOperator(MictlanXOperator):
         self.deadline = deadline
 
     def _execute(self, context: Context) -> list[str]:
-        keys = self.hook.list_keys(
-            self.bucket_id,
-            self.prefix,
-            self.glob,
-            max_keys=self.max_keys,
-            request_timeout=self.request_timeout,
-            deadline=self.deadline,
-        )
+        keys = self._call(self.hook.list_keys)
         selected = self.glob or f"{self.prefix}*"
         self.log.info("Listed %s of bucket %s: %s", selected, self.bucket_id, pluralize(len(keys), "key"))
         return keys
@@ -563,20 +520,10 @@ class MictlanXCopyOperator(TransferOperator):
         return self.hook if self.dest_conn_id is None else MictlanXHook(self.dest_conn_id)
 
     def _execute(self, context: Context) -> dict[str, Any]:
-        name, value = self._get_one_of("key", "prefix")
-        options: dict[str, Any] = {
-            **self._transfer_options(),
-            "dest_conn_id": self.dest_conn_id,
-            "rf": self.rf,
-            "replace": self.replace,
-            "allow_reserved_bucket": self.allow_reserved_bucket,
-            "deadline": self.deadline,
-        }
-        source, dest = (self.bucket_id, value), (self.dest_bucket_id, self.dest_key)
+        name, _ = self._get_one_of("key", "prefix")
         if name == "prefix":
-            dest = self.dest_bucket_id, self.dest_prefix
-            return self.hook.copy_prefix(*source, *dest, **options, fail_on_error=self.fail_on_error)
-        result = self.hook.copy(*source, *dest, **options)
+            return self._call(self.hook.copy_prefix)
+        result = self._call(self.hook.copy)
         if result["uploaded"]:
             replicas = pluralize(result["replicas"], "replica")
             self.log.info("Copied %s/%s to %s, %s", self.bucket_id, self.key, summaries.transfer_line(result), replicas)
@@ -639,17 +586,10 @@ class MictlanXDeleteOperator(MictlanXOperator):
         self._get_one_of("key", "keys", "prefix", error=ValueError)
 
     def _execute(self, context: Context) -> dict[str, Any]:
-        name, value = self._get_one_of("key", "keys", "prefix")
-        options: dict[str, Any] = {
-            "request_timeout": self.request_timeout,
-            "allow_reserved_bucket": self.allow_reserved_bucket,
-            "deadline": self.deadline,
-        }
+        name, _ = self._get_one_of("key", "keys", "prefix")
         if name != "key":
-            delete = self.hook.delete_keys if name == "keys" else self.hook.delete_prefix
-            options |= {"max_concurrency": self.max_concurrency, "fail_on_error": self.fail_on_error}
-            return delete(self.bucket_id, value, **options)
-        result = self.hook.delete(self.bucket_id, value, **options)
+            return self._call(self.hook.delete_keys if name == "keys" else self.hook.delete_prefix)
+        result = self._call(self.hook.delete)
         if result["n_deletes"]:
             replicas = pluralize(result["n_deletes"], "replica")
             self.log.info("Deleted %s/%s: %s of its chunks", self.bucket_id, self.key, replicas)
@@ -700,13 +640,7 @@ class MictlanXDeleteBucketOperator(MictlanXOperator):
         self.deadline = deadline
 
     def _execute(self, context: Context) -> dict[str, Any]:
-        result = self.hook.delete_bucket(
-            self.bucket_id,
-            request_timeout=self.request_timeout,
-            max_concurrency=self.max_concurrency,
-            allow_reserved_bucket=self.allow_reserved_bucket,
-            deadline=self.deadline,
-        )
+        result = self._call(self.hook.delete_bucket)
         objects = pluralize(result["deleted"], "object")
         self.log.info("Deleted %s of bucket %s in %.1f s", objects, self.bucket_id, result["response_time"])
         if result["failed"]:
@@ -819,23 +753,10 @@ class MictlanXBulkPutOperator(TransferOperator):
         if mapped_without_shards and self.balls is not None:
             raise ValidationError(_HOW_TO_MAP)
         try:
-            return self.hook.put_bulk(
-                self.bulk_id,
-                self.bucket_id,
-                self.source,
-                **self._transfer_options(),
-                balls=self.balls,
+            return self._call(
+                self.hook.put_bulk,
                 shard=_parse_int("shard", self.shard),
                 shards=1 if self.shards is None else _parse_int("shards", self.shards),
-                key_prefix=self.key_prefix,
-                rf=self.rf,
-                chunk_size=self.chunk_size,
-                stop_on_failure=self.stop_on_failure,
-                replace=self.replace,
-                allow_reserved_bucket=self.allow_reserved_bucket,
-                tags=self.tags,
-                allow_empty=self.allow_empty,
-                fail_on_error=self.fail_on_error,
                 owner=owner,
                 will_retry=_will_retry(context),
             )
@@ -925,15 +846,7 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
         )
 
     def _await(self, timeout: float | None, poke_interval: float) -> dict[str, Any]:
-        return self.hook.await_bulk(
-            self.bulk_id,
-            poke_interval=poke_interval,
-            timeout=timeout,
-            fail_on_error=self.fail_on_error,
-            include_items=self.include_items,
-            remove_on_completion=self.remove_on_completion,
-            request_timeout=self.request_timeout,
-        )
+        return self._call(self.hook.await_bulk, poke_interval=poke_interval, timeout=timeout)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Continue after the deferral, with the errors of a task that never deferred."""

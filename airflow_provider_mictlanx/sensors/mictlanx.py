@@ -16,8 +16,8 @@ from __future__ import annotations
 import inspect
 import secrets
 import time
-from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import fields
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
@@ -71,6 +71,9 @@ class MictlanXSensor(CleanLog, BaseSensorOperator):
     :param deferrable: wait in the triggerer, without a worker slot; default: ``[operators] default_deferrable``
     """
 
+    trigger_class: ClassVar[type[PollingTrigger]]
+    """The trigger, which is made with the attributes that it has parameters for."""
+
     describe: ClassVar[staticmethod[[Any], str]]
     """Returns the log line for what was found; after a deferral the worker's log has no other."""
 
@@ -89,9 +92,9 @@ class MictlanXSensor(CleanLog, BaseSensorOperator):
         self._trigger: PollingTrigger | None = None
         self._links_pushed = False
 
-    @abstractmethod
-    def _make_trigger(self, context: Context, **shared: Any) -> PollingTrigger:
-        """Make the trigger, with the arguments that all of them share."""
+    def _trigger_arguments(self, context: Context) -> dict[str, Any]:
+        """Return the trigger's arguments that are not attributes of the sensor."""
+        return {}
 
     @cached_property
     def hook(self) -> MictlanXHook:
@@ -113,16 +116,12 @@ class MictlanXSensor(CleanLog, BaseSensorOperator):
 
     def _get_trigger(self, context: Context) -> PollingTrigger:
         if self._trigger is None:
-            self._trigger = self._make_trigger(
-                context,
-                mictlanx_conn_id=self.mictlanx_conn_id,
-                poke_interval=self.poke_interval,
-                ends_at=None,  # set by the deferral
-                request_timeout=self.request_timeout,
-                exponential_backoff=self.exponential_backoff,
-                max_wait=self.max_wait.total_seconds() if isinstance(self.max_wait, timedelta) else self.max_wait,
-                silent_fail=self.silent_fail,
-            )
+            names = {argument.name for argument in fields(self.trigger_class) if argument.init}
+            arguments = {name: value for name, value in vars(self).items() if name in names}
+            arguments["ends_at"] = None  # set by the deferral
+            if isinstance(self.max_wait, timedelta):
+                arguments["max_wait"] = self.max_wait.total_seconds()
+            self._trigger = self.trigger_class(**arguments | self._trigger_arguments(context))
         return self._trigger
 
     def execute(self, context: Context) -> Any:
@@ -236,6 +235,7 @@ class MictlanXObjectSensor(MictlanXSensor):
 
     template_fields: Sequence[str] = ("bucket_id", "key", "prefix", "glob", "mictlanx_conn_id")
     operator_extra_links = (MictlanXBucketLink(),)
+    trigger_class = MictlanXObjectTrigger
     describe = staticmethod(summaries.found_line)
 
     def __init__(
@@ -260,16 +260,8 @@ class MictlanXObjectSensor(MictlanXSensor):
         self.min_objects = min_objects
         self.check_storage = check_storage
 
-    def _make_trigger(self, context: Context, **shared: Any) -> MictlanXObjectTrigger:
-        return MictlanXObjectTrigger(
-            bucket_id=self.bucket_id,
-            key=self.key if isinstance(self.key, str) or not isinstance(self.key, Sequence) else list(self.key),
-            prefix=self.prefix,
-            glob=self.glob,
-            min_objects=self.min_objects,
-            check_storage=self.check_storage,
-            **shared,
-        )
+    def _trigger_arguments(self, context: Context) -> dict[str, Any]:
+        return {"key": self.key if isinstance(self.key, str) or not isinstance(self.key, Sequence) else list(self.key)}
 
 
 class MictlanXBucketUnchangedSensor(MictlanXSensor):
@@ -298,6 +290,7 @@ class MictlanXBucketUnchangedSensor(MictlanXSensor):
 
     template_fields: Sequence[str] = ("bucket_id", "prefix", "mictlanx_conn_id")
     operator_extra_links = (MictlanXBucketLink(),)
+    trigger_class = MictlanXBucketUnchangedTrigger
     describe = staticmethod(summaries.inactivity_line)
 
     def __init__(
@@ -325,7 +318,7 @@ class MictlanXBucketUnchangedSensor(MictlanXSensor):
             store.set(_STATE_KEY, {"try_number": _try_number(context), "state": trigger.state})
         return done
 
-    def _make_trigger(self, context: Context, **shared: Any) -> MictlanXBucketUnchangedTrigger:
+    def _trigger_arguments(self, context: Context) -> dict[str, Any]:
         store = self._state_store(context)
         if self._reschedules and store is None and not self.allow_delete:
             raise ValidationError(
@@ -333,15 +326,10 @@ class MictlanXBucketUnchangedSensor(MictlanXSensor):
                 "use deferrable=True or mode='poke'"
             )
         kept: Any = None if store is None else store.get(_STATE_KEY)
-        return MictlanXBucketUnchangedTrigger(
-            bucket_id=self.bucket_id,
-            prefix=self.prefix,
-            inactivity_period=check_seconds("inactivity_period", self.inactivity_period),
-            min_objects=self.min_objects,
-            allow_delete=self.allow_delete,
-            state=kept["state"] if kept and kept["try_number"] == _try_number(context) else None,
-            **shared,
-        )
+        return {
+            "inactivity_period": check_seconds("inactivity_period", self.inactivity_period),
+            "state": kept["state"] if kept and kept["try_number"] == _try_number(context) else None,
+        }
 
     @property
     def _reschedules(self) -> bool:
@@ -377,6 +365,7 @@ class BulkCompleteSensor(MictlanXSensor):
 
     template_fields: Sequence[str] = ("bulk_id", "mictlanx_conn_id")
     operator_extra_links = (MictlanXBulkLink(),)
+    trigger_class = MictlanXBulkCompleteTrigger
     describe = staticmethod(summaries.bulk_line)
 
     def __init__(self, *, bulk_id: str, fail_on_error: bool = True, check_storage: bool = False, **kwargs: Any) -> None:
@@ -385,15 +374,11 @@ class BulkCompleteSensor(MictlanXSensor):
         self.fail_on_error = fail_on_error
         self.check_storage = check_storage
 
-    def _make_trigger(self, context: Context, **shared: Any) -> MictlanXBulkCompleteTrigger:
-        return MictlanXBulkCompleteTrigger(
-            bulk_id=self.bulk_id,
-            fail_on_error=self.fail_on_error,
-            check_storage=self.check_storage,
-            check_run=_name_check(context) if self.check_storage else "",
-            check_seconds=min(self.poke_interval, self.timeout),
-            **shared,
-        )
+    def _trigger_arguments(self, context: Context) -> dict[str, Any]:
+        return {
+            "check_run": _name_check(context) if self.check_storage else "",
+            "check_seconds": min(self.poke_interval, self.timeout),
+        }
 
 
 def _name_check(context: Context) -> str:

@@ -182,7 +182,7 @@ class MictlanXBucketUnchangedTrigger(PollingTrigger):
     """
     Fire when nothing was changed in a bucket for some time.
 
-    The result is that of ``MictlanXHook.find_quiet``. Further parameters: see ``PollingTrigger``.
+    The result is that of ``MictlanXHook.find_unchanged_bucket``. Further parameters: see ``PollingTrigger``.
 
     :param bucket_id: the bucket
     :param prefix: only keys that begin with it
@@ -211,7 +211,7 @@ class MictlanXBucketUnchangedTrigger(PollingTrigger):
                 allow_delete=self.allow_delete,
                 state=self.state,
             )
-        found = await hook.afind_quiet(self._watch, request_timeout=self.request_timeout, client=client)
+        found = await hook.afind_unchanged_bucket(self._watch, request_timeout=self.request_timeout, client=client)
         self.state = self._watch.state
         return found
 

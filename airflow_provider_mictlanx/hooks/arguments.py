@@ -1,0 +1,108 @@
+"""
+Keyword arguments that the hook's calls share: their types, and one table of defaults.
+
+A coroutine takes them as ``**options: Unpack[…]``; ``list_arguments`` lists them in its signature.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, ParamSpec, TypedDict, TypeVar, get_args, get_type_hints
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+DEFAULTS: dict[str, Any] = {
+    "request_timeout": None,
+    "deadline": None,
+    "max_tries": 5,
+    "max_concurrency": None,
+    "max_backoff": 5,
+    "rf": 1,
+    "replace": False,
+    "allow_reserved_bucket": False,
+    "chunk_size": None,
+    "tags": None,
+}
+
+
+class CallArguments(TypedDict, total=False):
+    """Of every call."""
+
+    request_timeout: float | None
+    deadline: float | None
+
+
+class _RetryArguments(TypedDict, total=False):
+    max_tries: int
+    max_concurrency: int | None
+    max_backoff: float
+
+
+class GetArguments(CallArguments, _RetryArguments):
+    """Of a call that transfers objects."""
+
+
+class _StoreArguments(TypedDict, total=False):
+    rf: int
+    replace: bool
+    allow_reserved_bucket: bool
+
+
+class CopyArguments(GetArguments, _StoreArguments):
+    """Of a copy."""
+
+
+class _ContentArguments(TypedDict, total=False):
+    chunk_size: str | None
+    tags: Mapping[str, str] | None
+
+
+class PutArguments(CopyArguments, _ContentArguments):
+    """Of an upload."""
+
+
+class BulkArguments(_RetryArguments, _StoreArguments, _ContentArguments):
+    """Of the upload of a bulk, which has no deadline."""
+
+    request_timeout: float | None
+
+
+class DeleteArguments(CallArguments):
+    """Of a call that deletes an object."""
+
+    allow_reserved_bucket: bool
+
+
+class BatchDeleteArguments(DeleteArguments):
+    """Of a call that deletes many objects."""
+
+    max_concurrency: int | None
+
+
+def list_arguments(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """
+    List in a coroutine's signature the arguments that its ``**options`` stand for.
+
+    It is called with all of them: omitted ones have their default. An unknown one raises ``TypeError``.
+    """
+    signature = inspect.signature(method)
+    *own, options = signature.parameters.values()
+    [arguments] = get_args(get_type_hints(method)[options.name])
+    shared = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=DEFAULTS[name], annotation=kind)
+        for name, kind in get_type_hints(arguments).items()
+    ]
+    listed = signature.replace(parameters=[*own, *shared])
+
+    @functools.wraps(method)
+    async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            bound = listed.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{method.__qualname__}() {error}") from None
+        bound.apply_defaults()
+        return await method(*bound.args, **bound.kwargs)
+
+    vars(call)["__signature__"] = listed
+    return call
