@@ -157,32 +157,30 @@ def to_openlineage(trace: LineageTrace) -> OperatorLineage[Any, Any]:
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     return OperatorLineage(
-        inputs=[*map(_dataset, trace.reads), *map(_dropped, trace.deletes)],
-        outputs=[*map(_dataset, trace.writes)],
+        inputs=[*map(_dataset, trace.reads), *map(_dropped, trace.deletes)], outputs=[*map(_dataset, trace.writes)]
     )
 
 
-def _dataset(place: DataLocation) -> Dataset:
+def _dataset(location: DataLocation, **facets: Any) -> Dataset:
     from airflow.providers.common.compat.openlineage.facet import Dataset
 
-    namespace, name = _namespace_and_name(place)
-    return Dataset(namespace=namespace, name=name)
+    namespace, name = _namespace_and_name(location)
+    return Dataset(namespace=namespace, name=name, facets=facets)
 
 
-def _dropped(place: DataLocation) -> Dataset:
+def _dropped(location: DataLocation) -> Dataset:
     from airflow.providers.common.compat.openlineage.facet import (
-        Dataset,
         LifecycleStateChange,
         LifecycleStateChangeDatasetFacet,
         PreviousIdentifier,
     )
 
-    namespace, name = _namespace_and_name(place)
+    namespace, name = _namespace_and_name(location)
     facet = LifecycleStateChangeDatasetFacet(
         lifecycleStateChange=LifecycleStateChange.DROP,
         previousIdentifier=PreviousIdentifier(namespace=namespace, name=name),
     )
-    return Dataset(namespace=namespace, name=name, facets={"lifecycleStateChange": facet})
+    return _dataset(location, lifecycleStateChange=facet)
 
 
 def _namespace_and_name(place: DataLocation) -> tuple[str, str]:

@@ -831,14 +831,14 @@ MUTANTS = (
         "bulks/planner.py",
         (
             "every ball's bucket is checked",
-            "check_bucket_may_change(bucket_id, self._spec.allow_reserved_bucket)",
+            "check_bucket_may_change(bucket_id, self.spec.allow_reserved_bucket)",
             "pass",
             BULK,
             ["test_ball_of_a_list_in_the_bucket_of_another_bulk"],
         ),
         (
             "lost balls are recorded before one of them is announced",
-            "            await self._record_lost()\n",
+            "            await self.record_lost()\n",
             "",
             TAKING_OVER,
             ["test_killed_after_it_recorded_the_loss", "test_loss_that_can_not_be_recorded_stops_the_attempt"],
@@ -873,8 +873,8 @@ MUTANTS = (
         ),
         (
             "what another attempt stored since is asked for too",
-            "self._ledger.learn(others.keys() - await self._lost(plan, others, mine))",
-            "self._ledger.learn(others.keys())",
+            "self.ledger.learn(others.keys() - await self._lost(plan, others, mine))",
+            "self.ledger.learn(others.keys())",
             TAKING_OVER,
             ["test_what_another_attempt_stored_may_be_lost_again"],
         ),
@@ -900,7 +900,7 @@ MUTANTS = (
         ),
         (
             "another owner is refused",
-            "            if start.shard == self._shard and start.owner != self._owner:",
+            "            if start.shard == self.shard and start.owner != self.owner:",
             "            if False:",
             BULK,
             ["test_other_owner_or_spec"],
@@ -966,8 +966,8 @@ MUTANTS = (
         ),
         (
             "the listing of a bucket far larger than the bulk is not read to its end",
-            "longest = min(balls * ROWS_PER_BALL * ROW, LONGEST)",
-            "longest = LONGEST",
+            "longest = min(balls * ROWS_PER_BALL * ROW, MAX_LISTING_SIZE)",
+            "longest = MAX_LISTING_SIZE",
             TAKING_OVER,
             ["test_bucket_far_larger_than_the_bulk"],
         ),

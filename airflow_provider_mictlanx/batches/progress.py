@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import heapq
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
 
 import humanfriendly
 
@@ -95,3 +97,14 @@ async def keep_logging(current: Callable[[], Progress]) -> None:
         if progress.counted and told != (progress, progress.counted):
             told = progress, progress.counted
             progress.log_progress()
+
+
+@asynccontextmanager
+async def in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run a coroutine while the block lasts, then cancel it."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

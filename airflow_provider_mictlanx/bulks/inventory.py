@@ -35,7 +35,7 @@ ROWS_PER_BALL = 1_000
 ROW = 500
 """About what a row of a listing takes (bytes)."""
 
-LONGEST = 256 * 1024**2
+MAX_LISTING_SIZE = 256 * 1024**2
 """A longer listing is not read either (bytes): as rows it takes five times as much memory."""
 
 AT_ONCE = 8
@@ -95,7 +95,7 @@ class Inventory:
 
     async def _list(self, bucket_id: str, balls: int) -> list[Metadata] | None:
         """List a bucket with every peer's part in it; None where it is far larger than the bulk."""
-        longest = min(balls * ROWS_PER_BALL * ROW, LONGEST)
+        longest = min(balls * ROWS_PER_BALL * ROW, MAX_LISTING_SIZE)
         listed = await self._client.get_chunks_by_bucket_id(bucket_id, self._timeout, max_size=longest)
         try:
             return unwrap(listed).balls

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from airflow_provider_mictlanx.batches.runner import Failure
 from airflow_provider_mictlanx.bulks.plan import PlannedBall, ShardPlan
@@ -48,6 +49,17 @@ class Ledger:
     def balls(self) -> Sequence[PlannedBall]:
         """The plan's balls."""
         return self.plan.balls if self.plan else ()
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What every report of the attempt says of the plan."""
+        return {
+            "plan": self.digest,
+            "acknowledged": len(self.acknowledged),
+            "size": self.size,
+            "lost": len(self.lost),
+            "sources": self.sources,
+        }
 
     @property
     def permanently_failed(self) -> bool:

@@ -26,8 +26,9 @@ from airflow_provider_mictlanx.bulks.status import (
 )
 from airflow_provider_mictlanx.bulks.summary import failed_for_good, status_line, summarize
 from airflow_provider_mictlanx.client.async_client import AsyncClient
-from airflow_provider_mictlanx.client.errors import BallConflictError, DeadlineExceededError, ValidationError
+from airflow_provider_mictlanx.client.errors import BallConflictError, DeadlineExceededError
 from airflow_provider_mictlanx.client.models import DeleteBucketResponse
+from airflow_provider_mictlanx.client.validation import check_non_negative
 
 
 async def bulk_status(client: AsyncClient, bulk_id: str, request_timeout: float = REQUEST_TIMEOUT) -> BulkStatus:
@@ -95,9 +96,9 @@ async def await_bulk(
     :param request_timeout: of each request (seconds)
     :param log_progress: takes a line after every look
     """
-    _check_seconds("poke_interval", poke_interval)
+    check_non_negative("poke_interval", poke_interval)
     if timeout is not None:
-        _check_seconds("timeout", timeout)
+        check_non_negative("timeout", timeout)
     started = time.monotonic()
     store = RecordStore(client, bulk_id, request_timeout)
     while True:
@@ -112,20 +113,11 @@ async def await_bulk(
         await asyncio.sleep(min(poke_interval, left))
 
 
-def _check_seconds(name: str, seconds: float) -> None:
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
-        raise ValidationError(f"{name} is a number of seconds, not {seconds!r}")
-
-
 async def read_result(
-    client: AsyncClient,
-    bulk_id: str,
-    include_items: bool = False,
-    remove_on_completion: bool = False,
-    request_timeout: float = REQUEST_TIMEOUT,
+    client: AsyncClient, bulk_id: str, include_items: bool = False, request_timeout: float = REQUEST_TIMEOUT
 ) -> dict[str, Any]:
     """
-    Give the result of a bulk that is finished; the parameters are those of ``await_bulk``.
+    Return the result of a finished bulk; the parameters are those of ``await_bulk``.
 
     ``BulkFailedError``: it is not finished (any more).
     """
@@ -135,7 +127,7 @@ async def read_result(
         raise BulkFailedError(
             f"{status_line(status)}: it is not finished, so it has no result", result=summarize(status)
         )
-    return await _result(store, records, status, include_items, remove_on_completion)
+    return await _result(store, records, status, include_items, remove=False)
 
 
 async def _result(

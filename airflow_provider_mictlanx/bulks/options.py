@@ -13,7 +13,7 @@ from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.object_ids import check_bucket_may_change
 from airflow_provider_mictlanx.client.retry import RetryConfig
 from airflow_provider_mictlanx.client.transfer.chunk_upload import PutOptions
-from airflow_provider_mictlanx.client.validation import check_timeout, parse_size
+from airflow_provider_mictlanx.client.validation import check_str, check_timeout, parse_size
 
 MAX_SOURCES_LENGTH = 500
 """Sources that take more characters are named in the records by their number, the first few, and a SHA-256."""
@@ -70,9 +70,8 @@ class BulkSpec:
 
     def check(self, shard: int) -> None:
         """Raise ``ValidationError`` where something is wrong with it, or with the number of a shard."""
-        for name in ("bucket_id", "key_prefix"):
-            if not isinstance(text := getattr(self, name), str):
-                raise ValidationError(f"{name} is a text, not {text!r}")
+        check_str("bucket_id", self.bucket_id)
+        check_str("key_prefix", self.key_prefix)
         if self.bucket_id:
             check_bucket_may_change(self.bucket_id, self.allow_reserved_bucket)
         records_bucket(self.bulk_id)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from humanfriendly.text import pluralize
 from option import Result
 
-from airflow_provider_mictlanx.batches.runner import REQUEST_TIMEOUT
+from airflow_provider_mictlanx.batches.runner import REQUEST_TIMEOUT, format_first
 from airflow_provider_mictlanx.bulks.records import (
     Checked,
     Record,
@@ -53,9 +53,6 @@ CHUNK_SIZE = 8_000_000
 
 LISTING_RETRY = RetryConfig(max_tries=3)
 """How often the records are looked at when every peer has to have its part in the listing."""
-
-SHOWN = 3
-"""How many foreign balls a warning names."""
 
 
 class RecordStore:
@@ -217,8 +214,7 @@ class RecordStore:
 
     def _foreign(self, ball_ids: Sequence[str]) -> str:
         """Return which balls in the records' bucket are not records, for the log."""
-        more = f" and {len(ball_ids) - SHOWN} more" if len(ball_ids) > SHOWN else ""
         return (
             f"Bucket {self.bucket_id} contains {pluralize(len(ball_ids), 'ball')} besides the records of bulk {self.bulk_id!r}: "
-            f"{', '.join(map(repr, ball_ids[:SHOWN]))}{more}"
+            f"{format_first([*map(repr, ball_ids)])}"
         )

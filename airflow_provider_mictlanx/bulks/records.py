@@ -25,7 +25,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic import ValidationError as InvalidModel
@@ -39,24 +39,26 @@ from airflow_provider_mictlanx.client.versions import group_by_ball, group_versi
 
 BULK_TAG = "bulk_id"
 RECORD_TAG = "record"
-CLOSED = "closed"
 MAX_ID_LENGTH = 200
 """A bulk id of more characters is no safe name either: a bucket's name has to fit into a file's name."""
 
-_ATTEMPT = re.compile(r"(?:(start|done)-[0-9]+-[0-9a-f]{16}|(part|checked)-[0-9]+-[0-9a-f]{16}-[0-9]+)")
-_PLAN = re.compile(r"plan-[0-9]+-[0-9a-f]{64}")
+_IN_NAMES = {"shard": "[0-9]+", "attempt": "[0-9a-f]{16}", "digest": "[0-9a-f]{64}", "number": "[0-9]+"}
+"""The form of each field that a record's name may have."""
 
 
 class Record(BaseModel):
     """
     The summary of a record, as it stands in its tag.
 
-    :ivar shard: which of the bulk's shards
-    :ivar updated_at: when the first peer took it (nanoseconds since 1970); told by the listing, not by the record
+    :cvar kind: beginning of the record's name
+    :cvar named_by: fields that follow in the name
+    :ivar shard: number of the bulk's shard
+    :ivar updated_at: when the first peer took it (nanoseconds since 1970), from the listing
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
     kind: ClassVar[str]
+    named_by: ClassVar[tuple[str, ...]] = ("shard", "attempt")
 
     shard: int = Field(ge=0)
     updated_at: int = Field(default=0, exclude=True)
@@ -64,10 +66,10 @@ class Record(BaseModel):
     @property
     def name(self) -> str:
         """The record's ball id."""
-        raise NotImplementedError
+        return "-".join([self.kind, *(str(getattr(self, field)) for field in self.named_by)])
 
     def tags(self, bulk_id: str) -> dict[str, str]:
-        """Give the tags that the record is written with."""
+        """Return the tags that the record is written with."""
         return {BULK_TAG: bulk_id, RECORD_TAG: canonical(self.model_dump(mode="json"))}
 
 
@@ -79,11 +81,6 @@ class AttemptRecord(Record):
     """
 
     attempt: str = Field(pattern=r"^[0-9a-f]{16}$")
-
-    @property
-    def name(self) -> str:
-        """The record's ball id."""
-        return f"{self.kind}-{self.shard}-{self.attempt}"
 
 
 class Start(AttemptRecord):
@@ -119,6 +116,7 @@ class Plan(Record):
     """
 
     kind = "plan"
+    named_by = ("shard", "digest")
 
     digest: str = Field(pattern=r"^[0-9a-f]{64}$")
     shards: int = Field(ge=1)
@@ -127,11 +125,6 @@ class Plan(Record):
     listing: str = ""
     listing_balls: int = Field(ge=0)
     listing_size: int = Field(ge=0)
-
-    @property
-    def name(self) -> str:
-        """The record's ball id."""
-        return f"{self.kind}-{self.shard}-{self.digest}"
 
 
 class Report(AttemptRecord):
@@ -167,13 +160,9 @@ class Part(Report):
     """
 
     kind = "part"
+    named_by = ("shard", "attempt", "number")
 
     number: int = Field(ge=0)
-
-    @property
-    def name(self) -> str:
-        """The record's ball id."""
-        return f"{super().name}-{self.number}"
 
 
 class Done(Report):
@@ -219,17 +208,13 @@ class Checked(AttemptRecord):
     """
 
     kind = "checked"
+    named_by = ("shard", "attempt", "number")
 
     number: int = Field(ge=0)
     run: str = ""
     plan: str
     read: str
     failed: int = Field(default=0, ge=0)
-
-    @property
-    def name(self) -> str:
-        """The record's ball id."""
-        return f"{super().name}-{self.number}"
 
 
 def _with_clean_texts(value: Any, name: str = "") -> Any:
@@ -251,15 +236,11 @@ class Closed(Record):
     :ivar result: the summary that ``await_bulk`` gave
     """
 
-    kind = CLOSED
+    kind = "closed"
+    named_by = ()
 
     shard: int = 0
     result: Annotated[dict[str, Any], AfterValidator(_with_clean_texts)]
-
-    @property
-    def name(self) -> str:
-        """The record's ball id."""
-        return CLOSED
 
 
 @dataclass(frozen=True)
@@ -282,29 +263,28 @@ class Records:
     foreign: tuple[str, ...] = ()
 
     def by_shard(self) -> dict[int, Records]:
-        """Give the records of every shard that has any, by its number."""
+        """Return the records of every shard that has any, by its number."""
         found: dict[int, Records] = {}
-
-        def of(record: Record) -> Records:
+        for record in self._but_closed:
             if record.shard not in found:
                 found[record.shard] = Records(self.bulk_id, self.complete, closed=self.closed)
-            return found[record.shard]
-
-        for start in self.starts:
-            of(start).starts.append(start)
-        for plan in self.plans:
-            of(plan).plans.append(plan)
-        for part in self.parts:
-            of(part).parts.append(part)
-        for done in self.dones:
-            of(done).dones.append(done)
-        for checked in self.checks:
-            of(checked).checks.append(checked)
+            found[record.shard].add(record)
         return found
 
     def of_shard(self, shard: int) -> Records:
-        """Give the records of one shard."""
+        """Return the records of one shard."""
         return self.by_shard().get(shard) or Records(self.bulk_id, self.complete, closed=self.closed)
+
+    def add(self, record: Record) -> None:
+        """Add a record to the list of its kind."""
+        lists: dict[type[Record], list[Any]] = {
+            Start: self.starts,
+            Plan: self.plans,
+            Part: self.parts,
+            Done: self.dones,
+            Checked: self.checks,
+        }
+        lists[type(record)].append(record)
 
     @property
     def shards(self) -> int:
@@ -314,7 +294,11 @@ class Records:
     @property
     def names(self) -> list[str]:
         """The ball ids of all records but ``closed``."""
-        return [record.name for record in [*self.of_uploads, *self.checks]]
+        return [record.name for record in self._but_closed]
+
+    @property
+    def _but_closed(self) -> list[Record]:
+        return [*self.of_uploads, *self.checks]
 
     @property
     def reports(self) -> list[Report]:
@@ -388,43 +372,26 @@ def read_listing(bulk_id: str, listing: Iterable[Metadata], complete: bool) -> R
             whole, key=lambda version: (version.begun_at, version.checksum or "")
         )  # of a closed that is there twice
         record = _read(model, first.ordered[0].tags[RECORD_TAG], ball_id, first.begun_at)
-        match record:
-            case Start():
-                records.starts.append(record)
-            case Plan():
-                records.plans.append(record)
-            case Part():
-                records.parts.append(record)
-            case Done():
-                records.dones.append(record)
-            case Checked():
-                records.checks.append(record)
-            case Closed():
-                closed = record
+        if isinstance(record, Closed):
+            closed = record
+        else:
+            records.add(record)
     return replace(records, closed=closed, foreign=tuple(sorted(foreign)))
 
 
-R = TypeVar("R", bound=Record)
-
-_ATTEMPT_RECORDS: dict[str, type[Start | Part | Done | Checked]] = {
-    "start": Start,
-    "part": Part,
-    "done": Done,
-    "checked": Checked,
+_KINDS: dict[str, type[Record]] = {model.kind: model for model in (Start, Plan, Part, Done, Checked, Closed)}
+_NAMES = {
+    kind: re.compile("-".join([kind, *(_IN_NAMES[field] for field in model.named_by)]))
+    for kind, model in _KINDS.items()
 }
 
 
-def _record_type(ball_id: str) -> type[Start | Plan | Part | Done | Checked | Closed] | None:
-    if ball_id == CLOSED:
-        return Closed
-    if _PLAN.fullmatch(ball_id):
-        return Plan
-    if match := _ATTEMPT.fullmatch(ball_id):
-        return _ATTEMPT_RECORDS[match[1] or match[2]]
-    return None
+def _record_type(ball_id: str) -> type[Record] | None:
+    kind = ball_id.partition("-")[0]
+    return _KINDS[kind] if kind in _NAMES and _NAMES[kind].fullmatch(ball_id) else None
 
 
-def _read(model: type[R], text: str, ball_id: str, updated_at: int) -> R:
+def _read(model: type[Record], text: str, ball_id: str, updated_at: int) -> Record:
     try:
         record = model.model_validate_json(text)
     except InvalidModel as error:

@@ -24,11 +24,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from airflow_provider_mictlanx.batches.runner import MAX_REPORTED
+from airflow_provider_mictlanx.batches.runner import format_first
 from airflow_provider_mictlanx.client.errors import MictlanXError, UnknownError, ValidationError
 from airflow_provider_mictlanx.client.local_io.fsspec_source import CONTENT_FIELDS, FsspecFile, content_fingerprint
 from airflow_provider_mictlanx.client.object_ids import check_bucket_id, make_ball_id
-from airflow_provider_mictlanx.client.validation import check_tags
+from airflow_provider_mictlanx.client.validation import check_str, check_tags
 
 NO_TAGS: Mapping[str, str] = MappingProxyType({})
 """No tags of the ball's own."""
@@ -78,8 +78,7 @@ def list_sources(sources: Any, bucket_id: str, key_prefix: str = "") -> list[Sou
     :param key_prefix: is put before every key as it is
     """
     check_bucket_id(bucket_id)
-    if not isinstance(key_prefix, str):
-        raise ValidationError(f"key_prefix is a text, not {key_prefix!r}")
+    check_str("key_prefix", key_prefix)
     listed = list(sources) if isinstance(sources, Sequence) and not isinstance(sources, str) else [sources]
     balls = [
         SourceBall(bucket_id, key_prefix + found.key, found.size, found.source, file=found.file, mark=found.mark)
@@ -184,8 +183,7 @@ def _list_any(source: Any) -> Iterator[_Found]:
 def _list_single(source: Any, where: str) -> _Found:
     """Give the one file that a source is."""
     if not _is_remote(source):
-        path, status = _regular(_local_path(source))
-        return _Found(_as_key(Path(path).name), status.st_size, path, mark=_mark_of(status))
+        return _regular(_local_path(source))
     [*found] = _list_remote(source)
     if len(found) != 1 or found[0].source != str(source):
         raise ValidationError(f"{where}: {source} is no file")
@@ -220,8 +218,7 @@ def _list_local(source: str) -> Iterator[_Found]:
     elif os.path.isdir(source):
         yield from _listed(Path(source), _walk(source, None))
     else:
-        path, status = _regular(source)
-        yield _Found(_as_key(os.path.basename(path)), status.st_size, path, mark=_mark_of(status))
+        yield _regular(source)
 
 
 def _split(source: str) -> tuple[str, tuple[str, ...]]:
@@ -295,9 +292,8 @@ def _listed(base: Path, paths: Iterable[str]) -> Iterator[_Found]:
             key = _as_key(os.path.relpath(path, base))
             found.append(_Found(key, status.st_size, path, mark=_mark_of(status)))
     if wrong:
-        more = f", and {len(wrong) - MAX_REPORTED} more" if len(wrong) > MAX_REPORTED else ""
         raise ValidationError(
-            f"these can't be uploaded: {'; '.join(sorted(wrong)[:MAX_REPORTED])}{more}. Take them out of the folder, or choose the others "
+            f"these can't be uploaded: {format_first(sorted(wrong), '; ')}. Take them out of the folder, or choose the others "
             "with a glob"
         )
     yield from found
@@ -321,7 +317,7 @@ def _check_listed_file(path: str, inside: str) -> os.stat_result | str:
     return status
 
 
-def _regular(path: str) -> tuple[str, os.stat_result]:
+def _regular(path: str) -> _Found:
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:
@@ -329,7 +325,7 @@ def _regular(path: str) -> tuple[str, os.stat_result]:
         raise ValidationError(f"source {path!r} can't be read: {reason}") from error
     if not stat.S_ISREG(status.st_mode):
         raise ValidationError(f"source {path} is no regular file")
-    return path, status
+    return _Found(_as_key(os.path.basename(path)), status.st_size, path, mark=_mark_of(status))
 
 
 def _as_key(path: str) -> str:

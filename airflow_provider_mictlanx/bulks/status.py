@@ -271,7 +271,8 @@ def find_contradictions(records: Records) -> Iterable[str]:
             yield f"shard {shard} has {len(plans)} plans: two uploads saw different sources ({_format_listings(plans)})"
         owners = {tuple(sorted(start.owner.items())) for start in own.starts}
         if len(owners) > 1:
-            yield f"shard {shard} was begun by different owners: {' and '.join(_format_owner(owner) for owner in sorted(owners))}"
+            names = " and ".join(format_owner(dict(owner)) for owner in sorted(owners))
+            yield f"shard {shard} was begun by different owners: {names}"
     if len({start.spec for start in records.starts}) > 1:
         specs = sorted({start.spec for start in records.starts})
         yield f"its uploads differ in what they are to upload: {' and '.join(specs[:2])}"
@@ -286,5 +287,6 @@ def _format_listings(plans: Iterable[Plan]) -> str:
     return "; ".join(f"shard {plan.shard} saw {plan.listing_balls} balls, {plan.listing_size} bytes" for plan in plans)
 
 
-def _format_owner(owner: tuple[tuple[str, str], ...]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in owner)
+def format_owner(owner: Mapping[str, str]) -> str:
+    """Return an owner as ``dag_id nightly, run_id 7``."""
+    return ", ".join(f"{name} {value}" for name, value in sorted(owner.items()))

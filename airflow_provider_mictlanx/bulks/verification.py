@@ -16,7 +16,7 @@ from airflow_provider_mictlanx.batches.runner import MAX_REPORTED, REQUEST_TIMEO
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError, BulkFailedError
 from airflow_provider_mictlanx.bulks.plan import PlannedBall, read_plan
 from airflow_provider_mictlanx.bulks.record_store import RecordStore
-from airflow_provider_mictlanx.bulks.records import Checked, Plan, Records, canonical, format_ranges, parse_ranges
+from airflow_provider_mictlanx.bulks.records import Checked, Plan, canonical, format_ranges, parse_ranges
 from airflow_provider_mictlanx.bulks.status import State
 from airflow_provider_mictlanx.bulks.summary import truncate_summary
 from airflow_provider_mictlanx.client.async_client import AsyncClient
@@ -35,15 +35,13 @@ class StorageCheck:
 
     It belongs to no event loop: every call brings its client.
 
-    :param state: where an earlier one stood (``state``): the records say the same, but for the last moments of one that was cut off
     :param run: the name of this check, any text: one of the same name goes on with it, in whatever process; another name begins
         anew
     """
 
-    def __init__(self, bulk_id: str, state: Mapping[str, Any] | None = None, run: str = "") -> None:
-        stood = state or {}
+    def __init__(self, bulk_id: str, run: str = "") -> None:
         self.bulk_id = bulk_id
-        self.run: str = stood.get("run", run)
+        self.run = run
         self.checked = 0
         self.failed = 0
         self.failures: list[Failure] = []
@@ -52,11 +50,6 @@ class StorageCheck:
         self._number = 0
         self._plans: list[Plan] | None = None
         self._left: dict[str, list[int]] = {}
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """What another process needs to go on: JSON."""
-        return {"run": self.run}
 
     @property
     def line(self) -> str:
@@ -98,10 +91,14 @@ class StorageCheck:
         by_digest = {plan.digest: plan for plan in plans}
         read: dict[str, set[int]] = {plan.digest: set() for plan in plans}
         failures: dict[tuple[str, str], Failure] = {}
-        for check, found in await self._earlier(store, records):
-            if check.plan in by_digest:
-                read[check.plan] |= parse_ranges(check.read, by_digest[check.plan].balls)
-                failures.update({(failure.bucket_id, failure.key): failure for failure in found})
+        ours = [check for check in records.checks if check.run == self.run and check.plan in by_digest]
+        known = {check.name: items for check, items in await store.read_items(check for check in ours if check.failed)}
+        for check in ours:
+            if check.failed and check.name not in known:
+                continue  # its failures can't be read: its balls are read again
+            read[check.plan] |= parse_ranges(check.read, by_digest[check.plan].balls)
+            for failure in map(Failure.model_validate, known.get(check.name, {}).get("failures", [])):
+                failures[failure.bucket_id, failure.key] = failure
         self._total = sum(plan.balls for plan in plans)
         self.checked = sum(map(len, read.values()))
         self.failed = len(failures)
@@ -110,15 +107,6 @@ class StorageCheck:
             plan.digest: [index for index in range(plan.balls) if index not in read[plan.digest]] for plan in plans
         }
         return plans
-
-    async def _earlier(self, store: RecordStore, records: Records) -> list[tuple[Checked, list[Failure]]]:
-        """Give the records of this run, with their failures; where these can't be read, it is as if nothing had been."""
-        ours = [check for check in records.checks if check.run == self.run]
-        found: list[tuple[Checked, list[Failure]]] = [(check, []) for check in ours if not check.failed]
-        for check, items in await store.read_items(check for check in ours if check.failed):
-            if isinstance(check, Checked):
-                found.append((check, [Failure.model_validate(failure) for failure in items.get("failures", [])]))
-        return found
 
     # -- reading ---------------------------------------------------------------------------------------------------
 

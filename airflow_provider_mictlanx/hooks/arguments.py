@@ -1,13 +1,17 @@
 """
-Keyword arguments that the hook's calls share: their types, and one table of defaults.
+Keyword arguments that calls share: their types, one table of defaults, and how they are handed on.
 
-A coroutine takes them as ``**options: Unpack[…]``; ``list_arguments`` lists them in its signature.
+A coroutine of the hook takes them as ``**options: Unpack[…]``; ``list_arguments`` lists them in its signature.
 """
 
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, ParamSpec, TypedDict, TypeVar, get_args, get_type_hints
+
+from humanfriendly.text import concatenate
+
+from airflow_provider_mictlanx.client.errors import ValidationError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,13 +37,15 @@ class CallArguments(TypedDict, total=False):
     deadline: float | None
 
 
-class _RetryArguments(TypedDict, total=False):
+class RetryArguments(TypedDict, total=False):
+    """How a transfer is done."""
+
     max_tries: int
     max_concurrency: int | None
     max_backoff: float
 
 
-class GetArguments(CallArguments, _RetryArguments):
+class GetArguments(CallArguments, RetryArguments):
     """Of a call that transfers objects."""
 
 
@@ -62,7 +68,7 @@ class PutArguments(CopyArguments, _ContentArguments):
     """Of an upload."""
 
 
-class BulkArguments(_RetryArguments, _StoreArguments, _ContentArguments):
+class BulkArguments(RetryArguments, _StoreArguments, _ContentArguments):
     """Of the upload of a bulk, which has no deadline."""
 
     request_timeout: float | None
@@ -106,3 +112,18 @@ def list_arguments(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, C
 
     vars(call)["__signature__"] = listed
     return call
+
+
+def attributes_for(call: Callable[..., object], owner: object) -> dict[str, Any]:
+    """Return the attributes of an object that a call has parameters for."""
+    parameters = inspect.signature(call).parameters
+    return {name: value for name, value in vars(owner).items() if name in parameters}
+
+
+def exactly_one(**given: Any) -> tuple[str, Any]:
+    """Return name and value of the only argument that is not None; raise ``ValidationError`` unless there is one."""
+    found = [(name, value) for name, value in given.items() if value is not None]
+    if len(found) != 1:
+        got = concatenate([name for name, _ in found]) or "none"
+        raise ValidationError(f"exactly one of {concatenate(given)} must be given, got {got}")
+    return found[0]

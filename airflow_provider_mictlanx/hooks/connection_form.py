@@ -30,26 +30,22 @@ def connection_form_widgets() -> dict[str, Any]:
     from flask_babel import lazy_gettext  # type: ignore[import-not-found, unused-ignore]
     from wtforms import StringField  # type: ignore[import-untyped, unused-ignore]
 
-    class LinesWidget(BS3TextAreaFieldWidget):  # type: ignore[misc, unused-ignore]
-        """A text area that shows a stored list or object line by line (Airflow takes no field classes but its own)."""
+    def showing_text(widget: Any) -> Any:
+        """Return a widget that shows the stored value as text (Airflow takes no field classes but its own)."""
 
-        def __call__(self, field: Any, **kwargs: Any) -> Any:
-            field.data = as_text(field.data)
-            return super().__call__(field, **kwargs)
+        class Widget(widget):  # type: ignore[misc, unused-ignore]
+            def __call__(self, field: Any, **kwargs: Any) -> Any:
+                field.data = as_text(field.data)
+                return super().__call__(field, **kwargs)
 
-    class TextWidget(BS3TextFieldWidget):  # type: ignore[misc, unused-ignore]
-        """A text field that shows a stored flag as ``true`` or ``false``."""
-
-        def __call__(self, field: Any, **kwargs: Any) -> Any:
-            field.data = as_text(field.data)
-            return super().__call__(field, **kwargs)
+        return Widget()
 
     widgets = {}
     for name, spec in get_provider_info()["connection-types"][0]["conn-fields"].items():
         kind, description = spec["schema"]["type"][0], spec["description"]
         widgets[name] = StringField(
             lazy_gettext(spec["label"]),
-            widget=LinesWidget() if kind in ("array", "object") else TextWidget(),
+            widget=showing_text(BS3TextAreaFieldWidget if kind in ("array", "object") else BS3TextFieldWidget),
             description=f"true or false. {description}" if kind == "boolean" else description,
             **({} if AIRFLOW_V_3_0_PLUS else _typed(name, kind)),
         )

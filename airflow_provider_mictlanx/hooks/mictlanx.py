@@ -7,16 +7,7 @@ import dataclasses
 import logging
 import os
 import threading
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Coroutine,
-    Iterable,
-    Mapping,
-    MutableMapping,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from itertools import islice
@@ -24,6 +15,7 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar, Unpack, cast
 
 from airflow.providers.common.compat.sdk import BaseHook
 from humanfriendly.text import pluralize
+from option import Result
 
 from airflow_provider_mictlanx import lineage
 from airflow_provider_mictlanx.batches import copy as batch_copy
@@ -51,6 +43,7 @@ from airflow_provider_mictlanx.client.concurrency import for_each, run_in_thread
 from airflow_provider_mictlanx.client.errors import (
     GetChunkError,
     IntegrityError,
+    MictlanXError,
     NotFoundError,
     UnavailableError,
     ValidationError,
@@ -71,6 +64,7 @@ from airflow_provider_mictlanx.hooks.arguments import (
     DeleteArguments,
     GetArguments,
     PutArguments,
+    exactly_one,
     list_arguments,
 )
 from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
@@ -78,15 +72,7 @@ from airflow_provider_mictlanx.hooks.clean_log import CleanLog
 from airflow_provider_mictlanx.hooks.connection import ConnectionSettings, aload_settings, load_settings
 from airflow_provider_mictlanx.hooks.errors import errors_name_connection
 from airflow_provider_mictlanx.hooks.sync_runner import Runner, blocking
-from airflow_provider_mictlanx.lineage import (
-    DataLocation,
-    LineageTrace,
-    bucket_location,
-    file_location,
-    key_locations,
-    selected_location,
-    source_locations,
-)
+from airflow_provider_mictlanx.lineage import DataLocation, LineageTrace, bucket_location, file_location
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -143,6 +129,10 @@ class MictlanXHook(CleanLog, BaseHook):
         super().__init__(**kwargs)
         self.mictlanx_conn_id = mictlanx_conn_id
         self.trace = LineageTrace()
+        self._start()
+
+    def _start(self) -> None:
+        """Begin in this process, without the connection."""
         self._settings: ConnectionSettings | None = None
         self._look_up_lock = threading.Lock()
         self._runner = Runner()
@@ -158,9 +148,7 @@ class MictlanXHook(CleanLog, BaseHook):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore the state with a new lock and runner; the connection is looked up again."""
         self.__dict__.update(state)
-        self._settings = None
-        self._look_up_lock = threading.Lock()
-        self._runner = Runner()
+        self._start()
         self._log = None
 
     # Connection
@@ -234,11 +222,7 @@ class MictlanXHook(CleanLog, BaseHook):
 
     @list_arguments
     async def aput(
-        self,
-        bucket_id: str,
-        key: str,
-        data: bytes | str,
-        **options: Unpack[PutArguments],
+        self, bucket_id: str, key: str, data: bytes | str, **options: Unpack[PutArguments]
     ) -> dict[str, Any]:
         """
         Store bytes, or str as UTF-8, under a key.
@@ -268,11 +252,7 @@ class MictlanXHook(CleanLog, BaseHook):
 
     @list_arguments
     async def aput_file(
-        self,
-        bucket_id: str,
-        key: str,
-        path: str | os.PathLike[str],
-        **options: Unpack[PutArguments],
+        self, bucket_id: str, key: str, path: str | os.PathLike[str], **options: Unpack[PutArguments]
     ) -> dict[str, Any]:
         """
         Store a file under a key.
@@ -300,12 +280,7 @@ class MictlanXHook(CleanLog, BaseHook):
 
     @list_arguments
     async def aget(
-        self,
-        bucket_id: str,
-        key: str,
-        *,
-        max_size: int | None = None,
-        **options: Unpack[GetArguments],
+        self, bucket_id: str, key: str, *, max_size: int | None = None, **options: Unpack[GetArguments]
     ) -> bytes:
         """
         Read an object into memory and verify size and SHA-256 of every chunk and of the whole object.
@@ -343,10 +318,7 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         _check_encoding(encoding)
         data = await self.aget(
-            bucket_id,
-            key,
-            max_size=None if max_size is None else parse_size(max_size, "max_size", least=0),
-            **options,
+            bucket_id, key, max_size=None if max_size is None else parse_size(max_size, "max_size", least=0), **options
         )
         with errors_name_connection(self.mictlanx_conn_id):
             return _decode(data, encoding, f"{bucket_id}/{key}")
@@ -377,10 +349,9 @@ class MictlanXHook(CleanLog, BaseHook):
         if output_path == "":
             raise ValidationError("output_path must not be empty; use '.' for the working directory")
         filename = _file_name(key, filename)
-        filled = await self._with_connection_defaults(options)
-        async with self.open_client() as client:
-            response = await client.download(bucket_id, key, output_path, filename=filename, replace=replace, **filled)
-            report = unwrap(response)
+        report = await self._call(
+            AsyncClient.download, bucket_id, key, output_path, filename=filename, replace=replace, options=options
+        )
         result = summaries.transfer_summary(report)
         await self._report_lineage(reads=[bucket_location(bucket_id, key)], writes=[file_location(result["path"])])
         return result
@@ -421,7 +392,7 @@ class MictlanXHook(CleanLog, BaseHook):
         :param bulk_id: a complete bulk: every object that it uploaded, with the bytes that it uploaded
         :param replace: overwrite files with different content, instead of reporting a failure
         """
-        _check_exactly_one(bucket_id=bucket_id, bulk_id=bulk_id)
+        exactly_one(bucket_id=bucket_id, bulk_id=bulk_id)
         if bulk_id is not None and (prefix or glob):
             raise ValidationError(f"prefix and glob must be empty if bulk_id is given, got {prefix or glob!r}")
         transfer = _select(TransferOptions, await self._with_connection_defaults(options))
@@ -445,11 +416,10 @@ class MictlanXHook(CleanLog, BaseHook):
             )
         selection = {"bucket_id": bucket_id, "prefix": prefix, "glob": glob, "bulk_id": bulk_id}
         result = summaries.batch_summary(outcome, "downloaded", **selection, output_path=str(root))
-        buckets = dict.fromkeys(item.bucket_id for item in items)
-        read = (
-            [selected_location(bucket_id, prefix, glob)] if bucket_id is not None else [*map(bucket_location, buckets)]
-        )
-        await self._report_lineage(reads=read, writes=[file_location(root)])
+        reads = [bucket_location(bucket) for bucket in dict.fromkeys(item.bucket_id for item in items)]
+        if bucket_id is not None:
+            reads = [lineage.selected_location(bucket_id, prefix, glob)]
+        await self._report_lineage(reads=reads, writes=[file_location(root)])
         return self._finish(action, outcome.line("read", "there already"), outcome, result, fail_on_error)
 
     get_to_folder = blocking(aget_to_folder)
@@ -458,12 +428,7 @@ class MictlanXHook(CleanLog, BaseHook):
 
     @list_arguments
     async def aexists(
-        self,
-        bucket_id: str,
-        key: str,
-        *,
-        check_storage: bool = False,
-        **options: Unpack[CallArguments],
+        self, bucket_id: str, key: str, *, check_storage: bool = False, **options: Unpack[CallArguments]
     ) -> bool:
         """
         Return whether an object is stored: by the listing, or with ``check_storage`` by reading it.
@@ -473,20 +438,13 @@ class MictlanXHook(CleanLog, BaseHook):
 
         :param check_storage: read and verify every chunk; the listing shows announcements, not data
         """
-        filled = await self._with_connection_defaults(options)
-        async with self.open_client() as client:
-            return unwrap(await client.exists(bucket_id, key, check_storage=check_storage, **filled))
+        return await self._call(AsyncClient.exists, bucket_id, key, check_storage=check_storage, options=options)
 
     exists = blocking(aexists)
 
     @list_arguments
     async def aget_metadata(
-        self,
-        bucket_id: str,
-        key: str,
-        *,
-        check_storage: bool = False,
-        **options: Unpack[CallArguments],
+        self, bucket_id: str, key: str, *, check_storage: bool = False, **options: Unpack[CallArguments]
     ) -> dict[str, Any]:
         """
         Return the metadata of an object, or raise ``NotFoundError``.
@@ -494,20 +452,14 @@ class MictlanXHook(CleanLog, BaseHook):
         Returns ``{bucket_id, key, ball_id, size, checksum, num_chunks, tags, updated_at}``; ``updated_at`` is in
         nanoseconds since 1970. Parameters: see ``aexists``.
         """
-        filled = await self._with_connection_defaults(options)
-        async with self.open_client() as client:
-            ball = unwrap(await client.get_metadata(bucket_id, key, check_storage=check_storage, **filled))
+        ball = await self._call(AsyncClient.get_metadata, bucket_id, key, check_storage=check_storage, options=options)
         return summaries.ball_summary(ball)
 
     get_metadata = blocking(aget_metadata)
 
     @list_arguments
     async def alist_balls(
-        self,
-        bucket_id: str,
-        prefix: str = "",
-        glob: str = "",
-        **options: Unpack[CallArguments],
+        self, bucket_id: str, prefix: str = "", glob: str = "", **options: Unpack[CallArguments]
     ) -> list[dict[str, Any]]:
         """
         List the objects of a bucket by key, each in the form of ``get_metadata``.
@@ -515,7 +467,7 @@ class MictlanXHook(CleanLog, BaseHook):
         MictlanX never lists empty objects (size 0), though ``exists`` and ``get`` find them. A bucket without objects
         gives an empty list. Parameters: see ``aput`` and ``aget_to_folder``.
         """
-        balls = await self._alist(bucket_id, prefix, glob, options)
+        balls = await self._call(AsyncClient.list_balls, bucket_id, prefix, glob, options=options)
         return [summaries.ball_summary(ball) for ball in balls]
 
     list_balls = blocking(alist_balls)
@@ -539,7 +491,7 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         if max_keys is not None:
             check_int("max_keys", max_keys)
-        balls = await self._alist(bucket_id, prefix, glob, options)
+        balls = await self._call(AsyncClient.list_balls, bucket_id, prefix, glob, options=options)
         if max_keys is not None and len(balls) > max_keys:
             which = f" that match {glob!r}" if glob else f" that begin with {prefix!r}" if prefix else ""
             with errors_name_connection(self.mictlanx_conn_id):
@@ -550,11 +502,6 @@ class MictlanXHook(CleanLog, BaseHook):
         return [ball.key for ball in balls]
 
     list_keys = blocking(alist_keys)
-
-    async def _alist(self, bucket_id: str, prefix: str, glob: str, options: CallArguments) -> list[Ball]:
-        filled = await self._with_connection_defaults(options)
-        async with self.open_client() as client:
-            return unwrap(await client.list_balls(bucket_id, prefix, glob, **filled))
 
     # Check once for objects that may not exist yet
 
@@ -578,18 +525,23 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         options = await self._with_connection_defaults({"request_timeout": request_timeout})
         async with self._reuse(client) as opened:
-            try:
-                ball = unwrap(await opened.get_metadata(bucket_id, key, **options))
-                if check_storage:
-                    ball = unwrap(await opened.get_metadata(bucket_id, key, check_storage=True, **options))
-            except _NOT_YET as error:
-                self.log.info("%s/%s is not available yet: %s", bucket_id, key, error)
-                return None
+            ball = await self._find(opened, bucket_id, key, **options)
+            if ball is not None and check_storage:
+                ball = await self._find(opened, bucket_id, key, check_storage=True, **options)
+        if ball is None:
+            return None
         result = summaries.ball_summary(ball)
         self.log.info("%s", summaries.found_line(result))
         return result
 
     find = blocking(afind)
+
+    async def _find(self, client: AsyncClient, bucket_id: str, key: str, **options: Any) -> Ball | None:
+        try:
+            return unwrap(await client.get_metadata(bucket_id, key, **options))
+        except _NOT_YET as error:
+            self.log.info("%s/%s is not available yet: %s", bucket_id, key, error)
+            return None
 
     async def afind_objects(
         self,
@@ -617,7 +569,7 @@ class MictlanXHook(CleanLog, BaseHook):
         :param min_objects: required number of objects; default: all ``keys``, else 1
         :param readable: remembers what was read, so that the next call reads only new objects
         """
-        _check_exactly_one(keys=keys, prefix=prefix, glob=glob)
+        exactly_one(keys=keys, prefix=prefix, glob=glob)
         if glob == "":
             raise ValidationError("glob must not be empty; use '*' for every object of the bucket")
         names = None if keys is None else list(dict.fromkeys(_check_keys(keys)))
@@ -639,25 +591,27 @@ class MictlanXHook(CleanLog, BaseHook):
     async def _find_keys(
         self, client: AsyncClient, bucket_id: str, keys: list[str], options: dict[str, Any]
     ) -> list[Ball]:
-        found: dict[str, Ball] = {}
+        found: dict[str, Ball | None] = {}
 
         async def find(key: str) -> None:
-            try:
-                found[key] = unwrap(await client.get_metadata(bucket_id, key, **options))
-            except _NOT_YET as error:
-                self.log.info("%s/%s is not available yet: %s", bucket_id, key, error)
+            found[key] = await self._find(client, bucket_id, key, **options)
 
         await for_each(keys, find, FOUND_AT_ONCE)
-        return [found[key] for key in keys if key in found]
+        return [ball for key in keys if (ball := found[key]) is not None]
 
     async def _find_listed(
         self, client: AsyncClient, bucket_id: str, prefix: str, glob: str, options: dict[str, Any]
     ) -> list[Ball]:
+        listed = await client.list_balls(bucket_id, prefix, glob, **options)
+        return self._complete_listing(bucket_id, listed) or []
+
+    def _complete_listing(self, bucket_id: str, listed: Result[T, MictlanXError]) -> T | None:
+        """Return a listing; None if a peer's part is missing."""
         try:
-            return unwrap(await client.list_balls(bucket_id, prefix, glob, **options))
+            return unwrap(listed)
         except UnavailableError as error:
             self.log.info("Listing of bucket %s is incomplete: %s", bucket_id, error)
-            return []
+            return None
 
     async def _read_back(
         self, client: AsyncClient, balls: list[Ball], readable: Readable, options: dict[str, Any]
@@ -678,11 +632,7 @@ class MictlanXHook(CleanLog, BaseHook):
         return [readable[ball.ball_id] for ball in balls if ball.ball_id in readable]
 
     async def afind_unchanged_bucket(
-        self,
-        monitor: InactivityMonitor,
-        *,
-        request_timeout: float | None = None,
-        client: AsyncClient | None = None,
+        self, monitor: InactivityMonitor, *, request_timeout: float | None = None, client: AsyncClient | None = None
     ) -> dict[str, Any] | None:
         """
         Check once whether a bucket has stopped changing; None means "not yet".
@@ -693,11 +643,9 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         options = await self._with_connection_defaults({"request_timeout": request_timeout})
         async with self._reuse(client) as opened:
-            try:
-                listing = unwrap(await opened.get_chunks_by_bucket_id(monitor.bucket_id, **options))
-            except UnavailableError as error:
-                self.log.info("Listing of bucket %s is incomplete: %s", monitor.bucket_id, error)
-                return None
+            listed = await opened.get_chunks_by_bucket_id(monitor.bucket_id, **options)
+        if (listing := self._complete_listing(monitor.bucket_id, listed)) is None:
+            return None
         result = await run_in_thread(lambda: monitor.update(listing))
         self._log_progress(monitor.line)
         return result
@@ -822,21 +770,14 @@ class MictlanXHook(CleanLog, BaseHook):
     # Delete
 
     @list_arguments
-    async def adelete(
-        self,
-        bucket_id: str,
-        key: str,
-        **options: Unpack[DeleteArguments],
-    ) -> dict[str, Any]:
+    async def adelete(self, bucket_id: str, key: str, **options: Unpack[DeleteArguments]) -> dict[str, Any]:
         """
         Delete an object; a missing object is not an error.
 
         Returns ``{bucket_id, key, ball_id, n_deletes}``; ``n_deletes`` counts the replicas of all its chunks.
         Parameters: see ``aput``.
         """
-        filled = await self._with_connection_defaults(options)
-        async with self.open_client() as client:
-            response = unwrap(await client.delete(key, bucket_id, **filled))
+        response = await self._call(AsyncClient.delete, key, bucket_id, options=options)
         await self._report_lineage(deletes=[bucket_location(bucket_id, key)])
         return {"bucket_id": bucket_id, "key": key, "ball_id": response.ball_id, "n_deletes": response.n_deletes}
 
@@ -867,7 +808,7 @@ class MictlanXHook(CleanLog, BaseHook):
             bucket_id,
             keys,
             action=f"deleting {pluralize(len(keys), 'key')} of bucket {bucket_id}",
-            deletes=key_locations(bucket_id, keys),
+            deletes=lineage.key_locations(bucket_id, keys),
             fail_on_error=fail_on_error,
             options=options,
         )
@@ -876,12 +817,7 @@ class MictlanXHook(CleanLog, BaseHook):
 
     @list_arguments
     async def adelete_prefix(
-        self,
-        bucket_id: str,
-        prefix: str,
-        *,
-        fail_on_error: bool = True,
-        **options: Unpack[BatchDeleteArguments],
+        self, bucket_id: str, prefix: str, *, fail_on_error: bool = True, **options: Unpack[BatchDeleteArguments]
     ) -> dict[str, Any]:
         """
         Delete every object whose key begins with a prefix, and list again until none is left.
@@ -920,28 +856,22 @@ class MictlanXHook(CleanLog, BaseHook):
         options: BatchDeleteArguments,
     ) -> dict[str, Any]:
         check_bucket_may_change(bucket_id, options["allow_reserved_bucket"])
-        filled = await self._with_connection_defaults(options)
-        async with self.open_client() as client, deadline_scope(filled.pop("deadline"), action):
-            outcome = await delete(client, bucket_id, selected, log_progress=self._log_progress, **filled)
+        chosen = _select(batch_delete.DeleteOptions, await self._with_connection_defaults(options))
+        async with self.open_client() as client, deadline_scope(options["deadline"], action):
+            outcome = await delete(client, bucket_id, selected, chosen, self._log_progress)
         await self._report_lineage(deletes=deletes)
         result = summaries.deletion_summary(outcome, bucket_id)
         return self._finish(action, outcome.line("deleted", "not there"), outcome, result, fail_on_error)
 
     @list_arguments
-    async def adelete_bucket(
-        self,
-        bucket_id: str,
-        **options: Unpack[BatchDeleteArguments],
-    ) -> dict[str, Any]:
+    async def adelete_bucket(self, bucket_id: str, **options: Unpack[BatchDeleteArguments]) -> dict[str, Any]:
         """
         Delete every object that a bucket lists, and list again until none is left.
 
         Returns ``{bucket_id, deleted, failed, total, response_time}``. MictlanX never lists empty objects (size 0),
         so they stay until they are deleted by key. Parameters: see ``adelete_keys``.
         """
-        filled = await self._with_connection_defaults(options)
-        async with self.open_client() as client:
-            response = unwrap(await client.delete_bucket(bucket_id, **filled))
+        response = await self._call(AsyncClient.delete_bucket, bucket_id, options=options)
         await self._report_lineage(deletes=[bucket_location(bucket_id)])
         for ball_id, reason in islice(response.failures.items(), MAX_REPORTED):
             self.log.warning("%s/%s could not be deleted: %s", bucket_id, ball_id, reason)
@@ -1001,7 +931,7 @@ class MictlanXHook(CleanLog, BaseHook):
             Default: ``{"owner": …}`` with the connection's client id
         :param will_retry: a failed call will be repeated, so a waiting gate goes on waiting
         """
-        _check_exactly_one(source=source, balls=balls)
+        exactly_one(source=source, balls=balls)
         items = [] if balls is None else _check_items(balls)
         if balls is not None:
             paths: list[Source] = []
@@ -1036,7 +966,7 @@ class MictlanXHook(CleanLog, BaseHook):
                 client, spec, shard, listing, owner, attempt, log_progress=self._log_progress
             ).run()
         await self._report_lineage(
-            reads=source_locations(spec.sources, items), writes=_destinations(bucket_id, items, key_prefix)
+            reads=lineage.source_locations(spec.sources, items), writes=_destinations(bucket_id, items, key_prefix)
         )
         self._log_outcome(_upload_line(outcome), outcome.failures)
         result = summaries.upload_summary(outcome, with_failures=not fail_on_error)
@@ -1191,6 +1121,18 @@ class MictlanXHook(CleanLog, BaseHook):
     def _reuse(self, client: AsyncClient | None) -> AbstractAsyncContextManager[AsyncClient]:
         return self.open_client() if client is None else nullcontext(client)
 
+    async def _call(
+        self,
+        method: Callable[..., Awaitable[Result[T, MictlanXError]]],
+        *args: Any,
+        options: Mapping[str, object],
+        **kwargs: Any,
+    ) -> T:
+        """Open a client for one call, with options of the hook's caller, and return its value."""
+        filled = await self._with_connection_defaults(options)
+        async with self.open_client() as client:
+            return unwrap(await method(client, *args, **kwargs, **filled))
+
     async def _with_connection_defaults(self, options: Mapping[str, object]) -> dict[str, Any]:
         """
         Return options under the client's names.
@@ -1259,14 +1201,6 @@ def _select(kind: Callable[..., T], options: Mapping[str, Any], **others: Any) -
 
 
 # Checks of arguments
-
-
-def _check_exactly_one(**given: Any) -> None:
-    names = [name for name, value in given.items() if value is not None]
-    if len(names) != 1:
-        raise ValidationError(
-            f"exactly one of {', '.join(given)} must be given, got {' and '.join(names) if names else 'none'}"
-        )
 
 
 def _check_keys(keys: Iterable[str]) -> list[str]:

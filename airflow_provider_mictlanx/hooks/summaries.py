@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -49,12 +49,9 @@ def ball_summary(ball: Ball) -> dict[str, Any]:
 
 def objects_summary(bucket_id: str, balls: Sequence[Ball]) -> dict[str, Any]:
     """Return ``bucket_id, count, total_size, objects``; ``objects`` are the first few, as ``{key, size}``."""
-    first: list[dict[str, Any]] = []
-    for ball in balls[:_MAX_OBJECTS]:
-        entry = {"key": ball.key, "size": ball.size}
-        if len(json.dumps([*first, entry])) > _MAX_OBJECTS_LENGTH:
-            break
-        first.append(entry)
+    first = _first_that_fit(
+        ({"key": ball.key, "size": ball.size} for ball in balls[:_MAX_OBJECTS]), _MAX_OBJECTS_LENGTH
+    )
     total_size = sum(ball.size for ball in balls)
     return {"bucket_id": bucket_id, "count": len(balls), "total_size": total_size, "objects": first}
 
@@ -120,11 +117,17 @@ def status_summary(status: BulkStatus) -> dict[str, Any]:
 
 def _first_failures(outcome: BatchResult | UploadResult) -> list[dict[str, Any]]:
     """Return the first few failures with shortened texts: ``{bucket_id, key, code, message}``."""
+    shortened = (truncate_failure(failure.model_dump(), _MAX_TEXT) for failure in outcome.failures)
+    first = _first_that_fit(shortened, _MAX_FAILURES_LENGTH)
+    return first or [truncate_failure(failure.model_dump(), _MAX_TEXT_OF_ONE) for failure in outcome.failures[:1]]
+
+
+def _first_that_fit(entries: Iterable[dict[str, Any]], max_length: int) -> list[dict[str, Any]]:
+    """Return the first entries, as many as fit into a length as JSON."""
     first: list[dict[str, Any]] = []
-    for failure in outcome.failures:
-        entry = truncate_failure(failure.model_dump(), _MAX_TEXT)
-        if len(json.dumps([*first, entry])) > _MAX_FAILURES_LENGTH:
-            return first or [truncate_failure(failure.model_dump(), _MAX_TEXT_OF_ONE)]
+    for entry in entries:
+        if len(json.dumps([*first, entry])) > max_length:
+            break
         first.append(entry)
     return first
 

@@ -6,7 +6,6 @@ Each passes its parameters to one method of the hook, and returns that method's 
 
 from __future__ import annotations
 
-import inspect
 import os
 import time
 from abc import abstractmethod
@@ -16,19 +15,20 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, Unpack
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowSensorTimeout, BaseOperator, conf
-from humanfriendly.text import concatenate, pluralize
+from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError
 from airflow_provider_mictlanx.client.errors import DeadlineExceededError, MictlanXError, ValidationError
 from airflow_provider_mictlanx.client.validation import check_seconds
 from airflow_provider_mictlanx.hooks import summaries
-from airflow_provider_mictlanx.hooks.clean_log import CleanLog
+from airflow_provider_mictlanx.hooks.arguments import RetryArguments, attributes_for
 from airflow_provider_mictlanx.hooks.errors import (
     errors_name_connection,
     is_deferral_timeout,
     permanent_errors_fail_the_task,
 )
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook, Source
+from airflow_provider_mictlanx.hooks.task import MictlanXTask
 from airflow_provider_mictlanx.links.mictlanx import (
     MictlanXBucketLink,
     MictlanXBulkLink,
@@ -54,15 +54,11 @@ class MictlanXOptions(AirflowArguments, total=False):
     request_timeout: float | None
 
 
-class TransferOptions(MictlanXOptions, total=False):
+class TransferOptions(MictlanXOptions, RetryArguments):
     """The keyword arguments of ``TransferOperator``, and those of every operator."""
 
-    max_tries: int
-    max_concurrency: int | None
-    max_backoff: float
 
-
-class MictlanXOperator(CleanLog, BaseOperator):
+class MictlanXOperator(MictlanXTask, BaseOperator):
     """
     Base of the operators: a task that can be stopped, and that a permanent error fails without a retry.
 
@@ -85,11 +81,6 @@ class MictlanXOperator(CleanLog, BaseOperator):
     def _execute(self, context: Context) -> Any:
         """Do the work, and return the XCom."""
 
-    @cached_property
-    def hook(self) -> MictlanXHook:
-        """The hook of this task."""
-        return MictlanXHook(self.mictlanx_conn_id)
-
     def execute(self, context: Context) -> Any:
         """Do the work; a permanent error is raised as ``AirflowFailException``, any other unchanged."""
         with permanent_errors_fail_the_task(), errors_name_connection(self.mictlanx_conn_id):
@@ -102,28 +93,9 @@ class MictlanXOperator(CleanLog, BaseOperator):
 
         return to_openlineage(self.hook.trace)
 
-    def on_kill(self) -> None:
-        """Stop the running requests; the hook cleans up after itself."""
-        if "hook" in self.__dict__:
-            self.hook.cancel()
-
     def _call(self, method: Callable[..., T], **arguments: Any) -> T:
         """Call a method of the hook with these arguments, and with the attributes that it has parameters for."""
-        parameters = inspect.signature(method).parameters
-        own = {name: value for name, value in vars(self).items() if name in parameters}
-        return method(**own | arguments)
-
-    def _get_one_of(self, *names: str, error: type[Exception] = ValidationError) -> tuple[str, Any]:
-        """Return name and value of the only argument that is not None; raise the error unless there is one."""
-        given = [(name, value) for name in names if (value := getattr(self, name)) is not None]
-        if len(given) != 1:
-            got = concatenate([name for name, _ in given]) or "none"
-            raise error(f"{self._named}: exactly one of {concatenate(names)} must be given, got {got}")
-        return given[0]
-
-    @property
-    def _named(self) -> str:
-        return f"{type(self).__name__} (task_id: {self.task_id})"
+        return method(**attributes_for(method, self) | arguments)
 
 
 class TransferOperator(MictlanXOperator):
@@ -832,15 +804,9 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
         return self._defer(left, poke_interval)
 
     def _defer(self, left: float | None, poke_interval: float) -> NoReturn:
+        changed = {"poke_interval": poke_interval, "ends_at": None if left is None else time.time() + left}
         self.defer(
-            trigger=MictlanXBulkCompleteTrigger(
-                bulk_id=self.bulk_id,
-                fail_on_error=self.fail_on_error,
-                mictlanx_conn_id=self.mictlanx_conn_id,
-                poke_interval=poke_interval,
-                ends_at=None if left is None else time.time() + left,
-                request_timeout=self.request_timeout,
-            ),
+            trigger=MictlanXBulkCompleteTrigger(**attributes_for(MictlanXBulkCompleteTrigger, self) | changed),
             method_name="execute_complete",
             timeout=None if left is None else timedelta(seconds=left),
         )

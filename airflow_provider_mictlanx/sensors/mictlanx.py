@@ -17,9 +17,7 @@ import inspect
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import fields
 from datetime import timedelta
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.providers.common.compat.sdk import (
@@ -36,7 +34,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationError
 from airflow_provider_mictlanx.client.validation import check_seconds
 from airflow_provider_mictlanx.hooks import summaries
-from airflow_provider_mictlanx.hooks.clean_log import CleanLog
+from airflow_provider_mictlanx.hooks.arguments import attributes_for
 from airflow_provider_mictlanx.hooks.errors import (
     errors_name_connection,
     is_deferral_timeout,
@@ -44,6 +42,7 @@ from airflow_provider_mictlanx.hooks.errors import (
     permanent_errors_fail_the_task,
 )
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
+from airflow_provider_mictlanx.hooks.task import MictlanXTask
 from airflow_provider_mictlanx.links.mictlanx import MictlanXBucketLink, MictlanXBulkLink, push_links
 from airflow_provider_mictlanx.triggers.mictlanx import (
     MictlanXBucketUnchangedTrigger,
@@ -60,7 +59,7 @@ _STATE_KEY = "mictlanx_seen"
 """The key under which Airflow stores what a rescheduled sensor saw."""
 
 
-class MictlanXSensor(CleanLog, BaseSensorOperator):
+class MictlanXSensor(MictlanXTask, BaseSensorOperator):
     """
     Wait for something in MictlanX: on a worker, by rescheduling, or deferred.
 
@@ -96,11 +95,6 @@ class MictlanXSensor(CleanLog, BaseSensorOperator):
         """Return the trigger's arguments that are not attributes of the sensor."""
         return {}
 
-    @cached_property
-    def hook(self) -> MictlanXHook:
-        """The hook of this task."""
-        return MictlanXHook(self.mictlanx_conn_id)
-
     def poke(self, context: Context) -> PokeReturnValue:
         """Poke once; the first poke that reaches a router stores the task's links."""
         with permanent_errors_fail_the_task(), errors_name_connection(self.mictlanx_conn_id):
@@ -116,8 +110,7 @@ class MictlanXSensor(CleanLog, BaseSensorOperator):
 
     def _get_trigger(self, context: Context) -> PollingTrigger:
         if self._trigger is None:
-            names = {argument.name for argument in fields(self.trigger_class) if argument.init}
-            arguments = {name: value for name, value in vars(self).items() if name in names}
+            arguments = attributes_for(self.trigger_class, self)
             arguments["ends_at"] = None  # set by the deferral
             if isinstance(self.max_wait, timedelta):
                 arguments["max_wait"] = self.max_wait.total_seconds()
@@ -191,11 +184,6 @@ class MictlanXSensor(CleanLog, BaseSensorOperator):
         self.log.info("Success criteria met. Exiting.")
         return found
 
-    def on_kill(self) -> None:
-        """Stop the running requests."""
-        if "hook" in self.__dict__:
-            self.hook.cancel()
-
     def _time_out(self, cause: BaseException | None = None) -> NoReturn:
         message = f"Sensor has timed out: it waited longer than the specified timeout of {self.timeout} seconds."
         if self.soft_fail:
@@ -250,15 +238,13 @@ class MictlanXObjectSensor(MictlanXSensor):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        given = [name for name, value in (("key", key), ("prefix", prefix), ("glob", glob)) if value is not None]
-        if len(given) != 1:
-            raise ValueError(f"MictlanXObjectSensor takes one of key, prefix and glob, and got {_listed(given)}")
         self.bucket_id = bucket_id
         self.key = key
         self.prefix = prefix
         self.glob = glob
         self.min_objects = min_objects
         self.check_storage = check_storage
+        self._get_one_of("key", "prefix", "glob", error=ValueError)
 
     def _trigger_arguments(self, context: Context) -> dict[str, Any]:
         return {"key": self.key if isinstance(self.key, str) or not isinstance(self.key, Sequence) else list(self.key)}
@@ -392,7 +378,3 @@ def _name_check(context: Context) -> str:
 
 def _try_number(context: Context) -> int | None:
     return getattr(context.get("ti"), "try_number", None)
-
-
-def _listed(names: list[str]) -> str:
-    return " and ".join(names) if names else "none"
