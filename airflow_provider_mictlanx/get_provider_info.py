@@ -16,7 +16,7 @@ _LINKS = "airflow_provider_mictlanx.links.mictlanx"
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Give what ``provider_info.schema.json`` asks for: the modules, and the connection type with its form."""
+    """Return the data of ``provider_info.schema.json``: the modules, and the connection type with its form."""
     return {
         "package-name": "airflow-provider-mictlanx",
         "name": "MictlanX",
@@ -90,7 +90,7 @@ def _field(label: str, description: str, type_: str, **schema: Any) -> dict[str,
 
 
 def _conn_fields() -> dict[str, dict[str, Any]]:
-    """Give the fields in the order of the form: what everybody needs first, and last the one with an editor of its own."""
+    """Return the fields in the order of the form: common ones first, the one with an editor of its own last."""
     return {
         "routers": _field(
             "Routers",

@@ -749,7 +749,7 @@ MUTANTS = (
         ),
         (
             "a loss takes back what was complete",
-            "return [report for report in reports if _place_of(report) >= since]",
+            "return [report for report in reports if _order_of(report) >= since]",
             "return reports",
             STATUS,
             ["test_loss_takes_back_what_was_complete", "test_complete_means_that_every_shard_has_a_good_end"],
@@ -973,7 +973,7 @@ MUTANTS = (
         ),
         (
             "only where every peer answers is a ball lost that cannot be found",
-            "            await self._store.check_peers(str(error))\n",
+            "            await self.store.check_peers(str(error))\n",
             "",
             TAKING_OVER,
             ["test_peer_that_does_not_answer"],

@@ -1,4 +1,4 @@
-"""Many balls of a bucket deleted: those of a list, or all under a prefix, until no such one is listed any more."""
+"""Delete many balls of a bucket: those of a list, or all with a prefix until none is listed."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""
-One piece of work for each of many balls: so many at a time, with progress for people; what fails is told at the end.
-
-Imports the client, and from ``bulks`` the progress and the form of a failure.
-"""
+"""One piece of work for each of many balls: bounded concurrency, progress in the log, failures in the result."""
 
 from __future__ import annotations
 
@@ -24,16 +20,16 @@ log = get_logger(__name__)
 
 
 MAX_CONSECUTIVE_FAILURES = 16
-"""After so many failures in a row that may pass, and no success between them, nothing more is begun."""
+"""Limit for transient failures in a row; after that no further ball is started."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
     """
-    One ball that something is done to.
+    One ball of a batch.
 
-    :ivar size: bytes, as far as they are known
-    :ivar checksum: SHA-256 of the whole in hex; empty where it is not known
+    :ivar size: bytes, as far as known
+    :ivar checksum: SHA-256 of the complete ball in hex; empty if unknown
     """
 
     bucket_id: str
@@ -50,10 +46,10 @@ class TransferOptions:
     """
     How balls are transferred.
 
-    :ivar max_concurrency: the most chunks in flight, of all balls together
-    :ivar max_tries: for each chunk
-    :ivar max_backoff: the longest wait between two tries (seconds)
-    :ivar timeout: for each request (seconds)
+    :ivar max_concurrency: limit for the chunks in flight, of all balls together
+    :ivar max_tries: tries per chunk
+    :ivar max_backoff: longest pause between two tries, in seconds
+    :ivar timeout: seconds for each request
     """
 
     max_concurrency: int = 8
@@ -93,15 +89,15 @@ class BatchResult:
 
     @property
     def failed(self) -> int:
-        """How many balls failed."""
+        """The number of balls that failed."""
         return len(self.failures)
 
     def line(self, done: str, skipped: str) -> str:
         """
-        Tell how it went, for people: ``97 balls copied, 1.2 GB in 12.3 s, 97 MB/s; 2 there already, 0 failed``.
+        Return ``97 balls copied, 1.2 GB in 12.3 s, 97 MB/s; 2 there already, 0 failed``.
 
-        :param done: what was done
-        :param skipped: why nothing was done to the others
+        :param done: verb for the balls that something was done to
+        :param skipped: reason why the others were skipped
         """
         transferred = f", {format_transfer(self.done_size, self.response_time)}" if self.done_size else ""
         return f"{pluralize(self.done, 'ball')} {done}{transferred}; {self.skipped:,} {skipped}, {self.failed:,} failed"
@@ -109,9 +105,9 @@ class BatchResult:
 
 class BatchError(MictlanXError):
     """
-    Something could not be done to every ball of a batch.
+    A batch in which balls failed.
 
-    :ivar result: the summary that would have been given
+    :ivar result: the summary that the call would have returned
     """
 
     def __init__(self, message: str = "", *args: Any, result: dict[str, Any] | None = None, **kwargs: Any) -> None:
@@ -210,10 +206,10 @@ def _disk_error(item: Item, error: OSError) -> UnknownError:
 
 def batch_error(what: str, result: BatchResult, summary: dict[str, Any]) -> BatchError:
     """
-    Give the error for a batch of which not every ball succeeded.
+    Return the error for a batch in which balls failed.
 
-    :param what: was being done, to what: ``copying a/ of bucket b to bucket c``
-    :param summary: what would have been given
+    :param what: the work, such as ``copying a/ of bucket b to bucket c``
+    :param summary: the result that the call would have returned
     """
     what_to_do = (
         "No retry can mend that" if result.permanently_failed else "Run it again: what is done is not done again"
@@ -226,11 +222,11 @@ def batch_error(what: str, result: BatchResult, summary: dict[str, Any]) -> Batc
 
 
 CleanText = Annotated[str, AfterValidator(clean)]
-"""A text for people; whoever can write to the storage can write records."""
+"""Text for a message. It is cleaned, since any writer to the storage can write records."""
 
 
 class Failure(BaseModel):
-    """Why one ball of a bulk is not stored."""
+    """The failure of one ball."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -241,7 +237,7 @@ class Failure(BaseModel):
 
 
 MAX_REPORTED = 5
-"""The most failures, or objects, that a message, a summary or a log names."""
+"""Limit for the failures, or objects, that a message, a summary or a log names."""
 
 
 def format_first(texts: Sequence[str], separator: str = ", ") -> str:
@@ -261,4 +257,4 @@ def truncate_failure(failure: dict[str, Any], max_size: int) -> dict[str, Any]:
 
 
 REQUEST_TIMEOUT = 120.0
-"""How long a request for a record may take, unless the caller says otherwise (seconds)."""
+"""Default of the seconds for one request."""

@@ -1,9 +1,9 @@
 """
-One attempt to upload a shard: start, plan, upload, done. What an earlier attempt began is gone on with.
+One attempt to upload a shard: start, plan, upload, done. It continues what earlier attempts began.
 
-Everything that the next attempt needs is in the records before the step that could be cut off: the start before anything
-else, the plan before the first data byte, the end also after an exception. What was acknowledged and is in no record yet when
-the process dies is read back by the next attempt, and not sent again.
+Every record is written before the step that could be interrupted: the start before anything else, the plan before the
+first data byte, the end also after an exception. If the process dies, the next attempt reads back what was acknowledged
+and not recorded yet, and does not send it again.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from airflow_provider_mictlanx.bulks.errors import BulkConflictError
 from airflow_provider_mictlanx.bulks.ledger import BallKey, Ledger
 from airflow_provider_mictlanx.bulks.options import AttemptOptions, BulkSpec, UploadResult
 from airflow_provider_mictlanx.bulks.plan import PlannedBall
-from airflow_provider_mictlanx.bulks.planner import CHANGED_WAY_OUT, HOW_TO_RESOLVE, Planner
+from airflow_provider_mictlanx.bulks.planner import HOW_TO_RESOLVE, HOW_TO_RESOLVE_CHANGE, Planner
 from airflow_provider_mictlanx.bulks.record_store import RecordStore
-from airflow_provider_mictlanx.bulks.records import Done, Part, Plan, Records, Start
+from airflow_provider_mictlanx.bulks.records import Done, Part, Records, Start
 from airflow_provider_mictlanx.bulks.sources import SourceBall
 from airflow_provider_mictlanx.bulks.status import format_owner
 from airflow_provider_mictlanx.client.async_client import AsyncClient
@@ -37,22 +37,22 @@ log = get_logger(__name__)
 
 
 FIRST_PART = 10.0
-"""The first part is written after so many seconds, the next ones half as much later each time …"""
+"""Seconds until the first part is written; each next pause is half as long again …"""
 
 LAST_PART = 60.0
-"""… and at the most so many seconds apart."""
+"""… up to this many seconds."""
 
 WHOLE_PART = 10
-"""Every so many parts, one tells everything since the beginning, and the ones before it are removed: pokes list them all."""
+"""Number of parts after which one repeats everything and replaces them: pokes list them all."""
 
 END_SECONDS = 1.0
-"""How long a cancelled attempt may take to say that it ended (seconds)."""
+"""Seconds for a cancelled attempt to record its end."""
 
 LOST_END_SECONDS = 6.0
-"""How long a failed one may (seconds)."""
+"""Seconds for a failed one."""
 
 MEMORY_BUDGET = 64_000_000
-"""What the chunks in flight may hold together (bytes), where nobody says how many there may be."""
+"""Bytes of all chunks in flight together, unless the caller limits their number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +107,11 @@ class ShardUpload:
 
     async def run(self) -> UploadResult:
         """
-        Make the attempt; gives what it came to, failures of balls included.
+        Make the attempt, and return its result with the failures of balls.
 
-        ``BulkConflictError``: the bulk id is used by another owner, or was begun with another spec; ``ValidationError``: the
-        source is empty or wrong; ``IntegrityError``: it changed while it was planned; ``UnavailableError``: a peer is away, so
-        that it can't be told what was done before.
+        Raises ``BulkConflictError`` if the bulk id has another owner or spec, ``ValidationError`` if the source is empty
+        or invalid, ``IntegrityError`` if it changed while it was planned, and ``UnavailableError`` if a peer does not
+        answer, so earlier records may be missing.
         """
         records = await self._store.read_completely()
         self._refuse_others(records)
@@ -157,8 +157,7 @@ class ShardUpload:
 
     async def _upload(self, sources: dict[BallKey, SourceBall]) -> Progress:
         ledger, balls, missing = self._ledger, self._ledger.balls, self._ledger.missing
-        plan = self._plan()
-        progress = Progress(plan.balls, plan.size, self.log_progress)
+        progress = Progress(len(balls), sum(ball.size for ball in balls), self.log_progress)
         progress.add(len(ledger.acknowledged), ledger.size)
         at_once = concurrency_for(
             max((min(balls[index].size, balls[index].chunk_size) for index in missing), default=0),
@@ -202,14 +201,15 @@ class ShardUpload:
         return unwrap(result).uploaded
 
     def _fail(self, item: Item, error: MictlanXError) -> None:
-        said = f"{error}. {CHANGED_WAY_OUT}" if isinstance(error, IntegrityError) else str(error)
+        said = f"{error}. {HOW_TO_RESOLVE_CHANGE}" if isinstance(error, IntegrityError) else str(error)
         self._ledger.fail(item.bucket_id, item.key, error.error_code, said, error.permanent)
 
     def _expected(self, ball: PlannedBall) -> ChunkManifest:
         """
-        Return what the source has to be; what this attempt has hashed need not be hashed again.
+        Return the expected hashes of a source; sources that this attempt has hashed are not hashed again.
 
-        With an earlier attempt's plan it is hashed first: a ball that is found stored is not sent, and so not compared otherwise.
+        With an earlier attempt's plan the source is hashed first: a ball found stored is not sent, so nothing else
+        compares it.
         """
         if hashed := self._planner.hashed.pop((ball.bucket_id, ball.key), None):
             return hashed
@@ -236,19 +236,19 @@ class ShardUpload:
     async def _record_part(self, everything: bool = False, allow_fewer_replicas: bool = True) -> str:
         """Write a part; return its name."""
         ledger = self._ledger
-        told = ledger.unrecorded(everything)
+        indexes = ledger.unrecorded(everything)
         # No number is used twice, also after a failure: a part that was half written is not written again with other bytes.
         number, self._parts = self._parts, self._parts + 1
         part = Part(**self._identity, **ledger.summary, number=number)
-        await self._store.write(part, ledger.part_items(told), allow_fewer_replicas=allow_fewer_replicas)
-        ledger.recorded(told)
+        await self._store.write(part, ledger.part_items(indexes), allow_fewer_replicas=allow_fewer_replicas)
+        ledger.recorded(indexes)
         return part.name
 
     async def _record_lost(self) -> None:
         """
-        Write down the lost balls before one of them is announced: the listing shows it again then, without its data.
+        Record the lost balls before one of them is announced: from then on the listing shows it again, without data.
 
-        On as many peers as a start, and never tidied up: a listing that lacks this record shows a bulk that is complete.
+        The record gets as many replicas as a start, and is never replaced: without it the bulk would look complete.
         """
         await self._record_part(allow_fewer_replicas=False)
 
@@ -271,7 +271,7 @@ class ShardUpload:
         )
 
     async def _end_badly(self, error: BaseException) -> None:
-        """Record that the attempt was cut off; if that is not possible, the records say that it never ended."""
+        """Record that the attempt was interrupted; without that record it counts as not ended."""
         permanent = isinstance(error, MictlanXError) and error.permanent
         said = str(error) or type(error).__name__
         end = self._end(truncate(said, 500), self.options.will_retry and not permanent)
@@ -301,11 +301,6 @@ class ShardUpload:
             slowest=progress.slowest,
             permanently_failed=ledger.permanently_failed,
         )
-
-    def _plan(self) -> Plan:
-        if self._ledger.plan is None:
-            raise UnknownError("the bulk has no plan yet")
-        return self._ledger.plan.record
 
 
 def _shorten(failure: Failure) -> Failure:

@@ -1,4 +1,4 @@
-"""What one attempt to upload a shard knows of its balls: acknowledged, lost, sent, recorded, failed. Pure."""
+"""The balls of one attempt to upload a shard: acknowledged, lost, sent, recorded, failed. Pure."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Ledger:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What every report of the attempt says of the plan."""
+        """The fields that every report of the attempt has."""
         return {
             "plan": self.digest,
             "acknowledged": len(self.acknowledged),
@@ -63,7 +63,7 @@ class Ledger:
 
     @property
     def permanently_failed(self) -> bool:
-        """Whether there are failures, and no retry could mend any of them."""
+        """True if balls failed, and no retry can fix any of them."""
         return bool(self.failures) and self.failures.keys() <= self._permanent
 
     @property

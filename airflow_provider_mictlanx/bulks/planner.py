@@ -1,7 +1,7 @@
 """
-How an attempt comes to its plan: lists the source, finds the plan of an earlier attempt, or makes one and writes it.
+Plan a shard: list the source, and find the plan of an earlier attempt or make one and write it.
 
-A plan is made once: whoever comes later compares the source with it, and reports what differs.
+A plan is made once; later attempts compare the source with it and report the differences.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ from airflow_provider_mictlanx.client.object_ids import check_bucket_may_change
 from airflow_provider_mictlanx.client.result import unwrap
 
 HASHED_AT_ONCE = 4
-"""How many balls are read and hashed at the same time."""
+"""Limit for the balls that are read and hashed at the same time."""
 
 HOW_TO_RESOLVE = "Take another bulk_id (put the run into it), or delete_bulk removes what is known of this one"
 
-CHANGED_WAY_OUT = (
+HOW_TO_RESOLVE_CHANGE = (
     "A bulk uploads what it planned. To upload the source as it is now, take another bulk_id, or delete_bulk first; where other "
     "bytes are stored under the key already, replace=True replaces them"
 )
@@ -91,9 +91,9 @@ class Planner:
 
     async def run(self, records: Records) -> dict[BallKey, SourceBall]:
         """
-        Give the sources of the plan's balls; the ledger knows the plan after that.
+        Put the plan into the ledger, and return the sources of its balls.
 
-        :param records: of the bulk, as they were before this attempt
+        :param records: the bulk's, before this attempt
         """
         listing = await run_in_thread(self._listed)
         mine = records.of_shard(self.shard)
@@ -179,7 +179,7 @@ class Planner:
         return hashed
 
     def _refuse_contradictions(self, records: Records) -> None:
-        """After the plan was written, before the first data byte: whoever planned otherwise has to be seen now."""
+        """Raise if another attempt planned differently: after the plan was written, before the first data byte."""
         if records.closed:
             raise BulkConflictError(f"bulk {self.spec.bulk_id!r} was awaited and closed meanwhile. {HOW_TO_RESOLVE}")
         if problems := list(find_contradictions(records)):
@@ -190,7 +190,7 @@ class Planner:
     # -- the plan of an earlier attempt ----------------------------------------------------------------------------
 
     async def _earlier_plan(self, mine: Records) -> ShardPlan | None:
-        """Give the plan of an earlier attempt, if it came to one whose bytes were stored."""
+        """Return the plan of an earlier attempt, if its bytes were stored."""
         for record in mine.plans:
             content = None
             with suppress(NotFoundError, GetChunkError, IntegrityError):  # announced, and cut off before it was sent
@@ -202,7 +202,7 @@ class Planner:
         return None
 
     async def _take_over(self, plan: ShardPlan, mine: Records, listing: list[SourceBall]) -> dict[BallKey, SourceBall]:
-        """Learn what earlier attempts acknowledged, if storage and source confirm it; return the sources of the plan's balls."""
+        """Take over what earlier attempts acknowledged, if storage and source confirm it; return the balls' sources."""
         reports = await self._reports(mine, plan.record)
         acknowledged = acknowledged_balls(mine, plan.record, reports)
         lost = await self._lost(plan, acknowledged, mine) if acknowledged else set()
@@ -246,7 +246,7 @@ class Planner:
         return in_doubt
 
     async def learn_from_others(self) -> None:
-        """Before failures are reported: what another attempt has stored in the meantime is no failure."""
+        """Drop failures of balls that another attempt has stored in the meantime."""
         plan = self.ledger.plan
         if plan is None or not self.ledger.failures:
             return
@@ -261,7 +261,7 @@ class Planner:
     async def _compare(
         self, plan: ShardPlan, listing: list[SourceBall], reports: Sequence[tuple[Report, Items]]
     ) -> dict[BallKey, SourceBall]:
-        """Report what is another source now than when it was planned; return the sources of the plan's balls."""
+        """Report sources that differ from the plan; return the sources of the plan's balls."""
         ledger = self.ledger
         planned = {(ball.bucket_id, ball.key) for ball in plan.balls}
         sources = {name: ball for ball in listing if (name := (ball.bucket_id, ball.key)) in planned}
@@ -269,13 +269,13 @@ class Planner:
         for index, ball in enumerate(plan.balls):
             here = sources.get((ball.bucket_id, ball.key))
             if here is not None and here.size != ball.size:
-                ledger.changed(index, f"{_changed(ball)}: {ball.size} bytes then, {here.size} now. {CHANGED_WAY_OUT}")
+                ledger.changed(
+                    index, f"{_changed(ball)}: {ball.size} bytes then, {here.size} now. {HOW_TO_RESOLVE_CHANGE}"
+                )
             elif here is None and index in ledger.acknowledged:  # stored as planned, and nothing else is there
                 gone += 1
             elif here is None:
-                what = (
-                    f"{ball.source} is gone since the bulk was planned, and its ball is not stored. {CHANGED_WAY_OUT}"
-                )
+                what = f"{ball.source} is gone since the bulk was planned, and its ball is not stored. {HOW_TO_RESOLVE_CHANGE}"
                 ledger.fail(ball.bucket_id, ball.key, 404, what)
         if gone:
             self.log_progress(f"Gone since they were stored, which changes nothing: {pluralize(gone, 'source')}")
@@ -290,7 +290,7 @@ class Planner:
         self, plan: ShardPlan, sources: dict[BallKey, SourceBall], unchanged: set[int]
     ) -> None:
         """
-        Read the sources of acknowledged balls, and report those with other bytes than planned: size and name tell nothing of it.
+        Read the sources of acknowledged balls, and report those with other bytes than planned.
 
         :param unchanged: balls whose sources an earlier attempt compared, and nothing about them has changed since
         """
@@ -319,7 +319,7 @@ class Planner:
             return
         if now.checksum != ball.checksum:
             then = f"SHA-256 {ball.checksum[:12]}… then, {now.checksum[:12]}… now"
-            self.ledger.changed(index, f"{_changed(ball)}: {then}. {CHANGED_WAY_OUT}")
+            self.ledger.changed(index, f"{_changed(ball)}: {then}. {HOW_TO_RESOLVE_CHANGE}")
 
     async def _report_added(self, listing: list[SourceBall], planned: set[BallKey]) -> None:
         """
@@ -342,13 +342,13 @@ class Planner:
                 if number != self.shard and number not in complete:
                     added.pop((ball.bucket_id, ball.key), None)
         for ball in added.values():
-            what = f"{ball.source} was added since the bulk was planned, and is not uploaded. {CHANGED_WAY_OUT}"
+            what = f"{ball.source} was added since the bulk was planned, and is not uploaded. {HOW_TO_RESOLVE_CHANGE}"
             self.ledger.fail(ball.bucket_id, ball.key, 404, what)
 
     # -- the other shards' plans -----------------------------------------------------------------------------------
 
     async def _other_plans(self, records: Records) -> AsyncIterator[tuple[Plan, ShardPlan]]:
-        """Give the plans of the other shards, one in memory at a time."""
+        """Yield the plans of the other shards, one in memory at a time."""
         for record in records.plans:
             if record.shard != self.shard:
                 yield record, read_plan(record, await self.store.read_content(record))

@@ -24,7 +24,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -103,7 +103,7 @@ class Start(AttemptRecord):
 
 class Plan(Record):
     """
-    What a shard uploads; its bytes are the balls.
+    The plan of a shard; its bytes are the balls.
 
     :ivar digest: SHA-256 of the plan's bytes
     :ivar shards: how many shards the bulk has
@@ -129,7 +129,7 @@ class Plan(Record):
 
 class Report(AttemptRecord):
     """
-    What an attempt has to say of its shard: balls that it acknowledges, and balls that it found lost.
+    A report of an attempt on its shard: balls that it acknowledges, and balls that it found lost.
 
     Its bytes are ``acknowledged`` (balls as ``0-57,60``) and ``lost`` (likewise). An attempt acknowledges a lost ball only after
     it has sent it again, so of one attempt's reports the acknowledgement is always the later word.
@@ -192,13 +192,13 @@ class Done(Report):
 
     @property
     def good(self) -> bool:
-        """Whether nothing is missing."""
+        """True if every ball is acknowledged."""
         return bool(self.plan) and not self.error and not self.failed and self.acknowledged == self.balls
 
 
 class Checked(AttemptRecord):
     """
-    What a storage check has read; its bytes are the balls that were not right.
+    Progress of a storage check; its bytes are the balls that were missing or wrong.
 
     :ivar number: from 0
     :ivar run: the storage check that this belongs to, whichever process goes on with it
@@ -243,10 +243,10 @@ class Closed(Record):
     result: Annotated[dict[str, Any], AfterValidator(_with_clean_texts)]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Records:
     """
-    What a listing of a bulk's bucket shows.
+    The records that a listing of a bulk's bucket shows.
 
     :ivar complete: whether every peer is known to have its part in the listing
     :ivar foreign: the ids of balls that no bulk wrote: they are ignored
@@ -276,7 +276,10 @@ class Records:
         return self.by_shard().get(shard) or Records(self.bulk_id, self.complete, closed=self.closed)
 
     def add(self, record: Record) -> None:
-        """Add a record to the list of its kind."""
+        """Add a record to those of its kind."""
+        if isinstance(record, Closed):
+            self.closed = record
+            return
         lists: dict[type[Record], list[Any]] = {
             Start: self.starts,
             Plan: self.plans,
@@ -288,7 +291,7 @@ class Records:
 
     @property
     def shards(self) -> int:
-        """How many shards the bulk has, as any record tells; 0 where none does."""
+        """The number of shards according to any record; 0 if none is known."""
         return max([plan.shards for plan in self.plans] + [start.shards for start in self.starts], default=0)
 
     @property
@@ -302,20 +305,20 @@ class Records:
 
     @property
     def reports(self) -> list[Report]:
-        """What attempts reported of their progress and their end."""
+        """The reports of attempts: progress and ends."""
         return [*self.parts, *self.dones]
 
     @property
     def of_uploads(self) -> list[Record]:
-        """The records of the uploads, as opposed to those of who looks on."""
+        """The records of the uploads, without those of storage checks."""
         return [*self.starts, *self.plans, *self.reports]
 
 
 def records_bucket(bulk_id: str) -> str:
     """
-    Give the bucket that a bulk's records are in: ``bulk-{bulk_id}``, or ``bulk-`` and the SHA-256 of an id that is no safe name.
+    Return the bucket of a bulk's records: ``bulk-{bulk_id}``, or ``bulk-`` and the SHA-256 of an id that is not a safe name.
 
-    :param bulk_id: any text that is not empty
+    :param bulk_id: a str that is not empty
     """
     if not isinstance(bulk_id, str) or not bulk_id:
         raise ValidationError(f"bulk_id is a text that is not empty, not {bulk_id!r}")
@@ -327,7 +330,7 @@ def records_bucket(bulk_id: str) -> str:
 
 
 def canonical(value: object) -> str:
-    """Give the one JSON text of a value: sorted, without spaces."""
+    """Return the canonical JSON of a value: sorted keys, no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -337,7 +340,7 @@ def is_record(chunk: Metadata) -> bool:
 
 
 def check_owner(bulk_id: str, listing: Iterable[Metadata]) -> None:
-    """Raise ``IntegrityError`` where a listing holds another bulk's records."""
+    """Raise ``IntegrityError`` if a listing contains another bulk's records."""
     for chunk in listing:
         if is_record(chunk) and chunk.tags[BULK_TAG] != bulk_id:
             raise IntegrityError(
@@ -348,14 +351,12 @@ def check_owner(bulk_id: str, listing: Iterable[Metadata]) -> None:
 
 def read_listing(bulk_id: str, listing: Iterable[Metadata], complete: bool) -> Records:
     """
-    Sort a listing of a bulk's bucket into records; pure.
+    Parse a listing of a bulk's bucket into records; pure.
 
-    A record of which a chunk is not listed was cut short, and does not count. What is not a record is named in ``foreign`` only.
-
-    ``IntegrityError``: the bucket holds another bulk's records, or one that can't be understood.
+    A record that lacks a chunk was cut short and is ignored. A ball that is not a record is only named in ``foreign``.
+    Raises ``IntegrityError`` if the bucket contains another bulk's records, or one that can't be parsed.
     """
     records = Records(bulk_id, complete)
-    closed: Closed | None = None
     foreign: list[str] = []
     for ball_id, listed in group_by_ball(listing).items():
         model = _record_type(ball_id)
@@ -371,12 +372,9 @@ def read_listing(bulk_id: str, listing: Iterable[Metadata], complete: bool) -> R
         first = min(
             whole, key=lambda version: (version.begun_at, version.checksum or "")
         )  # of a closed that is there twice
-        record = _read(model, first.ordered[0].tags[RECORD_TAG], ball_id, first.begun_at)
-        if isinstance(record, Closed):
-            closed = record
-        else:
-            records.add(record)
-    return replace(records, closed=closed, foreign=tuple(sorted(foreign)))
+        records.add(_read(model, first.ordered[0].tags[RECORD_TAG], ball_id, first.begun_at))
+    records.foreign = tuple(sorted(foreign))
+    return records
 
 
 _KINDS: dict[str, type[Record]] = {model.kind: model for model in (Start, Plan, Part, Done, Checked, Closed)}
@@ -405,18 +403,13 @@ def _read(model: type[Record], text: str, ball_id: str, updated_at: int) -> Reco
 
 def format_ranges(indexes: Iterable[int]) -> str:
     """Write indexes as ``0-57,60``."""
-    parts: list[str] = []
-    start = end = -2
+    ranges: list[list[int]] = []
     for index in sorted(set(indexes)):
-        if index == end + 1:
-            end = index
-            continue
-        if start >= 0:
-            parts.append(f"{start}-{end}" if end > start else str(start))
-        start = end = index
-    if start >= 0:
-        parts.append(f"{start}-{end}" if end > start else str(start))
-    return ",".join(parts)
+        if ranges and index == ranges[-1][1] + 1:
+            ranges[-1][1] = index
+        else:
+            ranges.append([index, index])
+    return ",".join(f"{first}-{last}" if last > first else str(first) for first, last in ranges)
 
 
 def parse_ranges(ranges: str, most: int) -> set[int]:

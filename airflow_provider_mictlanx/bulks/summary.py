@@ -23,9 +23,9 @@ SILENT_SECONDS = 300.0
 
 def summarize(status: BulkStatus) -> dict[str, Any]:
     """
-    Give a bulk's result as a small dictionary.
+    Return a bulk's result as a small dict.
 
-    The keys: ``bulk_id, state, shards, total_balls, successed, failed, uploaded_size`` (bytes of the stored balls),
+    Its keys: ``bulk_id, state, shards, total_balls, successed, failed, uploaded_size`` (bytes of the stored balls),
     ``response_time`` (seconds), ``failures`` (the first few: ``{bucket_id, key, code, message}``), ``problems`` (texts).
     """
     if status.closed:
@@ -48,7 +48,7 @@ def summarize(status: BulkStatus) -> dict[str, Any]:
 
 
 def truncate_summary(summary: dict[str, Any]) -> dict[str, Any]:
-    """Cut texts short until a summary (changed in place) is a small one: it goes into XComs, and into the tags of a record."""
+    """Truncate a summary in place until it is small enough for XComs and for the tags of a record."""
     for longest, most in ((300, MAX_REPORTED), (150, MAX_REPORTED), (100, 3), (60, 2)):
         if len(json.dumps(summary)) <= MAX_SUMMARY_LENGTH:
             break
@@ -59,7 +59,7 @@ def truncate_summary(summary: dict[str, Any]) -> dict[str, Any]:
 
 def status_line(status: BulkStatus, now: float | None = None) -> str:
     """
-    Tell a person where a bulk stands.
+    Return the log line for the state of a bulk.
 
     :param now: seconds since 1970; default: the clock
     """
@@ -91,17 +91,17 @@ def status_line(status: BulkStatus, now: float | None = None) -> str:
 
 
 def failed_for_good(status: BulkStatus) -> BulkFailedError:
-    """Give the error for a bulk that failed for good."""
+    """Return the error for a bulk that failed permanently."""
     summary = summarize(status)
     failures = [f"{failure['key']}: {failure['message']}" for failure in summary["failures"]]
-    way_out = (
+    what_to_do = (
         "It was closed since: delete_bulk, and upload it anew"
         if status.closed
         else "Mend it and clear the upload task, which goes on where it ended"
     )
     return BulkFailedError(
         f"bulk {status.bulk_id!r} failed for good: {summary['failed']} of {summary['total_balls']} balls are not stored. "
-        f"{'; '.join([*summary['problems'], *failures]) or 'No reason was recorded'}. {way_out}",
+        f"{'; '.join([*summary['problems'], *failures]) or 'No reason was recorded'}. {what_to_do}",
         permanent=True,
         result=summary,
     )

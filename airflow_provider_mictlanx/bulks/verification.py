@@ -1,8 +1,8 @@
 """
-Reading a bulk's balls back: every chunk of every planned ball once, verified, as much at a time as there is time for.
+Read a bulk's balls back and verify them: every chunk of every planned ball once, for a limited time per call.
 
-How far it is stands in the bulk's own records (``checked-…``), so that any process goes on with it: the next poke of a
-sensor that was rescheduled, another triggerer, a worker that was started again.
+The bulk's own records (``checked-…``) keep the progress, so any process can continue: the next poke of a rescheduled
+sensor, another triggerer, a restarted worker.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from airflow_provider_mictlanx.client.object_ids import ObjectId
 from airflow_provider_mictlanx.client.result import unwrap
 
 AT_ONCE = 8
-"""How many balls are read at the same time."""
+"""Limit for the balls that are read at the same time."""
 
 
 class StorageCheck:
@@ -35,8 +35,7 @@ class StorageCheck:
 
     It belongs to no event loop: every call brings its client.
 
-    :param run: the name of this check, any text: one of the same name goes on with it, in whatever process; another name begins
-        anew
+    :param run: name of the check: the same name continues it in any process, another name starts again
     """
 
     def __init__(self, bulk_id: str, run: str = "") -> None:
@@ -53,18 +52,18 @@ class StorageCheck:
 
     @property
     def line(self) -> str:
-        """Where it stands, for people."""
+        """The log line for the progress."""
         failed = f", {self.failed:,} of them not readable" if self.failed else ""
         return f"Bulk {self.bulk_id!r}: {self.checked:,} of {self._total:,} balls read back{failed}"
 
     async def go_on(self, client: AsyncClient, seconds: float, request_timeout: float = REQUEST_TIMEOUT) -> bool:
         """
-        Read for about so many seconds, at least a few balls; gives True when everything was read.
+        Read for about that many seconds, at least a few balls; return True when everything was read.
 
-        ``UnavailableError``: a peer is away, so that it can't be told; what was being read is read again by the next call.
-        ``BulkConflictError``: the bulk was awaited and closed, so that nobody knows any more what was planned.
+        Raises ``UnavailableError`` if a peer does not answer; the next call reads the current balls again. Raises
+        ``BulkConflictError`` if the bulk was closed, since its plan is not known any more.
 
-        :param request_timeout: of each request (seconds)
+        :param request_timeout: seconds for each request
         """
         until = time.monotonic() + seconds
         store = RecordStore(client, self.bulk_id, request_timeout)
@@ -80,7 +79,7 @@ class StorageCheck:
     # -- where it stands -------------------------------------------------------------------------------------------
 
     async def _begin(self, store: RecordStore) -> list[Plan]:
-        """Learn from the records what there is to read, and what was read."""
+        """Compute from the records which balls are to be read, and which were."""
         records = await store.read_completely()
         if records.closed:
             raise BulkConflictError(
@@ -111,7 +110,7 @@ class StorageCheck:
     # -- reading ---------------------------------------------------------------------------------------------------
 
     async def _read_some(self, store: RecordStore, plan: Plan, until: float) -> None:
-        """Read balls of one plan until the time is over, and write down which."""
+        """Read balls of one plan until the time is over, and record which."""
         content = await store.read_content(plan)
         balls = (await run_in_thread(lambda: read_plan(plan, content))).balls  # a triggerer's loop is not to be held up
         left = self._left[plan.digest]
@@ -169,11 +168,11 @@ class StorageCheck:
 
     def result(self, summary: Mapping[str, Any], fail_on_error: bool) -> dict[str, Any]:
         """
-        Give a bulk's summary with what was found.
+        Return a bulk's summary with the failures of the check.
 
-        ``BulkFailedError``: a ball could not be read, and ``fail_on_error`` is true.
+        Raises ``BulkFailedError`` if a ball could not be read and ``fail_on_error`` is True.
 
-        :param summary: what ``summary_of`` gives
+        :param summary: in the form of ``summarize``
         """
         if not self.failed:
             return dict(summary)

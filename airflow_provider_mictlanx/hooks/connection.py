@@ -152,12 +152,12 @@ class ConnectionSettings(BaseModel):
 
     @property
     def secrets(self) -> list[str]:
-        """What must never be seen in a log: the token, and the values of the extra headers."""
+        """The values that must not appear in a log: the token, and the values of the extra headers."""
         return [secret for secret in (self.token, *self.headers.values()) if secret]
 
     @property
     def reads_tls_files(self) -> bool:
-        """Whether ``tls`` reads files, and so belongs off the event loop."""
+        """True if ``tls`` reads files, and so belongs off the event loop."""
         return self.uri.protocol == "https" and bool(self.ca_file or self.client_cert)
 
     def tls(self) -> bool | ssl.SSLContext:
@@ -194,12 +194,12 @@ async def aload_settings(
     """
     Look up and parse a connection without blocking the loop, one lookup per loop at a time.
 
-    Two at once are what Airflow 3 can't take: its lock to the supervisor stays bound to the first loop that contended for
-    it, and look-ups in a later loop of that process then end in a misleading "isn't defined".
+    Airflow 3 fails at two lookups at once: its lock to the supervisor stays bound to the first loop that contended for it,
+    and lookups in a later loop of that process end in a misleading "isn't defined".
 
     :param conn_id: the connection
     :param hook: the hook that asks
-    :param known: gives what another coroutine found in the meantime, which saves the look-up
+    :param known: returns what another coroutine found in the meantime, which saves the lookup
     """
     lock = _LOOKUP_LOCKS.setdefault(asyncio.get_running_loop(), asyncio.Lock())
     async with lock:
@@ -287,7 +287,7 @@ def _errors_begin_with_connection(conn_id: str) -> Iterator[None]:
 
 
 def _given(extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the fields that hold something; a pasted ``…?/protocol=http`` brings its slash along."""
+    """Return the fields that are not empty; a pasted ``…?/protocol=http`` leaves a slash before its name."""
     given = {str(name).lstrip("/"): value for name, value in extra.items() if not _is_empty(value)}
     if unknown := sorted(set(given) - set(_FIELDS)):
         raise ValidationError(
@@ -319,9 +319,9 @@ def _uri(connection: AirflowConnection, given: Mapping[str, Any], torn: str | No
 
 def _split_password(connection: AirflowConnection) -> tuple[str | None, str | None]:
     """
-    Tell what the password is: a piece of a router list that Airflow tore, or the token.
+    Split the password field into a part of the router list, which Airflow's parser may leave in it, or the token.
 
-    A piece begins with a router's port and a comma, and stands behind a login. No token does: RFC 6750 has no commas.
+    Such a part begins with a port and a comma, and comes with a login. No token does: RFC 6750 has no commas.
     """
     password = connection.password or None
     if connection.login and password and _BEGINS_WITH_A_PORT.match(password):
@@ -335,12 +335,12 @@ def _split_password(connection: AirflowConnection) -> tuple[str | None, str | No
 
 
 def _port(connection: AirflowConnection) -> int | None:
-    """Give the port of routers that are given without one; Airflow's page of connections sends 0 where there is none."""
+    """Return the port of routers without one; Airflow's page of connections sends 0 for none."""
     return connection.port or None
 
 
 def _of_host(connection: AirflowConnection, torn: str | None, options: dict[str, Any]) -> str:
-    """Put together what Airflow tore apart, or a single router given in host, port and login."""
+    """Join the parts into which Airflow split a URI, or a single router given in host, port and login."""
     host = str(connection.host).strip()
     if "://" in host:
         if connection.login or connection.schema:
@@ -380,7 +380,7 @@ def _is_ipv6(host: str) -> bool:
 
 
 def _lines(name: str, value: Any) -> Iterator[str]:
-    """Give the routers' URIs of a list, or of a text with one per line."""
+    """Yield the routers' URIs of a list, or of a str with one per line."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)

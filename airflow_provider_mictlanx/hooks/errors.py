@@ -34,11 +34,6 @@ def errors_name_connection(conn_id: str) -> Iterator[None]:
         raise
 
 
-def fail_exception(error: MictlanXError) -> AirflowFailException:
-    """Return the exception that fails a task at once, without a retry."""
-    return AirflowFailException(f"{type(error).__name__}: {error}")
-
-
 @contextmanager
 def permanent_errors_fail_the_task() -> Iterator[None]:
     """
@@ -50,7 +45,7 @@ def permanent_errors_fail_the_task() -> Iterator[None]:
         yield
     except MictlanXError as error:
         if error.permanent:
-            raise fail_exception(error) from error
+            raise AirflowFailException(f"{type(error).__name__}: {error}") from error
         raise
 
 

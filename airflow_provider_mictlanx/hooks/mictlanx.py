@@ -1,4 +1,4 @@
-"""``MictlanXHook``: an Airflow connection becomes a MictlanX client, for code that blocks and for code that awaits."""
+"""``MictlanXHook``: MictlanX through an Airflow connection, for blocking and for async code."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class MictlanXHook(CleanLog, BaseHook):
         self._start()
 
     def _start(self) -> None:
-        """Begin in this process, without the connection."""
+        """Set the members that belong to this process, without the connection."""
         self._settings: ConnectionSettings | None = None
         self._look_up_lock = threading.Lock()
         self._runner = Runner()
@@ -577,7 +577,8 @@ class MictlanXHook(CleanLog, BaseHook):
         options = await self._with_connection_defaults({"request_timeout": request_timeout})
         async with self._reuse(client) as opened:
             if names is None:
-                found = await self._find_listed(opened, bucket_id, prefix or "", glob or "", options)
+                listed = await opened.list_balls(bucket_id, prefix or "", glob or "", **options)
+                found = self._complete_listing(bucket_id, listed) or []
             else:
                 found = await self._find_keys(opened, bucket_id, names, options)
             if check_storage and len(found) >= needed:
@@ -598,12 +599,6 @@ class MictlanXHook(CleanLog, BaseHook):
 
         await for_each(keys, find, FOUND_AT_ONCE)
         return [ball for key in keys if (ball := found[key]) is not None]
-
-    async def _find_listed(
-        self, client: AsyncClient, bucket_id: str, prefix: str, glob: str, options: dict[str, Any]
-    ) -> list[Ball]:
-        listed = await client.list_balls(bucket_id, prefix, glob, **options)
-        return self._complete_listing(bucket_id, listed) or []
 
     def _complete_listing(self, bucket_id: str, listed: Result[T, MictlanXError]) -> T | None:
         """Return a listing; None if a peer's part is missing."""
@@ -932,7 +927,7 @@ class MictlanXHook(CleanLog, BaseHook):
         :param will_retry: a failed call will be repeated, so a waiting gate goes on waiting
         """
         exactly_one(source=source, balls=balls)
-        items = [] if balls is None else _check_items(balls)
+        items = [] if balls is None else _check_list("balls", balls, "dict")
         if balls is not None:
             paths: list[Source] = []
             listing = partial(list_items, items, bucket_id or "", key_prefix)
@@ -1203,19 +1198,17 @@ def _select(kind: Callable[..., T], options: Mapping[str, Any], **others: Any) -
 # Checks of arguments
 
 
+def _check_list(name: str, values: Iterable[T], of: str) -> list[T]:
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise ValidationError(f"{name} must be a list of {of}, got {type(values).__name__}. {_NATIVE_LISTS}")
+    return list(values)
+
+
 def _check_keys(keys: Iterable[str]) -> list[str]:
-    if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
-        raise ValidationError(f"keys must be a list of str, got {type(keys).__name__}. {_NATIVE_LISTS}")
-    checked = list(keys)
+    checked = _check_list("keys", keys, "str")
     if wrong := [key for key in checked if not isinstance(key, str) or not key]:
         raise ValidationError(f"keys must be a list of non-empty str, got {wrong[0]!r} in it")
     return checked
-
-
-def _check_items(balls: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    if isinstance(balls, str | bytes | Mapping) or not isinstance(balls, Iterable):
-        raise ValidationError(f"balls must be a list of dict, got {type(balls).__name__}. {_NATIVE_LISTS}")
-    return list(balls)
 
 
 def _check_owner(owner: Mapping[str, str]) -> Mapping[str, str]:

@@ -85,15 +85,9 @@ def batch_summary(outcome: BatchResult, done: str, **selection: Any) -> dict[str
 
 def deletion_summary(outcome: BatchResult, bucket_id: str) -> dict[str, Any]:
     """Return ``bucket_id, deleted, absent, failed, total, response_time, failures``; ``absent`` were not stored."""
-    return {
-        "bucket_id": bucket_id,
-        "deleted": outcome.done,
-        "absent": outcome.skipped,
-        "failed": outcome.failed,
-        "total": outcome.total,
-        "response_time": outcome.response_time,
-        "failures": _first_failures(outcome),
-    }
+    counts = {"deleted": outcome.done, "absent": outcome.skipped, "failed": outcome.failed, "total": outcome.total}
+    times = {"response_time": outcome.response_time, "failures": _first_failures(outcome)}
+    return {"bucket_id": bucket_id, **counts, **times}
 
 
 def upload_summary(outcome: UploadResult, *, with_failures: bool) -> dict[str, Any]:

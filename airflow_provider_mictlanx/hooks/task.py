@@ -1,4 +1,4 @@
-"""What operators and sensors share."""
+"""Base of operators and sensors."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class MictlanXTask(CleanLog):
         try:
             return exactly_one(**{name: getattr(self, name) for name in names})
         except ValidationError as problem:
-            raise error(f"{self._named}: {problem}") from None
+            raise error(f"{self._label}: {problem}") from None
 
     @property
-    def _named(self) -> str:
+    def _label(self) -> str:
         return f"{type(self).__name__} (task_id: {self.task_id})"

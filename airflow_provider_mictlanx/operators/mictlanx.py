@@ -79,10 +79,10 @@ class MictlanXOperator(MictlanXTask, BaseOperator):
 
     @abstractmethod
     def _execute(self, context: Context) -> Any:
-        """Do the work, and return the XCom."""
+        """Run the call of the hook, and return the XCom."""
 
     def execute(self, context: Context) -> Any:
-        """Do the work; a permanent error is raised as ``AirflowFailException``, any other unchanged."""
+        """Run the operator; raise a permanent error as ``AirflowFailException``, any other unchanged."""
         with permanent_errors_fail_the_task(), errors_name_connection(self.mictlanx_conn_id):
             push_links(self, context)
             return self._execute(context)
@@ -484,7 +484,7 @@ class MictlanXCopyOperator(TransferOperator):
         self.deadline = deadline
         name, _ = self._get_one_of("key", "prefix", error=ValueError)
         if (dest_key is not None and name == "prefix") or (dest_prefix is not None and name == "key"):
-            raise ValueError(f"{self._named}: dest_key must be given with key only, and dest_prefix with prefix only")
+            raise ValueError(f"{self._label}: dest_key must be given with key only, and dest_prefix with prefix only")
 
     @cached_property
     def dest_hook(self) -> MictlanXHook:
