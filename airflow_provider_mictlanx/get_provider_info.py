@@ -22,16 +22,8 @@ def get_provider_info() -> dict[str, Any]:
         "name": "MictlanX",
         "description": "MictlanX, a decentralized object store\n",
         "versions": [__version__],
-        "integrations": [
-            {
-                "integration-name": _INTEGRATION,
-                "tags": ["service"],
-            }
-        ],
-        "hooks": [_modules("hooks")],
-        "operators": [_modules("operators")],
-        "sensors": [_modules("sensors")],
-        "triggers": [_modules("triggers")],
+        "integrations": [{"integration-name": _INTEGRATION, "tags": ["service"]}],
+        **{kind: [_modules(kind)] for kind in ("hooks", "operators", "sensors", "triggers")},
         "extra-links": [f"{_LINKS}.MictlanX{what}Link" for what in ("Object", "Bucket", "Destination", "Bulk")],
         "asset-uris": [_ASSET_URIS],
         "dataset-uris": [_ASSET_URIS],  # the same for Airflow 2

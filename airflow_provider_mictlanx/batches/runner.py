@@ -176,8 +176,11 @@ class Batch:
             return
         try:
             done = await work(item)
-        except (MictlanXError, OSError) as error:
-            self._fail(item, error if isinstance(error, MictlanXError) else _disk_error(item, error))
+        except MictlanXError as error:
+            self._fail(item, error)
+            progress.failed()
+        except OSError as error:  # of the disk
+            self._fail(item, UnknownError(f"{error.filename or item.key}: {error.strerror or error}", transient=False))
             progress.failed()
         else:
             self._consecutive = 0
@@ -198,10 +201,6 @@ class Batch:
             self._stopped_by = f"{item.key} failed"
         elif self._consecutive >= self._max_consecutive:
             self._stopped_by = f"the last {self._consecutive} balls all failed: {error}"
-
-
-def _disk_error(item: Item, error: OSError) -> UnknownError:
-    return UnknownError(f"{error.filename or item.key}: {error.strerror or error}", transient=False)
 
 
 def batch_error(what: str, result: BatchResult, summary: dict[str, Any]) -> BatchError:

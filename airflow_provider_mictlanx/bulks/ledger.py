@@ -92,7 +92,9 @@ class Ledger:
         for index in indexes:
             if index not in self._changed:
                 self._add(index)
-                self._mend(index)
+                name = self.balls[index].bucket_id, self.balls[index].key
+                self.failures.pop(name, None)
+                self._permanent.discard(name)
 
     def stored(self, index: int, sent: bool) -> None:
         """Note that this attempt saw a ball stored, or sent it."""
@@ -123,12 +125,6 @@ class Ledger:
         if index not in self.acknowledged:
             self.acknowledged.add(index)
             self.size += self.balls[index].size
-
-    def _mend(self, index: int) -> None:
-        if self.failures:
-            ball = self.balls[index]
-            self.failures.pop((ball.bucket_id, ball.key), None)
-            self._permanent.discard((ball.bucket_id, ball.key))
 
     def fail(self, bucket_id: str, key: str, code: int, message: str, permanent: bool = False) -> None:
         """Note why a ball is not stored; the first reason stays."""

@@ -154,17 +154,18 @@ class StorageCheck:
     async def _looked_at(self, store: RecordStore, ball: PlannedBall) -> Failure | None:
         name = ObjectId(ball.bucket_id, ball.key)
         looked = await store.client.get_metadata(ball.bucket_id, ball.key, store.timeout, check_storage=True)
+        error: MictlanXError
         try:
             found = unwrap(looked)
-        except (NotFoundError, GetChunkError, IntegrityError) as error:
+            if found.checksum == ball.checksum:
+                return None
+            error = IntegrityError(f"{name} has SHA-256 {found.checksum[:12]}… instead of {ball.checksum[:12]}…")
+        except (NotFoundError, GetChunkError, IntegrityError) as problem:
             await store.check_peers(
                 f"reading {name}: a peer does not answer, and may have it; try again when it is back"
             )
-            return Failure(bucket_id=ball.bucket_id, key=ball.key, code=error.error_code, message=str(error))
-        if found.checksum == ball.checksum:
-            return None
-        message = f"{name} has SHA-256 {found.checksum[:12]}… instead of {ball.checksum[:12]}…"
-        return Failure(bucket_id=ball.bucket_id, key=ball.key, code=IntegrityError.default_error_code, message=message)
+            error = problem
+        return Failure(bucket_id=ball.bucket_id, key=ball.key, code=error.error_code, message=str(error))
 
     def result(self, summary: Mapping[str, Any], fail_on_error: bool) -> dict[str, Any]:
         """

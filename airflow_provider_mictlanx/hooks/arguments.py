@@ -127,3 +127,8 @@ def exactly_one(**given: Any) -> tuple[str, Any]:
         got = concatenate([name for name, _ in found]) or "none"
         raise ValidationError(f"exactly one of {concatenate(given)} must be given, got {got}")
     return found[0]
+
+
+def attributes(owner: object, *names: str) -> dict[str, Any]:
+    """Return attributes of an object as keyword arguments."""
+    return {name: getattr(owner, name) for name in names}

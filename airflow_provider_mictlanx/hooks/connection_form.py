@@ -23,17 +23,14 @@ def connection_form_widgets() -> dict[str, Any]:
     There is no check box: it can't tell "never set" from "off", so that saving the form would switch TLS checks off.
     """
     # mypy runs beside a newer Airflow, which doesn't bring these.
-    from flask_appbuilder.fieldwidgets import (  # type: ignore[import-not-found, unused-ignore]
-        BS3TextAreaFieldWidget,
-        BS3TextFieldWidget,
-    )
+    from flask_appbuilder import fieldwidgets  # type: ignore[import-not-found, unused-ignore]
     from flask_babel import lazy_gettext  # type: ignore[import-not-found, unused-ignore]
     from wtforms import StringField  # type: ignore[import-untyped, unused-ignore]
 
-    def showing_text(widget: Any) -> Any:
+    def showing_text(widget: str) -> Any:
         """Return a widget that shows the stored value as text (Airflow takes no field classes but its own)."""
 
-        class Widget(widget):  # type: ignore[misc, unused-ignore]
+        class Widget(getattr(fieldwidgets, widget)):  # type: ignore[misc, unused-ignore]
             def __call__(self, field: Any, **kwargs: Any) -> Any:
                 field.data = as_text(field.data)
                 return super().__call__(field, **kwargs)
@@ -45,7 +42,7 @@ def connection_form_widgets() -> dict[str, Any]:
         kind, description = spec["schema"]["type"][0], spec["description"]
         widgets[name] = StringField(
             lazy_gettext(spec["label"]),
-            widget=showing_text(BS3TextAreaFieldWidget if kind in ("array", "object") else BS3TextFieldWidget),
+            widget=showing_text("BS3TextAreaFieldWidget" if kind in ("array", "object") else "BS3TextFieldWidget"),
             description=f"true or false. {description}" if kind == "boolean" else description,
             **({} if AIRFLOW_V_3_0_PLUS else _typed(name, kind)),
         )

@@ -21,20 +21,11 @@ from airflow_provider_mictlanx import lineage
 from airflow_provider_mictlanx.batches import copy as batch_copy
 from airflow_provider_mictlanx.batches import delete as batch_delete
 from airflow_provider_mictlanx.batches import download
-from airflow_provider_mictlanx.batches.progress import format_transfer
-from airflow_provider_mictlanx.batches.runner import (
-    MAX_REPORTED,
-    BatchResult,
-    Failure,
-    TransferOptions,
-    batch_error,
-    format_failures,
-)
+from airflow_provider_mictlanx.batches.runner import MAX_REPORTED, BatchResult, Failure, TransferOptions, batch_error
 from airflow_provider_mictlanx.bulks import monitor as bulk_monitor
 from airflow_provider_mictlanx.bulks import summary as bulk_summary
 from airflow_provider_mictlanx.bulks.attempt import ShardUpload
-from airflow_provider_mictlanx.bulks.errors import BulkFailedError
-from airflow_provider_mictlanx.bulks.options import AttemptOptions, BulkSpec, UploadResult
+from airflow_provider_mictlanx.bulks.options import AttemptOptions, BulkSpec
 from airflow_provider_mictlanx.bulks.sources import list_items, list_sources
 from airflow_provider_mictlanx.bulks.status import State
 from airflow_provider_mictlanx.bulks.verification import StorageCheck
@@ -420,7 +411,7 @@ class MictlanXHook(CleanLog, BaseHook):
         if bucket_id is not None:
             reads = [lineage.selected_location(bucket_id, prefix, glob)]
         await self._report_lineage(reads=reads, writes=[file_location(root)])
-        return self._finish(action, outcome.line("read", "there already"), outcome, result, fail_on_error)
+        return self._finish_batch(action, outcome.line("read", "there already"), outcome, result, fail_on_error)
 
     get_to_folder = blocking(aget_to_folder)
 
@@ -639,8 +630,8 @@ class MictlanXHook(CleanLog, BaseHook):
         options = await self._with_connection_defaults({"request_timeout": request_timeout})
         async with self._reuse(client) as opened:
             listed = await opened.get_chunks_by_bucket_id(monitor.bucket_id, **options)
-        if (listing := self._complete_listing(monitor.bucket_id, listed)) is None:
-            return None
+            if (listing := self._complete_listing(monitor.bucket_id, listed)) is None:
+                return None
         result = await run_in_thread(lambda: monitor.update(listing))
         self._log_progress(monitor.line)
         return result
@@ -741,7 +732,7 @@ class MictlanXHook(CleanLog, BaseHook):
         await self._report_lineage(
             reads=[bucket_location(bucket_id, prefix)], writes=[bucket_location(dest_bucket_id, dest_prefix)]
         )
-        return self._finish(action, outcome.line("copied", "there already"), outcome, result, fail_on_error)
+        return self._finish_batch(action, outcome.line("copied", "there already"), outcome, result, fail_on_error)
 
     copy_prefix = blocking(acopy_prefix)
 
@@ -856,7 +847,7 @@ class MictlanXHook(CleanLog, BaseHook):
             outcome = await delete(client, bucket_id, selected, chosen, self._log_progress)
         await self._report_lineage(deletes=deletes)
         result = summaries.deletion_summary(outcome, bucket_id)
-        return self._finish(action, outcome.line("deleted", "not there"), outcome, result, fail_on_error)
+        return self._finish_batch(action, outcome.line("deleted", "not there"), outcome, result, fail_on_error)
 
     @list_arguments
     async def adelete_bucket(self, bucket_id: str, **options: Unpack[BatchDeleteArguments]) -> dict[str, Any]:
@@ -927,7 +918,7 @@ class MictlanXHook(CleanLog, BaseHook):
         :param will_retry: a failed call will be repeated, so a waiting gate goes on waiting
         """
         exactly_one(source=source, balls=balls)
-        items = [] if balls is None else _check_list("balls", balls, "dict")
+        items = [] if balls is None else _check_list("balls", balls, "dict", str | bytes | Mapping)
         if balls is not None:
             paths: list[Source] = []
             listing = partial(list_items, items, bucket_id or "", key_prefix)
@@ -963,12 +954,9 @@ class MictlanXHook(CleanLog, BaseHook):
         await self._report_lineage(
             reads=lineage.source_locations(spec.sources, items), writes=_destinations(bucket_id, items, key_prefix)
         )
-        self._log_outcome(_upload_line(outcome), outcome.failures)
         result = summaries.upload_summary(outcome, with_failures=not fail_on_error)
-        if outcome.failures and fail_on_error:
-            with errors_name_connection(self.mictlanx_conn_id):
-                raise _upload_error(outcome, result)
-        return result
+        error = bulk_summary.upload_error(outcome, result) if fail_on_error and outcome.failures else None
+        return self._finish(bulk_summary.upload_line(outcome), outcome.failures, result, error)
 
     put_bulk = blocking(aput_bulk)
 
@@ -1154,22 +1142,24 @@ class MictlanXHook(CleanLog, BaseHook):
     def _log_progress(self, line: str) -> None:
         self.log.info("%s", line)
 
-    def _log_outcome(self, line: str, failures: Sequence[Failure]) -> None:
-        """Log how work on many objects ended, and its first failures."""
+    def _finish_batch(
+        self, action: str, line: str, outcome: BatchResult, result: dict[str, Any], fail_on_error: bool
+    ) -> dict[str, Any]:
+        error = batch_error(action, outcome, result) if fail_on_error and outcome.failures else None
+        return self._finish(f"{action[:1].upper()}{action[1:]}: {line}", outcome.failures, result, error)
+
+    def _finish(
+        self, line: str, failures: Sequence[Failure], result: dict[str, Any], error: MictlanXError | None
+    ) -> dict[str, Any]:
+        """Log how work on many objects ended, and its first failures; return its result, or raise its error."""
         self._log_progress(line)
         for failure in failures[:MAX_REPORTED]:
             self.log.error("%s/%s failed: %s", failure.bucket_id, failure.key, failure.message)
         if len(failures) > MAX_REPORTED:
             self.log.error("… and %s more", pluralize(len(failures) - MAX_REPORTED, "ball"))
-
-    def _finish(
-        self, action: str, line: str, outcome: BatchResult, result: dict[str, Any], fail_on_error: bool
-    ) -> dict[str, Any]:
-        """Log how a batch ended; return its result, or raise its failures."""
-        self._log_outcome(f"{action[:1].upper()}{action[1:]}: {line}", outcome.failures)
-        if outcome.failures and fail_on_error:
+        if error is not None:
             with errors_name_connection(self.mictlanx_conn_id):
-                raise batch_error(action, outcome, result)
+                raise error
         return result
 
 
@@ -1198,8 +1188,8 @@ def _select(kind: Callable[..., T], options: Mapping[str, Any], **others: Any) -
 # Checks of arguments
 
 
-def _check_list(name: str, values: Iterable[T], of: str) -> list[T]:
-    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+def _check_list(name: str, values: Iterable[T], of: str, refused: Any = str | bytes) -> list[T]:
+    if isinstance(values, refused) or not isinstance(values, Iterable):
         raise ValidationError(f"{name} must be a list of {of}, got {type(values).__name__}. {_NATIVE_LISTS}")
     return list(values)
 
@@ -1272,41 +1262,7 @@ def _content(ball: Ball) -> tuple[object, ...]:
     return ball.checksum, *((chunk.size, chunk.checksum) for chunk in ball.chunks)
 
 
-# Results of bulk uploads
-
-
 def _destinations(bucket_id: str | None, balls: Iterable[Mapping[str, Any]], key_prefix: str) -> list[DataLocation]:
     """Return the buckets of a bulk, or the part of them that its keys begin with."""
     buckets = [ball.get("bucket_id") or bucket_id for ball in balls] or [bucket_id]
     return [bucket_location(bucket, key_prefix) for bucket in dict.fromkeys(buckets) if bucket]
-
-
-def _shard_name(outcome: UploadResult) -> str:
-    shard = f", shard {outcome.shard} of {outcome.shards}" if outcome.shards > 1 else ""
-    return f"{outcome.bulk_id!r}{shard}"
-
-
-def _upload_line(outcome: UploadResult) -> str:
-    """Return ``Bulk 'nightly', shard 0 of 4: 97 balls uploaded, 1.2 GB in 12.3 s, 97 MB/s; 2 skipped …``."""
-    line = (
-        f"Bulk {_shard_name(outcome)}: {pluralize(outcome.uploaded, 'ball')} uploaded, "
-        f"{format_transfer(outcome.uploaded_size, outcome.response_time)}; "
-        f"{outcome.skipped:,} skipped, {outcome.failed:,} failed"
-    )
-    if outcome.slowest:
-        line += "; slowest: " + ", ".join(f"{key} {seconds:.1f} s" for key, seconds in outcome.slowest)
-    return line
-
-
-def _upload_error(outcome: UploadResult, result: dict[str, Any]) -> BulkFailedError:
-    what_to_do = (
-        "No retry can mend that: change the source or the parameters, and take another bulk_id or delete_bulk"
-        if outcome.permanently_failed
-        else "Run it again: what is stored is not sent again"
-    )
-    return BulkFailedError(
-        f"bulk {_shard_name(outcome)}: {outcome.failed} of {outcome.total_balls} balls are not stored: "
-        f"{format_failures(outcome.failures)}. {what_to_do}",
-        permanent=outcome.permanently_failed,
-        result=result,
-    )

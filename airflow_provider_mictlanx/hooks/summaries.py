@@ -172,6 +172,11 @@ def format_count(count: int, noun: str) -> str:
     return f"{count:,} {pluralize_raw(count, noun)}"
 
 
+def name_bucket(bucket_id: str, prefix: str) -> str:
+    """Return the beginning of a line on a bucket, or on its keys with a prefix."""
+    return f"Bucket {bucket_id}, keys that begin with {prefix!r}" if prefix else f"Bucket {bucket_id}"
+
+
 def transfer_line(result: Mapping[str, Any], *, speed: bool = True) -> str:
     """Return ``frames/a.jpg: 1.2 MB in 5 chunks, 0.4 s, 3 MB/s``."""
     chunks = pluralize(result["num_chunks"], "chunk")
@@ -191,9 +196,8 @@ def found_line(result: Mapping[str, Any]) -> str:
 
 def inactivity_line(result: Mapping[str, Any]) -> str:
     """Return the line for a bucket that has stopped changing."""
-    below = f", keys that begin with {result['prefix']!r}" if result["prefix"] else ""
     count, size = format_count(result["count"], "object"), format_size(result["total_size"])
-    line = f"Bucket {result['bucket_id']}{below}: {count}, {size}"
+    line = f"{name_bucket(result['bucket_id'], result['prefix'])}: {count}, {size}"
     if not result["updated_at"]:
         return line
     return f"{line}, last written to at {datetime.fromtimestamp(result['updated_at'] / 1e9, UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -21,7 +21,7 @@ from airflow_provider_mictlanx.bulks.errors import BulkConflictError
 from airflow_provider_mictlanx.client.errors import DeadlineExceededError, MictlanXError, ValidationError
 from airflow_provider_mictlanx.client.validation import check_seconds
 from airflow_provider_mictlanx.hooks import summaries
-from airflow_provider_mictlanx.hooks.arguments import RetryArguments, attributes_for
+from airflow_provider_mictlanx.hooks.arguments import RetryArguments, attributes, attributes_for
 from airflow_provider_mictlanx.hooks.errors import (
     errors_name_connection,
     is_deferral_timeout,
@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+
+_TRANSFER = ("request_timeout", "max_tries", "max_concurrency", "max_backoff")
+"""Parameters of the hook's methods that ``TransferOperator`` has."""
 
 
 class MictlanXOptions(AirflowArguments, total=False):
@@ -93,9 +96,9 @@ class MictlanXOperator(MictlanXTask, BaseOperator):
 
         return to_openlineage(self.hook.trace)
 
-    def _call(self, method: Callable[..., T], **arguments: Any) -> T:
-        """Call a method of the hook with these arguments, and with the attributes that it has parameters for."""
-        return method(**attributes_for(method, self) | arguments)
+    def _call(self, method: Callable[..., T], *names: str, **arguments: Any) -> T:
+        """Call a method of the hook with attributes of the operator, by name, and with other arguments."""
+        return method(**attributes(self, *names), **arguments)
 
 
 class TransferOperator(MictlanXOperator):
@@ -189,7 +192,11 @@ class MictlanXPutOperator(TransferOperator):
 
     def _execute(self, context: Context) -> dict[str, Any]:
         name, content = self._get_one_of("data", "file_path")
-        result = self._call(self.hook.put) if name == "data" else self._call(self.hook.put_file, path=content)
+        names = ("bucket_id", "key", "chunk_size", "rf", "tags", "replace", "allow_reserved_bucket", "deadline")
+        if name == "data":
+            result = self._call(self.hook.put, *names, *_TRANSFER, data=content)
+        else:
+            result = self._call(self.hook.put_file, *names, *_TRANSFER, path=content)
         if result["uploaded"]:
             self.log.info("Stored %s, %s", summaries.transfer_line(result), pluralize(result["replicas"], "replica"))
         else:
@@ -238,7 +245,7 @@ class MictlanXGetOperator(TransferOperator):
         self.deadline = deadline
 
     def _execute(self, context: Context) -> str:
-        text = self._call(self.hook.get_text)
+        text = self._call(self.hook.get_text, "bucket_id", "key", "encoding", "max_size", "deadline", *_TRANSFER)
         if "\0" in text:
             raise ValidationError(
                 f"{self.bucket_id}/{self.key} contains NUL characters, which not every database of XComs can "
@@ -291,7 +298,8 @@ class MictlanXGetToFileOperator(TransferOperator):
         self.deadline = deadline
 
     def _execute(self, context: Context) -> dict[str, Any]:
-        result = self._call(self.hook.get_to_file)
+        names = ("bucket_id", "key", "output_path", "filename", "replace", "deadline")
+        result = self._call(self.hook.get_to_file, *names, *_TRANSFER)
         if result["downloaded"]:
             self.log.info("Read %s into %s", summaries.transfer_line(result), result["path"])
         else:
@@ -359,7 +367,8 @@ class MictlanXGetToFolderOperator(TransferOperator):
         self._get_one_of("bucket_id", "bulk_id", error=ValueError)
 
     def _execute(self, context: Context) -> dict[str, Any]:
-        return self._call(self.hook.get_to_folder)
+        names = ("output_path", "bucket_id", "prefix", "glob", "bulk_id", "replace", "fail_on_error", "deadline")
+        return self._call(self.hook.get_to_folder, *names, *_TRANSFER)
 
 
 class MictlanXListOperator(MictlanXOperator):
@@ -404,7 +413,8 @@ class MictlanXListOperator(MictlanXOperator):
         self.deadline = deadline
 
     def _execute(self, context: Context) -> list[str]:
-        keys = self._call(self.hook.list_keys)
+        names = ("bucket_id", "prefix", "glob", "max_keys", "request_timeout", "deadline")
+        keys = self._call(self.hook.list_keys, *names)
         selected = self.glob or f"{self.prefix}*"
         self.log.info("Listed %s of bucket %s: %s", selected, self.bucket_id, pluralize(len(keys), "key"))
         return keys
@@ -493,9 +503,10 @@ class MictlanXCopyOperator(TransferOperator):
 
     def _execute(self, context: Context) -> dict[str, Any]:
         name, _ = self._get_one_of("key", "prefix")
+        names = ("bucket_id", "dest_bucket_id", "dest_conn_id", "rf", "replace", "allow_reserved_bucket", "deadline")
         if name == "prefix":
-            return self._call(self.hook.copy_prefix)
-        result = self._call(self.hook.copy)
+            return self._call(self.hook.copy_prefix, *names, *_TRANSFER, "prefix", "dest_prefix", "fail_on_error")
+        result = self._call(self.hook.copy, *names, *_TRANSFER, "key", "dest_key")
         if result["uploaded"]:
             replicas = pluralize(result["replicas"], "replica")
             self.log.info("Copied %s/%s to %s, %s", self.bucket_id, self.key, summaries.transfer_line(result), replicas)
@@ -559,9 +570,11 @@ class MictlanXDeleteOperator(MictlanXOperator):
 
     def _execute(self, context: Context) -> dict[str, Any]:
         name, _ = self._get_one_of("key", "keys", "prefix")
+        names = ("bucket_id", "request_timeout", "allow_reserved_bucket", "deadline")
         if name != "key":
-            return self._call(self.hook.delete_keys if name == "keys" else self.hook.delete_prefix)
-        result = self._call(self.hook.delete)
+            delete = self.hook.delete_keys if name == "keys" else self.hook.delete_prefix
+            return self._call(delete, name, *names, "max_concurrency", "fail_on_error")
+        result = self._call(self.hook.delete, "key", *names)
         if result["n_deletes"]:
             replicas = pluralize(result["n_deletes"], "replica")
             self.log.info("Deleted %s/%s: %s of its chunks", self.bucket_id, self.key, replicas)
@@ -612,7 +625,8 @@ class MictlanXDeleteBucketOperator(MictlanXOperator):
         self.deadline = deadline
 
     def _execute(self, context: Context) -> dict[str, Any]:
-        result = self._call(self.hook.delete_bucket)
+        names = ("bucket_id", "request_timeout", "max_concurrency", "allow_reserved_bucket", "deadline")
+        result = self._call(self.hook.delete_bucket, *names)
         objects = pluralize(result["deleted"], "object")
         self.log.info("Deleted %s of bucket %s in %.1f s", objects, self.bucket_id, result["response_time"])
         if result["failed"]:
@@ -727,6 +741,9 @@ class MictlanXBulkPutOperator(TransferOperator):
         try:
             return self._call(
                 self.hook.put_bulk,
+                *("bulk_id", "bucket_id", "source", "balls", "key_prefix", "rf", "chunk_size", "stop_on_failure"),
+                *("replace", "allow_reserved_bucket", "tags", "allow_empty", "fail_on_error"),
+                *_TRANSFER,
                 shard=_parse_int("shard", self.shard),
                 shards=1 if self.shards is None else _parse_int("shards", self.shards),
                 owner=owner,
@@ -812,7 +829,8 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
         )
 
     def _await(self, timeout: float | None, poke_interval: float) -> dict[str, Any]:
-        return self._call(self.hook.await_bulk, poke_interval=poke_interval, timeout=timeout)
+        names = ("bulk_id", "fail_on_error", "include_items", "remove_on_completion", "request_timeout")
+        return self._call(self.hook.await_bulk, *names, poke_interval=poke_interval, timeout=timeout)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Continue after the deferral, with the errors of a task that never deferred."""

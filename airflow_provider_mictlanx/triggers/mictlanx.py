@@ -16,7 +16,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_mictlanx.bulks.verification import StorageCheck
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationError
-from airflow_provider_mictlanx.hooks.arguments import attributes_for
+from airflow_provider_mictlanx.hooks.arguments import attributes, attributes_for
 from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
 from airflow_provider_mictlanx.hooks.clean_log import CleanLog
 from airflow_provider_mictlanx.hooks.errors import error_event, error_from_event, log_suppressed
@@ -158,9 +158,10 @@ class MictlanXObjectTrigger(PollingTrigger):
                     f"min_objects must be None with one key, got {self.min_objects!r}; use it with a list of keys, "
                     "prefix or glob"
                 )
-            return await hook.afind(**attributes_for(hook.afind, self), client=client)
-        shared = attributes_for(hook.afind_objects, self)
-        return await hook.afind_objects(**shared, keys=self.key, readable=self._readable, client=client)
+            own = attributes(self, "bucket_id", "key", "check_storage", "request_timeout")
+            return await hook.afind(**own, client=client)
+        own = attributes(self, "bucket_id", "prefix", "glob", "min_objects", "check_storage", "request_timeout")
+        return await hook.afind_objects(**own, keys=self.key, readable=self._readable, client=client)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -222,4 +223,5 @@ class MictlanXBulkCompleteTrigger(PollingTrigger):
 
     async def apoke(self, hook: MictlanXHook, client: AsyncClient) -> dict[str, Any] | None:
         """Check once whether the bulk is complete, and continue to read its balls."""
-        return await hook.afind_bulk(**attributes_for(hook.afind_bulk, self), check=self._check, client=client)
+        own = attributes(self, "bulk_id", "fail_on_error", "check_seconds", "request_timeout")
+        return await hook.afind_bulk(**own, check=self._check, client=client)

@@ -57,14 +57,11 @@ class Hook:
 
     def __init__(self, method: str) -> None:
         self.signature = inspect.signature(getattr(MictlanXHook, method))
-        parameters = list(self.signature.parameters.values())[1:]
+        setattr(self, method, self.call)
 
-        def call(*args: Any, **kwargs: Any) -> None:
-            self.arguments = self.signature.bind(self, *args, **kwargs).arguments
-            raise Called
-
-        vars(call)["__signature__"] = self.signature.replace(parameters=parameters)
-        setattr(self, method, call)
+    def call(self, *args: Any, **kwargs: Any) -> None:
+        self.arguments = self.signature.bind(self, *args, **kwargs).arguments
+        raise Called
 
 
 def parameters(call: Any) -> dict[str, inspect.Parameter]:
