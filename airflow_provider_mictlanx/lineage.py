@@ -1,7 +1,8 @@
 """
 Lineage: the locations that a task read, wrote and deleted, for Airflow's hook lineage collector and for OpenLineage.
 
-A task reports few locations, however many objects there are. ``[mictlanx] lineage = False`` switches lineage off, for operators too.
+A task reports few locations, however many objects there are. ``[mictlanx] lineage = False``
+switches lineage off, for operators too.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def file_location(path: str | os.PathLike[str]) -> DataLocation:
 
 
 def source_location(source: str) -> DataLocation:
-    """Return the location of a bulk's source: a path of this machine, or the URI of another store; of a glob, its folder."""
+    """Return the location of a bulk's source: a path, or the URI of another store; of a glob, its folder."""
     fixed = re.split(r"[*?[]", source)[0]
     if fixed != source:
         fixed = fixed[: fixed.rfind("/") + 1] or "."

@@ -73,7 +73,7 @@ def _fold_case(place: PurePosixPath, case_insensitive: bool) -> str:
 
 
 def is_case_insensitive(folder: Path) -> bool:
-    """Return whether a folder takes ``A`` for ``a``, or ``é`` for ``e`` and an accent. Makes a file in it for a moment."""
+    """Return whether a folder takes ``A`` for ``a``, or ``é`` for ``e`` and an accent, by making a file in it."""
     name = f".mictlanx-{secrets.token_hex(8)}-\u00c9.part"
     probe = folder / name
     os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))

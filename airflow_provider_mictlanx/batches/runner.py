@@ -153,7 +153,7 @@ class Batch:
         Run the work for every ball, and return what became of them.
 
         :param items: pulled one by one if ``progress`` is given
-        :param work: returns False if there was nothing to do; its ``MictlanXError`` or ``OSError`` is the ball's failure
+        :param work: returns False if there was nothing to do; a ``MictlanXError`` or ``OSError`` is the ball's failure
         :param progress: counts the balls; default: a new one
         """
         started = time.monotonic()

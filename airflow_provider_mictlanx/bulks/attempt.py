@@ -109,8 +109,8 @@ class ShardUpload:
         """
         Make the attempt, and return its result with the failures of balls.
 
-        Raises ``BulkConflictError`` if the bulk id has another owner or spec, ``ValidationError`` if the source is empty
-        or invalid, ``IntegrityError`` if it changed while it was planned, and ``UnavailableError`` if a peer does not
+        Raises ``BulkConflictError`` if the bulk id has another owner or spec, ``ValidationError`` if the source is
+        empty or invalid, ``IntegrityError`` if it changed while it was planned, and ``UnavailableError`` if a peer does not
         answer, so earlier records may be missing.
         """
         records = await self._store.read_completely()
@@ -141,9 +141,8 @@ class ShardUpload:
                     f"{bulk} was begun with {start.spec}, and now with {self._spec_text}. {HOW_TO_RESOLVE}"
                 )
             if start.shard == self.shard and start.owner != self.owner:
-                raise BulkConflictError(
-                    f"shard {self.shard} of {bulk} belongs to {format_owner(start.owner)}, not to {format_owner(self.owner)}. {HOW_TO_RESOLVE}"
-                )
+                owners = f"{format_owner(start.owner)}, not to {format_owner(self.owner)}"
+                raise BulkConflictError(f"shard {self.shard} of {bulk} belongs to {owners}. {HOW_TO_RESOLVE}")
 
     def _start_after(self, records: Records) -> Start:
         self._sequence = 1 + max((start.sequence for start in records.starts if start.shard == self.shard), default=0)
@@ -237,7 +236,7 @@ class ShardUpload:
         """Write a part; return its name."""
         ledger = self._ledger
         indexes = ledger.unrecorded(everything)
-        # No number is used twice, also after a failure: a part that was half written is not written again with other bytes.
+        # No number is used twice, not even after a failure: a half-written part must not be written with other bytes.
         number, self._parts = self._parts, self._parts + 1
         part = Part(**self._identity, **ledger.summary, number=number)
         await self._store.write(part, ledger.part_items(indexes), allow_fewer_replicas=allow_fewer_replicas)

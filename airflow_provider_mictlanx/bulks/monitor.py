@@ -87,7 +87,7 @@ async def await_bulk(
     """
     Wait for a bulk, and return its result in the form of ``summarize``.
 
-    Raises ``BulkFailedError`` if it failed permanently and ``fail_on_error`` is True, and ``DeadlineExceededError`` after
+    Raises ``BulkFailedError`` if it failed permanently and ``fail_on_error`` is True, ``DeadlineExceededError`` after
     ``timeout``.
 
     :param poke_interval: seconds between two pokes

@@ -275,8 +275,8 @@ class Planner:
             elif here is None and index in ledger.acknowledged:  # stored as planned, and nothing else is there
                 gone += 1
             elif here is None:
-                what = f"{ball.source} is gone since the bulk was planned, and its ball is not stored. {HOW_TO_RESOLVE_CHANGE}"
-                ledger.fail(ball.bucket_id, ball.key, 404, what)
+                what = f"{ball.source} is gone since the bulk was planned, and its ball is not stored"
+                ledger.fail(ball.bucket_id, ball.key, 404, f"{what}. {HOW_TO_RESOLVE_CHANGE}")
         if gone:
             self.log_progress(f"Gone since they were stored, which changes nothing: {pluralize(gone, 'source')}")
         mark = await run_in_thread(lambda: sources_mark(plan.balls, sources))

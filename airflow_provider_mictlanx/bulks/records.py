@@ -316,7 +316,7 @@ class Records:
 
 def records_bucket(bulk_id: str) -> str:
     """
-    Return the bucket of a bulk's records: ``bulk-{bulk_id}``, or ``bulk-`` and the SHA-256 of an id that is not a safe name.
+    Return the bucket of a bulk's records: ``bulk-{bulk_id}``, or ``bulk-`` and the SHA-256 of an unsafe id.
 
     :param bulk_id: a str that is not empty
     """
@@ -335,7 +335,7 @@ def canonical(value: object) -> str:
 
 
 def is_record(chunk: Metadata) -> bool:
-    """Return whether a chunk belongs to a record: it has the name of one, and the tags that every record is written with."""
+    """Return whether a chunk belongs to a record: it has such a name, and the tags of every record."""
     return _record_type(chunk.ball_id) is not None and BULK_TAG in chunk.tags and RECORD_TAG in chunk.tags
 
 

@@ -161,7 +161,7 @@ class ConnectionSettings(BaseModel):
         return self.uri.protocol == "https" and bool(self.ca_file or self.client_cert)
 
     def tls(self) -> bool | ssl.SSLContext:
-        """Return the client's ``verify``. Blocks: reads certificates, and raises ``ValidationError`` that names a bad file."""
+        """Return the client's ``verify``. Reads certificates, and raises ``ValidationError`` that names a bad file."""
         if not self.reads_tls_files:
             return self.verify
         with _errors_begin_with_connection(self.conn_id):
@@ -194,8 +194,8 @@ async def aload_settings(
     """
     Look up and parse a connection without blocking the loop, one lookup per loop at a time.
 
-    Airflow 3 fails at two lookups at once: its lock to the supervisor stays bound to the first loop that contended for it,
-    and lookups in a later loop of that process end in a misleading "isn't defined".
+    Airflow 3 fails at two lookups at once: its lock to the supervisor stays bound to the first loop that contended for
+    it, and lookups in a later loop of that process end in a misleading "isn't defined".
 
     :param conn_id: the connection
     :param hook: the hook that asks

@@ -50,7 +50,7 @@ def connection_form_widgets() -> dict[str, Any]:
 
 
 def _typed(name: str, kind: str) -> dict[str, Any]:
-    """Return the arguments that make a field store values of its type. The stand-ins of Airflow 3.0 and 3.1 take none."""
+    """Return the arguments that make a field store typed values. The stand-ins of Airflow 3.0 and 3.1 take none."""
     return {"filters": [partial(as_value, kind)], "default": partial(_stored, name) if kind == "boolean" else None}
 
 
