@@ -16,22 +16,14 @@ _LINKS = "airflow_provider_mictlanx.links.mictlanx"
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Give what ``provider_info.schema.json`` asks for: the modules, and the connection type with its form."""
+    """Return the data of ``provider_info.schema.json``: the modules, and the connection type with its form."""
     return {
         "package-name": "airflow-provider-mictlanx",
         "name": "MictlanX",
         "description": "MictlanX, a decentralized object store\n",
         "versions": [__version__],
-        "integrations": [
-            {
-                "integration-name": _INTEGRATION,
-                "tags": ["service"],
-            }
-        ],
-        "hooks": [_modules("hooks")],
-        "operators": [_modules("operators")],
-        "sensors": [_modules("sensors")],
-        "triggers": [_modules("triggers")],
+        "integrations": [{"integration-name": _INTEGRATION, "tags": ["service"]}],
+        **{kind: [_modules(kind)] for kind in ("hooks", "operators", "sensors", "triggers")},
         "extra-links": [f"{_LINKS}.MictlanX{what}Link" for what in ("Object", "Bucket", "Destination", "Bulk")],
         "asset-uris": [_ASSET_URIS],
         "dataset-uris": [_ASSET_URIS],  # the same for Airflow 2
@@ -90,7 +82,7 @@ def _field(label: str, description: str, type_: str, **schema: Any) -> dict[str,
 
 
 def _conn_fields() -> dict[str, dict[str, Any]]:
-    """Give the fields in the order of the form: what everybody needs first, and last the one with an editor of its own."""
+    """Return the fields in the order of the form: common ones first, the one with an editor of its own last."""
     return {
         "routers": _field(
             "Routers",

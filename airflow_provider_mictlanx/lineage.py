@@ -1,7 +1,8 @@
 """
 Lineage: the locations that a task read, wrote and deleted, for Airflow's hook lineage collector and for OpenLineage.
 
-A task reports few locations, however many objects there are. ``[mictlanx] lineage = False`` switches lineage off, for operators too.
+A task reports few locations, however many objects there are. ``[mictlanx] lineage = False``
+switches lineage off, for operators too.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ log = get_logger(__name__)
 
 
 MAX_LOCATIONS = 100
-"""How many places one task tells of, in each direction: what Airflow's own collector takes."""
+"""Limit for the locations of one task in each direction; Airflow's own collector has the same."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class DataLocation:
 
 def bucket_location(bucket_id: str, key: str = "") -> DataLocation:
     """
-    Give the place of an object, of the objects that begin with a prefix, or of a whole bucket.
+    Return the location of an object, of the objects with a prefix, or of a bucket.
 
     :param key: a key or a prefix; empty for the bucket
     """
@@ -55,17 +56,17 @@ def bucket_location(bucket_id: str, key: str = "") -> DataLocation:
 
 
 def selected_location(bucket_id: str, prefix: str, glob: str) -> DataLocation:
-    """Give the place of what a prefix or a glob chooses: of a glob, what stands before its first wildcard."""
+    """Return the location that a prefix or a glob selects; of a glob, the part before its first wildcard."""
     return bucket_location(bucket_id, prefix or re.split(r"[*?[]", glob)[0])
 
 
 def file_location(path: str | os.PathLike[str]) -> DataLocation:
-    """Give the place of a file or a folder of this machine."""
+    """Return the location of a file or a folder of this machine."""
     return DataLocation("file", "", os.path.abspath(os.fspath(path)))
 
 
 def source_location(source: str) -> DataLocation:
-    """Give the place of what a bulk uploads: a path of this machine, or the URI of another store; of a glob, the folder before it."""
+    """Return the location of a bulk's source: a path, or the URI of another store; of a glob, its folder."""
     fixed = re.split(r"[*?[]", source)[0]
     if fixed != source:
         fixed = fixed[: fixed.rfind("/") + 1] or "."
@@ -79,7 +80,7 @@ def source_location(source: str) -> DataLocation:
 
 def source_locations(sources: Iterable[str], balls: Iterable[Mapping[str, Any]]) -> list[DataLocation]:
     """
-    Give the places of what a bulk uploads; of many single files, their folders.
+    Return the locations of a bulk's sources; of many single files, their folders.
 
     :param balls: with a path in their ``source``
     """
@@ -90,22 +91,16 @@ def source_locations(sources: Iterable[str], balls: Iterable[Mapping[str, Any]])
 
 
 def key_locations(bucket_id: str, keys: Iterable[str]) -> list[DataLocation]:
-    """Give the places of some keys; of many, their bucket."""
+    """Return the locations of keys; of many, their bucket."""
     found = list(dict.fromkeys(keys))
-    return (
-        [bucket_location(bucket_id, key) for key in found]
-        if len(found) <= MAX_LOCATIONS
-        else [bucket_location(bucket_id)]
-    )
+    if len(found) > MAX_LOCATIONS:
+        return [bucket_location(bucket_id)]
+    return [bucket_location(bucket_id, key) for key in found]
 
 
 @dataclass
 class LineageTrace:
-    """
-    What a hook has read, written and deleted so far, each place once, no more than ``MAX_LOCATIONS`` of them.
-
-    :ivar deletes: what was deleted
-    """
+    """The locations that a hook has read, written and deleted, each once, up to ``MAX_LOCATIONS``."""
 
     reads: dict[DataLocation, None] = field(default_factory=dict)
     writes: dict[DataLocation, None] = field(default_factory=dict)
@@ -114,23 +109,23 @@ class LineageTrace:
     def add(
         self, reads: Iterable[DataLocation], writes: Iterable[DataLocation], deletes: Iterable[DataLocation]
     ) -> None:
-        """Remember places."""
-        for kept, places in ((self.reads, reads), (self.writes, writes), (self.deletes, deletes)):
-            for place in places:
+        """Add locations."""
+        for kept, locations in ((self.reads, reads), (self.writes, writes), (self.deletes, deletes)):
+            for location in locations:
                 if len(kept) < MAX_LOCATIONS:
-                    kept.setdefault(place)
+                    kept.setdefault(location)
 
 
 def is_enabled() -> bool:
-    """Tell whether lineage is reported at all."""
+    """Return whether lineage is reported."""
     return bool(conf.getboolean("mictlanx", "lineage", fallback=True))
 
 
 def report(hook: BaseHook, reads: Sequence[DataLocation], writes: Sequence[DataLocation]) -> None:
     """
-    Tell the collector. Blocks: its first use in a process loads Airflow's plugins. Never raises: the work is done by now.
+    Report locations to the collector. Blocks: its first use in a process loads Airflow's plugins. Never raises.
 
-    :param hook: who read and wrote
+    :param hook: the hook that read and wrote
     """
     from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
 
@@ -142,50 +137,48 @@ def report(hook: BaseHook, reads: Sequence[DataLocation], writes: Sequence[DataL
         log.warning("What was read and written could not be told to the hook lineage collector", exc_info=True)
 
 
-def _add(add: Callable[..., None], hook: BaseHook, places: Sequence[DataLocation]) -> None:
-    for place in places:
-        if place.scheme == SCHEME:
-            add(hook, scheme=SCHEME, asset_kwargs={"bucket": place.container, "key": place.name})
-        elif place.scheme == "file":
-            add(hook, scheme="file", asset_kwargs={"path": place.name})
+def _add(add: Callable[..., None], hook: BaseHook, locations: Sequence[DataLocation]) -> None:
+    for location in locations:
+        if location.scheme == SCHEME:
+            add(hook, scheme=SCHEME, asset_kwargs={"bucket": location.container, "key": location.name})
+        elif location.scheme == "file":
+            add(hook, scheme="file", asset_kwargs={"path": location.name})
         else:
-            add(hook, uri=f"{place.scheme}://{place.container}/{place.name}")
+            add(hook, uri=f"{location.scheme}://{location.container}/{location.name}")
 
 
 def to_openlineage(trace: LineageTrace) -> OperatorLineage[Any, Any]:
-    """Give inputs and outputs; what was deleted is an input that was dropped."""
+    """Return inputs and outputs; a deleted location is an input that was dropped."""
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     return OperatorLineage(
-        inputs=[*map(_dataset, trace.reads), *map(_dropped, trace.deletes)],
-        outputs=[*map(_dataset, trace.writes)],
+        inputs=[*map(_dataset, trace.reads), *map(_dropped, trace.deletes)], outputs=[*map(_dataset, trace.writes)]
     )
 
 
-def _dataset(place: DataLocation) -> Dataset:
+def _dataset(location: DataLocation, **facets: Any) -> Dataset:
     from airflow.providers.common.compat.openlineage.facet import Dataset
 
-    namespace, name = _namespace_and_name(place)
-    return Dataset(namespace=namespace, name=name)
+    namespace, name = _namespace_and_name(location)
+    return Dataset(namespace=namespace, name=name, facets=facets)
 
 
-def _dropped(place: DataLocation) -> Dataset:
+def _dropped(location: DataLocation) -> Dataset:
     from airflow.providers.common.compat.openlineage.facet import (
-        Dataset,
         LifecycleStateChange,
         LifecycleStateChangeDatasetFacet,
         PreviousIdentifier,
     )
 
-    namespace, name = _namespace_and_name(place)
+    namespace, name = _namespace_and_name(location)
     facet = LifecycleStateChangeDatasetFacet(
         lifecycleStateChange=LifecycleStateChange.DROP,
         previousIdentifier=PreviousIdentifier(namespace=namespace, name=name),
     )
-    return Dataset(namespace=namespace, name=name, facets={"lifecycleStateChange": facet})
+    return _dataset(location, lifecycleStateChange=facet)
 
 
-def _namespace_and_name(place: DataLocation) -> tuple[str, str]:
-    if place.scheme == "file":
-        return "file", place.name
-    return f"{place.scheme}://{place.container}", place.name or "/"
+def _namespace_and_name(location: DataLocation) -> tuple[str, str]:
+    if location.scheme == "file":
+        return "file", location.name
+    return f"{location.scheme}://{location.container}", location.name or "/"

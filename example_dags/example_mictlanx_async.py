@@ -69,7 +69,7 @@ async def call_every_method(run: str) -> dict[str, Any]:
         balls = await hook.alist_balls(bucket_id)
         found = await hook.afind(bucket_id, "latest")  # from these three methods, None means "not yet"
         both = await hook.afind_objects(bucket_id, ["in/note", "in/dag.py"])
-        quiet = await hook.afind_quiet(monitor)
+        quiet = await hook.afind_unchanged_bucket(monitor)
 
         data = await hook.aget(bucket_id, "in/note")
         text = await hook.aget_text(bucket_id, "in/note")

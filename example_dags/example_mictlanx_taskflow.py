@@ -65,7 +65,7 @@ def look(bucket_id: str) -> dict[str, Any]:
     tomorrow = hook.find(bucket_id, "tomorrow.json")  # None: not yet
     both = hook.find_objects(bucket_id, prefix="in/", min_objects=2)
     monitor = InactivityMonitor(bucket_id, "in/", inactivity_period=0)  # seconds without a write
-    quiet = hook.find_quiet(monitor)
+    quiet = hook.find_unchanged_bucket(monitor)
     # [END howto_hook_mictlanx_find]
     waited_for = {"tomorrow": tomorrow, "both": both, "quiet": quiet}
     return {"readable": readable, "kind": kind, "keys": keys, "size": size, **waited_for}

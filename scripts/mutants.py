@@ -741,7 +741,7 @@ MUTANTS = (
         "hooks/mictlanx.py",
         (
             "a prefix is not copied to a bucket of records",
-            '        check_bucket_may_change(dest_bucket_id, allow_reserved_bucket, "dest_bucket_id")\n',
+            '        check_bucket_may_change(dest_bucket_id, options["allow_reserved_bucket"], "dest_bucket_id")\n',
             "",
             RESERVED_IN_AIRFLOW,
             ["test_operator_refuses_a_reserved_bucket"],
@@ -813,7 +813,7 @@ MUTANTS = (
         ),
         (
             "a loss takes back what was complete",
-            "return [report for report in reports if _place_of(report) >= since]",
+            "return [report for report in reports if _order_of(report) >= since]",
             "return reports",
             STATUS,
             ["test_loss_takes_back_what_was_complete", "test_complete_means_that_every_shard_has_a_good_end"],
@@ -895,14 +895,14 @@ MUTANTS = (
         "bulks/planner.py",
         (
             "every ball's bucket is checked",
-            "check_bucket_may_change(bucket_id, self._spec.allow_reserved_bucket)",
+            "check_bucket_may_change(bucket_id, self.spec.allow_reserved_bucket)",
             "pass",
             BULK,
             ["test_ball_of_a_list_in_the_bucket_of_another_bulk"],
         ),
         (
             "lost balls are recorded before one of them is announced",
-            "            await self._record_lost()\n",
+            "            await self.record_lost()\n",
             "",
             TAKING_OVER,
             ["test_killed_after_it_recorded_the_loss", "test_loss_that_can_not_be_recorded_stops_the_attempt"],
@@ -937,8 +937,8 @@ MUTANTS = (
         ),
         (
             "what another attempt stored since is asked for too",
-            "self._ledger.learn(others.keys() - await self._lost(plan, others, mine))",
-            "self._ledger.learn(others.keys())",
+            "self.ledger.learn(others.keys() - await self._lost(plan, others, mine))",
+            "self.ledger.learn(others.keys())",
             TAKING_OVER,
             ["test_what_another_attempt_stored_may_be_lost_again"],
         ),
@@ -964,7 +964,7 @@ MUTANTS = (
         ),
         (
             "another owner is refused",
-            "            if start.shard == self._shard and start.owner != self._owner:",
+            "            if start.shard == self.shard and start.owner != self.owner:",
             "            if False:",
             BULK,
             ["test_other_owner_or_spec"],
@@ -1030,14 +1030,14 @@ MUTANTS = (
         ),
         (
             "the listing of a bucket far larger than the bulk is not read to its end",
-            "longest = min(balls * ROWS_PER_BALL * ROW, LONGEST)",
-            "longest = LONGEST",
+            "longest = min(balls * ROWS_PER_BALL * ROW, MAX_LISTING_SIZE)",
+            "longest = MAX_LISTING_SIZE",
             TAKING_OVER,
             ["test_bucket_far_larger_than_the_bulk"],
         ),
         (
             "only where every peer answers is a ball lost that cannot be found",
-            "            await self._store.check_peers(str(error))\n",
+            "            await self.store.check_peers(str(error))\n",
             "",
             TAKING_OVER,
             ["test_peer_that_does_not_answer"],

@@ -1,7 +1,7 @@
 """
-Asset URIs, ``mictlanx://bucket/key``: what Airflow calls for them, as ``get_provider_info`` names it. Imports Airflow and names of the client.
+Asset URIs, ``mictlanx://bucket/key``: the functions that ``get_provider_info`` names for them.
 
-An asset is the same through whichever connection it is reached, so the URI holds none. A key is percent-encoded in it.
+An asset is the same through every connection, so its URI names none. A key is percent-encoded in it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SCHEME = "mictlanx"
 
 def uri_of(bucket: str, key: str = "") -> str:
     """
-    Give the URI of an object.
+    Return the URI of an object.
 
     :param key: empty for the bucket itself
     """
@@ -28,7 +28,7 @@ def uri_of(bucket: str, key: str = "") -> str:
 
 
 def create_asset(*, bucket: str, key: str = "", extra: dict[str, Any] | None = None) -> Asset:
-    """Make an asset of an object, or of a bucket."""
+    """Return the asset of an object, or of a bucket."""
     from airflow.providers.common.compat.assets import Asset  # it imports Airflow's database models
 
     return Asset(uri=uri_of(bucket, key), extra=extra)
@@ -36,9 +36,9 @@ def create_asset(*, bucket: str, key: str = "", extra: dict[str, Any] | None = N
 
 def sanitize_uri(uri: SplitResult) -> SplitResult:
     """
-    Give a URI as assets have it: without a connection (``mictlanx://conn@bucket/key``).
+    Return a URI without its connection (``mictlanx://conn@bucket/key``).
 
-    ``ValueError``: there is no bucket in it, as in the URI of a router.
+    Raises ``ValueError`` if it names no bucket, as the URI of a router.
     """
     bucket = uri.netloc.rpartition("@")[2]
     asset = uri._replace(netloc=bucket)
@@ -51,7 +51,7 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
 
 
 def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> OpenLineageDataset:
-    """Give the dataset that an asset is for OpenLineage: namespace ``mictlanx://bucket``, name ``key``; ``/`` is the bucket."""
+    """Return an asset's dataset for OpenLineage: namespace ``mictlanx://bucket``, name ``key``; ``/`` is the bucket."""
     from airflow.providers.common.compat.openlineage.facet import Dataset
 
     uri = urlsplit(asset.uri)

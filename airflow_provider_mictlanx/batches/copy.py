@@ -1,8 +1,9 @@
-"""Every ball of a prefix to another place, in the same storage space or another."""
+"""Copy many balls, in the same storage space or to another."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from airflow_provider_mictlanx.batches.runner import Batch, BatchResult, Item, TransferOptions
 from airflow_provider_mictlanx.client.async_client import AsyncClient
@@ -12,6 +13,21 @@ from airflow_provider_mictlanx.client.texts import get_logger
 log = get_logger(__name__)
 
 
+@dataclass(frozen=True)
+class CopyOptions(TransferOptions):
+    """
+    How balls are copied.
+
+    :ivar rf: number of peers that must store every chunk
+    :ivar replace: delete other bytes under a copy's key first
+    :ivar allow_reserved_bucket: allow a destination that may contain a bulk's records
+    """
+
+    rf: int = 1
+    replace: bool = False
+    allow_reserved_bucket: bool = False
+
+
 async def copy_all(
     client: AsyncClient,
     items: Sequence[Item],
@@ -19,33 +35,19 @@ async def copy_all(
     rename: Callable[[str], str],
     *,
     dest: AsyncClient,
-    rf: int = 1,
-    replace: bool = False,
-    allow_reserved_bucket: bool = False,
-    options: TransferOptions,
+    options: CopyOptions,
     log_progress: Callable[[str], None] = log.info,
 ) -> BatchResult:
     """
-    Copy balls into a bucket; where the same bytes are there already, none are sent.
+    Copy balls into a bucket; bytes that are stored already are not sent.
 
-    :param rename: gives a copy's key for the original's
+    :param rename: returns a copy's key for the original's
     :param dest: the client of the storage space that gets the copies
-    :param rf: on how many peers each chunk is to be stored
-    :param replace: delete other bytes under a copy's key first
-    :param allow_reserved_bucket: whether ``dest_bucket_id`` may be one of a bulk's records
     """
 
     async def copy(item: Item) -> bool:
         report = await client.copy(
-            item.bucket_id,
-            item.key,
-            dest_bucket_id,
-            rename(item.key),
-            dest=dest,
-            rf=rf,
-            replace=replace,
-            allow_reserved_bucket=allow_reserved_bucket,
-            **options.for_one_of(len(items)),
+            item.bucket_id, item.key, dest_bucket_id, rename(item.key), dest=dest, **options.for_one_of(len(items))
         )
         return unwrap(report).uploaded
 

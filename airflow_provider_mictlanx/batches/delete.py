@@ -1,8 +1,9 @@
-"""Many balls of a bucket deleted: those of a list, or all under a prefix, until no such one is listed any more."""
+"""Delete many balls of a bucket: those of a list, or all with a prefix until none is listed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from airflow_provider_mictlanx.batches.runner import Batch, BatchResult, Failure, Item
 from airflow_provider_mictlanx.client.async_client import AsyncClient
@@ -15,66 +16,66 @@ from airflow_provider_mictlanx.client.transfer.delete import delete_until_unlist
 log = get_logger(__name__)
 
 
+@dataclass(frozen=True)
+class DeleteOptions:
+    """
+    How balls are deleted.
+
+    :ivar timeout: seconds for each request
+    :ivar max_concurrency: limit for the balls at a time
+    :ivar allow_reserved_bucket: allow a bucket that may contain a bulk's records
+    """
+
+    timeout: float = 120
+    max_concurrency: int = 8
+    allow_reserved_bucket: bool = False
+
+
 async def delete_keys(
     client: AsyncClient,
     bucket_id: str,
     keys: Iterable[str],
-    *,
-    timeout: float = 120,
-    max_concurrency: int = 8,
-    allow_reserved_bucket: bool = False,
+    options: DeleteOptions,
     log_progress: Callable[[str], None] = log.info,
 ) -> BatchResult:
     """
-    Delete balls by their keys, and see each gone; one that is not there is skipped.
+    Delete balls by their keys, and confirm each; a missing one is skipped.
 
-    :param keys: each is deleted once, however often it is in there
-    :param timeout: for each request (seconds)
-    :param max_concurrency: the most balls at once
-    :param allow_reserved_bucket: whether ``bucket_id`` may be one of a bulk's records
+    :param keys: duplicates are deleted once
     """
 
     async def delete(item: Item) -> bool:
-        response = await client.delete(item.key, item.bucket_id, timeout, allow_reserved_bucket=allow_reserved_bucket)
+        response = await client.delete(
+            item.key, item.bucket_id, options.timeout, allow_reserved_bucket=options.allow_reserved_bucket
+        )
         return unwrap(response).n_deletes > 0
 
     items = [Item(bucket_id, key) for key in dict.fromkeys(keys)]
-    return await Batch(max_concurrency, log_progress, "deleting").run(items, delete)
+    return await Batch(options.max_concurrency, log_progress, "deleting").run(items, delete)
 
 
 async def delete_prefix(
     client: AsyncClient,
     bucket_id: str,
     prefix: str,
-    *,
-    timeout: float = 120,
-    max_concurrency: int = 8,
-    allow_reserved_bucket: bool = False,
+    options: DeleteOptions,
     log_progress: Callable[[str], None] = log.info,
 ) -> BatchResult:
     """
-    Delete every ball whose key begins like this, half-written ones too, and list again until there is none.
+    Delete every ball whose key begins with a prefix, incomplete ones too, and list again until none is left.
 
-    Balls of size 0 are in no listing, and are not found by this. ``UnavailableError``: a peer is away, so that the bucket can't
-    be listed.
+    No listing shows balls of size 0, so they stay. ``UnavailableError``: a peer does not answer, so the bucket can't be
+    listed.
     """
     rounds: list[BatchResult] = []
 
     async def list_keys() -> dict[str, None]:
-        listing = unwrap(await client.get_chunks_by_bucket_id(bucket_id, timeout))
+        listing = unwrap(await client.get_chunks_by_bucket_id(bucket_id, options.timeout))
         keys = {original_key(chunk.ball_id, chunk.tags) for chunk in listing.balls}
         return dict.fromkeys(sorted(key for key in keys if key.startswith(prefix)))
 
     async def delete(keys: Iterable[str]) -> dict[str, Failure]:
-        result = await delete_keys(
-            client,
-            bucket_id,
-            keys,
-            timeout=timeout,
-            max_concurrency=max_concurrency,
-            allow_reserved_bucket=allow_reserved_bucket,
-            log_progress=log_progress,
-        )
+        result = await delete_keys(client, bucket_id, keys, options, log_progress)
         rounds.append(result)
         return {failure.key: failure for failure in result.failures}
 
@@ -83,8 +84,6 @@ async def delete_prefix(
     return BatchResult(
         total=len(seen),
         done=len(seen) - len(failures),
-        skipped=0,
-        done_size=0,
         response_time=round(sum(result.response_time for result in rounds), 6),
         failures=failures,
         permanently_failed=bool(left) and all(left.values()) and rounds[-1].permanently_failed,

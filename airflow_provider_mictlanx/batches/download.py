@@ -1,8 +1,8 @@
 """
-Many balls into one folder, each under its key; files that are there already, with the right bytes, are left as they are.
+Read many balls into one folder, each under its key; existing files with the right bytes are kept.
 
-That is what makes it resumable: a second run asks for one listing, hashes what is there, and reads the rest. Every file appears
-whole and verified, or not at all (``client.files``).
+So a second run reads one listing, hashes the existing files, and downloads the rest. Every file appears complete and
+verified, or not at all.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _File(Item):
-    """A ball, and the file that it becomes; ``problem`` where it can't be one."""
+    """A ball with its file, or with the reason why it can't be a file."""
 
     path: Path = Path()
     problem: ValidationError | None = None
@@ -35,16 +35,16 @@ class _File(Item):
 async def list_bucket_items(
     client: AsyncClient, bucket_id: str, prefix: str = "", glob: str = "", timeout: float = REQUEST_TIMEOUT
 ) -> list[Item]:
-    """Give what a bucket lists; the parameters and errors are those of ``AsyncClient.list_balls``."""
+    """Return what a bucket lists; parameters and errors: see ``AsyncClient.list_balls``."""
     balls = unwrap(await client.list_balls(bucket_id, prefix, glob, timeout))
     return [Item(ball.bucket_id, ball.key, ball.size, ball.checksum) for ball in balls]
 
 
 async def prepare_folder(folder: str | os.PathLike[str]) -> tuple[Path, bool]:
     """
-    Make the folder, see that it can be written to, and how it takes names; gives its path, and whether it folds them.
+    Make a folder and check that it is writable; return its path, and whether it ignores the case of names.
 
-    ``ValidationError``: it is no folder, or can't be made or written to.
+    Raises ``ValidationError`` if it is not a folder, or can't be made or written to.
     """
     if folder == "":
         raise ValidationError("output_path is empty: name a folder, or '.' for the working directory")
@@ -70,11 +70,11 @@ async def download_items(
     log_progress: Callable[[str], None] = log.info,
 ) -> BatchResult:
     """
-    Read balls into files below a folder, which was prepared; a ball whose key can't be a file there is a failure.
+    Read balls into files below a prepared folder; a ball whose key can't be a file there is a failure.
 
-    :param case_insensitive: whether the folder takes names for the same that differ in case
-    :param pin_checksum: a ball that has other bytes by now than its item says is a failure
-    :param replace: whether files with other content are replaced; else they are failures
+    :param case_insensitive: whether the folder ignores the case of names
+    :param pin_checksum: fail a ball whose bytes differ from its item's checksum
+    :param replace: overwrite files with other content, instead of reporting a failure
     """
     files = await run_in_thread(lambda: _files(items, root, case_insensitive))
     real_root = await run_in_thread(root.resolve)

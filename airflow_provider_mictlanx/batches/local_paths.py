@@ -19,7 +19,7 @@ from airflow_provider_mictlanx.client.local_io.atomic_file import check_file_nam
 Ball = tuple[str, str]
 """A ball by bucket and key."""
 
-WAY_OUT = "read it by itself, with a filename of your own"
+HOW_TO_RESOLVE = "read it by itself, with a filename of your own"
 
 
 def local_path(key: str) -> PurePosixPath:
@@ -50,21 +50,21 @@ def local_paths(balls: Iterable[Ball], case_insensitive: bool = False) -> dict[B
         try:
             found[ball] = place = local_path(ball[1])
         except ValidationError as error:
-            found[ball] = ValidationError(f"the key can't be a file below the folder: {error}; {WAY_OUT}")
+            found[ball] = ValidationError(f"the key can't be a file below the folder: {error}; {HOW_TO_RESOLVE}")
         else:
             files.setdefault(_fold_case(place, case_insensitive), []).append(ball)
     for same in [same for same in files.values() if len(same) > 1]:
         for ball, other in zip(same, [*same[1:], same[0]], strict=True):
-            found[ball] = ValidationError(f"{_shown(other)} would be the same file; {WAY_OUT}")
+            found[ball] = ValidationError(f"{_name(other)} would be the same file; {HOW_TO_RESOLVE}")
     alone = {file: same[0] for file, same in files.items() if len(same) == 1}
     for ball in list(alone.values()):
         for folder in list(local_path(ball[1]).parents)[:-1]:
             if (file := alone.get(_fold_case(folder, case_insensitive))) is not None:
-                found[file] = ValidationError(f"it would be a folder, because of {_shown(ball)}; {WAY_OUT}")
+                found[file] = ValidationError(f"it would be a folder, because of {_name(ball)}; {HOW_TO_RESOLVE}")
     return found
 
 
-def _shown(ball: Ball) -> str:
+def _name(ball: Ball) -> str:
     return repr("/".join(ball))
 
 
@@ -73,7 +73,7 @@ def _fold_case(place: PurePosixPath, case_insensitive: bool) -> str:
 
 
 def is_case_insensitive(folder: Path) -> bool:
-    """Tell whether the file system of a folder, in which a file is made for it, takes ``A`` for ``a``, or ``é`` for ``e`` and an accent."""
+    """Return whether a folder takes ``A`` for ``a``, or ``é`` for ``e`` and an accent, by making a file in it."""
     name = f".mictlanx-{secrets.token_hex(8)}-\u00c9.part"
     probe = folder / name
     os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))

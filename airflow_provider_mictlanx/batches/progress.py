@@ -1,19 +1,21 @@
-"""Progress of long work, in lines for people: how much of how much, how fast. Standard library and humanfriendly only."""
+"""Progress of long work, in log lines."""
 
 from __future__ import annotations
 
 import asyncio
 import heapq
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
 
 import humanfriendly
 
 EVERY = 5.0
-"""A line is told at most every so many seconds, and only when something has changed."""
+"""Seconds between two lines; a line is logged only if something has changed."""
 
 SLOWEST = 3
-"""How many of the slowest balls are remembered."""
+"""Number of the slowest balls that are remembered."""
 
 
 def format_transfer(size: int, seconds: float) -> str:
@@ -26,10 +28,10 @@ class Progress:
     """
     Counts balls and bytes.
 
-    :param balls: how many there are
-    :param size: of these (bytes)
+    :param balls: their number
+    :param size: their bytes
     :param log_progress: takes a line
-    :param doing: what is being done, before every line
+    :param doing: begins every line
     """
 
     def __init__(self, balls: int, size: int, log_progress: Callable[[str], None], doing: str = "") -> None:
@@ -64,7 +66,7 @@ class Progress:
         return [(key, round(seconds, 3)) for seconds, key in sorted(self._slowest, reverse=True)]
 
     def line(self) -> str:
-        """Give the line of now, as ``37% 1.2 GB of 3.2 GB, 214 MB/s, 410 of 1,000 balls``."""
+        """Return the current line, such as ``37% 1.2 GB of 3.2 GB, 214 MB/s, 410 of 1,000 balls``."""
         then, size_then = self._last
         now = time.monotonic()
         rate = (self._done_size - size_then) / max(now - then, 1e-3)
@@ -78,16 +80,16 @@ class Progress:
 
     @property
     def counted(self) -> int:
-        """How many balls are stored or failed: whether there is something new to tell."""
+        """The number of balls that are stored or failed."""
         return self._done_balls + self._failed
 
     def log_progress(self) -> None:
-        """Tell the line of now."""
+        """Log the current line."""
         self._log_progress(self.line())
 
 
 async def keep_logging(current: Callable[[], Progress]) -> None:
-    """Tell a line every few seconds when something has changed, until cancelled."""
+    """Log a line every few seconds if something has changed, until cancelled."""
     told: tuple[Progress, int] | None = None
     while True:
         await asyncio.sleep(EVERY)
@@ -95,3 +97,14 @@ async def keep_logging(current: Callable[[], Progress]) -> None:
         if progress.counted and told != (progress, progress.counted):
             told = progress, progress.counted
             progress.log_progress()
+
+
+@asynccontextmanager
+async def in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run a coroutine while the block lasts, then cancel it."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

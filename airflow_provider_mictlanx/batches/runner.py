@@ -1,21 +1,16 @@
-"""
-One piece of work for each of many balls: so many at a time, with progress for people; what fails is told at the end.
-
-Imports the client, and from ``bulks`` the progress and the form of a failure.
-"""
+"""One piece of work for each of many balls: bounded concurrency, progress in the log, failures in the result."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, TypeVar
 
 from humanfriendly.text import pluralize
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from airflow_provider_mictlanx.batches.progress import Progress, format_transfer, keep_logging
+from airflow_provider_mictlanx.batches.progress import Progress, format_transfer, in_background, keep_logging
 from airflow_provider_mictlanx.client.concurrency import for_each
 from airflow_provider_mictlanx.client.errors import MictlanXError, UnknownError
 from airflow_provider_mictlanx.client.texts import clean, get_logger, truncate
@@ -25,16 +20,16 @@ log = get_logger(__name__)
 
 
 MAX_CONSECUTIVE_FAILURES = 16
-"""After so many failures in a row that may pass, and no success between them, nothing more is begun."""
+"""Limit for transient failures in a row; after that no further ball is started."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
     """
-    One ball that something is done to.
+    One ball of a batch.
 
-    :ivar size: bytes, as far as they are known
-    :ivar checksum: SHA-256 of the whole in hex; empty where it is not known
+    :ivar size: bytes, as far as known
+    :ivar checksum: SHA-256 of the complete ball in hex; empty if unknown
     """
 
     bucket_id: str
@@ -51,10 +46,10 @@ class TransferOptions:
     """
     How balls are transferred.
 
-    :ivar max_concurrency: the most chunks in flight, of all balls together
-    :ivar max_tries: for each chunk
-    :ivar max_backoff: the longest wait between two tries (seconds)
-    :ivar timeout: for each request (seconds)
+    :ivar max_concurrency: limit for the chunks in flight, of all balls together
+    :ivar max_tries: tries per chunk
+    :ivar max_backoff: longest pause between two tries, in seconds
+    :ivar timeout: seconds for each request
     """
 
     max_concurrency: int = 8
@@ -66,49 +61,43 @@ class TransferOptions:
         check_int("max_concurrency", self.max_concurrency)
 
     def for_one_of(self, balls: int) -> dict[str, Any]:
-        """Give the options of a single transfer, so that those of all balls together stay within their bound."""
-        each = max(1, self.max_concurrency // max(1, balls))
-        return {
-            "max_concurrency": each,
-            "max_tries": self.max_tries,
-            "max_backoff": self.max_backoff,
-            "timeout": self.timeout,
-        }
+        """Return the client's arguments for one of the transfers, which share ``max_concurrency``."""
+        return asdict(self) | {"max_concurrency": max(1, self.max_concurrency // max(1, balls))}
 
 
-@dataclass(frozen=True)
+@dataclass
 class BatchResult:
     """
     What became of a batch.
 
-    :ivar total: how many balls there were
-    :ivar done: of these, something was done to
-    :ivar skipped: of these, there was nothing to do
-    :ivar done_size: bytes of those that something was done to
-    :ivar failures: every one, in the order of the balls
-    :ivar permanently_failed: whether there are failures, and no retry could mend any of them
+    :ivar total: balls
+    :ivar done: balls that something was done to
+    :ivar skipped: balls that needed nothing
+    :ivar done_size: bytes of ``done``
     :ivar response_time: seconds
+    :ivar failures: every one, in the order of the balls
+    :ivar permanently_failed: whether balls failed, and no retry can fix any of them
     """
 
-    total: int
-    done: int
-    skipped: int
-    done_size: int
-    response_time: float
+    total: int = 0
+    done: int = 0
+    skipped: int = 0
+    done_size: int = 0
+    response_time: float = 0.0
     failures: list[Failure] = field(default_factory=list)
     permanently_failed: bool = False
 
     @property
     def failed(self) -> int:
-        """How many balls failed."""
+        """The number of balls that failed."""
         return len(self.failures)
 
     def line(self, done: str, skipped: str) -> str:
         """
-        Tell how it went, for people: ``97 balls copied, 1.2 GB in 12.3 s, 97 MB/s; 2 there already, 0 failed``.
+        Return ``97 balls copied, 1.2 GB in 12.3 s, 97 MB/s; 2 there already, 0 failed``.
 
-        :param done: what was done
-        :param skipped: why nothing was done to the others
+        :param done: verb for the balls that something was done to
+        :param skipped: reason why the others were skipped
         """
         transferred = f", {format_transfer(self.done_size, self.response_time)}" if self.done_size else ""
         return f"{pluralize(self.done, 'ball')} {done}{transferred}; {self.skipped:,} {skipped}, {self.failed:,} failed"
@@ -116,9 +105,9 @@ class BatchResult:
 
 class BatchError(MictlanXError):
     """
-    Something could not be done to every ball of a batch.
+    A batch in which balls failed.
 
-    :ivar result: the summary that would have been given
+    :ivar result: the summary that the call would have returned
     """
 
     def __init__(self, message: str = "", *args: Any, result: dict[str, Any] | None = None, **kwargs: Any) -> None:
@@ -126,80 +115,67 @@ class BatchError(MictlanXError):
         self.result = {} if result is None else result
 
 
-class FailureStreak:
-    """
-    Count failures in a row that may pass; too many of them stop the work.
-
-    :param max_concurrency: the most balls at a time, which may all fail at once
-    :ivar stopped_by: why nothing more is begun; empty while the work goes on
-    """
-
-    def __init__(self, max_concurrency: int) -> None:
-        self._limit = max(MAX_CONSECUTIVE_FAILURES, 2 * max_concurrency)
-        self._length = 0
-        self.stopped_by = ""
-
-    def end(self) -> None:
-        """Count from zero again, after a success."""
-        self._length = 0
-
-    def add(self, error: MictlanXError) -> None:
-        """Count a failure; one that is not transient ends the streak."""
-        self._length = self._length + 1 if error.transient else 0
-        if not self.stopped_by and self._length >= self._limit:
-            self.stopped_by = f"the last {self._length} balls all failed: {error}"
-
-
 class Batch:
     """
-    Does some work to balls.
+    Do some work to every ball, as many at a time as allowed, whatever becomes of the others.
 
-    :param max_concurrency: the most balls at a time
+    :param max_concurrency: limit for the balls at a time
     :param log_progress: takes a line of progress every few seconds
-    :param doing: what is being done, before every such line: ``copying``
+    :param doing: verb before every such line, such as ``copying``
+    :param stop_on_failure: start no further ball after the first failure
+    :param on_failure: takes every failure at once, besides the result
     """
 
-    def __init__(self, max_concurrency: int, log_progress: Callable[[str], None] = log.info, doing: str = "") -> None:
+    def __init__(
+        self,
+        max_concurrency: int,
+        log_progress: Callable[[str], None] = log.info,
+        doing: str = "",
+        *,
+        stop_on_failure: bool = False,
+        on_failure: Callable[[Item, MictlanXError], None] = lambda item, error: None,
+    ) -> None:
         self._max_concurrency = check_int("max_concurrency", max_concurrency)
         self._log_progress = log_progress
         self._doing = doing
-        self._done = 0
-        self._done_size = 0
-        self._skipped = 0
+        self._stop_on_failure = stop_on_failure
+        self._on_failure = on_failure
+        self._result = BatchResult()
         self._failures: dict[int, Failure] = {}
         """By the ball's position."""
         self._permanent = 0
-        self._streak = FailureStreak(max_concurrency)
+        self._consecutive = 0  # failures that may pass; as many as are under way may fail at once
+        self._max_consecutive = max(MAX_CONSECUTIVE_FAILURES, 2 * max_concurrency)
+        self._stopped_by = ""
 
-    async def run(self, items: Sequence[I], work: Callable[[I], Awaitable[bool]]) -> BatchResult:
+    async def run(
+        self, items: Iterable[I], work: Callable[[I], Awaitable[bool]], progress: Progress | None = None
+    ) -> BatchResult:
         """
-        Do the work to every ball, whatever becomes of the others.
+        Run the work for every ball, and return what became of them.
 
-        :param work: gives False where there was nothing to do; a ``MictlanXError`` or an ``OSError`` of it is the ball's failure
+        :param items: pulled one by one if ``progress`` is given
+        :param work: returns False if there was nothing to do; a ``MictlanXError`` or ``OSError`` is the ball's failure
+        :param progress: counts the balls; default: a new one
         """
         started = time.monotonic()
-        progress = Progress(
-            len(items), sum(item.size for item in items), self._log_progress, f"{self._doing} " if self._doing else ""
-        )
-        reporter = asyncio.create_task(keep_logging(lambda: progress))
-        try:
-            await for_each(enumerate(items), lambda item: self._one(*item, work, progress), self._max_concurrency)
-        finally:
-            reporter.cancel()
-            await asyncio.gather(reporter, return_exceptions=True)
-        return BatchResult(
-            total=len(items),
-            done=self._done,
-            skipped=self._skipped,
-            done_size=self._done_size,
-            response_time=round(time.monotonic() - started, 6),
-            failures=[failure for _, failure in sorted(self._failures.items())],
-            permanently_failed=0 < len(self._failures) == self._permanent,
-        )
+        if progress is None:
+            items = list(items)
+            doing = f"{self._doing} " if self._doing else ""
+            progress = Progress(len(items), sum(item.size for item in items), self._log_progress, doing)
+        counting = progress
+        async with in_background(keep_logging(lambda: counting)):
+            await for_each(enumerate(items), lambda item: self._one(*item, work, counting), self._max_concurrency)
+        result = self._result
+        result.failures = [failure for _, failure in sorted(self._failures.items())]
+        result.total = result.done + result.skipped + result.failed
+        result.response_time = round(time.monotonic() - started, 6)
+        result.permanently_failed = 0 < result.failed == self._permanent
+        return result
 
     async def _one(self, position: int, item: I, work: Callable[[I], Awaitable[bool]], progress: Progress) -> None:
-        if self._streak.stopped_by:
-            self._fail(position, item, UnknownError(f"not begun, because {self._streak.stopped_by}", transient=False))
+        if self._stopped_by:
+            self._fail(position, item, UnknownError(f"not begun, because {self._stopped_by}", transient=False))
             return
         try:
             done = await work(item)
@@ -214,26 +190,33 @@ class Batch:
             )
             progress.failed()
         else:
-            self._streak.end()
-            self._done += done
-            self._done_size += item.size if done else 0
-            self._skipped += not done
+            self._consecutive = 0
+            self._result.done += done
+            self._result.done_size += item.size if done else 0
+            self._result.skipped += not done
             progress.add(1, item.size)
 
     def _fail(self, position: int, item: Item, error: MictlanXError) -> None:
         self._failures[position] = Failure(
             bucket_id=item.bucket_id, key=item.key, code=error.error_code, message=str(error)
         )
+        self._on_failure(item, error)
         self._permanent += error.permanent
-        self._streak.add(error)
+        self._consecutive = self._consecutive + 1 if error.transient else 0
+        if self._stopped_by:
+            return
+        if self._stop_on_failure:
+            self._stopped_by = f"{item.key} failed"
+        elif self._consecutive >= self._max_consecutive:
+            self._stopped_by = f"the last {self._consecutive} balls all failed: {error}"
 
 
 def batch_error(what: str, result: BatchResult, summary: dict[str, Any]) -> BatchError:
     """
-    Give the error for a batch of which not every ball succeeded.
+    Return the error for a batch in which balls failed.
 
-    :param what: was being done, to what: ``copying a/ of bucket b to bucket c``
-    :param summary: what would have been given
+    :param what: the work, such as ``copying a/ of bucket b to bucket c``
+    :param summary: the result that the call would have returned
     """
     what_to_do = (
         "No retry can mend that" if result.permanently_failed else "Run it again: what is done is not done again"
@@ -246,11 +229,11 @@ def batch_error(what: str, result: BatchResult, summary: dict[str, Any]) -> Batc
 
 
 CleanText = Annotated[str, AfterValidator(clean)]
-"""A text for people; whoever can write to the storage can write records."""
+"""Text for a message. It is cleaned, since any writer to the storage can write records."""
 
 
 class Failure(BaseModel):
-    """Why one ball of a bulk is not stored."""
+    """The failure of one ball."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -261,7 +244,13 @@ class Failure(BaseModel):
 
 
 MAX_REPORTED = 5
-"""The most failures, or objects, that a message, a summary or a log names."""
+"""Limit for the failures, or objects, that a message, a summary or a log names."""
+
+
+def format_first(texts: Sequence[str], separator: str = ", ") -> str:
+    """Return the first few texts, and the number of the others."""
+    more = f" and {len(texts) - MAX_REPORTED:,} more" if len(texts) > MAX_REPORTED else ""
+    return separator.join(texts[:MAX_REPORTED]) + more
 
 
 def format_failures(failures: Sequence[Failure]) -> str:
@@ -275,4 +264,4 @@ def truncate_failure(failure: dict[str, Any], max_size: int) -> dict[str, Any]:
 
 
 REQUEST_TIMEOUT = 120.0
-"""How long a request for a record may take, unless the caller says otherwise (seconds)."""
+"""Default of the seconds for one request."""

@@ -1,9 +1,9 @@
 """
-One attempt to upload a shard: start, plan, upload, done. What an earlier attempt began is gone on with.
+One attempt to upload a shard: start, plan, upload, done. It continues what earlier attempts began.
 
-Everything that the next attempt needs is in the records before the step that could be cut off: the start before anything
-else, the plan before the first data byte, the end also after an exception. What was acknowledged and is in no record yet when
-the process dies is read back by the next attempt, and not sent again.
+Every record is written before the step that could be interrupted: the start before anything else, the plan before the
+first data byte, the end also after an exception. If the process dies, the next attempt reads back what was acknowledged
+and not recorded yet, and does not send it again.
 """
 
 from __future__ import annotations
@@ -11,120 +11,128 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from airflow_provider_mictlanx.batches.progress import Progress, keep_logging
-from airflow_provider_mictlanx.batches.runner import MAX_REPORTED, Failure, FailureStreak
+from airflow_provider_mictlanx.batches.progress import Progress, in_background, keep_logging
+from airflow_provider_mictlanx.batches.runner import MAX_REPORTED, Batch, Failure, Item
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError
 from airflow_provider_mictlanx.bulks.ledger import BallKey, Ledger
 from airflow_provider_mictlanx.bulks.options import AttemptOptions, BulkSpec, UploadResult
 from airflow_provider_mictlanx.bulks.plan import PlannedBall
-from airflow_provider_mictlanx.bulks.planner import CHANGED_WAY_OUT, HOW_TO_RESOLVE, Planner
+from airflow_provider_mictlanx.bulks.planner import HOW_TO_RESOLVE, HOW_TO_RESOLVE_CHANGE, Planner
 from airflow_provider_mictlanx.bulks.record_store import RecordStore
-from airflow_provider_mictlanx.bulks.records import Done, Part, Plan, Records, Start
+from airflow_provider_mictlanx.bulks.records import Done, Part, Records, Start
 from airflow_provider_mictlanx.bulks.sources import SourceBall
+from airflow_provider_mictlanx.bulks.status import format_owner
 from airflow_provider_mictlanx.client.async_client import AsyncClient
-from airflow_provider_mictlanx.client.concurrency import for_each
 from airflow_provider_mictlanx.client.errors import IntegrityError, MictlanXError, UnknownError
 from airflow_provider_mictlanx.client.local_io.chunk_sizes import concurrency_for
 from airflow_provider_mictlanx.client.local_io.chunk_splitter import ChunkManifest, PlannedChunk
+from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.texts import get_logger, truncate
 
 log = get_logger(__name__)
 
 
 FIRST_PART = 10.0
-"""The first part is written after so many seconds, the next ones half as much later each time …"""
+"""Seconds until the first part is written; each next pause is half as long again …"""
 
 LAST_PART = 60.0
-"""… and at the most so many seconds apart."""
+"""… up to this many seconds."""
 
 WHOLE_PART = 10
-"""Every so many parts, one tells everything since the beginning, and the ones before it are removed: pokes list them all."""
+"""Number of parts after which one repeats everything and replaces them: pokes list them all."""
 
 END_SECONDS = 1.0
-"""How long a cancelled attempt may take to say that it ended (seconds)."""
+"""Seconds for a cancelled attempt to record its end."""
 
 LOST_END_SECONDS = 6.0
-"""How long a failed one may (seconds)."""
+"""Seconds for a failed one."""
 
 MEMORY_BUDGET = 64_000_000
-"""What the chunks in flight may hold together (bytes), where nobody says how many there may be."""
+"""Bytes of all chunks in flight together, unless the caller limits their number."""
 
 
+@dataclass(frozen=True, slots=True)
+class _MissingBall(Item):
+    """
+    A ball that is to be uploaded.
+
+    :ivar index: its place in the plan
+    """
+
+    index: int = 0
+
+
+@dataclass
 class ShardUpload:
     """
     One attempt.
 
-    :param listing: gives everything that is to be uploaded by all shards (of lists of their own: by this one); blocks
-    :param owner: who uploads, by name: another attempt has to be of the same
-    :param log_progress: takes a line of progress every few seconds
+    :ivar listing: returns what all shards are to upload (with lists of their own: what this one is to); blocks
+    :ivar owner: who uploads, by name: another attempt must have the same
+    :ivar log_progress: takes a line of progress every few seconds
     """
 
-    def __init__(
-        self,
-        client: AsyncClient,
-        spec: BulkSpec,
-        shard: int,
-        listing: Callable[[], list[SourceBall]],
-        owner: Mapping[str, str],
-        options: AttemptOptions,
-        log_progress: Callable[[str], None] = log.info,
-    ) -> None:
-        spec.check(shard)
-        options.check()
-        self._client = client
-        self._spec = spec
-        self._spec_text = spec.as_text()
-        self._shard = shard
-        self._owner = dict(owner)
-        self._options = options
+    client: AsyncClient
+    spec: BulkSpec
+    shard: int
+    listing: Callable[[], list[SourceBall]]
+    owner: Mapping[str, str]
+    options: AttemptOptions
+    log_progress: Callable[[str], None] = log.info
+
+    def __post_init__(self) -> None:
+        self.spec.check(self.shard)
+        self.options.check()
+        self._spec_text = self.spec.as_text()
         self._attempt = secrets.token_hex(8)
         self._sequence = 0
         self._parts = 0
-        self._store = RecordStore(client, spec.bulk_id, options.timeout)
+        self._store = RecordStore(self.client, self.spec.bulk_id, self.options.timeout)
         self._ledger = Ledger()
         self._planner = Planner(
-            self._store, spec, shard, listing, self._ledger, options.allow_empty, self._record_lost, log_progress
+            self._store,
+            self.spec,
+            self.shard,
+            self.listing,
+            self._ledger,
+            self.options.allow_empty,
+            self._record_lost,
+            self.log_progress,
         )
-        self._progress: Progress | None = None
-        self._log_progress = log_progress
         self._started = time.monotonic()
-        self._streak = FailureStreak(1)
 
     async def run(self) -> UploadResult:
         """
-        Make the attempt; gives what it came to, failures of balls included.
+        Make the attempt, and return its result with the failures of balls.
 
-        ``BulkConflictError``: the bulk id is used by another owner, or was begun with another spec; ``ValidationError``: the
-        source is empty or wrong; ``IntegrityError``: it changed while it was planned; ``UnavailableError``: a peer is away, so
-        that it can't be told what was done before.
+        Raises ``BulkConflictError`` if the bulk id has another owner or spec, ``ValidationError`` if the source is
+        empty or invalid, ``IntegrityError`` if it changed while it was planned, and ``UnavailableError`` if a peer does not
+        answer, so earlier records may be missing.
         """
         records = await self._store.read_completely()
         self._refuse_others(records)
         await self._store.write(self._start_after(records))
         try:
-            async with self._reporting():
-                sources = await self._planner.run(records)
-                plan = self._plan()
-                self._progress = Progress(plan.balls, plan.size, self._log_progress)
-                self._progress.add(len(self._ledger.acknowledged), self._ledger.size)
-                await self._upload(sources, self._progress)
+            async with in_background(self._keep_recording()):
+                async with in_background(keep_logging(lambda: self._planner.progress)):
+                    sources = await self._planner.run(records)
+                progress = await self._upload(sources)
             await self._planner.learn_from_others()
-            will_retry = (
-                self._options.will_retry and self._options.fail_on_error and not self._ledger.permanently_failed
-            )
+            will_retry = self.options.will_retry and self.options.fail_on_error and not self._ledger.permanently_failed
             await self._store.write(self._end("", will_retry), self._ledger.last_items(), allow_fewer_replicas=True)
         except BaseException as error:
             await self._end_badly(error)
             raise
-        return self._result(self._progress)
+        return self._result(progress)
 
     # -- before the first byte -------------------------------------------------------------------------------------
 
     def _refuse_others(self, records: Records) -> None:
-        bulk = f"bulk {self._spec.bulk_id!r}"
+        bulk = f"bulk {self.spec.bulk_id!r}"
         if records.closed:
             raise BulkConflictError(f"{bulk} was awaited and closed: it can't be uploaded again. {HOW_TO_RESOLVE}")
         for start in records.starts:
@@ -132,90 +140,75 @@ class ShardUpload:
                 raise BulkConflictError(
                     f"{bulk} was begun with {start.spec}, and now with {self._spec_text}. {HOW_TO_RESOLVE}"
                 )
-            if start.shard == self._shard and start.owner != self._owner:
-                raise BulkConflictError(
-                    f"shard {self._shard} of {bulk} belongs to {_format_owner(start.owner)}, not to {_format_owner(self._owner)}. {HOW_TO_RESOLVE}"
-                )
+            if start.shard == self.shard and start.owner != self.owner:
+                owners = f"{format_owner(start.owner)}, not to {format_owner(self.owner)}"
+                raise BulkConflictError(f"shard {self.shard} of {bulk} belongs to {owners}. {HOW_TO_RESOLVE}")
 
     def _start_after(self, records: Records) -> Start:
-        self._sequence = 1 + max((start.sequence for start in records.starts if start.shard == self._shard), default=0)
-        return Start(
-            shard=self._shard,
-            attempt=self._attempt,
-            sequence=self._sequence,
-            shards=self._spec.shards,
-            owner=self._owner,
-            spec=self._spec_text,
-        )
+        self._sequence = 1 + max((start.sequence for start in records.starts if start.shard == self.shard), default=0)
+        return Start(**self._identity, shards=self.spec.shards, owner=dict(self.owner), spec=self._spec_text)
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        return {"shard": self.shard, "attempt": self._attempt, "sequence": self._sequence}
 
     # -- uploading -------------------------------------------------------------------------------------------------
 
-    async def _upload(self, sources: dict[BallKey, SourceBall], progress: Progress) -> None:
-        balls, missing = self._ledger.balls, self._ledger.missing
+    async def _upload(self, sources: dict[BallKey, SourceBall]) -> Progress:
+        ledger, balls, missing = self._ledger, self._ledger.balls, self._ledger.missing
+        progress = Progress(len(balls), sum(ball.size for ball in balls), self.log_progress)
+        progress.add(len(ledger.acknowledged), ledger.size)
         at_once = concurrency_for(
             max((min(balls[index].size, balls[index].chunk_size) for index in missing), default=0),
-            self._options.max_concurrency,
+            self.options.max_concurrency,
             MEMORY_BUDGET,
         )
-        self._streak = FailureStreak(at_once)
         each = max(1, at_once // max(1, len(missing)))
 
-        async def upload(index: int) -> None:
-            ball = balls[index]
-            if self._streak.stopped_by:
-                self._ledger.fail(ball.bucket_id, ball.key, 502, f"not begun, because {self._streak.stopped_by}")
-                return
-            await self._upload_one(index, ball, sources.pop((ball.bucket_id, ball.key)), each, progress)
+        async def upload(item: _MissingBall) -> bool:
+            ball, started = balls[item.index], time.monotonic()
+            sent = await self._upload_one(ball, sources.pop((ball.bucket_id, ball.key)), each)
+            ledger.stored(item.index, sent)
+            progress.took(ball.key, time.monotonic() - started)
+            return sent
 
-        await for_each(missing, upload, at_once)
+        items = (_MissingBall(balls[at].bucket_id, balls[at].key, balls[at].size, index=at) for at in missing)
+        batch = Batch(at_once, stop_on_failure=self.options.stop_on_failure, on_failure=self._fail)
+        await batch.run(items, upload, progress)
+        return progress
 
-    async def _upload_one(
-        self, index: int, ball: PlannedBall, source: SourceBall, max_concurrency: int, progress: Progress
-    ) -> None:
-        started = time.monotonic()
+    async def _upload_one(self, ball: PlannedBall, source: SourceBall, max_concurrency: int) -> bool:
+        """Upload a ball; return whether bytes were sent."""
         try:
-            result = await self._client.upload(
+            result = await self.client.upload(
                 ball.bucket_id,
                 ball.key,
                 **source.given(),
-                tags={**self._spec.tags, **source.tags},
+                tags={**self.spec.tags, **source.tags},
                 chunk_size=ball.chunk_size,
-                rf=self._spec.rf,
-                timeout=self._options.timeout,
-                max_tries=self._options.max_tries,
+                rf=self.spec.rf,
+                timeout=self.options.timeout,
+                max_tries=self.options.max_tries,
                 max_concurrency=max_concurrency,
-                max_backoff=self._options.max_backoff,
-                replace=self._options.replace,
-                allow_reserved_bucket=self._spec.allow_reserved_bucket,
+                max_backoff=self.options.max_backoff,
+                replace=self.options.replace,
+                allow_reserved_bucket=self.spec.allow_reserved_bucket,
                 expected=self._expected(ball),
             )
-        except OSError as error:  # of the disk
-            self._failed(
-                ball, UnknownError(f"{ball.source} can't be read: {error.strerror}", transient=False), progress
-            )
-            return
-        if result.is_err:
-            self._failed(ball, result.unwrap_err(), progress)
-            return
-        self._streak.end()
-        if index not in self._ledger.acknowledged:
-            progress.add(1, ball.size)
-        self._ledger.stored(index, result.unwrap().uploaded)
-        progress.took(ball.key, time.monotonic() - started)
+        except OSError as error:
+            raise UnknownError(f"{ball.source} can't be read: {error.strerror}", transient=False) from error
+        return unwrap(result).uploaded
 
-    def _failed(self, ball: PlannedBall, error: MictlanXError, progress: Progress) -> None:
-        said = f"{error}. {CHANGED_WAY_OUT}" if isinstance(error, IntegrityError) else str(error)
-        self._ledger.fail(ball.bucket_id, ball.key, error.error_code, said, error.permanent)
-        progress.failed()
-        if self._options.stop_on_failure:
-            self._streak.stopped_by = f"{ball.key} failed"
-        self._streak.add(error)
+    def _fail(self, item: Item, error: MictlanXError) -> None:
+        said = f"{error}. {HOW_TO_RESOLVE_CHANGE}" if isinstance(error, IntegrityError) else str(error)
+        self._ledger.fail(item.bucket_id, item.key, error.error_code, said, error.permanent)
 
     def _expected(self, ball: PlannedBall) -> ChunkManifest:
         """
-        Return what the source has to be; what this attempt has hashed need not be hashed again.
+        Return the expected hashes of a source; sources that this attempt has hashed are not hashed again.
 
-        With an earlier attempt's plan it is hashed first: a ball that is found stored is not sent, and so not compared otherwise.
+        With an earlier attempt's plan the source is hashed first: a ball found stored is not sent, so nothing else
+        compares it.
         """
         if hashed := self._planner.hashed.pop((ball.bucket_id, ball.key), None):
             return hashed
@@ -223,18 +216,6 @@ class ShardUpload:
         return ChunkManifest(ball.size, ball.checksum, (PlannedChunk(0, 0, ball.size, ball.checksum),) if known else ())
 
     # -- records on the way ----------------------------------------------------------------------------------------
-
-    @asynccontextmanager
-    async def _reporting(self) -> AsyncIterator[None]:
-        """Tell the log every few seconds, and the records now and then, while the block lasts."""
-        reporter = asyncio.create_task(keep_logging(lambda: self._progress or self._planner.progress))
-        recorder = asyncio.create_task(self._keep_recording())
-        try:
-            yield
-        finally:
-            for task in (reporter, recorder):
-                task.cancel()
-            await asyncio.gather(reporter, recorder, return_exceptions=True)
 
     async def _keep_recording(self) -> None:
         wait, written = FIRST_PART, list[str]()
@@ -249,34 +230,24 @@ class ShardUpload:
                     written.clear()
                 written.append(name)
             except MictlanXError as error:
-                log.info("Progress of bulk %r could not be recorded, it will be later: %s", self._spec.bulk_id, error)
+                log.info("Progress of bulk %r could not be recorded, it will be later: %s", self.spec.bulk_id, error)
 
     async def _record_part(self, everything: bool = False, allow_fewer_replicas: bool = True) -> str:
         """Write a part; return its name."""
         ledger = self._ledger
-        told = ledger.unrecorded(everything)
-        # No number is used twice, also after a failure: a part that was half written is not written again with other bytes.
+        indexes = ledger.unrecorded(everything)
+        # No number is used twice, not even after a failure: a half-written part must not be written with other bytes.
         number, self._parts = self._parts, self._parts + 1
-        part = Part(
-            shard=self._shard,
-            attempt=self._attempt,
-            sequence=self._sequence,
-            number=number,
-            plan=ledger.digest,
-            acknowledged=len(ledger.acknowledged),
-            size=ledger.size,
-            lost=len(ledger.lost),
-            sources=ledger.sources,
-        )
-        await self._store.write(part, ledger.part_items(told), allow_fewer_replicas=allow_fewer_replicas)
-        ledger.recorded(told)
+        part = Part(**self._identity, **ledger.summary, number=number)
+        await self._store.write(part, ledger.part_items(indexes), allow_fewer_replicas=allow_fewer_replicas)
+        ledger.recorded(indexes)
         return part.name
 
     async def _record_lost(self) -> None:
         """
-        Write down the lost balls before one of them is announced: the listing shows it again then, without its data.
+        Record the lost balls before one of them is announced: from then on the listing shows it again, without data.
 
-        On as many peers as a start, and never tidied up: a listing that lacks this record shows a bulk that is complete.
+        The record gets as many replicas as a start, and is never replaced: without it the bulk would look complete.
         """
         await self._record_part(allow_fewer_replicas=False)
 
@@ -286,15 +257,9 @@ class ShardUpload:
         ledger = self._ledger
         failures = ledger.sorted_failures
         return Done(
-            shard=self._shard,
-            attempt=self._attempt,
-            sequence=self._sequence,
-            plan=ledger.digest,
+            **self._identity,
+            **ledger.summary,
             balls=len(ledger.balls),
-            acknowledged=len(ledger.acknowledged),
-            size=ledger.size,
-            lost=len(ledger.lost),
-            sources=ledger.sources,
             uploaded=ledger.sent,
             uploaded_size=ledger.sent_size,
             failed=len(failures),
@@ -305,16 +270,16 @@ class ShardUpload:
         )
 
     async def _end_badly(self, error: BaseException) -> None:
-        """Record that the attempt was cut off; if that is not possible, the records say that it never ended."""
+        """Record that the attempt was interrupted; without that record it counts as not ended."""
         permanent = isinstance(error, MictlanXError) and error.permanent
         said = str(error) or type(error).__name__
-        end = self._end(truncate(said, 500), self._options.will_retry and not permanent)
+        end = self._end(truncate(said, 500), self.options.will_retry and not permanent)
         try:
             async with asyncio.timeout(LOST_END_SECONDS if isinstance(error, Exception) else END_SECONDS):
                 await self._store.write(end, self._ledger.last_items(), allow_fewer_replicas=True)
         except (MictlanXError, TimeoutError) as problem:
             log.warning(
-                "The end of bulk %r could not be recorded: %s", self._spec.bulk_id, str(problem) or "no time was left"
+                "The end of bulk %r could not be recorded: %s", self.spec.bulk_id, str(problem) or "no time was left"
             )
 
     def _result(self, progress: Progress) -> UploadResult:
@@ -322,9 +287,9 @@ class ShardUpload:
         failed = len(ledger.failures)
         total = len(ledger.acknowledged) + failed
         return UploadResult(
-            bulk_id=self._spec.bulk_id,
-            shard=self._shard,
-            shards=self._spec.shards,
+            bulk_id=self.spec.bulk_id,
+            shard=self.shard,
+            shards=self.spec.shards,
             total_balls=total,
             uploaded=ledger.sent,
             skipped=total - ledger.sent - failed,
@@ -336,15 +301,6 @@ class ShardUpload:
             permanently_failed=ledger.permanently_failed,
         )
 
-    def _plan(self) -> Plan:
-        if self._ledger.plan is None:
-            raise UnknownError("the bulk has no plan yet")
-        return self._ledger.plan.record
-
 
 def _shorten(failure: Failure) -> Failure:
     return failure.model_copy(update={"message": truncate(failure.message, 300), "key": truncate(failure.key, 200)})
-
-
-def _format_owner(owner: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in sorted(owner.items()))

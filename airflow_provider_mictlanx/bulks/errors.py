@@ -7,10 +7,10 @@ from airflow_provider_mictlanx.client.errors import ValidationError
 
 
 class BulkConflictError(ValidationError):
-    """Somebody else uses the bulk id, or the same upload was told something else than before."""
+    """The bulk id has another owner, or was started with other parameters."""
 
 
 class BulkFailedError(BatchError):
-    """Not every ball of a bulk is stored."""
+    """A bulk in which balls are not stored."""
 
     default_error_code = 502

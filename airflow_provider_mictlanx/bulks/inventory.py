@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
 from functools import partial
 
 from airflow_provider_mictlanx.bulks.plan import PlannedBall
@@ -35,24 +36,22 @@ ROWS_PER_BALL = 1_000
 ROW = 500
 """About what a row of a listing takes (bytes)."""
 
-LONGEST = 256 * 1024**2
+MAX_LISTING_SIZE = 256 * 1024**2
 """A longer listing is not read either (bytes): as rows it takes five times as much memory."""
 
 AT_ONCE = 8
 """How many balls are asked for at the same time."""
 
 
+@dataclass(frozen=True)
 class Inventory:
     """
     Finds the balls of a plan that the storage does not have.
 
-    :param store: of the bulk whose balls they are: listing its small bucket tells whether every peer answers
+    :ivar store: of the balls' bulk; listing its small bucket shows whether every peer answers
     """
 
-    def __init__(self, store: RecordStore) -> None:
-        self._store = store
-        self._client = store.client
-        self._timeout = store.timeout
+    store: RecordStore
 
     async def lost(
         self, balls: Sequence[PlannedBall], acknowledged: Mapping[int, int], in_doubt: Set[int] = frozenset()
@@ -95,8 +94,8 @@ class Inventory:
 
     async def _list(self, bucket_id: str, balls: int) -> list[Metadata] | None:
         """List a bucket with every peer's part in it; None where it is far larger than the bulk."""
-        longest = min(balls * ROWS_PER_BALL * ROW, LONGEST)
-        listed = await self._client.get_chunks_by_bucket_id(bucket_id, self._timeout, max_size=longest)
+        longest = min(balls * ROWS_PER_BALL * ROW, MAX_LISTING_SIZE)
+        listed = await self.store.client.get_chunks_by_bucket_id(bucket_id, self.store.timeout, max_size=longest)
         try:
             return unwrap(listed).balls
         except UpstreamProtocolError as error:
@@ -106,13 +105,15 @@ class Inventory:
 
     async def _find(self, ball: PlannedBall, check_storage: bool = False) -> Ball | None:
         """Return a ball as it is listed, or None where it is not there as planned."""
-        found = await self._client.get_metadata(ball.bucket_id, ball.key, self._timeout, check_storage=check_storage)
+        found = await self.store.client.get_metadata(
+            ball.bucket_id, ball.key, self.store.timeout, check_storage=check_storage
+        )
         try:
             there = unwrap(found)
         except NotFoundError:
             return None
         except (UnavailableError, GetChunkError, IntegrityError) as error:
-            await self._store.check_peers(str(error))
+            await self.store.check_peers(str(error))
             return None  # every peer answers: the one on which it is placed has lost it
         return there if _is_planned(there, ball) else None
 

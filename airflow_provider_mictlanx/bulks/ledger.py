@@ -1,8 +1,9 @@
-"""What one attempt to upload a shard knows of its balls: acknowledged, lost, sent, recorded, failed. Pure."""
+"""The balls of one attempt to upload a shard: acknowledged, lost, sent, recorded, failed. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from airflow_provider_mictlanx.batches.runner import Failure
 from airflow_provider_mictlanx.bulks.plan import PlannedBall, ShardPlan
@@ -50,8 +51,19 @@ class Ledger:
         return self.plan.balls if self.plan else ()
 
     @property
+    def summary(self) -> dict[str, Any]:
+        """The fields that every report of the attempt has."""
+        return {
+            "plan": self.digest,
+            "acknowledged": len(self.acknowledged),
+            "size": self.size,
+            "lost": len(self.lost),
+            "sources": self.sources,
+        }
+
+    @property
     def permanently_failed(self) -> bool:
-        """Whether there are failures, and no retry could mend any of them."""
+        """True if balls failed, and no retry can fix any of them."""
         return bool(self.failures) and self.failures.keys() <= self._permanent
 
     @property
@@ -85,7 +97,9 @@ class Ledger:
         for index in indexes:
             if index not in self._changed:
                 self._add(index)
-                self._mend(index)
+                name = self.balls[index].bucket_id, self.balls[index].key
+                self.failures.pop(name, None)
+                self._permanent.discard(name)
 
     def stored(self, index: int, sent: bool) -> None:
         """Note that this attempt saw a ball stored, or sent it."""
@@ -116,12 +130,6 @@ class Ledger:
         if index not in self.acknowledged:
             self.acknowledged.add(index)
             self.size += self.balls[index].size
-
-    def _mend(self, index: int) -> None:
-        if self.failures:
-            ball = self.balls[index]
-            self.failures.pop((ball.bucket_id, ball.key), None)
-            self._permanent.discard((ball.bucket_id, ball.key))
 
     def fail(self, bucket_id: str, key: str, code: int, message: str, permanent: bool = False) -> None:
         """Note why a ball is not stored; the first reason stays."""

@@ -1,4 +1,4 @@
-"""Follow a bulk from outside: status, result, end. Every poke is one listing of the bulk's own bucket."""
+"""Follow a bulk from another process: status, result, deletion. Every poke is one listing of the bulk's own bucket."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ from airflow_provider_mictlanx.bulks.status import (
 )
 from airflow_provider_mictlanx.bulks.summary import failed_for_good, status_line, summarize
 from airflow_provider_mictlanx.client.async_client import AsyncClient
-from airflow_provider_mictlanx.client.errors import BallConflictError, DeadlineExceededError, ValidationError
+from airflow_provider_mictlanx.client.errors import BallConflictError, DeadlineExceededError
 from airflow_provider_mictlanx.client.models import DeleteBucketResponse
+from airflow_provider_mictlanx.client.validation import check_non_negative
 
 
 async def bulk_status(client: AsyncClient, bulk_id: str, request_timeout: float = REQUEST_TIMEOUT) -> BulkStatus:
     """
-    Look at a bulk once: one listing of its own small bucket, however large the bulk is.
+    Return the state of a bulk, by one listing of its own small bucket.
 
-    One request while it is uploaded, and when it is complete or closed. Before it is said that nobody has planned it, or that
-    it failed, a second one asks whether a peer is away; then it is *uploading*, for all that can be told.
+    That is one request while the bulk is uploaded, and when it is complete or closed. Before *unplanned* or *failed* is
+    returned, a second request checks that every peer answered; if not, the state is *uploading*.
 
-    :param request_timeout: of each of them (seconds)
+    :param request_timeout: seconds for each request
     """
     return (await _poke(RecordStore(client, bulk_id, request_timeout)))[1]
 
@@ -57,11 +58,11 @@ async def _poke(store: RecordStore) -> tuple[Records, BulkStatus]:
 
 def is_open(status: BulkStatus, fail_on_error: bool) -> bool:
     """
-    Tell whether a gate that waits for the bulk opens now; raises ``BulkFailedError`` where it never will.
+    Return whether a gate that waits for the bulk opens now; raise ``BulkFailedError`` if it never will.
 
-    A bulk that was closed is what it was before.
+    A closed bulk counts as what it was before.
 
-    :param fail_on_error: whether a bulk that failed for good is an error; else the gate opens when it is finished
+    :param fail_on_error: raise for a bulk that failed permanently; False opens the gate once it is finished
     """
     failed = status.state is State.FAILED or (
         status.closed is not None and status.closed.result.get("state") == State.FAILED.value
@@ -81,29 +82,29 @@ async def await_bulk(
     include_items: bool = False,
     remove_on_completion: bool = False,
     request_timeout: float = REQUEST_TIMEOUT,
-    log_progress: Callable[[str], None] | None = None,
+    log_progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """
-    Wait for a bulk, and give its result as ``summarize`` does.
+    Wait for a bulk, and return its result in the form of ``summarize``.
 
-    ``BulkFailedError``: it failed for good, and ``fail_on_error`` is true; ``DeadlineExceededError``: it is not finished in time.
+    Raises ``BulkFailedError`` if it failed permanently and ``fail_on_error`` is True, ``DeadlineExceededError`` after
+    ``timeout``.
 
-    :param poke_interval: between two looks (seconds)
-    :param timeout: for the whole wait (seconds), at the end of which it looks once more; None waits for ever
-    :param include_items: adds ``successes`` and all ``failures`` as lists
-    :param remove_on_completion: removes the records, but for the result, which answers whoever asks again
-    :param request_timeout: of each request (seconds)
-    :param log_progress: takes a line after every look
+    :param poke_interval: seconds between two pokes
+    :param timeout: seconds for the whole wait, with a last poke at its end; None waits forever
+    :param include_items: add ``successes`` and all ``failures`` as lists
+    :param remove_on_completion: delete the records except the result, which answers later calls
+    :param request_timeout: seconds for each request
+    :param log_progress: takes a line after every poke
     """
-    _check_seconds("poke_interval", poke_interval)
+    check_non_negative("poke_interval", poke_interval)
     if timeout is not None:
-        _check_seconds("timeout", timeout)
+        check_non_negative("timeout", timeout)
     started = time.monotonic()
     store = RecordStore(client, bulk_id, request_timeout)
     while True:
         records, status = await _poke(store)
-        if log_progress:
-            log_progress(status_line(status))
+        log_progress(status_line(status))
         if is_open(status, fail_on_error):
             return await _result(store, records, status, include_items, remove_on_completion)
         left = math.inf if timeout is None else timeout - (time.monotonic() - started)
@@ -112,20 +113,11 @@ async def await_bulk(
         await asyncio.sleep(min(poke_interval, left))
 
 
-def _check_seconds(name: str, seconds: float) -> None:
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
-        raise ValidationError(f"{name} is a number of seconds, not {seconds!r}")
-
-
 async def read_result(
-    client: AsyncClient,
-    bulk_id: str,
-    include_items: bool = False,
-    remove_on_completion: bool = False,
-    request_timeout: float = REQUEST_TIMEOUT,
+    client: AsyncClient, bulk_id: str, include_items: bool = False, request_timeout: float = REQUEST_TIMEOUT
 ) -> dict[str, Any]:
     """
-    Give the result of a bulk that is finished; the parameters are those of ``await_bulk``.
+    Return the result of a finished bulk; the parameters are those of ``await_bulk``.
 
     ``BulkFailedError``: it is not finished (any more).
     """
@@ -135,7 +127,7 @@ async def read_result(
         raise BulkFailedError(
             f"{status_line(status)}: it is not finished, so it has no result", result=summarize(status)
         )
-    return await _result(store, records, status, include_items, remove_on_completion)
+    return await _result(store, records, status, include_items, remove=False)
 
 
 async def _result(
@@ -156,7 +148,7 @@ async def _result(
 async def _close(
     store: RecordStore, summary: dict[str, Any], items: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Write the result down; where another await has done so just now, its result is the one."""
+    """Record the result; if another await has just recorded one, return that."""
     try:
         await store.write(Closed(result=summary), canonical(items).encode())
     except BallConflictError:
@@ -168,7 +160,7 @@ async def _close(
 
 
 async def _kept_items(store: RecordStore, closed: Closed) -> dict[str, Any]:
-    """Give the items that the await kept which closed the bulk."""
+    """Return the items that the await kept when it closed the bulk."""
     items: dict[str, Any] = json.loads(await store.read_content(closed))
     if not items:
         raise BulkConflictError(
@@ -182,15 +174,15 @@ async def delete_bulk(
     client: AsyncClient, bulk_id: str, request_timeout: float = REQUEST_TIMEOUT
 ) -> DeleteBucketResponse:
     """
-    Delete everything that is known of a bulk, not its balls: the bulk id can be used anew.
+    Delete the records of a bulk, and none of its balls; the bulk id can be used again.
 
-    :param request_timeout: of each request (seconds)
+    :param request_timeout: seconds for each request
     """
     return await RecordStore(client, bulk_id, request_timeout).delete_all()
 
 
 async def _items(store: RecordStore, records: Records) -> dict[str, Any]:
-    """Give every ball: ``successes`` as ``{bucket_id, key, size, checksum}``, ``failures`` with code and message."""
+    """Return every ball: ``successes`` as ``{bucket_id, key, size, checksum}``, ``failures`` with code and message."""
     successes: list[dict[str, Any]] = []
     failures: dict[tuple[str, str], dict[str, Any]] = {}
     for _, own in sorted(records.by_shard().items()):
@@ -204,7 +196,7 @@ async def _items(store: RecordStore, records: Records) -> dict[str, Any]:
             for failure in item.get("failures", []):
                 failures[failure["bucket_id"], failure["key"]] = Failure.model_validate(failure).model_dump()
     stored = {(ball["bucket_id"], ball["key"]) for ball in successes}
-    return {"successes": successes, "failures": [told for name, told in failures.items() if name not in stored]}
+    return {"successes": successes, "failures": [failure for name, failure in failures.items() if name not in stored]}
 
 
 async def _acknowledged_balls(store: RecordStore, own: Records, plan: Plan) -> Container[int]:
@@ -222,9 +214,9 @@ def _format_ball(ball: PlannedBall) -> dict[str, Any]:
 
 async def list_bulk_items(client: AsyncClient, bulk_id: str, timeout: float = REQUEST_TIMEOUT) -> list[Item]:
     """
-    Give what was planned for a bulk, and is stored.
+    Return the balls of a complete bulk.
 
-    ``BulkFailedError``: it is not complete; ``BulkConflictError``: it was awaited and closed without its items.
+    Raises ``BulkFailedError`` if it is not complete, and ``BulkConflictError`` if it was closed without its items.
     """
     result = await read_result(client, bulk_id, include_items=True, request_timeout=timeout)
     if result["state"] != State.COMPLETE.value:

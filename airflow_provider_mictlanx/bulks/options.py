@@ -1,4 +1,4 @@
-"""What a bulk uploads, and how one attempt goes about it: parameters and results. Knows the client's options."""
+"""Parameters of a bulk and of one attempt, and the result of an attempt."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.object_ids import check_bucket_may_change
 from airflow_provider_mictlanx.client.retry import RetryConfig
 from airflow_provider_mictlanx.client.transfer.chunk_upload import PutOptions
-from airflow_provider_mictlanx.client.validation import check_timeout, parse_size
+from airflow_provider_mictlanx.client.validation import check_str, check_timeout, parse_size
 
 MAX_SOURCES_LENGTH = 500
 """Sources that take more characters are named in the records by their number, the first few, and a SHA-256."""
@@ -22,16 +22,16 @@ MAX_SOURCES_LENGTH = 500
 @dataclass(frozen=True)
 class BulkSpec:
     """
-    What a bulk uploads, and how.
+    Parameters of a bulk, which every attempt must share.
 
-    :ivar bulk_id: any text
-    :ivar sources: where the balls come from, as text: of the spec that a second attempt has to have too
-    :ivar shards: in how many parts it is uploaded
-    :ivar rf: on how many peers each chunk is to be stored
-    :ivar chunk_size: bytes, or a text such as ``"8MB"``; None to have it chosen by the size of each ball
-    :ivar tags: of every ball
-    :ivar items_per_shard: whether each shard brings a list of its own, instead of its part of one that all see
-    :ivar allow_reserved_bucket: whether balls may go to a bucket of another bulk's records; another attempt may say otherwise
+    :ivar bulk_id: any str
+    :ivar sources: origin of the balls, as str
+    :ivar shards: number of parts
+    :ivar rf: number of peers that must store each chunk
+    :ivar chunk_size: bytes, or a str such as ``"8MB"``; None lets the size of each ball decide
+    :ivar tags: tags of every ball
+    :ivar items_per_shard: whether each shard has a list of its own, instead of a part of a common one
+    :ivar allow_reserved_bucket: allow buckets of other bulks' records; attempts may differ in it
     """
 
     bulk_id: str
@@ -46,21 +46,14 @@ class BulkSpec:
     allow_reserved_bucket: bool = False
 
     def as_text(self) -> str:
-        """Give the spec as it stands in the records."""
-        return canonical(
-            {
-                "sources": [] if self.items_per_shard else self._told_sources(),
-                "bucket_id": self.bucket_id,
-                "key_prefix": self.key_prefix,
-                "shards": self.shards,
-                "rf": self.rf,
-                "chunk_size": None if self.chunk_size is None else parse_size(self.chunk_size),
-                "tags": dict(self.tags),
-            }
-        )
+        """Return the spec as the records contain it."""
+        fields = {name: getattr(self, name) for name in ("bucket_id", "key_prefix", "shards", "rf")}
+        fields["sources"] = [] if self.items_per_shard else self._abbreviated_sources()
+        fields["chunk_size"] = None if self.chunk_size is None else parse_size(self.chunk_size)
+        return canonical(fields | {"tags": dict(self.tags)})
 
-    def _told_sources(self) -> list[str]:
-        """Give the sources, or what stands for many: every start has them in its tags, and every poke lists these."""
+    def _abbreviated_sources(self) -> list[str]:
+        """Return the sources, abbreviated if long: every start has them in its tags, which every poke lists."""
         sources = list(self.sources)
         text = canonical(sources)
         if len(text) <= MAX_SOURCES_LENGTH:
@@ -69,10 +62,9 @@ class BulkSpec:
         return [f"{len(sources)} sources with SHA-256 {digest}", *(source[:60] for source in sources[:3])]
 
     def check(self, shard: int) -> None:
-        """Raise ``ValidationError`` where something is wrong with it, or with the number of a shard."""
-        for name in ("bucket_id", "key_prefix"):
-            if not isinstance(text := getattr(self, name), str):
-                raise ValidationError(f"{name} is a text, not {text!r}")
+        """Raise ``ValidationError`` for an invalid parameter, or number of a shard."""
+        check_str("bucket_id", self.bucket_id)
+        check_str("key_prefix", self.key_prefix)
         if self.bucket_id:
             check_bucket_may_change(self.bucket_id, self.allow_reserved_bucket)
         records_bucket(self.bulk_id)
@@ -85,12 +77,12 @@ class BulkSpec:
 @dataclass(frozen=True)
 class AttemptOptions:
     """
-    How one attempt goes about it; another attempt may do it differently.
+    Parameters of one attempt; another attempt may have others.
 
-    :ivar max_concurrency: the most chunks in flight; None to have it chosen by the size of the largest
-    :ivar max_tries: for each chunk
-    :ivar max_backoff: the longest wait between two tries (seconds)
-    :ivar timeout: for each request (seconds)
+    :ivar max_concurrency: limit for the chunks in flight; None lets the size of the largest decide
+    :ivar max_tries: tries per chunk
+    :ivar max_backoff: longest pause between two tries, in seconds
+    :ivar timeout: seconds for each request
     :ivar stop_on_failure: whether the first failure stops what has not begun
     :ivar replace: whether other bytes under a ball's key are replaced
     :ivar allow_empty: whether an empty listing is a bulk of no balls, instead of an error
@@ -109,7 +101,7 @@ class AttemptOptions:
     fail_on_error: bool = True
 
     def check(self) -> None:
-        """Raise ``ValidationError`` where something is wrong with it."""
+        """Raise ``ValidationError`` for an invalid parameter."""
         for name in ("stop_on_failure", "replace", "allow_empty", "will_retry", "fail_on_error"):
             if not isinstance(flag := getattr(self, name), bool):
                 raise ValidationError(f"{name} is True or False, not {flag!r}")
@@ -122,7 +114,7 @@ class AttemptOptions:
 @dataclass(frozen=True)
 class UploadResult:
     """
-    What an attempt came to.
+    The result of an attempt.
 
     :ivar uploaded: balls that were sent
     :ivar skipped: balls that were acknowledged before, or found stored

@@ -20,9 +20,10 @@ from pydantic import ValidationError as InvalidModel
 from airflow_provider_mictlanx.bulks.records import Plan, canonical
 from airflow_provider_mictlanx.bulks.sources import SourceBall
 from airflow_provider_mictlanx.client.errors import IntegrityError, ValidationError
+from airflow_provider_mictlanx.client.validation import check_int
 
 BALL_COST = 256 * 1024
-"""What a ball costs besides its bytes, as so many bytes more: many small files are work too."""
+"""Cost of a ball besides its bytes, in bytes: many small files are work too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class ShardPlan:
 
 
 def listing_digest(listing: Sequence[SourceBall]) -> str:
-    """Give one SHA-256 of what was listed: names and sizes."""
+    """Return the SHA-256 of the names and sizes in a listing."""
     digest = hashlib.sha256()
     for ball in listing:
         digest.update(canonical([ball.bucket_id, ball.key, ball.size]).encode() + b"\n")
@@ -75,11 +76,11 @@ def listing_digest(listing: Sequence[SourceBall]) -> str:
 
 def sources_mark(balls: Iterable[PlannedBall], sources: Mapping[tuple[str, str], SourceBall]) -> str:
     """
-    Return what marks the sources of a plan's balls together: the same again only where none of them has changed.
+    Return a digest of the marks of a plan's sources: equal only if none of them has changed.
 
-    Empty where a source has nothing that changes with its content.
+    Empty if a source has no mark.
 
-    :param sources: by bucket and key, those that are left
+    :param sources: the existing ones, by bucket and key
     """
     digest = hashlib.sha256()
     for ball in balls:
@@ -92,18 +93,16 @@ def sources_mark(balls: Iterable[PlannedBall], sources: Mapping[tuple[str, str],
 
 def check_shard(shard: int, shards: int) -> None:
     """Raise ``ValidationError`` unless ``shard`` is one of ``0..shards-1``."""
-    for name, value in (("shard", shard), ("shards", shards)):
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise ValidationError(f"{name} is a whole number, not {value!r}")
-    if shards < 1 or not 0 <= shard < shards:
+    check_int("shards", shards)
+    if check_int("shard", shard, 0) >= shards:
         raise ValidationError(f"shard is one of 0 to shards - 1, not {shard} of {shards}")
 
 
 def assign_shards(listing: Sequence[SourceBall], shards: int) -> Iterator[tuple[int, SourceBall]]:
     """
-    Tell which shard every ball of a listing belongs to: the same on every machine, and about as much work for each shard.
+    Yield the shard of every ball of a listing: the same on every machine, with about equal work for each shard.
 
-    Each ball, the largest first, goes to the shard that has the least work so far.
+    Each ball, the largest first, goes to the shard with the least work so far.
     """
     work = [(0, number) for number in range(shards)]
     for ball in sorted(listing, key=lambda ball: (-ball.size, ball.bucket_id, ball.key)):
@@ -114,7 +113,7 @@ def assign_shards(listing: Sequence[SourceBall], shards: int) -> Iterator[tuple[
 
 def select_shard(listing: Sequence[SourceBall], shard: int, shards: int) -> list[SourceBall]:
     """
-    Give a shard's part of a listing, sorted by bucket and key.
+    Return a shard's part of a listing, sorted by bucket and key.
 
     :param shard: ``0..shards-1``, else ``ValidationError``
     """
@@ -132,10 +131,10 @@ def make_plan(
     items_per_shard: bool,
 ) -> tuple[ShardPlan, bytes]:
     """
-    Write a plan; gives it, and the bytes of its record.
+    Make a plan; return it, and the bytes of its record.
 
     :param listing: everything that was listed
-    :param items_per_shard: whether each shard brings a list of its own, so that listings are not to be compared
+    :param items_per_shard: whether each shard has a list of its own, so listings are not compared
     """
     head = canonical({"bulk_id": bulk_id, "shard": shard, "shards": shards})
     content = "\n".join([head, *map(_format_line, balls), ""]).encode()
@@ -157,7 +156,7 @@ def _format_line(ball: PlannedBall) -> str:
 
 
 def read_plan(record: Plan, content: bytes) -> ShardPlan:
-    """Read a plan that was written; ``IntegrityError`` where it is not what its record says."""
+    """Parse a plan; raise ``IntegrityError`` if it does not match its record."""
     if hashlib.sha256(content).hexdigest() != record.digest:
         raise IntegrityError(f"{record.name} is not the plan that its record tells of")
     lines = content.split(b"\n")[1:-1]

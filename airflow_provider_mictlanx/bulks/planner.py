@@ -1,19 +1,20 @@
 """
-How an attempt comes to its plan: lists the source, finds the plan of an earlier attempt, or makes one and writes it.
+Plan a shard: list the source, and find the plan of an earlier attempt or make one and write it.
 
-A plan is made once: whoever comes later compares the source with it, and reports what differs.
+A plan is made once; later attempts compare the source with it and report the differences.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 
 from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.batches.progress import Progress
-from airflow_provider_mictlanx.batches.runner import MAX_REPORTED
+from airflow_provider_mictlanx.batches.runner import format_first
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError
 from airflow_provider_mictlanx.bulks.inventory import Inventory
 from airflow_provider_mictlanx.bulks.ledger import BallKey, Ledger
@@ -52,82 +53,73 @@ from airflow_provider_mictlanx.client.object_ids import check_bucket_may_change
 from airflow_provider_mictlanx.client.result import unwrap
 
 HASHED_AT_ONCE = 4
-"""How many balls are read and hashed at the same time."""
+"""Limit for the balls that are read and hashed at the same time."""
 
 HOW_TO_RESOLVE = "Take another bulk_id (put the run into it), or delete_bulk removes what is known of this one"
 
-CHANGED_WAY_OUT = (
+HOW_TO_RESOLVE_CHANGE = (
     "A bulk uploads what it planned. To upload the source as it is now, take another bulk_id, or delete_bulk first; where other "
     "bytes are stored under the key already, replace=True replaces them"
 )
 
 
+@dataclass
 class Planner:
     """
     Makes or finds the plan of one shard.
 
-    :param listing: gives everything that is to be uploaded by all shards (of lists of their own: by this one); blocks
-    :param ledger: gets the plan, what earlier attempts acknowledged, and what differs from the plan
-    :param record_lost: records the balls that the ledger knows to be lost
-    :ivar hashed: of balls of several chunks, what hashing them gave, by bucket and key
-    :ivar is_new: whether the plan was made by this attempt, which has read every source for it
+    :ivar listing: returns what all shards are to upload (with lists of their own: what this one is to); blocks
+    :ivar ledger: gets the plan, what earlier attempts acknowledged, and what differs from the plan
+    :ivar record_lost: records the balls that the ledger knows to be lost
+    :ivar hashed: hashes of balls of several chunks, by bucket and key
+    :ivar is_new: whether this attempt made the plan, and so has read every source
     """
 
-    def __init__(
-        self,
-        store: RecordStore,
-        spec: BulkSpec,
-        shard: int,
-        listing: Callable[[], list[SourceBall]],
-        ledger: Ledger,
-        allow_empty: bool,
-        record_lost: Callable[[], Awaitable[object]],
-        log_progress: Callable[[str], None],
-    ) -> None:
-        self._store = store
-        self._spec = spec
-        self._shard = shard
-        self._list = listing
-        self._ledger = ledger
-        self._allow_empty = allow_empty
-        self._record_lost = record_lost
-        self._log_progress = log_progress
-        self._inventory = Inventory(store)
-        self.is_new = True
-        self.progress = Progress(0, 0, log_progress)
-        self.hashed: dict[BallKey, ChunkManifest] = {}
+    store: RecordStore
+    spec: BulkSpec
+    shard: int
+    listing: Callable[[], list[SourceBall]]
+    ledger: Ledger
+    allow_empty: bool
+    record_lost: Callable[[], Awaitable[object]]
+    log_progress: Callable[[str], None]
+    is_new: bool = field(default=True, init=False)
+    hashed: dict[BallKey, ChunkManifest] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self.progress = Progress(0, 0, self.log_progress)
 
     async def run(self, records: Records) -> dict[BallKey, SourceBall]:
         """
-        Give the sources of the plan's balls; the ledger knows the plan after that.
+        Put the plan into the ledger, and return the sources of its balls.
 
-        :param records: of the bulk, as they were before this attempt
+        :param records: the bulk's, before this attempt
         """
         listing = await run_in_thread(self._listed)
-        mine = records.of_shard(self._shard)
+        mine = records.of_shard(self.shard)
         found = await self._earlier_plan(mine)
         if found is None:
             sources = await self._make_plan(listing, mine)
         else:
             self.is_new = False
             sources = await self._take_over(found, mine, listing)
-        if self._spec.items_per_shard and self._spec.shards > 1:
+        if self.spec.items_per_shard and self.spec.shards > 1:
             await self._refuse_keys_of_others()
         return sources
 
     def _listed(self) -> list[SourceBall]:
-        listing = self._list()
-        if not listing and not self._allow_empty:
+        listing = self.listing()
+        if not listing and not self.allow_empty:
             raise ValidationError(
-                f"bulk {self._spec.bulk_id!r}: nothing is found in {', '.join(self._spec.sources) or 'the list'}; "
+                f"bulk {self.spec.bulk_id!r}: nothing is found in {', '.join(self.spec.sources) or 'the list'}; "
                 "allow_empty=True makes a bulk of no balls of that"
             )
         buckets = {ball.bucket_id for ball in listing}
         for bucket_id in buckets:
-            check_bucket_may_change(bucket_id, self._spec.allow_reserved_bucket)
-        if self._store.bucket_id in buckets:
+            check_bucket_may_change(bucket_id, self.spec.allow_reserved_bucket)
+        if self.store.bucket_id in buckets:
             raise ValidationError(
-                f"bucket {self._store.bucket_id} is where the records of bulk {self._spec.bulk_id!r} are: its balls need "
+                f"bucket {self.store.bucket_id} is where the records of bulk {self.spec.bulk_id!r} are: its balls need "
                 "another bucket_id"
             )
         return listing
@@ -135,34 +127,31 @@ class Planner:
     # -- a new plan ------------------------------------------------------------------------------------------------
 
     async def _make_plan(self, listing: list[SourceBall], mine: Records) -> dict[BallKey, SourceBall]:
-        spec = self._spec
-        own = (
-            listing
-            if spec.items_per_shard
-            else await run_in_thread(lambda: select_shard(listing, self._shard, spec.shards))
-        )
+        spec = self.spec
+        select = partial(select_shard, listing, self.shard, spec.shards)
+        own = listing if spec.items_per_shard else await run_in_thread(select)
         balls = await self._hash(own)
         plan, content = await run_in_thread(
-            lambda: make_plan(spec.bulk_id, self._shard, spec.shards, balls, listing, spec.items_per_shard)
+            lambda: make_plan(spec.bulk_id, self.shard, spec.shards, balls, listing, spec.items_per_shard)
         )
         if any(other.digest != plan.record.digest for other in mine.plans):
             raise IntegrityError(
-                f"shard {self._shard} of bulk {spec.bulk_id!r} was planned by an earlier attempt, its plan can't be read (that "
+                f"shard {self.shard} of bulk {spec.bulk_id!r} was planned by an earlier attempt, its plan can't be read (that "
                 f"attempt was cut off while it wrote it), and the source is another one now. Nothing was sent. {HOW_TO_RESOLVE}"
             )
-        await self._store.write(plan.record, content, allow_fewer_replicas=True)
+        await self.store.write(plan.record, content, allow_fewer_replicas=True)
         sources = {(ball.bucket_id, ball.key): ball for ball in own}
-        self._ledger.plan, self._ledger.sources = plan, sources_mark(balls, sources)
-        self._refuse_contradictions(await self._store.read_completely())
+        self.ledger.plan, self.ledger.sources = plan, sources_mark(balls, sources)
+        self._refuse_contradictions(await self.store.read_completely())
         return sources
 
     async def _hash(self, own: list[SourceBall]) -> list[PlannedBall]:
         planned: list[PlannedBall | None] = [None] * len(own)
-        self.progress = Progress(len(own), sum(ball.size for ball in own), self._log_progress, "planning: ")
+        self.progress = Progress(len(own), sum(ball.size for ball in own), self.log_progress, "planning: ")
 
         async def hash_one(place: int) -> None:
             ball = own[place]
-            chunk_size = chunk_size_for(ball.size, self._spec.chunk_size)
+            chunk_size = chunk_size_for(ball.size, self.spec.chunk_size)
             hashed = await self._hash_one(ball, chunk_size)
             if len(hashed.chunks) > 1:
                 self.hashed[ball.bucket_id, ball.key] = hashed
@@ -176,7 +165,7 @@ class Planner:
 
     async def _hash_one(self, ball: SourceBall, chunk_size: int) -> ChunkManifest:
         try:
-            hashed = unwrap(await self._store.client.plan(**ball.given(), chunk_size=chunk_size))
+            hashed = unwrap(await self.store.client.plan(**ball.given(), chunk_size=chunk_size))
         except ValidationError as error:
             if not isinstance(error.__cause__, FileNotFoundError):
                 raise
@@ -190,56 +179,53 @@ class Planner:
         return hashed
 
     def _refuse_contradictions(self, records: Records) -> None:
-        """After the plan was written, before the first data byte: whoever planned otherwise has to be seen now."""
+        """Raise if another attempt planned differently: after the plan was written, before the first data byte."""
         if records.closed:
-            raise BulkConflictError(f"bulk {self._spec.bulk_id!r} was awaited and closed meanwhile. {HOW_TO_RESOLVE}")
+            raise BulkConflictError(f"bulk {self.spec.bulk_id!r} was awaited and closed meanwhile. {HOW_TO_RESOLVE}")
         if problems := list(find_contradictions(records)):
             raise BulkConflictError(
-                f"bulk {self._spec.bulk_id!r}: {'; '.join(problems)}. Nothing was sent. {HOW_TO_RESOLVE}"
+                f"bulk {self.spec.bulk_id!r}: {'; '.join(problems)}. Nothing was sent. {HOW_TO_RESOLVE}"
             )
 
     # -- the plan of an earlier attempt ----------------------------------------------------------------------------
 
     async def _earlier_plan(self, mine: Records) -> ShardPlan | None:
-        """Give the plan of an earlier attempt, if it came to one whose bytes were stored."""
+        """Return the plan of an earlier attempt, if its bytes were stored."""
         for record in mine.plans:
             content = None
             with suppress(NotFoundError, GetChunkError, IntegrityError):  # announced, and cut off before it was sent
-                content = await self._store.read_content(record)
+                content = await self.store.read_content(record)
             if content is not None:
                 # A router's cache gives it although no peer may have it yet.
-                await self._store.write(record, content, allow_fewer_replicas=True)
+                await self.store.write(record, content, allow_fewer_replicas=True)
                 return await run_in_thread(partial(read_plan, record, content))
         return None
 
     async def _take_over(self, plan: ShardPlan, mine: Records, listing: list[SourceBall]) -> dict[BallKey, SourceBall]:
-        """Learn what earlier attempts acknowledged, if storage and source confirm it; return the sources of the plan's balls."""
+        """Take over what earlier attempts acknowledged, if storage and source confirm it; return the balls' sources."""
         reports = await self._reports(mine, plan.record)
         acknowledged = acknowledged_balls(mine, plan.record, reports)
         lost = await self._lost(plan, acknowledged, mine) if acknowledged else set()
         stored = acknowledged.keys() - lost
         # What an attempt found lost that was cut off then: this one relies on that, so its own record has to be complete.
         lost |= taken_back_balls(mine, plan.record, reports)
-        self._ledger.take_over(plan, stored, lost)
+        self.ledger.take_over(plan, stored, lost)
         if lost:
-            names = ", ".join(plan.balls[index].key for index in sorted(lost)[:MAX_REPORTED])
-            more = f" and {len(lost) - MAX_REPORTED:,} more" if len(lost) > MAX_REPORTED else ""
-            self._log_progress(
-                f"Lost since they were stored, and sent again: {pluralize(len(lost), 'ball')} ({names}{more})"
-            )
-            await self._record_lost()
+            names = format_first([plan.balls[index].key for index in sorted(lost)])
+            self.log_progress(f"Lost since they were stored, and sent again: {pluralize(len(lost), 'ball')} ({names})")
+            await self.record_lost()
         return await self._compare(plan, listing, reports)
 
     async def _reports(self, mine: Records, plan: Plan) -> Sequence[tuple[Report, Items]]:
-        return await self._store.read_items(report for report in mine.reports if report.plan == plan.digest)
+        return await self.store.read_items(report for report in mine.reports if report.plan == plan.digest)
 
     async def _lost(self, plan: ShardPlan, acknowledged: Mapping[int, int], mine: Records) -> set[int]:
         """Return which of the balls that records acknowledge the storage does not have."""
         in_doubt = await self._in_doubt(plan, acknowledged.keys(), mine)
         try:
-            return await self._inventory.lost(plan.balls, acknowledged, in_doubt)
+            return await Inventory(self.store).lost(plan.balls, acknowledged, in_doubt)
         except MictlanXError as error:
-            error.amend(f"bulk {self._spec.bulk_id!r}: it is not known whether what was stored is still there: {error}")
+            error.amend(f"bulk {self.spec.bulk_id!r}: it is not known whether what was stored is still there: {error}")
             raise
 
     async def _in_doubt(self, plan: ShardPlan, indexes: Collection[int], mine: Records) -> set[int]:
@@ -247,7 +233,7 @@ class Planner:
         failed = [check for check in mine.checks if check.failed and check.plan == plan.record.digest]
         if not failed:
             return set()
-        read = {check.name: items for check, items in await self._store.read_items(failed)}
+        read = {check.name: items for check, items in await self.store.read_items(failed)}
         unreadable: set[BallKey] = set()
         in_doubt: set[int] = set()
         for check in failed:
@@ -260,43 +246,43 @@ class Planner:
         return in_doubt
 
     async def learn_from_others(self) -> None:
-        """Before failures are reported: what another attempt has stored in the meantime is no failure."""
-        plan = self._ledger.plan
-        if plan is None or not self._ledger.failures:
+        """Drop failures of balls that another attempt has stored in the meantime."""
+        plan = self.ledger.plan
+        if plan is None or not self.ledger.failures:
             return
-        mine = (await self._store.read()).of_shard(self._shard)
+        mine = (await self.store.read()).of_shard(self.shard)
         stored = acknowledged_balls(mine, plan.record, await self._reports(mine, plan.record))
-        others = {index: at for index, at in stored.items() if index not in self._ledger.acknowledged}
+        others = {index: at for index, at in stored.items() if index not in self.ledger.acknowledged}
         with suppress(MictlanXError):  # then the failures are reported as they are
-            self._ledger.learn(others.keys() - await self._lost(plan, others, mine))
+            self.ledger.learn(others.keys() - await self._lost(plan, others, mine))
 
     # -- the source, compared with the plan ------------------------------------------------------------------------
 
     async def _compare(
         self, plan: ShardPlan, listing: list[SourceBall], reports: Sequence[tuple[Report, Items]]
     ) -> dict[BallKey, SourceBall]:
-        """Report what is another source now than when it was planned; return the sources of the plan's balls."""
-        ledger = self._ledger
+        """Report sources that differ from the plan; return the sources of the plan's balls."""
+        ledger = self.ledger
         planned = {(ball.bucket_id, ball.key) for ball in plan.balls}
         sources = {name: ball for ball in listing if (name := (ball.bucket_id, ball.key)) in planned}
         gone = 0
         for index, ball in enumerate(plan.balls):
             here = sources.get((ball.bucket_id, ball.key))
             if here is not None and here.size != ball.size:
-                ledger.changed(index, f"{_changed(ball)}: {ball.size} bytes then, {here.size} now. {CHANGED_WAY_OUT}")
+                ledger.changed(
+                    index, f"{_changed(ball)}: {ball.size} bytes then, {here.size} now. {HOW_TO_RESOLVE_CHANGE}"
+                )
             elif here is None and index in ledger.acknowledged:  # stored as planned, and nothing else is there
                 gone += 1
             elif here is None:
-                what = (
-                    f"{ball.source} is gone since the bulk was planned, and its ball is not stored. {CHANGED_WAY_OUT}"
-                )
-                ledger.fail(ball.bucket_id, ball.key, 404, what)
+                what = f"{ball.source} is gone since the bulk was planned, and its ball is not stored"
+                ledger.fail(ball.bucket_id, ball.key, 404, f"{what}. {HOW_TO_RESOLVE_CHANGE}")
         if gone:
-            self._log_progress(f"Gone since they were stored, which changes nothing: {pluralize(gone, 'source')}")
+            self.log_progress(f"Gone since they were stored, which changes nothing: {pluralize(gone, 'source')}")
         mark = await run_in_thread(lambda: sources_mark(plan.balls, sources))
         await self._compare_acknowledged(plan, sources, _vouched_for(plan, reports, mark))
         ledger.sources = mark
-        if self._spec.items_per_shard or plan.record.listing != await run_in_thread(lambda: listing_digest(listing)):
+        if self.spec.items_per_shard or plan.record.listing != await run_in_thread(lambda: listing_digest(listing)):
             await self._report_added(listing, planned)
         return sources
 
@@ -304,36 +290,36 @@ class Planner:
         self, plan: ShardPlan, sources: dict[BallKey, SourceBall], unchanged: set[int]
     ) -> None:
         """
-        Read the sources of acknowledged balls, and report those with other bytes than planned: size and name tell nothing of it.
+        Read the sources of acknowledged balls, and report those with other bytes than planned.
 
         :param unchanged: balls whose sources an earlier attempt compared, and nothing about them has changed since
         """
         balls = plan.balls
         doubtful = [
             index
-            for index in sorted(self._ledger.acknowledged - unchanged)
+            for index in sorted(self.ledger.acknowledged - unchanged)
             if (balls[index].bucket_id, balls[index].key) in sources
         ]
         size = sum(balls[index].size for index in doubtful)
-        self.progress = Progress(len(doubtful), size, self._log_progress, "comparing with the plan: ")
+        self.progress = Progress(len(doubtful), size, self.log_progress, "comparing with the plan: ")
 
         async def compare(index: int) -> None:
             await self._compare_one(index, balls[index], sources[balls[index].bucket_id, balls[index].key])
             self.progress.add(1, balls[index].size)
 
         await for_each(doubtful, compare, HASHED_AT_ONCE)
-        self._ledger.compared(self._ledger.acknowledged.intersection(doubtful))
+        self.ledger.compared(self.ledger.acknowledged.intersection(doubtful))
 
     async def _compare_one(self, index: int, ball: PlannedBall, source: SourceBall) -> None:
         try:
-            now = unwrap(await self._store.client.plan(**source.given(), chunk_size=ball.chunk_size))
+            now = unwrap(await self.store.client.plan(**source.given(), chunk_size=ball.chunk_size))
         except (MictlanXError, OSError) as error:
             why = f"{ball.source} can't be compared with the plan: {error}; try again when it can be read"
-            self._ledger.changed(index, why, permanent=False)
+            self.ledger.changed(index, why, permanent=False)
             return
         if now.checksum != ball.checksum:
             then = f"SHA-256 {ball.checksum[:12]}… then, {now.checksum[:12]}… now"
-            self._ledger.changed(index, f"{_changed(ball)}: {then}. {CHANGED_WAY_OUT}")
+            self.ledger.changed(index, f"{_changed(ball)}: {then}. {HOW_TO_RESOLVE_CHANGE}")
 
     async def _report_added(self, listing: list[SourceBall], planned: set[BallKey]) -> None:
         """
@@ -343,29 +329,29 @@ class Planner:
         so may not look again.
         """
         added = {name: ball for ball in listing if (name := (ball.bucket_id, ball.key)) not in planned}
-        if added and self._spec.shards > 1 and not self._spec.items_per_shard:
-            records = await self._store.read_completely()
+        if added and self.spec.shards > 1 and not self.spec.items_per_shard:
+            records = await self.store.read_completely()
             by_shard = records.by_shard()
-            if len({record.shard for record in records.plans}) < self._spec.shards:
+            if len({record.shard for record in records.plans}) < self.spec.shards:
                 return  # whoever plans later sees another listing, and the plans contradict each other
             async for _, plan in self._other_plans(records):
                 for planned_ball in plan.balls:
                     added.pop((planned_ball.bucket_id, planned_ball.key), None)
             complete = {number for number, own in by_shard.items() if shard_status(own).complete}
-            for number, ball in assign_shards(listing, self._spec.shards):
-                if number != self._shard and number not in complete:
+            for number, ball in assign_shards(listing, self.spec.shards):
+                if number != self.shard and number not in complete:
                     added.pop((ball.bucket_id, ball.key), None)
         for ball in added.values():
-            what = f"{ball.source} was added since the bulk was planned, and is not uploaded. {CHANGED_WAY_OUT}"
-            self._ledger.fail(ball.bucket_id, ball.key, 404, what)
+            what = f"{ball.source} was added since the bulk was planned, and is not uploaded. {HOW_TO_RESOLVE_CHANGE}"
+            self.ledger.fail(ball.bucket_id, ball.key, 404, what)
 
     # -- the other shards' plans -----------------------------------------------------------------------------------
 
     async def _other_plans(self, records: Records) -> AsyncIterator[tuple[Plan, ShardPlan]]:
-        """Give the plans of the other shards, one in memory at a time."""
+        """Yield the plans of the other shards, one in memory at a time."""
         for record in records.plans:
-            if record.shard != self._shard:
-                yield record, read_plan(record, await self._store.read_content(record))
+            if record.shard != self.shard:
+                yield record, read_plan(record, await self.store.read_content(record))
 
     async def _refuse_keys_of_others(self) -> None:
         """
@@ -373,12 +359,12 @@ class Planner:
 
         Every shard looks after it has written its own plan, so that at least one of two sees the other.
         """
-        mine = {(ball.bucket_id, ball.key) for ball in self._ledger.balls}
-        async for record, plan in self._other_plans(await self._store.read_completely()):
+        mine = {(ball.bucket_id, ball.key) for ball in self.ledger.balls}
+        async for record, plan in self._other_plans(await self.store.read_completely()):
             for ball in plan.balls:
                 if (ball.bucket_id, ball.key) in mine:
                     what = f"{ball.key} is in the list of shard {record.shard} too: each ball belongs to one shard"
-                    self._ledger.fail(ball.bucket_id, ball.key, 409, what, permanent=True)
+                    self.ledger.fail(ball.bucket_id, ball.key, 409, what, permanent=True)
 
 
 def _changed(ball: PlannedBall) -> str:

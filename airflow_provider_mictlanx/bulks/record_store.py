@@ -1,4 +1,4 @@
-"""Reading and writing a bulk's records in the storage space itself."""
+"""Read, write and delete a bulk's records in the storage space itself."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from humanfriendly.text import pluralize
 from option import Result
 
-from airflow_provider_mictlanx.batches.runner import REQUEST_TIMEOUT
+from airflow_provider_mictlanx.batches.runner import REQUEST_TIMEOUT, format_first
 from airflow_provider_mictlanx.bulks.records import (
     Checked,
     Record,
@@ -46,36 +46,35 @@ log = get_logger(__name__)
 R = TypeVar("R", bound=Report | Checked)
 
 REPLICAS = 3
-"""On how many peers a record is stored (on all of them, where there are fewer)."""
+"""Number of peers that store a record; all of them if there are fewer."""
 
 CHUNK_SIZE = 8_000_000
-"""A longer record is cut into chunks of so many bytes."""
+"""Size of a record's chunks, in bytes."""
 
 LISTING_RETRY = RetryConfig(max_tries=3)
-"""How often the records are looked at when every peer has to have its part in the listing."""
-
-SHOWN = 3
-"""How many foreign balls a warning names."""
+"""Tries for a listing in which every peer must have taken part."""
 
 
+@dataclass
 class RecordStore:
     """
     The records of one bulk.
 
-    :param client: an open client
-    :param bulk_id: any text that is not empty
-    :param timeout: of each request (seconds)
+    :ivar client: an open client
+    :ivar bulk_id: a str that is not empty
+    :ivar timeout: seconds for each request
     """
 
-    def __init__(self, client: AsyncClient, bulk_id: str, timeout: float = REQUEST_TIMEOUT) -> None:
-        self.client = client
-        self.bulk_id = bulk_id
-        self.timeout = timeout
-        self.bucket_id = records_bucket(bulk_id)
+    client: AsyncClient
+    bulk_id: str
+    timeout: float = REQUEST_TIMEOUT
+
+    def __post_init__(self) -> None:
+        self.bucket_id = records_bucket(self.bulk_id)
         self._warned_of: tuple[str, ...] = ()
 
     async def look(self) -> tuple[Records, GetRouterBucketMetadataResponse]:
-        """List the records with a single request; whether every peer has its part in it is not known, so not claimed."""
+        """List the records with a single request, without checking that every peer took part."""
         listing = self._value(
             await self.client.get_chunks_by_bucket_id(self.bucket_id, self.timeout, partial=True, name_missing=False)
         )
@@ -86,16 +85,16 @@ class RecordStore:
         return records, listing
 
     async def answered_by_all(self, listing: GetRouterBucketMetadataResponse) -> bool:
-        """Tell whether every peer has its part in a listing: one request."""
+        """Return whether every peer took part in a listing: one request."""
         return not self._value(await self.client.missing_peers(listing, self.timeout))
 
     async def read(self) -> Records:
-        """List the records, and ask whether every peer has its part in it: two requests, however large the bulk is."""
+        """List the records, and check whether every peer took part: two requests, whatever the bulk's size."""
         records, listing = await self.look()
         return replace(records, complete=await self.answered_by_all(listing))
 
     async def read_completely(self) -> Records:
-        """Do the same, and raise ``UnavailableError`` where a peer is away in all tries, so that records may be missing."""
+        """List the records; raise ``UnavailableError`` if a peer took part in no try, so records may be missing."""
         async for attempt in LISTING_RETRY.attempts():
             with attempt:
                 records = await self.read()
@@ -107,9 +106,9 @@ class RecordStore:
 
     async def check_peers(self, problem: str) -> None:
         """
-        Raise ``UnavailableError`` unless every peer answers: two requests, however large the bulk and the storage are.
+        Raise ``UnavailableError`` unless every peer answers: two requests, whatever the size of bulk and storage.
 
-        :param problem: what cannot be told otherwise, for the error
+        :param problem: message of the error
         """
         _, listing = await self.look()
         if not await self.answered_by_all(listing):
@@ -119,10 +118,10 @@ class RecordStore:
         """
         Write a record.
 
-        It is stored on fewer peers than ``REPLICAS`` where one has refused it for good (code 666): better than no bulk.
+        It gets fewer replicas than ``REPLICAS`` if a peer has refused it permanently (code 666).
 
-        :param content: what is more than the summary; the summary itself where there is nothing more
-        :param allow_fewer_replicas: whether fewer replicas will do where a peer is away
+        :param content: bytes besides the summary; default: the summary itself
+        :param allow_fewer_replicas: accept fewer replicas if a peer does not answer
         """
         data = content if content is not None else canonical(record.tags(self.bulk_id)).encode()
         try:
@@ -151,12 +150,12 @@ class RecordStore:
         )
 
     async def read_content(self, record: Record) -> bytes:
-        """Read what is more of a record than its summary."""
+        """Read the bytes of a record."""
         return bytes(self._value(await self.client.get(self.bucket_id, record.name, timeout=self.timeout)).data)
 
     async def read_items(self, records: Iterable[R], max_concurrency: int = 8) -> list[tuple[R, dict[str, Any]]]:
         """
-        Read the items of records; one whose bytes were never sent, or are lost, is left out.
+        Read the items of records; records whose bytes were never sent, or are lost, are left out.
 
         :return: records with dictionaries of ``acknowledged`` and ``lost`` (as ``0-57,60``) and, of ends and checks, ``failures``
         """
@@ -183,9 +182,9 @@ class RecordStore:
 
     async def delete_all(self) -> DeleteBucketResponse:
         """
-        Delete every record, ``closed`` and those that were cut short included; what is not a record stays.
+        Delete every record, including ``closed`` and those that were cut short; other balls stay.
 
-        ``IntegrityError``: the bucket holds another bulk's records.
+        Raises ``IntegrityError`` if the bucket contains another bulk's records.
         """
         listing = self._value(await self.client.get_chunks_by_bucket_id(self.bucket_id, self.timeout))
         check_owner(self.bulk_id, listing.balls)
@@ -217,8 +216,7 @@ class RecordStore:
 
     def _foreign(self, ball_ids: Sequence[str]) -> str:
         """Return which balls in the records' bucket are not records, for the log."""
-        more = f" and {len(ball_ids) - SHOWN} more" if len(ball_ids) > SHOWN else ""
         return (
             f"Bucket {self.bucket_id} contains {pluralize(len(ball_ids), 'ball')} besides the records of bulk {self.bulk_id!r}: "
-            f"{', '.join(map(repr, ball_ids[:SHOWN]))}{more}"
+            f"{format_first([*map(repr, ball_ids)])}"
         )

@@ -24,8 +24,8 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, ClassVar, TypeVar
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic import ValidationError as InvalidModel
@@ -39,24 +39,26 @@ from airflow_provider_mictlanx.client.versions import group_by_ball, group_versi
 
 BULK_TAG = "bulk_id"
 RECORD_TAG = "record"
-CLOSED = "closed"
 MAX_ID_LENGTH = 200
 """A bulk id of more characters is no safe name either: a bucket's name has to fit into a file's name."""
 
-_ATTEMPT = re.compile(r"(?:(start|done)-[0-9]+-[0-9a-f]{16}|(part|checked)-[0-9]+-[0-9a-f]{16}-[0-9]+)")
-_PLAN = re.compile(r"plan-[0-9]+-[0-9a-f]{64}")
+_IN_NAMES = {"shard": "[0-9]+", "attempt": "[0-9a-f]{16}", "digest": "[0-9a-f]{64}", "number": "[0-9]+"}
+"""The form of each field that a record's name may have."""
 
 
 class Record(BaseModel):
     """
     The summary of a record, as it stands in its tag.
 
-    :ivar shard: which of the bulk's shards
-    :ivar updated_at: when the first peer took it (nanoseconds since 1970); told by the listing, not by the record
+    :cvar kind: beginning of the record's name
+    :cvar named_by: fields that follow in the name
+    :ivar shard: number of the bulk's shard
+    :ivar updated_at: when the first peer took it (nanoseconds since 1970), from the listing
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
     kind: ClassVar[str]
+    named_by: ClassVar[tuple[str, ...]] = ("shard", "attempt")
 
     shard: int = Field(ge=0)
     updated_at: int = Field(default=0, exclude=True)
@@ -64,10 +66,10 @@ class Record(BaseModel):
     @property
     def name(self) -> str:
         """The record's ball id."""
-        raise NotImplementedError
+        return "-".join([self.kind, *(str(getattr(self, field)) for field in self.named_by)])
 
     def tags(self, bulk_id: str) -> dict[str, str]:
-        """Give the tags that the record is written with."""
+        """Return the tags that the record is written with."""
         return {BULK_TAG: bulk_id, RECORD_TAG: canonical(self.model_dump(mode="json"))}
 
 
@@ -79,11 +81,6 @@ class AttemptRecord(Record):
     """
 
     attempt: str = Field(pattern=r"^[0-9a-f]{16}$")
-
-    @property
-    def name(self) -> str:
-        """The record's ball id."""
-        return f"{self.kind}-{self.shard}-{self.attempt}"
 
 
 class Start(AttemptRecord):
@@ -106,7 +103,7 @@ class Start(AttemptRecord):
 
 class Plan(Record):
     """
-    What a shard uploads; its bytes are the balls.
+    The plan of a shard; its bytes are the balls.
 
     :ivar digest: SHA-256 of the plan's bytes
     :ivar shards: how many shards the bulk has
@@ -119,6 +116,7 @@ class Plan(Record):
     """
 
     kind = "plan"
+    named_by = ("shard", "digest")
 
     digest: str = Field(pattern=r"^[0-9a-f]{64}$")
     shards: int = Field(ge=1)
@@ -128,15 +126,10 @@ class Plan(Record):
     listing_balls: int = Field(ge=0)
     listing_size: int = Field(ge=0)
 
-    @property
-    def name(self) -> str:
-        """The record's ball id."""
-        return f"{self.kind}-{self.shard}-{self.digest}"
-
 
 class Report(AttemptRecord):
     """
-    What an attempt has to say of its shard: balls that it acknowledges, and balls that it found lost.
+    A report of an attempt on its shard: balls that it acknowledges, and balls that it found lost.
 
     Its bytes are ``acknowledged`` (balls as ``0-57,60``) and ``lost`` (likewise). An attempt acknowledges a lost ball only after
     it has sent it again, so of one attempt's reports the acknowledgement is always the later word.
@@ -167,13 +160,9 @@ class Part(Report):
     """
 
     kind = "part"
+    named_by = ("shard", "attempt", "number")
 
     number: int = Field(ge=0)
-
-    @property
-    def name(self) -> str:
-        """The record's ball id."""
-        return f"{super().name}-{self.number}"
 
 
 class Done(Report):
@@ -203,13 +192,13 @@ class Done(Report):
 
     @property
     def good(self) -> bool:
-        """Whether nothing is missing."""
+        """True if every ball is acknowledged."""
         return bool(self.plan) and not self.error and not self.failed and self.acknowledged == self.balls
 
 
 class Checked(AttemptRecord):
     """
-    What a storage check has read; its bytes are the balls that were not right.
+    Progress of a storage check; its bytes are the balls that were missing or wrong.
 
     :ivar number: from 0
     :ivar run: the storage check that this belongs to, whichever process goes on with it
@@ -219,17 +208,13 @@ class Checked(AttemptRecord):
     """
 
     kind = "checked"
+    named_by = ("shard", "attempt", "number")
 
     number: int = Field(ge=0)
     run: str = ""
     plan: str
     read: str
     failed: int = Field(default=0, ge=0)
-
-    @property
-    def name(self) -> str:
-        """The record's ball id."""
-        return f"{super().name}-{self.number}"
 
 
 def _with_clean_texts(value: Any, name: str = "") -> Any:
@@ -251,21 +236,17 @@ class Closed(Record):
     :ivar result: the summary that ``await_bulk`` gave
     """
 
-    kind = CLOSED
+    kind = "closed"
+    named_by = ()
 
     shard: int = 0
     result: Annotated[dict[str, Any], AfterValidator(_with_clean_texts)]
 
-    @property
-    def name(self) -> str:
-        """The record's ball id."""
-        return CLOSED
 
-
-@dataclass(frozen=True)
+@dataclass
 class Records:
     """
-    What a listing of a bulk's bucket shows.
+    The records that a listing of a bulk's bucket shows.
 
     :ivar complete: whether every peer is known to have its part in the listing
     :ivar foreign: the ids of balls that no bulk wrote: they are ignored
@@ -282,56 +263,62 @@ class Records:
     foreign: tuple[str, ...] = ()
 
     def by_shard(self) -> dict[int, Records]:
-        """Give the records of every shard that has any, by its number."""
+        """Return the records of every shard that has any, by its number."""
         found: dict[int, Records] = {}
-
-        def of(record: Record) -> Records:
+        for record in self._but_closed:
             if record.shard not in found:
                 found[record.shard] = Records(self.bulk_id, self.complete, closed=self.closed)
-            return found[record.shard]
-
-        for start in self.starts:
-            of(start).starts.append(start)
-        for plan in self.plans:
-            of(plan).plans.append(plan)
-        for part in self.parts:
-            of(part).parts.append(part)
-        for done in self.dones:
-            of(done).dones.append(done)
-        for checked in self.checks:
-            of(checked).checks.append(checked)
+            found[record.shard].add(record)
         return found
 
     def of_shard(self, shard: int) -> Records:
-        """Give the records of one shard."""
+        """Return the records of one shard."""
         return self.by_shard().get(shard) or Records(self.bulk_id, self.complete, closed=self.closed)
+
+    def add(self, record: Record) -> None:
+        """Add a record to those of its kind."""
+        if isinstance(record, Closed):
+            self.closed = record
+            return
+        lists: dict[type[Record], list[Any]] = {
+            Start: self.starts,
+            Plan: self.plans,
+            Part: self.parts,
+            Done: self.dones,
+            Checked: self.checks,
+        }
+        lists[type(record)].append(record)
 
     @property
     def shards(self) -> int:
-        """How many shards the bulk has, as any record tells; 0 where none does."""
+        """The number of shards according to any record; 0 if none is known."""
         return max([plan.shards for plan in self.plans] + [start.shards for start in self.starts], default=0)
 
     @property
     def names(self) -> list[str]:
         """The ball ids of all records but ``closed``."""
-        return [record.name for record in [*self.of_uploads, *self.checks]]
+        return [record.name for record in self._but_closed]
+
+    @property
+    def _but_closed(self) -> list[Record]:
+        return [*self.of_uploads, *self.checks]
 
     @property
     def reports(self) -> list[Report]:
-        """What attempts reported of their progress and their end."""
+        """The reports of attempts: progress and ends."""
         return [*self.parts, *self.dones]
 
     @property
     def of_uploads(self) -> list[Record]:
-        """The records of the uploads, as opposed to those of who looks on."""
+        """The records of the uploads, without those of storage checks."""
         return [*self.starts, *self.plans, *self.reports]
 
 
 def records_bucket(bulk_id: str) -> str:
     """
-    Give the bucket that a bulk's records are in: ``bulk-{bulk_id}``, or ``bulk-`` and the SHA-256 of an id that is no safe name.
+    Return the bucket of a bulk's records: ``bulk-{bulk_id}``, or ``bulk-`` and the SHA-256 of an unsafe id.
 
-    :param bulk_id: any text that is not empty
+    :param bulk_id: a str that is not empty
     """
     if not isinstance(bulk_id, str) or not bulk_id:
         raise ValidationError(f"bulk_id is a text that is not empty, not {bulk_id!r}")
@@ -343,17 +330,17 @@ def records_bucket(bulk_id: str) -> str:
 
 
 def canonical(value: object) -> str:
-    """Give the one JSON text of a value: sorted, without spaces."""
+    """Return the canonical JSON of a value: sorted keys, no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def is_record(chunk: Metadata) -> bool:
-    """Return whether a chunk belongs to a record: it has the name of one, and the tags that every record is written with."""
+    """Return whether a chunk belongs to a record: it has such a name, and the tags of every record."""
     return _record_type(chunk.ball_id) is not None and BULK_TAG in chunk.tags and RECORD_TAG in chunk.tags
 
 
 def check_owner(bulk_id: str, listing: Iterable[Metadata]) -> None:
-    """Raise ``IntegrityError`` where a listing holds another bulk's records."""
+    """Raise ``IntegrityError`` if a listing contains another bulk's records."""
     for chunk in listing:
         if is_record(chunk) and chunk.tags[BULK_TAG] != bulk_id:
             raise IntegrityError(
@@ -364,14 +351,12 @@ def check_owner(bulk_id: str, listing: Iterable[Metadata]) -> None:
 
 def read_listing(bulk_id: str, listing: Iterable[Metadata], complete: bool) -> Records:
     """
-    Sort a listing of a bulk's bucket into records; pure.
+    Parse a listing of a bulk's bucket into records; pure.
 
-    A record of which a chunk is not listed was cut short, and does not count. What is not a record is named in ``foreign`` only.
-
-    ``IntegrityError``: the bucket holds another bulk's records, or one that can't be understood.
+    A record that lacks a chunk was cut short and is ignored. A ball that is not a record is only named in ``foreign``.
+    Raises ``IntegrityError`` if the bucket contains another bulk's records, or one that can't be parsed.
     """
     records = Records(bulk_id, complete)
-    closed: Closed | None = None
     foreign: list[str] = []
     for ball_id, listed in group_by_ball(listing).items():
         model = _record_type(ball_id)
@@ -387,44 +372,24 @@ def read_listing(bulk_id: str, listing: Iterable[Metadata], complete: bool) -> R
         first = min(
             whole, key=lambda version: (version.begun_at, version.checksum or "")
         )  # of a closed that is there twice
-        record = _read(model, first.ordered[0].tags[RECORD_TAG], ball_id, first.begun_at)
-        match record:
-            case Start():
-                records.starts.append(record)
-            case Plan():
-                records.plans.append(record)
-            case Part():
-                records.parts.append(record)
-            case Done():
-                records.dones.append(record)
-            case Checked():
-                records.checks.append(record)
-            case Closed():
-                closed = record
-    return replace(records, closed=closed, foreign=tuple(sorted(foreign)))
+        records.add(_read(model, first.ordered[0].tags[RECORD_TAG], ball_id, first.begun_at))
+    records.foreign = tuple(sorted(foreign))
+    return records
 
 
-R = TypeVar("R", bound=Record)
-
-_ATTEMPT_RECORDS: dict[str, type[Start | Part | Done | Checked]] = {
-    "start": Start,
-    "part": Part,
-    "done": Done,
-    "checked": Checked,
+_KINDS: dict[str, type[Record]] = {model.kind: model for model in (Start, Plan, Part, Done, Checked, Closed)}
+_NAMES = {
+    kind: re.compile("-".join([kind, *(_IN_NAMES[field] for field in model.named_by)]))
+    for kind, model in _KINDS.items()
 }
 
 
-def _record_type(ball_id: str) -> type[Start | Plan | Part | Done | Checked | Closed] | None:
-    if ball_id == CLOSED:
-        return Closed
-    if _PLAN.fullmatch(ball_id):
-        return Plan
-    if match := _ATTEMPT.fullmatch(ball_id):
-        return _ATTEMPT_RECORDS[match[1] or match[2]]
-    return None
+def _record_type(ball_id: str) -> type[Record] | None:
+    kind = ball_id.partition("-")[0]
+    return _KINDS[kind] if kind in _NAMES and _NAMES[kind].fullmatch(ball_id) else None
 
 
-def _read(model: type[R], text: str, ball_id: str, updated_at: int) -> R:
+def _read(model: type[Record], text: str, ball_id: str, updated_at: int) -> Record:
     try:
         record = model.model_validate_json(text)
     except InvalidModel as error:
@@ -438,18 +403,13 @@ def _read(model: type[R], text: str, ball_id: str, updated_at: int) -> R:
 
 def format_ranges(indexes: Iterable[int]) -> str:
     """Write indexes as ``0-57,60``."""
-    parts: list[str] = []
-    start = end = -2
+    ranges: list[list[int]] = []
     for index in sorted(set(indexes)):
-        if index == end + 1:
-            end = index
-            continue
-        if start >= 0:
-            parts.append(f"{start}-{end}" if end > start else str(start))
-        start = end = index
-    if start >= 0:
-        parts.append(f"{start}-{end}" if end > start else str(start))
-    return ",".join(parts)
+        if ranges and index == ranges[-1][1] + 1:
+            ranges[-1][1] = index
+        else:
+            ranges.append([index, index])
+    return ",".join(f"{first}-{last}" if last > first else str(first) for first, last in ranges)
 
 
 def parse_ranges(ranges: str, most: int) -> set[int]:

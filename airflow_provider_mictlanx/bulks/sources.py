@@ -24,11 +24,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from airflow_provider_mictlanx.batches.runner import MAX_REPORTED
+from airflow_provider_mictlanx.batches.runner import format_first
 from airflow_provider_mictlanx.client.errors import MictlanXError, UnknownError, ValidationError
 from airflow_provider_mictlanx.client.local_io.fsspec_source import CONTENT_FIELDS, FsspecFile, content_fingerprint
 from airflow_provider_mictlanx.client.object_ids import check_bucket_id, make_ball_id
-from airflow_provider_mictlanx.client.validation import check_tags
+from airflow_provider_mictlanx.client.validation import check_str, check_tags
 
 NO_TAGS: Mapping[str, str] = MappingProxyType({})
 """No tags of the ball's own."""
@@ -59,7 +59,7 @@ class SourceBall:
     mark: int = 0
 
     def given(self) -> dict[str, Any]:
-        """Give what the client calls it: ``data``, ``file`` or ``path``."""
+        """Return the content as the client's argument: ``data``, ``file`` or ``path``."""
         if self.file is not None:
             return {"file": self.file}
         return {"path": self.source} if self.data is None else {"data": self.data}
@@ -69,17 +69,16 @@ def list_sources(sources: Any, bucket_id: str, key_prefix: str = "") -> list[Sou
     """
     List files, folders and globs, sorted by key.
 
-    ``ValidationError``: a source is not there, or can't be uploaded, or two of them would have one key; ``UnknownError``: another
-    store could not be listed.
+    Raises ``ValidationError`` if a source is missing or can't be uploaded, or two have one key, and ``UnknownError`` if
+    another store could not be listed.
 
-    :param sources: a path, a glob (``**`` stands for any folders), a path of another store (``ObjectStoragePath``), or a sequence
-        of these
-    :param bucket_id: of all balls
-    :param key_prefix: is put before every key as it is
+    :param sources: a path, a glob (``**`` matches any folders), a path of another store (``ObjectStoragePath``), or a
+        sequence of these
+    :param bucket_id: bucket of all balls
+    :param key_prefix: put before every key, unchanged
     """
     check_bucket_id(bucket_id)
-    if not isinstance(key_prefix, str):
-        raise ValidationError(f"key_prefix is a text, not {key_prefix!r}")
+    check_str("key_prefix", key_prefix)
     listed = list(sources) if isinstance(sources, Sequence) and not isinstance(sources, str) else [sources]
     balls = [
         SourceBall(bucket_id, key_prefix + found.key, found.size, found.source, file=found.file, mark=found.mark)
@@ -93,15 +92,15 @@ def list_items(items: Iterable[Mapping[str, Any]], bucket_id: str = "", key_pref
     """
     List items that the caller gives, sorted by key.
 
-    :param items: dictionaries with ``key``, ``source`` (a path) or ``data`` (text or bytes), and optionally ``bucket_id`` and
+    :param items: dicts with ``key``, ``source`` (a path) or ``data`` (str or bytes), and optionally ``bucket_id`` and
         ``tags``; a ``source`` that is bytes is data too
-    :param bucket_id: of items that name none
+    :param bucket_id: bucket of items without one
     """
     return check_balls([_item(item, place, bucket_id, key_prefix) for place, item in enumerate(items)])
 
 
 def check_balls(balls: list[SourceBall]) -> list[SourceBall]:
-    """Give the balls sorted by bucket and key, or raise ``ValidationError`` where a name is wrong, or there twice."""
+    """Return the balls sorted by bucket and key; raise ``ValidationError`` for an invalid or duplicate name."""
     seen: set[bytes] = set()  # of a million, names would be twice as large
     for ball in balls:
         check_bucket_id(ball.bucket_id)
@@ -159,9 +158,9 @@ class _Found:
     mark: int = 0
 
 
-def _mark(*told: int | str) -> int:
-    """Return 64 bits that differ where what is told differs; a number, since there may be a million of them."""
-    return int.from_bytes(hashlib.blake2b(repr(told).encode(), digest_size=8).digest()) or 1
+def _mark(*facts: int | str) -> int:
+    """Return a 64-bit digest of facts; an int, since there may be a million of them."""
+    return int.from_bytes(hashlib.blake2b(repr(facts).encode(), digest_size=8).digest()) or 1
 
 
 def _mark_of(status: os.stat_result) -> int:
@@ -174,7 +173,7 @@ def _mark_of(status: os.stat_result) -> int:
 
 
 def _list_any(source: Any) -> Iterator[_Found]:
-    """Give every file of one source."""
+    """Yield every file of one source."""
     if _is_remote(source):
         yield from _list_remote(source)
     else:
@@ -182,10 +181,9 @@ def _list_any(source: Any) -> Iterator[_Found]:
 
 
 def _list_single(source: Any, where: str) -> _Found:
-    """Give the one file that a source is."""
+    """Return the file that a source names."""
     if not _is_remote(source):
-        path, status = _regular(_local_path(source))
-        return _Found(_as_key(Path(path).name), status.st_size, path, mark=_mark_of(status))
+        return _regular(_local_path(source))
     [*found] = _list_remote(source)
     if len(found) != 1 or found[0].source != str(source):
         raise ValidationError(f"{where}: {source} is no file")
@@ -220,8 +218,7 @@ def _list_local(source: str) -> Iterator[_Found]:
     elif os.path.isdir(source):
         yield from _listed(Path(source), _walk(source, None))
     else:
-        path, status = _regular(source)
-        yield _Found(_as_key(os.path.basename(path)), status.st_size, path, mark=_mark_of(status))
+        yield _regular(source)
 
 
 def _split(source: str) -> tuple[str, tuple[str, ...]]:
@@ -240,7 +237,7 @@ def _split(source: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _walk(folder: str, pattern: tuple[str, ...] | None) -> Iterator[str]:
-    """Give the paths in a folder, or those that match; links to folders too, where they would have to be followed."""
+    """Yield the paths in a folder, or those that match, and the links to folders that would have to be followed."""
 
     def give_up(error: OSError) -> None:
         raise ValidationError(f"folder {error.filename} can't be read: {error.strerror}") from error
@@ -258,7 +255,7 @@ def _walk(folder: str, pattern: tuple[str, ...] | None) -> Iterator[str]:
 
 
 def matches(names: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Tell whether a path, given by its parts, matches a pattern: as a shell does it, with ``**`` for any folders."""
+    """Return whether a path, given by its parts, matches a pattern as in a shell; ``**`` matches any folders."""
     if not pattern:
         return not names
     if pattern[0] == "**":
@@ -269,7 +266,7 @@ def matches(names: Sequence[str], pattern: Sequence[str]) -> bool:
 
 
 def leads_to(names: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Tell whether a folder, given by its parts, may hold what matches a pattern."""
+    """Return whether a folder, given by its parts, may contain a match of a pattern."""
     if not names or not pattern:
         return bool(pattern)
     if pattern[0] == "**":
@@ -295,9 +292,8 @@ def _listed(base: Path, paths: Iterable[str]) -> Iterator[_Found]:
             key = _as_key(os.path.relpath(path, base))
             found.append(_Found(key, status.st_size, path, mark=_mark_of(status)))
     if wrong:
-        more = f", and {len(wrong) - MAX_REPORTED} more" if len(wrong) > MAX_REPORTED else ""
         raise ValidationError(
-            f"these can't be uploaded: {'; '.join(sorted(wrong)[:MAX_REPORTED])}{more}. Take them out of the folder, or choose the others "
+            f"these can't be uploaded: {format_first(sorted(wrong), '; ')}. Take them out of the folder, or choose the others "
             "with a glob"
         )
     yield from found
@@ -321,7 +317,7 @@ def _check_listed_file(path: str, inside: str) -> os.stat_result | str:
     return status
 
 
-def _regular(path: str) -> tuple[str, os.stat_result]:
+def _regular(path: str) -> _Found:
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:
@@ -329,11 +325,11 @@ def _regular(path: str) -> tuple[str, os.stat_result]:
         raise ValidationError(f"source {path!r} can't be read: {reason}") from error
     if not stat.S_ISREG(status.st_mode):
         raise ValidationError(f"source {path} is no regular file")
-    return path, status
+    return _Found(_as_key(os.path.basename(path)), status.st_size, path, mark=_mark_of(status))
 
 
 def _as_key(path: str) -> str:
-    """Give a path as a key; a name that is no valid text can't be one."""
+    """Return a path as a key; raise ``ValidationError`` if it is not valid Unicode."""
     try:
         path.encode()
     except UnicodeEncodeError as error:
@@ -359,7 +355,7 @@ def _list_remote(source: Any) -> Iterator[_Found]:
 
 
 def _list_remote_folder(source: Any, base: str, pattern: tuple[str, ...] | None) -> Iterator[_Found]:
-    """Give the files below a folder, or those that match: of one listing, with the marks that it tells."""
+    """Yield the files below a folder, or those that match, by one listing."""
     found: Mapping[str, Mapping[str, Any]] = _call_store(str(source), lambda: source.fs.find(base, detail=True))
     for path, info in found.items():
         key = path.removeprefix(base).lstrip("/")
@@ -389,7 +385,7 @@ def _info(fs: Any, path: str) -> Mapping[str, Any] | None:
 
 
 def _call_store(shown: str, question: Callable[[], Any]) -> Any:
-    """Ask another store; each filesystem has errors of its own."""
+    """Call another store; any error of its filesystem is raised as ``UnknownError``."""
     try:
         return question()
     except MictlanXError:

@@ -20,7 +20,7 @@ from airflow_provider_mictlanx.client.texts import clean
 
 
 class State(StrEnum):
-    """Where a bulk stands."""
+    """The state of a bulk."""
 
     UNPLANNED = "unplanned"
     UPLOADING = "uploading"
@@ -32,9 +32,8 @@ class State(StrEnum):
 @dataclass(frozen=True)
 class ShardStatus:
     """
-    Where one shard stands.
+    The state of one shard.
 
-    :ivar planned: whether it has a plan
     :ivar complete: whether all of its balls are acknowledged
     :ivar ended: whether its latest attempt has ended, and none follows
     :ivar under_way: whether its latest attempt has not ended, as far as it is known
@@ -45,7 +44,6 @@ class ShardStatus:
     :ivar error: why the latest attempt as a whole failed
     """
 
-    planned: bool
     complete: bool
     ended: bool
     balls: int
@@ -62,7 +60,7 @@ class ShardStatus:
 @dataclass(frozen=True)
 class BulkStatus:
     """
-    Where a bulk stands.
+    The state of a bulk, with numbers.
 
     :ivar state: see ``State``
     :ivar finished: whether every shard is complete, or has failed for good
@@ -102,7 +100,7 @@ class BulkStatus:
 
 
 def compute_status(records: Records) -> BulkStatus:
-    """Tell where a bulk stands."""
+    """Compute the state of a bulk from its records."""
     if records.closed:
         return BulkStatus(records.bulk_id, State.CLOSED, finished=True, closed=records.closed)
     by_shard = records.by_shard()
@@ -114,16 +112,17 @@ def compute_status(records: Records) -> BulkStatus:
     times = [record.updated_at for record in records.of_uploads if record.updated_at]
     failures = [failure for shard in shards if not shard.complete for failure in shard.failures]
     waited_for = {number: shard.last_heard for number, shard in known.items() if shard.under_way and not shard.complete}
-    quiet = min(waited_for, key=lambda number: (waited_for[number], number), default=None)
-    whole = max((plan for plan in records.plans if plan.listing), key=_most, default=None)
+    stalest = min(waited_for, key=lambda number: (waited_for[number], number), default=None)
+    listed = [plan for plan in records.plans if plan.listing]
+    largest = max(listed, key=lambda plan: (plan.listing_balls, plan.listing_size, plan.listing), default=None)
     return BulkStatus(
         bulk_id=records.bulk_id,
         state=_state(records, shards, complete, contradictions),
         finished=complete or (0 < records.shards == sum(shard.complete or shard.ended for shard in shards)),
         shards=records.shards,
         shards_complete=sum(shard.complete for shard in shards),
-        total_balls=whole.listing_balls if whole else sum(shard.balls for shard in shards),
-        total_size=whole.listing_size if whole else sum(shard.total_size for shard in shards),
+        total_balls=largest.listing_balls if largest else sum(shard.balls for shard in shards),
+        total_size=largest.listing_size if largest else sum(shard.total_size for shard in shards),
         acknowledged=sum(shard.acknowledged for shard in shards),
         acknowledged_size=sum(shard.size for shard in shards),
         failed=sum(shard.failed for shard in shards if not shard.complete),
@@ -131,14 +130,10 @@ def compute_status(records: Records) -> BulkStatus:
         problems=[clean(problem) for problem in contradictions + errors],
         response_time=round((max(times) - min(times)) / 1e9, 3) if times else 0.0,
         last_heard=max(times, default=0),
-        stalest_shard=quiet,
-        stalest_since=0 if quiet is None else waited_for[quiet],
+        stalest_shard=stalest,
+        stalest_since=0 if stalest is None else waited_for[stalest],
         has_retryable_failures=any(not s.complete and not s.ended and (s.failed or s.error) for s in shards),
     )
-
-
-def _most(plan: Plan) -> tuple[int, int, str]:
-    return plan.listing_balls, plan.listing_size, plan.listing
 
 
 def _state(records: Records, shards: list[ShardStatus], complete: bool, contradictions: list[str]) -> State:
@@ -152,7 +147,7 @@ def _state(records: Records, shards: list[ShardStatus], complete: bool, contradi
 
 
 def shard_status(records: Records) -> ShardStatus:
-    """Tell where one shard stands, given its records only."""
+    """Compute the state of one shard from its records."""
     plan = min(records.plans, key=lambda plan: plan.digest, default=None)  # several are a contradiction
     valid = valid_reports(records, plan) if plan else []
     latest = latest_start(records.starts)
@@ -162,7 +157,6 @@ def shard_status(records: Records) -> ShardStatus:
     furthest = max(exact, key=lambda report: (report.acknowledged, report.size), default=None)
     complete = any(is_good_end(report) for report in valid)
     return ShardStatus(
-        planned=plan is not None,
         complete=complete,
         ended=records.complete and end is not None and not end.good and not end.will_retry,
         balls=plan.balls if plan else 0,
@@ -182,11 +176,11 @@ def latest_start(starts: Iterable[Start]) -> Start | None:
     return max(starts, key=lambda start: (start.sequence, start.updated_at, start.attempt), default=None)
 
 
-Place: TypeAlias = tuple[int, str]
-"""An attempt's place among those of its shard. It stands in every report, so a listing that lacks a start tells it too."""
+AttemptOrder: TypeAlias = tuple[int, str]
+"""The order of an attempt within its shard. Every report has it, so it is known from a listing that lacks a start."""
 
 
-def _place_of(report: Report) -> Place:
+def _order_of(report: Report) -> AttemptOrder:
     return report.sequence, report.attempt
 
 
@@ -197,8 +191,8 @@ def valid_reports(records: Records, plan: Plan) -> list[Report]:
     Those are the ones of the latest attempt that found balls lost, and of later ones: the counts before it include lost balls.
     """
     reports = [report for report in records.reports if report.plan == plan.digest]
-    since = max((_place_of(report) for report in reports if report.lost), default=(0, ""))
-    return [report for report in reports if _place_of(report) >= since]
+    since = max((_order_of(report) for report in reports if report.lost), default=(0, ""))
+    return [report for report in reports if _order_of(report) >= since]
 
 
 def is_good_end(report: Report) -> bool:
@@ -219,16 +213,16 @@ def acknowledged_balls(records: Records, plan: Plan, read: Iterable[tuple[Report
     :param read: the reports of the plan whose bytes could be read, in any order
     :return: nanoseconds since 1970, by the peers' clocks
     """
-    told: defaultdict[Place, int] = defaultdict(int)
+    told: defaultdict[AttemptOrder, int] = defaultdict(int)
     for report in records.reports:
         if report.plan == plan.digest:
-            told[_place_of(report)] = max(told[_place_of(report)], report.lost)
-    acknowledged: defaultdict[Place, list[tuple[int, set[int]]]] = defaultdict(list)
-    lost: defaultdict[Place, set[int]] = defaultdict(set)
+            told[_order_of(report)] = max(told[_order_of(report)], report.lost)
+    acknowledged: defaultdict[AttemptOrder, list[tuple[int, set[int]]]] = defaultdict(list)
+    lost: defaultdict[AttemptOrder, set[int]] = defaultdict(set)
     for report, items in read:
         indexes = parse_ranges(items.get("acknowledged", ""), plan.balls)
-        acknowledged[_place_of(report)].append((report.updated_at, indexes))
-        lost[_place_of(report)] |= parse_ranges(items.get("lost", ""), plan.balls)
+        acknowledged[_order_of(report)].append((report.updated_at, indexes))
+        lost[_order_of(report)] |= parse_ranges(items.get("lost", ""), plan.balls)
     done: dict[int, int] = {}
     for place in sorted(told):
         if len(lost[place]) < told[place]:  # nobody knows any more which balls these were
@@ -257,7 +251,7 @@ def taken_back_balls(records: Records, plan: Plan, read: Sequence[tuple[Report, 
 
 
 def find_contradictions(records: Records) -> Iterable[str]:
-    """Give what can't be true together: plans, owners, specs, numbers of shards, listings."""
+    """Yield contradictions between records: plans, owners, specs, numbers of shards, listings."""
     counts = {plan.shards for plan in records.plans} | {start.shards for start in records.starts}
     if len(counts) > 1:
         yield f"it was begun with different numbers of shards: {', '.join(map(str, sorted(counts)))}"
@@ -271,7 +265,8 @@ def find_contradictions(records: Records) -> Iterable[str]:
             yield f"shard {shard} has {len(plans)} plans: two uploads saw different sources ({_format_listings(plans)})"
         owners = {tuple(sorted(start.owner.items())) for start in own.starts}
         if len(owners) > 1:
-            yield f"shard {shard} was begun by different owners: {' and '.join(_format_owner(owner) for owner in sorted(owners))}"
+            names = " and ".join(format_owner(dict(owner)) for owner in sorted(owners))
+            yield f"shard {shard} was begun by different owners: {names}"
     if len({start.spec for start in records.starts}) > 1:
         specs = sorted({start.spec for start in records.starts})
         yield f"its uploads differ in what they are to upload: {' and '.join(specs[:2])}"
@@ -286,5 +281,6 @@ def _format_listings(plans: Iterable[Plan]) -> str:
     return "; ".join(f"shard {plan.shard} saw {plan.listing_balls} balls, {plan.listing_size} bytes" for plan in plans)
 
 
-def _format_owner(owner: tuple[tuple[str, str], ...]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in owner)
+def format_owner(owner: Mapping[str, str]) -> str:
+    """Return an owner as ``dag_id nightly, run_id 7``."""
+    return ", ".join(f"{name} {value}" for name, value in sorted(owner.items()))

@@ -8,9 +8,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import humanfriendly
+from humanfriendly.text import pluralize
 
-from airflow_provider_mictlanx.batches.runner import MAX_REPORTED, truncate_failure
+from airflow_provider_mictlanx.batches.progress import format_transfer
+from airflow_provider_mictlanx.batches.runner import MAX_REPORTED, format_failures, truncate_failure
 from airflow_provider_mictlanx.bulks.errors import BulkFailedError
+from airflow_provider_mictlanx.bulks.options import UploadResult
 from airflow_provider_mictlanx.bulks.status import BulkStatus, State
 from airflow_provider_mictlanx.client.texts import truncate
 
@@ -23,9 +26,9 @@ SILENT_SECONDS = 300.0
 
 def summarize(status: BulkStatus) -> dict[str, Any]:
     """
-    Give a bulk's result as a small dictionary.
+    Return a bulk's result as a small dict.
 
-    The keys: ``bulk_id, state, shards, total_balls, successed, failed, uploaded_size`` (bytes of the stored balls),
+    Its keys: ``bulk_id, state, shards, total_balls, successed, failed, uploaded_size`` (bytes of the stored balls),
     ``response_time`` (seconds), ``failures`` (the first few: ``{bucket_id, key, code, message}``), ``problems`` (texts).
     """
     if status.closed:
@@ -48,7 +51,7 @@ def summarize(status: BulkStatus) -> dict[str, Any]:
 
 
 def truncate_summary(summary: dict[str, Any]) -> dict[str, Any]:
-    """Cut texts short until a summary (changed in place) is a small one: it goes into XComs, and into the tags of a record."""
+    """Truncate a summary in place until it is small enough for XComs and for the tags of a record."""
     for longest, most in ((300, MAX_REPORTED), (150, MAX_REPORTED), (100, 3), (60, 2)):
         if len(json.dumps(summary)) <= MAX_SUMMARY_LENGTH:
             break
@@ -59,7 +62,7 @@ def truncate_summary(summary: dict[str, Any]) -> dict[str, Any]:
 
 def status_line(status: BulkStatus, now: float | None = None) -> str:
     """
-    Tell a person where a bulk stands.
+    Return the log line for the state of a bulk.
 
     :param now: seconds since 1970; default: the clock
     """
@@ -91,17 +94,53 @@ def status_line(status: BulkStatus, now: float | None = None) -> str:
 
 
 def failed_for_good(status: BulkStatus) -> BulkFailedError:
-    """Give the error for a bulk that failed for good."""
+    """Return the error for a bulk that failed permanently."""
     summary = summarize(status)
     failures = [f"{failure['key']}: {failure['message']}" for failure in summary["failures"]]
-    way_out = (
+    what_to_do = (
         "It was closed since: delete_bulk, and upload it anew"
         if status.closed
         else "Mend it and clear the upload task, which goes on where it ended"
     )
     return BulkFailedError(
         f"bulk {status.bulk_id!r} failed for good: {summary['failed']} of {summary['total_balls']} balls are not stored. "
-        f"{'; '.join([*summary['problems'], *failures]) or 'No reason was recorded'}. {way_out}",
+        f"{'; '.join([*summary['problems'], *failures]) or 'No reason was recorded'}. {what_to_do}",
         permanent=True,
         result=summary,
+    )
+
+
+def _shard_name(outcome: UploadResult) -> str:
+    shard = f", shard {outcome.shard} of {outcome.shards}" if outcome.shards > 1 else ""
+    return f"{outcome.bulk_id!r}{shard}"
+
+
+def upload_line(outcome: UploadResult) -> str:
+    """Return ``Bulk 'nightly', shard 0 of 4: 97 balls uploaded, 1.2 GB in 12.3 s, 97 MB/s; 2 skipped …``."""
+    line = (
+        f"Bulk {_shard_name(outcome)}: {pluralize(outcome.uploaded, 'ball')} uploaded, "
+        f"{format_transfer(outcome.uploaded_size, outcome.response_time)}; "
+        f"{outcome.skipped:,} skipped, {outcome.failed:,} failed"
+    )
+    if outcome.slowest:
+        line += "; slowest: " + ", ".join(f"{key} {seconds:.1f} s" for key, seconds in outcome.slowest)
+    return line
+
+
+def upload_error(outcome: UploadResult, result: dict[str, Any]) -> BulkFailedError:
+    """
+    Return the error for an upload in which balls failed.
+
+    :param result: the result that the call would have returned
+    """
+    what_to_do = (
+        "No retry can mend that: change the source or the parameters, and take another bulk_id or delete_bulk"
+        if outcome.permanently_failed
+        else "Run it again: what is stored is not sent again"
+    )
+    return BulkFailedError(
+        f"bulk {_shard_name(outcome)}: {outcome.failed} of {outcome.total_balls} balls are not stored: "
+        f"{format_failures(outcome.failures)}. {what_to_do}",
+        permanent=outcome.permanently_failed,
+        result=result,
     )

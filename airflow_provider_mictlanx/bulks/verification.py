@@ -1,8 +1,8 @@
 """
-Reading a bulk's balls back: every chunk of every planned ball once, verified, as much at a time as there is time for.
+Read a bulk's balls back and verify them: every chunk of every planned ball once, for a limited time per call.
 
-How far it is stands in the bulk's own records (``checked-…``), so that any process goes on with it: the next poke of a
-sensor that was rescheduled, another triggerer, a worker that was started again.
+The bulk's own records (``checked-…``) keep the progress, so any process can continue: the next poke of a rescheduled
+sensor, another triggerer, a restarted worker.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from airflow_provider_mictlanx.batches.runner import MAX_REPORTED, REQUEST_TIMEO
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError, BulkFailedError
 from airflow_provider_mictlanx.bulks.plan import PlannedBall, read_plan
 from airflow_provider_mictlanx.bulks.record_store import RecordStore
-from airflow_provider_mictlanx.bulks.records import Checked, Plan, Records, canonical, format_ranges, parse_ranges
+from airflow_provider_mictlanx.bulks.records import Checked, Plan, canonical, format_ranges, parse_ranges
 from airflow_provider_mictlanx.bulks.status import State
 from airflow_provider_mictlanx.bulks.summary import truncate_summary
 from airflow_provider_mictlanx.client.async_client import AsyncClient
@@ -26,7 +26,7 @@ from airflow_provider_mictlanx.client.object_ids import ObjectId
 from airflow_provider_mictlanx.client.result import unwrap
 
 AT_ONCE = 8
-"""How many balls are read at the same time."""
+"""Limit for the balls that are read at the same time."""
 
 
 class StorageCheck:
@@ -35,15 +35,12 @@ class StorageCheck:
 
     It belongs to no event loop: every call brings its client.
 
-    :param state: where an earlier one stood (``state``): the records say the same, but for the last moments of one that was cut off
-    :param run: the name of this check, any text: one of the same name goes on with it, in whatever process; another name begins
-        anew
+    :param run: name of the check: the same name continues it in any process, another name starts again
     """
 
-    def __init__(self, bulk_id: str, state: Mapping[str, Any] | None = None, run: str = "") -> None:
-        stood = state or {}
+    def __init__(self, bulk_id: str, run: str = "") -> None:
         self.bulk_id = bulk_id
-        self.run: str = stood.get("run", run)
+        self.run = run
         self.checked = 0
         self.failed = 0
         self.failures: list[Failure] = []
@@ -54,24 +51,19 @@ class StorageCheck:
         self._left: dict[str, list[int]] = {}
 
     @property
-    def state(self) -> dict[str, Any]:
-        """What another process needs to go on: JSON."""
-        return {"run": self.run}
-
-    @property
     def line(self) -> str:
-        """Where it stands, for people."""
+        """The log line for the progress."""
         failed = f", {self.failed:,} of them not readable" if self.failed else ""
         return f"Bulk {self.bulk_id!r}: {self.checked:,} of {self._total:,} balls read back{failed}"
 
     async def go_on(self, client: AsyncClient, seconds: float, request_timeout: float = REQUEST_TIMEOUT) -> bool:
         """
-        Read for about so many seconds, at least a few balls; gives True when everything was read.
+        Read for about that many seconds, at least a few balls; return True when everything was read.
 
-        ``UnavailableError``: a peer is away, so that it can't be told; what was being read is read again by the next call.
-        ``BulkConflictError``: the bulk was awaited and closed, so that nobody knows any more what was planned.
+        Raises ``UnavailableError`` if a peer does not answer; the next call reads the current balls again. Raises
+        ``BulkConflictError`` if the bulk was closed, since its plan is not known any more.
 
-        :param request_timeout: of each request (seconds)
+        :param request_timeout: seconds for each request
         """
         until = time.monotonic() + seconds
         store = RecordStore(client, self.bulk_id, request_timeout)
@@ -87,7 +79,7 @@ class StorageCheck:
     # -- where it stands -------------------------------------------------------------------------------------------
 
     async def _begin(self, store: RecordStore) -> list[Plan]:
-        """Learn from the records what there is to read, and what was read."""
+        """Compute from the records which balls are to be read, and which were."""
         records = await store.read_completely()
         if records.closed:
             raise BulkConflictError(
@@ -98,10 +90,14 @@ class StorageCheck:
         by_digest = {plan.digest: plan for plan in plans}
         read: dict[str, set[int]] = {plan.digest: set() for plan in plans}
         failures: dict[tuple[str, str], Failure] = {}
-        for check, found in await self._earlier(store, records):
-            if check.plan in by_digest:
-                read[check.plan] |= parse_ranges(check.read, by_digest[check.plan].balls)
-                failures.update({(failure.bucket_id, failure.key): failure for failure in found})
+        ours = [check for check in records.checks if check.run == self.run and check.plan in by_digest]
+        known = {check.name: items for check, items in await store.read_items(check for check in ours if check.failed)}
+        for check in ours:
+            if check.failed and check.name not in known:
+                continue  # its failures can't be read: its balls are read again
+            read[check.plan] |= parse_ranges(check.read, by_digest[check.plan].balls)
+            for failure in map(Failure.model_validate, known.get(check.name, {}).get("failures", [])):
+                failures[failure.bucket_id, failure.key] = failure
         self._total = sum(plan.balls for plan in plans)
         self.checked = sum(map(len, read.values()))
         self.failed = len(failures)
@@ -111,19 +107,10 @@ class StorageCheck:
         }
         return plans
 
-    async def _earlier(self, store: RecordStore, records: Records) -> list[tuple[Checked, list[Failure]]]:
-        """Give the records of this run, with their failures; where these can't be read, it is as if nothing had been."""
-        ours = [check for check in records.checks if check.run == self.run]
-        found: list[tuple[Checked, list[Failure]]] = [(check, []) for check in ours if not check.failed]
-        for check, items in await store.read_items(check for check in ours if check.failed):
-            if isinstance(check, Checked):
-                found.append((check, [Failure.model_validate(failure) for failure in items.get("failures", [])]))
-        return found
-
     # -- reading ---------------------------------------------------------------------------------------------------
 
     async def _read_some(self, store: RecordStore, plan: Plan, until: float) -> None:
-        """Read balls of one plan until the time is over, and write down which."""
+        """Read balls of one plan until the time is over, and record which."""
         content = await store.read_content(plan)
         balls = (await run_in_thread(lambda: read_plan(plan, content))).balls  # a triggerer's loop is not to be held up
         left = self._left[plan.digest]
@@ -167,25 +154,26 @@ class StorageCheck:
     async def _looked_at(self, store: RecordStore, ball: PlannedBall) -> Failure | None:
         name = ObjectId(ball.bucket_id, ball.key)
         looked = await store.client.get_metadata(ball.bucket_id, ball.key, store.timeout, check_storage=True)
+        error: MictlanXError
         try:
             found = unwrap(looked)
-        except (NotFoundError, GetChunkError, IntegrityError) as error:
+            if found.checksum == ball.checksum:
+                return None
+            error = IntegrityError(f"{name} has SHA-256 {found.checksum[:12]}… instead of {ball.checksum[:12]}…")
+        except (NotFoundError, GetChunkError, IntegrityError) as problem:
             await store.check_peers(
                 f"reading {name}: a peer does not answer, and may have it; try again when it is back"
             )
-            return Failure(bucket_id=ball.bucket_id, key=ball.key, code=error.error_code, message=str(error))
-        if found.checksum == ball.checksum:
-            return None
-        message = f"{name} has SHA-256 {found.checksum[:12]}… instead of {ball.checksum[:12]}…"
-        return Failure(bucket_id=ball.bucket_id, key=ball.key, code=IntegrityError.default_error_code, message=message)
+            error = problem
+        return Failure(bucket_id=ball.bucket_id, key=ball.key, code=error.error_code, message=str(error))
 
     def result(self, summary: Mapping[str, Any], fail_on_error: bool) -> dict[str, Any]:
         """
-        Give a bulk's summary with what was found.
+        Return a bulk's summary with the failures of the check.
 
-        ``BulkFailedError``: a ball could not be read, and ``fail_on_error`` is true.
+        Raises ``BulkFailedError`` if a ball could not be read and ``fail_on_error`` is True.
 
-        :param summary: what ``summary_of`` gives
+        :param summary: in the form of ``summarize``
         """
         if not self.failed:
             return dict(summary)

@@ -22,7 +22,7 @@ from airflow_provider_mictlanx.client.models import GetRouterBucketMetadataRespo
 from airflow_provider_mictlanx.client.object_ids import check_bucket_id, original_key
 from airflow_provider_mictlanx.client.validation import check_int, check_seconds, check_str
 from airflow_provider_mictlanx.client.versions import group_by_ball, group_versions
-from airflow_provider_mictlanx.hooks.summaries import format_count
+from airflow_provider_mictlanx.hooks.summaries import format_count, name_bucket
 
 
 @dataclass(frozen=True)
@@ -130,21 +130,16 @@ class InactivityMonitor:
         self._ball_ids = ball_ids
         if missing > 0:
             raise NotFoundError(
-                f"{self._name}: {missing} of the objects that were there are gone; "
+                f"{name_bucket(self.bucket_id, self.prefix)}: {missing} of the objects that were there are gone; "
                 "allow_delete=True starts the wait again instead",
                 permanent=True,
             )
 
     def _format_line(self, count: int, inactive: float) -> str:
-        line = f"{self._name}: {format_count(count, 'object')}"
+        line = f"{name_bucket(self.bucket_id, self.prefix)}: {format_count(count, 'object')}"
         if count < self.min_objects:
             return f"{line}, of at least {self.min_objects:,}"
         return f"{line}, unchanged for {format_timespan(round(inactive))} of {format_timespan(self.inactivity_period)}"
-
-    @property
-    def _name(self) -> str:
-        below = f", keys that begin with {self.prefix!r}" if self.prefix else ""
-        return f"Bucket {self.bucket_id}{below}"
 
 
 def _digest(chunks: list[Metadata]) -> str:

@@ -17,9 +17,10 @@ import ssl
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self
+from itertools import count
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self, TypeAlias
 from urllib.parse import quote, urlencode, urlsplit
 from weakref import WeakKeyDictionary
 
@@ -32,7 +33,7 @@ from airflow_provider_mictlanx.client import uri as mictlanx_uri
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.transport.proxies import Proxy
 from airflow_provider_mictlanx.client.transport.tls import tls_context
-from airflow_provider_mictlanx.client.uri import DEFAULT_API_VERSION, DEFAULT_PORT, MictlanXURI, RouterAddress
+from airflow_provider_mictlanx.client.uri import DEFAULT_PORT, MictlanXURI, RouterAddress
 from airflow_provider_mictlanx.client.validation import parse_size
 
 if TYPE_CHECKING:
@@ -60,7 +61,13 @@ ACCEPTED_FORMS = (
 _CONN_TYPES = ("mictlanx", "http", "https")
 """Airflow gives a router's URL in an environment variable the type http or https."""
 
-_URI_OPTIONS = ("protocol", "api_version", "http2")
+_URI_OPTIONS: dict[str, Callable[[Any], Any]] = {
+    "protocol": mictlanx_uri.check_protocol,
+    "api_version": mictlanx_uri.check_api_version,
+    "http2": partial(mictlanx_uri.check_flag, "http2"),
+}
+"""Options of a MictlanX URI that the extra may give too, each with its parser."""
+
 _ROUTER_FIELDS = ("routers", "uri", *_URI_OPTIONS)
 _HTTPS_PORT = 443
 _BETWEEN_ROUTERS = re.compile(r"[\r\n]+|[,;\s]\s*(?=(?:mictlanx|https?)://)", re.IGNORECASE)
@@ -155,22 +162,18 @@ class ConnectionSettings(BaseModel):
         return self
 
     @property
-    def secrets(self) -> Iterator[str]:
-        """What must never be seen in a log: the token, the proxy's password, and the values of the extra headers."""
-        if self.token:
-            yield self.token
-        if self.proxy and (password := Proxy.parse(self.proxy).password):
-            yield password
-            yield self.proxy
-        yield from (value for value in self.headers.values() if value)
+    def secrets(self) -> list[str]:
+        """The values that must not appear in a log: of the token, the proxy's password and the extra headers."""
+        password = Proxy.parse(self.proxy).password if self.proxy else None
+        return [secret for secret in (self.token, password, *self.headers.values()) if secret]
 
     @property
     def reads_tls_files(self) -> bool:
-        """Whether ``tls`` reads files, and so belongs off the event loop."""
+        """True if ``tls`` reads files, and so belongs off the event loop."""
         return self.uri.protocol == "https" and bool(self.ca_file or self.client_cert)
 
     def tls(self) -> bool | ssl.SSLContext:
-        """Return the client's ``verify``. Blocks: reads certificates, and raises ``ValidationError`` that names a bad file."""
+        """Return the client's ``verify``. Reads certificates, and raises ``ValidationError`` that names a bad file."""
         if not self.reads_tls_files:
             return self.verify
         with _errors_begin_with_connection(self.conn_id):
@@ -189,11 +192,8 @@ def load_settings(conn_id: str, hook: BaseHook) -> ConnectionSettings:
 
     Raises ``ValidationError`` if the connection is missing or invalid.
     """
-    _check_conn_id(conn_id)
-    try:
+    with _errors_name_missing(conn_id):
         connection = hook.get_connection(conn_id)
-    except AirflowNotFoundException as error:
-        raise ValidationError(_not_found_message(conn_id)) from error
     settings = parse_connection(connection, connection.extra_dejson)
     for secret in settings.secrets:
         mask_secret(secret)
@@ -206,22 +206,19 @@ async def aload_settings(
     """
     Look up and parse a connection without blocking the loop, one lookup per loop at a time.
 
-    Two at once are what Airflow 3 can't take: its lock to the supervisor stays bound to the first loop that contended for
-    it, and look-ups in a later loop of that process then end in a misleading "isn't defined".
+    Airflow 3 fails at two lookups at once: its lock to the supervisor stays bound to the first loop that contended for
+    it, and lookups in a later loop of that process end in a misleading "isn't defined".
 
     :param conn_id: the connection
     :param hook: the hook that asks
-    :param known: gives what another coroutine found in the meantime, which saves the look-up
+    :param known: returns what another coroutine found in the meantime, which saves the lookup
     """
     lock = _LOOKUP_LOCKS.setdefault(asyncio.get_running_loop(), asyncio.Lock())
     async with lock:
         if (settings := known()) is not None:
             return settings
-        _check_conn_id(conn_id)
-        try:
+        with _errors_name_missing(conn_id):
             connection = await get_async_connection(conn_id, hook=hook)
-        except AirflowNotFoundException as error:
-            raise ValidationError(_not_found_message(conn_id)) from error
         settings = parse_connection(connection, await get_async_extra_dejson(connection))
         for secret in settings.secrets:
             await _amask(secret)
@@ -236,9 +233,15 @@ async def _amask(secret: str) -> None:
         await asyncio.to_thread(mask_secret, secret)
 
 
-def _check_conn_id(conn_id: str) -> None:
+@contextmanager
+def _errors_name_missing(conn_id: str) -> Iterator[None]:
+    """Raise ``ValidationError`` for an invalid id, and for a connection that Airflow does not find in the block."""
     if not isinstance(conn_id, str) or not conn_id or "\0" in conn_id:
         raise ValidationError(f"mictlanx_conn_id is the id of a connection, not {conn_id!r}")
+    try:
+        yield
+    except AirflowNotFoundException as error:
+        raise ValidationError(_not_found_message(conn_id)) from error
 
 
 def _not_found_message(conn_id: str) -> str:
@@ -296,7 +299,7 @@ def _errors_begin_with_connection(conn_id: str) -> Iterator[None]:
 
 
 def _given(extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the fields that hold something; a pasted ``…?/protocol=http`` brings its slash along."""
+    """Return the fields that are not empty; a pasted ``…?/protocol=http`` leaves a slash before its name."""
     given = {str(name).lstrip("/"): value for name, value in extra.items() if not _is_empty(value)}
     if unknown := sorted(set(given) - set(_FIELDS)):
         raise ValidationError(
@@ -328,9 +331,9 @@ def _uri(connection: AirflowConnection, given: Mapping[str, Any], torn: str | No
 
 def _split_password(connection: AirflowConnection) -> tuple[str | None, str | None]:
     """
-    Tell what the password is: a piece of a router list that Airflow tore, or the token.
+    Split the password field into a part of the router list, which Airflow's parser may leave in it, or the token.
 
-    A piece begins with a router's port and a comma, and stands behind a login. No token does: RFC 6750 has no commas.
+    Such a part begins with a port and a comma, and comes with a login. No token does: RFC 6750 has no commas.
     """
     password = connection.password or None
     if connection.login and password and _BEGINS_WITH_A_PORT.match(password):
@@ -344,12 +347,12 @@ def _split_password(connection: AirflowConnection) -> tuple[str | None, str | No
 
 
 def _port(connection: AirflowConnection) -> int | None:
-    """Give the port of routers that are given without one; Airflow's page of connections sends 0 where there is none."""
+    """Return the port of routers without one; Airflow's page of connections sends 0 for none."""
     return connection.port or None
 
 
 def _of_host(connection: AirflowConnection, torn: str | None, options: dict[str, Any]) -> str:
-    """Put together what Airflow tore apart, or a single router given in host, port and login."""
+    """Join the parts into which Airflow split a URI, or a single router given in host, port and login."""
     host = str(connection.host).strip()
     if "://" in host:
         if connection.login or connection.schema:
@@ -367,7 +370,7 @@ def _of_host(connection: AirflowConnection, torn: str | None, options: dict[str,
     if scheme in ("http", "https") and not login:  # a router's URL that was pasted into an environment variable
         return f"{options.get('protocol', scheme)}://{host}{port}/{quote(path, safe=_PATH_CHARACTERS)}"
     text = f"{login}{host}{port}{'/' + quote(path, safe=_PATH_CHARACTERS) if path else ''}"
-    protocol, *_ = _read_options(options)
+    protocol = _read_options(options).get("protocol", "https")
     if not _ENDS_WITH_A_PORT.search(text) and not port:
         text += f":{DEFAULT_PORT if protocol == 'http' else _HTTPS_PORT}"
     # The query has become the extra; nothing but these three can be in it.
@@ -377,12 +380,8 @@ def _of_host(connection: AirflowConnection, torn: str | None, options: dict[str,
 _PATH_CHARACTERS = "/:,@~!$&'()*+;=-._"
 
 
-def _read_options(options: Mapping[str, Any]) -> tuple[str, int, bool]:
-    return (
-        mictlanx_uri.check_protocol(str(options.get("protocol", "https"))),
-        mictlanx_uri.check_api_version(str(options.get("api_version", DEFAULT_API_VERSION))),
-        mictlanx_uri.check_flag("http2", options.get("http2", False)),
-    )
+def _read_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: parse(options[name]) for name, parse in _URI_OPTIONS.items() if name in options}
 
 
 def _is_ipv6(host: str) -> bool:
@@ -393,7 +392,7 @@ def _is_ipv6(host: str) -> bool:
 
 
 def _lines(name: str, value: Any) -> Iterator[str]:
-    """Give the routers' URIs of a list, or of a text with one per line."""
+    """Yield the routers' URIs of a list, or of a str with one per line."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
@@ -408,24 +407,20 @@ def _lines(name: str, value: Any) -> Iterator[str]:
         yield from (line.strip() for line in _BETWEEN_ROUTERS.split(text) if line.strip())
 
 
-@dataclass(frozen=True)
-class _Line:
-    """The routers of one line, and what it says of how to speak to them (None: nothing)."""
-
-    routers: tuple[RouterAddress, ...]
-    protocol: str | None
-    api_version: int | None = None
-    http2: bool | None = None
+_Line: TypeAlias = tuple[tuple[RouterAddress, ...], dict[str, Any]]
+"""The routers of one line, and the options that it states."""
 
 
 def _read_line(line: str, port: int | None) -> _Line:
     scheme = line.partition("://")[0].lower()
     if scheme == "mictlanx":
         uri = MictlanXURI.parse(line, default_port=port)
-        protocol = uri.protocol if "protocol" in dict(mictlanx_uri.read_query(line)) else None
-        return _Line(uri.routers, protocol, uri.api_version, uri.http2)
+        stated: dict[str, Any] = {"api_version": uri.api_version, "http2": uri.http2}
+        if "protocol" in dict(mictlanx_uri.read_query(line)):
+            stated["protocol"] = uri.protocol
+        return uri.routers, stated
     if scheme in ("http", "https") and "://" in line:
-        return _Line((_router_at(line, port),), scheme)
+        return (_router_at(line, port),), {"protocol": scheme}
     raise ValidationError(f"{_redact(line)} is no router's URI: it begins with mictlanx://, http:// or https://.")
 
 
@@ -457,30 +452,21 @@ def _router_at(url: str, default_port: int | None) -> RouterAddress:
 
 
 def _merge_routers(lines: list[_Line], options: Mapping[str, Any]) -> MictlanXURI:
-    """Make one URI of all lines, which have to agree with one another and with the extra."""
+    """Make one URI of all lines, which must agree with one another and with the extra."""
     if not lines:
         raise ValidationError("it names no router.")
-    protocol, api_version, http2 = _read_options(options)
-    said: dict[str, set[Any]] = {
-        name: {value}
-        for name, value in zip(_URI_OPTIONS, (protocol, api_version, http2), strict=True)
-        if name in options
-    }
-    for line in lines:
-        for name in _URI_OPTIONS:
-            if (value := getattr(line, name)) is not None:
-                said.setdefault(name, set()).add(value)
-    for name, values in said.items():
-        if len(values) > 1:
-            raise ValidationError(
-                f"its routers belong to one storage space and are spoken to in one way, but {name} is "
-                f"{' and '.join(sorted(map(str, values)))}."
-            )
-    if "protocol" not in said:
-        _refuse_unused_ports(router for line in lines for router in line.routers)
-    routers = tuple(_assign_router_ids(router for line in lines for router in line.routers))
-    one: dict[str, Any] = {name: next(iter(values)) for name, values in said.items()}
-    return MictlanXURI(routers, **one)
+    merged = _read_options(options)
+    for _, stated in lines:
+        for name, value in stated.items():
+            if merged.setdefault(name, value) != value:
+                raise ValidationError(
+                    f"its routers belong to one storage space and are spoken to in one way, but {name} is "
+                    f"{' and '.join(sorted([str(merged[name]), str(value)]))}."
+                )
+    routers = [router for found, _ in lines for router in found]
+    if "protocol" not in merged:
+        _refuse_unused_ports(routers)
+    return MictlanXURI(tuple(_assign_router_ids(routers)), **merged)
 
 
 def _refuse_unused_ports(routers: Iterable[RouterAddress]) -> None:
@@ -498,14 +484,12 @@ def _refuse_unused_ports(routers: Iterable[RouterAddress]) -> None:
 def _assign_router_ids(routers: Iterable[RouterAddress]) -> Iterator[RouterAddress]:
     """Yield every router with an id: its own, or the first ``router-{n}`` from its place on that is free."""
     routers = list(routers)
-    taken = {router.router_id for router in routers if router.router_id}
+    taken = {router.router_id for router in routers}
     for index, router in enumerate(routers):
         if not router.router_id:
-            number = index
-            while f"router-{number}" in taken:
-                number += 1
-            taken.add(f"router-{number}")
-            router = replace(router, router_id=f"router-{number}")
+            free = next(name for number in count(index) if (name := f"router-{number}") not in taken)
+            taken.add(free)
+            router = replace(router, router_id=free)
         yield router
 
 

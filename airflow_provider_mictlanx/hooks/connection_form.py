@@ -18,38 +18,31 @@ from airflow_provider_mictlanx.get_provider_info import get_provider_info
 
 def connection_form_widgets() -> dict[str, Any]:
     """
-    Give the same fields as the provider info, as wtforms fields: all of them are for texts, and store values of their type.
+    Return the fields of the provider info as wtforms fields; all of them show text, and store values of their type.
 
     There is no check box: it can't tell "never set" from "off", so that saving the form would switch TLS checks off.
     """
     # mypy runs beside a newer Airflow, which doesn't bring these.
-    from flask_appbuilder.fieldwidgets import (  # type: ignore[import-not-found, unused-ignore]
-        BS3TextAreaFieldWidget,
-        BS3TextFieldWidget,
-    )
+    from flask_appbuilder import fieldwidgets  # type: ignore[import-not-found, unused-ignore]
     from flask_babel import lazy_gettext  # type: ignore[import-not-found, unused-ignore]
     from wtforms import StringField  # type: ignore[import-untyped, unused-ignore]
 
-    class LinesWidget(BS3TextAreaFieldWidget):  # type: ignore[misc, unused-ignore]
-        """A text area that shows a stored list or object line by line (Airflow takes no field classes but its own)."""
+    def showing_text(widget: str) -> Any:
+        """Return a widget that shows the stored value as text (Airflow takes no field classes but its own)."""
 
-        def __call__(self, field: Any, **kwargs: Any) -> Any:
-            field.data = as_text(field.data)
-            return super().__call__(field, **kwargs)
+        class Widget(getattr(fieldwidgets, widget)):  # type: ignore[misc, unused-ignore]
+            def __call__(self, field: Any, **kwargs: Any) -> Any:
+                field.data = as_text(field.data)
+                return super().__call__(field, **kwargs)
 
-    class TextWidget(BS3TextFieldWidget):  # type: ignore[misc, unused-ignore]
-        """A text field that shows a stored flag as ``true`` or ``false``."""
-
-        def __call__(self, field: Any, **kwargs: Any) -> Any:
-            field.data = as_text(field.data)
-            return super().__call__(field, **kwargs)
+        return Widget()
 
     widgets = {}
     for name, spec in get_provider_info()["connection-types"][0]["conn-fields"].items():
         kind, description = spec["schema"]["type"][0], spec["description"]
         widgets[name] = StringField(
             lazy_gettext(spec["label"]),
-            widget=LinesWidget() if kind in ("array", "object") else TextWidget(),
+            widget=showing_text("BS3TextAreaFieldWidget" if kind in ("array", "object") else "BS3TextFieldWidget"),
             description=f"true or false. {description}" if kind == "boolean" else description,
             **({} if AIRFLOW_V_3_0_PLUS else _typed(name, kind)),
         )
@@ -57,15 +50,15 @@ def connection_form_widgets() -> dict[str, Any]:
 
 
 def _typed(name: str, kind: str) -> dict[str, Any]:
-    """Give what makes a field store values of its type. Airflow 3.0 and 3.1 put stand-ins for fields, which know none of that."""
+    """Return the arguments that make a field store typed values. The stand-ins of Airflow 3.0 and 3.1 take none."""
     return {"filters": [partial(as_value, kind)], "default": partial(_stored, name) if kind == "boolean" else None}
 
 
 def _stored(name: str) -> Any:
     """
-    Give what the extra of the connection that is being edited says.
+    Return a field of the extra of the connection that is being edited.
 
-    Airflow fills the form from there by itself, but for what is false: that would be shown as never set, and be lost.
+    Airflow fills the form from there itself, except for False, which would be shown as unset and be lost.
     """
     from airflow.models import Connection
     from airflow.utils.session import create_session
@@ -81,7 +74,7 @@ def _stored(name: str) -> Any:
 
 
 def as_text(value: Any) -> str:
-    """Give a stored value as a person types it: a list as its lines, an object as ``Name: value`` lines, a flag in small letters."""
+    """Return a stored value as typed: a list as its lines, an object as ``Name: value`` lines, a bool in lower case."""
     if isinstance(value, Mapping):
         return "\n".join(f"{name}: {content}" for name, content in value.items())
     if isinstance(value, list):
@@ -93,7 +86,7 @@ def as_text(value: Any) -> str:
 
 def as_value(kind: str, value: Any) -> Any:
     """
-    Give what was typed in its type, as ``as_text`` showed it; what is none of that type stays as it is: the hook says what is wrong.
+    Parse typed text, the inverse of ``as_text``; invalid text stays unchanged, for the hook to report.
 
     :param kind: of JSON schema, as ``"number"``
     """
@@ -129,7 +122,5 @@ def _json_of(text: str) -> Any:
 _READERS: dict[str, Callable[[str], Any]] = {
     "array": _list_of,
     "object": _object_of,
-    "boolean": _json_of,
-    "number": _json_of,
-    "integer": _json_of,
+    **dict.fromkeys(("boolean", "number", "integer"), _json_of),
 }

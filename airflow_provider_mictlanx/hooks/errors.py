@@ -12,6 +12,8 @@ from airflow_provider_mictlanx.bulks import errors as bulk_errors
 from airflow_provider_mictlanx.client import errors
 from airflow_provider_mictlanx.client.errors import MictlanXError
 
+_EVENT_FIELDS = ("status_code", "error_code", "transient", "permanent")
+
 _DEFERRAL_TIMEOUT_MESSAGES = ("Trigger timeout", "Trigger/execution timeout")
 """Messages of Airflow 3 and Airflow 2."""
 
@@ -32,11 +34,6 @@ def errors_name_connection(conn_id: str) -> Iterator[None]:
         raise
 
 
-def fail_exception(error: MictlanXError) -> AirflowFailException:
-    """Return the exception that fails a task at once, without a retry."""
-    return AirflowFailException(f"{type(error).__name__}: {error}")
-
-
 @contextmanager
 def permanent_errors_fail_the_task() -> Iterator[None]:
     """
@@ -48,7 +45,7 @@ def permanent_errors_fail_the_task() -> Iterator[None]:
         yield
     except MictlanXError as error:
         if error.permanent:
-            raise fail_exception(error) from error
+            raise AirflowFailException(f"{type(error).__name__}: {error}") from error
         raise
 
 
@@ -60,15 +57,8 @@ def log_suppressed(log: Any, error: Exception) -> None:
 
 def error_event(error: MictlanXError) -> dict[str, Any]:
     """Return the payload of a trigger event: ``{status: "error", kind, message, status_code, …}``."""
-    return {
-        "status": "error",
-        "kind": type(error).__name__,
-        "message": str(error),
-        "status_code": error.status_code,
-        "error_code": error.error_code,
-        "transient": error.transient,
-        "permanent": error.permanent,
-    }
+    kept = {name: getattr(error, name) for name in _EVENT_FIELDS}
+    return {"status": "error", "kind": type(error).__name__, "message": str(error), **kept}
 
 
 def error_from_event(event: Mapping[str, Any]) -> MictlanXError:
@@ -77,10 +67,5 @@ def error_from_event(event: Mapping[str, Any]) -> MictlanXError:
     kind = getattr(errors, name, None) or getattr(bulk_errors, name, None)
     if not (isinstance(kind, type) and issubclass(kind, MictlanXError)):
         kind = MictlanXError
-    return kind(
-        str(event.get("message") or "the trigger reported an error without a message"),
-        event.get("status_code"),
-        event.get("error_code"),
-        transient=event.get("transient"),
-        permanent=event.get("permanent"),
-    )
+    message = str(event.get("message") or "the trigger reported an error without a message")
+    return kind(message, **{name: event.get(name) for name in _EVENT_FIELDS})

@@ -1,46 +1,31 @@
-"""``MictlanXHook``: an Airflow connection becomes a MictlanX client, for code that blocks and for code that awaits."""
+"""``MictlanXHook``: MictlanX through an Airflow connection, for blocking and for async code."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import os
 import threading
-from collections.abc import (
-    AsyncIterator,
-    Callable,
-    Coroutine,
-    Iterable,
-    Mapping,
-    MutableMapping,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from itertools import islice
-from typing import Any, ParamSpec, TypeAlias, TypeVar
+from typing import Any, ParamSpec, TypeAlias, TypeVar, Unpack, cast
 
 from airflow.providers.common.compat.sdk import BaseHook
 from humanfriendly.text import pluralize
+from option import Result
 
 from airflow_provider_mictlanx import lineage
 from airflow_provider_mictlanx.batches import copy as batch_copy
 from airflow_provider_mictlanx.batches import delete as batch_delete
 from airflow_provider_mictlanx.batches import download
-from airflow_provider_mictlanx.batches.progress import format_transfer
-from airflow_provider_mictlanx.batches.runner import (
-    MAX_REPORTED,
-    BatchResult,
-    Failure,
-    TransferOptions,
-    batch_error,
-    format_failures,
-)
+from airflow_provider_mictlanx.batches.runner import MAX_REPORTED, BatchResult, Failure, TransferOptions, batch_error
 from airflow_provider_mictlanx.bulks import monitor as bulk_monitor
 from airflow_provider_mictlanx.bulks import summary as bulk_summary
 from airflow_provider_mictlanx.bulks.attempt import ShardUpload
-from airflow_provider_mictlanx.bulks.errors import BulkFailedError
-from airflow_provider_mictlanx.bulks.options import AttemptOptions, BulkSpec, UploadResult
+from airflow_provider_mictlanx.bulks.options import AttemptOptions, BulkSpec
 from airflow_provider_mictlanx.bulks.sources import list_items, list_sources
 from airflow_provider_mictlanx.bulks.status import State
 from airflow_provider_mictlanx.bulks.verification import StorageCheck
@@ -49,6 +34,7 @@ from airflow_provider_mictlanx.client.concurrency import for_each, run_in_thread
 from airflow_provider_mictlanx.client.errors import (
     GetChunkError,
     IntegrityError,
+    MictlanXError,
     NotFoundError,
     UnavailableError,
     ValidationError,
@@ -61,20 +47,23 @@ from airflow_provider_mictlanx.client.texts import clean
 from airflow_provider_mictlanx.client.validation import check_int, parse_size
 from airflow_provider_mictlanx.get_provider_info import UI_FIELD_BEHAVIOUR
 from airflow_provider_mictlanx.hooks import connection_form, summaries
+from airflow_provider_mictlanx.hooks.arguments import (
+    BatchDeleteArguments,
+    BulkArguments,
+    CallArguments,
+    CopyArguments,
+    DeleteArguments,
+    GetArguments,
+    PutArguments,
+    exactly_one,
+    list_arguments,
+)
 from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
 from airflow_provider_mictlanx.hooks.clean_log import CleanLog
 from airflow_provider_mictlanx.hooks.connection import ConnectionSettings, aload_settings, load_settings
 from airflow_provider_mictlanx.hooks.errors import errors_name_connection
 from airflow_provider_mictlanx.hooks.sync_runner import Runner, blocking
-from airflow_provider_mictlanx.lineage import (
-    DataLocation,
-    LineageTrace,
-    bucket_location,
-    file_location,
-    key_locations,
-    selected_location,
-    source_locations,
-)
+from airflow_provider_mictlanx.lineage import DataLocation, LineageTrace, bucket_location, file_location
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -93,6 +82,12 @@ READ_AT_ONCE = 2
 
 _NOT_YET = (NotFoundError, GetChunkError, IntegrityError, UnavailableError)
 """Errors of an object that may still be written, or is behind a peer that does not answer."""
+
+_FILLED = ("timeout", "chunk_size", "max_concurrency", "tags")
+"""Options that are left out while neither the caller nor the connection sets them: the client has its own defaults."""
+
+_OFFICIAL_NAMES = {"max_tries": "max_retries", "max_concurrency": "max_paralell_gets"}
+"""Options that ``AsyncClient.get`` takes under the official client's names."""
 
 _NATIVE_LISTS = (
     "In a DAG, pass the list itself, such as task.output: a template renders to str, unless the DAG has "
@@ -125,6 +120,10 @@ class MictlanXHook(CleanLog, BaseHook):
         super().__init__(**kwargs)
         self.mictlanx_conn_id = mictlanx_conn_id
         self.trace = LineageTrace()
+        self._start()
+
+    def _start(self) -> None:
+        """Set the members that belong to this process, without the connection."""
         self._settings: ConnectionSettings | None = None
         self._look_up_lock = threading.Lock()
         self._runner = Runner()
@@ -140,9 +139,7 @@ class MictlanXHook(CleanLog, BaseHook):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore the state with a new lock and runner; the connection is looked up again."""
         self.__dict__.update(state)
-        self._settings = None
-        self._look_up_lock = threading.Lock()
-        self._runner = Runner()
+        self._start()
         self._log = None
 
     # Connection
@@ -214,22 +211,9 @@ class MictlanXHook(CleanLog, BaseHook):
 
     # Store
 
+    @list_arguments
     async def aput(
-        self,
-        bucket_id: str,
-        key: str,
-        data: bytes | str,
-        *,
-        chunk_size: str | None = None,
-        rf: int = 1,
-        request_timeout: float | None = None,
-        max_tries: int = 5,
-        max_concurrency: int | None = None,
-        max_backoff: float = 5,
-        tags: Mapping[str, str] | None = None,
-        replace: bool = False,
-        allow_reserved_bucket: bool = False,
-        deadline: float | None = None,
+        self, bucket_id: str, key: str, data: bytes | str, **options: Unpack[PutArguments]
     ) -> dict[str, Any]:
         """
         Store bytes, or str as UTF-8, under a key.
@@ -253,38 +237,13 @@ class MictlanXHook(CleanLog, BaseHook):
         :param allow_reserved_bucket: change a bucket that begins with ``bulk-``; it may contain the records of a bulk
         :param deadline: seconds for the whole call; default: none
         """
-        return await self._aupload(
-            bucket_id,
-            key,
-            {"data": _as_bytes(data)},
-            {"chunk_size": chunk_size, "timeout": request_timeout, "max_concurrency": max_concurrency},
-            rf=rf,
-            max_tries=max_tries,
-            max_backoff=max_backoff,
-            tags=tags,
-            replace=replace,
-            allow_reserved_bucket=allow_reserved_bucket,
-            deadline=deadline,
-        )
+        return await self._aupload(bucket_id, key, {"data": _as_bytes(data)}, options)
 
     put = blocking(aput)
 
+    @list_arguments
     async def aput_file(
-        self,
-        bucket_id: str,
-        key: str,
-        path: str | os.PathLike[str],
-        *,
-        chunk_size: str | None = None,
-        rf: int = 1,
-        request_timeout: float | None = None,
-        max_tries: int = 5,
-        max_concurrency: int | None = None,
-        max_backoff: float = 5,
-        tags: Mapping[str, str] | None = None,
-        replace: bool = False,
-        allow_reserved_bucket: bool = False,
-        deadline: float | None = None,
+        self, bucket_id: str, key: str, path: str | os.PathLike[str], **options: Unpack[PutArguments]
     ) -> dict[str, Any]:
         """
         Store a file under a key.
@@ -294,54 +253,25 @@ class MictlanXHook(CleanLog, BaseHook):
 
         :param path: a file on this machine; it may be empty
         """
-        return await self._aupload(
-            bucket_id,
-            key,
-            {"path": path},
-            {"chunk_size": chunk_size, "timeout": request_timeout, "max_concurrency": max_concurrency},
-            rf=rf,
-            max_tries=max_tries,
-            max_backoff=max_backoff,
-            tags=tags,
-            replace=replace,
-            allow_reserved_bucket=allow_reserved_bucket,
-            deadline=deadline,
-        )
+        return await self._aupload(bucket_id, key, {"path": path}, options)
 
     put_file = blocking(aput_file)
 
-    async def _aupload(
-        self,
-        bucket_id: str,
-        key: str,
-        source: dict[str, Any],
-        defaulted: dict[str, Any],
-        *,
-        tags: Mapping[str, str] | None,
-        **options: Any,
-    ) -> dict[str, Any]:
+    async def _aupload(self, bucket_id: str, key: str, source: dict[str, Any], options: PutArguments) -> dict[str, Any]:
         # None lets the client choose both by the size; its own defaults are fixed numbers.
-        options |= {"chunk_size": None, "max_concurrency": None, "tags": {} if tags is None else tags}
-        options |= await self._with_connection_defaults(**defaulted)
+        chosen_by_size = {"chunk_size": None, "max_concurrency": None}
+        filled = chosen_by_size | await self._with_connection_defaults(options)
         async with self.open_client() as client:
-            report = unwrap(await client.upload(bucket_id, key, **source, **options))
+            report = unwrap(await client.upload(bucket_id, key, **source, **filled))
         read = [file_location(source["path"])] if "path" in source else []
         await self._report_lineage(reads=read, writes=[bucket_location(bucket_id, key)])
         return summaries.transfer_summary(report)
 
     # Read
 
+    @list_arguments
     async def aget(
-        self,
-        bucket_id: str,
-        key: str,
-        *,
-        request_timeout: float | None = None,
-        max_tries: int = 5,
-        max_concurrency: int | None = None,
-        max_backoff: float = 5,
-        max_size: int | None = None,
-        deadline: float | None = None,
+        self, bucket_id: str, key: str, *, max_size: int | None = None, **options: Unpack[GetArguments]
     ) -> bytes:
         """
         Read an object into memory and verify size and SHA-256 of every chunk and of the whole object.
@@ -350,25 +280,16 @@ class MictlanXHook(CleanLog, BaseHook):
 
         :param max_size: largest size to accept, in bytes
         """
-        options = await self._with_connection_defaults(timeout=request_timeout, max_concurrency=max_concurrency)
-        if "max_concurrency" in options:
-            options["max_paralell_gets"] = options.pop("max_concurrency")  # the official client's spelling
+        filled = await self._with_connection_defaults(options)
+        named = {_OFFICIAL_NAMES.get(name, name): value for name, value in filled.items()}
         async with self.open_client() as client:
-            response = await client.get(
-                bucket_id,
-                key,
-                max_retries=max_tries,
-                max_backoff=max_backoff,
-                max_size=max_size,
-                deadline=deadline,
-                **options,
-            )
-            data = unwrap(response).data.tobytes()
+            data = unwrap(await client.get(bucket_id, key, max_size=max_size, **named)).data.tobytes()
         await self._report_lineage(reads=[bucket_location(bucket_id, key)])
         return data
 
     get = blocking(aget)
 
+    @list_arguments
     async def aget_text(
         self,
         bucket_id: str,
@@ -376,11 +297,7 @@ class MictlanXHook(CleanLog, BaseHook):
         *,
         encoding: str = "utf-8",
         max_size: int | str | None = None,
-        request_timeout: float | None = None,
-        max_tries: int = 5,
-        max_concurrency: int | None = None,
-        max_backoff: float = 5,
-        deadline: float | None = None,
+        **options: Unpack[GetArguments],
     ) -> str:
         """
         Read an object as str, verified like ``get``.
@@ -392,20 +309,14 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         _check_encoding(encoding)
         data = await self.aget(
-            bucket_id,
-            key,
-            max_size=None if max_size is None else parse_size(max_size, "max_size", least=0),
-            request_timeout=request_timeout,
-            max_tries=max_tries,
-            max_concurrency=max_concurrency,
-            max_backoff=max_backoff,
-            deadline=deadline,
+            bucket_id, key, max_size=None if max_size is None else parse_size(max_size, "max_size", least=0), **options
         )
         with errors_name_connection(self.mictlanx_conn_id):
             return _decode(data, encoding, f"{bucket_id}/{key}")
 
     get_text = blocking(aget_text)
 
+    @list_arguments
     async def aget_to_file(
         self,
         bucket_id: str,
@@ -413,12 +324,8 @@ class MictlanXHook(CleanLog, BaseHook):
         output_path: str | os.PathLike[str],
         *,
         filename: str | None = None,
-        request_timeout: float | None = None,
-        max_tries: int = 5,
-        max_concurrency: int | None = None,
-        max_backoff: float = 5,
         replace: bool = False,
-        deadline: float | None = None,
+        **options: Unpack[GetArguments],
     ) -> dict[str, Any]:
         """
         Read an object into a file that appears complete and verified, or not at all.
@@ -433,26 +340,16 @@ class MictlanXHook(CleanLog, BaseHook):
         if output_path == "":
             raise ValidationError("output_path must not be empty; use '.' for the working directory")
         filename = _file_name(key, filename)
-        options = await self._with_connection_defaults(timeout=request_timeout, max_concurrency=max_concurrency)
-        async with self.open_client() as client:
-            response = await client.download(
-                bucket_id,
-                key,
-                output_path,
-                filename=filename,
-                max_tries=max_tries,
-                max_backoff=max_backoff,
-                replace=replace,
-                deadline=deadline,
-                **options,
-            )
-            report = unwrap(response)
+        report = await self._call(
+            AsyncClient.download, bucket_id, key, output_path, filename=filename, replace=replace, options=options
+        )
         result = summaries.transfer_summary(report)
         await self._report_lineage(reads=[bucket_location(bucket_id, key)], writes=[file_location(result["path"])])
         return result
 
     get_to_file = blocking(aget_to_file)
 
+    @list_arguments
     async def aget_to_folder(
         self,
         output_path: str | os.PathLike[str],
@@ -461,13 +358,9 @@ class MictlanXHook(CleanLog, BaseHook):
         glob: str = "",
         *,
         bulk_id: str | None = None,
-        request_timeout: float | None = None,
-        max_tries: int = 5,
-        max_concurrency: int | None = None,
-        max_backoff: float = 5,
         replace: bool = False,
         fail_on_error: bool = True,
-        deadline: float | None = None,
+        **options: Unpack[GetArguments],
     ) -> dict[str, Any]:
         """
         Read a bucket, a part of it, or a bulk into a folder, each object into the file that its key names there.
@@ -490,18 +383,18 @@ class MictlanXHook(CleanLog, BaseHook):
         :param bulk_id: a complete bulk: every object that it uploaded, with the bytes that it uploaded
         :param replace: overwrite files with different content, instead of reporting a failure
         """
-        _check_exactly_one(bucket_id=bucket_id, bulk_id=bulk_id)
+        exactly_one(bucket_id=bucket_id, bulk_id=bulk_id)
         if bulk_id is not None and (prefix or glob):
             raise ValidationError(f"prefix and glob must be empty if bulk_id is given, got {prefix or glob!r}")
-        options = await self._transfer_options(request_timeout, max_concurrency, max_tries, max_backoff)
+        transfer = _select(TransferOptions, await self._with_connection_defaults(options))
         source = f"bulk {bulk_id!r}" if bulk_id is not None else f"{glob or f'{prefix}*'} of bucket {bucket_id}"
         action = f"reading {source} into {output_path}"
-        async with self.open_client() as client, deadline_scope(deadline, action):
+        async with self.open_client() as client, deadline_scope(options["deadline"], action):
             root, case_insensitive = await download.prepare_folder(output_path)
             if bulk_id is not None:
-                items = await bulk_monitor.list_bulk_items(client, bulk_id, options.timeout)
+                items = await bulk_monitor.list_bulk_items(client, bulk_id, transfer.timeout)
             else:
-                items = await download.list_bucket_items(client, bucket_id or "", prefix, glob, options.timeout)
+                items = await download.list_bucket_items(client, bucket_id or "", prefix, glob, transfer.timeout)
             outcome = await download.download_items(
                 client,
                 items,
@@ -509,30 +402,24 @@ class MictlanXHook(CleanLog, BaseHook):
                 case_insensitive=case_insensitive,
                 pin_checksum=bulk_id is not None,
                 replace=replace,
-                options=options,
+                options=transfer,
                 log_progress=self._log_progress,
             )
         selection = {"bucket_id": bucket_id, "prefix": prefix, "glob": glob, "bulk_id": bulk_id}
         result = summaries.batch_summary(outcome, "downloaded", **selection, output_path=str(root))
-        buckets = dict.fromkeys(item.bucket_id for item in items)
-        read = (
-            [selected_location(bucket_id, prefix, glob)] if bucket_id is not None else [*map(bucket_location, buckets)]
-        )
-        await self._report_lineage(reads=read, writes=[file_location(root)])
-        return self._finish(action, outcome.line("read", "there already"), outcome, result, fail_on_error)
+        reads = [bucket_location(bucket) for bucket in dict.fromkeys(item.bucket_id for item in items)]
+        if bucket_id is not None:
+            reads = [lineage.selected_location(bucket_id, prefix, glob)]
+        await self._report_lineage(reads=reads, writes=[file_location(root)])
+        return self._finish_batch(action, outcome.line("read", "there already"), outcome, result, fail_on_error)
 
     get_to_folder = blocking(aget_to_folder)
 
     # List and inspect
 
+    @list_arguments
     async def aexists(
-        self,
-        bucket_id: str,
-        key: str,
-        *,
-        check_storage: bool = False,
-        request_timeout: float | None = None,
-        deadline: float | None = None,
+        self, bucket_id: str, key: str, *, check_storage: bool = False, **options: Unpack[CallArguments]
     ) -> bool:
         """
         Return whether an object is stored: by the listing, or with ``check_storage`` by reading it.
@@ -542,22 +429,13 @@ class MictlanXHook(CleanLog, BaseHook):
 
         :param check_storage: read and verify every chunk; the listing shows announcements, not data
         """
-        options = await self._with_connection_defaults(timeout=request_timeout)
-        async with self.open_client() as client:
-            return unwrap(
-                await client.exists(bucket_id, key, check_storage=check_storage, deadline=deadline, **options)
-            )
+        return await self._call(AsyncClient.exists, bucket_id, key, check_storage=check_storage, options=options)
 
     exists = blocking(aexists)
 
+    @list_arguments
     async def aget_metadata(
-        self,
-        bucket_id: str,
-        key: str,
-        *,
-        check_storage: bool = False,
-        request_timeout: float | None = None,
-        deadline: float | None = None,
+        self, bucket_id: str, key: str, *, check_storage: bool = False, **options: Unpack[CallArguments]
     ) -> dict[str, Any]:
         """
         Return the metadata of an object, or raise ``NotFoundError``.
@@ -565,23 +443,14 @@ class MictlanXHook(CleanLog, BaseHook):
         Returns ``{bucket_id, key, ball_id, size, checksum, num_chunks, tags, updated_at}``; ``updated_at`` is in
         nanoseconds since 1970. Parameters: see ``aexists``.
         """
-        options = await self._with_connection_defaults(timeout=request_timeout)
-        async with self.open_client() as client:
-            ball = unwrap(
-                await client.get_metadata(bucket_id, key, check_storage=check_storage, deadline=deadline, **options)
-            )
+        ball = await self._call(AsyncClient.get_metadata, bucket_id, key, check_storage=check_storage, options=options)
         return summaries.ball_summary(ball)
 
     get_metadata = blocking(aget_metadata)
 
+    @list_arguments
     async def alist_balls(
-        self,
-        bucket_id: str,
-        prefix: str = "",
-        glob: str = "",
-        *,
-        request_timeout: float | None = None,
-        deadline: float | None = None,
+        self, bucket_id: str, prefix: str = "", glob: str = "", **options: Unpack[CallArguments]
     ) -> list[dict[str, Any]]:
         """
         List the objects of a bucket by key, each in the form of ``get_metadata``.
@@ -589,11 +458,12 @@ class MictlanXHook(CleanLog, BaseHook):
         MictlanX never lists empty objects (size 0), though ``exists`` and ``get`` find them. A bucket without objects
         gives an empty list. Parameters: see ``aput`` and ``aget_to_folder``.
         """
-        balls = await self._alist(bucket_id, prefix, glob, request_timeout, deadline)
+        balls = await self._call(AsyncClient.list_balls, bucket_id, prefix, glob, options=options)
         return [summaries.ball_summary(ball) for ball in balls]
 
     list_balls = blocking(alist_balls)
 
+    @list_arguments
     async def alist_keys(
         self,
         bucket_id: str,
@@ -601,8 +471,7 @@ class MictlanXHook(CleanLog, BaseHook):
         glob: str = "",
         *,
         max_keys: int | None = None,
-        request_timeout: float | None = None,
-        deadline: float | None = None,
+        **options: Unpack[CallArguments],
     ) -> list[str]:
         """
         List the keys of a bucket's objects, sorted.
@@ -613,7 +482,7 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         if max_keys is not None:
             check_int("max_keys", max_keys)
-        balls = await self._alist(bucket_id, prefix, glob, request_timeout, deadline)
+        balls = await self._call(AsyncClient.list_balls, bucket_id, prefix, glob, options=options)
         if max_keys is not None and len(balls) > max_keys:
             which = f" that match {glob!r}" if glob else f" that begin with {prefix!r}" if prefix else ""
             with errors_name_connection(self.mictlanx_conn_id):
@@ -624,13 +493,6 @@ class MictlanXHook(CleanLog, BaseHook):
         return [ball.key for ball in balls]
 
     list_keys = blocking(alist_keys)
-
-    async def _alist(
-        self, bucket_id: str, prefix: str, glob: str, request_timeout: float | None, deadline: float | None
-    ) -> list[Ball]:
-        options = await self._with_connection_defaults(timeout=request_timeout)
-        async with self.open_client() as client:
-            return unwrap(await client.list_balls(bucket_id, prefix, glob, deadline=deadline, **options))
 
     # Check once for objects that may not exist yet
 
@@ -652,20 +514,25 @@ class MictlanXHook(CleanLog, BaseHook):
         :param check_storage: read and verify every chunk before reporting the object
         :param client: an open client of the running event loop, for repeated checks; only for the coroutine
         """
-        options = await self._with_connection_defaults(timeout=request_timeout)
+        options = await self._with_connection_defaults({"request_timeout": request_timeout})
         async with self._reuse(client) as opened:
-            try:
-                ball = unwrap(await opened.get_metadata(bucket_id, key, **options))
-                if check_storage:
-                    ball = unwrap(await opened.get_metadata(bucket_id, key, check_storage=True, **options))
-            except _NOT_YET as error:
-                self.log.info("%s/%s is not available yet: %s", bucket_id, key, error)
-                return None
+            ball = await self._find(opened, bucket_id, key, **options)
+            if ball is not None and check_storage:
+                ball = await self._find(opened, bucket_id, key, check_storage=True, **options)
+        if ball is None:
+            return None
         result = summaries.ball_summary(ball)
         self.log.info("%s", summaries.found_line(result))
         return result
 
     find = blocking(afind)
+
+    async def _find(self, client: AsyncClient, bucket_id: str, key: str, **options: Any) -> Ball | None:
+        try:
+            return unwrap(await client.get_metadata(bucket_id, key, **options))
+        except _NOT_YET as error:
+            self.log.info("%s/%s is not available yet: %s", bucket_id, key, error)
+            return None
 
     async def afind_objects(
         self,
@@ -693,15 +560,16 @@ class MictlanXHook(CleanLog, BaseHook):
         :param min_objects: required number of objects; default: all ``keys``, else 1
         :param readable: remembers what was read, so that the next call reads only new objects
         """
-        _check_exactly_one(keys=keys, prefix=prefix, glob=glob)
+        exactly_one(keys=keys, prefix=prefix, glob=glob)
         if glob == "":
             raise ValidationError("glob must not be empty; use '*' for every object of the bucket")
         names = None if keys is None else list(dict.fromkeys(_check_keys(keys)))
         needed = _required_objects(names, min_objects)
-        options = await self._with_connection_defaults(timeout=request_timeout)
+        options = await self._with_connection_defaults({"request_timeout": request_timeout})
         async with self._reuse(client) as opened:
             if names is None:
-                found = await self._find_listed(opened, bucket_id, prefix or "", glob or "", options)
+                listed = await opened.list_balls(bucket_id, prefix or "", glob or "", **options)
+                found = self._complete_listing(bucket_id, listed) or []
             else:
                 found = await self._find_keys(opened, bucket_id, names, options)
             if check_storage and len(found) >= needed:
@@ -715,25 +583,21 @@ class MictlanXHook(CleanLog, BaseHook):
     async def _find_keys(
         self, client: AsyncClient, bucket_id: str, keys: list[str], options: dict[str, Any]
     ) -> list[Ball]:
-        found: dict[str, Ball] = {}
+        found: dict[str, Ball | None] = {}
 
         async def find(key: str) -> None:
-            try:
-                found[key] = unwrap(await client.get_metadata(bucket_id, key, **options))
-            except _NOT_YET as error:
-                self.log.info("%s/%s is not available yet: %s", bucket_id, key, error)
+            found[key] = await self._find(client, bucket_id, key, **options)
 
         await for_each(keys, find, FOUND_AT_ONCE)
-        return [found[key] for key in keys if key in found]
+        return [ball for key in keys if (ball := found[key]) is not None]
 
-    async def _find_listed(
-        self, client: AsyncClient, bucket_id: str, prefix: str, glob: str, options: dict[str, Any]
-    ) -> list[Ball]:
+    def _complete_listing(self, bucket_id: str, listed: Result[T, MictlanXError]) -> T | None:
+        """Return a listing; None if a peer's part is missing."""
         try:
-            return unwrap(await client.list_balls(bucket_id, prefix, glob, **options))
+            return unwrap(listed)
         except UnavailableError as error:
             self.log.info("Listing of bucket %s is incomplete: %s", bucket_id, error)
-            return []
+            return None
 
     async def _read_back(
         self, client: AsyncClient, balls: list[Ball], readable: Readable, options: dict[str, Any]
@@ -753,12 +617,8 @@ class MictlanXHook(CleanLog, BaseHook):
         await for_each(balls, read, READ_AT_ONCE)
         return [readable[ball.ball_id] for ball in balls if ball.ball_id in readable]
 
-    async def afind_quiet(
-        self,
-        monitor: InactivityMonitor,
-        *,
-        request_timeout: float | None = None,
-        client: AsyncClient | None = None,
+    async def afind_unchanged_bucket(
+        self, monitor: InactivityMonitor, *, request_timeout: float | None = None, client: AsyncClient | None = None
     ) -> dict[str, Any] | None:
         """
         Check once whether a bucket has stopped changing; None means "not yet".
@@ -767,21 +627,20 @@ class MictlanXHook(CleanLog, BaseHook):
 
         :param monitor: the bucket, and what earlier calls saw of it
         """
-        options = await self._with_connection_defaults(timeout=request_timeout)
+        options = await self._with_connection_defaults({"request_timeout": request_timeout})
         async with self._reuse(client) as opened:
-            try:
-                listing = unwrap(await opened.get_chunks_by_bucket_id(monitor.bucket_id, **options))
-            except UnavailableError as error:
-                self.log.info("Listing of bucket %s is incomplete: %s", monitor.bucket_id, error)
+            listed = await opened.get_chunks_by_bucket_id(monitor.bucket_id, **options)
+            if (listing := self._complete_listing(monitor.bucket_id, listed)) is None:
                 return None
         result = await run_in_thread(lambda: monitor.update(listing))
         self._log_progress(monitor.line)
         return result
 
-    find_quiet = blocking(afind_quiet)
+    find_unchanged_bucket = blocking(afind_unchanged_bucket)
 
     # Copy
 
+    @list_arguments
     async def acopy(
         self,
         bucket_id: str,
@@ -790,14 +649,7 @@ class MictlanXHook(CleanLog, BaseHook):
         dest_key: str | None = None,
         *,
         dest_conn_id: str | None = None,
-        rf: int = 1,
-        request_timeout: float | None = None,
-        max_tries: int = 5,
-        max_concurrency: int | None = None,
-        max_backoff: float = 5,
-        replace: bool = False,
-        allow_reserved_bucket: bool = False,
-        deadline: float | None = None,
+        **options: Unpack[CopyArguments],
     ) -> dict[str, Any]:
         """
         Copy an object with its tags, chunk by chunk through this machine, with bounded memory and without the disk.
@@ -819,23 +671,9 @@ class MictlanXHook(CleanLog, BaseHook):
         if not dest_key:
             raise ValidationError("dest_key must not be empty; omit it to keep the original's key")
         self._check_not_onto_itself((bucket_id, key), (dest_bucket_id, dest_key), dest_conn_id)
-        options = await self._with_connection_defaults(timeout=request_timeout, max_concurrency=max_concurrency)
+        filled = await self._with_connection_defaults(options)
         async with self._open_both(dest_conn_id) as (client, dest):
-            response = await client.copy(
-                bucket_id,
-                key,
-                dest_bucket_id,
-                dest_key,
-                dest=dest,
-                rf=rf,
-                max_tries=max_tries,
-                max_backoff=max_backoff,
-                replace=replace,
-                allow_reserved_bucket=allow_reserved_bucket,
-                deadline=deadline,
-                **options,
-            )
-            report = unwrap(response)
+            report = unwrap(await client.copy(bucket_id, key, dest_bucket_id, dest_key, dest=dest, **filled))
         result = summaries.transfer_summary(report)
         await self._report_lineage(
             reads=[bucket_location(bucket_id, key)], writes=[bucket_location(dest_bucket_id, dest_key)]
@@ -844,6 +682,7 @@ class MictlanXHook(CleanLog, BaseHook):
 
     copy = blocking(acopy)
 
+    @list_arguments
     async def acopy_prefix(
         self,
         bucket_id: str,
@@ -852,15 +691,8 @@ class MictlanXHook(CleanLog, BaseHook):
         dest_prefix: str | None = None,
         *,
         dest_conn_id: str | None = None,
-        rf: int = 1,
-        request_timeout: float | None = None,
-        max_tries: int = 5,
-        max_concurrency: int | None = None,
-        max_backoff: float = 5,
-        replace: bool = False,
-        allow_reserved_bucket: bool = False,
         fail_on_error: bool = True,
-        deadline: float | None = None,
+        **options: Unpack[CopyArguments],
     ) -> dict[str, Any]:
         """
         Copy every object whose key begins with a prefix, each like ``copy``. A second call sends what is missing.
@@ -880,22 +712,19 @@ class MictlanXHook(CleanLog, BaseHook):
         dest_prefix = prefix if dest_prefix is None else dest_prefix
         if not isinstance(dest_prefix, str):
             raise ValidationError(f"dest_prefix must be str, got {dest_prefix!r}")
-        check_bucket_may_change(dest_bucket_id, allow_reserved_bucket, "dest_bucket_id")
+        check_bucket_may_change(dest_bucket_id, options["allow_reserved_bucket"], "dest_bucket_id")
         self._check_not_onto_itself((bucket_id, prefix), (dest_bucket_id, dest_prefix), dest_conn_id)
-        options = await self._transfer_options(request_timeout, max_concurrency, max_tries, max_backoff)
+        transfer = _select(batch_copy.CopyOptions, await self._with_connection_defaults(options))
         action = f"copying {prefix}* of bucket {bucket_id} to {dest_prefix}* of bucket {dest_bucket_id}"
-        async with self._open_both(dest_conn_id) as (client, dest), deadline_scope(deadline, action):
-            items = await download.list_bucket_items(client, bucket_id, prefix, timeout=options.timeout)
+        async with self._open_both(dest_conn_id) as (client, dest), deadline_scope(options["deadline"], action):
+            items = await download.list_bucket_items(client, bucket_id, prefix, timeout=transfer.timeout)
             outcome = await batch_copy.copy_all(
                 client,
                 items,
                 dest_bucket_id,
                 lambda key: dest_prefix + key.removeprefix(prefix),
                 dest=dest,
-                rf=rf,
-                replace=replace,
-                allow_reserved_bucket=allow_reserved_bucket,
-                options=options,
+                options=transfer,
                 log_progress=self._log_progress,
             )
         destination = {"dest_bucket_id": dest_bucket_id, "dest_prefix": dest_prefix}
@@ -903,7 +732,7 @@ class MictlanXHook(CleanLog, BaseHook):
         await self._report_lineage(
             reads=[bucket_location(bucket_id, prefix)], writes=[bucket_location(dest_bucket_id, dest_prefix)]
         )
-        return self._finish(action, outcome.line("copied", "there already"), outcome, result, fail_on_error)
+        return self._finish_batch(action, outcome.line("copied", "there already"), outcome, result, fail_on_error)
 
     copy_prefix = blocking(acopy_prefix)
 
@@ -926,43 +755,28 @@ class MictlanXHook(CleanLog, BaseHook):
 
     # Delete
 
-    async def adelete(
-        self,
-        bucket_id: str,
-        key: str,
-        *,
-        request_timeout: float | None = None,
-        allow_reserved_bucket: bool = False,
-        deadline: float | None = None,
-    ) -> dict[str, Any]:
+    @list_arguments
+    async def adelete(self, bucket_id: str, key: str, **options: Unpack[DeleteArguments]) -> dict[str, Any]:
         """
         Delete an object; a missing object is not an error.
 
         Returns ``{bucket_id, key, ball_id, n_deletes}``; ``n_deletes`` counts the replicas of all its chunks.
         Parameters: see ``aput``.
         """
-        options = await self._with_connection_defaults(timeout=request_timeout)
-        async with self.open_client() as client:
-            response = unwrap(
-                await client.delete(
-                    key, bucket_id, allow_reserved_bucket=allow_reserved_bucket, deadline=deadline, **options
-                )
-            )
+        response = await self._call(AsyncClient.delete, key, bucket_id, options=options)
         await self._report_lineage(deletes=[bucket_location(bucket_id, key)])
         return {"bucket_id": bucket_id, "key": key, "ball_id": response.ball_id, "n_deletes": response.n_deletes}
 
     delete = blocking(adelete)
 
+    @list_arguments
     async def adelete_keys(
         self,
         bucket_id: str,
         keys: Iterable[str],
         *,
-        request_timeout: float | None = None,
-        max_concurrency: int | None = None,
-        allow_reserved_bucket: bool = False,
         fail_on_error: bool = True,
-        deadline: float | None = None,
+        **options: Unpack[BatchDeleteArguments],
     ) -> dict[str, Any]:
         """
         Delete objects by their keys; a missing object is not an error.
@@ -974,35 +788,22 @@ class MictlanXHook(CleanLog, BaseHook):
         :param keys: the objects' names; may be empty
         :param max_concurrency: objects deleted at the same time; default: the connection's, else 8
         """
-        check_bucket_may_change(bucket_id, allow_reserved_bucket)
         keys = _check_keys(keys)
-        options = await self._with_connection_defaults(timeout=request_timeout, max_concurrency=max_concurrency)
-        action = f"deleting {pluralize(len(keys), 'key')} of bucket {bucket_id}"
-        async with self.open_client() as client, deadline_scope(deadline, action):
-            outcome = await batch_delete.delete_keys(
-                client,
-                bucket_id,
-                keys,
-                allow_reserved_bucket=allow_reserved_bucket,
-                log_progress=self._log_progress,
-                **options,
-            )
-        await self._report_lineage(deletes=key_locations(bucket_id, keys))
-        result = summaries.deletion_summary(outcome, bucket_id)
-        return self._finish(action, outcome.line("deleted", "not there"), outcome, result, fail_on_error)
+        return await self._adelete_many(
+            batch_delete.delete_keys,
+            bucket_id,
+            keys,
+            action=f"deleting {pluralize(len(keys), 'key')} of bucket {bucket_id}",
+            deletes=lineage.key_locations(bucket_id, keys),
+            fail_on_error=fail_on_error,
+            options=options,
+        )
 
     delete_keys = blocking(adelete_keys)
 
+    @list_arguments
     async def adelete_prefix(
-        self,
-        bucket_id: str,
-        prefix: str,
-        *,
-        request_timeout: float | None = None,
-        max_concurrency: int | None = None,
-        allow_reserved_bucket: bool = False,
-        fail_on_error: bool = True,
-        deadline: float | None = None,
+        self, bucket_id: str, prefix: str, *, fail_on_error: bool = True, **options: Unpack[BatchDeleteArguments]
     ) -> dict[str, Any]:
         """
         Delete every object whose key begins with a prefix, and list again until none is left.
@@ -1017,46 +818,46 @@ class MictlanXHook(CleanLog, BaseHook):
                 f"prefix must be a non-empty str, got {prefix!r}; to delete every object use delete_bucket or "
                 "MictlanXDeleteBucketOperator"
             )
-        check_bucket_may_change(bucket_id, allow_reserved_bucket)
-        options = await self._with_connection_defaults(timeout=request_timeout, max_concurrency=max_concurrency)
-        action = f"deleting {prefix}* of bucket {bucket_id}"
-        async with self.open_client() as client, deadline_scope(deadline, action):
-            outcome = await batch_delete.delete_prefix(
-                client,
-                bucket_id,
-                prefix,
-                allow_reserved_bucket=allow_reserved_bucket,
-                log_progress=self._log_progress,
-                **options,
-            )
-        await self._report_lineage(deletes=[bucket_location(bucket_id, prefix)])
-        result = summaries.deletion_summary(outcome, bucket_id)
-        return self._finish(action, outcome.line("deleted", "not there"), outcome, result, fail_on_error)
+        return await self._adelete_many(
+            batch_delete.delete_prefix,
+            bucket_id,
+            prefix,
+            action=f"deleting {prefix}* of bucket {bucket_id}",
+            deletes=[bucket_location(bucket_id, prefix)],
+            fail_on_error=fail_on_error,
+            options=options,
+        )
 
     delete_prefix = blocking(adelete_prefix)
 
-    async def adelete_bucket(
+    async def _adelete_many(
         self,
+        delete: Callable[..., Awaitable[BatchResult]],
         bucket_id: str,
+        selected: object,
         *,
-        request_timeout: float | None = None,
-        max_concurrency: int | None = None,
-        allow_reserved_bucket: bool = False,
-        deadline: float | None = None,
+        action: str,
+        deletes: Sequence[DataLocation],
+        fail_on_error: bool,
+        options: BatchDeleteArguments,
     ) -> dict[str, Any]:
+        check_bucket_may_change(bucket_id, options["allow_reserved_bucket"])
+        chosen = _select(batch_delete.DeleteOptions, await self._with_connection_defaults(options))
+        async with self.open_client() as client, deadline_scope(options["deadline"], action):
+            outcome = await delete(client, bucket_id, selected, chosen, self._log_progress)
+        await self._report_lineage(deletes=deletes)
+        result = summaries.deletion_summary(outcome, bucket_id)
+        return self._finish_batch(action, outcome.line("deleted", "not there"), outcome, result, fail_on_error)
+
+    @list_arguments
+    async def adelete_bucket(self, bucket_id: str, **options: Unpack[BatchDeleteArguments]) -> dict[str, Any]:
         """
         Delete every object that a bucket lists, and list again until none is left.
 
         Returns ``{bucket_id, deleted, failed, total, response_time}``. MictlanX never lists empty objects (size 0),
         so they stay until they are deleted by key. Parameters: see ``adelete_keys``.
         """
-        options = await self._with_connection_defaults(timeout=request_timeout, max_concurrency=max_concurrency)
-        async with self.open_client() as client:
-            response = unwrap(
-                await client.delete_bucket(
-                    bucket_id, allow_reserved_bucket=allow_reserved_bucket, deadline=deadline, **options
-                )
-            )
+        response = await self._call(AsyncClient.delete_bucket, bucket_id, options=options)
         await self._report_lineage(deletes=[bucket_location(bucket_id)])
         for ball_id, reason in islice(response.failures.items(), MAX_REPORTED):
             self.log.warning("%s/%s could not be deleted: %s", bucket_id, ball_id, reason)
@@ -1066,6 +867,7 @@ class MictlanXHook(CleanLog, BaseHook):
 
     # Bulks
 
+    @list_arguments
     async def aput_bulk(
         self,
         bulk_id: str,
@@ -1076,20 +878,12 @@ class MictlanXHook(CleanLog, BaseHook):
         shard: int = 0,
         shards: int = 1,
         key_prefix: str = "",
-        rf: int = 1,
-        chunk_size: str | None = None,
-        max_concurrency: int | None = None,
-        max_tries: int = 5,
-        max_backoff: float = 5,
-        request_timeout: float | None = None,
         stop_on_failure: bool = False,
-        replace: bool = False,
-        allow_reserved_bucket: bool = False,
-        tags: Mapping[str, str] | None = None,
         allow_empty: bool = False,
         fail_on_error: bool = True,
         owner: Mapping[str, str] | None = None,
         will_retry: bool = False,
+        **options: Unpack[BulkArguments],
     ) -> dict[str, Any]:
         """
         Upload a bulk, or one shard of it, and record its progress in the storage itself.
@@ -1123,8 +917,8 @@ class MictlanXHook(CleanLog, BaseHook):
             Default: ``{"owner": …}`` with the connection's client id
         :param will_retry: a failed call will be repeated, so a waiting gate goes on waiting
         """
-        _check_exactly_one(source=source, balls=balls)
-        items = [] if balls is None else _check_items(balls)
+        exactly_one(source=source, balls=balls)
+        items = [] if balls is None else _check_list("balls", balls, "dict", str | bytes | Mapping)
         if balls is not None:
             paths: list[Source] = []
             listing = partial(list_items, items, bucket_id or "", key_prefix)
@@ -1133,42 +927,36 @@ class MictlanXHook(CleanLog, BaseHook):
             listing = partial(list_sources, paths, bucket_id, key_prefix)
         else:
             raise ValidationError("bucket_id must be given with source")
-        spec = BulkSpec(
+        filled = await self._with_connection_defaults(options)
+        spec = _select(
+            BulkSpec,
+            filled,
             bulk_id=bulk_id,
             sources=[str(path) for path in paths],
             bucket_id=bucket_id or "",
             key_prefix=key_prefix,
             shards=shards,
-            rf=rf,
-            tags={} if tags is None else tags,
             items_per_shard=balls is not None,
-            allow_reserved_bucket=allow_reserved_bucket,
-            **await self._with_connection_defaults(chunk_size=chunk_size),
         )
-        options = AttemptOptions(
-            max_tries=max_tries,
-            max_backoff=max_backoff,
+        attempt = _select(
+            AttemptOptions,
+            filled,
             stop_on_failure=stop_on_failure,
-            replace=replace,
             allow_empty=allow_empty,
             will_retry=will_retry,
             fail_on_error=fail_on_error,
-            **await self._with_connection_defaults(timeout=request_timeout, max_concurrency=max_concurrency),
         )
         owner = _check_owner({"owner": (await self.aget_settings()).client_id} if owner is None else owner)
         async with self.open_client() as client:
             outcome = await ShardUpload(
-                client, spec, shard, listing, owner, options, log_progress=self._log_progress
+                client, spec, shard, listing, owner, attempt, log_progress=self._log_progress
             ).run()
         await self._report_lineage(
-            reads=source_locations(spec.sources, items), writes=_destinations(bucket_id, items, key_prefix)
+            reads=lineage.source_locations(spec.sources, items), writes=_destinations(bucket_id, items, key_prefix)
         )
-        self._log_outcome(_upload_line(outcome), outcome.failures)
         result = summaries.upload_summary(outcome, with_failures=not fail_on_error)
-        if outcome.failures and fail_on_error:
-            with errors_name_connection(self.mictlanx_conn_id):
-                raise _upload_error(outcome, result)
-        return result
+        error = bulk_summary.upload_error(outcome, result) if fail_on_error and outcome.failures else None
+        return self._finish(bulk_summary.upload_line(outcome), outcome.failures, result, error)
 
     put_bulk = blocking(aput_bulk)
 
@@ -1292,7 +1080,7 @@ class MictlanXHook(CleanLog, BaseHook):
 
     async def _request_timeout(self, request_timeout: float | None) -> dict[str, float]:
         """Return the keyword argument ``request_timeout``, unless neither caller nor connection sets it."""
-        options = await self._with_connection_defaults(timeout=request_timeout)
+        options = await self._with_connection_defaults({"request_timeout": request_timeout})
         return {"request_timeout": options["timeout"]} if options else {}
 
     # Shared by the calls
@@ -1316,17 +1104,28 @@ class MictlanXHook(CleanLog, BaseHook):
     def _reuse(self, client: AsyncClient | None) -> AbstractAsyncContextManager[AsyncClient]:
         return self.open_client() if client is None else nullcontext(client)
 
-    async def _with_connection_defaults(self, **options: Any) -> dict[str, Any]:
-        """Fill unset options from the connection and drop those still unset."""
-        settings = await self.aget_settings()
-        filled = {name: getattr(settings, name) if value is None else value for name, value in options.items()}
-        return {name: value for name, value in filled.items() if value is not None}
+    async def _call(
+        self,
+        method: Callable[..., Awaitable[Result[T, MictlanXError]]],
+        *args: Any,
+        options: Mapping[str, object],
+        **kwargs: Any,
+    ) -> T:
+        """Open a client for one call, with options of the hook's caller, and return its value."""
+        filled = await self._with_connection_defaults(options)
+        async with self.open_client() as client:
+            return unwrap(await method(client, *args, **kwargs, **filled))
 
-    async def _transfer_options(
-        self, request_timeout: float | None, max_concurrency: int | None, max_tries: int, max_backoff: float
-    ) -> TransferOptions:
-        options = await self._with_connection_defaults(timeout=request_timeout, max_concurrency=max_concurrency)
-        return TransferOptions(max_tries=max_tries, max_backoff=max_backoff, **options)
+    async def _with_connection_defaults(self, options: Mapping[str, object]) -> dict[str, Any]:
+        """
+        Return options under the client's names.
+
+        The connection fills unset ones; the ones that it does not set either are left out.
+        """
+        settings = await self.aget_settings()
+        named = {"timeout" if name == "request_timeout" else name: value for name, value in options.items()}
+        filled = {name: getattr(settings, name, None) if value is None else value for name, value in named.items()}
+        return {name: value for name, value in filled.items() if value is not None or name not in _FILLED}
 
     async def _report_lineage(
         self,
@@ -1343,22 +1142,24 @@ class MictlanXHook(CleanLog, BaseHook):
     def _log_progress(self, line: str) -> None:
         self.log.info("%s", line)
 
-    def _log_outcome(self, line: str, failures: Sequence[Failure]) -> None:
-        """Log how work on many objects ended, and its first failures."""
+    def _finish_batch(
+        self, action: str, line: str, outcome: BatchResult, result: dict[str, Any], fail_on_error: bool
+    ) -> dict[str, Any]:
+        error = batch_error(action, outcome, result) if fail_on_error and outcome.failures else None
+        return self._finish(f"{action[:1].upper()}{action[1:]}: {line}", outcome.failures, result, error)
+
+    def _finish(
+        self, line: str, failures: Sequence[Failure], result: dict[str, Any], error: MictlanXError | None
+    ) -> dict[str, Any]:
+        """Log how work on many objects ended, and its first failures; return its result, or raise its error."""
         self._log_progress(line)
         for failure in failures[:MAX_REPORTED]:
             self.log.error("%s/%s failed: %s", failure.bucket_id, failure.key, failure.message)
         if len(failures) > MAX_REPORTED:
             self.log.error("… and %s more", pluralize(len(failures) - MAX_REPORTED, "ball"))
-
-    def _finish(
-        self, action: str, line: str, outcome: BatchResult, result: dict[str, Any], fail_on_error: bool
-    ) -> dict[str, Any]:
-        """Log how a batch ended; return its result, or raise its failures."""
-        self._log_outcome(f"{action[:1].upper()}{action[1:]}: {line}", outcome.failures)
-        if outcome.failures and fail_on_error:
+        if error is not None:
             with errors_name_connection(self.mictlanx_conn_id):
-                raise batch_error(action, outcome, result)
+                raise error
         return result
 
 
@@ -1380,30 +1181,26 @@ def _new_client(settings: ConnectionSettings, verify: Any) -> AsyncClient:
     )
 
 
+def _select(kind: Callable[..., T], options: Mapping[str, Any], **others: Any) -> T:
+    """Make a dataclass of those options that are its fields, and of others."""
+    names = {field.name for field in dataclasses.fields(cast(type[Any], kind))}
+    return kind(**{name: value for name, value in options.items() if name in names}, **others)
+
+
 # Checks of arguments
 
 
-def _check_exactly_one(**given: Any) -> None:
-    names = [name for name, value in given.items() if value is not None]
-    if len(names) != 1:
-        raise ValidationError(
-            f"exactly one of {', '.join(given)} must be given, got {' and '.join(names) if names else 'none'}"
-        )
+def _check_list(name: str, values: Iterable[T], of: str, refused: Any = str | bytes) -> list[T]:
+    if isinstance(values, refused) or not isinstance(values, Iterable):
+        raise ValidationError(f"{name} must be a list of {of}, got {type(values).__name__}. {_NATIVE_LISTS}")
+    return list(values)
 
 
 def _check_keys(keys: Iterable[str]) -> list[str]:
-    if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
-        raise ValidationError(f"keys must be a list of str, got {type(keys).__name__}. {_NATIVE_LISTS}")
-    checked = list(keys)
+    checked = _check_list("keys", keys, "str")
     if wrong := [key for key in checked if not isinstance(key, str) or not key]:
         raise ValidationError(f"keys must be a list of non-empty str, got {wrong[0]!r} in it")
     return checked
-
-
-def _check_items(balls: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    if isinstance(balls, str | bytes | Mapping) or not isinstance(balls, Iterable):
-        raise ValidationError(f"balls must be a list of dict, got {type(balls).__name__}. {_NATIVE_LISTS}")
-    return list(balls)
 
 
 def _check_owner(owner: Mapping[str, str]) -> Mapping[str, str]:
@@ -1467,41 +1264,7 @@ def _content(ball: Ball) -> tuple[object, ...]:
     return ball.checksum, *((chunk.size, chunk.checksum) for chunk in ball.chunks)
 
 
-# Results of bulk uploads
-
-
 def _destinations(bucket_id: str | None, balls: Iterable[Mapping[str, Any]], key_prefix: str) -> list[DataLocation]:
     """Return the buckets of a bulk, or the part of them that its keys begin with."""
     buckets = [ball.get("bucket_id") or bucket_id for ball in balls] or [bucket_id]
     return [bucket_location(bucket, key_prefix) for bucket in dict.fromkeys(buckets) if bucket]
-
-
-def _shard_name(outcome: UploadResult) -> str:
-    shard = f", shard {outcome.shard} of {outcome.shards}" if outcome.shards > 1 else ""
-    return f"{outcome.bulk_id!r}{shard}"
-
-
-def _upload_line(outcome: UploadResult) -> str:
-    """Return ``Bulk 'nightly', shard 0 of 4: 97 balls uploaded, 1.2 GB in 12.3 s, 97 MB/s; 2 skipped …``."""
-    line = (
-        f"Bulk {_shard_name(outcome)}: {pluralize(outcome.uploaded, 'ball')} uploaded, "
-        f"{format_transfer(outcome.uploaded_size, outcome.response_time)}; "
-        f"{outcome.skipped:,} skipped, {outcome.failed:,} failed"
-    )
-    if outcome.slowest:
-        line += "; slowest: " + ", ".join(f"{key} {seconds:.1f} s" for key, seconds in outcome.slowest)
-    return line
-
-
-def _upload_error(outcome: UploadResult, result: dict[str, Any]) -> BulkFailedError:
-    what_to_do = (
-        "No retry can mend that: change the source or the parameters, and take another bulk_id or delete_bulk"
-        if outcome.permanently_failed
-        else "Run it again: what is stored is not sent again"
-    )
-    return BulkFailedError(
-        f"bulk {_shard_name(outcome)}: {outcome.failed} of {outcome.total_balls} balls are not stored: "
-        f"{format_failures(outcome.failures)}. {what_to_do}",
-        permanent=outcome.permanently_failed,
-        result=result,
-    )

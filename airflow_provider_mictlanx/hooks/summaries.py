@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -49,12 +49,9 @@ def ball_summary(ball: Ball) -> dict[str, Any]:
 
 def objects_summary(bucket_id: str, balls: Sequence[Ball]) -> dict[str, Any]:
     """Return ``bucket_id, count, total_size, objects``; ``objects`` are the first few, as ``{key, size}``."""
-    first: list[dict[str, Any]] = []
-    for ball in balls[:_MAX_OBJECTS]:
-        entry = {"key": ball.key, "size": ball.size}
-        if len(json.dumps([*first, entry])) > _MAX_OBJECTS_LENGTH:
-            break
-        first.append(entry)
+    first = _first_that_fit(
+        ({"key": ball.key, "size": ball.size} for ball in balls[:_MAX_OBJECTS]), _MAX_OBJECTS_LENGTH
+    )
     total_size = sum(ball.size for ball in balls)
     return {"bucket_id": bucket_id, "count": len(balls), "total_size": total_size, "objects": first}
 
@@ -88,15 +85,9 @@ def batch_summary(outcome: BatchResult, done: str, **selection: Any) -> dict[str
 
 def deletion_summary(outcome: BatchResult, bucket_id: str) -> dict[str, Any]:
     """Return ``bucket_id, deleted, absent, failed, total, response_time, failures``; ``absent`` were not stored."""
-    return {
-        "bucket_id": bucket_id,
-        "deleted": outcome.done,
-        "absent": outcome.skipped,
-        "failed": outcome.failed,
-        "total": outcome.total,
-        "response_time": outcome.response_time,
-        "failures": _first_failures(outcome),
-    }
+    counts = {"deleted": outcome.done, "absent": outcome.skipped, "failed": outcome.failed, "total": outcome.total}
+    times = {"response_time": outcome.response_time, "failures": _first_failures(outcome)}
+    return {"bucket_id": bucket_id, **counts, **times}
 
 
 def upload_summary(outcome: UploadResult, *, with_failures: bool) -> dict[str, Any]:
@@ -120,11 +111,17 @@ def status_summary(status: BulkStatus) -> dict[str, Any]:
 
 def _first_failures(outcome: BatchResult | UploadResult) -> list[dict[str, Any]]:
     """Return the first few failures with shortened texts: ``{bucket_id, key, code, message}``."""
+    shortened = (truncate_failure(failure.model_dump(), _MAX_TEXT) for failure in outcome.failures)
+    first = _first_that_fit(shortened, _MAX_FAILURES_LENGTH)
+    return first or [truncate_failure(failure.model_dump(), _MAX_TEXT_OF_ONE) for failure in outcome.failures[:1]]
+
+
+def _first_that_fit(entries: Iterable[dict[str, Any]], max_length: int) -> list[dict[str, Any]]:
+    """Return the first entries, as many as fit into a length as JSON."""
     first: list[dict[str, Any]] = []
-    for failure in outcome.failures:
-        entry = truncate_failure(failure.model_dump(), _MAX_TEXT)
-        if len(json.dumps([*first, entry])) > _MAX_FAILURES_LENGTH:
-            return first or [truncate_failure(failure.model_dump(), _MAX_TEXT_OF_ONE)]
+    for entry in entries:
+        if len(json.dumps([*first, entry])) > max_length:
+            break
         first.append(entry)
     return first
 
@@ -175,6 +172,11 @@ def format_count(count: int, noun: str) -> str:
     return f"{count:,} {pluralize_raw(count, noun)}"
 
 
+def name_bucket(bucket_id: str, prefix: str) -> str:
+    """Return the beginning of a line on a bucket, or on its keys with a prefix."""
+    return f"Bucket {bucket_id}, keys that begin with {prefix!r}" if prefix else f"Bucket {bucket_id}"
+
+
 def transfer_line(result: Mapping[str, Any], *, speed: bool = True) -> str:
     """Return ``frames/a.jpg: 1.2 MB in 5 chunks, 0.4 s, 3 MB/s``."""
     chunks = pluralize(result["num_chunks"], "chunk")
@@ -194,9 +196,8 @@ def found_line(result: Mapping[str, Any]) -> str:
 
 def inactivity_line(result: Mapping[str, Any]) -> str:
     """Return the line for a bucket that has stopped changing."""
-    below = f", keys that begin with {result['prefix']!r}" if result["prefix"] else ""
     count, size = format_count(result["count"], "object"), format_size(result["total_size"])
-    line = f"Bucket {result['bucket_id']}{below}: {count}, {size}"
+    line = f"{name_bucket(result['bucket_id'], result['prefix'])}: {count}, {size}"
     if not result["updated_at"]:
         return line
     return f"{line}, last written to at {datetime.fromtimestamp(result['updated_at'] / 1e9, UTC):%Y-%m-%d %H:%M:%S} UTC"

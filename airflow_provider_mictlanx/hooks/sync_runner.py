@@ -67,7 +67,8 @@ def blocking(method: Callable[Concatenate[R, P], Coroutine[Any, Any, T]]) -> Cal
         return self._run(overridable, *args, **kwargs)
 
     # With the globals of the method's module, where its annotations resolve.
-    twin: Any = FunctionType(call.__code__, cast(FunctionType, method).__globals__, closure=call.__closure__)
+    written = cast(FunctionType, inspect.unwrap(method))
+    twin: Any = FunctionType(call.__code__, written.__globals__, closure=call.__closure__)
     functools.update_wrapper(twin, method)
     del twin.__wrapped__  # Airflow follows it to the coroutine function, and would await the result
     twin.__name__ = name.removeprefix("a")

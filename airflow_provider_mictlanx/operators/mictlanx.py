@@ -9,25 +9,26 @@ from __future__ import annotations
 import os
 import time
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NoReturn, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, Unpack
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowSensorTimeout, BaseOperator, conf
-from humanfriendly.text import concatenate, pluralize
+from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError
 from airflow_provider_mictlanx.client.errors import DeadlineExceededError, MictlanXError, ValidationError
 from airflow_provider_mictlanx.client.validation import check_seconds
 from airflow_provider_mictlanx.hooks import summaries
-from airflow_provider_mictlanx.hooks.clean_log import CleanLog
+from airflow_provider_mictlanx.hooks.arguments import RetryArguments, attributes, attributes_for
 from airflow_provider_mictlanx.hooks.errors import (
     errors_name_connection,
     is_deferral_timeout,
     permanent_errors_fail_the_task,
 )
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook, Source
+from airflow_provider_mictlanx.hooks.task import MictlanXTask
 from airflow_provider_mictlanx.links.mictlanx import (
     MictlanXBucketLink,
     MictlanXBulkLink,
@@ -43,6 +44,12 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
 
 
+T = TypeVar("T")
+
+_TRANSFER = ("request_timeout", "max_tries", "max_concurrency", "max_backoff")
+"""Parameters of the hook's methods that ``TransferOperator`` has."""
+
+
 class MictlanXOptions(AirflowArguments, total=False):
     """The keyword arguments of ``MictlanXOperator``, and Airflow's."""
 
@@ -50,15 +57,11 @@ class MictlanXOptions(AirflowArguments, total=False):
     request_timeout: float | None
 
 
-class TransferOptions(MictlanXOptions, total=False):
+class TransferOptions(MictlanXOptions, RetryArguments):
     """The keyword arguments of ``TransferOperator``, and those of every operator."""
 
-    max_tries: int
-    max_concurrency: int | None
-    max_backoff: float
 
-
-class MictlanXOperator(CleanLog, BaseOperator):
+class MictlanXOperator(MictlanXTask, BaseOperator):
     """
     Base of the operators: a task that can be stopped, and that a permanent error fails without a retry.
 
@@ -79,15 +82,10 @@ class MictlanXOperator(CleanLog, BaseOperator):
 
     @abstractmethod
     def _execute(self, context: Context) -> Any:
-        """Do the work, and return the XCom."""
-
-    @cached_property
-    def hook(self) -> MictlanXHook:
-        """The hook of this task."""
-        return MictlanXHook(self.mictlanx_conn_id)
+        """Run the call of the hook, and return the XCom."""
 
     def execute(self, context: Context) -> Any:
-        """Do the work; a permanent error is raised as ``AirflowFailException``, any other unchanged."""
+        """Run the operator; raise a permanent error as ``AirflowFailException``, any other unchanged."""
         with permanent_errors_fail_the_task(), errors_name_connection(self.mictlanx_conn_id):
             push_links(self, context)
             return self._execute(context)
@@ -98,22 +96,9 @@ class MictlanXOperator(CleanLog, BaseOperator):
 
         return to_openlineage(self.hook.trace)
 
-    def on_kill(self) -> None:
-        """Stop the running requests; the hook cleans up after itself."""
-        if "hook" in self.__dict__:
-            self.hook.cancel()
-
-    def _get_one_of(self, *names: str, error: type[Exception] = ValidationError) -> tuple[str, Any]:
-        """Return name and value of the only argument that is not None; raise the error unless there is one."""
-        given = [(name, value) for name in names if (value := getattr(self, name)) is not None]
-        if len(given) != 1:
-            got = concatenate([name for name, _ in given]) or "none"
-            raise error(f"{self._named}: exactly one of {concatenate(names)} must be given, got {got}")
-        return given[0]
-
-    @property
-    def _named(self) -> str:
-        return f"{type(self).__name__} (task_id: {self.task_id})"
+    def _call(self, method: Callable[..., T], *names: str, **arguments: Any) -> T:
+        """Call a method of the hook with attributes of the operator, by name, and with other arguments."""
+        return method(**attributes(self, *names), **arguments)
 
 
 class TransferOperator(MictlanXOperator):
@@ -141,15 +126,6 @@ class TransferOperator(MictlanXOperator):
         self.max_tries = max_tries
         self.max_concurrency = max_concurrency
         self.max_backoff = max_backoff
-
-    def _transfer_options(self) -> dict[str, Any]:
-        """Return the shared parameters, as the hook's methods take them."""
-        return {
-            "request_timeout": self.request_timeout,
-            "max_tries": self.max_tries,
-            "max_concurrency": self.max_concurrency,
-            "max_backoff": self.max_backoff,
-        }
 
 
 class MictlanXPutOperator(TransferOperator):
@@ -216,19 +192,11 @@ class MictlanXPutOperator(TransferOperator):
 
     def _execute(self, context: Context) -> dict[str, Any]:
         name, content = self._get_one_of("data", "file_path")
-        put = self.hook.put if name == "data" else self.hook.put_file
-        result = put(
-            self.bucket_id,
-            self.key,
-            content,
-            **self._transfer_options(),
-            chunk_size=self.chunk_size,
-            rf=self.rf,
-            tags=self.tags,
-            replace=self.replace,
-            allow_reserved_bucket=self.allow_reserved_bucket,
-            deadline=self.deadline,
-        )
+        names = ("bucket_id", "key", "chunk_size", "rf", "tags", "replace", "allow_reserved_bucket", "deadline")
+        if name == "data":
+            result = self._call(self.hook.put, *names, *_TRANSFER, data=content)
+        else:
+            result = self._call(self.hook.put_file, *names, *_TRANSFER, path=content)
         if result["uploaded"]:
             self.log.info("Stored %s, %s", summaries.transfer_line(result), pluralize(result["replicas"], "replica"))
         else:
@@ -277,14 +245,7 @@ class MictlanXGetOperator(TransferOperator):
         self.deadline = deadline
 
     def _execute(self, context: Context) -> str:
-        text = self.hook.get_text(
-            self.bucket_id,
-            self.key,
-            **self._transfer_options(),
-            encoding=self.encoding,
-            max_size=self.max_size,
-            deadline=self.deadline,
-        )
+        text = self._call(self.hook.get_text, "bucket_id", "key", "encoding", "max_size", "deadline", *_TRANSFER)
         if "\0" in text:
             raise ValidationError(
                 f"{self.bucket_id}/{self.key} contains NUL characters, which not every database of XComs can "
@@ -337,15 +298,8 @@ class MictlanXGetToFileOperator(TransferOperator):
         self.deadline = deadline
 
     def _execute(self, context: Context) -> dict[str, Any]:
-        result = self.hook.get_to_file(
-            self.bucket_id,
-            self.key,
-            self.output_path,
-            **self._transfer_options(),
-            filename=self.filename,
-            replace=self.replace,
-            deadline=self.deadline,
-        )
+        names = ("bucket_id", "key", "output_path", "filename", "replace", "deadline")
+        result = self._call(self.hook.get_to_file, *names, *_TRANSFER)
         if result["downloaded"]:
             self.log.info("Read %s into %s", summaries.transfer_line(result), result["path"])
         else:
@@ -413,17 +367,8 @@ class MictlanXGetToFolderOperator(TransferOperator):
         self._get_one_of("bucket_id", "bulk_id", error=ValueError)
 
     def _execute(self, context: Context) -> dict[str, Any]:
-        return self.hook.get_to_folder(
-            self.output_path,
-            self.bucket_id,
-            self.prefix,
-            self.glob,
-            **self._transfer_options(),
-            bulk_id=self.bulk_id,
-            replace=self.replace,
-            fail_on_error=self.fail_on_error,
-            deadline=self.deadline,
-        )
+        names = ("output_path", "bucket_id", "prefix", "glob", "bulk_id", "replace", "fail_on_error", "deadline")
+        return self._call(self.hook.get_to_folder, *names, *_TRANSFER)
 
 
 class MictlanXListOperator(MictlanXOperator):
@@ -468,14 +413,8 @@ class MictlanXListOperator(MictlanXOperator):
         self.deadline = deadline
 
     def _execute(self, context: Context) -> list[str]:
-        keys = self.hook.list_keys(
-            self.bucket_id,
-            self.prefix,
-            self.glob,
-            max_keys=self.max_keys,
-            request_timeout=self.request_timeout,
-            deadline=self.deadline,
-        )
+        names = ("bucket_id", "prefix", "glob", "max_keys", "request_timeout", "deadline")
+        keys = self._call(self.hook.list_keys, *names)
         selected = self.glob or f"{self.prefix}*"
         self.log.info("Listed %s of bucket %s: %s", selected, self.bucket_id, pluralize(len(keys), "key"))
         return keys
@@ -555,7 +494,7 @@ class MictlanXCopyOperator(TransferOperator):
         self.deadline = deadline
         name, _ = self._get_one_of("key", "prefix", error=ValueError)
         if (dest_key is not None and name == "prefix") or (dest_prefix is not None and name == "key"):
-            raise ValueError(f"{self._named}: dest_key must be given with key only, and dest_prefix with prefix only")
+            raise ValueError(f"{self._label}: dest_key must be given with key only, and dest_prefix with prefix only")
 
     @cached_property
     def dest_hook(self) -> MictlanXHook:
@@ -563,20 +502,11 @@ class MictlanXCopyOperator(TransferOperator):
         return self.hook if self.dest_conn_id is None else MictlanXHook(self.dest_conn_id)
 
     def _execute(self, context: Context) -> dict[str, Any]:
-        name, value = self._get_one_of("key", "prefix")
-        options: dict[str, Any] = {
-            **self._transfer_options(),
-            "dest_conn_id": self.dest_conn_id,
-            "rf": self.rf,
-            "replace": self.replace,
-            "allow_reserved_bucket": self.allow_reserved_bucket,
-            "deadline": self.deadline,
-        }
-        source, dest = (self.bucket_id, value), (self.dest_bucket_id, self.dest_key)
+        name, _ = self._get_one_of("key", "prefix")
+        names = ("bucket_id", "dest_bucket_id", "dest_conn_id", "rf", "replace", "allow_reserved_bucket", "deadline")
         if name == "prefix":
-            dest = self.dest_bucket_id, self.dest_prefix
-            return self.hook.copy_prefix(*source, *dest, **options, fail_on_error=self.fail_on_error)
-        result = self.hook.copy(*source, *dest, **options)
+            return self._call(self.hook.copy_prefix, *names, *_TRANSFER, "prefix", "dest_prefix", "fail_on_error")
+        result = self._call(self.hook.copy, *names, *_TRANSFER, "key", "dest_key")
         if result["uploaded"]:
             replicas = pluralize(result["replicas"], "replica")
             self.log.info("Copied %s/%s to %s, %s", self.bucket_id, self.key, summaries.transfer_line(result), replicas)
@@ -639,17 +569,12 @@ class MictlanXDeleteOperator(MictlanXOperator):
         self._get_one_of("key", "keys", "prefix", error=ValueError)
 
     def _execute(self, context: Context) -> dict[str, Any]:
-        name, value = self._get_one_of("key", "keys", "prefix")
-        options: dict[str, Any] = {
-            "request_timeout": self.request_timeout,
-            "allow_reserved_bucket": self.allow_reserved_bucket,
-            "deadline": self.deadline,
-        }
+        name, _ = self._get_one_of("key", "keys", "prefix")
+        names = ("bucket_id", "request_timeout", "allow_reserved_bucket", "deadline")
         if name != "key":
             delete = self.hook.delete_keys if name == "keys" else self.hook.delete_prefix
-            options |= {"max_concurrency": self.max_concurrency, "fail_on_error": self.fail_on_error}
-            return delete(self.bucket_id, value, **options)
-        result = self.hook.delete(self.bucket_id, value, **options)
+            return self._call(delete, name, *names, "max_concurrency", "fail_on_error")
+        result = self._call(self.hook.delete, "key", *names)
         if result["n_deletes"]:
             replicas = pluralize(result["n_deletes"], "replica")
             self.log.info("Deleted %s/%s: %s of its chunks", self.bucket_id, self.key, replicas)
@@ -700,13 +625,8 @@ class MictlanXDeleteBucketOperator(MictlanXOperator):
         self.deadline = deadline
 
     def _execute(self, context: Context) -> dict[str, Any]:
-        result = self.hook.delete_bucket(
-            self.bucket_id,
-            request_timeout=self.request_timeout,
-            max_concurrency=self.max_concurrency,
-            allow_reserved_bucket=self.allow_reserved_bucket,
-            deadline=self.deadline,
-        )
+        names = ("bucket_id", "request_timeout", "max_concurrency", "allow_reserved_bucket", "deadline")
+        result = self._call(self.hook.delete_bucket, *names)
         objects = pluralize(result["deleted"], "object")
         self.log.info("Deleted %s of bucket %s in %.1f s", objects, self.bucket_id, result["response_time"])
         if result["failed"]:
@@ -819,23 +739,13 @@ class MictlanXBulkPutOperator(TransferOperator):
         if mapped_without_shards and self.balls is not None:
             raise ValidationError(_HOW_TO_MAP)
         try:
-            return self.hook.put_bulk(
-                self.bulk_id,
-                self.bucket_id,
-                self.source,
-                **self._transfer_options(),
-                balls=self.balls,
+            return self._call(
+                self.hook.put_bulk,
+                *("bulk_id", "bucket_id", "source", "balls", "key_prefix", "rf", "chunk_size", "stop_on_failure"),
+                *("replace", "allow_reserved_bucket", "tags", "allow_empty", "fail_on_error"),
+                *_TRANSFER,
                 shard=_parse_int("shard", self.shard),
                 shards=1 if self.shards is None else _parse_int("shards", self.shards),
-                key_prefix=self.key_prefix,
-                rf=self.rf,
-                chunk_size=self.chunk_size,
-                stop_on_failure=self.stop_on_failure,
-                replace=self.replace,
-                allow_reserved_bucket=self.allow_reserved_bucket,
-                tags=self.tags,
-                allow_empty=self.allow_empty,
-                fail_on_error=self.fail_on_error,
                 owner=owner,
                 will_retry=_will_retry(context),
             )
@@ -911,29 +821,16 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
         return self._defer(left, poke_interval)
 
     def _defer(self, left: float | None, poke_interval: float) -> NoReturn:
+        changed = {"poke_interval": poke_interval, "ends_at": None if left is None else time.time() + left}
         self.defer(
-            trigger=MictlanXBulkCompleteTrigger(
-                bulk_id=self.bulk_id,
-                fail_on_error=self.fail_on_error,
-                mictlanx_conn_id=self.mictlanx_conn_id,
-                poke_interval=poke_interval,
-                ends_at=None if left is None else time.time() + left,
-                request_timeout=self.request_timeout,
-            ),
+            trigger=MictlanXBulkCompleteTrigger(**attributes_for(MictlanXBulkCompleteTrigger, self) | changed),
             method_name="execute_complete",
             timeout=None if left is None else timedelta(seconds=left),
         )
 
     def _await(self, timeout: float | None, poke_interval: float) -> dict[str, Any]:
-        return self.hook.await_bulk(
-            self.bulk_id,
-            poke_interval=poke_interval,
-            timeout=timeout,
-            fail_on_error=self.fail_on_error,
-            include_items=self.include_items,
-            remove_on_completion=self.remove_on_completion,
-            request_timeout=self.request_timeout,
-        )
+        names = ("bulk_id", "fail_on_error", "include_items", "remove_on_completion", "request_timeout")
+        return self._call(self.hook.await_bulk, *names, poke_interval=poke_interval, timeout=timeout)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Continue after the deferral, with the errors of a task that never deferred."""

@@ -16,10 +16,8 @@ from __future__ import annotations
 import inspect
 import secrets
 import time
-from abc import abstractmethod
 from collections.abc import Sequence
 from datetime import timedelta
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.providers.common.compat.sdk import (
@@ -36,7 +34,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationError
 from airflow_provider_mictlanx.client.validation import check_seconds
 from airflow_provider_mictlanx.hooks import summaries
-from airflow_provider_mictlanx.hooks.clean_log import CleanLog
+from airflow_provider_mictlanx.hooks.arguments import attributes_for
 from airflow_provider_mictlanx.hooks.errors import (
     errors_name_connection,
     is_deferral_timeout,
@@ -44,6 +42,7 @@ from airflow_provider_mictlanx.hooks.errors import (
     permanent_errors_fail_the_task,
 )
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
+from airflow_provider_mictlanx.hooks.task import MictlanXTask
 from airflow_provider_mictlanx.links.mictlanx import MictlanXBucketLink, MictlanXBulkLink, push_links
 from airflow_provider_mictlanx.triggers.mictlanx import (
     MictlanXBucketUnchangedTrigger,
@@ -60,7 +59,7 @@ _STATE_KEY = "mictlanx_seen"
 """The key under which Airflow stores what a rescheduled sensor saw."""
 
 
-class MictlanXSensor(CleanLog, BaseSensorOperator):
+class MictlanXSensor(MictlanXTask, BaseSensorOperator):
     """
     Wait for something in MictlanX: on a worker, by rescheduling, or deferred.
 
@@ -70,6 +69,9 @@ class MictlanXSensor(CleanLog, BaseSensorOperator):
     :param request_timeout: seconds for one request to the storage; default: the connection's, else 120
     :param deferrable: wait in the triggerer, without a worker slot; default: ``[operators] default_deferrable``
     """
+
+    trigger_class: ClassVar[type[PollingTrigger]]
+    """The trigger, which is made with the attributes that it has parameters for."""
 
     describe: ClassVar[staticmethod[[Any], str]]
     """Returns the log line for what was found; after a deferral the worker's log has no other."""
@@ -89,14 +91,9 @@ class MictlanXSensor(CleanLog, BaseSensorOperator):
         self._trigger: PollingTrigger | None = None
         self._links_pushed = False
 
-    @abstractmethod
-    def _make_trigger(self, context: Context, **shared: Any) -> PollingTrigger:
-        """Make the trigger, with the arguments that all of them share."""
-
-    @cached_property
-    def hook(self) -> MictlanXHook:
-        """The hook of this task."""
-        return MictlanXHook(self.mictlanx_conn_id)
+    def _trigger_arguments(self, context: Context) -> dict[str, Any]:
+        """Return the trigger's arguments that are not attributes of the sensor."""
+        return {}
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Poke once; the first poke that reaches a router stores the task's links."""
@@ -113,16 +110,11 @@ class MictlanXSensor(CleanLog, BaseSensorOperator):
 
     def _get_trigger(self, context: Context) -> PollingTrigger:
         if self._trigger is None:
-            self._trigger = self._make_trigger(
-                context,
-                mictlanx_conn_id=self.mictlanx_conn_id,
-                poke_interval=self.poke_interval,
-                ends_at=None,  # set by the deferral
-                request_timeout=self.request_timeout,
-                exponential_backoff=self.exponential_backoff,
-                max_wait=self.max_wait.total_seconds() if isinstance(self.max_wait, timedelta) else self.max_wait,
-                silent_fail=self.silent_fail,
-            )
+            arguments = attributes_for(self.trigger_class, self)
+            arguments["ends_at"] = None  # set by the deferral
+            if isinstance(self.max_wait, timedelta):
+                arguments["max_wait"] = self.max_wait.total_seconds()
+            self._trigger = self.trigger_class(**arguments | self._trigger_arguments(context))
         return self._trigger
 
     def execute(self, context: Context) -> Any:
@@ -192,11 +184,6 @@ class MictlanXSensor(CleanLog, BaseSensorOperator):
         self.log.info("Success criteria met. Exiting.")
         return found
 
-    def on_kill(self) -> None:
-        """Stop the running requests."""
-        if "hook" in self.__dict__:
-            self.hook.cancel()
-
     def _time_out(self, cause: BaseException | None = None) -> NoReturn:
         message = f"Sensor has timed out: it waited longer than the specified timeout of {self.timeout} seconds."
         if self.soft_fail:
@@ -236,6 +223,7 @@ class MictlanXObjectSensor(MictlanXSensor):
 
     template_fields: Sequence[str] = ("bucket_id", "key", "prefix", "glob", "mictlanx_conn_id")
     operator_extra_links = (MictlanXBucketLink(),)
+    trigger_class = MictlanXObjectTrigger
     describe = staticmethod(summaries.found_line)
 
     def __init__(
@@ -250,26 +238,16 @@ class MictlanXObjectSensor(MictlanXSensor):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        given = [name for name, value in (("key", key), ("prefix", prefix), ("glob", glob)) if value is not None]
-        if len(given) != 1:
-            raise ValueError(f"MictlanXObjectSensor takes one of key, prefix and glob, and got {_listed(given)}")
         self.bucket_id = bucket_id
         self.key = key
         self.prefix = prefix
         self.glob = glob
         self.min_objects = min_objects
         self.check_storage = check_storage
+        self._get_one_of("key", "prefix", "glob", error=ValueError)
 
-    def _make_trigger(self, context: Context, **shared: Any) -> MictlanXObjectTrigger:
-        return MictlanXObjectTrigger(
-            bucket_id=self.bucket_id,
-            key=self.key if isinstance(self.key, str) or not isinstance(self.key, Sequence) else list(self.key),
-            prefix=self.prefix,
-            glob=self.glob,
-            min_objects=self.min_objects,
-            check_storage=self.check_storage,
-            **shared,
-        )
+    def _trigger_arguments(self, context: Context) -> dict[str, Any]:
+        return {"key": self.key if isinstance(self.key, str) or not isinstance(self.key, Sequence) else list(self.key)}
 
 
 class MictlanXBucketUnchangedSensor(MictlanXSensor):
@@ -298,6 +276,7 @@ class MictlanXBucketUnchangedSensor(MictlanXSensor):
 
     template_fields: Sequence[str] = ("bucket_id", "prefix", "mictlanx_conn_id")
     operator_extra_links = (MictlanXBucketLink(),)
+    trigger_class = MictlanXBucketUnchangedTrigger
     describe = staticmethod(summaries.inactivity_line)
 
     def __init__(
@@ -325,7 +304,7 @@ class MictlanXBucketUnchangedSensor(MictlanXSensor):
             store.set(_STATE_KEY, {"try_number": _try_number(context), "state": trigger.state})
         return done
 
-    def _make_trigger(self, context: Context, **shared: Any) -> MictlanXBucketUnchangedTrigger:
+    def _trigger_arguments(self, context: Context) -> dict[str, Any]:
         store = self._state_store(context)
         if self._reschedules and store is None and not self.allow_delete:
             raise ValidationError(
@@ -333,15 +312,10 @@ class MictlanXBucketUnchangedSensor(MictlanXSensor):
                 "use deferrable=True or mode='poke'"
             )
         kept: Any = None if store is None else store.get(_STATE_KEY)
-        return MictlanXBucketUnchangedTrigger(
-            bucket_id=self.bucket_id,
-            prefix=self.prefix,
-            inactivity_period=check_seconds("inactivity_period", self.inactivity_period),
-            min_objects=self.min_objects,
-            allow_delete=self.allow_delete,
-            state=kept["state"] if kept and kept["try_number"] == _try_number(context) else None,
-            **shared,
-        )
+        return {
+            "inactivity_period": check_seconds("inactivity_period", self.inactivity_period),
+            "state": kept["state"] if kept and kept["try_number"] == _try_number(context) else None,
+        }
 
     @property
     def _reschedules(self) -> bool:
@@ -377,6 +351,7 @@ class BulkCompleteSensor(MictlanXSensor):
 
     template_fields: Sequence[str] = ("bulk_id", "mictlanx_conn_id")
     operator_extra_links = (MictlanXBulkLink(),)
+    trigger_class = MictlanXBulkCompleteTrigger
     describe = staticmethod(summaries.bulk_line)
 
     def __init__(self, *, bulk_id: str, fail_on_error: bool = True, check_storage: bool = False, **kwargs: Any) -> None:
@@ -385,15 +360,11 @@ class BulkCompleteSensor(MictlanXSensor):
         self.fail_on_error = fail_on_error
         self.check_storage = check_storage
 
-    def _make_trigger(self, context: Context, **shared: Any) -> MictlanXBulkCompleteTrigger:
-        return MictlanXBulkCompleteTrigger(
-            bulk_id=self.bulk_id,
-            fail_on_error=self.fail_on_error,
-            check_storage=self.check_storage,
-            check_run=_name_check(context) if self.check_storage else "",
-            check_seconds=min(self.poke_interval, self.timeout),
-            **shared,
-        )
+    def _trigger_arguments(self, context: Context) -> dict[str, Any]:
+        return {
+            "check_run": _name_check(context) if self.check_storage else "",
+            "check_seconds": min(self.poke_interval, self.timeout),
+        }
 
 
 def _name_check(context: Context) -> str:
@@ -407,7 +378,3 @@ def _name_check(context: Context) -> str:
 
 def _try_number(context: Context) -> int | None:
     return getattr(context.get("ti"), "try_number", None)
-
-
-def _listed(names: list[str]) -> str:
-    return " and ".join(names) if names else "none"

@@ -16,6 +16,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_mictlanx.bulks.verification import StorageCheck
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationError
+from airflow_provider_mictlanx.hooks.arguments import attributes, attributes_for
 from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
 from airflow_provider_mictlanx.hooks.clean_log import CleanLog
 from airflow_provider_mictlanx.hooks.errors import error_event, error_from_event, log_suppressed
@@ -157,24 +158,10 @@ class MictlanXObjectTrigger(PollingTrigger):
                     f"min_objects must be None with one key, got {self.min_objects!r}; use it with a list of keys, "
                     "prefix or glob"
                 )
-            return await hook.afind(
-                self.bucket_id,
-                self.key,
-                check_storage=self.check_storage,
-                request_timeout=self.request_timeout,
-                client=client,
-            )
-        return await hook.afind_objects(
-            self.bucket_id,
-            self.key,
-            prefix=self.prefix,
-            glob=self.glob,
-            min_objects=self.min_objects,
-            check_storage=self.check_storage,
-            readable=self._readable,
-            request_timeout=self.request_timeout,
-            client=client,
-        )
+            own = attributes(self, "bucket_id", "key", "check_storage", "request_timeout")
+            return await hook.afind(**own, client=client)
+        own = attributes(self, "bucket_id", "prefix", "glob", "min_objects", "check_storage", "request_timeout")
+        return await hook.afind_objects(**own, keys=self.key, readable=self._readable, client=client)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -182,7 +169,7 @@ class MictlanXBucketUnchangedTrigger(PollingTrigger):
     """
     Fire when nothing was changed in a bucket for some time.
 
-    The result is that of ``MictlanXHook.find_quiet``. Further parameters: see ``PollingTrigger``.
+    The result is that of ``MictlanXHook.find_unchanged_bucket``. Further parameters: see ``PollingTrigger``.
 
     :param bucket_id: the bucket
     :param prefix: only keys that begin with it
@@ -203,15 +190,8 @@ class MictlanXBucketUnchangedTrigger(PollingTrigger):
     async def apoke(self, hook: MictlanXHook, client: AsyncClient) -> dict[str, Any] | None:
         """Check once whether the bucket has stopped changing."""
         if self._watch is None:
-            self._watch = InactivityMonitor(
-                self.bucket_id,
-                self.prefix,
-                inactivity_period=self.inactivity_period,
-                min_objects=self.min_objects,
-                allow_delete=self.allow_delete,
-                state=self.state,
-            )
-        found = await hook.afind_quiet(self._watch, request_timeout=self.request_timeout, client=client)
+            self._watch = InactivityMonitor(**attributes_for(InactivityMonitor, self))
+        found = await hook.afind_unchanged_bucket(self._watch, request_timeout=self.request_timeout, client=client)
         self.state = self._watch.state
         return found
 
@@ -243,11 +223,5 @@ class MictlanXBulkCompleteTrigger(PollingTrigger):
 
     async def apoke(self, hook: MictlanXHook, client: AsyncClient) -> dict[str, Any] | None:
         """Check once whether the bulk is complete, and continue to read its balls."""
-        return await hook.afind_bulk(
-            self.bulk_id,
-            fail_on_error=self.fail_on_error,
-            check=self._check,
-            check_seconds=self.check_seconds,
-            request_timeout=self.request_timeout,
-            client=client,
-        )
+        own = attributes(self, "bulk_id", "fail_on_error", "check_seconds", "request_timeout")
+        return await hook.afind_bulk(**own, check=self._check, client=client)

@@ -235,7 +235,7 @@ def test_one_client_for_many_calls(hook: MictlanXHook, bucket_id: str) -> None:
     assert asyncio.run(use()) == ["key"] * 5
 
 
-@pytest.mark.parametrize("name", ["find", "find_objects", "find_quiet", "find_bulk"])
+@pytest.mark.parametrize("name", ["find", "find_objects", "find_unchanged_bucket", "find_bulk"])
 def test_blocking_call_takes_no_client_of_a_loop(hook: MictlanXHook, connected: LocalVSS, name: str) -> None:
     connected.reset_requests()
     with pytest.raises(ValidationError, match="client must be None in a blocking call"):

@@ -161,7 +161,7 @@ def test_bad_input_fails_at_once(
     [({}, "none"), ({"key": "a", "prefix": ""}, "key and prefix"), ({"prefix": "", "glob": "*"}, "prefix and glob")],
 )
 def test_what_is_waited_for_is_said_once(arguments: dict[str, Any], got: str) -> None:
-    with pytest.raises(ValueError, match=f"takes one of key, prefix and glob, and got {got}"):
+    with pytest.raises(ValueError, match=f"exactly one of key, prefix and glob must be given, got {got}"):
         MictlanXObjectSensor(task_id="wait", bucket_id="b", **arguments)
 
 

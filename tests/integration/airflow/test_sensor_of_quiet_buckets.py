@@ -63,9 +63,9 @@ def test_peer_that_is_away_is_waited_for(
     hook, watch = MictlanXHook(), InactivityMonitor(bucket_id, inactivity_period=0, min_objects=0)
     hook.put(bucket_id, "a", "1")
     with vss.fault("peer_down", peer="peer-0"):
-        assert hook.find_quiet(watch) is None
+        assert hook.find_unchanged_bucket(watch) is None
         assert watch.state is None
-    assert hook.find_quiet(watch) is not None
+    assert hook.find_unchanged_bucket(watch) is not None
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -138,7 +138,7 @@ def test_trigger_that_takes_over_a_quiet_bucket_does_not_wait_again(hook: Mictla
     hook.put(bucket_id, "a", "1")
     arguments: dict[str, Any] = {"bucket_id": bucket_id, "prefix": "", "min_objects": 1, "allow_delete": True}
     watch = InactivityMonitor(bucket_id, inactivity_period=3600)
-    hook.find_quiet(watch)
+    hook.find_unchanged_bucket(watch)
     assert watch.state is not None
     long_ago = watch.state | {"since": time.time() - 7200}
     trigger = MictlanXBucketUnchangedTrigger(

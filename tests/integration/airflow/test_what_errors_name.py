@@ -49,7 +49,7 @@ CALLS: dict[str, Call] = {
 OF_MANY: dict[str, Call] = {
     "list_balls": lambda b, _: {"bucket_id": b},
     "list_keys": lambda b, _: {"bucket_id": b},
-    "find_quiet": lambda b, _: {
+    "find_unchanged_bucket": lambda b, _: {
         "monitor": InactivityMonitor(b, "", inactivity_period=1, min_objects=1, allow_delete=False)
     },
     "delete_bucket": lambda b, _: {"bucket_id": b},

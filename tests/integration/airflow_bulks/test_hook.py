@@ -206,7 +206,7 @@ def test_connection_gives_defaults(
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ({}, "exactly one of source, balls must be given, got none"),
+        ({}, "exactly one of source and balls must be given, got none"),
         ({"source": "/tmp", "balls": []}, "must be given, got source and balls"),
         ({"source": "/tmp", "bucket_id": None}, "bucket_id must be given"),
         ({"source": "/tmp", "bucket_id": "a.b"}, "a\\.b"),
@@ -240,10 +240,10 @@ def test_bad_input(hook: MictlanXHook, bulk_id: str, bucket_id: str, arguments: 
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ({"poke_interval": "10"}, "poke_interval is a number of seconds, not '10'"),
+        ({"poke_interval": "10"}, "poke_interval is a number from 0 on, not '10'"),
         ({"poke_interval": -1}, "poke_interval"),
         ({"poke_interval": float("nan")}, "poke_interval"),
-        ({"timeout": "60"}, "timeout is a number of seconds, not '60'"),
+        ({"timeout": "60"}, "timeout is a number from 0 on, not '60'"),
         ({"timeout": timedelta(seconds=1)}, "timeout"),
     ],
 )

@@ -643,15 +643,15 @@ def test_foreign_balls_are_warned_of_once_in_an_attempt(
     bulk_id = uuid.uuid4().hex
 
     async def scenario(client: AsyncClient) -> None:
-        for number in range(5):
+        for number in range(7):
             (await client.put(records_bucket(bulk_id), f"b{number}", b"data", allow_reserved_bucket=True)).unwrap()
         await upload(client, bulk_id, bucket_id, folder)
 
     with caplog.at_level("WARNING", "airflow_provider_mictlanx"):
         run(vss, scenario)
     [warning] = [record.getMessage() for record in caplog.records if "records of bulk" in record.getMessage()]
-    assert "5 balls" in warning
-    assert "'b0', 'b1', 'b2' and 2 more" in warning
+    assert "7 balls" in warning
+    assert "'b0', 'b1', 'b2', 'b3', 'b4' and 2 more" in warning
 
 
 def test_bulk_of_another_name_in_the_same_bucket(vss: LocalVSS, folder: Path, bucket_id: str) -> None:

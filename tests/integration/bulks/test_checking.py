@@ -82,7 +82,7 @@ def test_another_run_reads_anew(own_vss: Callable[..., LocalVSS], bulk_id: str, 
         first = StorageCheck(bulk_id, run="try 1")
         assert await first.go_on(client, 60)
         vss.reset_requests()
-        assert await StorageCheck(bulk_id, first.state).go_on(client, 60)
+        assert await StorageCheck(bulk_id, run=first.run).go_on(client, 60)
         assert reads(vss, bucket_id) == {}
         assert await StorageCheck(bulk_id, run="try 2").go_on(client, 60)
         assert len(reads(vss, bucket_id)) == 10

@@ -153,7 +153,9 @@ def hook_calls(conn_id: str, folder: Path) -> dict[str, Callable[[MictlanXHook],
         "list_keys": lambda hook: hook.list_keys(BUCKET, "hook/", **soon),
         "find": lambda hook: hook.find(BUCKET, "hook/text", request_timeout=5),
         "find_objects": lambda hook: hook.find_objects(BUCKET, glob="hook/*", request_timeout=5),
-        "find_quiet": lambda hook: hook.find_quiet(InactivityMonitor(BUCKET, inactivity_period=0), request_timeout=5),
+        "find_unchanged_bucket": lambda hook: hook.find_unchanged_bucket(
+            InactivityMonitor(BUCKET, inactivity_period=0), request_timeout=5
+        ),
         "get": lambda hook: hook.get(BUCKET, "hook/text", **once),
         "get_text": lambda hook: hook.get_text(BUCKET, "hook/text", **once),
         "get_to_file": lambda hook: hook.get_to_file(BUCKET, "hook/file", folder / "out", **once),

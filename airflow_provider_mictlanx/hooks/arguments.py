@@ -1,0 +1,134 @@
+"""
+Keyword arguments that calls share: their types, one table of defaults, and how they are handed on.
+
+A coroutine of the hook takes them as ``**options: Unpack[…]``; ``list_arguments`` lists them in its signature.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, ParamSpec, TypedDict, TypeVar, get_args, get_type_hints
+
+from humanfriendly.text import concatenate
+
+from airflow_provider_mictlanx.client.errors import ValidationError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+DEFAULTS: dict[str, Any] = {
+    "request_timeout": None,
+    "deadline": None,
+    "max_tries": 5,
+    "max_concurrency": None,
+    "max_backoff": 5,
+    "rf": 1,
+    "replace": False,
+    "allow_reserved_bucket": False,
+    "chunk_size": None,
+    "tags": None,
+}
+
+
+class CallArguments(TypedDict, total=False):
+    """Of every call."""
+
+    request_timeout: float | None
+    deadline: float | None
+
+
+class RetryArguments(TypedDict, total=False):
+    """How a transfer is done."""
+
+    max_tries: int
+    max_concurrency: int | None
+    max_backoff: float
+
+
+class GetArguments(CallArguments, RetryArguments):
+    """Of a call that transfers objects."""
+
+
+class _StoreArguments(TypedDict, total=False):
+    rf: int
+    replace: bool
+    allow_reserved_bucket: bool
+
+
+class CopyArguments(GetArguments, _StoreArguments):
+    """Of a copy."""
+
+
+class _ContentArguments(TypedDict, total=False):
+    chunk_size: str | None
+    tags: Mapping[str, str] | None
+
+
+class PutArguments(CopyArguments, _ContentArguments):
+    """Of an upload."""
+
+
+class BulkArguments(RetryArguments, _StoreArguments, _ContentArguments):
+    """Of the upload of a bulk, which has no deadline."""
+
+    request_timeout: float | None
+
+
+class DeleteArguments(CallArguments):
+    """Of a call that deletes an object."""
+
+    allow_reserved_bucket: bool
+
+
+class BatchDeleteArguments(DeleteArguments):
+    """Of a call that deletes many objects."""
+
+    max_concurrency: int | None
+
+
+def list_arguments(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """
+    List in a coroutine's signature the arguments that its ``**options`` stand for.
+
+    It is called with all of them: omitted ones have their default. An unknown one raises ``TypeError``.
+    """
+    signature = inspect.signature(method)
+    *own, options = signature.parameters.values()
+    [arguments] = get_args(get_type_hints(method)[options.name])
+    shared = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=DEFAULTS[name], annotation=kind)
+        for name, kind in get_type_hints(arguments).items()
+    ]
+    listed = signature.replace(parameters=[*own, *shared])
+
+    @functools.wraps(method)
+    async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            bound = listed.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{method.__qualname__}() {error}") from None
+        bound.apply_defaults()
+        return await method(*bound.args, **bound.kwargs)
+
+    vars(call)["__signature__"] = listed
+    return call
+
+
+def attributes_for(call: Callable[..., object], owner: object) -> dict[str, Any]:
+    """Return the attributes of an object that a call has parameters for."""
+    parameters = inspect.signature(call).parameters
+    return {name: value for name, value in vars(owner).items() if name in parameters}
+
+
+def exactly_one(**given: Any) -> tuple[str, Any]:
+    """Return name and value of the only argument that is not None; raise ``ValidationError`` unless there is one."""
+    found = [(name, value) for name, value in given.items() if value is not None]
+    if len(found) != 1:
+        got = concatenate([name for name, _ in found]) or "none"
+        raise ValidationError(f"exactly one of {concatenate(given)} must be given, got {got}")
+    return found[0]
+
+
+def attributes(owner: object, *names: str) -> dict[str, Any]:
+    """Return attributes of an object as keyword arguments."""
+    return {name: getattr(owner, name) for name in names}
