@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import secrets
 import sys
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
@@ -273,18 +272,14 @@ def _as_bytes(piece: object) -> bytes:
 
 def make_form(name: str, filename: str, content_type: str, data: memoryview) -> tuple[str, bytes]:
     """Return the content type and the body of a form with one file, or raise ``ValidationError``."""
+    import httpx  # slow to import, and few requests need it
+
     check_headers({"Content-Type": content_type})
-    boundary = secrets.token_hex(16)
-    plain = filename.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
-    head = (
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{plain}"\r\n'
-        f"Content-Type: {content_type}\r\n\r\n"
-    )
     try:
-        body = b"".join([head.encode(), data, f"\r\n--{boundary}--\r\n".encode()])
+        request = httpx.Request("POST", "http://form", files={name: (filename, bytes(data), content_type)})
     except UnicodeEncodeError as error:
         raise ValidationError(f"filename must be valid Unicode, got {filename!r}: {error.reason}") from error
-    return f"multipart/form-data; boundary={boundary}", body
+    return request.headers["Content-Type"], request.read()
 
 
 def _check_address(kind: str, ip_addr: str, port: int, protocol: str, api_version: int) -> None:
