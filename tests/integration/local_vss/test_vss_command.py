@@ -186,22 +186,22 @@ def _own_address() -> str | None:
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (("--port", "abc"), "'abc' is no port"),
-        (("--port", "65536"), "'65536' is no port"),
-        (("--peers", "0"), "'0' is no number between"),
-        (("--routers", "-1"), "is no number between"),
-        (("--task-lifetime", "0"), "above 0"),
-        (("--cache-size", "much"), "much"),
+        (("--port", "abc"), "--port must be a valid integer"),
+        (("--port", "65536"), "--port must be less than or equal to 65535, got '65536'"),
+        (("--peers", "0"), "--peers must be greater than or equal to 1, got '0'"),
+        (("--routers", "-1"), "--routers must be greater than or equal to 1"),
+        (("--task-lifetime", "0"), "--task-lifetime must be greater than 0"),
+        (("--cache-size", "much"), "got 'much'"),
         (("--port", "65535", "--routers", "2"), "beyond 65535"),
         (("--data", ""), "name of a folder"),
-        (("--path-prefix", "a b?"), "'a b?' is no path"),
+        (("--path-prefix", "a b?"), "--path-prefix must be a path"),
     ],
 )
 def test_arguments_that_make_no_sense(tmp_path, arguments, word) -> None:
     done = run("--data", str(tmp_path), *arguments)
     assert done.returncode == 2
     assert word in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_path_prefix_as_behind_a_proxy(own_vss) -> None:
