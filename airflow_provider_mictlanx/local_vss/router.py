@@ -20,7 +20,6 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.schemas import BaseSchemaGenerator
 
 from airflow_provider_mictlanx.client.models import PutMetadataRequest
 from airflow_provider_mictlanx.client.object_ids import is_safe_id
@@ -427,6 +426,8 @@ class Router:
 
     async def openapi(self, request: Request) -> Response:
         """Describe the requests."""
+        from starlette.schemas import BaseSchemaGenerator  # imports PyYAML, which would make every start slower
+
         info = {"title": "MictlanX local VSS", "version": "0.1.0", "description": "A development tool."}
         paths: dict[str, dict[str, Any]] = {}
         for path, method, endpoint in BaseSchemaGenerator().get_endpoints(request.app.routes):

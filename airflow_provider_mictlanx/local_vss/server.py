@@ -82,7 +82,7 @@ class LocalVSS:
 
     def _serve_router(self, space: StorageSpace, router_id: str, sock: socket.socket) -> None:
         def start_peer(peer_id: str, port: int) -> None:
-            peer_sock = _listen(self._options.host, port)
+            peer_sock = listen(self._options.host, port)
             self._serve_peer(space, space.add_peer(peer_id), peer_sock)
 
         app = Router(router_id, space, self._log, start_peer).application()
@@ -125,7 +125,7 @@ class LocalVSS:
         host, sockets = self._options.host, []
         for port in range(base, base + number) if base else [0] * number:
             try:
-                sockets.append(resources.enter_context(_listen(host, port)))
+                sockets.append(resources.enter_context(listen(host, port)))
             except OSError as error:
                 # A name that does not resolve has a number of its own, below 0, that is none of the system's.
                 reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
@@ -156,7 +156,8 @@ class LocalVSS:
             loop.add_reader(sys.stdin.fileno(), on_input)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket."""
     # Unlike socket.create_server, this names the protocol: else asyncio sets no TCP_NODELAY, and answers wait 40 ms.
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     sock = socket.socket(family, kind, protocol)
