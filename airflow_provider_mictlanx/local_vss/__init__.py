@@ -1,7 +1,6 @@
 """
-A whole virtual storage space in one process, for laptops, demos and tests: routers, placement service and peers.
+A complete virtual storage space in one process, for laptops, demos and tests: routers, placement service and peers.
 
 ``python -m airflow_provider_mictlanx.local_vss --data ./vss`` starts it. A development tool: production uses the real
-routers. Of this project it imports the client's models and names only, and nothing of Airflow; it brings Starlette and
-uvicorn with the extra ``[local-vss]``.
+routers. It needs Starlette and uvicorn, which the extra ``[local-vss]`` installs.
 """

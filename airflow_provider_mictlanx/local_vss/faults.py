@@ -1,7 +1,7 @@
 """
-What the local VSS can be told to do wrong, and when. Pydantic and standard library only.
+The faults that the local VSS can be told to make, and when.
 
-A fault is one record in a list that changes while the server runs. The places that can misbehave ask the board
+A fault is one record that is switched on and off while the server runs. The places that can misbehave ask the board
 (``FaultBoard.take``) whether a fault of their kind matches what they are about to do; nothing else knows of faults.
 A new kind is one line in ``PARAMETERS`` and one question at the place that is to misbehave.
 """
@@ -39,59 +39,45 @@ PARAMETERS: dict[str, frozenset[str]] = {
     "reset": _REQUEST | {"when"},
     "cut_body": _REQUEST | {"at", "clean"},
 }
-"""The kinds of fault, and which parameters mean something to each."""
+"""The kinds of fault, and the parameters of each."""
 
 
 HUNG_SECONDS = 120.0
 """How long the real router waits for a hung peer in most requests (seconds)."""
 
 RequestContext = Mapping[str, str | None]
-"""What is about to happen, by the names of the parameters that a fault can ask for."""
+"""The occasion on which a fault may happen, by the names of the parameters that a fault is matched by."""
 
 
 class Fault(BaseModel):
     """
-    One way to misbehave.
+    One fault that is switched on.
 
     :ivar kind: one of ``PARAMETERS``
-    :ivar id: what it is removed by; made up unless given
+    :ivar id: it is removed by this; random unless given
     :ivar peer: only this peer (``peer-0``); faults at the sockets are the routers' unless a peer is named
     :ivar router: only this router (``router-0``)
-    :ivar method: only requests of this method
+    :ivar method: only requests with this method
     :ivar path: only requests with a path (query left out) in which this regular expression is found
-    :ivar bucket: only this bucket; ``*`` and ``?`` stand for anything, as in file names
+    :ivar bucket: only this bucket; ``*`` and ``?`` are wildcards, as in file names
     :ivar key: only this chunk key or ball id, with the same wildcards
-    :ivar count: how many times it happens, then never again; unlimited unless given
-    :ivar skip: how many matching occasions pass unharmed first
+    :ivar count: number of times that it happens; unlimited unless given
+    :ivar skip: number of matching occasions that pass unharmed first
     :ivar probability: of each matching occasion, 0 to 1
     :ivar status: the status to answer instead
-    :ivar body: the JSON to answer instead, or a text that is sent as it is
-    :ivar content_type: of a body that is a text
+    :ivar body: the JSON to answer instead, or a string that is sent unchanged
+    :ivar content_type: of a body that is a string
     :ivar headers: further headers of that answer
-    :ivar seconds: the delay before the request is looked at; of a hung peer: how long a router waits for it
-    :ivar when: ``before`` drops the connection before anything was done, ``after`` when all was done but not answered
-    :ivar at: after how many bytes of the body it is cut
-    :ivar clean: whether a cut body ends as if it were whole, instead of with a dropped connection
-    :ivar triggered: how often it happened (told, not set)
+    :ivar seconds: the delay before the request is handled; of a hung peer: how long a router waits for it
+    :ivar when: ``before`` drops the connection before anything is done, ``after`` between the work and the answer
+    :ivar at: number of bytes after which the body is cut
+    :ivar clean: whether a cut body ends as if it were complete, instead of with a dropped connection
+    :ivar triggered: how often it happened; set by the server
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: Literal[
-        "peer_down",
-        "peer_silent",
-        "peer_hung",
-        "hide_from_listing",
-        "ack_without_storing",
-        "refuse_data",
-        "accept_wrong_bytes",
-        "flip_bit",
-        "fail_after_storing",
-        "status",
-        "latency",
-        "reset",
-        "cut_body",
-    ]
+    kind: str
     id: str = Field(default_factory=lambda: uuid.uuid4().hex[:12], pattern=r"^[A-Za-z0-9_-]+$")
     peer: str | None = None
     router: str | None = None
@@ -112,41 +98,41 @@ class Fault(BaseModel):
     clean: bool = False
     triggered: int = 0
 
-    _pattern: re.Pattern[str] | None = PrivateAttr(default=None)
     _seen: int = PrivateAttr(default=0)
 
     @field_validator("path")
     @classmethod
-    def _is_a_pattern(cls, path: str | None) -> str | None:
+    def _check_pattern(cls, path: str | None) -> str | None:
         try:
             re.compile(path or "")
         except re.error as error:
-            raise ValueError(f"no regular expression: {error}") from error
+            raise ValueError(f"path must be a regular expression, got {path!r}: {error}") from error
         return path
 
     @model_validator(mode="after")
-    def _says_nothing_that_would_be_ignored(self) -> Self:
-        meaningless = self.model_fields_set - PARAMETERS[self.kind] - {"kind", "id", "triggered"}
-        if meaningless:
-            names = ", ".join(sorted(meaningless))
-            raise ValueError(f"a fault of kind {self.kind} has no {names}; it has {_listed(self.kind)}")
+    def _check_parameters(self) -> Self:
+        if self.kind not in PARAMETERS:
+            raise ValueError(f"kind must be one of {', '.join(PARAMETERS)}, got {self.kind!r}")
+        known = PARAMETERS[self.kind]
+        if meaningless := self.model_fields_set - known - {"kind", "id", "triggered"}:
+            names, allowed = ", ".join(sorted(meaningless)), ", ".join(sorted(known))
+            raise ValueError(f"parameters of a fault of kind {self.kind} must be among {allowed}, got {names}")
         if self.kind == "peer_hung" and "seconds" not in self.model_fields_set:
             self.seconds = HUNG_SECONDS
-        self._pattern = re.compile(self.path) if self.path else None
         return self
 
     def matches(self, context: RequestContext) -> bool:
-        """Tell whether the occasion is one that the fault is about; does not count it."""
-        exact = (self.peer, "peer"), (self.router, "router"), (self.method and self.method.upper(), "method")
-        if any(wanted is not None and context.get(name) != wanted for wanted, name in exact):
-            return False
-        if self._pattern is not None and not self._pattern.search(context.get("path") or ""):
-            return False
-        globs = (self.bucket, context.get("bucket")), (self.key, context.get("key"))
-        return all(wanted is None or (is_ is not None and fnmatchcase(is_, wanted)) for wanted, is_ in globs)
+        """Return whether the fault is about this occasion; does not count it."""
+        exact = {"peer": self.peer, "router": self.router, "method": self.method and self.method.upper()}
+        globs = {"bucket": self.bucket, "key": self.key}
+        return (
+            all(wanted in (None, context.get(name)) for name, wanted in exact.items())
+            and (self.path is None or re.search(self.path, context.get("path") or "") is not None)
+            and all(wanted is None or _fits(wanted, context.get(name)) for name, wanted in globs.items())
+        )
 
     def happens(self) -> bool:
-        """Count a matching occasion, and tell whether the fault happens on it."""
+        """Count a matching occasion, and return whether the fault happens on it."""
         if self.count is not None and self.triggered >= self.count:
             return False
         self._seen += 1
@@ -156,50 +142,28 @@ class Fault(BaseModel):
         return True
 
 
-class FaultBoard:
-    """The faults that are switched on; changed and asked on the event loop only."""
+def _fits(pattern: str, name: str | None) -> bool:
+    return name is not None and fnmatchcase(name, pattern)
 
-    def __init__(self) -> None:
-        self._faults: dict[str, Fault] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._faults)
+class FaultBoard(dict[str, Fault]):
+    """The faults that are switched on, by id, the oldest first; changed and asked on the event loop only."""
 
-    def add(self, fault: Fault) -> None:
-        """Switch a fault on; one with the same id is replaced."""
-        self._faults[fault.id] = fault
-
-    def remove(self, fault_id: str) -> bool:
-        """Switch a fault off; tells whether it was on."""
-        return self._faults.pop(fault_id, None) is not None
-
-    def clear(self) -> None:
-        """Switch every fault off."""
-        self._faults.clear()
-
-    def all(self) -> list[Fault]:
-        """Give the faults that are on, the oldest first, spent ones included."""
-        return list(self._faults.values())
-
-    def state_of(self, peer: str, *kinds: str) -> Fault | None:
+    def peer_state(self, peer: str, *kinds: str) -> Fault | None:
         """Return the fault that puts a peer into a lasting state such as ``peer_down``, if any; does not count it."""
-        found = (fault for fault in self._faults.values() if fault.kind in kinds and fault.peer in (None, peer))
+        found = (fault for fault in self.values() if fault.kind in kinds and fault.peer in (None, peer))
         return next(found, None)
 
     def take(self, kind: str, context: RequestContext, *, only_named_peers: bool = False) -> Fault | None:
         """
-        Give the fault that happens on this occasion, if any, and count it.
+        Return the fault that happens on this occasion, if any, and count it.
 
         :param context: what is about to happen: ``peer``, ``router``, ``method``, ``path``, ``bucket``, ``key``
         :param only_named_peers: pass over faults that name no peer
         """
-        for fault in self._faults.values():
+        for fault in self.values():
             if only_named_peers and fault.peer is None:
                 continue
             if fault.kind == kind and fault.matches(context) and fault.happens():
                 return fault
         return None
-
-
-def _listed(kind: str) -> str:
-    return ", ".join(sorted(PARAMETERS[kind]))

@@ -1,35 +1,25 @@
-"""
-ASGI middleware: fault injection, request log, and the requests that control both.
-
-The control requests (``/_faults``, ``/_requests``) are answered on loopback only, whatever the listening address, and only when sent
-directly: not through a proxy, nor from a page in a browser.
-"""
+"""ASGI middleware: fault injection at the sockets, and the request log."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import json
 import socket
 import struct
 import time
-from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
-from pydantic import TypeAdapter, ValidationError
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Match, Route
+from starlette.types import Message, Receive, Scope, Send
 
-from airflow_provider_mictlanx.local_vss import http
-from airflow_provider_mictlanx.local_vss.faults import Fault, FaultBoard, RequestContext
-from airflow_provider_mictlanx.local_vss.placement import Tasks
-from airflow_provider_mictlanx.local_vss.request_log import LoggedRequest, RequestLog, redact_headers
-from airflow_provider_mictlanx.local_vss.router import ProtocolError
-from airflow_provider_mictlanx.local_vss.router_app import API
-
-_FAULTS = TypeAdapter(list[Fault])
+from airflow_provider_mictlanx.local_vss.control import ControlApp
+from airflow_provider_mictlanx.local_vss.faults import Fault, RequestContext
+from airflow_provider_mictlanx.local_vss.peer import Peer
+from airflow_provider_mictlanx.local_vss.request_log import RequestLog, redact_headers
+from airflow_provider_mictlanx.local_vss.storage_space import StorageSpace
 
 
 class _Dropped(Exception):
@@ -38,41 +28,31 @@ class _Dropped(Exception):
 
 class FaultMiddleware:
     """
-    An application with what stands before it.
+    The application of one server, with the faults at its sockets.
 
     :param app: the application
     :param server_id: ``router-0`` … or ``peer-0`` …
-    :param is_down: whether connections are to be closed unanswered just now
-    :param tasks: what tells which chunk a data request is for
-    :param path_prefix: a path that is left out where a request has it, as a reverse proxy does
+    :param peer: the peer whose server it is; None: it is a router's
     """
 
     def __init__(
-        self,
-        app: ASGIApp,
-        server_id: str,
-        faults: FaultBoard,
-        log: RequestLog,
-        tasks: Tasks,
-        *,
-        is_peer: bool,
-        is_down: Callable[[], bool] = lambda: False,
-        path_prefix: str = "",
+        self, app: Starlette, server_id: str, space: StorageSpace, log: RequestLog, peer: Peer | None = None
     ) -> None:
         self._app = app
         self._server_id = server_id
-        self._faults = faults
+        self._faults = space.faults
         self._log = log
-        self._tasks = tasks
-        self._is_peer = is_peer
-        self._is_down = is_down
-        self._prefix = path_prefix
+        self._peer = peer
+        self._tasks = peer.tasks if peer else space.tasks
+        self._prefix = "" if peer else space.options.path_prefix
+        self._control = ControlApp(space.faults, log)
+        self._routes = cast(list[Route], app.routes)
+        self._paths: dict[Any, str] = {route.endpoint: route.path for route in self._routes}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        if scope["type"] != "http":
-            return
-        self._strip_prefix(scope)
+        if self._prefix and scope["path"].startswith(self._prefix + "/"):
+            scope["path"] = scope["path"].removeprefix(self._prefix)  # as a reverse proxy does
         if scope["path"].startswith(("/_faults", "/_requests")):
             await self._control(scope, receive, send)
             return
@@ -85,18 +65,29 @@ class FaultMiddleware:
             await send(message)
 
         try:
-            await self._answer(scope, receive, watched, send)
-        except _Dropped:
-            pass
+            with contextlib.suppress(_Dropped):
+                await self._answer(scope, receive, watched, send)
         finally:
-            self._note(scope, status, generation, came)
+            self._log.add(
+                generation,
+                {
+                    "server": self._server_id,
+                    "method": scope["method"],
+                    "path": scope["path"],
+                    "query": scope["query_string"].decode("latin-1"),
+                    "route": self._paths.get(scope.get("endpoint"), "-"),
+                    "status": status,
+                    "headers": redact_headers(scope["headers"]),
+                    "at": came,
+                },
+            )
 
     async def _answer(self, scope: Scope, receive: Receive, watched: Send, send: Send) -> None:
         if not self._faults:
             await self._app(scope, receive, watched)
             return
         connection = _Connection(receive, send)
-        if self._is_down():
+        if self._peer and self._peer.is_down:
             await connection.reset()
         context = self._context(scope)
         if fault := self._take("latency", context):
@@ -106,92 +97,35 @@ class FaultMiddleware:
                 await self._app(scope, receive, _discard)
             await connection.reset()
         if fault := self._take("status", context):
-            await _status_answer(fault)(scope, receive, watched)
+            body = fault.body if isinstance(fault.body, str) else json.dumps(fault.body)
+            await Response(body, fault.status, fault.headers, fault.content_type)(scope, receive, watched)
             return
         cut = self._take("cut_body", context)
-        await self._app(scope, receive, watched if cut is None else _Cutter(cut, watched, connection))
+        await self._app(scope, receive, watched if cut is None else _BodyCutter(cut, watched, connection))
 
     def _take(self, kind: str, context: RequestContext) -> Fault | None:
         # A fault that names no server is the routers': a peer's own port misbehaves only when it is meant.
-        return self._faults.take(kind, context, only_named_peers=self._is_peer)
+        return self._faults.take(kind, context, only_named_peers=self._peer is not None)
 
     def _context(self, scope: Scope) -> RequestContext:
-        bucket_id, key = self._subject(scope["path"])
-        server = (
-            {"peer": self._server_id, "router": None} if self._is_peer else {"peer": None, "router": self._server_id}
-        )
-        return {**server, "method": scope["method"], "path": scope["path"], "bucket": bucket_id, "key": key}
+        """Return the values that a fault is matched by; bucket and key come from the path, or from the task."""
+        names = self._path_params(scope)
+        server = {"peer" if self._peer else "router": self._server_id}
+        context = {**server, "method": scope["method"], "path": scope["path"], "bucket": names.get("bucket_id")}
+        if task := self._tasks.get(names.get("task_id", "")):
+            return {**context, "bucket": task.announced.bucket_id, "key": task.announced.key}
+        return {**context, "key": names.get("key") or names.get("ball_id")}
 
-    def _subject(self, path: str) -> tuple[str | None, str | None]:
-        """Give bucket and key (or ball) that a request is about, as far as its path or its task tells."""
-        parts = path.removeprefix(f"{API}/buckets/").split("/") if path.startswith(f"{API}/buckets/") else []
-        if len(parts) >= 2 and parts[0] == "data":
-            task = self._tasks.look(parts[1])
-            return (task.bucket_id, task.key) if task else (None, None)
-        if len(parts) >= 3 and parts[1] in ("metadata", "bid"):
-            return parts[0], parts[2]
-        if len(parts) >= 2 and parts[1] != "metadata":
-            return parts[0], parts[1]
-        return (parts[0], None) if parts else (None, None)
-
-    def _strip_prefix(self, scope: Scope) -> None:
-        if self._prefix and scope["path"].startswith(self._prefix + "/"):
-            scope["path"] = scope["path"][len(self._prefix) :]
-
-    def _note(self, scope: Scope, status: int, generation: int, came: float) -> None:
-        route = _route_of(scope)
-        query = scope["query_string"].decode("latin-1")
-        headers = redact_headers(scope["headers"])
-        logged = LoggedRequest(self._server_id, scope["method"], scope["path"], query, route, status, headers, came)
-        self._log.add(logged, generation)
-
-    async def _control(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        try:
-            if not _is_loopback(scope) or _is_forwarded(request):
-                raise ProtocolError(403, "Faults and the request log are for loopback only, and not through a proxy.")
-            response = await self._controlled(request)
-        except ProtocolError as error:
-            response = JSONResponse({"detail": error.detail}, error.status)
-        await response(scope, receive, send)
-
-    async def _controlled(self, request: Request) -> Response:
-        _, name, *rest = request.url.path.split("/")
-        if name == "_requests" and not rest and request.method == "GET":
-            return JSONResponse(self._log.report())
-        if name == "_requests" and not rest and request.method == "DELETE":
-            self._log.clear()
-            return Response(status_code=204)
-        if name == "_faults" and not rest and request.method == "GET":
-            return JSONResponse({"faults": [fault.model_dump() for fault in self._faults.all()]})
-        if name == "_faults" and not rest and request.method == "PUT":
-            return await self._put_faults(request)
-        if name == "_faults" and request.method == "DELETE":
-            return self._delete_faults(rest)
-        raise ProtocolError(405, "GET, PUT and DELETE /_faults, DELETE /_faults/{id}, GET and DELETE /_requests")
-
-    async def _put_faults(self, request: Request) -> Response:
-        value = await http.read_json(request)
-        try:
-            faults = _FAULTS.validate_python(value if isinstance(value, list) else [value])
-        except ValidationError as error:
-            raise ProtocolError(422, json.loads(error.json(include_url=False, include_context=False))) from error
-        if isinstance(value, list):
-            self._faults.clear()
-        for fault in faults:
-            self._faults.add(fault)
-        return JSONResponse({"faults": [fault.model_dump() for fault in faults]})
-
-    def _delete_faults(self, rest: list[str]) -> Response:
-        if not rest:
-            self._faults.clear()
-        elif not self._faults.remove(rest[0]):
-            raise ProtocolError(404, f"no fault {rest[0]!r} is on")
-        return Response(status_code=204)
+    def _path_params(self, scope: Scope) -> dict[str, str]:
+        for route in self._routes:
+            match, found = route.matches(scope)
+            if match is not Match.NONE:
+                return cast(dict[str, str], found["path_params"])
+        return {}
 
 
 class _Connection:
-    """A client's connection, to be cut. ASGI has no word for that, so uvicorn's request cycle is asked."""
+    """A client's connection, to be cut. ASGI has no way to cut one, so uvicorn's request cycle is asked."""
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
@@ -199,26 +133,26 @@ class _Connection:
         self._transport: asyncio.Transport = cycle.transport
 
     async def reset(self) -> NoReturn:
-        """Drop the connection at once, so that the client's system says "connection reset"."""
+        """Drop the connection at once, so that the client's system reports "connection reset"."""
         sock = self._transport.get_extra_info("socket")
         with contextlib.suppress(OSError):  # the client has closed it
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
-        await self._gone()
+        await self._wait_until_closed()
 
     async def close(self) -> NoReturn:
         """Close the connection after what was sent so far."""
         self._transport.close()
-        await self._gone()
+        await self._wait_until_closed()
 
-    async def _gone(self) -> NoReturn:
+    async def _wait_until_closed(self) -> NoReturn:
         while (await self._receive())["type"] != "http.disconnect":
             pass
         raise _Dropped
 
 
-class _Cutter:
-    """Lets so many bytes of a body pass, and ends it there: as if it were whole, or with a closed connection."""
+class _BodyCutter:
+    """Passes the first bytes of a body on, and ends it there: as if it were complete, or with a closed connection."""
 
     def __init__(self, fault: Fault, watched: Send, connection: _Connection) -> None:
         self._left = fault.at
@@ -231,7 +165,7 @@ class _Cutter:
         if self._ended:
             return
         if message["type"] == "http.response.start":
-            # A cut that is to look whole must not contradict a length that was promised.
+            # A cut that is to look complete must not contradict a length that was promised.
             promised = [(n, v) for n, v in message.get("headers", []) if not (self._clean and n == b"content-length")]
             await self._watched({**message, "headers": promised})
             return
@@ -247,43 +181,5 @@ class _Cutter:
             await self._connection.close()
 
 
-def _status_answer(fault: Fault) -> Response:
-    body = fault.body if isinstance(fault.body, str) else json.dumps(fault.body)
-    return Response(body, fault.status, fault.headers, fault.content_type)
-
-
 async def _discard(message: Message) -> None:
     """Send an answer that nobody gets."""
-
-
-def _route_of(scope: Scope) -> str:
-    endpoint = scope.get("endpoint")
-    for route in getattr(scope.get("app"), "routes", ()):
-        if getattr(route, "endpoint", None) == endpoint and endpoint is not None:
-            return str(route.path)
-    return "-"
-
-
-_FORWARDED = frozenset(
-    {"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "origin", "sec-fetch-site"}
-)
-"""What proxies add to a request, and what browsers add to that of a page."""
-
-
-def _is_forwarded(request: Request) -> bool:
-    """Tell whether somebody else asks: through a proxy, or from a page whose host name leads here."""
-    if _FORWARDED & set(request.headers.keys()):
-        return True
-    host = request.url.hostname or ""
-    try:
-        return not ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() != "localhost"
-
-
-def _is_loopback(scope: Scope) -> bool:
-    client = scope.get("client")
-    try:
-        return client is not None and ipaddress.ip_address(client[0]).is_loopback
-    except ValueError:
-        return False

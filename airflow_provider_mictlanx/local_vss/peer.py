@@ -1,28 +1,36 @@
 """
-One storage peer: its replicas' metadata in the common database, its bytes in a folder of its own.
+One storage peer: its replicas' metadata in the common database, their bytes in a folder of its own.
 
-A peer stores what has the announced size and SHA-256 and refuses anything else.
+A file's name is random: no text of a user becomes a path, and no file is written twice. Only the metadata says which
+file belongs to which replica. A file that no metadata names was left behind by a killed process, and is removed at the
+next start.
+All files are in one folder: spread over many folders, new files cost ten times as much on ext4.
+
+A replica's metadata is kept as the JSON text that listings answer, so that a listing of many chunks costs no parsing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import shutil
-import sqlite3
 import time
+import uuid
 from collections.abc import Mapping
-from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from airflow_provider_mictlanx.local_vss import replicas
-from airflow_provider_mictlanx.local_vss.blobs import INLINE, BlobFolder, Data, IncomingBody
+from airflow_provider_mictlanx.local_vss.blobs import INLINE, ChunkData, IncomingBody, run_by_size
 from airflow_provider_mictlanx.local_vss.database import Database
 from airflow_provider_mictlanx.local_vss.faults import FaultBoard
+from airflow_provider_mictlanx.local_vss.options import Options
 from airflow_provider_mictlanx.local_vss.placement import Task, Tasks
-from airflow_provider_mictlanx.local_vss.replicas import Replica
 
+_METADATA = ("key", "size", "checksum", "tags", "content_type", "producer_id", "ball_id", "bucket_id", "is_disabled")
 _UNREACHABLE = ("peer_down", "peer_silent", "peer_hung")
+_ONE_CHUNK = "bucket_id = ? and key = ?"
+_ONE_BALL = "bucket_id = ? and ball_id = ?"
 
 
 class PeerDownError(Exception):
@@ -33,147 +41,202 @@ class PeerDownError(Exception):
         self.peer_id = peer_id
 
 
+class Replica(NamedTuple):
+    """
+    One replica as its peer knows it.
+
+    :ivar metadata: JSON
+    :ivar blob: the name of the file with its bytes; None while nothing was stored
+    """
+
+    peer_id: str
+    key: str
+    size: int
+    checksum: str
+    metadata: str
+    blob: str | None
+
+
 class Peer:
     """
-    One storage peer.
+    One storage peer. Reads raise ``PeerDownError`` while it can't be reached.
 
-    :param peer_id: ``peer-0`` …; a safe id, as its folder is called so
-    :param folder: where its files are
-    :param fsync: whether a stored file is on the disk before it is acknowledged
-    :param task_lifetime: seconds that tasks of the peer's own dialect wait for their data
+    :param peer_id: ``peer-0`` …; a safe id, as its folder has this name
     """
 
-    def __init__(
-        self,
-        peer_id: str,
-        folder: Path,
-        database: Database,
-        faults: FaultBoard,
-        threads: Executor,
-        *,
-        fsync: bool,
-        task_lifetime: float,
-    ) -> None:
+    def __init__(self, peer_id: str, options: Options, database: Database, faults: FaultBoard) -> None:
         self.peer_id = peer_id
         self.port = 0  # known once its socket is bound
-        self.tasks = Tasks(task_lifetime)
+        self.tasks = Tasks(options.task_lifetime)  # of the peer's own dialect
+        self._fsync = options.fsync
         self._database = database
         self._faults = faults
-        self._threads = threads
-        self._fsync = fsync
-        self.blobs = BlobFolder(folder, fsync=fsync)
+        self._folder = options.data / "peers" / peer_id
+        self._folder.mkdir(parents=True, exist_ok=True)
+        in_use = {name for (name,) in database.execute("select blob from replicas where peer_id = ?", peer_id)}
+        for entry in os.scandir(self._folder):
+            if entry.name not in in_use:
+                os.unlink(entry)
+
+    # -- faults --------------------------------------------------------------------------------------------------------
 
     @property
     def is_unavailable(self) -> bool:
-        """Whether the placement service knows that the peer cannot be reached."""
-        return bool(self._faults) and self._faults.state_of(self.peer_id, "peer_down") is not None
+        """Whether the placement service knows that the peer can't be reached."""
+        return self._faults.peer_state(self.peer_id, "peer_down") is not None
 
     @property
     def is_down(self) -> bool:
-        """Whether the peer cannot be reached now, whatever the placement service knows."""
-        return bool(self._faults) and self._faults.state_of(self.peer_id, *_UNREACHABLE) is not None
-
-    @property
-    def is_hidden(self) -> bool:
-        """Whether the peer does not answer listings now."""
-        return (
-            bool(self._faults) and self._faults.state_of(self.peer_id, *_UNREACHABLE, "hide_from_listing") is not None
-        )
+        """Whether the peer can't be reached now, whatever the placement service knows."""
+        return self._faults.peer_state(self.peer_id, *_UNREACHABLE) is not None
 
     async def wait_while_hung(self) -> None:
         """Wait as a router does for a peer that keeps the connection and never answers."""
         started = time.monotonic()
-        while self._faults and (fault := self._faults.state_of(self.peer_id, "peer_hung")):
+        while fault := self._faults.peer_state(self.peer_id, "peer_hung"):
             if time.monotonic() - started >= fault.seconds:
                 return
             await asyncio.sleep(0.02)
 
-    def _check_up(self) -> None:
-        if self.is_down:
+    def _happens(self, kind: str, bucket_id: str | None, key: str) -> bool:
+        return self._faults.take(kind, {"peer": self.peer_id, "bucket": bucket_id, "key": key}) is not None
+
+    def _check_up(self, *further_kinds: str) -> None:
+        if self._faults.peer_state(self.peer_id, *_UNREACHABLE, *further_kinds):
             raise PeerDownError(self.peer_id)
 
-    async def announce(self, task: Task, metadata: Mapping[str, Any]) -> None:
-        """Note an announcement that came to the peer itself."""
-        unneeded = await self._database.write(
-            lambda connection: replicas.announce(connection, self.peer_id, task.task_id, metadata)
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    def announce(self, task: Task) -> None:
+        """
+        Store the metadata of an announcement, within a transaction.
+
+        A copy that a missed delete left at the peer is replaced: the placement service does not know of it.
+        """
+        announced = task.announced
+        self.delete_key(announced.bucket_id, announced.key)
+        self._database.execute(
+            "insert into replicas (peer_id, bucket_id, key, ball_id, size, checksum, task_id, metadata) "
+            "values (?, ?, ?, ?, ?, ?, ?, ?)",
+            *(self.peer_id, announced.bucket_id, announced.key, announced.ball_id),
+            *(announced.size, announced.checksum, task.task_id, self._to_json(announced.model_dump())),
         )
-        self.blobs.remove(unneeded)
 
     async def store(self, task: Task, body: IncomingBody) -> bool:
-        """Take the data of an announcement; False if the peer is down or refuses it."""
-        context = {"peer": self.peer_id, "bucket": task.bucket_id, "key": task.key}
-        if self.is_down or (self._faults and self._faults.take("refuse_data", context)):
+        """Store the data of an announcement; return False if the peer is down or refuses it."""
+        announced = task.announced
+        bucket_id, key = announced.bucket_id, announced.key
+        if self.is_down or self._happens("refuse_data", bucket_id, key):
             return False
-        right = body.size == task.size and body.checksum == task.checksum
-        if not right and not (self._faults and self._faults.take("accept_wrong_bytes", context)):
+        is_right = (body.size, body.checksum) == (announced.size, announced.checksum)
+        if not is_right and not self._happens("accept_wrong_bytes", bucket_id, key):
             return False
-        if self._faults and self._faults.take("ack_without_storing", context):
+        if self._happens("ack_without_storing", bucket_id, key):
             return True
-        return await self._keep(task, body)
-
-    async def _keep(self, task: Task, body: IncomingBody) -> bool:
-        if self._fsync or body.size > INLINE:
-            loop = asyncio.get_running_loop()
-            blob = await loop.run_in_executor(self._threads, self.blobs.store, task.bucket_id, task.key, body)
-        else:
-            blob = self.blobs.store(task.bucket_id, task.key, body)
-        attached = False
+        path = self._folder / uuid.uuid4().hex
+        is_stored = False
         try:
-            attached = await self._database.write(
-                lambda connection: replicas.attach(
-                    connection, self.peer_id, task.bucket_id, task.key, task.task_id, blob
-                )
-            )
+            if self._fsync:
+                await asyncio.to_thread(self._write, path, body)
+            else:
+                await run_by_size(body.size, lambda: self._write(path, body))
+            # The announcement may be deleted or replaced meanwhile.
+            where = f"peer_id = ? and {_ONE_CHUNK} and task_id = ? and blob is null"
+            values = (path.name, self.peer_id, bucket_id, key, task.task_id)
+            is_stored = self._database.execute(f"update replicas set blob = ? where {where}", *values).rowcount == 1
         finally:
-            if not attached:
-                self.blobs.remove([blob])
-        return attached
+            if not is_stored:
+                path.unlink(missing_ok=True)
+        return is_stored
+
+    def _write(self, path: Path, body: IncomingBody) -> None:
+        with path.open("xb") as file:
+            file.write(body.content)
+            if self._fsync:
+                file.flush()
+                os.fsync(file.fileno())
+        if self._fsync:
+            folder = os.open(self._folder, os.O_RDONLY)
+            os.fsync(folder)
+            os.close(folder)
+
+    def change(self, bucket_id: str, key: str, changes: Mapping[str, Any]) -> bool:
+        """Change a replica's metadata in place; return False if the peer has none."""
+        replica = self.find(bucket_id, key)
+        if replica is not None:
+            metadata = self._to_json({**json.loads(replica.metadata), **changes})
+            where = f"peer_id = ? and {_ONE_CHUNK}"
+            self._database.execute(
+                f"update replicas set metadata = ? where {where}", metadata, self.peer_id, bucket_id, key
+            )
+        return replica is not None
+
+    def _to_json(self, metadata: Mapping[str, Any]) -> str:
+        fields = {name: metadata[name] for name in _METADATA}
+        fields["tags"] = {**metadata["tags"], "updated_at": str(self._database.timestamp())}
+        return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+
+    def delete_key(self, bucket_id: str, key: str) -> list[str]:
+        """Delete a chunk, within a transaction; return its key if the peer had it."""
+        return self._delete(_ONE_CHUNK, bucket_id, key)
+
+    def delete_ball(self, bucket_id: str, ball_id: str) -> list[str]:
+        """Delete a ball's chunks, within a transaction; return their keys."""
+        return self._delete(_ONE_BALL, bucket_id, ball_id)
+
+    def _delete(self, where: str, *values: str) -> list[str]:
+        statement = f"delete from replicas where peer_id = ? and {where} returning key, blob"
+        deleted = self._database.execute(statement, self.peer_id, *values).fetchall()
+        for _, blob in deleted:
+            if blob is not None:
+                self._database.remove_after_commit(self._folder / blob)
+        return [key for key, _ in deleted]
+
+    # -- reading -------------------------------------------------------------------------------------------------------
 
     def find(self, bucket_id: str, key: str) -> Replica | None:
-        """Give the peer's replica of a chunk; raises ``PeerDownError``."""
+        """Return the peer's replica of a chunk."""
         self._check_up()
-        return replicas.find(self._database.reader(), self.peer_id, bucket_id, key)
+        return next(iter(self._select(_ONE_CHUNK, bucket_id, key)), None)
 
-    def read(self, bucket_id: str, key: str) -> Data | None:
-        """Give the bytes of a chunk, None where the peer has none; raises ``PeerDownError``."""
-        replica = self.find(bucket_id, key)
-        return None if replica is None else self._data_of(replica, bucket_id)
+    def read(self, bucket_id: str, key: str) -> ChunkData | None:
+        """Return the bytes of a chunk, None where the peer has none."""
+        return self._open(self.find(bucket_id, key), bucket_id)
 
-    def read_content(self, checksum: str) -> Data | None:
-        """Give the bytes with this SHA-256, None where the peer has none; raises ``PeerDownError``."""
+    def read_content(self, checksum: str) -> ChunkData | None:
+        """Return the bytes with this SHA-256, None where the peer has none."""
         self._check_up()
-        replica = replicas.find_content(self._database.reader(), self.peer_id, checksum)
-        return None if replica is None else self._data_of(replica, None)
+        return self._open(next(iter(self._select("checksum = ? and blob is not null limit 1", checksum)), None), None)
 
-    def _data_of(self, replica: Replica, bucket_id: str | None) -> Data | None:
-        if replica.blob is None:
+    def _open(self, replica: Replica | None, bucket_id: str | None) -> ChunkData | None:
+        if replica is None or replica.blob is None:
             return None
-        path = self.blobs.path(replica.blob)
         try:
-            size = path.stat().st_size
+            file = (self._folder / replica.blob).open("rb")
         except FileNotFoundError:  # somebody removed it from the folder: to a reader the data is missing
             return None
-        flip = self._faults and self._faults.take(
-            "flip_bit", {"peer": self.peer_id, "bucket": bucket_id, "key": replica.key}
-        )
-        return Data(replica.content_type, path=path, size=size, flip=bool(flip))
+        size = os.fstat(file.fileno()).st_size
+        content_type = json.loads(replica.metadata)["content_type"]
+        flip = self._happens("flip_bit", bucket_id, replica.key)
+        if size > INLINE:
+            return ChunkData(content_type, file, size, flip)
+        with file:
+            return ChunkData(content_type, file.read(), size, flip)
 
     def ball(self, bucket_id: str, ball_id: str) -> list[Replica]:
-        """Give the peer's replicas of a ball's chunks; raises ``PeerDownError``."""
-        if self.is_hidden:
-            raise PeerDownError(self.peer_id)
-        return replicas.of_ball(self._database.reader(), self.peer_id, bucket_id, ball_id)
+        """Return the peer's replicas of a ball's chunks, in the order of their announcements."""
+        self._check_up("hide_from_listing")
+        return self._select(f"{_ONE_BALL} order by seq", bucket_id, ball_id)
 
     def bucket(self, bucket_id: str) -> list[str]:
-        """Give the metadata (JSON) of the peer's chunks in a bucket, but empty ones; raises ``PeerDownError``."""
-        if self.is_hidden:
-            raise PeerDownError(self.peer_id)
-        return replicas.of_bucket(self._database.reader(), self.peer_id, bucket_id)
+        """Return the metadata (JSON) of the peer's chunks in a bucket, but empty ones."""
+        self._check_up("hide_from_listing")
+        return [replica.metadata for replica in self._select("bucket_id = ? and size > 0 order by seq", bucket_id)]
 
     def usage(self) -> dict[str, Any]:
-        """Give what the peer says of itself: disk in bytes and its share in use, and what it holds."""
-        stored = [r for r in replicas.of_peer(self._database.reader(), self.peer_id) if r.blob is not None]
-        used, total = sum(replica.size for replica in stored), shutil.disk_usage(self.blobs.folder).total
+        """Return what the peer says of itself: disk in bytes and its share in use, and what it holds."""
+        stored = self._select("blob is not null order by seq")
+        used, total = sum(replica.size for replica in stored), shutil.disk_usage(self._folder).total
         return {
             "peer_id": self.peer_id,
             "used_disk": used,
@@ -183,21 +246,7 @@ class Peer:
             "balls": [{"key": replica.key, "size": replica.size, "checksum": replica.checksum} for replica in stored],
         }
 
-    def delete_key(self, connection: sqlite3.Connection, bucket_id: str, key: str) -> tuple[int, list[str]]:
-        """Within a transaction: delete a chunk; gives how many replicas it were, and the files to remove after it."""
-        blobs = replicas.delete_key(connection, self.peer_id, bucket_id, key)
-        return len(blobs), [blob for blob in blobs if blob is not None]
-
-    def delete_ball(self, connection: sqlite3.Connection, bucket_id: str, ball_id: str) -> tuple[list[str], list[str]]:
-        """Within a transaction: delete a ball's chunks; gives their keys, and the files to remove after it."""
-        deleted = replicas.delete_ball(connection, self.peer_id, bucket_id, ball_id)
-        return [key for key, _ in deleted], [blob for _, blob in deleted if blob is not None]
-
-    def sweep(self, before: float) -> int:
-        """Remove files that no replica knows, left behind by a process that was killed."""
-        return self.blobs.sweep(replicas.files_in_use(self._database.reader(), self.peer_id), before)
-
-
-def started_at() -> float:
-    """Give a time before which no file of this process was written (file systems may keep times coarsely)."""
-    return time.time() - 2
+    def _select(self, where: str, *values: str) -> list[Replica]:
+        columns = ", ".join(Replica._fields)
+        statement = f"select {columns} from replicas where peer_id = ? and {where}"
+        return list(map(Replica._make, self._database.execute(statement, self.peer_id, *values)))

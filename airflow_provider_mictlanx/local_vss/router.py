@@ -1,5 +1,5 @@
 """
-What a router does with a request, without HTTP: asks the placement service, then the peers, and keeps a cache.
+One router: it answers the requests of the protocol's page from the placement service, the peers and a cache.
 
 Where the protocol's page does not say what the service answers, a comment here says what was chosen.
 """
@@ -8,93 +8,39 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import humanfriendly
+from cachetools import LRUCache
+from pydantic import BaseModel, Field, TypeAdapter
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from airflow_provider_mictlanx.client.models import PutMetadataRequest
-from airflow_provider_mictlanx.local_vss import replicas
-from airflow_provider_mictlanx.local_vss.blobs import Data, IncomingBody
-from airflow_provider_mictlanx.local_vss.peer import Peer, PeerDownError
-from airflow_provider_mictlanx.local_vss.placement import NoPeerLeftError, Task, normalised
-from airflow_provider_mictlanx.local_vss.replicas import Replica
-from airflow_provider_mictlanx.local_vss.storage_space import Space
-
-NO_DATA = "No found available replica peer or data, try again later."
-
-
-class ProtocolError(Exception):
-    """
-    An answer that is no success.
-
-    :ivar status: the HTTP status
-    :ivar detail: what the answer's ``detail`` says: a text, a list or an object
-    """
-
-    def __init__(self, status: int, detail: Any) -> None:
-        super().__init__(f"{status}: {detail}")
-        self.status = status
-        self.detail = detail
+from airflow_provider_mictlanx.client.object_ids import is_safe_id
+from airflow_provider_mictlanx.local_vss import http
+from airflow_provider_mictlanx.local_vss.blobs import ChunkData, IncomingBody
+from airflow_provider_mictlanx.local_vss.http import API, NO_DATA, ProtocolError
+from airflow_provider_mictlanx.local_vss.peer import Peer, PeerDownError, Replica
+from airflow_provider_mictlanx.local_vss.placement import NoPeerLeftError, Task, normalized
+from airflow_provider_mictlanx.local_vss.request_log import RequestLog
+from airflow_provider_mictlanx.local_vss.storage_space import StorageSpace
 
 
-class Cache:
-    """
-    The chunks that a router received or read last, within a number of bytes; the least recently used goes first.
+class NewPeer(BaseModel):
+    """A peer that is to be added."""
 
-    :param capacity: bytes; a chunk of more than half of it is not kept
-    """
-
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._held: OrderedDict[tuple[str, str], Data] = OrderedDict()
-        self._size = 0
-
-    @property
-    def largest(self) -> int:
-        """Bytes of the largest chunk that is kept."""
-        return self._capacity // 2
-
-    def get(self, bucket_id: str, key: str) -> Data | None:
-        """Give a chunk that is kept."""
-        data = self._held.get((bucket_id, key))
-        if data is not None:
-            self._held.move_to_end((bucket_id, key))
-        return data
-
-    def put(self, bucket_id: str, key: str, data: Data) -> None:
-        """Keep a chunk in memory, in the place of what was kept under its name."""
-        self.drop(bucket_id, key)
-        if data.size > self.largest:
-            return
-        self._held[bucket_id, key] = data
-        self._size += data.size
-        while self._size > self._capacity:
-            self._size -= self._held.popitem(last=False)[1].size
-
-    def drop(self, bucket_id: str, key: str) -> None:
-        """Forget a chunk."""
-        data = self._held.pop((bucket_id, key), None)
-        if data is not None:
-            self._size -= data.size
+    peer_id: str
+    port: int = Field(default=0, ge=0, le=65535)
 
 
-class _Turns:
-    """Whose turn it is, per chunk: every request for one is sent to its next replica."""
-
-    _LIMIT = 10_000
-
-    def __init__(self) -> None:
-        self._turns: OrderedDict[tuple[str, ...], int] = OrderedDict()
-
-    def next(self, names: tuple[str, ...], holders: Sequence[str]) -> str:
-        turn = self._turns.pop(names, 0)
-        self._turns[names] = turn + 1
-        if len(self._turns) > self._LIMIT:
-            self._turns.popitem(last=False)
-        return holders[turn % len(holders)]
+_ANNOUNCEMENT = TypeAdapter(PutMetadataRequest)
+_NEW_PEERS: TypeAdapter[NewPeer | list[NewPeer]] = TypeAdapter(NewPeer | list[NewPeer])
 
 
 class Router:
@@ -102,90 +48,176 @@ class Router:
     One router before the storage space.
 
     :param router_id: ``router-0`` …
+    :param start_peer: starts a further peer of this process: id, port (0 = any free one)
     """
 
-    def __init__(self, router_id: str, space: Space) -> None:
-        self.router_id = router_id
-        self.space = space
-        self.cache = Cache(space.options.cache_size)
-        self._turns = _Turns()
+    def __init__(
+        self, router_id: str, space: StorageSpace, log: RequestLog, start_peer: Callable[[str, int], None]
+    ) -> None:
+        self._router_id = router_id
+        self._space = space
+        self._log = log
+        self._start_peer = start_peer
+        self._cache: LRUCache[tuple[str, str], ChunkData] = LRUCache(
+            space.options.cache_size, getsizeof=lambda data: data.size
+        )
+        self._turns: LRUCache[tuple[str, str, str], int] = LRUCache(10_000)
 
-    async def announce(self, announcement: PutMetadataRequest) -> Task:
-        """Place a chunk, tell the chosen peers, and give the task that waits for its data."""
-        space, metadata = self.space, announcement.model_dump()
-        peers = list(space.peers)
-        available = {peer_id for peer_id, peer in space.peers.items() if not peer.is_unavailable}
-        failing = {peer_id for peer_id in available if space.peers[peer_id].is_down}
+    def application(self) -> Starlette:
+        """Return the ASGI application."""
+        buckets = f"{API}/buckets"
+        return http.application(
+            [
+                *http.bucket_routes(self),
+                Route(f"{buckets}/{{bucket_id}}/metadata/{{ball_id}}/chunks", self.get_chunks_metadata),
+                Route(f"{buckets}/{{bucket_id}}/{{ball_id}}/merge", self.get_merged),
+                Route(f"{API}/peers", self.get_peers),
+                Route(f"{API}/peers", self.add_peers, methods=["POST"]),
+                Route(f"{API}/peers/stats", self.get_stats),
+                Route("/openapi.json", self.openapi),
+                Route("/metrics", self.metrics),
+            ]
+        )
 
-        def place(connection: sqlite3.Connection) -> tuple[Task, list[tuple[str, list[str]]]]:
-            chosen = space.placement.place(
-                connection,
-                announcement.bucket_id,
-                announcement.key,
-                announcement.replication_factor,
-                peers,
-                available,
-            )
-            task = Task.of(metadata, chosen)
-            reached = [peer_id for peer_id in chosen if peer_id not in failing]
-            if len(reached) < len(chosen):
-                space.placement.forget(connection, announcement.bucket_id, announcement.key, chosen)
-            return task, [(p, replicas.announce(connection, p, task.task_id, metadata)) for p in reached]
+    # -- writing -------------------------------------------------------------------------------------------------------
 
-        try:
-            task, unneeded = await space.database.write(place)
-        except NoPeerLeftError as error:
-            raise _no_peer_left(announcement, error) from None
-        for peer_id, blobs in unneeded:
-            space.peers[peer_id].blobs.remove(blobs)
-        if missed := failing.intersection(task.peer_ids):
-            for peer_id in missed:
-                await space.peers[peer_id].wait_while_hung()
-            # The peers that took the announcement keep it, placed nowhere.
-            raise ProtocolError(500, f"Put remote metadata failed: peer {', '.join(sorted(missed))} did not answer")
-        space.tasks.add(task)
-        return task
-
-    def task(self, task_id: str) -> Task:
-        """Return the task that data came for; it stays valid until its peers were tried."""
-        task = self.space.tasks.look(task_id)
-        if task is None:
-            raise ProtocolError(500, f"Task({task_id}) not found")
-        return task
-
-    def remember(self, task: Task, body: IncomingBody) -> None:
-        """Put what came into the cache: before any peer has accepted it, and however much of it there is."""
-        if body.pieces is None:
-            self.cache.drop(task.bucket_id, task.key)
-        else:
-            self.cache.put(task.bucket_id, task.key, Data.in_memory(body.pieces, task.content_type))
-
-    async def send(self, task: Task, body: IncomingBody) -> list[str]:
-        """Hand the data to the task's peers, and give those that stored it."""
-        if task.size == 0 and body.size > 0:
-            raise ProtocolError(500, f"Unexpected data of {body.size} bytes for a chunk of size 0")
-        for peer_id in task.peer_ids:
-            await self.space.peers[peer_id].wait_while_hung()
-        if len(task.peer_ids) == 1:
-            stored = [await self.space.peers[task.peer_ids[0]].store(task, body)]
-        else:
-            stored = await asyncio.gather(*(self.space.peers[peer_id].store(task, body) for peer_id in task.peer_ids))
-        if self.space.faults.take("fail_after_storing", {"bucket": task.bucket_id, "key": task.key}):
-            raise ProtocolError(500, "500: the placement service did not answer")
-        self.space.tasks.spend(task.task_id)
-        return [peer_id for peer_id, ok in zip(task.peer_ids, stored, strict=True) if ok]
-
-    async def wait_for_peers(self) -> None:
-        """Wait for the peers that hang, one after the other, as a router does that asks all of them."""
-        for peer in list(self.space.peers.values()):
+    async def put_metadata(self, request: Request) -> Response:
+        """Announce a chunk: place it, tell the chosen peers, and wait for its data."""
+        started = time.perf_counter_ns()
+        bucket_id = request.path_params["bucket_id"]
+        announced = await http.read_json(request, _ANNOUNCEMENT)
+        if announced.bucket_id != bucket_id:
+            raise ProtocolError(400, f"Bucket ID mismatch: {bucket_id} != {announced.bucket_id}")
+        task, missed = self._announce(announced)
+        for peer in missed:
             await peer.wait_while_hung()
+        if missed:
+            silent = ", ".join(peer.peer_id for peer in missed)
+            raise ProtocolError(500, f"Put remote metadata failed: peer {silent} did not answer")
+        self._space.tasks[task.task_id] = task
+        return JSONResponse(
+            {
+                "key": normalized(announced.key),
+                "service_time": time.perf_counter_ns() - started,
+                "tasks_ids": [task.task_id],
+                "bucket_id": normalized(bucket_id),
+                "replicas": task.peer_ids,
+                "extra": {},
+            }
+        )
 
-    async def metadata(self, bucket_id: str, key: str) -> Replica:
-        """Give a chunk's metadata from the replica whose turn it is."""
-        holders = self.space.placement.holders(self.space.database.reader(), bucket_id, key)
-        if not holders:
+    def _announce(self, announced: PutMetadataRequest) -> tuple[Task, list[Peer]]:
+        """Return the task, and the chosen peers that did not answer: with any, the others keep it, placed nowhere."""
+        placement, peers = self._space.placement, self._space.peers
+        bucket_id, key = announced.bucket_id, announced.key
+        available = {peer_id for peer_id, peer in peers.items() if not peer.is_unavailable}
+        with self._space.database.transaction():
+            try:
+                chosen = placement.choose(bucket_id, key, announced.replication_factor, list(peers), available)
+            except NoPeerLeftError as error:
+                raise _no_peer_left(announced, error) from None
+            task = Task(str(uuid.uuid4()), announced, chosen)
+            missed = [peers[peer_id] for peer_id in sorted(chosen) if peers[peer_id].is_down]
+            for peer_id in chosen:
+                if not peers[peer_id].is_down:
+                    peers[peer_id].announce(task)
+            if not missed:
+                placement.add(bucket_id, key, chosen)
+        return task, missed
+
+    async def put_chunked(self, request: Request) -> Response:
+        """Send the data of a task as the body."""
+        http.parse_chunk_size(request)
+        task, peer_ids = await self._deliver(request, request.stream())
+        bucket_id, key = task.announced.bucket_id, task.announced.key
+        return JSONResponse(
+            {
+                "peer_ids": peer_ids,
+                "combined_key": f"{bucket_id}@{key}",
+                "bucket_id": bucket_id,
+                "key": key,
+                "size": task.announced.size,
+            }
+        )
+
+    async def put_data(self, request: Request) -> Response:
+        """Send the data of a task as multipart field ``data``: the answer says nothing of what was stored."""
+        await self._deliver(request, http.read_form(request))
+        return Response(status_code=201)
+
+    async def _deliver(self, request: Request, pieces: AsyncIterator[bytes]) -> tuple[Task, list[str]]:
+        """Hand the data of a task to its peers; return the task, and the peers that stored it."""
+        task_id = request.path_params["task_id"]
+        task = self._space.tasks.get(task_id)
+        if task is None:
+            await http.drain(request)
+            raise ProtocolError(500, f"Task({task_id}) not found")
+        body = self._space.incoming_body()
+        try:
+            await body.receive(pieces)
+            self._remember(task, body)
+            await body.finish()
+            return task, await self._store(task, body)
+        except ClientDisconnect as error:
+            # What came before the client went away is what the cache will answer.
+            self._remember(task, body)
+            raise ProtocolError(499, "Client closed the request") from error
+        finally:
+            body.close()
+
+    def _remember(self, task: Task, body: IncomingBody) -> None:
+        """Cache what came: before any peer has accepted it, and however much of it there is."""
+        name = task.announced.bucket_id, task.announced.key
+        self._cache.pop(name, None)
+        if body.is_in_memory and self._fits_cache(body.size):
+            self._cache[name] = ChunkData(task.announced.content_type, bytes(body.content), body.size)
+
+    def _fits_cache(self, size: int) -> bool:
+        return size <= self._cache.maxsize // 2
+
+    async def _store(self, task: Task, body: IncomingBody) -> list[str]:
+        announced = task.announced
+        if announced.size == 0 and body.size > 0:
+            raise ProtocolError(500, f"Unexpected data of {body.size} bytes for a chunk of size 0")
+        peers = [self._space.peers[peer_id] for peer_id in task.peer_ids]
+        for peer in peers:
+            await peer.wait_while_hung()
+        stored = await asyncio.gather(*(peer.store(task, body) for peer in peers))
+        if self._space.faults.take("fail_after_storing", {"bucket": announced.bucket_id, "key": announced.key}):
+            raise ProtocolError(500, "500: the placement service did not answer")
+        # A task stays valid until its peers were tried.
+        self._space.tasks.pop(task.task_id, None)
+        return [peer.peer_id for peer, is_stored in zip(peers, stored, strict=True) if is_stored]
+
+    async def disable(self, request: Request) -> Response:
+        """Mark a chunk as disabled: the page gives the mark no further meaning, so its data is answered as before."""
+        self._change(request, {"is_disabled": True})
+        return Response(status_code=204)
+
+    async def update_metadata(self, request: Request) -> Response:
+        """Change a chunk's tags and the like. The page names no path for it; this one is chosen after the others."""
+        started = time.perf_counter_ns()
+        change = await http.read_json(request, http.CHANGE)
+        self._change(request, change.model_dump(exclude_none=True))
+        bucket_id, key = http.object_names(request)
+        return JSONResponse({"bucket_id": bucket_id, "key": key, "service_time": time.perf_counter_ns() - started})
+
+    def _change(self, request: Request, changes: Mapping[str, Any]) -> None:
+        bucket_id, key = http.object_names(request)
+        with self._space.database.transaction():
+            changed = [peer.change(bucket_id, key, changes) for peer in self._reachable_peers()]
+        if not any(changed):
+            raise ProtocolError(404, f"{bucket_id}@{key} not found")
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    async def get_metadata(self, request: Request) -> Response:
+        """Return the metadata of a chunk, from the replica whose turn it is."""
+        started = time.perf_counter_ns()
+        bucket_id, key = http.object_names(request)
+        peer = self._next_holder("metadata", bucket_id, key)
+        if peer is None:
             raise ProtocolError(500, "404: No available peers")
-        peer = self.space.peers[self._turns.next(("metadata", bucket_id, key), holders)]
         await peer.wait_while_hung()
         try:
             replica = peer.find(bucket_id, key)
@@ -193,34 +225,77 @@ class Router:
             raise ProtocolError(404, f"Fail to fetch metadata from peer {error.peer_id}, try again later.") from error
         if replica is None:
             raise ProtocolError(500, f"404: No metadata found for {bucket_id}@{key}")
-        return replica
+        peer_id, spent = replica.peer_id, time.perf_counter_ns() - started
+        text = f'{{"service_time":{spent},"peer_id":"{peer_id}","local_peer_id":"{peer_id}","metadata":'
+        return Response(f"{text}{replica.metadata}}}", media_type="application/json")
 
-    async def data(self, bucket_id: str, key: str, *, force: bool, peer_id: str | None) -> Data:
-        """
-        Give a chunk's bytes: from the cache, or from the replica whose turn it is.
+    async def get_bucket_metadata(self, request: Request) -> Response:
+        """Return the metadata of all chunks of a bucket."""
+        bucket_id = request.path_params["bucket_id"]
+        await self._wait_for_peers()
+        return Response(await asyncio.to_thread(self._list_bucket, bucket_id), media_type="application/json")
 
-        :param force: not from the cache, which is then left as it is
-        :param peer_id: from this peer, whatever the placement service says
-        """
-        if peer_id is not None:
-            return await self._data_of_peer(peer_id, bucket_id, key)
-        if not force and (cached := self.cache.get(bucket_id, key)) is not None:
-            return cached
-        data = await self._data_in_turn(bucket_id, key)
-        if force or data.size > self.cache.largest:
-            return data
-        held = Data.in_memory([piece async for piece in data.pieces(self.space.threads)], data.content_type)
-        self.cache.put(bucket_id, key, held)
-        return held
+    def _list_bucket(self, bucket_id: str) -> bytes:
+        """Return the listing (JSON): the peers that answered, and for every peer what was gathered so far."""
+        answered: list[str] = []
+        so_far: list[str] = []
+        listed: list[str] = []
+        for peer in list(self._space.peers.values()):
+            try:
+                so_far.extend(peer.bucket(bucket_id))
+            except PeerDownError:
+                continue  # silently: a listing never says that it is not complete
+            answered.append(peer.peer_id)
+            listed.extend(so_far)
+        head = json.dumps({"bucket_id": bucket_id, "peers_ids": answered}, separators=(",", ":"))
+        return f'{head[:-1]},"balls":[{",".join(listed)}]}}'.encode()
 
-    async def _data_in_turn(self, bucket_id: str, key: str) -> Data:
-        holders = self.space.placement.holders(self.space.database.reader(), bucket_id, key)
-        if not holders:
-            raise ProtocolError(404, NO_DATA)
-        return await self._data_of_peer(self._turns.next(("data", bucket_id, key), holders), bucket_id, key)
+    async def get_chunks_metadata(self, request: Request) -> Response:
+        """Return every announced chunk of a ball that the answering peers know; empty ones are left out."""
+        bucket_id, ball_id = http.object_names(request)
+        await self._wait_for_peers()
+        chunks = [json.loads(replica.metadata) for replica in self._list_ball(bucket_id, ball_id) if replica.size > 0]
+        if not chunks:
+            raise ProtocolError(404, f"{bucket_id}@{ball_id} not found")
+        by_age = sorted(chunks, key=lambda chunk: int(chunk["tags"]["updated_at"]))
+        # The page gives no rule for the size where replicas repeat: every chunk counts once, with its oldest replica.
+        size = sum({chunk["key"]: chunk["size"] for chunk in reversed(by_age)}.values())
+        return JSONResponse(
+            {
+                "bucket_id": bucket_id,
+                "ball_id": ball_id,
+                "size": humanfriendly.format_size(size),
+                "size_bytes": size,
+                "checksum": by_age[0]["tags"].get("full_checksum", ""),
+                "chunks": chunks,
+            }
+        )
 
-    async def _data_of_peer(self, peer_id: str, bucket_id: str, key: str) -> Data:
-        peer = self.space.peers.get(peer_id)
+    def _list_ball(self, bucket_id: str, ball_id: str) -> list[Replica]:
+        known: list[Replica] = []
+        for peer in self._space.peers.values():
+            try:
+                known.extend(peer.ball(bucket_id, ball_id))
+            except PeerDownError:
+                continue  # silently: a listing never says that it is not complete
+        return known
+
+    async def get_data(self, request: Request) -> Response:
+        """Return the bytes of a chunk: from the cache, or from the replica whose turn it is."""
+        name = bucket_id, key = http.object_names(request)
+        if (peer_id := request.headers.get("peer-id")) is not None:
+            # Whatever the placement service says, and past the cache.
+            return http.answer_data(request, await self._read(self._space.peers.get(peer_id), bucket_id, key))
+        is_forced = request.headers.get("force-get", "0").strip() == "1"
+        if not is_forced and (cached := self._cache.get(name)) is not None:
+            return http.answer_data(request, cached)
+        data = await self._read(self._next_holder("data", bucket_id, key), bucket_id, key)
+        if not is_forced and self._fits_cache(data.size):
+            content = b"".join([piece async for piece in data.pieces()])
+            data = self._cache[name] = ChunkData(data.content_type, content, len(content))
+        return http.answer_data(request, data)
+
+    async def _read(self, peer: Peer | None, bucket_id: str, key: str) -> ChunkData:
         if peer is None:
             raise ProtocolError(404, NO_DATA)
         await peer.wait_while_hung()
@@ -232,140 +307,158 @@ class Router:
             raise ProtocolError(404, NO_DATA)
         return data
 
-    def ball(self, bucket_id: str, ball_id: str) -> dict[str, Any]:
-        """Give every announced chunk of a ball that the answering peers know; empty ones are left out."""
-        chunks = [json.loads(r.metadata) for r in self._known_of_ball(bucket_id, ball_id) if r.size > 0]
-        if not chunks:
-            raise ProtocolError(404, f"{bucket_id}@{ball_id} not found")
-        by_age = sorted(chunks, key=lambda chunk: int(chunk["tags"]["updated_at"]))
-        # The page gives no rule for the size where replicas repeat: every chunk counts once, as its oldest replica says.
-        sizes = {chunk["key"]: chunk["size"] for chunk in reversed(by_age)}
-        size = sum(sizes.values())
-        return {
-            "bucket_id": bucket_id,
-            "ball_id": ball_id,
-            "size": humanfriendly.format_size(size),
-            "size_bytes": size,
-            "checksum": by_age[0]["tags"].get("full_checksum", ""),
-            "chunks": chunks,
-        }
+    async def get_merged(self, request: Request) -> Response:
+        """Return the bytes of a ball; once they flow, a failure only makes them end early."""
+        bucket_id, ball_id = http.object_names(request)
 
-    def bucket(self, bucket_id: str) -> tuple[list[str], list[str]]:
-        """Give the peers that answered, and the metadata (JSON): for every peer, what was gathered so far."""
-        answered: list[str] = []
-        so_far: list[str] = []
-        listed: list[str] = []
-        for peer in list(self.space.peers.values()):
-            try:
-                so_far.extend(peer.bucket(bucket_id))
-            except PeerDownError:
-                continue  # silently: a listing never says that it is not complete
-            answered.append(peer.peer_id)
-            listed.extend(so_far)
-        return answered, listed
+        def index(key: str) -> tuple[int, str]:
+            text = key.removeprefix(f"{ball_id}_")
+            return (int(text) if text.isascii() and text.isdigit() else -1, key)
 
-    async def merged(self, bucket_id: str, ball_id: str) -> tuple[str, AsyncIterator[bytes]]:
-        """Give the content type and the bytes of a whole ball; once they flow, a failure only makes them end early."""
-        known = self._known_of_ball(bucket_id, ball_id)
-        keys = sorted({replica.key for replica in known}, key=lambda key: _index(key, ball_id))
+        keys = sorted({replica.key for replica in self._list_ball(bucket_id, ball_id)}, key=index)
+        chunks = (await self._read(self._next_holder("data", bucket_id, key), bucket_id, key) for key in keys)
         try:
-            first = await self._data_in_turn(bucket_id, keys[0]) if keys else None
-        except ProtocolError:
-            first = None
-        if first is None:
-            raise ProtocolError(404, "No available peer; try again later.")
-        return first.content_type, self._stream(bucket_id, keys, first)
+            first = await anext(chunks)
+        except (ProtocolError, StopAsyncIteration):
+            raise ProtocolError(404, "No available peer; try again later.") from None
 
-    async def _stream(self, bucket_id: str, keys: list[str], first: Data) -> AsyncIterator[bytes]:
-        for position, key in enumerate(keys):
+        async def pieces() -> AsyncIterator[bytes | memoryview]:
+            async for piece in first.pieces():
+                yield piece
             try:
-                data = first if position == 0 else await self._data_in_turn(bucket_id, key)
-                async for piece in data.pieces(self.space.threads):
-                    yield piece
-            except (ProtocolError, OSError):
+                async for chunk in chunks:
+                    async for piece in chunk.pieces():
+                        yield piece
+            except ProtocolError:
                 return
 
-    async def delete_key(self, bucket_id: str, key: str) -> int:
-        """Delete a chunk at every peer that is up, and its placement; gives how many replicas were deleted."""
-        await self.wait_for_peers()
-        peers = self._up()
+        return http.DataResponse(pieces(), media_type=first.content_type)
 
-        def delete(connection: sqlite3.Connection) -> tuple[bool, list[tuple[Peer, int, list[str]]]]:
-            placed = bool(self.space.placement.holders(connection, bucket_id, key))
-            if placed:
-                self.space.placement.forget(connection, bucket_id, key)
-            return placed, [(p, *p.delete_key(connection, bucket_id, key)) for p in peers] if placed else []
+    async def get_by_checksum(self, request: Request) -> Response:
+        """By content: the present service answers 404."""
+        raise ProtocolError(404, "Not Found")
 
-        placed, deleted = await self.space.database.write(delete)
-        self.cache.drop(bucket_id, key)
-        if not placed:
+    def _next_holder(self, what: str, bucket_id: str, key: str) -> Peer | None:
+        """Return the peer whose turn it is: every request for a chunk is sent to its next replica."""
+        name, holders = (what, bucket_id, key), self._space.placement.holders(bucket_id, key)
+        turn = self._turns[name] = self._turns.get(name, -1) + 1
+        return self._space.peers[holders[turn % len(holders)]] if holders else None
+
+    # -- deleting ------------------------------------------------------------------------------------------------------
+
+    async def delete(self, request: Request) -> Response:
+        """Delete a chunk at every peer that answers, and its placement; the page gives ``Force`` no meaning."""
+        bucket_id, key = http.object_names(request)
+        await self._wait_for_peers()
+        deleted: list[str] = []
+        with self._space.database.transaction():
+            holders = self._space.placement.holders(bucket_id, key)
+            self._space.placement.forget(bucket_id, key)
+            for peer in self._reachable_peers() if holders else ():
+                deleted += peer.delete_key(bucket_id, key)
+        self._cache.pop((bucket_id, key), None)
+        if not holders:
             raise ProtocolError(404, f"{bucket_id}@{key} not found")
-        self._remove((peer, blobs) for peer, _, blobs in deleted)
-        return sum(number for _, number, _ in deleted)
+        return JSONResponse({"n_deletes": len(deleted), "key": key})
 
-    async def delete_ball(self, bucket_id: str, ball_id: str) -> int:
-        """Delete what the peers that are up know of a ball, and the placement of just that."""
-        await self.wait_for_peers()
-        peers = self._up()
-
-        def delete(connection: sqlite3.Connection) -> list[tuple[Peer, list[str], list[str]]]:
-            deleted = [(peer, *peer.delete_ball(connection, bucket_id, ball_id)) for peer in peers]
-            for key in {key for _, keys, _ in deleted for key in keys}:
+    async def delete_by_ball_id(self, request: Request) -> Response:
+        """Delete what the peers that answer know of a ball, and the placement of just that."""
+        bucket_id, ball_id = http.object_names(request)
+        await self._wait_for_peers()
+        deleted: list[str] = []
+        with self._space.database.transaction():
+            for peer in self._reachable_peers():
+                deleted += peer.delete_ball(bucket_id, ball_id)
+            for key in set(deleted):
                 # The peers' spelling, and the placement's may be another: what it can't find, it keeps.
-                self.space.placement.forget(connection, bucket_id, key)
-            return deleted
+                self._space.placement.forget(bucket_id, key)
+        for key in set(deleted):
+            self._cache.pop((bucket_id, key), None)
+        return JSONResponse({"n_deletes": len(deleted), "ball_id": ball_id})
 
-        deleted = await self.space.database.write(delete)
-        for key in {key for _, keys, _ in deleted for key in keys}:
-            self.cache.drop(bucket_id, key)
-        self._remove((peer, blobs) for peer, _, blobs in deleted)
-        return sum(len(keys) for _, keys, _ in deleted)
+    # -- peers and the router itself -----------------------------------------------------------------------------------
 
-    async def change(self, bucket_id: str, key: str, how: Callable[[dict[str, Any]], None]) -> None:
-        """Change a chunk's metadata at every peer that is up and has it."""
-        peers = [peer.peer_id for peer in self._up()]
+    def _reachable_peers(self) -> list[Peer]:
+        return [peer for peer in self._space.peers.values() if not peer.is_down]
 
-        def apply(connection: sqlite3.Connection) -> bool:
-            changed = [replicas.change(connection, peer_id, bucket_id, key, how) for peer_id in peers]
-            return any(changed)
+    async def _wait_for_peers(self) -> None:
+        """Wait for the peers that hang, one after the other, as a router does that asks all of them."""
+        for peer in list(self._space.peers.values()):
+            await peer.wait_while_hung()
 
-        if not await self.space.database.write(apply):
-            raise ProtocolError(404, f"{bucket_id}@{key} not found")
+    async def get_peers(self, request: Request) -> Response:
+        """Return the peers that the placement service takes for available, and the others."""
+        known: dict[str, list[dict[str, Any]]] = {"available": [], "unavailable": []}
+        for peer in self._space.peers.values():
+            address = {"ip_addr": self._space.options.host, "port": peer.port, "protocol": "http", "api_version": 4}
+            known["unavailable" if peer.is_unavailable else "available"].append({"peer_id": peer.peer_id, **address})
+        return JSONResponse(known)
 
-    def _known_of_ball(self, bucket_id: str, ball_id: str) -> list[Replica]:
-        known: list[Replica] = []
-        for peer in list(self.space.peers.values()):
-            try:
-                known.extend(peer.ball(bucket_id, ball_id))
-            except PeerDownError:
-                continue  # silently: a listing never says that it is not complete
-        return known
+    async def add_peers(self, request: Request) -> Response:
+        """
+        Add peers: each one that is not known starts as a further peer of this process, on the port that it names.
 
-    def _up(self) -> list[Peer]:
-        return [peer for peer in self.space.peers.values() if not peer.is_down]
+        The real service would look for a peer at the address; here there are no other peers than this process's own.
+        """
+        value = await http.read_json(request, _NEW_PEERS)
+        peers = value if isinstance(value, list) else [value]
+        for peer in peers:
+            if not is_safe_id(peer.peer_id):
+                raise ProtocolError(400, f"{peer.peer_id!r} is no peer id: only letters, digits, '-' and '_'")
+        for peer in peers:
+            if peer.peer_id not in self._space.peers:
+                try:
+                    self._start_peer(peer.peer_id, peer.port)
+                except OSError as error:
+                    raise ProtocolError(400, f"Peer {peer.peer_id} can't listen on {peer.port}: {error}") from error
+        return Response(status_code=204)
 
-    @staticmethod
-    def _remove(blobs_of_peers: Any) -> None:
-        for peer, blobs in blobs_of_peers:
-            peer.blobs.remove(blobs)
+    async def get_stats(self, request: Request) -> Response:
+        """Return every peer's use of its disk, and what it holds."""
+        peers = self._reachable_peers()
+
+        def stats() -> list[dict[str, Any]]:
+            return [
+                {**peer.usage(), "peers": [other.peer_id for other in peers if other is not peer]} for peer in peers
+            ]
+
+        return JSONResponse(await asyncio.to_thread(stats))
+
+    async def openapi(self, request: Request) -> Response:
+        """Describe the requests."""
+        from starlette.schemas import BaseSchemaGenerator  # imports PyYAML, which would make every start slower
+
+        info = {"title": "MictlanX local VSS", "version": "0.1.0", "description": "A development tool."}
+        paths: dict[str, dict[str, Any]] = {}
+        for path, method, endpoint in BaseSchemaGenerator().get_endpoints(request.app.routes):
+            responses = {"200": {"description": "Successful Response"}}
+            paths.setdefault(path, {})[method] = {"operationId": endpoint.__name__, "responses": responses}
+        return JSONResponse({"openapi": "3.1.0", "info": info, "paths": paths})
+
+    async def metrics(self, request: Request) -> Response:
+        """Return Prometheus counters of this router's requests."""
+        lines = [
+            "# HELP http_requests_total Total number of requests by method, status and handler.",
+            "# TYPE http_requests_total counter",
+        ]
+        for (server, method, route, status), number in sorted(self._log.totals.items()):
+            if server == self._router_id:
+                labels = f'handler="{route}",method="{method}",status="{status}"'
+                lines.append(f"http_requests_total{{{labels}}} {number}")
+        return Response("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4")
 
 
-def _index(key: str, ball_id: str) -> tuple[int, str]:
-    text = key.removeprefix(f"{ball_id}_")
-    return (int(text) if text.isascii() and text.isdigit() else -1, key)
-
-
-def _no_peer_left(announcement: PutMetadataRequest, error: NoPeerLeftError) -> ProtocolError:
+def _no_peer_left(announced: PutMetadataRequest, error: NoPeerLeftError) -> ProtocolError:
     if not error.everywhere:
-        # Peers without a replica exist, but they are away: the plain text, which may pass.
+        # Peers without a replica exist, but they are unavailable: the plain text, which may pass.
         return ProtocolError(404, "No available peers.")
     return ProtocolError(
         404,
         {
             "msg": "No available peers.",
             "suggestion": "Add more peers or delete replicas.",
-            "bucket_id": normalised(announcement.bucket_id),
-            "key": normalised(announcement.key),
+            "bucket_id": normalized(announced.bucket_id),
+            "key": normalized(announced.key),
             "replicas": error.holders,
             "code": 666,
         },

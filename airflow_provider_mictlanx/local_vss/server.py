@@ -1,10 +1,9 @@
-"""The sockets and the life of the process: binds every port, serves routers and peers on one loop, stops on a signal."""
+"""The sockets and the life of the process: bind every port, serve routers and peers on one loop, stop on a signal."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import os
 import signal
 import socket
@@ -13,20 +12,19 @@ import sys
 from collections.abc import Callable, Iterator
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from airflow_provider_mictlanx.local_vss.middleware import FaultMiddleware
+from airflow_provider_mictlanx.local_vss.options import Options, StartError
 from airflow_provider_mictlanx.local_vss.peer import Peer
 from airflow_provider_mictlanx.local_vss.peer_app import PeerApp
 from airflow_provider_mictlanx.local_vss.request_log import RequestLog
 from airflow_provider_mictlanx.local_vss.router import Router
-from airflow_provider_mictlanx.local_vss.router_app import RouterApp
-from airflow_provider_mictlanx.local_vss.storage_space import Options, Space, StartError
-
-_GRACE = 2
+from airflow_provider_mictlanx.local_vss.storage_space import StorageSpace
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn server that leaves the signals to the process, as there are several of them in it, and says when it serves."""
+    """A uvicorn server that leaves the signals to the process, as there are several servers in it."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -49,11 +47,9 @@ class LocalVSS:
     """
 
     def __init__(self, options: Options) -> None:
-        self.options = options
-        self.uri = ""
+        self._options = options
         self._log = RequestLog()
-        self._servers: list[_Server] = []
-        self._serving: set[asyncio.Task[None]] = set()
+        self._servers: dict[_Server, asyncio.Task[None]] = {}
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -62,68 +58,52 @@ class LocalVSS:
 
     async def run(self, ready: Callable[[str], None]) -> None:
         """
-        Serve until it is stopped. Raises ``StartError`` where it can't start.
+        Serve until it is stopped. Raise ``StartError`` where it can't start.
 
         :param ready: called with the connection URI once every port answers
         """
-        _check_certificates(self.options)
-        with contextlib.ExitStack() as sockets:
-            routers = self._bind(sockets, self.options.routers, self.options.port, "--port")
-            space = Space(self.options)
-            try:
-                peers = self._bind(sockets, len(space.peers), self.options.peer_port_base, "--peer-port-base")
-                self._listen_for_signals()
-                space.start()
-                await self._serve(space, routers, peers, ready)
-            finally:
-                space.close()
+        options = self._options
+        with contextlib.ExitStack() as resources:
+            routers = self._bind(resources, options.routers, options.port, "--port")
+            space = StorageSpace(options)
+            resources.callback(space.close)
+            peers = self._bind(resources, len(space.peers), options.peer_port_base, "--peer-port-base")
+            self._listen_for_the_end()
+            for peer, sock in zip(space.peers.values(), peers, strict=True):
+                self._serve_peer(space, peer, sock)
+            for number, sock in enumerate(routers):
+                self._serve_router(space, f"router-{number}", sock)
+            await asyncio.gather(*(server.is_serving.wait() for server in self._servers))
+            ready(self._uri([sock.getsockname()[1] for sock in routers]))
+            await self._stopping.wait()
+            for server in self._servers:
+                server.should_exit = True
+            await asyncio.gather(*self._servers.values())
 
-    async def _serve(
-        self, space: Space, routers: list[socket.socket], peers: list[socket.socket], ready: Callable[[str], None]
-    ) -> None:
-        for peer, sock in zip(space.peers.values(), peers, strict=True):
-            self._serve_peer(space, peer, sock)
-        for number, sock in enumerate(routers):
-            self._serve_router(space, f"router-{number}", sock)
-        self.uri = self._uri([sock.getsockname()[1] for sock in routers])
-        await asyncio.gather(*(server.is_serving.wait() for server in self._servers))
-        ready(self.uri)
-        await self._stopping.wait()
-        for server in self._servers:
-            server.should_exit = True
-        await asyncio.gather(*self._serving)
+    def _serve_router(self, space: StorageSpace, router_id: str, sock: socket.socket) -> None:
+        def start_peer(peer_id: str, port: int) -> None:
+            peer_sock = listen(self._options.host, port)
+            self._serve_peer(space, space.add_peer(peer_id), peer_sock)
 
-    def _serve_router(self, space: Space, router_id: str, sock: socket.socket) -> None:
-        async def add_peer(peer_id: str, port: int) -> Peer:
-            peer_sock = _bound(self.options.host, port)
-            peer = await space.add_peer(peer_id)
-            self._serve_peer(space, peer, peer_sock)
-            return peer
+        app = Router(router_id, space, self._log, start_peer).application()
+        self._start(FaultMiddleware(app, router_id, space, self._log), sock, tls=True)
 
-        app = RouterApp(Router(router_id, space), self._log, add_peer).application()
-        prefix = self.options.path_prefix
-        front = FaultMiddleware(app, router_id, space.faults, self._log, space.tasks, is_peer=False, path_prefix=prefix)
-        self._start(front, sock, tls=True)
-
-    def _serve_peer(self, space: Space, peer: Peer, sock: socket.socket) -> None:
+    def _serve_peer(self, space: StorageSpace, peer: Peer, sock: socket.socket) -> None:
         peer.port = sock.getsockname()[1]
         app = PeerApp(peer, space).application()
-        front = FaultMiddleware(
-            app, peer.peer_id, space.faults, self._log, peer.tasks, is_peer=True, is_down=lambda: peer.is_down
-        )
-        self._start(front, sock, tls=False)
+        self._start(FaultMiddleware(app, peer.peer_id, space, self._log, peer), sock, tls=False)
 
-    def _start(self, front: FaultMiddleware, sock: socket.socket, *, tls: bool) -> None:
-        options = self.options
+    def _start(self, app: ASGIApp, sock: socket.socket, *, tls: bool) -> None:
+        options = self._options
         config = uvicorn.Config(
-            front,
+            app,
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=75,
-            timeout_graceful_shutdown=_GRACE,
+            timeout_graceful_shutdown=2,
             backlog=2048,
             ws="none",
             ssl_certfile=options.certificate if tls else None,
@@ -131,77 +111,54 @@ class LocalVSS:
             ssl_ca_certs=str(options.client_ca) if tls and options.client_ca else None,
             ssl_cert_reqs=ssl.CERT_REQUIRED if tls and options.client_ca else ssl.CERT_NONE,
         )
+        try:
+            config.load()
+        except OSError as error:  # SSLError is one
+            files = ", ".join(str(f) for f in (options.certificate, options.private_key, options.client_ca) if f)
+            raise StartError(f"the certificate can't be used ({files}): {error}") from error
         server = _Server(config)
-        self._servers.append(server)
-        task = asyncio.get_running_loop().create_task(server.serve([sock]))
-        self._serving.add(task)
+        self._servers[server] = asyncio.get_running_loop().create_task(server.serve([sock]))
 
-    def _bind(self, sockets: contextlib.ExitStack, number: int, base: int, option: str) -> list[socket.socket]:
-        bound: list[socket.socket] = []
-        for n in range(number):
-            port = base + n if base else 0
-            if port > 65535:
-                raise StartError(f"{number} ports from {base} on end beyond 65535; give {option} a smaller number")
+    def _bind(self, resources: contextlib.ExitStack, number: int, base: int, option: str) -> list[socket.socket]:
+        if base + number - 1 > 65535:
+            raise StartError(f"{number} ports from {base} on end beyond 65535; give {option} a smaller number")
+        host, sockets = self._options.host, []
+        for port in range(base, base + number) if base else [0] * number:
             try:
-                sock = _bound(self.options.host, port)
+                sockets.append(resources.enter_context(listen(host, port)))
             except OSError as error:
+                # A name that does not resolve has a number of its own, below 0, that is none of the system's.
+                reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
                 raise StartError(
-                    f"{self.options.host}:{port} can't be listened on: {_reason(error)}; give {option} another port"
+                    f"{host}:{port} can't be listened on: {reason.lower()}; give {option} another port"
                 ) from error
-            bound.append(sockets.enter_context(sock))
-        return bound
+        return sockets
 
     def _uri(self, ports: list[int]) -> str:
-        options = self.options
+        options = self._options
         host = f"[{options.host}]" if ":" in options.host else options.host
         routers = ",".join(f"router-{n}@{host}{options.path_prefix}:{port}" for n, port in enumerate(ports))
         protocol = "https" if options.certificate else "http"
         return f"mictlanx://{routers}/?protocol={protocol}&api_version=4&http2=0"
 
-    def _listen_for_signals(self) -> None:
+    def _listen_for_the_end(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-
-    def exit_with_parent(self) -> None:
-        """Stop when standard input ends: whoever started the process holds its other end, and has gone away."""
-        loop = asyncio.get_running_loop()
 
         def on_input() -> None:
             if not os.read(sys.stdin.fileno(), 4096):
                 loop.remove_reader(sys.stdin.fileno())
                 self.stop()
 
-        loop.add_reader(sys.stdin.fileno(), on_input)
+        if self._options.exit_with_parent:
+            # Whoever started the process holds the other end of standard input, which closes when that process ends.
+            loop.add_reader(sys.stdin.fileno(), on_input)
 
 
-def _check_certificates(options: Options) -> None:
-    """Say now what would else be a traceback of the server's."""
-    if options.certificate is None:
-        if options.private_key or options.client_ca:
-            raise StartError("--private-key and --client-ca mean nothing without --certificate")
-        return
-    try:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(options.certificate, options.private_key)
-        if options.client_ca:
-            context.load_verify_locations(options.client_ca)
-    except (OSError, ssl.SSLError) as error:
-        files = ", ".join(str(f) for f in (options.certificate, options.private_key, options.client_ca) if f)
-        raise StartError(f"the certificate can't be used ({files}): {error}") from error
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether an address or a name means this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _bound(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket."""
+    # Unlike socket.create_server, this names the protocol: else asyncio sets no TCP_NODELAY, and answers wait 40 ms.
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     sock = socket.socket(family, kind, protocol)
     try:
@@ -212,8 +169,3 @@ def _bound(host: str, port: int) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-def _reason(error: OSError) -> str:
-    # A name that does not resolve has a number of its own, below 0, that is none of the system's.
-    return (os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)).lower()

@@ -14,10 +14,10 @@ from hypercorn.config import Config
 
 from airflow_provider_mictlanx.client import AsyncPeer, AsyncRouter, CertificateError
 from airflow_provider_mictlanx.client.transport.connections import Transport
+from airflow_provider_mictlanx.local_vss.options import Options
 from airflow_provider_mictlanx.local_vss.request_log import RequestLog
 from airflow_provider_mictlanx.local_vss.router import Router
-from airflow_provider_mictlanx.local_vss.router_app import RouterApp
-from airflow_provider_mictlanx.local_vss.storage_space import Options, Space
+from airflow_provider_mictlanx.local_vss.storage_space import StorageSpace
 from tests.certificates import Authority
 from tests.integration.client_routers.tools import error_of, in_loop, peer_of, put, read, router_of
 from tests.threads import NewThreads
@@ -32,13 +32,12 @@ class Http2Router:
         authority = Authority(folder)
         self.certificate = authority.certificate
         self._own_certificate, self._key = authority.issue("server")
-        self._space = Space(Options(folder / "vss"))
+        self._space = StorageSpace(Options(data=folder / "vss"))
         self.address = ""
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[Http2Router]:
-        self._space.start()
-        app = RouterApp(Router("router-0", self._space), RequestLog(), self._space.add_peer).application()  # type: ignore[arg-type]
+        app = Router("router-0", self._space, RequestLog(), start_peer=lambda *_: None).application()
 
         async def watched(scope: Any, receive: Any, send: Any) -> None:
             if scope["type"] == "http":

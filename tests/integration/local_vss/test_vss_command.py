@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ import httpx
 import pytest
 
 from airflow_provider_mictlanx.client.uri import MictlanXURI
+from airflow_provider_mictlanx.local_vss.server import listen
 
 COMMAND = (sys.executable, "-m", "airflow_provider_mictlanx.local_vss")
 
@@ -109,6 +111,26 @@ def test_a_port_in_use(tmp_path, option) -> None:
     assert re.fullmatch(expected, done.stderr)
 
 
+def test_answers_do_not_wait_for_an_acknowledgement() -> None:
+    """With Nagle's algorithm every answer in several pieces takes 40 ms longer; asyncio switches it off for some sockets only."""
+
+    async def scenario() -> int:
+        accepted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def on_connection(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            sock = writer.get_extra_info("socket")
+            accepted.set_result(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+        sock = listen("127.0.0.1", 0)
+        async with await asyncio.start_server(on_connection, sock=sock):
+            _, writer = await asyncio.open_connection(*sock.getsockname())
+            no_delay = await accepted
+            writer.close()
+            return no_delay
+
+    assert asyncio.run(scenario()) == 1
+
+
 def test_a_data_folder_that_cannot_be_written(tmp_path) -> None:
     (tmp_path / "file").write_text("no folder")
     done = run("--data", str(tmp_path / "file"), "--port", "0", "--peer-port-base", "0")
@@ -186,22 +208,22 @@ def _own_address() -> str | None:
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (("--port", "abc"), "'abc' is no port"),
-        (("--port", "65536"), "'65536' is no port"),
-        (("--peers", "0"), "'0' is no number between"),
-        (("--routers", "-1"), "is no number between"),
-        (("--task-lifetime", "0"), "above 0"),
-        (("--cache-size", "much"), "much"),
+        (("--port", "abc"), "--port must be a valid integer"),
+        (("--port", "65536"), "--port must be less than or equal to 65535, got '65536'"),
+        (("--peers", "0"), "--peers must be greater than or equal to 1, got '0'"),
+        (("--routers", "-1"), "--routers must be greater than or equal to 1"),
+        (("--task-lifetime", "0"), "--task-lifetime must be greater than 0"),
+        (("--cache-size", "much"), "got 'much'"),
         (("--port", "65535", "--routers", "2"), "beyond 65535"),
         (("--data", ""), "name of a folder"),
-        (("--path-prefix", "a b?"), "'a b?' is no path"),
+        (("--path-prefix", "a b?"), "--path-prefix must be a path"),
     ],
 )
 def test_arguments_that_make_no_sense(tmp_path, arguments, word) -> None:
     done = run("--data", str(tmp_path), *arguments)
     assert done.returncode == 2
     assert word in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_path_prefix_as_behind_a_proxy(own_vss) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import threading
 
 import httpx
@@ -88,11 +89,25 @@ def test_left_overs_are_swept_away(own_vss, wire_to, bucket_id) -> None:
     for name in ("0123-4567", "0123-4567.part"):
         (folder / name).write_bytes(b"nobody's")
         os.utime(folder / name, (1, 1))
-    (vss.data / "incoming" / "in-0").write_bytes(b"half")
     vss.start()
     vss.stop()
     assert list(folder.iterdir()) == [kept]
-    assert list((vss.data / "incoming").iterdir()) == []
+
+
+def test_killed_while_a_long_body_comes_leaves_no_file(own_vss, wire_to, bucket_id) -> None:
+    vss = own_vss()
+    wire = wire_to(vss)
+    task = wire.announce(bucket_id, "ball_0", b"x" * 40_000_000).json()["tasks_ids"][0]
+    before = sorted(vss.data.rglob("*"))
+    with socket.create_connection(("127.0.0.1", vss.port)) as connection:
+        head = (
+            f"POST /api/v4/buckets/data/{task}/chunked HTTP/1.1\r\nHost: localhost\r\nContent-Length: 40000000\r\n\r\n"
+        )
+        connection.sendall(head.encode() + b"x" * 35_000_000)  # more than is kept in memory, and in the sockets
+        vss.kill()
+    assert sorted(vss.data.rglob("*")) == before
+    vss.start()
+    assert wire.get(bucket_id, "ball_0").status_code == 404
 
 
 def test_a_file_that_was_removed_is_missing_data(own_vss, wire_to, bucket_id) -> None:
