@@ -505,13 +505,6 @@ MUTANTS = (
     *_mutants(
         "client/transfer/listing.py",
         (
-            "a roll-call that the router failed is repeated",
-            "                final=(RequestTimeoutError,),\n            )\n            answered",
-            "                final=(MictlanXError,),\n            )\n            answered",
-            SILENT_PEERS,
-            ["test_roll_call_that_the_router_failed_is_repeated"],
-        ),
-        (
             "a hung peer is not waited for as long as a request may take",
             "first = routers.with_timeout(PEER_CHECK_TIMEOUT) if quick else routers",
             "first = routers",
