@@ -11,13 +11,16 @@ Each request is repeated by the retry rule; callers repeat what they conclude fr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import TypeVar
+
+from option import Result
 
 from airflow_provider_mictlanx.client.errors import MictlanXError, NotFoundError, RequestTimeoutError, UnavailableError
 from airflow_provider_mictlanx.client.models import GetRouterBucketMetadataResponse, Metadata, PeersResponse
 from airflow_provider_mictlanx.client.object_ids import ObjectId
-from airflow_provider_mictlanx.client.transfer.router_pool import Request, RequestSender
+from airflow_provider_mictlanx.client.protocol.router import AsyncRouter
+from airflow_provider_mictlanx.client.transfer.router_pool import Request, RequestOptions, RequestSender
 from airflow_provider_mictlanx.client.versions import Version, group_versions
 
 T = TypeVar("T")
@@ -222,9 +225,17 @@ async def list_small_bucket(
 
     ``UnavailableError``: a peer hangs, which is found sooner than by ``list_bucket``.
     """
+
+    def request(
+        router: AsyncRouter, options: RequestOptions
+    ) -> Awaitable[Result[GetRouterBucketMetadataResponse, MictlanXError]]:
+        return router.get_bucket_metadata(bucket_id, **options, max_size=max_size)
+
+    if routers.options["timeout"] <= PEER_CHECK_TIMEOUT:  # too short a time to tell a hung peer: repeated instead
+        return await routers.request(request)
     return await _ask_peers(
         routers,
-        lambda router, options: router.get_bucket_metadata(bucket_id, **options, max_size=max_size),
+        request,
         f"listing bucket {bucket_id}",
         bucket_id,
         quick=True,

@@ -53,7 +53,7 @@ long_requests = st.integers(1, 14)
 peers = st.sampled_from(("peer-0", "peer-1", "peer-2"))
 kinds = st.sampled_from(("peer_silent", "peer_silent", "peer_hung"))
 
-HUNG = 1.0
+HUNG = 2.5
 """How long a router waits for a peer that hangs (seconds): longer than a roll-call waits, and less than a request."""
 
 SILENCE = (UnavailableError, UnknownError, PutChunksError)
@@ -182,7 +182,7 @@ class StorageMachine(RuleBasedStateMachine):
         if self._silent is not None:
             assert isinstance(result.unwrap_err(), UnavailableError)
             return
-        assert result.is_ok
+        assert result.is_ok, repr(result)
         self._known[place] = Known.exactly(None)
 
     @rule(bucket=st.sampled_from(BUCKETS))
