@@ -259,20 +259,14 @@ def as_body(chunks: Body) -> bytes | memoryview | AsyncGenerator[bytes]:
 async def _pieces(chunks: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
     if isinstance(chunks, AsyncIterable):
         async for piece in chunks:
-            yield _as_bytes(piece)
+            yield _checked_piece(piece)
     else:
         for piece in chunks:
-            yield _as_bytes(piece)
+            yield _checked_piece(piece)
 
 
-def _as_bytes(piece: object) -> bytes:
-    if not isinstance(piece, bytes | bytearray | memoryview):  # bytes(5) would be five zeros
-        raise ValidationError(f"chunks must be bytes or pieces of bytes, got a piece of type {type(piece).__name__}")
-    return bytes(piece)
-
-
-def make_form(name: str, filename: str, content_type: str, data: memoryview) -> tuple[str, bytes]:
-    """Return the content type and the body of a form with one file, or raise ``ValidationError``."""
+def make_form(name: str, filename: str, content_type: str, data: bytes) -> tuple[str, bytes]:
+    """Give the content type and the body of a form with one file in it; a content type that is none is a ``ValidationError``."""
     check_headers({"Content-Type": content_type})
     boundary = secrets.token_hex(16)
     plain = filename.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
@@ -281,10 +275,17 @@ def make_form(name: str, filename: str, content_type: str, data: memoryview) -> 
         f"Content-Type: {content_type}\r\n\r\n"
     )
     try:
-        body = b"".join([head.encode(), data, f"\r\n--{boundary}--\r\n".encode()])
+        return f"multipart/form-data; boundary={boundary}", b"".join(
+            [head.encode(), data, f"\r\n--{boundary}--\r\n".encode()]
+        )
     except UnicodeEncodeError as error:
-        raise ValidationError(f"filename must be valid Unicode, got {filename!r}: {error.reason}") from error
-    return f"multipart/form-data; boundary={boundary}", body
+        raise ValidationError(f"filename {filename!r} is no valid Unicode text: {error.reason}") from error
+
+
+def _checked_piece(piece: object) -> bytes:
+    if not isinstance(piece, bytes | bytearray | memoryview):  # bytes(5) would be five zeros
+        raise ValidationError(f"chunks must be bytes or pieces of bytes, got a piece of type {type(piece).__name__}")
+    return bytes(piece)
 
 
 def _check_address(kind: str, ip_addr: str, port: int, protocol: str, api_version: int) -> None:
