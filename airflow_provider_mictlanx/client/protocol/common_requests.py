@@ -118,7 +118,7 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         :param content_type: of the multipart field
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
-        form, body = make_form("data", filename, content_type, memoryview(data))
+        form, body = make_form("data", filename, content_type, memoryview(data).tobytes())
         path = f"/buckets/data/{quote_id(task_id, 'task_id')}"
         action = f"sending the data of task {task_id} to {self._label}"
         await self._send("POST", path, action, options, content=body, content_type=form)

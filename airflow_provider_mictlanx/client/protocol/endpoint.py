@@ -270,13 +270,13 @@ def _as_bytes(piece: object) -> bytes:
     return bytes(piece)
 
 
-def make_form(name: str, filename: str, content_type: str, data: memoryview) -> tuple[str, bytes]:
+def make_form(name: str, filename: str, content_type: str, data: bytes) -> tuple[str, bytes]:
     """Return the content type and the body of a form with one file, or raise ``ValidationError``."""
     import httpx  # slow to import, and few requests need it
 
     check_headers({"Content-Type": content_type})
     try:
-        request = httpx.Request("POST", "http://form", files={name: (filename, bytes(data), content_type)})
+        request = httpx.Request("POST", "http://form", files={name: (filename, data, content_type)})
     except UnicodeEncodeError as error:
         raise ValidationError(f"filename must be valid Unicode, got {filename!r}: {error.reason}") from error
     return request.headers["Content-Type"], request.read()

@@ -360,7 +360,7 @@ def test_defaults() -> None:
     ("extra", "why"),
     [
         ({"verfy": False}, "'verfy' in the connection's extra is unknown; there are .*verify"),
-        ({"verify": "maybe"}, "verify is one of"),
+        ({"verify": "maybe"}, "verify must be one of"),
         ({"timeout": "soon"}, "timeout must be a number of seconds above 0, got 'soon'"),
         ({"timeout": 0}, "timeout"),
         ({"timeout": True}, "timeout"),
