@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import secrets
 import sys
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
@@ -273,20 +272,15 @@ async def _checked_pieces(chunks: Iterable[Any] | AsyncIterable[Any]) -> AsyncGe
 
 
 def make_form(name: str, filename: str, content_type: str, data: bytes) -> tuple[str, bytes]:
-    """Give the content type and the body of a form with one file in it; a content type that is none is a ``ValidationError``."""
+    """Return the content type and the body of a form with one file in it; ``ValidationError`` for a malformed content type."""
+    import httpx  # slow to import, and few requests need it
+
     check_headers({"Content-Type": content_type})
-    boundary = secrets.token_hex(16)
-    plain = filename.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
-    head = (
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{plain}"\r\n'
-        f"Content-Type: {content_type}\r\n\r\n"
-    )
     try:
-        return f"multipart/form-data; boundary={boundary}", b"".join(
-            [head.encode(), data, f"\r\n--{boundary}--\r\n".encode()]
-        )
+        request = httpx.Request("POST", "http://form", files={name: (filename, data, content_type)})
     except UnicodeEncodeError as error:
         raise ValidationError(f"filename {filename!r} is no valid Unicode text: {error.reason}") from error
+    return request.headers["Content-Type"], request.read()
 
 
 def _checked_piece(piece: object) -> bytes:
