@@ -62,6 +62,7 @@ class _OwnAnswer:
 
     async def __call__(self, event: str, info: object) -> None:
         if event == "http11.receive_response_headers.started":
+            self._may_be_answered = False
             asyncio.get_running_loop().call_soon(self._turn)
         elif event == "http11.receive_response_headers.complete" and not self._may_be_answered:
             raise BrokenError("the server sent more than the answers to its requests")
@@ -162,10 +163,9 @@ class HttpxBackend:
 def _is_sent(response: httpx.Response) -> bool:
     """Return whether the server's system took the request; httpx reads no answer before the body is in the own system's buffers."""
     stream = response.extensions.get("network_stream")
-    if response.http_version == "HTTP/2" or stream is None:
-        return True
-    with suppress(OSError, ValueError):  # the connection ended, or the system counts nothing
-        return not any(fcntl.ioctl(stream.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4)))
+    sock = stream and response.http_version != "HTTP/2" and stream.get_extra_info("socket")
+    with suppress(OSError, ValueError):  # the connection ended, or the system does not count
+        return not sock or not any(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))
     return True
 
 

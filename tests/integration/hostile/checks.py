@@ -14,6 +14,7 @@ from typing import Any
 from airflow_provider_mictlanx.client import MictlanXError
 from airflow_provider_mictlanx.client.transport.backend import BackendFactory
 from airflow_provider_mictlanx.client.transport.connections import Response, Transport
+from tests.integration.hostile.http2 import Http2Server
 from tests.integration.hostile.server import HostileServer
 
 TOKEN = "s3cret-token-of-the-tests"
@@ -69,7 +70,7 @@ def check_error(error: MictlanXError) -> None:
     assert TOKEN not in "".join(traceback.format_exception(error))
 
 
-async def check_next_requests(transport: Transport, server: HostileServer) -> None:
+async def check_next_requests(transport: Transport, server: HostileServer | Http2Server) -> None:
     """Require that the following requests to the same server read their own answers; the first of them may fail."""
     async with asyncio.timeout(5):
         await server.settle()
