@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import re
 import ssl
 import termios
 from collections.abc import AsyncIterator, Mapping
@@ -29,6 +30,11 @@ from airflow_provider_mictlanx.client.transport.limits import CONNECT_TIMEOUT, I
 GRACE = 1.0
 """A cancelled request may go on for this long (seconds), so that its connection returns to the pool in order."""
 
+_HTTPX_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, WireError)
+
+_END_OF_HTTP2 = re.compile(r"<(StreamReset|ConnectionTerminated)\b.*?\berror_code:([\w.]+)")
+"""How h2 shows the end of a stream or a connection. Bytes of the server follow, in hexadecimal and cut, with half a secret maybe."""
+
 _TIMEOUT = httpx.Timeout(None, connect=CONNECT_TIMEOUT)
 
 
@@ -50,7 +56,7 @@ class HttpxStream:
         """Wait for the next piece of the body; None at its end."""
         try:
             return await anext(self._pieces, None)
-        except (httpx.HTTPError, httpx.StreamError) as error:
+        except Exception as error:  # some of h2 come as they are
             raise _translate(error) from None  # the text may be the server's
 
 
@@ -125,7 +131,11 @@ class HttpxBackend:
                 extensions={"trace": _OwnAnswer()},
             )
             stream = HttpxStream(await self._client.send(request, stream=True, follow_redirects=False))
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+        except Exception as error:
+            if error is upload.error or not (
+                self._is_own or isinstance(error, _HTTPX_ERRORS)
+            ):  # a hook's of the caller
+                raise
             raise _translate(error) from None  # the text may be the server's
         upload.is_complete = upload.is_complete and _is_sent(stream.response)
         try:
@@ -149,7 +159,7 @@ class HttpxBackend:
         self._keep(closing)
         try:
             await asyncio.shield(closing)
-        except (httpx.HTTPError, httpx.StreamError) as error:
+        except Exception as error:
             raise _translate(error) from None  # the text may be the server's
 
     async def aclose(self) -> None:
@@ -170,12 +180,20 @@ def _is_sent(response: httpx.Response) -> bool:
 
 
 def _translate(error: Exception) -> Exception:
-    reason = str(error) or type(error).__name__
+    reason = str(error).rstrip(".") or type(error).__name__
+    if event := _END_OF_HTTP2.match(reason):
+        return BrokenError(f"the server ended it: {event[1]}, error code {event[2]}")
     match error:
+        case WireError():
+            return error
         case httpx.ConnectError() | httpx.ConnectTimeout():
             return NotConnectedError(reason)
-        case httpx.RemoteProtocolError() if "disconnected" not in reason and "closed" not in reason:
-            return InvalidResponseError(reason)
-        case httpx.InvalidURL() | httpx.UnsupportedProtocol() | httpx.LocalProtocolError():
+        case httpx.InvalidURL() | httpx.UnsupportedProtocol():
             return InvalidUrlError(reason)
-    return BrokenError(reason.rstrip("."))
+        case httpx.RemoteProtocolError() if "disconnected" in reason or "closed" in reason:
+            return BrokenError(reason)
+        case httpx.NetworkError() | httpx.TimeoutException() | httpx.StreamError():
+            return BrokenError(reason)
+    return InvalidResponseError(
+        reason
+    )  # also what httpx calls a local error: h2 refuses an answer as it refuses a request
