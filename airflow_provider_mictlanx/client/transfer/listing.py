@@ -19,8 +19,9 @@ from option import Result
 from airflow_provider_mictlanx.client.errors import MictlanXError, NotFoundError, RequestTimeoutError, UnavailableError
 from airflow_provider_mictlanx.client.models import GetRouterBucketMetadataResponse, Metadata, PeersResponse
 from airflow_provider_mictlanx.client.object_ids import ObjectId
+from airflow_provider_mictlanx.client.protocol.endpoint import RequestOptions
 from airflow_provider_mictlanx.client.protocol.router import AsyncRouter
-from airflow_provider_mictlanx.client.transfer.router_pool import Request, RequestOptions, RequestSender
+from airflow_provider_mictlanx.client.transfer.router_pool import Request, RequestSender
 from airflow_provider_mictlanx.client.versions import Version, group_versions
 
 T = TypeVar("T")

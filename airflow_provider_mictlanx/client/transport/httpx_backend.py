@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import re
 import ssl
 import termios
 from collections.abc import AsyncIterator, Mapping
@@ -31,6 +32,11 @@ from airflow_provider_mictlanx.client.transport.proxies import Proxy
 GRACE = 1.0
 """A cancelled request may go on for this long (seconds), so that its connection returns to the pool in order."""
 
+_HTTPX_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, WireError)
+
+_END_OF_HTTP2 = re.compile(r"<(StreamReset|ConnectionTerminated)\b.*?\berror_code:([\w.]+)")
+"""How h2 shows the end of a stream or a connection. Bytes of the server follow, in hexadecimal and cut, with half a secret maybe."""
+
 _TIMEOUT = httpx.Timeout(None, connect=CONNECT_TIMEOUT)
 
 
@@ -52,7 +58,7 @@ class HttpxStream:
         """Wait for the next piece of the body; None at its end."""
         try:
             return await anext(self._pieces, None)
-        except (httpx.HTTPError, httpx.StreamError) as error:
+        except Exception as error:  # some of h2 come as they are
             raise _translate(error) from None  # the text may be the server's
 
 
@@ -64,6 +70,7 @@ class _OwnAnswer:
 
     async def __call__(self, event: str, info: object) -> None:
         if event == "http11.receive_response_headers.started":
+            self._may_be_answered = False
             asyncio.get_running_loop().call_soon(self._turn)
         elif event == "http11.receive_response_headers.complete" and not self._may_be_answered:
             raise BrokenError("the server sent more than the answers to its requests")
@@ -132,7 +139,11 @@ class HttpxBackend:
                 extensions={"trace": _OwnAnswer()},
             )
             stream = HttpxStream(await self._client.send(request, stream=True, follow_redirects=False))
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+        except Exception as error:
+            if error is upload.error or not (
+                self._is_own or isinstance(error, _HTTPX_ERRORS)
+            ):  # a hook's of the caller
+                raise
             raise _translate(error) from None  # the text may be the server's
         upload.is_complete = upload.is_complete and _is_sent(stream.response)
         try:
@@ -156,7 +167,7 @@ class HttpxBackend:
         self._keep(closing)
         try:
             await asyncio.shield(closing)
-        except (httpx.HTTPError, httpx.StreamError) as error:
+        except Exception as error:
             raise _translate(error) from None  # the text may be the server's
 
     async def aclose(self) -> None:
@@ -170,22 +181,27 @@ class HttpxBackend:
 def _is_sent(response: httpx.Response) -> bool:
     """Return whether the server's system took the request; httpx reads no answer before the body is in the own system's buffers."""
     stream = response.extensions.get("network_stream")
-    if response.http_version == "HTTP/2" or stream is None:
-        return True
-    with suppress(OSError, ValueError):  # the connection ended, or the system counts nothing
-        return not any(fcntl.ioctl(stream.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4)))
+    sock = stream and response.http_version != "HTTP/2" and stream.get_extra_info("socket")
+    with suppress(OSError, ValueError):  # the connection ended, or the system does not count
+        return not sock or not any(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))
     return True
 
 
 def _translate(error: Exception) -> Exception:
-    reason = str(error) or type(error).__name__
+    reason = str(error).rstrip(".") or type(error).__name__
+    if event := _END_OF_HTTP2.match(reason):
+        return BrokenError(f"the server ended it: {event[1]}, error code {event[2]}")
     match error:
+        case WireError():
+            return error
         case httpx.ProxyError():
             return ProxyRefusedError(reason, int(reason[:3]) if reason[:3].isdigit() else 0)
         case httpx.ConnectError() | httpx.ConnectTimeout():
             return NotConnectedError(reason)
-        case httpx.RemoteProtocolError() if "disconnected" not in reason and "closed" not in reason:
-            return InvalidResponseError(reason)
-        case httpx.InvalidURL() | httpx.UnsupportedProtocol() | httpx.LocalProtocolError():
+        case httpx.InvalidURL() | httpx.UnsupportedProtocol():
             return InvalidUrlError(reason)
-    return BrokenError(reason.rstrip("."))
+        case httpx.RemoteProtocolError() if "disconnected" in reason or "closed" in reason:
+            return BrokenError(reason)
+        case httpx.NetworkError() | httpx.TimeoutException() | httpx.StreamError():
+            return BrokenError(reason)
+    return InvalidResponseError(reason)  # also httpx's local errors: h2 refuses an answer as it refuses a request

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -215,14 +216,16 @@ class HostileServer:
 
 
 @asynccontextmanager
-async def serving(script: Script) -> AsyncIterator[HostileServer]:
+async def serving(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIterator[HostileServer]:
     """Run a ``HostileServer`` while the context lasts."""
     server = HostileServer(script)
-    sock = socket.socket()
+    sock = socket.socket(
+        proto=socket.IPPROTO_TCP
+    )  # without it asyncio leaves Nagle on: what is written would come late
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)  # before listen(): accepted sockets inherit it
     sock.bind(("127.0.0.1", 0))
-    listener = await asyncio.start_server(server.serve, sock=sock)
-    server.url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+    listener = await asyncio.start_server(server.serve, sock=sock, ssl=tls)
+    server.url = f"{'https' if tls else 'http'}://127.0.0.1:{sock.getsockname()[1]}"
     try:
         yield server
     finally:

@@ -37,7 +37,7 @@ def flat_memory(what: str) -> Iterator[None]:
 
 @each_engine
 def test_endless_answers_take_no_memory(engine: BackendFactory) -> None:
-    async def meet(name: str) -> int:
+    async def meet(name: str, timeout: float) -> bool:
         begin, repeated = FLOODS[name]
 
         async def script(connection: Connection) -> None:
@@ -46,13 +46,15 @@ def test_endless_answers_take_no_memory(engine: BackendFactory) -> None:
 
         async with serving(script) as server, transport_of(engine) as transport:
             with flat_memory(name):
-                outcome = await outcome_of(transport, "GET", f"{server.url}/flood", TIMEOUT)
+                outcome = await outcome_of(transport, "GET", f"{server.url}/flood", timeout)
             assert outcome.error is not None, str(outcome)
-            return server.connections[0].written
+            return bool(server.connections and server.connections[0].written)
 
     async def scenario() -> None:
         for name in FLOODS:
-            await meet(name)
+            timeout = TIMEOUT
+            while not await meet(name, timeout):  # the machine was too busy to connect in time
+                timeout *= 2
 
     asyncio.run(scenario())
 
@@ -73,7 +75,7 @@ def test_slow_reader_takes_no_memory(engine: BackendFactory, piece: bytes) -> No
             with flat_memory("a slow reader"):
                 async with transport.stream("GET", f"{server.url}/flood", **request) as (_, pieces):  # type: ignore[arg-type]
                     assert set(await anext(pieces)) == set(piece)
-                    await asyncio.sleep(1)
+                    await asyncio.sleep(0.6)
             assert server.connections[0].written < 64 * 1024 * 1024
 
     asyncio.run(scenario())
