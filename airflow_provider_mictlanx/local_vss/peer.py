@@ -228,7 +228,8 @@ class Peer:
     def bucket(self, bucket_id: str) -> list[str]:
         """Return the metadata (JSON) of the peer's chunks in a bucket, but empty ones."""
         self._check_up("hide_from_listing")
-        return [replica.metadata for replica in self._select("bucket_id = ? and size > 0 order by seq", bucket_id)]
+        statement = "select metadata from replicas where peer_id = ? and bucket_id = ? and size > 0 order by seq"
+        return [metadata for (metadata,) in self._database.execute(statement, self.peer_id, bucket_id)]
 
     def usage(self) -> dict[str, Any]:
         """Return what the peer says of itself: disk in bytes and its share in use, and what it holds."""
