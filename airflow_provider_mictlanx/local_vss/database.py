@@ -1,17 +1,20 @@
 """
 The metadata's SQLite file.
 
-A request is acknowledged after its commit. Everything is written on the event loop, which serializes the writers.
-A commit that only goes to the operating system takes some microseconds, less than a change of threads.
+A request is acknowledged after its commit. Everything is written on the event loop, which serializes the writers:
+a commit only goes to the operating system, which takes some microseconds, less than a change of threads. Where it must
+be on the disk, the requests that wait for that share one wait, in a thread.
 """
 
 from __future__ import annotations
 
+import asyncio
+import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +61,8 @@ class Database:
         self._fsync = fsync
         self._connections = threading.local()
         self._unneeded: list[Path] = []
+        self._disk = asyncio.Lock()
+        self._commits = self._commits_on_disk = 0
         self._last_timestamp = 0
         self._connection().executescript(_SCHEMA)
 
@@ -65,18 +70,28 @@ class Database:
         """Run one statement; outside of ``transaction`` it is committed at once."""
         return self._connection().execute(statement, values)
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Commit the statements of the block together, or none of them where it raises."""
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        """Commit the statements of the block together, or none of them where it raises. The block must not await."""
+        unneeded = self._unneeded = []
         connection = self._connection()
         connection.execute("begin immediate")
-        try:
-            with connection:
-                yield
-            for path in self._unneeded:
-                path.unlink(missing_ok=True)
-        finally:
-            self._unneeded.clear()
+        with connection:
+            yield
+        self._commits += 1
+        if self._fsync:
+            await self._wait_for_disk()
+        for path in unneeded:
+            path.unlink(missing_ok=True)
+
+    async def _wait_for_disk(self) -> None:
+        """Wait until the commits so far are on the disk. Requests that wait at the same time share one wait."""
+        needed = self._commits
+        async with self._disk:
+            if self._commits_on_disk < needed:
+                commits = self._commits
+                await asyncio.to_thread(sync_to_disk, self._path.with_name(f"{self._path.name}-wal"))
+                self._commits_on_disk = commits
 
     def remove_after_commit(self, path: Path) -> None:
         """Remove a file once the metadata that names it is gone for good."""
@@ -98,6 +113,15 @@ class Database:
             connection = sqlite3.connect(self._path, isolation_level=None, timeout=30, cached_statements=256)
             connection.execute("pragma journal_mode = wal")
             connection.execute("pragma wal_autocheckpoint = 8000")  # pages: a checkpoint waits for the disk
-            connection.execute(f"pragma synchronous = {'FULL' if self._fsync else 'NORMAL'}")
+            connection.execute("pragma synchronous = normal")  # only checkpoints wait for the disk by themselves
             self._connections.connection = connection
         return connection
+
+
+def sync_to_disk(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from airflow_provider_mictlanx.local_vss.blobs import INLINE, ChunkData, IncomingBody, run_by_size
-from airflow_provider_mictlanx.local_vss.database import Database
+from airflow_provider_mictlanx.local_vss.database import Database, sync_to_disk
 from airflow_provider_mictlanx.local_vss.faults import FaultBoard
 from airflow_provider_mictlanx.local_vss.options import Options
 from airflow_provider_mictlanx.local_vss.placement import Task, Tasks
@@ -143,22 +143,19 @@ class Peer:
             # The announcement may be deleted or replaced meanwhile.
             where = f"peer_id = ? and {_ONE_CHUNK} and task_id = ? and blob is null"
             values = (path.name, self.peer_id, bucket_id, key, task.task_id)
-            is_stored = self._database.execute(f"update replicas set blob = ? where {where}", *values).rowcount == 1
+            async with self._database.transaction():
+                updated = self._database.execute(f"update replicas set blob = ? where {where}", *values)
+                is_stored = updated.rowcount == 1
         finally:
             if not is_stored:
                 path.unlink(missing_ok=True)
         return is_stored
 
     def _write(self, path: Path, body: IncomingBody) -> None:
-        with path.open("xb") as file:
-            file.write(body.content)
-            if self._fsync:
-                file.flush()
-                os.fsync(file.fileno())
+        path.write_bytes(body.content)
         if self._fsync:
-            folder = os.open(self._folder, os.O_RDONLY)
-            os.fsync(folder)
-            os.close(folder)
+            sync_to_disk(path)
+            sync_to_disk(self._folder)
 
     def change(self, bucket_id: str, key: str, changes: Mapping[str, Any]) -> bool:
         """Change a replica's metadata in place; return False if the peer has none."""
@@ -231,7 +228,8 @@ class Peer:
     def bucket(self, bucket_id: str) -> list[str]:
         """Return the metadata (JSON) of the peer's chunks in a bucket, but empty ones."""
         self._check_up("hide_from_listing")
-        return [replica.metadata for replica in self._select("bucket_id = ? and size > 0 order by seq", bucket_id)]
+        statement = "select metadata from replicas where peer_id = ? and bucket_id = ? and size > 0 order by seq"
+        return [metadata for (metadata,) in self._database.execute(statement, self.peer_id, bucket_id)]
 
     def usage(self) -> dict[str, Any]:
         """Return what the peer says of itself: disk in bytes and its share in use, and what it holds."""

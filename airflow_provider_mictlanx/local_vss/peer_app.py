@@ -69,7 +69,7 @@ class PeerApp:
             raise ProtocolError(409, f"{bucket_id}@{announced.key} already exists")
         node = self._peer.peer_id
         task = Task(request.headers.get("task-id") or str(uuid.uuid4()), announced, [node])
-        with self._space.database.transaction():
+        async with self._space.database.transaction():
             self._peer.announce(task)
         self._peer.tasks[task.task_id] = task
         spent = time.perf_counter_ns() - started
@@ -153,13 +153,13 @@ class PeerApp:
     async def update_metadata(self, request: Request) -> Response:
         """Change a chunk's tags and the like."""
         change = await http.read_json(request, http.CHANGE)
-        return self._change(request, change.model_dump(exclude_none=True))
+        return await self._change(request, change.model_dump(exclude_none=True))
 
     async def disable(self, request: Request) -> Response:
         """Mark a chunk as disabled."""
-        return self._change(request, {"is_disabled": True})
+        return await self._change(request, {"is_disabled": True})
 
-    def _change(self, request: Request, changes: Mapping[str, Any]) -> Response:
+    async def _change(self, request: Request, changes: Mapping[str, Any]) -> Response:
         self._find(request)
         self._peer.change(*http.object_names(request), changes)
         return Response(status_code=204)
@@ -178,13 +178,13 @@ class PeerApp:
 
     async def delete(self, request: Request) -> Response:
         """Delete a chunk."""
-        with self._space.database.transaction():
+        async with self._space.database.transaction():
             deleted = self._peer.delete_key(*http.object_names(request))
         return Response(status_code=204, headers={"n-deletes": str(len(deleted))})
 
     async def delete_by_ball_id(self, request: Request) -> Response:
         """Delete the chunks of a ball."""
-        with self._space.database.transaction():
+        async with self._space.database.transaction():
             deleted = self._peer.delete_ball(*http.object_names(request))
         return Response(status_code=204, headers={"n-deletes": str(len(deleted))})
 

@@ -88,7 +88,7 @@ class Router:
         announced = await http.read_json(request, _ANNOUNCEMENT)
         if announced.bucket_id != bucket_id:
             raise ProtocolError(400, f"Bucket ID mismatch: {bucket_id} != {announced.bucket_id}")
-        task, missed = self._announce(announced)
+        task, missed = await self._announce(announced)
         for peer in missed:
             await peer.wait_while_hung()
         if missed:
@@ -106,12 +106,12 @@ class Router:
             }
         )
 
-    def _announce(self, announced: PutMetadataRequest) -> tuple[Task, list[Peer]]:
+    async def _announce(self, announced: PutMetadataRequest) -> tuple[Task, list[Peer]]:
         """Return the task, and the chosen peers that did not answer: with any, the others keep it, placed nowhere."""
         placement, peers = self._space.placement, self._space.peers
         bucket_id, key = announced.bucket_id, announced.key
         available = {peer_id for peer_id, peer in peers.items() if not peer.is_unavailable}
-        with self._space.database.transaction():
+        async with self._space.database.transaction():
             try:
                 chosen = placement.choose(bucket_id, key, announced.replication_factor, list(peers), available)
             except NoPeerLeftError as error:
@@ -191,20 +191,20 @@ class Router:
 
     async def disable(self, request: Request) -> Response:
         """Mark a chunk as disabled: the page gives the mark no further meaning, so its data is answered as before."""
-        self._change(request, {"is_disabled": True})
+        await self._change(request, {"is_disabled": True})
         return Response(status_code=204)
 
     async def update_metadata(self, request: Request) -> Response:
         """Change a chunk's tags and the like. The page names no path for it; this one is chosen after the others."""
         started = time.perf_counter_ns()
         change = await http.read_json(request, http.CHANGE)
-        self._change(request, change.model_dump(exclude_none=True))
+        await self._change(request, change.model_dump(exclude_none=True))
         bucket_id, key = http.object_names(request)
         return JSONResponse({"bucket_id": bucket_id, "key": key, "service_time": time.perf_counter_ns() - started})
 
-    def _change(self, request: Request, changes: Mapping[str, Any]) -> None:
+    async def _change(self, request: Request, changes: Mapping[str, Any]) -> None:
         bucket_id, key = http.object_names(request)
-        with self._space.database.transaction():
+        async with self._space.database.transaction():
             changed = [peer.change(bucket_id, key, changes) for peer in self._reachable_peers()]
         if not any(changed):
             raise ProtocolError(404, f"{bucket_id}@{key} not found")
@@ -351,7 +351,7 @@ class Router:
         bucket_id, key = http.object_names(request)
         await self._wait_for_peers()
         deleted: list[str] = []
-        with self._space.database.transaction():
+        async with self._space.database.transaction():
             holders = self._space.placement.holders(bucket_id, key)
             self._space.placement.forget(bucket_id, key)
             for peer in self._reachable_peers() if holders else ():
@@ -366,7 +366,7 @@ class Router:
         bucket_id, ball_id = http.object_names(request)
         await self._wait_for_peers()
         deleted: list[str] = []
-        with self._space.database.transaction():
+        async with self._space.database.transaction():
             for peer in self._reachable_peers():
                 deleted += peer.delete_ball(bucket_id, ball_id)
             for key in set(deleted):
