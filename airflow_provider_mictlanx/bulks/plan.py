@@ -20,7 +20,6 @@ from pydantic import ValidationError as InvalidModel
 from airflow_provider_mictlanx.bulks.records import Plan, canonical
 from airflow_provider_mictlanx.bulks.sources import SourceBall
 from airflow_provider_mictlanx.client.errors import IntegrityError, ValidationError
-from airflow_provider_mictlanx.client.validation import check_int
 
 BALL_COST = 256 * 1024
 """Cost of a ball besides its bytes, in bytes: many small files are work too."""
@@ -93,8 +92,10 @@ def sources_mark(balls: Iterable[PlannedBall], sources: Mapping[tuple[str, str],
 
 def check_shard(shard: int, shards: int) -> None:
     """Raise ``ValidationError`` unless ``shard`` is one of ``0..shards-1``."""
-    check_int("shards", shards)
-    if check_int("shard", shard, 0) >= shards:
+    for name, value in (("shard", shard), ("shards", shards)):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValidationError(f"{name} is a whole number, not {value!r}")
+    if shards < 1 or not 0 <= shard < shards:
         raise ValidationError(f"shard is one of 0 to shards - 1, not {shard} of {shards}")
 
 
