@@ -56,7 +56,7 @@ class _Response(aiohttp.ClientResponse):
         try:
             # The request has just been written, and the loop had no turn: what is here is no answer to it.
             if self.protocol is None or self.protocol.should_close:
-                raise BrokenError("the server sent more than the answers to its requests")
+                raise BrokenError("it broke, or the server sent more than the answers to its requests")
             return await super().start(connection)
         except BaseException:
             self.abort()
@@ -165,7 +165,7 @@ async def _send_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHand
     try:
         return await handler(request)
     except aiohttp.ClientConnectionError as error:
-        raise _translate(error) from error
+        raise _translate(error) from None  # the text may be the server's
 
 
 def _parse_url(url: str) -> URL:
