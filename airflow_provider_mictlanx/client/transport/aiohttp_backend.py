@@ -142,8 +142,9 @@ class AiohttpBackend:
                 raise upload.error from None
             raise _translate(error) from None  # the text may be the server's
         stream = AiohttpStream(cast(_Response, response), upload)
+        transport = stream.response.transport
         try:
-            upload.check_answer(response.status)
+            upload.check_answer(response.status, transport.get_extra_info("socket") if transport else None)
         except WireError:
             await self.end(stream)
             raise
