@@ -53,8 +53,8 @@ class _Response(aiohttp.ClientResponse):
         self.protocol, self.transport = connection.protocol, connection.transport
         try:
             # The request has just been written, and the loop had no turn: what is here is no answer to it.
-            if self.protocol is None or self.protocol.should_close:
-                raise BrokenError("the server sent more than the answers to its requests")
+            if connection.protocol is None or connection.protocol.should_close:
+                raise BrokenError("it broke, or the server sent more than the answers to its requests")
             return await super().start(connection)
         except BaseException:
             self.abort()
@@ -159,7 +159,7 @@ async def _send_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHand
     try:
         return await handler(request)
     except aiohttp.ClientConnectionError as error:
-        raise _translate(error) from error
+        raise _translate(error) from None  # the text may be the server's
 
 
 def _parse_url(url: str) -> URL:

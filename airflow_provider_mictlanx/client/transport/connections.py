@@ -218,8 +218,8 @@ class Transport:
             return pools.backends[key]
 
     async def _drop_closed_loops(self) -> None:
-        for loop in [loop for loop in self._pools if loop.is_closed()]:
-            for backend in self._pools.pop(loop).backends.values():
+        for loop in [loop for loop in list(self._pools) if loop.is_closed()]:
+            for backend in self._pools.pop(loop, _Pools()).backends.values():
                 with suppress(RuntimeError):  # the loop is closed
                     await backend.aclose()
 
