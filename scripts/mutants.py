@@ -49,6 +49,8 @@ FOLDER = "tests/integration/airflow_batches/test_get_to_folder.py"
 ENGINES = "tests/integration/client/test_engines.py"
 ENGINE_ANSWERS = "tests/integration/client/test_engine_answers.py"
 ENGINE_LIFE = "tests/integration/client/test_engine_lifecycle.py"
+HOSTILE_ANSWERS = "tests/integration/hostile/test_answers.py"
+HOSTILE_UPLOADS = "tests/integration/hostile/test_uploads.py"
 SPELLINGS = "tests/unit/fuzzing/test_clean_texts.py"
 TEXTS = "tests/unit/client/test_texts.py"
 SERVERS = "tests/integration/security/test_texts_of_servers.py"
@@ -1215,10 +1217,17 @@ MUTANTS = (
         ),
         (
             "a success before the whole body was sent acknowledges nothing",
-            "if status < 300 and not self.is_complete:",
+            "if status < 300 and not (self.is_complete and _is_delivered(sock)):",
             "if False:",
             ENGINES,
             ["test_an_early_success_acknowledges_nothing"],
+        ),
+        (
+            "nor does one before the server's system took the body",
+            "(self.is_complete and _is_delivered(sock))",
+            "self.is_complete",
+            HOSTILE_UPLOADS,
+            ["test_short_upload_is_not_acknowledged_early"],
         ),
     ),
     *_mutants(
@@ -1238,9 +1247,16 @@ MUTANTS = (
             ["test_answer_to_no_request_is_given_to_no_other"],
         ),
         (
+            "a body that ends with a reset is not complete",
+            "if not piece and self.response.was_reset:",
+            "if False:",
+            HOSTILE_ANSWERS,
+            ["test_hostile_answer_is_no_wrong_body[aiohttp-body up to a reset]"],
+        ),
+        (
             "an abandoned upload keeps no socket",
-            "            self.transport.abort()",
-            "            pass",
+            "self.transport.abort()",
+            "pass",
             ENGINE_LIFE,
             ["test_abandoned_upload_keeps_no_socket"],
         ),
@@ -1262,6 +1278,13 @@ MUTANTS = (
             ["test_500_cancelled_requests_leave_no_busy_connection"],
         ),
         (
+            "bytes behind an answer answer no request",
+            "not self._may_be_answered:",
+            "False:",
+            HOSTILE_ANSWERS,
+            ["test_hostile_answer_is_no_wrong_body[httpx-another answer behind it]"],
+        ),
+        (
             "no cookie is kept",
             "            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),\n",
             "",
@@ -1277,6 +1300,13 @@ MUTANTS = (
             "pass",
             ENGINE_LIFE,
             ["test_fork_leaves_the_pool_to_its_parent"],
+        ),
+        (
+            "a body in an unknown transfer coding is not handed out",
+            '("transfer-encoding", "chunked")',
+            '("content-encoding", "identity")',
+            HOSTILE_ANSWERS,
+            ["test_hostile_answer_is_no_wrong_body[aiohttp-gzip and chunked]"],
         ),
         (
             "the token is a secret",
