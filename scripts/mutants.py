@@ -1194,7 +1194,7 @@ MUTANTS = (
             "if not piece and self.response.was_reset:",
             "if False:",
             HOSTILE_ANSWERS,
-            ["test_hostile_answer_is_no_wrong_body[aiohttp-body up to a reset]"],
+            ["test_hostile_end_over_tls_is_no_wrong_body"],
         ),
         (
             "an abandoned upload keeps no socket",
@@ -1225,7 +1225,7 @@ MUTANTS = (
             "not self._may_be_answered:",
             "False:",
             HOSTILE_ANSWERS,
-            ["test_hostile_answer_is_no_wrong_body[httpx-another answer behind it]"],
+            ["test_hostile_answer_is_no_wrong_body"],
         ),
         (
             "no cookie is kept",
@@ -1249,7 +1249,7 @@ MUTANTS = (
             '("transfer-encoding", "chunked")',
             '("content-encoding", "identity")',
             HOSTILE_ANSWERS,
-            ["test_hostile_answer_is_no_wrong_body[aiohttp-gzip and chunked]"],
+            ["test_hostile_answer_is_no_wrong_body"],
         ),
         (
             "the token is a secret",
