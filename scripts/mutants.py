@@ -1251,7 +1251,7 @@ MUTANTS = (
             "if not piece and self.response.was_reset:",
             "if False:",
             HOSTILE_ANSWERS,
-            ["test_hostile_answer_is_no_wrong_body[aiohttp-body up to a reset]"],
+            ["test_hostile_end_over_tls_is_no_wrong_body"],
         ),
         (
             "an abandoned upload keeps no socket",
@@ -1282,7 +1282,7 @@ MUTANTS = (
             "not self._may_be_answered:",
             "False:",
             HOSTILE_ANSWERS,
-            ["test_hostile_answer_is_no_wrong_body[httpx-another answer behind it]"],
+            ["test_hostile_answer_is_no_wrong_body"],
         ),
         (
             "no cookie is kept",
@@ -1306,7 +1306,7 @@ MUTANTS = (
             '("transfer-encoding", "chunked")',
             '("content-encoding", "identity")',
             HOSTILE_ANSWERS,
-            ["test_hostile_answer_is_no_wrong_body[aiohttp-gzip and chunked]"],
+            ["test_hostile_answer_is_no_wrong_body"],
         ),
         (
             "the token is a secret",
