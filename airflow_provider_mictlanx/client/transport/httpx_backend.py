@@ -136,7 +136,12 @@ class HttpxBackend(backend.HttpBackend):
 
     def _keep(self, task: asyncio.Task[Any]) -> None:
         self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._background.discard(task)
+        if not task.cancelled():
+            task.exception()  # read, so that asyncio does not report it
 
     async def end(self, stream: HttpxStream) -> None:
         """Return the connection to the pool, also when the task is cancelled just then."""
