@@ -61,12 +61,9 @@ class _OwnAnswer:
     async def __call__(self, event: str, info: object) -> None:
         if event == "http11.receive_response_headers.started":
             self._may_be_answered = False
-            asyncio.get_running_loop().call_soon(self._turn)
+            asyncio.get_running_loop().call_soon(setattr, self, "_may_be_answered", True)
         elif event == "http11.receive_response_headers.complete" and not self._may_be_answered:
             raise backend.BrokenError("the server sent more than the answers to its requests")
-
-    def _turn(self) -> None:
-        self._may_be_answered = True
 
 
 class HttpxBackend(backend.HttpBackend):
@@ -136,12 +133,9 @@ class HttpxBackend(backend.HttpBackend):
 
     def _keep(self, task: asyncio.Task[Any]) -> None:
         self._background.add(task)
-        task.add_done_callback(self._forget)
-
-    def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._background.discard(task)
-        if not task.cancelled():
-            task.exception()  # read, so that asyncio does not report it
+        task.add_done_callback(self._background.discard)
+        # Read, so that asyncio does not report it.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def end(self, stream: HttpxStream) -> None:
         """Return the connection to the pool, also when the task is cancelled just then."""
