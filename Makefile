@@ -10,7 +10,7 @@ SAMPLES = .demo/samples
 SOURCE ?= $(SAMPLES)
 WORKERS ?= auto
 PYTEST_ARGS ?=
-# A worker that is done takes over tests of the one that has the most left: the long ones, of whole DAGs, come last.
+# A worker that is done takes over tests of the one that has the most left.
 PARALLEL = -n $(WORKERS) --dist worksteal
 MODEL_STEPS ?= 10000
 MUTANTS ?=
