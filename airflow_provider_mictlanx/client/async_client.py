@@ -870,7 +870,7 @@ class AsyncClient:
         except NotFoundError:
             return False
         except (GetChunkError, IntegrityError) as error:
-            if error.peer_away:  # it may be back by now, and was not when its copy was wanted
+            if error.peer_silent:  # it may be back by now, and was not when its copy was wanted
                 raise UnavailableError(str(error)) from error
             async with self._doing(f"reading {name}", None, name):
                 await routers.with_retries(lambda: require_all_peers(routers, f"reading {name}", bucket_id))
