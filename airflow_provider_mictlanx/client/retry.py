@@ -121,5 +121,5 @@ def retry_config_from_policy(policy: RetryPolicy | None) -> RetryConfig:
     """Build a ``RetryConfig`` from the official client's retry policy."""
     if policy is None:
         return RetryConfig()
-    tries = check_int("restart_policy.retries", policy.retries, least=0) + 1
+    tries = check_int("RetryPolicy.retries", policy.retries, least=0) + 1
     return RetryConfig(tries, policy.max_delay, policy.initial_delay, policy.backoff_factor, policy.jitter)

@@ -94,7 +94,7 @@ class ChunkReader:
         self._peers = None
         sure = not peers.unavailable and all(isinstance(p, IntegrityError | GetChunkError) for p in problems)
         failed = _conclusion(chunk, problems, peers, transient=retry_missing or not sure)
-        failed.peer_away = not sure
+        failed.peer_silent = not sure
         raise failed
 
     async def _read_once(self, chunk: Metadata, offset: int, sink: Sink, force: bool, peer_id: str) -> None:

@@ -96,7 +96,7 @@ def test_file_with_other_content_is_left_unless_replaced(hook: MictlanXHook, buc
         (["back\\slash"], "plain file name"),
         (["/"], "names no file"),
         (["nul\0character"], "plain file name"),
-        ([f"long/{'x' * 256}"], "longer than the 255 bytes"),
+        ([f"long/{'x' * 256}"], "at most 255 bytes"),
         (["d/" * 2100 + "deep"], "File name too long"),
     ],
 )

@@ -87,10 +87,10 @@ def test_put_chunks_under_any_key_and_one_that_is_empty(vss: LocalVSS, bucket_id
 @pytest.mark.parametrize(
     ("chunks", "why"),
     [
-        ([], "without gaps, not none"),
-        ([Chunk("b", 1, b"x")], "without gaps, not 1"),
-        ([Chunk("b", 0, b"x"), Chunk("b", 0, b"y")], "without gaps, not 0, 0"),
-        ([Chunk("b", 0, b"x"), Chunk("b", 1, b"")], "chunk 1 is empty"),
+        ([], "without gaps, got none"),
+        ([Chunk("b", 1, b"x")], "without gaps, got 1"),
+        ([Chunk("b", 0, b"x"), Chunk("b", 0, b"y")], "without gaps, got 0, 0"),
+        ([Chunk("b", 0, b"x"), Chunk("b", 1, b"")], "got chunk 1 without bytes"),
         ([Chunk("b", True, b"x")], "index is a whole number"),
         ([Chunk("b", -1, b"x")], "index is a whole number"),
         ([Chunk("b", 0, "text")], "the data must be bytes, got str"),  # type: ignore[arg-type]
