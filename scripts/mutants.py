@@ -46,6 +46,11 @@ NAMED_IN_AIRFLOW = "tests/integration/airflow/test_what_errors_name.py"
 CONNECTION = "tests/unit/airflow/test_connection.py"
 PLACES = "tests/unit/batches/test_places.py"
 FOLDER = "tests/integration/airflow_batches/test_get_to_folder.py"
+ENGINES = "tests/integration/client/test_engines.py"
+ENGINE_ANSWERS = "tests/integration/client/test_engine_answers.py"
+ENGINE_LIFE = "tests/integration/client/test_engine_lifecycle.py"
+HOSTILE_ANSWERS = "tests/integration/hostile/test_answers.py"
+HOSTILE_UPLOADS = "tests/integration/hostile/test_uploads.py"
 SPELLINGS = "tests/unit/fuzzing/test_clean_texts.py"
 TEXTS = "tests/unit/client/test_texts.py"
 SERVERS = "tests/integration/security/test_texts_of_servers.py"
@@ -1210,9 +1215,99 @@ MUTANTS = (
             SPELLINGS,
             ["test_secret_is_in_no_error_in_any_spelling"],
         ),
+        (
+            "a success before the whole body was sent acknowledges nothing",
+            "if status < 300 and not (self.is_complete and _is_delivered(sock)):",
+            "if False:",
+            ENGINES,
+            ["test_an_early_success_acknowledges_nothing"],
+        ),
+        (
+            "nor does one before the server's system took the body",
+            "(self.is_complete and _is_delivered(sock))",
+            "self.is_complete",
+            HOSTILE_UPLOADS,
+            ["test_short_upload_is_not_acknowledged_early"],
+        ),
+    ),
+    *_mutants(
+        "client/transport/aiohttp_backend.py",
+        (
+            "a request is sent once, also where aiohttp would repeat it",
+            "middlewares=(_send_once,)",
+            "middlewares=()",
+            ENGINE_LIFE,
+            ["test_delete_is_sent_once_when_the_connection_breaks"],
+        ),
+        (
+            "an answer that came while the connection was idle answers no request",
+            " or connection.protocol.should_close:",
+            ":",
+            ENGINE_ANSWERS,
+            ["test_answer_to_no_request_is_given_to_no_other"],
+        ),
+        (
+            "a body that ends with a reset is not complete",
+            "if not piece and self.response.was_reset:",
+            "if False:",
+            HOSTILE_ANSWERS,
+            ["test_hostile_end_over_tls_is_no_wrong_body"],
+        ),
+        (
+            "an abandoned upload keeps no socket",
+            "self.transport.abort()",
+            "pass",
+            ENGINE_LIFE,
+            ["test_abandoned_upload_keeps_no_socket"],
+        ),
+        (
+            "what a body raised is raised",
+            "if upload.error is not None:",
+            "if False:",
+            ENGINE_LIFE,
+            ["test_error_of_a_body_arrives_as_it_was_raised"],
+        ),
+    ),
+    *_mutants(
+        "client/transport/httpx_backend.py",
+        (
+            "a cancelled request does not lose its connection",
+            "return await asyncio.shield(sending)",
+            "return await sending",
+            ENGINE_LIFE,
+            ["test_500_cancelled_requests_leave_no_busy_connection"],
+        ),
+        (
+            "bytes behind an answer answer no request",
+            "not self._may_be_answered:",
+            "False:",
+            HOSTILE_ANSWERS,
+            ["test_hostile_answer_is_no_wrong_body"],
+        ),
+        (
+            "no cookie is kept",
+            "            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),\n",
+            "",
+            ENGINE_ANSWERS,
+            ["test_redirects_cookies_and_compression_are_left_alone"],
+        ),
     ),
     *_mutants(
         "client/transport/connections.py",
+        (
+            "a forked child leaves the connections to its parent",
+            "_inherited.extend([transport._pools for transport in _transports])",
+            "pass",
+            ENGINE_LIFE,
+            ["test_fork_leaves_the_pool_to_its_parent"],
+        ),
+        (
+            "a body in an unknown transfer coding is not handed out",
+            '("transfer-encoding", "chunked")',
+            '("content-encoding", "identity")',
+            HOSTILE_ANSWERS,
+            ["test_hostile_answer_is_no_wrong_body"],
+        ),
         (
             "the token is a secret",
             "remember_secret(token)",

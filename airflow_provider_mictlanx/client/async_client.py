@@ -299,7 +299,8 @@ class AsyncClient:
             self._doing(f"putting {name}", deadline, name),
             self._open_source("upload", chunk_size, data, path, file) as (source, layout, file_tags),
         ):
-            options = PutOptions(rf, concurrency_for(layout[0], max_concurrency), replace, tags, self.client_id)
+            in_flight = concurrency_for(chunk_size_for(source.size, chunk_size), max_concurrency)
+            options = PutOptions(rf, in_flight, replace, tags, self.client_id)
             upload = Upload(routers, self._threads, name, source, options, name.key_tags or file_tags)
             return await upload.run(layout, expected)
 

@@ -29,6 +29,7 @@ from airflow_provider_mictlanx.client.texts import excerpt
 from airflow_provider_mictlanx.client.transport.connections import Response, Transport
 from airflow_provider_mictlanx.client.transport.headers import check_headers
 from airflow_provider_mictlanx.client.transport.limits import MAX_SMALL_RESPONSE
+from airflow_provider_mictlanx.client.transport.network_errors import request_scope
 from airflow_provider_mictlanx.client.transport.tls import Verify
 from airflow_provider_mictlanx.client.validation import check_int, check_timeout
 
@@ -186,7 +187,8 @@ class Endpoint:
         read = 0
         limit = sys.maxsize if max_size is None else max_size + MAX_SMALL_RESPONSE
         url = self._root + path
-        async with self._transport.stream("GET", url, action=action, max_size=limit, **options) as (response, pieces):
+        stream = self._transport.stream("GET", url, action=action, max_size=limit, **options)
+        async with request_scope(options["timeout"], action), stream as (response, pieces):
             await self._check_status(response, pieces, action, kind)
             async for piece in pieces:
                 read += len(piece)
@@ -199,7 +201,7 @@ class Endpoint:
         """Ask for bytes, and return them as a stream that has begun."""
         timeout = check_timeout(options["timeout"])
         ends = asyncio.get_running_loop().time() + timeout
-        opened = self._transport.open_stream("GET", self._root + path, action=action, max_size=sys.maxsize, **options)
+        opened = self._transport.stream("GET", self._root + path, action=action, max_size=sys.maxsize, **options)
         try:
             async with asyncio.timeout_at(ends), AsyncExitStack() as stack:
                 response, pieces = await stack.enter_async_context(opened)

@@ -56,7 +56,7 @@ class _Response(aiohttp.ClientResponse):
         try:
             # The request has just been written, and the loop had no turn: what is here is no answer to it.
             if self.protocol is None or self.protocol.should_close:
-                raise BrokenError("the server sent more than the answers to its requests")
+                raise BrokenError("it broke, or the server sent more than the answers to its requests")
             return await super().start(connection)
         except BaseException:
             self.abort()
@@ -140,10 +140,12 @@ class AiohttpBackend:
         except (aiohttp.ClientError, WireError) as error:
             if upload.error is not None:
                 raise upload.error from None
-            raise _translate(error) from None  # the text may be the server's
+            failure = _translate(error)
+            raise failure from failure.__cause__
         stream = AiohttpStream(cast(_Response, response), upload)
+        transport = stream.response.transport
         try:
-            upload.check_answer(response.status)
+            upload.check_answer(response.status, transport.get_extra_info("socket") if transport else None)
         except WireError:
             await self.end(stream)
             raise
@@ -165,7 +167,8 @@ async def _send_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHand
     try:
         return await handler(request)
     except aiohttp.ClientConnectionError as error:
-        raise _translate(error) from error
+        failure = _translate(error)
+        raise failure from failure.__cause__
 
 
 def _parse_url(url: str) -> URL:
@@ -188,6 +191,7 @@ def _joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def _translate(error: Exception, when: str = "without sending a response") -> Exception:
+    """Return the error of this package; its cause is the system's, never the library's, whose text may be the server's."""
     if isinstance(error, WireError):
         return error
     if isinstance(error, aiohttp.ClientHttpProxyError):
@@ -197,4 +201,8 @@ def _translate(error: Exception, when: str = "without sending a response") -> Ex
     else:
         said = getattr(error, "message", "") or str(error) or type(error).__name__
         reason = excerpt(" ".join(said.split()), 200)
-    return next(kind for library, kind in _ERRORS if isinstance(error, library))(reason)
+    failure = next(kind for library, kind in _ERRORS if isinstance(error, library))(reason)
+    failure.__cause__ = None
+    if isinstance(failure, NotConnectedError):
+        failure.__cause__ = getattr(error, "certificate_error", None) or getattr(error, "os_error", error.__cause__)
+    return failure

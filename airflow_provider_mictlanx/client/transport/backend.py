@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import socket
 import ssl
+import termios
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Protocol, TypeAlias
 
 from airflow_provider_mictlanx.client.texts import clean
@@ -61,7 +64,7 @@ class Upload:
     The body of a request, and how much of it the engine took.
 
     A longer body is handed over in slices: an answer that comes before the last one acknowledges nothing. The system's buffers
-    take about 3 MB at once, so that such an answer to a shorter body can't be noticed.
+    take about 3 MB at once: for a shorter body, what the server's system has not acknowledged yet is counted.
 
     :param body: the bytes, or pieces of a body whose length is not known
     """
@@ -91,12 +94,23 @@ class Upload:
             raise
         self.is_complete = True
 
-    def check_answer(self, status: int) -> None:
-        """Raise ``BrokenError`` for a success before the whole body was sent; a refusal is an answer at any time."""
+    def check_answer(self, status: int, sock: socket.socket | None) -> None:
+        """
+        Raise ``BrokenError`` for a success before the whole body was sent; a refusal is an answer at any time.
+
+        :param sock: of a connection that serves this request alone
+        """
         if status < 200:
             raise InvalidResponseError("it changes to another protocol, which was not asked for")
-        if status < 300 and not self.is_complete:
+        if status < 300 and not (self.is_complete and _is_delivered(sock)):
             raise BrokenError(f"the server answered {status} before the whole body was sent")
+
+
+def _is_delivered(sock: socket.socket | None) -> bool:
+    """Return whether the server's system has everything, as it does when an answer comes that was made of the whole request."""
+    with suppress(OSError, ValueError):  # the connection ended, or the system does not count
+        return sock is None or not any(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))
+    return True
 
 
 async def _slices(body: memoryview) -> AsyncGenerator[memoryview]:

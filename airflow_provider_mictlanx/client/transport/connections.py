@@ -15,9 +15,9 @@ import ssl
 import weakref
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mictlanx import __version__
 from airflow_provider_mictlanx.client.errors import UpstreamProtocolError, ValidationError
@@ -109,36 +109,21 @@ class Transport:
         return f"<Transport of {sum(len(pools.backends) for pools in self._pools.values())} pools>"
 
     async def send(
-        self,
-        method: str,
-        url: str,
-        *,
-        action: str,
-        timeout: float,
-        verify: Verify,
-        headers: Mapping[str, str] = NO_HEADERS,
-        content: Body = b"",
-        max_size: int = MAX_SMALL_RESPONSE,
+        self, method: str, url: str, *, action: str, timeout: float, content: Body = b"", **options: Any
     ) -> Response:
         """
-        Send a request and read the whole answer.
+        Send a request and read the complete answer within its time.
 
-        :param action: what is being done, for errors
-        :param timeout: for the whole request (seconds)
+        Parameters: see ``stream``, and:
+
         :param content: the body: bytes, or an async generator of pieces
-        :param max_size: the most that the answer may hold (bytes)
         """
-        request = (method, url, self._headers_with(headers), content)
-        proxy = self._proxies.for_url(url)
-        with NetworkErrors(action, timeout, proxy):
-            async with request_scope(timeout, action):
-                backend = await self._backend(url, verify, proxy)
-                stream = await backend.begin(*request)
-                try:
-                    parts = [piece async for piece in _pieces(stream, action, max_size)]
-                finally:
-                    await backend.end(stream)
-        return Response(stream.status, stream.headers, parts[0] if len(parts) == 1 else b"".join(parts))
+        async with (
+            request_scope(timeout, action),
+            self.stream(method, url, action=action, timeout=timeout, content=content, **options) as (head, pieces),
+        ):
+            parts = [piece async for piece in pieces]
+        return replace(head, body=parts[0] if len(parts) == 1 else b"".join(parts))
 
     @asynccontextmanager
     async def stream(
@@ -150,39 +135,19 @@ class Transport:
         timeout: float,
         verify: Verify,
         headers: Mapping[str, str] = NO_HEADERS,
+        content: Body = b"",
         max_size: int = MAX_SMALL_RESPONSE,
     ) -> AsyncIterator[tuple[Response, AsyncIterator[bytes]]]:
         """
-        Send a request and give the answer's head, and its body piece by piece while the context lasts.
+        Send a request, and yield the head of the answer and its body piece by piece.
 
-        The parameters are those of ``send``; the time is bounded until the context ends.
-        """
-        async with (
-            request_scope(timeout, action),
-            self.open_stream(
-                method, url, action=action, timeout=timeout, verify=verify, headers=headers, max_size=max_size
-            ) as found,
-        ):
-            yield found
+        The caller bounds the time. One task may begin with the answer and another one end.
 
-    @asynccontextmanager
-    async def open_stream(
-        self,
-        method: str,
-        url: str,
-        *,
-        action: str,
-        timeout: float,
-        verify: Verify,
-        headers: Mapping[str, str] = NO_HEADERS,
-        max_size: int = MAX_SMALL_RESPONSE,
-    ) -> AsyncIterator[tuple[Response, AsyncIterator[bytes]]]:
-        """
-        Do as ``stream`` does, but leave the time to the caller; one task may begin with the answer and another one end.
-
+        :param action: what is being done, for errors
         :param timeout: what the caller allows, for errors (seconds)
+        :param max_size: the most that the answer may contain (bytes)
         """
-        request = (method, url, self._headers_with(headers), b"")
+        request = (method, url, self._headers_with(headers), content)
         proxy = self._proxies.for_url(url)
         with NetworkErrors(action, timeout, proxy):
             backend = await self._backend(url, verify, proxy)
@@ -224,8 +189,8 @@ class Transport:
             return pools.backends[key]
 
     async def _drop_closed_loops(self) -> None:
-        for loop in [loop for loop in self._pools if loop.is_closed()]:
-            for backend in self._pools.pop(loop).backends.values():
+        for loop in [loop for loop in list(self._pools) if loop.is_closed()]:
+            for backend in self._pools.pop(loop, _Pools()).backends.values():
                 with suppress(RuntimeError):  # the loop is closed
                     await backend.aclose()
 

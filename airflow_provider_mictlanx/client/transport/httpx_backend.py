@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import re
 import ssl
-import termios
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, cast
 
@@ -145,9 +142,9 @@ class HttpxBackend:
             ):  # a hook's of the caller
                 raise
             raise _translate(error) from None  # the text may be the server's
-        upload.is_complete = upload.is_complete and _is_sent(stream.response)
+        network = None if stream.response.http_version == "HTTP/2" else stream.response.extensions.get("network_stream")
         try:
-            upload.check_answer(stream.status)
+            upload.check_answer(stream.status, network and network.get_extra_info("socket"))
         except WireError:
             await stream.response.aclose()
             raise
@@ -176,15 +173,6 @@ class HttpxBackend:
             await self._client.aclose()
         while self._background:
             await asyncio.wait(self._background)
-
-
-def _is_sent(response: httpx.Response) -> bool:
-    """Return whether the server's system took the request; httpx reads no answer before the body is in the own system's buffers."""
-    stream = response.extensions.get("network_stream")
-    sock = stream and response.http_version != "HTTP/2" and stream.get_extra_info("socket")
-    with suppress(OSError, ValueError):  # the connection ended, or the system does not count
-        return not sock or not any(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))
-    return True
 
 
 def _translate(error: Exception) -> Exception:

@@ -90,18 +90,16 @@ def _not_connected(error: NotConnectedError, action: str, timeout: float, proxy:
     why = str(error)
     for cause in _causes(error):
         match cause:
-            case ssl.SSLCertVerificationError():
+            case ssl.SSLCertVerificationError(verify_message=message):  # aiohttp's of the same class has no message
                 return CertificateError(
-                    f"{action}: the certificate was refused: {cause.verify_message or cause}. Name the CA that signed it "
+                    f"{action}: the certificate was refused: {message or cause}. Name the CA that signed it "
                     "(ca_file), or correct the host name"
                 )
             case socket.gaierror():
                 return DNSResolutionError(f"{action}: the host name has no address ({cause.strerror}); is it right?")
-            case ssl.SSLError():
-                hint = (
-                    "; it speaks no TLS there: is it protocol=http?" if cause.reason == "WRONG_VERSION_NUMBER" else ""
-                )
-                said = f"{action}: TLS failed: {cause.reason or cause}{hint}"
+            case ssl.SSLError(reason=reason):
+                hint = "; it speaks no TLS there: is it protocol=http?" if reason == "WRONG_VERSION_NUMBER" else ""
+                said = f"{action}: TLS failed: {reason or cause}{hint}"
                 return CertificateError(said, transient=True, permanent=False)
             case TimeoutError():
                 return ConnectFailedError(f"{action}: no connection within {min(timeout, CONNECT_TIMEOUT):g} s")

@@ -323,6 +323,7 @@ accepted("body up to the end in HTTP/1.0", head(status=b"HTTP/1.0 200 OK") + BOD
 accepted("HTTP/1.0 with a length", sized(status=b"HTTP/1.0 200 OK"), then="close")
 accepted("HTTP/1.0 kept alive", sized(BODY, b"Connection: keep-alive", status=b"HTTP/1.0 200 OK"))
 either("another answer behind it", sized() + SMUGGLED)
+either("refusal behind it", sized() + sized(OTHER, status=b"HTTP/1.1 404 Not Found"))
 either("hundred answers behind it", sized() + SMUGGLED * 100)
 either("half an answer behind it", sized() + SMUGGLED[:30])
 either("informational answer behind it", sized() + head(status=b"HTTP/1.1 100 Continue"))

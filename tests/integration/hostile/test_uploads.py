@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_mictlanx.client import IntegrityError, RequestTimeoutError
+from airflow_provider_mictlanx.client import IntegrityError, NetworkError, RequestTimeoutError
 from airflow_provider_mictlanx.client.transport.backend import BackendFactory
 from tests.engines import ENGINES, each_engine
 from tests.integration.client.wire import pattern
+from tests.integration.hostile.answers import PATIENT
 from tests.integration.hostile.checks import (
     check_next_requests,
     outcome_of,
@@ -54,6 +55,25 @@ def test_disturbed_upload_is_not_acknowledged(engine: BackendFactory, content: s
                 assert allowed.waits or not isinstance(outcome.error, RequestTimeoutError), "it waited for more"
             await check_next_requests(transport, server)
             assert not server.seen("/elsewhere"), "a redirect was followed"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("size", [400_000, 1_000_000])
+@each_engine
+def test_short_upload_is_not_acknowledged_early(engine: BackendFactory, size: int) -> None:
+    """The client's system takes all of it at once, and the server's system a part."""
+
+    async def script(connection: Connection) -> None:
+        await connection.write(CREATED)
+        await connection.ignore()
+
+    async def scenario() -> None:
+        async with serving(script) as server, transport_of(engine) as transport:
+            outcome = await outcome_of(transport, "POST", f"{server.url}/upload", PATIENT, content=bytes(size))
+            assert isinstance(outcome.error, NetworkError), str(outcome)
+            assert "before the whole body was sent" in str(outcome.error)
+            await check_next_requests(transport, server)
 
     asyncio.run(scenario())
 

@@ -10,7 +10,7 @@ from tests.integration.hostile.answers import IMPATIENT, OTHER, PATIENT, head, s
 from tests.integration.hostile.server import Connection, Script
 
 SIZE = 8 * 1024 * 1024
-"""Size of the uploads: below about 3 MB the sockets take everything at once, and an early answer looks like any other."""
+"""Size of the uploads: of less than about 3 MB the client's system takes everything at once."""
 
 MIDDLE = 1024 * 1024
 """How much a server reads that answers, or goes, in the middle of an upload."""

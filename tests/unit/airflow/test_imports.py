@@ -30,6 +30,7 @@ HEAVY = (
     "airflow.api_fastapi",
     "airflow.providers.openlineage",
     "airflow.providers_manager",
+    "airflow_provider_mictlanx.client.transport.aiohttp_backend",
     "airflow_provider_mictlanx.client.transport.httpx_backend",
     "airflow_provider_mictlanx.local_vss",
 )
