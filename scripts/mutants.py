@@ -1072,8 +1072,8 @@ MUTANTS = (
         "client/protocol/router.py",
         (
             "a listing that is too long is not asked for again",
-            "                error.transient = False  # asking again",
-            "                pass  # asking again",
+            "                error.transient = False  # a retry does",
+            "                pass  # a retry does",
             TAKING_OVER,
             ["test_bucket_far_larger_than_the_bulk"],
         ),
