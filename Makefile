@@ -10,6 +10,8 @@ SAMPLES = .demo/samples
 SOURCE ?= $(SAMPLES)
 WORKERS ?= auto
 PYTEST_ARGS ?=
+# A worker that is done takes over tests of the one that has the most left.
+PARALLEL = -n $(WORKERS) --dist worksteal
 MODEL_STEPS ?= 10000
 MUTANTS ?=
 SOAK_SECONDS ?= 1800
@@ -47,13 +49,13 @@ contracts: $(VENV)/.dev ## Check with import-linter which module may import whic
 	$(BIN)/lint-imports
 
 pytest: $(VENV)/.dev ## Run the tests in parallel: make pytest [PYTEST_ARGS="-k name"]
-	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 matrix: $(VENV)/.matrix ## Run the tests on every Airflow and Python: make matrix [CELL=airflow-2.11-python-3.12] [PYTEST_ARGS=…]
-	$(BIN)/nox $(if $(CELL),--session "tests($(CELL))") -- -n $(WORKERS) $(PYTEST_ARGS)
+	$(BIN)/nox $(if $(CELL),--session "tests($(CELL))") -- $(PARALLEL) $(PYTEST_ARGS)
 
 test-demo: $(VENV)/.dev ## Test the demo: interruption, cleanup, and errors
-	$(BIN)/python -m pytest tests/system -m demo -n $(WORKERS) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/system -m demo $(PARALLEL) $(PYTEST_ARGS)
 
 test-distributed: redis chromium $(VENV)/.distributed ## Test with a complete Airflow: scheduler, triggerer, Celery workers, a browser
 	$(BIN)/python -m pytest tests/distributed --timeout 1500 $(PYTEST_ARGS)
@@ -68,7 +70,7 @@ chromium:
 	@command -v chromium >/dev/null || { echo "chromium is missing; on Debian: apt-get install chromium" >&2; exit 1; }
 
 faults: $(VENV)/.dev ## Test every fault with every operation, and write the results into docs/faults.md
-	FAULTS_WRITE=1 $(BIN)/python -m pytest tests/faults -n $(WORKERS) $(PYTEST_ARGS)
+	FAULTS_WRITE=1 $(BIN)/python -m pytest tests/faults $(PARALLEL) $(PYTEST_ARGS)
 
 bench: $(VENV)/.dev ## Measure the client, and write docs/benchmarks.md: make bench [QUICK=1]
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)

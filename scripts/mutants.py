@@ -1223,6 +1223,13 @@ MUTANTS = (
             ["test_an_early_success_acknowledges_nothing"],
         ),
         (
+            "what a body raised is raised",
+            "if upload.error is not None:",
+            "if False:",
+            ENGINE_LIFE,
+            ["test_error_of_a_body_arrives_as_it_was_raised"],
+        ),
+        (
             "nor does one before the server's system took the body",
             "(self.is_complete and _is_delivered(sock))",
             "self.is_complete",
@@ -1241,7 +1248,7 @@ MUTANTS = (
         ),
         (
             "an answer that came while the connection was idle answers no request",
-            " or connection.protocol.should_close:",
+            " or self.protocol.should_close:",
             ":",
             ENGINE_ANSWERS,
             ["test_answer_to_no_request_is_given_to_no_other"],
@@ -1259,13 +1266,6 @@ MUTANTS = (
             "pass",
             ENGINE_LIFE,
             ["test_abandoned_upload_keeps_no_socket"],
-        ),
-        (
-            "what a body raised is raised",
-            "if upload.error is not None:",
-            "if False:",
-            ENGINE_LIFE,
-            ["test_error_of_a_body_arrives_as_it_was_raised"],
         ),
     ),
     *_mutants(

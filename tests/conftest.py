@@ -17,6 +17,12 @@ from airflow_provider_mictlanx.client.redaction import Secrets
 from tests.vss import LocalVSS
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Start two workers for each processor: half of the tests' time is waiting, for deadlines and silent peers."""
+    return 2 * len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2 * (os.cpu_count() or 1)
+
+
 @pytest.fixture(autouse=True)
 def _own_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test's messages are without what was another test's token."""

@@ -110,9 +110,9 @@ class LocalVSS:
         return self.start()
 
     def close(self) -> None:
-        """Stop it if it runs."""
+        """Kill it if it runs: a stop waits up to two seconds for requests that hang."""
         if self.process is not None:
-            self.stop()
+            self.kill()
 
     def _launch(self, port: int) -> None:
         arguments = [

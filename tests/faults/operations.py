@@ -8,9 +8,9 @@ where something half done can be seen by anybody after an error.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import os
+import random
 import threading
 import time
 import uuid
@@ -63,9 +63,8 @@ class Cell:
     bulk_id: str = ""
 
     def __post_init__(self) -> None:
-        seed = hashlib.sha256(self.bucket_id.encode()).digest()
         self.bulk_id = f"of-{self.bucket_id}"
-        self.data = b"".join(hashlib.sha256(seed + n.to_bytes(4)).digest() for n in range(SIZE // 32))
+        self.data = random.Random(self.bucket_id).randbytes(SIZE)
 
     @property
     def chunks(self) -> list[bytes]:

@@ -11,13 +11,18 @@ from typing import Any, Self
 
 import httpx
 
+from tests.nursery import Child, Nursery
 from tests.system.conftest import ROOT
 from tests.vss import LocalVSS
 
+_NURSERY = Nursery("tests.system.forked_home", "tests.system.forked")
 
-def run_dag(environment: Mapping[str, str], tmp_path: Path, dag_id: str, **conf: Any) -> tuple[int, dict[str, Any]]:
+
+def run_dag(
+    environment: Mapping[str, str], tmp_path: Path, dag_id: str, forked: bool = True, **conf: Any
+) -> tuple[int, dict[str, Any]]:
     """Run a DAG; gives the exit status and the report of ``scripts/run_example_dag.py``."""
-    with StartedRun(environment, tmp_path, dag_id, conf) as run:
+    with StartedRun(environment, tmp_path, dag_id, conf, forked=forked) as run:
         return run.wait()
 
 
@@ -27,6 +32,7 @@ class StartedRun:
 
     :param folder: for the report and the output; of this run only
     :param logical_date: as of ``scripts/run_example_dag.py``
+    :param forked: from a process that has imported Airflow already; False where a setting is read by that import
     """
 
     def __init__(
@@ -36,11 +42,18 @@ class StartedRun:
         dag_id: str,
         conf: Mapping[str, Any] | None = None,
         logical_date: str = "",
+        forked: bool = True,
     ) -> None:
         self._result = folder / "result.json"
         self._output = folder / "output.txt"
-        command = [sys.executable, str(ROOT / "scripts" / "run_example_dag.py"), dag_id]
-        command += ["--conf", json.dumps(conf or {}), "--logical-date", logical_date, "--result", str(self._result)]
+        arguments = [dag_id, "--conf", json.dumps(conf or {}), "--logical-date", logical_date]
+        arguments += ["--result", str(self._result)]
+        environment = _one_file(environment, dag_id)
+        self._process: Child | subprocess.Popen[bytes]
+        if forked:
+            self._process = _NURSERY.start("tests.system.forked:run", [str(self._output), *arguments], environment)
+            return
+        command = [sys.executable, str(ROOT / "scripts" / "run_example_dag.py"), *arguments]
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
 
@@ -75,26 +88,15 @@ def balls_in(vss: LocalVSS, bucket_id: str) -> list[Any]:
     return balls
 
 
-SHOW_LINK = """
-import sys
-from airflow.models import TaskInstance
-from airflow.utils.session import create_session
-try:
-    from airflow.serialization.serialized_objects import DagSerialization
-except ImportError:  # Airflow 2
-    from airflow.serialization.serialized_objects import SerializedDAG as DagSerialization
-from scripts.run_example_dag import load_dag
-
-dag_id, task_id, link = sys.argv[1:]
-dag = DagSerialization.from_dict(DagSerialization.to_dict(load_dag(dag_id)))
-with create_session() as session:
-    ti = session.query(TaskInstance).filter_by(dag_id=dag_id, task_id=task_id).one()
-    print("LINK", dag.get_task(task_id).get_extra_links(ti, link))
-"""
-
-
 def shown_link(environment: Mapping[str, str], dag_id: str, task_id: str, link: str) -> str:
     """Give a link of a task as the web server does: from the database, without the operator itself."""
-    command = [sys.executable, "-c", SHOW_LINK, dag_id, task_id, link]
-    output = subprocess.check_output(command, env=environment, cwd=ROOT, text=True, timeout=240)
+    process = _NURSERY.start("tests.system.forked:show_link", [dag_id, task_id, link], _one_file(environment, dag_id))
+    output, errors = process.communicate(240)
+    assert process.returncode == 0, errors
     return next(line.removeprefix("LINK ") for line in output.splitlines() if line.startswith("LINK "))
+
+
+def _one_file(environment: Mapping[str, str], dag_id: str) -> dict[str, str]:
+    """Return the environment with the DAG's own file for a DAGs folder: Airflow stores every DAG that it finds there."""
+    file = Path(environment["AIRFLOW__CORE__DAGS_FOLDER"], f"{dag_id}.py")
+    return {**environment, "AIRFLOW__CORE__DAGS_FOLDER": str(file)}

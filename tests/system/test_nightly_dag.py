@@ -52,7 +52,7 @@ class Nightly:
         for number in range(FRAMES):
             (self.frames / f"frame-{number:03}.jpg").write_text(f"frame {number} of the {day} day")
 
-    def start(self, logical_date: str, **more: str) -> StartedRun:
+    def start(self, logical_date: str, *, forked: bool = True, **more: str) -> StartedRun:
         """Start a run beside others, with an Airflow database of its own: the runs meet in the storage and the folders."""
         self._runs += 1
         folder = self._folder / f"run-{self._runs}"
@@ -60,7 +60,7 @@ class Nightly:
         home.mkdir(parents=True)
         self._database = shutil.copy(Path(self._environment["AIRFLOW_HOME"], "airflow.db"), home)
         environment = {**self._environment, **more, "AIRFLOW_HOME": str(home)}
-        return StartedRun(environment, folder, "nightly", logical_date=logical_date)
+        return StartedRun(environment, folder, "nightly", logical_date=logical_date, forked=forked)
 
     def failed_once(self) -> set[str]:
         """Return the tasks of the latest run whose first try has failed."""
@@ -114,7 +114,7 @@ def test_retry_mends_a_run_that_began_without_its_storage(nightly: Nightly, own_
     vss = own_vss()
     vss.stop()
     nightly.take_frames("first")
-    with nightly.start(TODAY.isoformat(), AIRFLOW_CONN_MICTLANX_DEFAULT=vss.uri) as run:
+    with nightly.start(TODAY.isoformat(), forked=False, AIRFLOW_CONN_MICTLANX_DEFAULT=vss.uri) as run:
         deadline = time.monotonic() + 200
         while nightly.failed_once() < {"upload", "ready"}:
             assert time.monotonic() < deadline, run.output()[-8000:]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import cast
 
 import aiohttp
@@ -15,29 +15,19 @@ from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from airflow_provider_mictlanx.client.texts import excerpt
-from airflow_provider_mictlanx.client.transport.backend import (
-    Body,
-    BrokenError,
-    InvalidResponseError,
-    InvalidUrlError,
-    NotConnectedError,
-    ProxyRefusedError,
-    ResponseStream,
-    Upload,
-    WireError,
-)
+from airflow_provider_mictlanx.client.transport import backend
 from airflow_provider_mictlanx.client.transport.limits import CONNECT_TIMEOUT, IDLE_SECONDS
 from airflow_provider_mictlanx.client.transport.proxies import Proxy
 
 READ_BUFFER = 256 * 1024
 """aiohttp stops reading from a connection while twice this much waits for its reader (bytes)."""
 
-_ERRORS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], type[WireError]], ...] = (
-    ((aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError), InvalidUrlError),
-    ((aiohttp.ClientConnectorError, aiohttp.ClientConnectorCertificateError), NotConnectedError),
-    (aiohttp.ConnectionTimeoutError, NotConnectedError),
-    ((aiohttp.ClientResponseError, HttpProcessingError), InvalidResponseError),
-    (Exception, BrokenError),
+_ERRORS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], type[backend.WireError]], ...] = (
+    ((aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError), backend.InvalidUrlError),
+    ((aiohttp.ClientConnectorError, aiohttp.ClientConnectorCertificateError), backend.NotConnectedError),
+    (aiohttp.ConnectionTimeoutError, backend.NotConnectedError),
+    ((aiohttp.ClientResponseError, HttpProcessingError), backend.InvalidResponseError),
+    (Exception, backend.BrokenError),
 )
 
 
@@ -56,7 +46,7 @@ class _Response(aiohttp.ClientResponse):
         try:
             # The request has just been written, and the loop had no turn: what is here is no answer to it.
             if self.protocol is None or self.protocol.should_close:
-                raise BrokenError("it broke, or the server sent more than the answers to its requests")
+                raise backend.BrokenError("it broke, or the server sent more than the answers to its requests")
             return await super().start(connection)
         except BaseException:
             self.abort()
@@ -79,24 +69,23 @@ class _Response(aiohttp.ClientResponse):
 class AiohttpStream:
     """An answer that has begun."""
 
-    def __init__(self, response: _Response, upload: Upload) -> None:
+    def __init__(self, response: _Response, upload: backend.Upload) -> None:
         self.status = response.status
-        self.headers = _joined(response.headers.items())
+        self.headers = {name.lower(): ", ".join(response.headers.getall(name)) for name in response.headers}
+        self.sock = response.transport.get_extra_info("socket") if response.transport else None
         self.response = response
         self.upload = upload
 
     async def next_piece(self) -> bytes | None:
         """Wait for the next piece of the body; None at its end."""
-        try:
+        with _translated_errors("in the middle of the answer"):
             piece = await self.response.content.readany()
-        except (aiohttp.ClientError, HttpProcessingError) as error:
-            raise _translate(error, "in the middle of the answer") from None  # the text may be the server's
         if not piece and self.response.was_reset:
-            raise BrokenError("the server reset it in the middle of the answer")
+            raise backend.BrokenError("the server reset it in the middle of the answer")
         return piece or None
 
 
-class AiohttpBackend:
+class AiohttpBackend(backend.HttpBackend):
     """
     A pool of HTTP/1.1 connections.
 
@@ -125,35 +114,22 @@ class AiohttpBackend:
         headers = proxy.headers if proxy else {}
         self._tunnel_headers, self._headers = (headers, {}) if context else ({}, headers)
 
-    async def begin(self, method: str, url: str, headers: Mapping[str, str], body: Body) -> AiohttpStream:
-        """Send a request, once, and wait for the head of the answer."""
-        upload = Upload(body)
-        try:
+    async def _request(
+        self, method: str, url: str, headers: Mapping[str, str], upload: backend.Upload
+    ) -> AiohttpStream:
+        with _translated_errors():
             response = await self._session.request(
                 method,
                 _parse_url(url),
                 data=upload.content or None,
-                headers={**headers, **upload.headers, **self._headers},
+                headers={**headers, **self._headers},
                 proxy_headers=self._tunnel_headers or None,
                 allow_redirects=False,
             )
-        except (aiohttp.ClientError, WireError) as error:
-            if upload.error is not None:
-                raise upload.error from None
-            failure = _translate(error)
-            raise failure from failure.__cause__
-        stream = AiohttpStream(cast(_Response, response), upload)
-        transport = stream.response.transport
-        try:
-            upload.check_answer(response.status, transport.get_extra_info("socket") if transport else None)
-        except WireError:
-            await self.end(stream)
-            raise
-        return stream
+        return AiohttpStream(cast(_Response, response), upload)
 
-    async def end(self, stream: ResponseStream) -> None:
+    async def end(self, stream: AiohttpStream) -> None:
         """Release the connection; drop it where the request or the answer is incomplete."""
-        stream = cast(AiohttpStream, stream)
         if not (stream.response.closed and stream.upload.is_complete):
             stream.response.abort()
 
@@ -164,11 +140,8 @@ class AiohttpBackend:
 
 async def _send_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
     """Raise the errors after which aiohttp would repeat an idempotent request: the server may have carried it out."""
-    try:
+    with _translated_errors():
         return await handler(request)
-    except aiohttp.ClientConnectionError as error:
-        failure = _translate(error)
-        raise failure from failure.__cause__
 
 
 def _parse_url(url: str) -> URL:
@@ -179,30 +152,20 @@ def _parse_url(url: str) -> URL:
         parsed.explicit_port  # noqa: B018 - read here, as it is parsed with the first look only
         return parsed
     except ValueError as error:
-        raise InvalidUrlError(f"{url!r} is no URL: {error}") from None
+        raise backend.InvalidUrlError(f"{url!r} is no URL: {error}") from None
 
 
-def _joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name, value in headers:
-        name = name.lower()
-        found[name] = f"{found[name]}, {value}" if name in found else value
-    return found
-
-
-def _translate(error: Exception, when: str = "without sending a response") -> Exception:
-    """Return the error of this package; its cause is the system's, never the library's, whose text may be the server's."""
-    if isinstance(error, WireError):
-        return error
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return ProxyRefusedError(f"{error.status} {excerpt(error.message, 200)}", error.status)
-    if isinstance(error, aiohttp.ServerDisconnectedError):
-        reason = f"the server closed it {when}"
-    else:
+@contextmanager
+def _translated_errors(when: str = "without sending a response") -> Iterator[None]:
+    """Raise errors of this package. Their cause is the system's, never the library's, whose text may be the server's."""
+    try:
+        yield
+    except aiohttp.ClientHttpProxyError as error:
+        raise backend.ProxyRefusedError(f"{error.status} {excerpt(error.message, 200)}", error.status) from None
+    except aiohttp.ServerDisconnectedError:
+        raise backend.BrokenError(f"the server closed it {when}") from None
+    except (aiohttp.ClientError, HttpProcessingError) as error:
         said = getattr(error, "message", "") or str(error) or type(error).__name__
-        reason = excerpt(" ".join(said.split()), 200)
-    failure = next(kind for library, kind in _ERRORS if isinstance(error, library))(reason)
-    failure.__cause__ = None
-    if isinstance(failure, NotConnectedError):
-        failure.__cause__ = getattr(error, "certificate_error", None) or getattr(error, "os_error", error.__cause__)
-    return failure
+        kind = next(kind for library, kind in _ERRORS if isinstance(error, library))
+        cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", error.__cause__)
+        raise kind(excerpt(" ".join(said.split()), 200)) from cause if kind is backend.NotConnectedError else None

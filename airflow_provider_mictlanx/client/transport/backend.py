@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import fcntl
-import socket
 import ssl
 import termios
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
+from socket import socket
 from typing import Any, Protocol, TypeAlias
 
 from airflow_provider_mictlanx.client.texts import clean
@@ -94,7 +95,7 @@ class Upload:
             raise
         self.is_complete = True
 
-    def check_answer(self, status: int, sock: socket.socket | None) -> None:
+    def check_answer(self, status: int, sock: socket | None) -> None:
         """
         Raise ``BrokenError`` for a success before the whole body was sent; a refusal is an answer at any time.
 
@@ -106,7 +107,7 @@ class Upload:
             raise BrokenError(f"the server answered {status} before the whole body was sent")
 
 
-def _is_delivered(sock: socket.socket | None) -> bool:
+def _is_delivered(sock: socket | None) -> bool:
     """Return whether the server's system has everything, as it does when an answer comes that was made of the whole request."""
     with suppress(OSError, ValueError):  # the connection ended, or the system does not count
         return sock is None or not any(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))
@@ -131,12 +132,17 @@ class ResponseStream(Protocol):
         """Return the headers by name in lower case; values of the same name are joined by commas."""
         ...
 
+    @property
+    def sock(self) -> socket | None:
+        """Return the socket of a connection that serves this request alone."""
+        ...
+
     async def next_piece(self) -> bytes | None:
         """Wait for the next piece of the body; None at its end."""
         ...
 
 
-class HttpBackend(Protocol):
+class HttpBackend(ABC):
     """
     An HTTP engine with a pool of connections. It belongs to the event loop that it is made in.
 
@@ -150,15 +156,31 @@ class HttpBackend(Protocol):
 
         Bound the time from outside, by cancelling: the engine itself bounds only the connecting.
         """
-        ...
+        upload = Upload(body)
+        try:
+            stream = await self._request(method, url, {**headers, **upload.headers}, upload)
+        except WireError:
+            if upload.error is not None:
+                raise upload.error from None
+            raise
+        try:
+            upload.check_answer(stream.status, stream.sock)
+        except WireError:
+            await self.end(stream)
+            raise
+        return stream
 
-    async def end(self, stream: ResponseStream) -> None:
+    @abstractmethod
+    async def _request(self, method: str, url: str, headers: Mapping[str, str], upload: Upload) -> ResponseStream:
+        """Send a request and wait for the head of the answer; raise only errors of this module or of the caller."""
+
+    @abstractmethod
+    async def end(self, stream: Any) -> None:
         """Release the connection, wherever the answer is; also when the task is cancelled just then."""
-        ...
 
+    @abstractmethod
     async def aclose(self) -> None:
         """Close all connections."""
-        ...
 
 
 BackendFactory: TypeAlias = Callable[[ssl.SSLContext | None, Proxy | None], HttpBackend]

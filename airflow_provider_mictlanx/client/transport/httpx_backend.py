@@ -12,28 +12,19 @@ from typing import Any, cast
 import httpx
 
 from airflow_provider_mictlanx.client.errors import ValidationError
-from airflow_provider_mictlanx.client.transport.backend import (
-    Body,
-    BrokenError,
-    InvalidResponseError,
-    InvalidUrlError,
-    NotConnectedError,
-    ProxyRefusedError,
-    ResponseStream,
-    Upload,
-    WireError,
-)
+from airflow_provider_mictlanx.client.transport import backend
 from airflow_provider_mictlanx.client.transport.limits import CONNECT_TIMEOUT, IDLE_SECONDS, MAX_IDLE
 from airflow_provider_mictlanx.client.transport.proxies import Proxy
 
 GRACE = 1.0
 """A cancelled request may go on for this long (seconds), so that its connection returns to the pool in order."""
 
-_HTTPX_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, WireError)
+_HTTPX_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, backend.WireError)
 
 _END_OF_HTTP2 = re.compile(r"<(StreamReset|ConnectionTerminated)\b.*?\berror_code:([\w.]+)")
 """How h2 shows the end of a stream or a connection. Bytes of the server follow, in hexadecimal and cut, with half a secret maybe."""
 
+_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=MAX_IDLE, keepalive_expiry=IDLE_SECONDS)
 _TIMEOUT = httpx.Timeout(None, connect=CONNECT_TIMEOUT)
 
 
@@ -44,6 +35,8 @@ class HttpxStream:
         self.status = response.status_code
         self.headers: Mapping[str, str] = response.headers
         self.response = response
+        network = None if response.http_version == "HTTP/2" else response.extensions.get("network_stream")
+        self.sock = network and network.get_extra_info("socket")
         # Unlike aiter_raw the stream leaves the closing to us. An event hook may have read it already.
         self._pieces: AsyncIterator[bytes] = (
             response.aiter_bytes()
@@ -68,15 +61,12 @@ class _OwnAnswer:
     async def __call__(self, event: str, info: object) -> None:
         if event == "http11.receive_response_headers.started":
             self._may_be_answered = False
-            asyncio.get_running_loop().call_soon(self._turn)
+            asyncio.get_running_loop().call_soon(setattr, self, "_may_be_answered", True)
         elif event == "http11.receive_response_headers.complete" and not self._may_be_answered:
-            raise BrokenError("the server sent more than the answers to its requests")
-
-    def _turn(self) -> None:
-        self._may_be_answered = True
+            raise backend.BrokenError("the server sent more than the answers to its requests")
 
 
-class HttpxBackend:
+class HttpxBackend(backend.HttpBackend):
     """
     A pool of httpx, which loses a connection when a request is cancelled at a bad moment: requests run in tasks of their own.
 
@@ -99,23 +89,19 @@ class HttpxBackend:
         self._client = client or httpx.AsyncClient(
             verify=context or False,
             http2=http2,
-            limits=httpx.Limits(
-                max_connections=None, max_keepalive_connections=MAX_IDLE, keepalive_expiry=IDLE_SECONDS
-            ),
+            limits=_LIMITS,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             trust_env=False,
             proxy=httpx.Proxy(proxy.url, headers=proxy.headers) if proxy else None,
         )
 
-    async def begin(self, method: str, url: str, headers: Mapping[str, str], body: Body) -> HttpxStream:
+    async def begin(self, method: str, url: str, headers: Mapping[str, str], body: backend.Body) -> Any:
         """Send a request, once, and wait for the head of the answer."""
         loop = asyncio.get_running_loop()
         self._loop = self._loop or loop
         if self._loop is not loop:
-            raise ValidationError(
-                "http_client must be used in one event loop, got another one; bring a client for each"
-            )
-        sending = loop.create_task(self._send(method, url, headers, body))
+            raise ValidationError("http_client must be used in one event loop, got a second one; bring one for each")
+        sending = loop.create_task(super().begin(method, url, headers, body))
         try:
             return await asyncio.shield(sending)
         except asyncio.CancelledError:
@@ -124,43 +110,36 @@ class HttpxBackend:
             loop.call_later(GRACE, sending.cancel)
             raise
 
-    async def _send(self, method: str, url: str, headers: Mapping[str, str], body: Body) -> HttpxStream:
-        upload = Upload(body)
+    async def _request(self, method: str, url: str, headers: Mapping[str, str], upload: backend.Upload) -> HttpxStream:
         try:
             request = self._client.build_request(
                 method,
                 url,
-                headers={**headers, **upload.headers},
+                headers=headers,
                 content=upload.content,
                 timeout=_TIMEOUT,
                 extensions={"trace": _OwnAnswer()},
             )
-            stream = HttpxStream(await self._client.send(request, stream=True, follow_redirects=False))
+            return HttpxStream(await self._client.send(request, stream=True, follow_redirects=False))
         except Exception as error:
-            if error is upload.error or not (
-                self._is_own or isinstance(error, _HTTPX_ERRORS)
-            ):  # a hook's of the caller
+            # Others come from a hook of the caller's client.
+            if error is upload.error or not (self._is_own or isinstance(error, _HTTPX_ERRORS)):
                 raise
             raise _translate(error) from None  # the text may be the server's
-        network = None if stream.response.http_version == "HTTP/2" else stream.response.extensions.get("network_stream")
-        try:
-            upload.check_answer(stream.status, network and network.get_extra_info("socket"))
-        except WireError:
-            await stream.response.aclose()
-            raise
-        return stream
 
-    def _discard(self, sending: asyncio.Task[HttpxStream]) -> None:
+    def _discard(self, sending: asyncio.Task[Any]) -> None:
         if not sending.cancelled() and sending.exception() is None:
             self._keep(asyncio.create_task(sending.result().response.aclose()))
 
     def _keep(self, task: asyncio.Task[Any]) -> None:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        # Read, so that asyncio does not report it.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
-    async def end(self, stream: ResponseStream) -> None:
+    async def end(self, stream: HttpxStream) -> None:
         """Return the connection to the pool, also when the task is cancelled just then."""
-        closing = asyncio.create_task(cast(HttpxStream, stream).response.aclose())
+        closing = asyncio.create_task(stream.response.aclose())
         self._keep(closing)
         try:
             await asyncio.shield(closing)
@@ -178,18 +157,19 @@ class HttpxBackend:
 def _translate(error: Exception) -> Exception:
     reason = str(error).rstrip(".") or type(error).__name__
     if event := _END_OF_HTTP2.match(reason):
-        return BrokenError(f"the server ended it: {event[1]}, error code {event[2]}")
+        return backend.BrokenError(f"the server ended it: {event[1]}, error code {event[2]}")
     match error:
-        case WireError():
+        case backend.WireError():
             return error
         case httpx.ProxyError():
-            return ProxyRefusedError(reason, int(reason[:3]) if reason[:3].isdigit() else 0)
+            return backend.ProxyRefusedError(reason, int(reason[:3]) if reason[:3].isdigit() else 0)
         case httpx.ConnectError() | httpx.ConnectTimeout():
-            return NotConnectedError(reason)
+            return backend.NotConnectedError(reason)
         case httpx.InvalidURL() | httpx.UnsupportedProtocol():
-            return InvalidUrlError(reason)
+            return backend.InvalidUrlError(reason)
         case httpx.RemoteProtocolError() if "disconnected" in reason or "closed" in reason:
-            return BrokenError(reason)
+            return backend.BrokenError(reason)
         case httpx.NetworkError() | httpx.TimeoutException() | httpx.StreamError():
-            return BrokenError(reason)
-    return InvalidResponseError(reason)  # also httpx's local errors: h2 refuses an answer as it refuses a request
+            return backend.BrokenError(reason)
+    # Also httpx's local errors: h2 refuses an answer as it refuses a request.
+    return backend.InvalidResponseError(reason)

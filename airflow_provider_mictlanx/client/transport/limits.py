@@ -18,4 +18,4 @@ IDLE_SECONDS = 4.0
 """An idle connection is closed before the usual servers do so (uvicorn: 5 s), which would lose a request."""
 
 MAX_IDLE = 64
-"""The most connections to one address that wait for a next request."""
+"""The most connections of httpx that wait for a next request; aiohttp bounds only their time."""

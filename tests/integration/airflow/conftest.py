@@ -13,6 +13,7 @@ import pytest
 import tests.airflow_home  # noqa: F401
 from airflow_provider_mictlanx.sensors.mictlanx import MictlanXSensor
 from tests.integration.airflow.waiting import Wait
+from tests.integration.client.conftest import _no_waiting  # noqa: F401
 from tests.vss import LocalVSS
 
 

@@ -9,6 +9,7 @@ import pytest
 import tests.airflow_home  # noqa: F401
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from tests.integration.airflow.conftest import connect, connected, logged  # noqa: F401
+from tests.integration.client.conftest import _no_waiting  # noqa: F401
 from tests.vss import LocalVSS
 
 

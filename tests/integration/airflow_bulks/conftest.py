@@ -13,6 +13,7 @@ from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.sensors.mictlanx import BulkCompleteSensor
 from tests.integration.airflow.conftest import connect, connected, logged, make_wait  # noqa: F401
 from tests.integration.airflow.waiting import MODES, Wait
+from tests.integration.client.conftest import _no_waiting  # noqa: F401
 from tests.vss import LocalVSS
 
 

@@ -68,11 +68,11 @@ async def connected(engine: BackendFactory) -> AsyncIterator[tuple[HttpBackend, 
     server = await asyncio.start_server(peer.serve, "127.0.0.1", 0)
     peer.port = server.sockets[0].getsockname()[1]
     backend = engine(None)
-    try:
-        async with asyncio.timeout(60), server:
+    async with asyncio.timeout(60), server:
+        try:
             yield backend, peer
-    finally:
-        await backend.aclose()
+        finally:
+            await backend.aclose()  # from Python 3.12 on the server waits for its connections to end
 
 
 async def ask(backend: HttpBackend, url: str) -> tuple[int, dict[str, str], bytes]:
@@ -231,7 +231,7 @@ def test_connection_that_breaks(engine: BackendFactory) -> None:
         peer.closes = True
         for come in (b"", b"HTTP/1.1 200 OK\r\ncontent-le", ANSWERS["length"][:-1], ANSWERS["chunks"][:-2]):
             peer.parts = (come,)
-            with pytest.raises(BrokenError, match="" if come else "without sending"):
+            with pytest.raises(BrokenError, match="." if come else "without sending"):
                 await ask(backend, peer.url)
 
     run(engine, work)

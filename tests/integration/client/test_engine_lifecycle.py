@@ -170,11 +170,13 @@ def test_abandoned_upload_keeps_no_socket(engine: BackendFactory) -> None:
     """The server takes nothing more: a connection that waits for that before it closes would stay for good."""
     served = []
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        served.append(open_files())
-        await asyncio.sleep(60)
-
     async def scenario() -> None:
+        released = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            served.append(open_files())
+            await released.wait()
+
         server, url = await started(serve)
         async with asyncio.timeout(30), server:
             transport = Transport(backend_factory=engine)
@@ -183,6 +185,7 @@ def test_abandoned_upload_keeps_no_socket(engine: BackendFactory) -> None:
             while open_files() >= served[0]:
                 await asyncio.sleep(0.01)
             await transport.aclose()
+            released.set()
 
     asyncio.run(scenario())
 

@@ -7,6 +7,7 @@ import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import httpx
 import pytest
 
 from airflow_provider_mictlanx.client.transport import aiohttp_backend, backend, httpx_backend
@@ -134,8 +135,8 @@ def test_a_connection_that_the_server_closed_is_not_used_again(run: Run) -> None
 def test_an_idle_connection_is_closed_in_time(
     engine: BackendFactory, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (aiohttp_backend, httpx_backend):
-        monkeypatch.setattr(module, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(aiohttp_backend, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(httpx_backend, "_LIMITS", httpx.Limits(keepalive_expiry=0.05))
     ended = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
