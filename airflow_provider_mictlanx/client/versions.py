@@ -1,8 +1,8 @@
 """
 Group the announced chunks of a listing into the versions of a ball.
 
-A *version* is a ``full_checksum``, a number of chunks, and every chunk's size and checksum. Chunks of two versions never
-belong together. The same bytes in another chunk layout are another version (protocol page, *Reading*).
+A *version* is a ``full_checksum``, a number of chunks, and every chunk's size and checksum. Chunks of two versions
+never belong together. The same bytes in another chunk layout are another version (protocol page, *Reading*).
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ def group_versions(chunks: Iterable[Metadata]) -> list[Version]:
     """
     Group the announced chunks of one ball into versions: complete ones first, then the newest first.
 
-    Replicas may repeat, and indexes come in any order. Chunks without an index are left out: no reader could place them.
+    Replicas may repeat, and indexes come in any order. Chunks without an index are left out, since no reader could
+    place them.
     """
     groups: defaultdict[tuple[str | None, int | None], list[Metadata]] = defaultdict(list)
     for chunk in chunks:
