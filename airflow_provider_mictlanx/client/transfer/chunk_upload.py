@@ -499,7 +499,7 @@ class ChunkUpload:
         """
         upload, key = self._upload, self._metadata.key
         listed = [chunk for chunk in await list_chunks(upload.routers, upload.name) if chunk.key == key]
-        if self._chunk.size == 0 or len(listed) >= peers:  # an empty chunk is in no listing
+        if self._chunk.size == 0 or len(listed) >= peers:  # listings omit empty chunks
             return
         bucket = await list_bucket(upload.routers, upload.name.bucket_id)
         if any(chunk.key == key and chunk.checksum != self._chunk.checksum for chunk in bucket.balls):

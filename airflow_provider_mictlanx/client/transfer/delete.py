@@ -122,7 +122,7 @@ class Deletion:
             except UnavailableError:
                 pass  # it has a placement, but no peer returns it
             else:
-                if found.size > 0:  # an empty chunk is in no listing
+                if found.size > 0:  # listings omit empty chunks
                     raise UnavailableError(
                         f"deleting chunk {name.bucket_id}/{chunk} failed: it is stored, but no peer lists it; try "
                         "again when every peer answers"

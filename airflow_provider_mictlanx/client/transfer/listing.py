@@ -174,7 +174,7 @@ async def find_versions(routers: RequestSender, name: ObjectId) -> list[Version]
         return listed
     placed = True
     try:
-        if (first := await get_first_chunk(routers, name)).size == 0:  # an empty ball is in no listing
+        if (first := await get_first_chunk(routers, name)).size == 0:  # listings omit empty balls
             found = group_versions([first])
             if found and found[0].is_complete:
                 return [*found, *listed]

@@ -230,7 +230,7 @@ class Upload(UploadBase):
         for version in versions:
             if not self._is_same(version):
                 raise self._conflict(version)
-        if self._plan.size == 0:  # listings do not show empty balls
+        if self._plan.size == 0:  # listings omit empty balls
             return True
         own = [version for version in versions if self._has_own_layout(version)]
         if not own or sum(chunk.key == self.name.chunk(0) for chunk in listed) < first.announced:
