@@ -459,8 +459,8 @@ MUTANTS = (
         ),
         (
             "nothing is deleted while no peer lists what one of them answers for",
-            "if found.size > 0:  # an empty chunk is in no listing",
-            "if False:  # an empty chunk is in no listing",
+            "if found.size > 0:  # listings omit empty chunks",
+            "if False:  # listings omit empty chunks",
             SILENT_PEERS,
             ["test_delete_of_a_stored_ball_that_no_peer_lists_changes_nothing"],
         ),
@@ -550,8 +550,8 @@ MUTANTS = (
         ),
         (
             "an empty ball is looked up by its chunk's metadata",
-            "if (first := await get_first_chunk(routers, name)).size == 0:  # an empty ball is in no listing",
-            "if (first := await get_first_chunk(routers, name)).size == -1:  # an empty ball is in no listing",
+            "if (first := await get_first_chunk(routers, name)).size == 0:  # listings omit empty balls",
+            "if (first := await get_first_chunk(routers, name)).size == -1:  # listings omit empty balls",
             WRITING,
             ["test_empty_ball_is_stored_found_and_read_back_empty"],
         ),

@@ -329,6 +329,5 @@ def disk_errors(action: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UnknownError(
-            f"{action} failed: {error.strerror or error}; nothing was left behind", transient=False
-        ) from error
+        message = f"{action} failed: {error.strerror or error}; nothing was left behind"
+        raise UnknownError(message, transient=False) from error

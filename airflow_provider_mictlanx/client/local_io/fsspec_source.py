@@ -84,9 +84,7 @@ class FsspecSource:
         while size > 0:
             data = await self._threads.run(self._read, offset, min(size, PIECE))
             if not data:
-                raise IntegrityError(
-                    f"{self.name} became shorter during the upload, so the upload was stopped; put it again"
-                )
+                raise IntegrityError(f"{self.name} became shorter during the upload, which was stopped; put it again")
             parts.append(data)
             offset, size = offset + len(data), size - len(data)
         return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -79,8 +79,7 @@ class ChunksSource:
         self.layout = [chunk.size for chunk in self._chunks]
         if len(self.layout) > 1 and 0 in self.layout:
             raise ValidationError(
-                f"chunks must not be empty unless there is only one, got chunk {self.layout.index(0)} without bytes; "
-                "listings do not show empty chunks"
+                f"chunk {self.layout.index(0)} must not be empty unless it is the only one; listings omit empty chunks"
             )
         self._ends = list(accumulate(self.layout))
         self.size = self._ends[-1]
@@ -139,9 +138,7 @@ class FileSource:
         filled = 0
         while filled < len(buffer):
             if not (read := os.preadv(self._descriptor, [buffer[filled:]], offset + filled)):
-                raise IntegrityError(
-                    f"{self.name} became shorter during the upload, so the upload was stopped; put it again"
-                )
+                raise IntegrityError(f"{self.name} became shorter during the upload, which was stopped; put it again")
             filled += read
         if take:
             take(buffer)
@@ -150,10 +147,7 @@ class FileSource:
         """Raise ``IntegrityError`` if size or modification time changed since the file was opened."""
         now = os.fstat(self._descriptor)
         if (now.st_size, now.st_mtime_ns) != (self._status.st_size, self._status.st_mtime_ns):
-            raise IntegrityError(
-                f"{self.name} changed during the upload, so the upload was stopped; put it again when nothing writes "
-                "to it"
-            )
+            raise IntegrityError(f"{self.name} changed during the upload, which was stopped; put it again")
 
 
 @asynccontextmanager
@@ -174,9 +168,7 @@ async def open_file(path: str | os.PathLike[str], threads: Threads) -> AsyncIter
         elif len(data) == status.st_size:
             yield BytesSource(data, str(checked))
         else:
-            raise IntegrityError(
-                f"{checked} changed while it was read, so nothing was sent; put it again when nothing writes to it"
-            )
+            raise IntegrityError(f"{checked} changed while it was read, so nothing was sent; put it again")
     finally:
         resources.close()
 

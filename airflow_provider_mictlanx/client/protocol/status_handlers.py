@@ -65,11 +65,9 @@ def shorten(detail: Any) -> str:
     return excerpt(detail if isinstance(detail, str) else json.dumps(detail, ensure_ascii=False), 300)
 
 
-def _means(error_type: type[MictlanXError], hint: str = "") -> Callable[[int, Any, str], MictlanXError]:
+def _means(error: type[MictlanXError], hint: str = "") -> Callable[[int, Any, str], MictlanXError]:
     """Return a handler that builds the same error for every detail."""
-    return lambda status, detail, action: error_type(
-        f"{action} failed: status {status}, {shorten(detail)}{hint}", status
-    )
+    return lambda status, detail, action: error(f"{action} failed: status {status}, {shorten(detail)}{hint}", status)
 
 
 def _announcement_error(status: int, detail: Any, action: str) -> MictlanXError:

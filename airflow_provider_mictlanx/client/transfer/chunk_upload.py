@@ -473,7 +473,7 @@ class ChunkUpload:
             return True
         if self._stored_on and not upload.options.replace:
             raise PutChunksError(
-                f"putting {self._label} failed: it is stored on {len(self._stored_on)} peers instead of {self._rf}, and "
+                f"putting {self._label} failed: it is stored on {len(self._stored_on)} peers instead of {self._rf}; "
                 "every other peer refuses it because of an announcement without data"
                 f"{f' ({self._problem})' if self._problem else ''}; use replace=True, delete the ball before the "
                 "next put, or lower rf",

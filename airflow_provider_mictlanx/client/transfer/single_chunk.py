@@ -36,8 +36,7 @@ def place_tags(chunk: Chunk, tags: Mapping[str, str]) -> dict[str, str] | None:
         )
     if chunk.size == 0:
         raise ValidationError(
-            f"chunks must not be empty unless there is only one, got chunk {chunk.index} without bytes; listings do "
-            "not show empty chunks"
+            f"chunk {chunk.index} must not be empty unless it is the only one; listings omit empty chunks"
         )
     return {"num_chunks": num_chunks, "full_checksum": checksum}
 

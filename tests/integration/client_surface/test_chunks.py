@@ -90,7 +90,7 @@ def test_put_chunks_under_any_key_and_one_that_is_empty(vss: LocalVSS, bucket_id
         ([], "without gaps, got none"),
         ([Chunk("b", 1, b"x")], "without gaps, got 1"),
         ([Chunk("b", 0, b"x"), Chunk("b", 0, b"y")], "without gaps, got 0, 0"),
-        ([Chunk("b", 0, b"x"), Chunk("b", 1, b"")], "got chunk 1 without bytes"),
+        ([Chunk("b", 0, b"x"), Chunk("b", 1, b"")], "chunk 1 must not be empty"),
         ([Chunk("b", True, b"x")], "index is a whole number"),
         ([Chunk("b", -1, b"x")], "index is a whole number"),
         ([Chunk("b", 0, "text")], "the data must be bytes, got str"),  # type: ignore[arg-type]
@@ -155,7 +155,7 @@ def test_a_single_chunk_that_is_a_ball_needs_no_tags(vss: LocalVSS, bucket_id: s
         (Chunk("b", 3, b"x"), place(), "larger than its index, got '3'"),
         (Chunk("b", 1, b"x"), {"num_chunks": "3"}, "must be the SHA-256 of the ball"),
         (Chunk("b", 0, b"x"), {"num_chunks": "3", "full_checksum": "abc"}, "must be the SHA-256 of the ball"),
-        (Chunk("b", 1, b""), place(), "got chunk 1 without bytes"),
+        (Chunk("b", 1, b""), place(), "chunk 1 must not be empty"),
         (Chunk("b", -1, b"x"), place(), "index is a whole number"),
     ],
 )
