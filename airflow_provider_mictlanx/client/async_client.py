@@ -882,7 +882,7 @@ class AsyncClient:
         except NotFoundError:
             return False
         except (GetChunkError, IntegrityError) as error:
-            if error.peer_away:  # the peer was silent then, even if it answers now
+            if error.peer_silent:  # the peer was silent then, even if it answers now
                 raise UnavailableError(str(error)) from error
             async with self._doing(f"reading {name}", None, name):
                 await routers.with_retries(lambda: require_all_peers(routers, f"reading {name}", bucket_id))

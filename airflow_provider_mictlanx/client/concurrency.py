@@ -1,8 +1,8 @@
 """
-Bounded concurrency: a pool of threads for files and hashing, and workers that pull from an iterator.
+Bounded concurrency: a thread pool for files and hashing, and workers that share an iterator.
 
-A cancelled task waits until the thread has finished its piece of work: a file must not be closed while a thread uses
-it. Pieces are therefore kept short (``PIECE``).
+A cancelled task waits for its thread to finish, because a file must not be closed while a thread uses it. Work in
+threads is therefore kept short (``PIECE``).
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ T = TypeVar("T")
 
 
 PIECE = 4 * 1024 * 1024
-"""The most that one piece of work reads, writes or hashes (bytes)."""
+"""Maximum bytes that one call in a thread reads, writes or hashes."""
 
 INLINE = 256 * 1024
-"""Up to this many bytes a thread costs more than it saves: such work is done where it is."""
+"""Up to this size (bytes), a thread costs more than it saves, so the work runs in the event loop's thread."""
 
 
 class Threads:
     """
-    A bounded pool of threads, made when it is first needed.
+    A thread pool that is created at its first use.
 
-    :param max_workers: the most threads at once
+    :param max_workers: maximum number of threads
     """
 
     def __init__(self, max_workers: int) -> None:
@@ -38,7 +38,7 @@ class Threads:
         self._lock = threading.Lock()
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do a short piece of work in a thread; when the caller is cancelled, the piece is finished first."""
+        """Run short work in a thread; a cancelled caller waits until it is finished."""
         future = asyncio.wrap_future(self._pool().submit(work, *args, **kwargs))
         try:
             return await asyncio.shield(future)
@@ -49,11 +49,11 @@ class Threads:
                 except asyncio.CancelledError:
                     continue
             if not future.cancelled():
-                future.exception()  # looked at, so that asyncio does not report it as never retrieved
+                future.exception()  # retrieved, so that asyncio does not log it as never retrieved
             raise
 
     async def run_sized(self, size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do work on ``size`` bytes: at once where that is cheaper than a thread."""
+        """Run work on ``size`` bytes: directly if that is cheaper than a thread."""
         if size <= INLINE:
             return work(*args, **kwargs)
         return await self.run(work, *args, **kwargs)
@@ -65,7 +65,7 @@ class Threads:
             return self._executor
 
     def close(self) -> None:
-        """Let the threads end; what is under way is finished."""
+        """Shut down the pool without waiting; running work is finished."""
         with self._lock:
             executor, self._executor = self._executor, None
         if executor is not None:
@@ -74,11 +74,11 @@ class Threads:
 
 async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[object]], max_concurrency: int) -> None:
     """
-    Do some work for every item, at most ``max_concurrency`` at once, in the items' order.
+    Run work for every item, at most ``max_concurrency`` at once, starting in the items' order.
 
-    The first error ends it: the other workers are cancelled, and that error is raised as it is.
+    The first error cancels the other workers and is raised unwrapped, not as an exception group.
 
-    :param items: pulled one by one, so that they never all have to exist at once
+    :param items: taken one by one, so a generator need not fit in memory
     """
     iterator = iter(items)
 
@@ -100,18 +100,18 @@ async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[object]], m
 
 async def run_in_thread(work: Callable[[], T]) -> T:
     """
-    Do blocking work in a thread of its own, and return its result.
+    Run blocking work in a daemon thread and return its result.
 
-    A cancelled caller does not wait for it, nor does the end of the loop or of the process, as they would for a thread
-    of a pool: listing a large tree may take minutes, and a killed task has seconds.
+    Neither a cancelled caller nor the exit of the process waits for the thread, as they would for a thread pool:
+    listing a large tree may take minutes, and a killed task has seconds.
     """
     future: Future[T] = Future()
-    future.set_running_or_notify_cancel()  # a caller that is cancelled leaves it alone
+    future.set_running_or_notify_cancel()  # from now on, a cancelled caller cannot cancel it
 
     def run() -> None:
         try:
             future.set_result(work())
-        except BaseException as error:  # raised where it is awaited
+        except BaseException as error:  # raised in the caller
             future.set_exception(error)
 
     threading.Thread(target=run, name="mictlanx-bulk", daemon=True).start()

@@ -1,29 +1,29 @@
 """
-The errors of the client: one tree, numbered as the official client numbers its errors.
+The error tree of the client, with the official client's error codes.
 
 * ``MictlanXError``
-    * ``ValidationError`` (400): the request contradicts itself, or an argument is wrong
+    * ``ValidationError`` (400): an argument is invalid, or the service rejected the request as contradictory
     * ``AuthenticationError`` (401), ``PermissionError`` (403)
     * ``NotFoundError`` (404): known to be absent
-    * ``FileAlreadyExists`` (405): something else is in the way
+    * ``FileAlreadyExists`` (405): the file or the key exists with other content
         * ``BallConflictError``: other bytes are stored under the key
-    * ``UnknownError`` (500): the service answered with a fault
+    * ``UnknownError`` (500): the service failed
     * ``IntegrityError`` (501): no copy with the right size and SHA-256 could be read, or the source changed
     * ``PutChunksError`` (502): not stored on as many peers as asked
     * ``GetChunkError`` (503): a chunk could not be read
     * ``MaxAvailabilityReachedError`` (666): every peer knows the chunk already
-    * ``UpstreamProtocolError`` (1005): the answer is not one of the protocol's
+    * ``UpstreamProtocolError`` (1005): the answer does not follow the protocol
     * ``NetworkError`` (1000)
         * ``ConnectFailedError`` (1001)
-            * ``CertificateError``: the router's certificate was refused, or ours by the router
+            * ``CertificateError``: a TLS certificate was refused, the router's or the client's
         * ``DNSResolutionError`` (1002)
         * ``RequestTimeoutError`` (1004)
-            * ``DeadlineExceededError``: the whole call's time is over
-        * ``UnavailableError``: a peer does not answer, so the answer cannot be believed
+            * ``DeadlineExceededError``: the call's deadline has passed
+        * ``UnavailableError``: a peer does not answer, so the result cannot be confirmed
 
-Two questions are answered by every error: ``transient`` (may the client itself try again within the call?) and
-``permanent`` (is trying again, even in an hour, pointless until somebody changes something?). An error may be neither:
-a missing object is not retried by the client, but may be there when Airflow runs the task again.
+Every error has two flags. ``transient``: the client may retry within the call. ``permanent``: a retry fails until
+somebody changes something. An error may have neither: the client does not retry for a missing object, but the object
+may exist when Airflow runs the task again.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from airflow_provider_mictlanx.client.texts import clean
 
 class MictlanXError(Exception):
     """
-    Base of every error of the client. Its message is cleaned: no secret, and nothing that is not printable.
+    Base class of the client's errors. Secrets and unprintable characters are removed from its message.
 
-    :param message: what was being done, to what, what came back and what to do
-    :param status_code: the HTTP status that came back, or the one that fits best
-    :param error_code: the number that the official client gives this kind of error
-    :param transient: overrides whether the client may try again within the call
-    :param permanent: overrides whether trying again is pointless until somebody changes something
+    :param message: the action, the bucket and key, the cause, and what to do
+    :param status_code: the HTTP status of the answer, or the closest one
+    :param error_code: the official client's code for this kind of error
+    :param transient: overrides whether the client may retry within the call
+    :param permanent: overrides whether a retry fails until somebody changes something
     """
 
     default_status_code: int = 500
@@ -49,7 +49,7 @@ class MictlanXError(Exception):
     default_transient: bool = False
     default_permanent: bool = False
     exhausted: bool = False
-    """Whether the failed request was repeated as often as allowed, so that the work around it is not repeated too."""
+    """True after ``max_tries``: the surrounding work is then not retried either."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ def _rebuild(cls: type[MictlanXError], args: tuple[object, ...], state: dict[str
 
 
 class ValidationError(MictlanXError):
-    """An argument is wrong, or the service found that the request contradicts itself (400, 422)."""
+    """An argument is invalid, or the service rejected the request as contradictory (400, 422)."""
 
     default_status_code = 400
     default_error_code = 400
@@ -97,7 +97,7 @@ class ValidationError(MictlanXError):
 
 
 class AuthenticationError(MictlanXError):
-    """The service, or a proxy in front of it, wants other credentials (401, 407)."""
+    """The service, or a proxy in front of it, rejected the credentials (401, 407)."""
 
     default_status_code = 401
     default_error_code = 401
@@ -105,7 +105,7 @@ class AuthenticationError(MictlanXError):
 
 
 class PermissionError(MictlanXError):  # the official client's name
-    """The credentials are known but not allowed to do this (403)."""
+    """The credentials are valid but do not permit this action (403)."""
 
     default_status_code = 403
     default_error_code = 403
@@ -113,14 +113,14 @@ class PermissionError(MictlanXError):  # the official client's name
 
 
 class NotFoundError(MictlanXError):
-    """What was asked for is known to be absent (404)."""
+    """The requested object is known to be absent (404)."""
 
     default_status_code = 404
     default_error_code = 404
 
 
 class FileAlreadyExists(MictlanXError):
-    """Something else is in the way: a file with other content, or another ball."""
+    """The file or the key exists with other content."""
 
     default_status_code = 409
     default_error_code = 405
@@ -128,28 +128,28 @@ class FileAlreadyExists(MictlanXError):
 
 
 class BallConflictError(FileAlreadyExists):
-    """Other bytes are stored, or announced, under the key; ``replace=True`` replaces them."""
+    """Other bytes are stored or announced under the key; ``replace=True`` replaces them."""
 
 
 class UnknownError(MictlanXError):
-    """The service answered with a fault that the protocol does not explain (500 and above)."""
+    """The service failed for a reason that the protocol does not define (500 and above)."""
 
     default_transient = True
 
 
 class IntegrityError(MictlanXError):
     """
-    The size or the SHA-256 is wrong: of every copy that could be read, or of a source that changed meanwhile.
+    The size or the SHA-256 of every readable copy is wrong, or the source of an upload changed.
 
-    :ivar peer_away: whether a peer that may have a right copy did not answer
+    :ivar peer_silent: whether a peer that may have a correct copy did not answer
     """
 
     default_error_code = 501
-    peer_away: bool = False
+    peer_silent: bool = False
 
 
 class PutChunksError(MictlanXError):
-    """A chunk was not acknowledged by as many peers as asked."""
+    """Fewer peers than requested acknowledged a chunk."""
 
     default_error_code = 502
     default_transient = True
@@ -157,22 +157,22 @@ class PutChunksError(MictlanXError):
 
 class GetChunkError(MictlanXError):
     """
-    A chunk that is listed could not be read from any peer.
+    A listed chunk could not be read from any peer.
 
-    :ivar peer_away: whether a peer that may have it did not answer
+    :ivar peer_silent: whether a peer that may have it did not answer
     """
 
     default_status_code = 503
     default_error_code = 503
     default_transient = True
-    peer_away: bool = False
+    peer_silent: bool = False
 
 
 class MaxAvailabilityReachedError(MictlanXError):
     """
-    Every peer knows this chunk already (code 666); says nothing about whether its data is stored.
+    Every peer already knows this chunk (code 666); its data may or may not be stored.
 
-    :ivar replicas: the peers that know it, as far as the service named them
+    :ivar replicas: the peers that the service named as knowing it
     """
 
     default_status_code = 409
@@ -182,9 +182,9 @@ class MaxAvailabilityReachedError(MictlanXError):
 
 class UpstreamProtocolError(MictlanXError):
     """
-    The answer is none of the protocol's: HTML instead of JSON, a field missing, a redirect, far too long.
+    The answer does not follow the protocol: HTML instead of JSON, a missing field, a redirect, or too long.
 
-    :ivar too_long: whether it is longer than what is read of it
+    :ivar too_long: whether the answer exceeds the size limit
     """
 
     default_status_code = 502
@@ -194,7 +194,7 @@ class UpstreamProtocolError(MictlanXError):
 
 
 class NetworkError(MictlanXError):
-    """The request did not get through, or the answer did not come back."""
+    """The request did not reach the service, or its answer did not arrive."""
 
     default_status_code = 503
     default_error_code = 1000
@@ -202,7 +202,7 @@ class NetworkError(MictlanXError):
 
 
 class ConnectFailedError(NetworkError):
-    """No connection to the router."""
+    """The connection to the router failed."""
 
     default_error_code = 1001
 
@@ -221,14 +221,14 @@ class DNSResolutionError(NetworkError):
 
 
 class RequestTimeoutError(NetworkError):
-    """A request was not answered in its time."""
+    """A request was not answered within its timeout."""
 
     default_status_code = 504
     default_error_code = 1004
 
 
 class DeadlineExceededError(RequestTimeoutError):
-    """The ``deadline`` of the whole call is over."""
+    """The ``deadline`` of the call has passed."""
 
     default_transient = False
 
@@ -237,7 +237,7 @@ class UnavailableError(NetworkError):
     """
     A peer does not answer, so a missing object cannot be confirmed.
 
-    :ivar unknown_to_peer: whether the peer answered that it knows nothing of a chunk that is placed on it
+    :ivar unknown_to_peer: whether the peer answered that it does not know a chunk placed on it
     """
 
     unknown_to_peer: bool = False

@@ -1,8 +1,8 @@
 """
 Models of requests, answers and results.
 
-Models of answers ignore unknown fields, which newer services may send, and are strict about the fields they need: an
-answer that does not fit is an ``UpstreamProtocolError``.
+Answers may have unknown fields, which newer services send. A missing or invalid required field raises
+``UpstreamProtocolError``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Size = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
 """A number of bytes."""
 
 Count = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
-"""A number of things."""
+"""A number of chunks, balls or the like."""
 
 Checksum = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """A SHA-256 in lower-case hex."""
@@ -31,17 +31,17 @@ Tags = Annotated[dict[str, str], BeforeValidator(lambda tags: {} if tags is None
 
 
 class WireModel(BaseModel):
-    """Base of everything that is read from or written to the wire."""
+    """Base class of request bodies and answers."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
 
 class Metadata(WireModel):
     """
-    What the service knows of one replica of one chunk.
+    The metadata of one replica of a chunk.
 
     :ivar key: the chunk's key, ``{ball_id}_{index}``
-    :ivar size: announced size in bytes
+    :ivar size: announced size (bytes)
     :ivar checksum: announced SHA-256 of the chunk, in hex
     :ivar tags: ``index``, ``num_chunks``, ``full_checksum`` …; ``updated_at`` (nanoseconds) is added by the peer
     """
@@ -58,24 +58,24 @@ class Metadata(WireModel):
 
     @cached_property
     def index(self) -> int:
-        """The chunk's place in the ball: of the tag ``index``, else of the key; -1 where neither tells."""
+        """The chunk's index in the ball, from the tag ``index`` or the key; -1 if neither contains it."""
         text = self.tags.get("index") or self.key.removeprefix(f"{self.ball_id}_")
         return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
 
     @cached_property
     def num_chunks(self) -> int | None:
-        """How many chunks the ball has, as far as this chunk's tags tell."""
+        """The ball's number of chunks, from this chunk's tags; None if they do not contain it."""
         text = self.tags.get("num_chunks", "")
         return int(text) if text.isascii() and text.isdigit() and 0 < len(text) < 10 else None
 
     @cached_property
     def full_checksum(self) -> str | None:
-        """The SHA-256 of the whole ball: of the tags, or this chunk's own where it is the only one."""
+        """The SHA-256 of the ball, from the tags, or from this chunk if it is the only one."""
         return self.tags.get("full_checksum") or (self.checksum if self.num_chunks == 1 else None)
 
     @cached_property
     def updated_at(self) -> int:
-        """When the peer took the announcement (nanoseconds since 1970); 0 where it does not tell."""
+        """Time when the peer accepted the announcement (nanoseconds since 1970); 0 if unknown."""
         text = self.tags.get("updated_at", "")
         return int(text) if text.isascii() and text.isdigit() and len(text) < 25 else 0
 
@@ -99,8 +99,8 @@ class PutMetadataResponse(WireModel):
     """
     The answer to an announcement.
 
-    :ivar tasks_ids: the task that the data is sent to, once
-    :ivar replicas: the peers that are to store it
+    :ivar tasks_ids: the task to send the data to; it accepts data once
+    :ivar replicas: the peers chosen to store the chunk
     """
 
     key: str
@@ -115,8 +115,8 @@ class PutChunkedResponse(WireModel):
     """
     The answer to the data.
 
-    :ivar peer_ids: the peers that stored it: the only acknowledgement there is
-    :ivar size: the announced size in bytes, not what arrived
+    :ivar peer_ids: the peers that stored the chunk; only this acknowledges it
+    :ivar size: the announced size (bytes), which may differ from what arrived
     """
 
     peer_ids: list[str]
@@ -127,7 +127,7 @@ class PutChunkedResponse(WireModel):
 
 
 class GetMetadataResponse(WireModel):
-    """The metadata of one chunk, and which peer told it."""
+    """The metadata of one chunk, and the peer that returned it."""
 
     service_time: float | None = None
     peer_id: str = ""
@@ -136,7 +136,7 @@ class GetMetadataResponse(WireModel):
 
 
 class BallChunksResponse(WireModel):
-    """Every announced chunk of a ball; replicas repeat, the order is not by index, and versions stand side by side."""
+    """Every announced chunk of a ball, unordered: replicas of a chunk repeat, and versions are mixed."""
 
     bucket_id: str
     ball_id: str
@@ -148,10 +148,10 @@ class BallChunksResponse(WireModel):
 
 class GetRouterBucketMetadataResponse(WireModel):
     """
-    Every announced chunk of a bucket (but those of size 0), repeated.
+    Every announced chunk of a bucket, once per replica; chunks of size 0 are missing.
 
-    :ivar peers_ids: the peers that answered: what the others hold is missing
-    :ivar answered_at: when, by the router's own clock (seconds since 1970); None where it does not tell
+    :ivar peers_ids: the peers that answered; the chunks of the other peers are missing
+    :ivar answered_at: time of the answer by the router's clock (seconds since 1970); None if unknown
     """
 
     bucket_id: str
@@ -177,7 +177,7 @@ class PeerInfo(WireModel):
 
 
 class PeersResponse(WireModel):
-    """The peers of the storage space: those that answer and those that don't."""
+    """The available and the unavailable peers of the storage space."""
 
     available: list[PeerInfo]
     unavailable: list[PeerInfo] = Field(default_factory=list)
@@ -190,10 +190,10 @@ class PeersResponse(WireModel):
 
 class UpdateMetadataRequest(WireModel):
     """
-    What is to be changed of a chunk's metadata; what is None stays as it is.
+    Changes of a chunk's metadata; a field that is None is not changed.
 
-    :ivar tags: all of the chunk's tags from now on: readers need those of the writing client (``index``,
-        ``num_chunks``, ``full_checksum`` …), so give them too
+    :ivar tags: replaces all of the chunk's tags; include the writing client's (``index``, ``num_chunks``,
+        ``full_checksum`` …), which readers need
     """
 
     tags: dict[str, str] | None = None
@@ -204,7 +204,7 @@ class UpdateMetadataRequest(WireModel):
 
 class StoredBall(WireModel):
     """
-    One chunk that a peer holds, as its statistics list it.
+    One chunk in the statistics of a peer.
 
     :ivar size: bytes
     """
@@ -216,11 +216,11 @@ class StoredBall(WireModel):
 
 class PeerUFs(WireModel):
     """
-    The use of a peer's disk.
+    Disk usage of a peer.
 
     :ivar total_disk: bytes
     :ivar used_disk: bytes
-    :ivar disk_uf: the share in use, from 0 to 1
+    :ivar disk_uf: fraction in use, from 0 to 1
     """
 
     total_disk: Size
@@ -230,10 +230,10 @@ class PeerUFs(WireModel):
 
 class PeerStats(PeerUFs):
     """
-    The use of a peer's disk, and what it holds.
+    Disk usage of a peer, and the chunks stored on it.
 
     :ivar available_disk: bytes
-    :ivar balls: the chunks that it holds
+    :ivar balls: the stored chunks
     :ivar peers: ids of the peers that it knows
     """
 
@@ -248,15 +248,15 @@ def _listed(stats: Any) -> Any:
 
 
 class AllPeersStats(RootModel[Annotated[list[PeerStats], BeforeValidator(_listed)]]):
-    """The statistics of every peer that answers: listed, or under the peers' ids."""
+    """The statistics of every answering peer, as a list or as a dict by peer id."""
 
 
 class PeerPutMetadataResponse(WireModel):
     """
     A peer's answer to an announcement.
 
-    :ivar task_id: what the data is sent to, once
-    :ivar node_id: the peer
+    :ivar task_id: the task to send the data to; it accepts data once
+    :ivar node_id: the peer's id
     """
 
     key: str
@@ -269,8 +269,8 @@ class PeerPutChunkedResponse(WireModel):
     """
     A peer's answer to the data.
 
-    :ivar node_id: the peer that stored it
-    :ivar size: the announced size in bytes
+    :ivar node_id: id of the peer that stored the chunk
+    :ivar size: the announced size (bytes)
     :ivar throughput: bytes per second, as the peer measured it
     """
 
@@ -285,9 +285,9 @@ class PeerPutChunkedResponse(WireModel):
 
 class PeerBallResponse(WireModel):
     """
-    What one peer knows of the chunks of a ball.
+    The chunks of a ball that one peer knows.
 
-    :ivar size: of these chunks together, in bytes or as a text for people
+    :ivar size: total size of these chunks: bytes as an int, or a str such as ``1.5 MB``
     """
 
     bucket_id: str
@@ -297,12 +297,12 @@ class PeerBallResponse(WireModel):
 
     @property
     def chunks(self) -> list[Metadata]:
-        """The chunks, under the name that the routers' answer has."""
+        """The chunks, under the name used in routers' answers."""
         return self.balls
 
 
 class PeerBucketResponse(WireModel):
-    """What one peer knows of the chunks of a bucket."""
+    """The chunks of a bucket that one peer knows."""
 
     peer_id: str
     balls: list[Metadata]
@@ -322,14 +322,14 @@ class GetSizeResponse(WireModel):
 
 
 class DeletedByKeyResponse(WireModel):
-    """How many replicas of a chunk were deleted."""
+    """The number of deleted replicas of a chunk."""
 
     n_deletes: Count
     key: str = ""
 
 
 class DeletedByBallIdResponse(WireModel):
-    """How many replicas of a ball's chunks were deleted."""
+    """The number of deleted replicas of a ball's chunks."""
 
     n_deletes: Count
     ball_id: str = ""
@@ -339,11 +339,11 @@ class DeleteBucketResponse(WireModel):
     """
     The result of deleting a bucket.
 
-    :ivar deleted: balls that are gone
-    :ivar failed: balls that could not be deleted
-    :ivar total: balls that were seen
+    :ivar deleted: number of deleted balls
+    :ivar failed: number of balls that could not be deleted
+    :ivar total: number of listed balls
     :ivar keys: the ids of the deleted balls
-    :ivar failures: why, by the id of each ball that is still there
+    :ivar failures: the cause of each failure, by ball id
     :ivar response_time: seconds
     """
 
@@ -361,12 +361,12 @@ NO_TAGS: Mapping[str, str] = MappingProxyType({})
 
 class Chunk:
     """
-    A piece of a ball.
+    One chunk of a ball.
 
     :param group_id: the ball id
-    :param index: the chunk's place in the ball, from 0
+    :param index: the chunk's index in the ball, from 0
     :param data: the bytes
-    :param chunk_id: the chunk's key; ``{group_id}_{index}`` unless given
+    :param chunk_id: the chunk's key, ``{group_id}_{index}`` by default
     :param metadata: tags of this chunk
     """
 
@@ -381,7 +381,7 @@ class Chunk:
 
     @property
     def size(self) -> int:
-        """Bytes in this chunk."""
+        """Size of the chunk (bytes)."""
         return len(self.data)
 
     @cached_property
@@ -396,13 +396,13 @@ class Chunk:
 @dataclass(frozen=True)
 class RetryPolicy:
     """
-    How often a request is tried again, under the official client's names.
+    Retry settings of a request, under the official client's names.
 
-    :ivar retries: tries after the first one
-    :ivar initial_delay: the wait before the second try is at most this (seconds)
-    :ivar backoff_factor: by which that bound grows with every further try
-    :ivar max_delay: the longest wait (seconds)
-    :ivar jitter: whether a wait is drawn evenly from zero to its bound, or is its bound
+    :ivar retries: number of tries after the first one
+    :ivar initial_delay: maximum wait before the second try (seconds)
+    :ivar backoff_factor: multiplies the maximum wait after every further try
+    :ivar max_delay: maximum wait between two tries (seconds)
+    :ivar jitter: whether each wait is random between zero and its maximum, instead of the maximum
     """
 
     retries: int = 3
@@ -415,15 +415,15 @@ class RetryPolicy:
 @dataclass(frozen=True)
 class Ball:
     """
-    A logical object as the storage lists it: its newest whole version.
+    The newest complete version of a stored object, as listed.
 
     :ivar bucket_id: the bucket
-    :ivar ball_id: the id it is stored under
+    :ivar ball_id: the id under which it is stored
     :ivar chunks: one replica's metadata of every chunk, ordered by index
-    :ivar checksum: SHA-256 of the whole in hex; empty where its writer did not say
+    :ivar checksum: SHA-256 of the ball in hex; empty if its writer did not record it
     :ivar size: bytes
-    :ivar key: the ball as its writer named it; the ball id unless the tags tell more
-    :ivar updated_at: when the newest of its chunks was announced (nanoseconds since 1970)
+    :ivar key: the key that its writer used, from the tags; the ball id by default
+    :ivar updated_at: time of its newest announcement (nanoseconds since 1970)
     """
 
     bucket_id: str
@@ -441,38 +441,38 @@ class Ball:
 
     @property
     def num_chunks(self) -> int:
-        """How many chunks it is cut into."""
+        """The number of chunks."""
         return len(self.chunks)
 
     @property
     def extension(self) -> str:
-        """The file's extension without the dot, as its writer sent it."""
+        """The file's extension without the dot, as sent by its writer."""
         return self.tags.get("extension", "")
 
     @property
     def filename(self) -> str:
-        """The file's name without extension, as its writer sent it."""
+        """The file's name without extension, as sent by its writer."""
         return self.tags.get("filename", "")
 
     @property
     def fullname(self) -> str:
-        """The file's name, as its writer sent it: not to be used as a path unchecked."""
+        """The file's name, as sent by its writer; check it before using it as a path."""
         return self.tags.get("fullname", "")
 
     @property
     def full_path(self) -> str:
-        """The file's path, as its writer sent it: not to be used as a path unchecked."""
+        """The file's path, as sent by its writer; check it before using it as a path."""
         return self.tags.get("full_path", "")
 
     @property
     def bucket_relative_path(self) -> str:
-        """The file's folder with a trailing ``/``, as its writer sent it: not to be used as a path unchecked."""
+        """The file's folder with a trailing ``/``, as sent by its writer; check it before using it as a path."""
         return self.tags.get("bucket_relative_path", "")
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """The balls of a bucket: iterable, with a length and a size."""
+    """The balls of a bucket; supports iteration and ``len``."""
 
     bucket_id: str
     balls: list[Ball] = field(default_factory=list, repr=False)
@@ -484,18 +484,18 @@ class Bucket:
         return len(self.balls)
 
     def size_bytes(self) -> int:
-        """Bytes of all balls together."""
+        """Return the total size of the balls (bytes)."""
         return sum(ball.size for ball in self.balls)
 
     def size(self) -> str:
-        """The same for people, as ``1.5 MB``."""
+        """Return the total size as a str such as ``1.5 MB``."""
         return str(humanfriendly.format_size(self.size_bytes()))
 
 
 @dataclass(frozen=True)
 class AsyncGetResponse:
     """
-    A ball that was read and verified.
+    A verified ball.
 
     :ivar data: the bytes
     :ivar metadatas: the metadata of every chunk, ordered by index
@@ -511,10 +511,10 @@ class PutReport:
     The result of a put.
 
     :ivar size: bytes
-    :ivar checksum: SHA-256 of the whole, in hex
-    :ivar num_chunks: how many chunks the stored ball has
-    :ivar replicas: on how many peers each chunk is known to be stored: the smallest number over all chunks
-    :ivar uploaded: False where exactly these bytes were stored already, and nothing was sent
+    :ivar checksum: SHA-256 of the ball, in hex
+    :ivar num_chunks: number of chunks of the stored ball
+    :ivar replicas: number of peers known to store each chunk; the minimum over all chunks
+    :ivar uploaded: False if the same bytes were already stored, so nothing was sent
     :ivar response_time: seconds
     """
 
@@ -536,8 +536,8 @@ class FileReport:
 
     :ivar path: of the file
     :ivar size: bytes
-    :ivar checksum: SHA-256 of the whole, in hex
-    :ivar downloaded: False where a file with the same content was there already
+    :ivar checksum: SHA-256 of the ball, in hex
+    :ivar downloaded: False if a file with the same content already existed
     :ivar response_time: seconds
     """
 
@@ -555,13 +555,13 @@ class FileReport:
 @dataclass(frozen=True)
 class RouterCheck:
     """
-    One router's answer to a request for its peers.
+    The result of asking one router for its peers.
 
     :ivar url: the router's address
-    :ivar available: ids of the peers that answer
-    :ivar unavailable: ids of the peers that don't
-    :ivar milliseconds: until the answer was there
-    :ivar error: why there is none; None where there is one
+    :ivar available: ids of the available peers
+    :ivar unavailable: ids of the unavailable peers
+    :ivar milliseconds: time until the answer
+    :ivar error: the cause of the failure; None if the router answered
     """
 
     router_id: str

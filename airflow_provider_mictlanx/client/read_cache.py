@@ -1,8 +1,7 @@
 """
-The read cache: balls that were read and verified, kept in memory up to a number of bytes.
+Cache of verified balls in memory, limited in bytes.
 
-It never answers on its own: a cached ball is handed out only while the listing still names its checksum as the stored
-one.
+A cached ball is returned only while the listing still names its checksum as the stored one.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ _POLICIES: dict[str, type[Cache[tuple[str, str], tuple[str, memoryview]]]] = {
 
 class ReadCache:
     """
-    Balls that were read.
+    Cache of verified balls.
 
-    :param policy: which goes first when it is full: ``LRU`` (least recently used), ``LFU`` (least frequently used),
-        ``FIFO`` (first in), ``RR`` (any, at random)
-    :param capacity: bytes; 0 keeps nothing
+    :param policy: the ball that is evicted first: ``LRU`` (least recently used), ``LFU`` (least frequently used),
+        ``FIFO`` (first in, first out) or ``RR`` (random)
+    :param capacity: maximum size (bytes); 0 disables the cache
     """
 
     def __init__(self, policy: str, capacity: int) -> None:
@@ -37,19 +36,19 @@ class ReadCache:
         self._balls = _POLICIES[policy.upper()](maxsize=capacity, getsizeof=lambda cached: len(cached[1]))
 
     def get(self, name: ObjectId, version: Version) -> memoryview | None:
-        """Return the ball's bytes, if they are kept and are those of this version."""
+        """Return the cached bytes of this version, or None."""
         cached = self._balls.get((name.bucket_id, name.ball_id))
         return cached[1] if cached and cached[0] == version.checksum else None
 
     def keep(self, name: ObjectId, version: Version, data: memoryview) -> None:
-        """Keep a ball that was read and verified; one that is larger than the cache is not kept."""
+        """Store a verified ball unless it is larger than the cache."""
         if version.checksum and 0 < len(data) <= self._capacity:
             self._balls[name.bucket_id, name.ball_id] = version.checksum, data
 
     def balls(self) -> set[tuple[str, str]]:
-        """Return the bucket id and the ball id of every ball that is kept."""
+        """Return the bucket id and the ball id of every cached ball."""
         return set(self._balls)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove every ball from the cache."""
         self._balls.clear()

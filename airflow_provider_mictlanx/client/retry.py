@@ -1,9 +1,9 @@
 """
-What is tried again within one call, how often and how far apart. Knows tenacity and the errors, nothing else.
+Retries and deadlines within one call.
 
-Only what can pass is repeated (``MictlanXError.transient``): a refused certificate or other bytes under the key stay as
-they are, however often one asks. Waiting times are exponential with full jitter, so that many workers that failed
-together do not come back together.
+Only transient errors are retried (``MictlanXError.transient``): a retry does not help against a refused certificate or
+other bytes under the key. Waits grow exponentially with full jitter, so that workers that failed together do not retry
+together.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ log = get_logger(__name__)
 
 
 _failed: ContextVar[list[BaseException]] = ContextVar("failed")
-"""Holds the last failure that was tried again within the call that is bounded; its tasks share the list."""
+"""The last retried failure within ``deadline_scope``, for its error; the tasks of the call share the list."""
 
 
 @dataclass(frozen=True)
 class RetryConfig:
     """
-    How often a request is tried, and how far apart.
+    Number of tries for a request, and the waits between them.
 
-    :param max_tries: tries in all, at least 1
-    :param max_backoff: the longest wait between two tries (seconds)
-    :param first_backoff: the wait before the second try is at most this (seconds)
-    :param factor: by which that bound grows with every further try
-    :param jitter: whether a wait is drawn evenly from zero to its bound (full jitter), or is its bound
+    :param max_tries: total number of tries, at least 1
+    :param max_backoff: maximum wait between two tries (seconds)
+    :param first_backoff: maximum wait before the second try (seconds)
+    :param factor: multiplies the maximum wait after every further try
+    :param jitter: whether each wait is random between zero and its maximum (full jitter), instead of the maximum
     """
 
     max_tries: int = 5
@@ -56,14 +56,14 @@ class RetryConfig:
     def __post_init__(self) -> None:
         check_int("max_tries", self.max_tries)
         check_non_negative("max_backoff", self.max_backoff)
-        check_non_negative("the first wait", self.first_backoff)
-        check_non_negative("the factor between two waits", self.factor)
+        check_non_negative("first_backoff", self.first_backoff)
+        check_non_negative("factor", self.factor)
 
     def attempts(self, final: tuple[type[MictlanXError], ...] = ()) -> AsyncRetrying:
         """
-        Return the attempts of one request, to be iterated: ``async for attempt in rule.attempts(): with attempt: …``.
+        Return the attempts of one request: ``async for attempt in config.attempts(): with attempt: …``.
 
-        :param final: errors that are not tried again
+        :param final: errors that are not retried
         """
         wait = wait_random_exponential if self.jitter else wait_exponential
         return AsyncRetrying(
@@ -76,14 +76,14 @@ class RetryConfig:
 
 
 def is_transient(error: BaseException, final: tuple[type[MictlanXError], ...] = ()) -> bool:
-    """Return whether the same work may succeed when it is repeated within the call."""
-    passing = isinstance(error, MictlanXError) and error.transient and not error.exhausted
-    return passing and not isinstance(error, final)
+    """Return whether the same work may succeed if it is retried within the call."""
+    transient = isinstance(error, MictlanXError) and error.transient and not error.exhausted
+    return transient and not isinstance(error, final)
 
 
 def _log_failed_try(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
-    log.info("Try %d failed: %s; next in %.1f s", state.attempt_number, error, state.upcoming_sleep)
+    log.info("Try %d failed: %s; retrying in %.1f s", state.attempt_number, error, state.upcoming_sleep)
     if error is not None and (failed := _failed.get(None)) is not None:
         failed[:] = [error]
 
@@ -91,10 +91,10 @@ def _log_failed_try(state: RetryCallState) -> None:
 @asynccontextmanager
 async def deadline_scope(deadline: float | None, action: str) -> AsyncIterator[None]:
     """
-    Bound a whole call; raises ``DeadlineExceededError`` when its time is over.
+    Limit the duration of a call; raise ``DeadlineExceededError`` at the deadline.
 
-    :param deadline: seconds from now, or None for no bound
-    :param action: what was being done, for the error
+    :param deadline: seconds from now; None for no limit
+    :param action: what the call does, for the error
     """
     if deadline is not None:
         check_timeout(deadline, "deadline")
@@ -110,7 +110,7 @@ async def deadline_scope(deadline: float | None, action: str) -> AsyncIterator[N
         why = (
             f"the last failure was: {failed[0]}"
             if failed
-            else "no request had failed, so the storage is slow, or it was more work than that"
+            else "no request had failed, so the storage is slow or the deadline is too short"
         )
         raise DeadlineExceededError(f"{action}: not done within the deadline of {deadline:g} s; {why}") from error
     finally:
@@ -118,8 +118,8 @@ async def deadline_scope(deadline: float | None, action: str) -> AsyncIterator[N
 
 
 def retry_config_from_policy(policy: RetryPolicy | None) -> RetryConfig:
-    """Return the configuration for the official client's retry policy."""
+    """Build a ``RetryConfig`` from the official client's retry policy."""
     if policy is None:
         return RetryConfig()
-    tries = check_int("retries of the retry policy", policy.retries, least=0) + 1
+    tries = check_int("RetryPolicy.retries", policy.retries, least=0) + 1
     return RetryConfig(tries, policy.max_delay, policy.initial_delay, policy.backoff_factor, policy.jitter)

@@ -1,8 +1,8 @@
 """
-What a listing means: announced chunks → the versions of a ball. Pure functions; knows the models only.
+Group the announced chunks of a listing into the versions of a ball.
 
-A *version* is a ``full_checksum``, a number of chunks and every chunk's size and checksum, together. Chunks of two
-versions never belong together, and the same bytes cut differently are another version (protocol page, *Reading*).
+A *version* is a ``full_checksum``, a number of chunks, and every chunk's size and checksum. Chunks of two versions
+never belong together. The same bytes in another chunk layout are another version (protocol page, *Reading*).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ FILTERS_TAG = "mictlanx_filters"
 @dataclass(frozen=True)
 class Version:
     """
-    One version of a ball, as far as it is listed.
+    The listed chunks of one version of a ball.
 
-    :ivar checksum: SHA-256 of the whole; None where its writer did not say
-    :ivar num_chunks: how many chunks it has; where its writer did not say: how many are listed
+    :ivar checksum: SHA-256 of the ball; None if its writer did not record it
+    :ivar num_chunks: number of chunks; if its writer did not record it, the number of listed chunks
     :ivar chunks: the listed chunks by index, one replica's metadata each
     """
 
@@ -36,36 +36,36 @@ class Version:
 
     @cached_property
     def is_complete(self) -> bool:
-        """Whether every chunk is listed; its data may be missing all the same."""
+        """Return whether every chunk is listed; its data may still be missing."""
         return all(index in self.chunks for index in range(self.num_chunks))
 
     @cached_property
     def updated_at(self) -> int:
-        """When its newest chunk was announced (nanoseconds since 1970)."""
+        """Time of the newest announcement (nanoseconds since 1970)."""
         return max(chunk.updated_at for chunk in self.chunks.values())
 
     @cached_property
     def begun_at(self) -> int:
-        """When its oldest chunk was announced (nanoseconds since 1970)."""
+        """Time of the oldest announcement (nanoseconds since 1970)."""
         return min(chunk.updated_at for chunk in self.chunks.values())
 
     @cached_property
     def size(self) -> int:
-        """Bytes of the listed chunks together: the ball's size where the version is whole."""
+        """Total size of the listed chunks (bytes); the ball's size if the version is complete."""
         return sum(chunk.size for chunk in self.chunks.values())
 
     @cached_property
     def ordered(self) -> list[Metadata]:
-        """The listed chunks in order."""
+        """The listed chunks, ordered by index."""
         return [self.chunks[index] for index in sorted(self.chunks)]
 
     @property
     def filters(self) -> str:
-        """What a newer client did to the bytes before it stored them; empty for plain bytes."""
+        """Filters that a newer client applied to the bytes, such as compression; empty for plain bytes."""
         return next((tag for chunk in self.ordered if (tag := chunk.tags.get(FILTERS_TAG, "")) not in ("", "[]")), "")
 
     def tail(self, first: int) -> Version:
-        """Return the version without the chunks before ``first``; the SHA-256 of such a rest is in no tag."""
+        """Return the version without the chunks before ``first``; its checksum is None, since no tag records it."""
         rest = {index: chunk for index, chunk in self.chunks.items() if index >= first}
         return replace(self, checksum=None, chunks=rest) if first else self
 
@@ -84,7 +84,7 @@ class Version:
 
 
 def group_by_ball(listing: Iterable[Metadata]) -> dict[str, list[Metadata]]:
-    """Sort a bucket's listing by ball id."""
+    """Group the chunks of a bucket's listing by ball id."""
     balls: defaultdict[str, list[Metadata]] = defaultdict(list)
     for chunk in listing:
         balls[chunk.ball_id].append(chunk)
@@ -93,25 +93,26 @@ def group_by_ball(listing: Iterable[Metadata]) -> dict[str, list[Metadata]]:
 
 def group_versions(chunks: Iterable[Metadata]) -> list[Version]:
     """
-    Sort the announced chunks of one ball into versions: whole ones first, of these the newest first.
+    Group the announced chunks of one ball into versions: complete ones first, then the newest first.
 
-    Replicas may repeat, indexes come in any order; what has no index is left out, for no reader could place it.
+    Replicas may repeat, and indexes come in any order. Chunks without an index are left out, since no reader could
+    place them.
     """
     groups: defaultdict[tuple[str | None, int | None], list[Metadata]] = defaultdict(list)
     for chunk in chunks:
         if chunk.index >= 0 and (chunk.num_chunks is None or chunk.index < chunk.num_chunks):
             groups[chunk.full_checksum, chunk.num_chunks].append(chunk)
     versions = [version for group in groups.values() for version in _versions_in_group(group)]
-    # Of two that end with the same chunk, the one that began later is not mixed with an older cut.
+    # If two end with the same chunk, the one that began later does not mix chunks of an older layout.
     return sorted(versions, key=lambda v: (v.is_complete, v.updated_at, v.begun_at), reverse=True)
 
 
 def _versions_in_group(group: Sequence[Metadata]) -> list[Version]:
     """
-    Sort chunks that name the same whole and number of chunks, but may be of several cuts.
+    Group chunks with the same ball checksum and number of chunks by chunk layout.
 
-    No tag names the cut. One that is even tells by its size; for the others the newest of each index belong together,
-    and the oldest of each. A wrong guess costs a reader one verification, never wrong bytes.
+    No tag names the layout. Chunks of the same size belong together; otherwise the newest chunks of each index do, and
+    the oldest. A wrong guess costs a reader one verification, but never returns wrong bytes.
     """
     by_index: defaultdict[int, dict[tuple[int, str], Metadata]] = defaultdict(dict)
     for chunk in sorted(group, key=lambda chunk: chunk.updated_at):

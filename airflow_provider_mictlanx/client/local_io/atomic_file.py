@@ -1,13 +1,13 @@
 """
-Files that appear complete or not at all: a part beside the target, ``fsync``, rename.
+Write files that appear complete or not at all: a part file in the target's folder, ``fsync``, rename.
 
-No name that comes out of the storage ever leaves the folder (``names.safe_file_name``), no symbolic link in it is
-followed, and what stands under the target's name is left as it is unless it is to be replaced. The folder is held open:
-everything happens in this very one, wherever its path leads to meanwhile.
+No name from the storage leaves the folder (``object_ids.safe_file_name``). Symbolic links in the folder are not
+followed. An existing target is kept unless ``replace`` is true. The folder stays open, so a later rename of its path
+does not redirect the download.
 
-The part's name follows from the target's, so that an interrupted download goes on from it, also after a SIGKILL;
-whoever takes it holds a lock on it, and a second download to the same target takes the next name. What is in a part
-counts only after it was hashed (``PartFile.leftover_size``).
+The part file's name is derived from the target's, so an interrupted download resumes from it, even after SIGKILL. A
+download locks its part file; a second download to the same target uses the next name. Leftover bytes count only after
+they were hashed (``PartFile.leftover_size``).
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from airflow_provider_mictlanx.client.errors import (
 from airflow_provider_mictlanx.client.object_ids import is_part_name, part_name
 
 SLOTS = 16
-"""So many downloads to one target, at once, get parts that can be gone on with; there may be more."""
+"""Number of concurrent downloads to one target whose part files can be resumed; further ones start anew."""
 
 MIN_RESUMABLE_SIZE = 1024 * 1024
 """Below this size (bytes), downloading again is cheaper than keeping a partial file."""
 
 _NAME_TAKEN = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES, errno.EPERM, errno.ETXTBSY})
-"""The system's errors for a part's name that is taken: by a link, a folder, a socket, another user's file."""
+"""Errors of opening a part file whose name is taken by a link, a folder, a socket or another user's file."""
 
 
 def check_file_name(name: str, folder_parameter: str = "output_path") -> str:
@@ -52,31 +52,31 @@ def check_file_name(name: str, folder_parameter: str = "output_path") -> str:
     """
     if not isinstance(name, str) or not name or name in (".", "..") or "/" in name or "\0" in name or "\\" in name:
         raise ValidationError(
-            f"a plain file name without folders is wanted, not {name!r}; the folder is {folder_parameter}"
+            f"name must be a plain file name without folders, got {name!r}; pass the folder as {folder_parameter}"
         )
     try:
         encoded = os.fsencode(name)
     except UnicodeEncodeError as error:
-        raise ValidationError(f"the file name {name!r} is no valid Unicode text: {error.reason}") from error
+        raise ValidationError(f"file name must be valid Unicode, got {name!r}: {error.reason}") from error
     if is_part_name(name):
         raise ValidationError(
-            f"the file name {name!r} is one of those that parts of downloads have: choose another one"
+            f"file name must not be one of those reserved for partial downloads, got {name!r}; choose another one"
         )
     if len(encoded) > 255:
-        raise ValidationError(f"the file name {name[:60]!r}… is longer than the 255 bytes that a file system takes")
+        raise ValidationError(f"file name must have at most 255 bytes, got {len(encoded)} ({name[:60]!r}…)")
     return name
 
 
 def check_path(path: str | os.PathLike[str], parameter: str) -> Path:
     """
-    Return a path, or raise ``ValidationError`` for one that no file system accepts.
+    Return a path, or raise ``ValidationError`` if no file system accepts it.
 
     :param parameter: its name in the call, for the error
     """
     try:
         checked = Path(path)
         if b"\0" in os.fsencode(checked):
-            raise ValueError("it has a NUL character")
+            raise ValueError("it contains a NUL character")
     except (TypeError, ValueError) as error:
         raise ValidationError(f"{parameter} must be a path, got {path!r}: {error}") from error
     return checked
@@ -84,10 +84,10 @@ def check_path(path: str | os.PathLike[str], parameter: str) -> Path:
 
 class OpenFolder:
     """
-    The folder of a target, held open; for ``with``.
+    The open folder of a target; use it in a ``with`` statement.
 
-    :param folder: made if missing; ``ValidationError`` where it can't be, or can't be written to
-    :param parameter: where the caller names the folder, for the error
+    :param folder: created if missing; ``ValidationError`` if it can't be created or written to
+    :param parameter: the caller's parameter for the folder, for the error
     """
 
     def __init__(self, folder: str | os.PathLike[str], parameter: str = "output_path") -> None:
@@ -100,7 +100,9 @@ class OpenFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self.descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except (FileExistsError, NotADirectoryError) as error:
-            raise ValidationError(f"{self._parameter} {self.path} is no folder: {error.strerror}") from error
+            raise ValidationError(
+                f"{self._parameter} must be a folder, got {str(self.path)!r}: {error.strerror}"
+            ) from error
         except OSError as error:
             raise self._not_writable(error) from error
         return self
@@ -109,10 +111,10 @@ class OpenFolder:
         os.close(self.descriptor)
 
     def _not_writable(self, error: OSError) -> ValidationError:
-        return ValidationError(f"{self._parameter} {self.path} can't be written to: {error.strerror}")
+        return ValidationError(f"{self._parameter} must be writable, got {str(self.path)!r}: {error.strerror}")
 
     def kind_of(self, name: str) -> int:
-        """Return the file type of a name (``stat.S_IFREG`` …), of a link the link's own; 0 if it does not exist."""
+        """Return the file type of a name (``stat.S_IFREG`` …) without following links; 0 if it does not exist."""
         try:
             return stat.S_IFMT(os.stat(name, dir_fd=self.descriptor, follow_symlinks=False).st_mode)
         except FileNotFoundError:
@@ -120,18 +122,18 @@ class OpenFolder:
 
     async def has_content(self, name: str, size: int | None, checksum: str, threads: Threads) -> bool:
         """
-        Return whether a regular file (no symbolic link) of this name has these bytes.
+        Return whether this name is a regular file (not a symbolic link) with the given content.
 
-        :param size: how many; None where only the checksum is known
-        :param checksum: their SHA-256 in hex
+        :param size: bytes; None if only the checksum is known
+        :param checksum: SHA-256 in hex
         """
         return await has_content(name, size, checksum, threads, self.descriptor)
 
     def make(self, name: str) -> PartFile:
         """
-        Return the part file of this name, for ``with``.
+        Open the part file for this target name, for a ``with`` statement.
 
-        ``ValidationError`` if no file can be made here, or none can have this name.
+        ``ValidationError`` if the folder is not writable or the name is invalid.
         """
         check_file_name(name, self._parameter)
         try:
@@ -149,15 +151,15 @@ class OpenFolder:
         return PartFile(self, name, temporary, descriptor, lasting=False)
 
     def check_writable(self) -> None:
-        """Raise ``ValidationError`` where no file can be made here."""
+        """Raise ``ValidationError`` if the folder is not writable."""
         with self.make("check"):
             pass
 
     def _take(self, temporary: str, *, create: bool) -> int | None:
         """
-        Open a part and lock it; None where that can't be: somebody is at it, or it is not ours to use.
+        Open and lock a part file; return None if another download or another user has it.
 
-        Whoever had it before may have made it a target, or removed it, between the opening and the lock.
+        Opening is repeated if its previous user published or removed the file before the lock was taken.
         """
         while True:
             try:
@@ -177,10 +179,10 @@ class OpenFolder:
                 return descriptor if usable else None
 
     def _is_ours(self, descriptor: int, temporary: str) -> bool | None:
-        """Lock an open part; return whether it can be used, or None if it is gone or was a target too."""
+        """Lock an open part file; return whether it is usable, or None if it was removed or published meanwhile."""
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # somebody has it, or the file system has no locks
+        except OSError:  # locked by another download, or a file system without locks
             return False
         opened = os.fstat(descriptor)
         try:
@@ -191,13 +193,13 @@ class OpenFolder:
             return None
         if not stat.S_ISREG(opened.st_mode) or opened.st_uid != os.geteuid():
             return False
-        if opened.st_nlink > 1:  # its owner was killed after it had become the target: writing to it would change that
+        if opened.st_nlink > 1:  # published by a download that was then killed: writing would change the target
             os.unlink(temporary, dir_fd=self.descriptor)
             return None
         return True
 
     def clear_parts(self, name: str) -> None:
-        """Remove what other downloads to a target have left, if nobody is at it."""
+        """Remove the unlocked part files of a target."""
         for slot in range(SLOTS):
             temporary = part_name(name, slot)
             with contextlib.suppress(FileNotFoundError):
@@ -208,11 +210,11 @@ class OpenFolder:
 
 class PartFile:
     """
-    A file under a part's name in the folder of its target, made by ``OpenFolder.make``; for ``with``.
+    A part file in its target's folder, opened by ``OpenFolder.make``; use it in a ``with`` statement.
 
-    :ivar descriptor: to be written to, and read from
-    :ivar leftover_size: how many bytes an interrupted download left in it; nobody has looked whether they are right
-    :ivar verified: how many bytes in it are right, to be counted by who writes them
+    :ivar descriptor: the open file
+    :ivar leftover_size: number of bytes left by an interrupted download, not yet verified
+    :ivar verified: number of verified bytes, counted by the writer
     """
 
     def __init__(self, folder: OpenFolder, name: str, temporary: str, descriptor: int, *, lasting: bool = True) -> None:
@@ -236,10 +238,10 @@ class PartFile:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self._temporary, dir_fd=self.folder.descriptor)
         finally:
-            os.close(self.descriptor)  # lets go of the lock
+            os.close(self.descriptor)  # releases the lock
 
     def _is_resumable(self, error: BaseException | None) -> bool:
-        """Return whether the same download may be started again: it was stopped, or its error may pass."""
+        """Return whether the part file is kept: the download was stopped, or a retry may succeed."""
         if not self._lasting or self.verified < MIN_RESUMABLE_SIZE:
             return False
         if isinstance(error, MictlanXError):
@@ -247,23 +249,25 @@ class PartFile:
         return error is not None and not isinstance(error, Exception)
 
     def truncate(self, size: int) -> None:
-        """Forget what an interrupted download left beyond so many bytes, and what was verified."""
+        """Truncate leftover bytes beyond a size, and reset the number of verified bytes."""
         self.verified = 0
         self.leftover_size = min(self.leftover_size, size)
         os.ftruncate(self.descriptor, self.leftover_size)
 
     def publish(self, replace: bool) -> Path:
         """
-        Move the file to its name, complete and synced to the disk; return its path.
+        Sync the complete file to disk and rename it to its target; return its path.
 
-        ``FileAlreadyExists`` if something has that name by now, unless ``replace`` is true.
+        ``FileAlreadyExists`` if the target exists, unless ``replace`` is true.
         """
         folder = self.folder.descriptor
         target = self.folder.path / self.name
         os.fsync(self.descriptor)
         if replace:
             if self.folder.kind_of(self.name) == stat.S_IFDIR:
-                raise FileAlreadyExists(f"{target} is a folder, and is not replaced by a file")
+                raise FileAlreadyExists(
+                    f"{target} is a folder and is not replaced by a file; remove it or choose another name"
+                )
             os.replace(self._temporary, self.name, src_dir_fd=folder, dst_dir_fd=folder)
         else:
             self._publish_new(target)
@@ -274,14 +278,14 @@ class PartFile:
 
     def _publish_new(self, target: Path) -> None:
         folder = self.folder.descriptor
-        there = FileAlreadyExists(f"{target} exists, and is left as it is; replace=True replaces it")
+        exists = FileAlreadyExists(f"{target} exists and was not changed; replace=True replaces it")
         try:
             os.link(self._temporary, self.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
         except FileExistsError:
-            raise there from None
+            raise exists from None
         except OSError:  # a file system without hard links
             if self.folder.kind_of(self.name):
-                raise there from None
+                raise exists from None
             os.rename(self._temporary, self.name, src_dir_fd=folder, dst_dir_fd=folder)
         else:
             os.unlink(self._temporary, dir_fd=folder)
@@ -291,11 +295,11 @@ async def has_content(
     path: str | Path, size: int | None, checksum: str, threads: Threads, folder: int | None = None
 ) -> bool:
     """
-    Return whether a regular file (no symbolic link) has these bytes.
+    Return whether a path is a regular file (not a symbolic link) with the given content.
 
-    :param size: how many; None where only the checksum is known
-    :param checksum: their SHA-256 in hex
-    :param folder: an open folder that the path begins in; None for the working directory
+    :param size: bytes; None if only the checksum is known
+    :param checksum: SHA-256 in hex
+    :param folder: descriptor of the folder that the path is relative to; None for the working directory
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
@@ -320,10 +324,10 @@ async def has_content(
 
 
 @contextmanager
-def disk_errors(doing: str) -> Iterator[None]:
-    """Raise an ``OSError`` of the disk (full, read-only, gone) as a ``MictlanXError`` that names the action."""
+def disk_errors(action: str) -> Iterator[None]:
+    """Raise an ``OSError`` of the disk (full, read-only, removed) as an ``UnknownError`` that names the action."""
     try:
         yield
     except OSError as error:
-        said = f"{doing}: {error.strerror or error}; nothing was left behind"
-        raise UnknownError(said, transient=False) from error
+        message = f"{action} failed: {error.strerror or error}; nothing was left behind"
+        raise UnknownError(message, transient=False) from error

@@ -1,9 +1,8 @@
 """
-Default sizes of chunks, and how many of them are in flight.
+Default sizes of chunks, and the number of chunks in flight.
 
-A router's work is per chunk, hardly per byte: 64 MiB took the real one 14 s in chunks of 256 kB and 0.9 s in chunks of
-8 MB. So chunks are large, and memory (chunk size × chunks in flight) is bounded by having fewer of them in flight, not
-by cutting smaller.
+A router's cost is per chunk more than per byte: 64 MiB took a real router 14 s in chunks of 256 kB and 0.9 s in chunks
+of 8 MB. So chunks are large, and memory (chunk size × chunks in flight) is limited by fewer chunks in flight.
 """
 
 from __future__ import annotations
@@ -11,30 +10,30 @@ from __future__ import annotations
 from airflow_provider_mictlanx.client.validation import parse_size
 
 DEFAULT_CHUNK = 8_000_000
-"""A file of up to this many bytes is one chunk; a larger one is cut into chunks of this size …"""
+"""Default size of chunks (bytes); a smaller file is one chunk."""
 
 MAX_CHUNKS = 1_000
-"""… until there would be more than these: listings and their repetitions grow with them. Then the chunks grow."""
+"""Maximum number of chunks before they become larger: every listing grows with their number."""
 
 MAX_CHUNK = 32_000_000
-"""Maximum size of chunks (bytes): proxies limit one request, and a failed chunk is sent again."""
+"""Maximum size of chunks (bytes): proxies limit the size of a request, and a failed chunk is sent again."""
 
 MEMORY_BUDGET = 32_000_000
-"""Maximum bytes of one file's chunks in flight together."""
+"""Maximum total size of one file's chunks in flight (bytes)."""
 
 MIN_IN_FLIGHT = 2
-"""While one chunk is being announced another one should be on its way."""
+"""Minimum number of chunks in flight: one is announced while another is sent."""
 
 MAX_IN_FLIGHT = 10
-"""More in flight than this gained nothing, with any size of chunks."""
+"""Maximum number of chunks in flight; more were not faster with any size of chunks."""
 
 
 def chunk_size_for(size: int, chunk_size: str | int | None = None) -> int:
     """
-    Return the size of the chunks of a file (bytes).
+    Return the chunk size for a file (bytes).
 
     :param size: of the file (bytes)
-    :param chunk_size: what somebody has chosen; it always wins
+    :param chunk_size: the user's choice, which takes precedence
     """
     if chunk_size is not None:
         return parse_size(chunk_size)
@@ -45,11 +44,11 @@ def chunk_size_for(size: int, chunk_size: str | int | None = None) -> int:
 
 def concurrency_for(chunk_size: int, max_concurrency: int | None = None, budget: int = MEMORY_BUDGET) -> int:
     """
-    Return how many chunks may be in flight.
+    Return the maximum number of chunks in flight.
 
     :param chunk_size: of the largest chunk (bytes)
-    :param max_concurrency: what somebody has chosen; it always wins
-    :param budget: what they may hold together (bytes)
+    :param max_concurrency: the user's choice, which takes precedence
+    :param budget: maximum total size of the chunks in flight (bytes)
     """
     if max_concurrency is not None:
         return max_concurrency

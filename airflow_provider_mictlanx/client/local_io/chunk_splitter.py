@@ -1,8 +1,8 @@
 """
 Split a source into chunks with checksums, without holding all of them in memory.
 
-A *layout* is the list of the chunks' sizes. The official client has two (protocol page, *Writing a ball*): its ``put``
-appends the remainder to the last chunk, its ``put_file`` makes a chunk of its own of it.
+A *layout* is the list of chunk sizes. The official client has two (protocol page, *Writing a ball*): ``put`` appends
+the remainder to the last chunk, and ``put_file`` stores it as a separate chunk.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ EMPTY_CHECKSUM = hashlib.sha256().hexdigest()
 
 @dataclass(frozen=True)
 class PlannedChunk:
-    """One chunk that is to be stored: where it is in its source (bytes), and its SHA-256 in hex."""
+    """One chunk to be stored: its offset in the source and size (bytes), and its SHA-256 in hex."""
 
     index: int
     offset: int
@@ -31,7 +31,7 @@ class PlannedChunk:
 
 @dataclass(frozen=True)
 class ChunkManifest:
-    """A ball as it is to be stored: bytes, SHA-256 of the whole in hex, and its chunks in order."""
+    """A ball to be stored: its size (bytes), its SHA-256 in hex, and its chunks in order."""
 
     size: int
     checksum: str
@@ -39,20 +39,22 @@ class ChunkManifest:
 
 
 def layout_with_long_tail(size: int, chunk_size: int) -> list[int]:
-    """Cut as the official ``put`` does: what is left over is appended to the last chunk."""
-    whole = max(size // chunk_size, 1)
-    return [chunk_size] * (whole - 1) + [size - chunk_size * (whole - 1)]
+    """Return the layout of the official ``put``, which appends the remainder to the last chunk."""
+    count = max(size // chunk_size, 1)
+    return [chunk_size] * (count - 1) + [size - chunk_size * (count - 1)]
 
 
 def layout_with_short_tail(size: int, chunk_size: int) -> list[int]:
-    """Cut as the official ``put_file`` does: what is left over is a chunk of its own."""
-    whole, rest = divmod(size, chunk_size)
-    return [chunk_size] * whole + ([rest] if rest or not whole else [])
+    """Return the layout of the official ``put_file``, which stores the remainder as a separate chunk."""
+    count, rest = divmod(size, chunk_size)
+    return [chunk_size] * count + ([rest] if rest or not count else [])
 
 
 def infer_layout(size: int, num_chunks: int, index: int, chunk_size: int) -> list[int] | None:
     """
-    Return the even layout (all chunks alike but the last) of which one chunk is known, or None if there is none.
+    Return the layout that contains a known chunk and whose chunks have equal size except the last.
+
+    None if no such layout exists.
 
     :param size: of the ball (bytes)
     :param index: of the known chunk
@@ -72,11 +74,11 @@ def infer_layout(size: int, num_chunks: int, index: int, chunk_size: int) -> lis
 
 async def hash_source(source: Source, layout: Sequence[int], threads: Threads) -> ChunkManifest:
     """
-    Hash a source, whole and chunk by chunk in one pass; a ball of one chunk is hashed once.
+    Hash a source and each of its chunks in one pass.
 
-    Raises ``IntegrityError`` where the source changed meanwhile.
+    Raises ``IntegrityError`` if the source changed meanwhile.
 
-    :param layout: sizes of the chunks (bytes); together the size of the source
+    :param layout: sizes of the chunks (bytes), which add up to the source's size
     """
     hasher = _LayoutHasher(layout)
     for offset in range(0, source.size, PIECE):
@@ -97,18 +99,18 @@ async def hash_source(source: Source, layout: Sequence[int], threads: Threads) -
 
 
 class _LayoutHasher:
-    """The SHA-256 of a stream and of every chunk of it, given the cut."""
+    """Computes the SHA-256 of a stream and of each of its chunks; a stream of one chunk is hashed once."""
 
     def __init__(self, layout: Sequence[int]) -> None:
-        self._whole = hashlib.sha256() if len(layout) > 1 else None
+        self._total = hashlib.sha256() if len(layout) > 1 else None
         self._sizes = iter(layout)
         self._missing = next(self._sizes)
         self._chunk = hashlib.sha256()
         self._checksums: list[str] = []
 
     def update(self, data: bytes | memoryview) -> None:
-        if self._whole:
-            self._whole.update(data)
+        if self._total:
+            self._total.update(data)
         view = memoryview(data)
         while len(view) > self._missing:
             self._chunk.update(view[: self._missing])
@@ -121,14 +123,14 @@ class _LayoutHasher:
 
     def result(self) -> tuple[str, list[str]]:
         checksums = [*self._checksums, self._chunk.hexdigest()]
-        return (self._whole.hexdigest() if self._whole else checksums[0]), checksums
+        return (self._total.hexdigest() if self._total else checksums[0]), checksums
 
 
 async def read_planned(source: Source, chunk: PlannedChunk, threads: Threads) -> bytes | memoryview:
     """
-    Return the bytes of a chunk as they were hashed.
+    Read the bytes of a chunk.
 
-    Raises ``IntegrityError`` if the source returns other bytes than when it was hashed.
+    Raises ``IntegrityError`` if they changed since the source was hashed.
     """
     if source.is_immutable:
         return await source.read(chunk.offset, chunk.size)
@@ -140,7 +142,8 @@ async def read_planned(source: Source, chunk: PlannedChunk, threads: Threads) ->
         await threads.run_sized(chunk.size, digest.update, data)
     if digest.hexdigest() != chunk.checksum:
         raise IntegrityError(
-            f"{source.name} changed: chunk {chunk.index} ({chunk.size} bytes from {chunk.offset} on) has other bytes "
-            "than when it was hashed; nothing more is sent of it. Put it again when nobody writes to it any more"
+            f"{source.name} changed during the upload: chunk {chunk.index} ({chunk.size} bytes at offset "
+            f"{chunk.offset}) differs from when it was hashed, so the upload was stopped; put it again when nothing "
+            "writes to it"
         )
     return data

@@ -1,8 +1,8 @@
 """
-Files of other stores as sources: read through an fsspec filesystem, whose calls block, in threads.
+Read files of other stores as upload sources, through fsspec filesystems in threads.
 
 A filesystem is any object with ``open(path, "rb")`` and ``info(path)``. A file counts as unchanged while its size and
-its ETag, time or the like stay the same, as far as the store returns them; its SHA-256 is compared too.
+its ETag, modification time or the like stay the same. The upload compares its SHA-256 too.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from airflow_provider_mictlanx.client.errors import IntegrityError, UnknownError
 from airflow_provider_mictlanx.client.local_io.sources import READ_WHOLE_LIMIT, BytesSource, Source
 
 CONTENT_FIELDS = frozenset({"etag", "generation", "version_id", "md5hash", "crc32c"})
-"""Names under which stores return a mark of a file's content, in lower case."""
+"""Fields of ``info`` that identify a file's content, in lower case."""
 
 TIME_FIELDS = frozenset({"lastmodified", "last_modified", "mtime", "updated", "created"})
-"""Names of its times: used where there is no such mark, since a listing may return other times than ``info``."""
+"""Time fields, used only without a content field: a listing may return other times than ``info``."""
 
 
 class FileSystem(Protocol):
-    """The part of an fsspec filesystem that is used."""
+    """The used part of the fsspec filesystem interface."""
 
     def open(self, path: str, mode: str) -> BinaryIO:
         """Open a file."""
 
     def info(self, path: str) -> Mapping[str, Any]:
-        """Return ``size`` and ``type`` of a file, and the marks of its content."""
+        """Return a file's ``size``, ``type``, and content or time fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,8 @@ class FsspecFile:
     """
     A file of another store.
 
-    :ivar name: for people
-    :ivar fingerprint: its ``content_fingerprint`` when it was listed; None to accept it as it is when it is opened
+    :ivar name: for messages
+    :ivar fingerprint: its ``content_fingerprint`` when it was listed; None to accept any content at opening
     """
 
     fs: FileSystem
@@ -51,7 +51,7 @@ class FsspecFile:
 
 
 def content_fingerprint(info: Mapping[str, Any]) -> str:
-    """Return a str that changes with the content of a file: its size, and its ETag or the like, else its time."""
+    """Return a str that changes with a file's content: its size, and its ETag or the like, else its time."""
     fields = [(name, info[name]) for name in sorted(info) if info[name] is not None]
     fingerprint = [f"{name} {mark}" for name, mark in fields if name.lower() in CONTENT_FIELDS]
     fingerprint = fingerprint or [f"{name} {_seconds(time)}" for name, time in fields if name.lower() in TIME_FIELDS]
@@ -65,7 +65,7 @@ def _seconds(time: Any) -> str:
 
 
 class FsspecSource:
-    """An open file of another store; its pieces are read one after the other."""
+    """An open file of another store, read sequentially."""
 
     is_immutable = False
 
@@ -79,12 +79,12 @@ class FsspecSource:
         self._lock = threading.Lock()
 
     async def read(self, offset: int, size: int) -> bytes:
-        """Read a piece of the file."""
+        """Read ``size`` bytes at an offset."""
         parts: list[bytes] = []
         while size > 0:
             data = await self._threads.run(self._read, offset, min(size, PIECE))
             if not data:
-                raise IntegrityError(f"{self.name} became shorter while it was read: nothing more is sent of it")
+                raise IntegrityError(f"{self.name} became shorter during the upload, which was stopped; put it again")
             parts.append(data)
             offset, size = offset + len(data), size - len(data)
         return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -95,18 +95,18 @@ class FsspecSource:
             return self._opened.read(size)
 
     async def check_unchanged(self) -> None:
-        """Raise ``IntegrityError`` if its fingerprint is another than at the opening."""
+        """Raise ``IntegrityError`` if the fingerprint changed since the file was opened."""
         _, fingerprint = await self._threads.run(read_info, self._file)
         if fingerprint != self._fingerprint:
-            raise IntegrityError(f"{self.name} changed while it was read ({self._fingerprint}; now {fingerprint})")
+            raise IntegrityError(f"{self.name} changed during the upload ({self._fingerprint}; now {fingerprint})")
 
 
 @asynccontextmanager
 async def open_fsspec_file(file: FsspecFile, threads: Threads) -> AsyncIterator[Source]:
     """
-    Open a file of another store as a source; a small one is read at once and kept.
+    Open a file of another store as a source; a small file is read into memory.
 
-    ``IntegrityError``: it is gone, or another one than when it was listed; ``UnknownError``: the store failed.
+    ``IntegrityError``: it was removed or changed since it was listed. ``UnknownError``: the store failed.
     """
     resources = ExitStack()
     try:
@@ -128,32 +128,32 @@ async def open_fsspec_file(file: FsspecFile, threads: Threads) -> AsyncIterator[
 def _open(file: FsspecFile, resources: ExitStack) -> BinaryIO:
     with _read_errors(file.name):
         opened = file.fs.open(file.path, "rb")
-        resources.callback(opened.close)  # registered at once: a cancelled caller closes it too
+        resources.callback(opened.close)  # registered at once, so a cancelled caller closes it too
         if not opened.seekable():
-            raise ValidationError(f"{file.name} can't be read from any place in it: copy it to a file first")
+            raise ValidationError(f"{file.name} must be seekable; copy it to a file first")
         return opened
 
 
 def read_info(file: FsspecFile) -> tuple[int, str]:
-    """Return a file's size (bytes) and its fingerprint, as the store has it now; blocks."""
+    """Return a file's current size (bytes) and fingerprint; blocks."""
     with _read_errors(file.name):
         if invalidate := getattr(file.fs, "invalidate_cache", None):
-            invalidate(file.path)  # filesystems remember what they listed
+            invalidate(file.path)  # filesystems cache listings
         info = file.fs.info(file.path)
     size = info.get("size")
     if not isinstance(size, int):
-        raise ValidationError(f"{file.name}: its store does not return its size")
+        raise ValidationError(f"{file.name} must have a size, got {size!r} from its store; copy it to a file first")
     return size, content_fingerprint(info)
 
 
 @contextmanager
 def _read_errors(name: str) -> Iterator[None]:
-    """Raise another store's errors as the client's own: each filesystem has its own classes."""
+    """Raise a store's errors as the client's errors, since each filesystem has its own classes."""
     try:
         yield
     except FileNotFoundError as error:
-        raise IntegrityError(f"{name} is gone") from error
+        raise IntegrityError(f"{name} no longer exists") from error
     except (IntegrityError, ValidationError):
         raise
     except Exception as error:
-        raise UnknownError(f"{name} can't be read: {type(error).__name__}", transient=False) from error
+        raise UnknownError(f"reading {name} failed: {type(error).__name__}", transient=False) from error

@@ -1,7 +1,7 @@
 """
-Sinks of a download: memory, a file, or nothing; and a writer that hashes what it writes.
+Download sinks (memory, a file, or none), and a writer that hashes what it writes.
 
-The methods of a sink may be called from several threads at once, for pieces that do not overlap.
+Several threads may call a sink's methods at once, for byte ranges that do not overlap.
 """
 
 from __future__ import annotations
@@ -16,37 +16,37 @@ from airflow_provider_mictlanx.client.local_io.atomic_file import PartFile
 
 class Sink:
     """
-    Takes pieces at their offsets (bytes), in any order, and returns them.
+    Stores bytes at offsets, in any order, and reads them back.
 
-    :ivar leftover_size: up to here (bytes) an interrupted download may have left something; the rest is empty
+    :ivar leftover_size: number of bytes that an interrupted download may have left at the beginning
     """
 
     leftover_size = 0
 
     def write(self, offset: int, data: bytes) -> None:
-        """Keep a piece."""
+        """Store bytes at an offset."""
         raise NotImplementedError
 
     def read(self, offset: int, size: int) -> bytes | memoryview:
-        """Return what was written."""
+        """Return the bytes at an offset."""
         raise NotImplementedError
 
     def verified(self, size: int) -> None:
-        """Count bytes that are stored and verified: they may be kept if the download is interrupted."""
+        """Count verified bytes, which an interrupted download may keep."""
 
 
 class MemorySink(Sink):
-    """Memory of the ball's size."""
+    """A buffer of the ball's size in memory."""
 
     def __init__(self, size: int) -> None:
         self.view = memoryview(bytearray(size))
 
     def write(self, offset: int, data: bytes) -> None:
-        """Copy a piece to its place."""
+        """Copy bytes into the buffer."""
         self.view[offset : offset + len(data)] = data
 
     def read(self, offset: int, size: int) -> memoryview:
-        """Return a view of a piece."""
+        """Return a view of the buffer."""
         return self.view[offset : offset + size]
 
 
@@ -58,38 +58,38 @@ class FileSink(Sink):
         self._file = file
 
     def write(self, offset: int, data: bytes) -> None:
-        """Write a piece to its place."""
+        """Write bytes to the file."""
         view = memoryview(data)
         while view:
             written = os.pwrite(self._file.descriptor, view, offset)
             view, offset = view[written:], offset + written
 
     def read(self, offset: int, size: int) -> bytes:
-        """Read a piece back."""
+        """Read bytes from the file."""
         return os.pread(self._file.descriptor, size, offset)
 
     def verified(self, size: int) -> None:
-        """Count the verified bytes of the part file."""
+        """Count verified bytes of the part file."""
         self._file.verified += size
 
 
 class NullSink(Sink):
-    """Discards what it is given: for a read that only verifies."""
+    """Discards all bytes, for a read that only verifies."""
 
     def write(self, offset: int, data: bytes) -> None:
-        """Discard a piece."""
+        """Discard the bytes."""
 
 
 BATCH_SIZE = 1024 * 1024
-"""Pieces of an answer are hashed and written together, this many bytes at a time, unless it is told otherwise."""
+"""Default number of bytes that are hashed and written together."""
 
 
 class VerifyingWriter:
     """
-    The pieces of one answer: hashed and written at their offset, and compared at the end.
+    Hashes the body of one answer while writing it to a sink, and verifies it at the end.
 
-    :param offset: where in the sink they begin (bytes)
-    :param batch_size: how many bytes are hashed and written together
+    :param offset: of the body in the sink (bytes)
+    :param batch_size: number of bytes that are hashed and written together
     """
 
     def __init__(self, sink: Sink, threads: Threads, offset: int = 0, batch_size: int = BATCH_SIZE) -> None:
@@ -100,7 +100,7 @@ class VerifyingWriter:
         self.reset()
 
     def reset(self) -> VerifyingWriter:
-        """Forget what another router began to answer."""
+        """Start anew, because another router answers from the beginning."""
         self._hash = hashlib.sha256()
         self._parts: list[bytes] = []
         self._pending_size = 0
@@ -108,7 +108,7 @@ class VerifyingWriter:
         return self
 
     async def write(self, piece: bytes) -> None:
-        """Take a piece; that there are no more than there should be is for the caller to see to."""
+        """Add a piece of the body; the caller limits the total size."""
         self._parts.append(piece)
         self._pending_size += len(piece)
         if self._pending_size >= self._batch_size:
@@ -116,17 +116,17 @@ class VerifyingWriter:
 
     async def finish(self, origin: str, size: int | None, checksum: str) -> None:
         """
-        Write what is left; ``IntegrityError`` where size or SHA-256 is another than it should be.
+        Write the remaining bytes; raise ``IntegrityError`` if the size or the SHA-256 is wrong.
 
-        :param origin: who gave the bytes, for the error
-        :param size: how many it should be (bytes); None where only the checksum is known
-        :param checksum: the SHA-256 that it should be, in hex
+        :param origin: the sender of the bytes, for the error
+        :param size: expected size (bytes); None if only the checksum is known
+        :param checksum: expected SHA-256, in hex
         """
         await self._flush()
         if size is not None and self._written != size:
-            raise IntegrityError(f"{origin} gave {self._written} bytes instead of {size}")
+            raise IntegrityError(f"{origin} returned {self._written} bytes instead of {size}")
         if self._hash.hexdigest() != checksum:
-            raise IntegrityError(f"{origin} gave {self._written} bytes with another SHA-256")
+            raise IntegrityError(f"{origin} returned {self._written} bytes with a wrong SHA-256")
 
     async def _flush(self) -> None:
         parts, self._parts, size, self._pending_size = self._parts, [], self._pending_size, 0
@@ -134,7 +134,7 @@ class VerifyingWriter:
             await self._threads.run_sized(size, self._keep, parts)
 
     def _keep(self, parts: list[bytes]) -> None:
-        for data in parts:  # one by one: joining them would copy them, into memory that stays with the thread
+        for data in parts:  # not joined, which would copy them into memory that stays with the thread
             self._hash.update(data)
             self._sink.write(self._start + self._written, data)
             self._written += len(data)

@@ -1,4 +1,4 @@
-"""Sources of an upload: bytes, chunks or a file, read in pieces."""
+"""Upload sources: bytes, chunks or a file, read by offset."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from airflow_provider_mictlanx.client.local_io.atomic_file import check_path
 from airflow_provider_mictlanx.client.models import Chunk
 
 READ_WHOLE_LIMIT = 1024 * 1024
-"""A file up to this size is read once and kept (bytes)."""
+"""Up to this size (bytes), a file is read into memory at once."""
 
 READ_THROUGH = 512 * 1024
-"""Bytes that are only hashed are read in parts of this size, which a processor's cache holds."""
+"""Buffer size for bytes that are only hashed; it fits into a processor's cache."""
 
 Take: TypeAlias = Callable[[bytes | memoryview], object]
-"""A function of bytes that it does not keep."""
+"""A function that processes bytes and keeps no reference to them."""
 
 
 class Source(Protocol):
@@ -32,14 +32,14 @@ class Source(Protocol):
     name: str
     size: int
     is_immutable: bool
-    """Whether the bytes cannot change between hashing and sending."""
+    """True if the bytes cannot change between hashing and sending."""
 
     async def read(self, offset: int, size: int) -> bytes | memoryview:
-        """Return exactly ``size`` bytes from ``offset`` on, or raise ``IntegrityError`` if there are fewer."""
+        """Return exactly ``size`` bytes at ``offset``; raise ``IntegrityError`` if fewer exist."""
         ...
 
     async def check_unchanged(self) -> None:
-        """Raise ``IntegrityError`` if the source is known to have changed since it was opened."""
+        """Raise ``IntegrityError`` if the source changed since it was opened, as far as that is known."""
         ...
 
 
@@ -54,18 +54,18 @@ class BytesSource:
         self.size = len(data)
 
     async def read(self, offset: int, size: int) -> bytes | memoryview:
-        """Return a piece of the bytes; nothing is copied."""
+        """Return ``size`` bytes at ``offset`` without copying."""
         return self.data if size == self.size else memoryview(self.data)[offset : offset + size]
 
     async def check_unchanged(self) -> None:
-        """Bytes don't change."""
+        """Return at once, since bytes in memory do not change."""
 
 
 class ChunksSource:
     """
-    Chunks in memory that the caller has cut; ``layout`` has their sizes.
+    The caller's chunks in memory; ``layout`` contains their sizes.
 
-    Raises ``ValidationError`` if an index is missing or given twice, or if one of several chunks is empty.
+    Raises ``ValidationError`` if an index is missing or duplicate, or if one of several chunks is empty.
     """
 
     is_immutable = True
@@ -75,17 +75,17 @@ class ChunksSource:
         self.name = "the given chunks"
         if [chunk.index for chunk in self._chunks] != list(range(len(self._chunks))) or not self._chunks:
             indexes = ", ".join(str(chunk.index) for chunk in self._chunks) or "none"
-            raise ValidationError(f"chunks have the indexes 0, 1, 2 … without gaps, not {indexes}")
+            raise ValidationError(f"chunks must have the indexes 0, 1, 2 … without gaps, got {indexes}")
         self.layout = [chunk.size for chunk in self._chunks]
         if len(self.layout) > 1 and 0 in self.layout:
             raise ValidationError(
-                f"chunk {self.layout.index(0)} is empty: only a ball of one chunk may be, for no listing shows it"
+                f"chunk {self.layout.index(0)} must not be empty unless it is the only one; listings omit empty chunks"
             )
         self._ends = list(accumulate(self.layout))
         self.size = self._ends[-1]
 
     async def read(self, offset: int, size: int) -> bytes:
-        """Return a piece of the bytes, from one chunk or several."""
+        """Return ``size`` bytes at ``offset``, from one chunk or several."""
         parts: list[bytes] = []
         index = bisect_right(self._ends, offset)
         while size > 0:
@@ -96,11 +96,11 @@ class ChunksSource:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def check_unchanged(self) -> None:
-        """Bytes don't change."""
+        """Return at once, since bytes in memory do not change."""
 
 
 class FileSource:
-    """An open file that is read in pieces, by offset, in a thread."""
+    """An open file, read by offset in threads."""
 
     is_immutable = False
 
@@ -114,18 +114,18 @@ class FileSource:
 
     async def read(self, offset: int, size: int, take: Take | None = None) -> memoryview:
         """
-        Read a piece of the file.
+        Read ``size`` bytes at ``offset``.
 
-        Its memory is the event loop's thread's: what threads allocate and others free stays with the process for long.
+        The event loop's thread allocates the memory: what a pool thread allocates stays with the process for long.
 
-        :param take: called with it, in the thread that reads it
+        :param take: called with the bytes in the reading thread
         """
         buffer = memoryview(bytearray(size))
         await self._threads.run(self._fill, buffer, offset, take)
         return buffer.toreadonly()
 
     async def read_through(self, offset: int, size: int, take: Take) -> None:
-        """Read a piece of the file and pass it on part by part, in the thread that reads it; nothing of it is kept."""
+        """Read ``size`` bytes at ``offset`` and pass them part by part to ``take``, in the reading thread."""
         if self._part is None:
             self._part = memoryview(bytearray(READ_THROUGH))
         await self._threads.run(self._read_parts, self._part, offset, offset + size, take)
@@ -138,24 +138,24 @@ class FileSource:
         filled = 0
         while filled < len(buffer):
             if not (read := os.preadv(self._descriptor, [buffer[filled:]], offset + filled)):
-                raise IntegrityError(f"{self.name} became shorter while it was read: nothing more is sent of it")
+                raise IntegrityError(f"{self.name} became shorter during the upload, which was stopped; put it again")
             filled += read
         if take:
             take(buffer)
 
     async def check_unchanged(self) -> None:
-        """Raise ``IntegrityError`` if size or time are others than at the opening."""
+        """Raise ``IntegrityError`` if size or modification time changed since the file was opened."""
         now = os.fstat(self._descriptor)
         if (now.st_size, now.st_mtime_ns) != (self._status.st_size, self._status.st_mtime_ns):
-            raise IntegrityError(f"{self.name} changed while it was read: nothing more is sent of it")
+            raise IntegrityError(f"{self.name} changed during the upload, which was stopped; put it again")
 
 
 @asynccontextmanager
 async def open_file(path: str | os.PathLike[str], threads: Threads) -> AsyncIterator[Source]:
     """
-    Open a file as a source; a small one is read at once and kept.
+    Open a file as a source; a small file is read into memory.
 
-    Raises ``ValidationError`` for a path that does not exist, is not a regular file, or may not be read.
+    Raises ``ValidationError`` if the path does not exist, is not a regular file, or is not readable.
     """
     if path == "":
         raise ValidationError("path must be the path of a file, got ''")
@@ -168,24 +168,24 @@ async def open_file(path: str | os.PathLike[str], threads: Threads) -> AsyncIter
         elif len(data) == status.st_size:
             yield BytesSource(data, str(checked))
         else:
-            raise IntegrityError(f"{checked} changed while it was read: nothing of it was sent")
+            raise IntegrityError(f"{checked} changed while it was read, so nothing was sent; put it again")
     finally:
         resources.close()
 
 
 def _open(path: Path, resources: ExitStack) -> tuple[int, os.stat_result, bytes | None]:
-    """Open a regular file; return its descriptor and status, and its bytes if they are few."""
+    """Open a regular file; return its descriptor and status, and its bytes if it is small."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
-        raise ValidationError(f"there is no file {path}") from error
+        raise ValidationError(f"path must be an existing file, got {str(path)!r}") from error
     except OSError as error:
-        raise ValidationError(f"{path} can't be read: {error.strerror}") from error
-    resources.callback(os.close, descriptor)  # registered at once: a cancelled caller closes it too
+        raise ValidationError(f"path must be a readable file, got {str(path)!r}: {error.strerror}") from error
+    resources.callback(os.close, descriptor)  # registered at once, so a cancelled caller closes it too
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
-        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
-        raise ValidationError(f"{path} is {kind}: a single file is wanted here")
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a special file"
+        raise ValidationError(f"path must be a regular file, got {kind}: {str(path)!r}")
     if status.st_size > READ_WHOLE_LIMIT:
         return descriptor, status, None
     with open(descriptor, "rb", closefd=False) as file:

@@ -1,4 +1,4 @@
-"""The requests that routers and peers answer alike, and downloads of one chunk to a file."""
+"""Requests common to routers and peers, and downloads of one chunk to a file."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from airflow_provider_mictlanx.client.validation import parse_size
 from airflow_provider_mictlanx.client.versions import FILTERS_TAG
 
 DEFAULT_FOLDER = "/mictlanx/data"
-"""The folder that the official client writes to."""
+"""The official client's default folder."""
 
 Acknowledgement = TypeVar("Acknowledgement", bound=BaseModel)
 
@@ -52,10 +52,10 @@ _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
 class CommonRequests(Endpoint, Generic[Acknowledgement]):
-    """The requests that routers and peers answer alike."""
+    """Requests common to routers and peers."""
 
     acknowledgement: type[Acknowledgement]
-    """The answer to the data of a chunk."""
+    """Model of the answer to a chunk's data."""
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -71,19 +71,19 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         action: str = "",
     ) -> Acknowledgement:
         """
-        Send the data of an announced chunk; return who stored it: of a router, the peers, which may be none.
+        Send the data of an announced chunk; return the peers that stored it, which may be none at a router.
 
-        ``UnavailableError``: a router does not take it now. ``PutChunksError``: the router no longer knows the task.
-        ``ValidationError``: of a peer, what came is not what was announced, and is not stored.
+        ``UnavailableError``: the router does not accept data now. ``PutChunksError``: the router no longer knows the
+        task. ``ValidationError``: a peer received other bytes than announced, and did not store them.
 
-        :param task_id: of the announcement. At a router it is valid until its peers were tried, so a request that
-            failed before can be repeated; at a peer it is spent by this request
-        :param chunks: the bytes, or an iterable or async iterable of pieces of them. A plain iterable is iterated on
-            the event loop: where its pieces have to be waited for, use an async one
+        :param task_id: of the announcement. A router accepts it until it has tried the peers, so an earlier failure
+            can be retried. A peer accepts it once
+        :param chunks: the bytes, or an iterable or async iterable of bytes. A plain iterable blocks the event loop; use
+            an async one if it waits
         :param timeout: for the request (seconds)
         :param headers: further headers
         :param verify: how TLS is checked
-        :param action: what is being sent, for errors
+        :param action: the action, for errors
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         path = f"/buckets/data/{quote_id(task_id, 'task_id')}/chunked"
@@ -106,10 +106,10 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         """
         Send the data of an announced chunk as the multipart field ``data``; return True.
 
-        The answer is a status without a body: it says that the data came, not that any peer stored it. The answer of
-        ``put_chunked`` names the peers that stored it.
+        The answer is a status without a body: it confirms that the data arrived, not that a peer stored it. The answer
+        of ``put_chunked`` names the peers that stored it.
 
-        :param task_id: of the announcement; it is spent by this request, whatever comes of it
+        :param task_id: of the announcement; this request spends it even if it fails
         :param data: the bytes of the chunk
         :param timeout: for the request (seconds)
         :param headers: further headers
@@ -131,7 +131,7 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         """
         Mark a chunk as disabled (``is_disabled`` in its metadata); return True.
 
-        ``NotFoundError``: nobody who was asked knows the chunk.
+        ``NotFoundError``: no asked peer knows the chunk.
 
         :param bucket_id: the bucket
         :param key: the chunk's key, ``{ball_id}_{index}``
@@ -155,19 +155,19 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         verify: Verify = False,
     ) -> bool:
         """
-        Change the metadata of a chunk, at every replica where a router is asked; return True.
+        Update the metadata of a chunk; return True. A router updates every replica.
 
-        ``NotFoundError``: nobody who was asked knows the chunk. ``ValidationError``: ``metadata`` is empty.
+        ``NotFoundError``: no asked peer knows the chunk. ``ValidationError``: ``metadata`` is empty.
 
         :param bucket_id: the bucket
         :param key: the chunk's key, ``{ball_id}_{index}``
-        :param metadata: the fields to change; tags are replaced as a whole
+        :param metadata: the fields to change; given tags replace all tags
         :param timeout: for the request (seconds)
         :param headers: further headers
         :param verify: how TLS is checked
         """
         if not metadata.model_dump(exclude_none=True):
-            raise ValidationError(f"updating chunk {bucket_id}/{key}: metadata must have a field to change")
+            raise ValidationError(f"metadata must have a field to change, got {metadata!r} for chunk {bucket_id}/{key}")
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/metadata/{quote_id(key, 'key')}"
         action = self._action("updating chunk", bucket_id, key)
@@ -190,7 +190,7 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         """
         Return the metadata of one chunk.
 
-        ``NotFoundError``: of a router, the placement service knows no replica; of a peer, it has none itself.
+        ``NotFoundError``: the placement service of a router knows no replica, or a peer has none itself.
         ``UnavailableError``: a replica is placed, but the peer that the router asked did not return it.
 
         :param bucket_id: the bucket
@@ -201,7 +201,7 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/metadata/{quote_id(key, 'key')}"
-        action = self._action("metadata of chunk", bucket_id, key)
+        action = self._action("reading the metadata of chunk", bucket_id, key)
         return await self._json(GetMetadataResponse, "GET", path, action, options, "metadata")
 
     @returns_result
@@ -209,21 +209,21 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         self, bucket_id: str, key: str, timeout: float = 300, headers: Headers = NO_HEADERS, verify: Verify = False
     ) -> DataStream:
         """
-        Request the data of a chunk; return its pieces as they come: an async iterator and context manager.
+        Request the data of a chunk; return it as an async iterator and context manager.
 
-        ``GetChunkError``: the peer that the router asked does not have it; ``NotFoundError``: of a peer, it has none
-        itself. Nothing is verified; ``get_to_file``, and ``AsyncClient``, do that.
+        ``GetChunkError``: the peer that the router asked does not have it. ``NotFoundError``: a peer has no replica
+        itself. The data is not verified; ``get_to_file`` and ``AsyncClient`` verify it.
 
         :param bucket_id: the bucket
         :param key: the chunk's key, ``{ball_id}_{index}``
-        :param timeout: until the last byte has come (seconds)
-        :param headers: further headers, as ``Force-Get: 1`` (past the router's cache), ``Peer-Id`` (of this peer and no
-            other) and ``Chunk-Size`` (of the pieces that the service sends)
+        :param timeout: until the last byte has arrived (seconds)
+        :param headers: further headers, such as ``Force-Get: 1`` (bypass the router's cache), ``Peer-Id`` (ask only
+            this peer) and ``Chunk-Size`` (buffer size of the service)
         :param verify: how TLS is checked
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/{quote_id(key, 'key')}"
-        return await self._open(path, self._action("data of chunk", bucket_id, key), options, "data")
+        return await self._open(path, self._action("reading chunk", bucket_id, key), options, "data")
 
     @returns_result
     async def get_to_file(
@@ -243,33 +243,34 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         """
         Download one chunk to a file that appears complete or not at all; return its path.
 
-        The chunk's metadata is requested first, and the bytes must have its size and its SHA-256: ``IntegrityError``
-        where they don't, as when the router's cache is old (``Force-Get: 1`` goes past it) or replicas differ. Each is
-        one request, made once; ``AsyncClient.get_to_file`` reads a whole ball, and searches for a right copy.
+        The metadata is requested first. ``IntegrityError``: the size or SHA-256 of the data differs from it, because
+        the router's cache is outdated (``Force-Get: 1`` bypasses it) or replicas differ. Both requests are made once;
+        ``AsyncClient.get_to_file`` reads a complete ball and searches for a correct copy.
 
-        The errors of ``get_metadata`` and ``get_streaming``; ``FileAlreadyExists``: the file exists with other content
-        (one with the same content counts as downloaded); ``UpstreamProtocolError``: a newer client changed the bytes
-        before it stored them; ``ValidationError``: the folder or the name can't be used, or another argument is wrong.
+        The errors of ``get_metadata`` and ``get_streaming``, and: ``FileAlreadyExists``: the file exists with other
+        content (the same content counts as downloaded). ``UpstreamProtocolError``: a newer client compressed or
+        encrypted the bytes. ``ValidationError``: an argument is invalid.
 
         :param bucket_id: the bucket
         :param key: the chunk's key, ``{ball_id}_{index}``
-        :param chunk_size: how much is requested, and written, at a time: ``"1MB"`` or a number of bytes
-        :param sink_folder_path: the folder; made if missing
+        :param chunk_size: buffer size for reading and writing: ``"1MB"`` or a number of bytes
+        :param sink_folder_path: the folder; created if missing
         :param timeout: for each of the two requests (seconds)
-        :param filename: of the file; the chunk's key where it is empty
+        :param filename: of the file; the chunk's key by default
         :param headers: further headers
         :param extension: appended to the name, with or without its dot
         :param verify: how TLS is checked
-        :param replace: whether another file of that name is replaced
+        :param replace: whether an existing file with other content is replaced
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/{quote_id(key, 'key')}"
         target = _FileTarget(sink_folder_path, filename or key, extension, chunk_size, replace)
         known = unwrap(await self.get_metadata(bucket_id, key, **options)).metadata
-        action = self._action("data of chunk", bucket_id, key)
+        action = self._action("reading chunk", bucket_id, key)
         if (filters := known.tags.get(FILTERS_TAG, "")) not in ("", "[]"):
             raise UpstreamProtocolError(
-                f"{action}: a newer client stored its bytes changed ({filters}); this client can't undo that",
+                f"{action} failed: a newer client stored its bytes with the filters {filters}, which this client "
+                "cannot reverse; read it with that client",
                 transient=False,
                 permanent=True,
             )
@@ -290,28 +291,28 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         replace: bool = False,
     ) -> str:
         """
-        Download the bytes with a certain SHA-256 to a file that appears complete or not at all; return its path.
+        Download the bytes with a given SHA-256 to a file that appears complete or not at all; return its path.
 
-        ``IntegrityError``: what came has another SHA-256; ``NotFoundError``: there are no such bytes, or the service
-        does not answer by content (the present routers don't; older ones do); ``FileAlreadyExists``: the file exists
-        with other content (one with this content counts as downloaded, and nothing is requested); ``ValidationError``:
-        the folder or the name can't be used, or another argument is wrong.
+        ``IntegrityError``: the received bytes have another SHA-256. ``NotFoundError``: no such bytes are stored, or the
+        service does not support reading by checksum (current routers don't; older ones do). ``FileAlreadyExists``: the
+        file exists with other content (the same content counts as downloaded). ``ValidationError``: an argument is
+        invalid.
 
         :param checksum: SHA-256, in hex
-        :param chunk_size: how much is requested, and written, at a time: ``"1MB"`` or a number of bytes
-        :param sink_folder_path: the folder; made if missing
+        :param chunk_size: buffer size for reading and writing: ``"1MB"`` or a number of bytes
+        :param sink_folder_path: the folder; created if missing
         :param timeout: for the request (seconds)
-        :param filename: of the file; the checksum where it is empty
+        :param filename: of the file; the checksum by default
         :param headers: further headers
         :param extension: appended to the name, with or without its dot
         :param verify: how TLS is checked
-        :param replace: whether another file of that name is replaced
+        :param replace: whether an existing file with other content is replaced
         """
         if not _SHA256.fullmatch(checksum):
             raise ValidationError(f"checksum must be a SHA-256 in hex (64 digits), got {checksum!r}")
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         target = _FileTarget(sink_folder_path, filename or checksum, extension, chunk_size, replace)
-        path, action = f"/buckets/checksum/{checksum.lower()}", f"data with SHA-256 {checksum} at {self._label}"
+        path, action = f"/buckets/checksum/{checksum.lower()}", f"reading SHA-256 {checksum} at {self._label}"
         return await self._download_to(target, path, action, options, "checksum", checksum.lower())
 
     async def _download_to(
@@ -324,23 +325,23 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         checksum: str,
         size: int | None = None,
     ) -> str:
-        """Read bytes into a file, and publish it once they are verified; an existing file may be the same."""
+        """Download bytes to a part file, verify and publish it, unless the target already has the content."""
         with_size: Headers = {"Chunk-Size": str(target.piece), **options["headers"]}
         with contextlib.ExitStack() as stack:
-            stack.enter_context(disk_errors(f"writing the {action} to {target.folder}"))
+            stack.enter_context(disk_errors(f"{action} to {target.folder}"))
             folder = stack.enter_context(OpenFolder(target.folder, "sink_folder_path"))
             if await self._threads.run(folder.kind_of, target.name):
                 if await folder.has_content(target.name, size, checksum, self._threads):
                     return str(folder.path / target.name)
                 if not target.replace:
                     raise FileAlreadyExists(
-                        f"{folder.path / target.name} exists with other content, and is left as it is; replace=True "
+                        f"{folder.path / target.name} exists with other content and was not changed; replace=True "
                         "replaces it"
                     )
             file = stack.enter_context(folder.make(target.name))
             file.truncate(0)
             writer = VerifyingWriter(FileSink(file), self._threads, batch_size=min(target.piece, PIECE))
-            if size != 0:  # a chunk without bytes has no data to ask for
+            if size != 0:  # an empty chunk has no data to request
                 await self._read(path, writer.write, action, {**options, "headers": with_size}, kind, size)
             await writer.finish(self._label, size, checksum)
             return str(await self._threads.run(file.publish, target.replace))
@@ -359,11 +360,11 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         force: bool = True,
     ) -> DeletedByKeyResponse:
         """
-        Delete a chunk; return the number of replicas.
+        Delete a chunk; return the number of deleted replicas.
 
-        A router deletes every replica and the placement, a peer its own replica.
+        A router deletes every replica and the placement; a peer deletes its own replica.
 
-        ``NotFoundError``: of a router, the placement service knows no replica; a peer without one returns 0.
+        ``NotFoundError``: the placement service of a router knows no replica. A peer without a replica returns 0.
 
         :param bucket_id: the bucket
         :param key: the chunk's key, ``{ball_id}_{index}``
@@ -390,10 +391,10 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         force: bool = True,
     ) -> DeletedByBallIdResponse:
         """
-        Delete the chunks of a ball; return the number of replicas, which may be 0.
+        Delete the chunks of a ball; return the number of deleted replicas, which may be 0.
 
-        A router deletes every replica that the answering peers know, a peer its own. At a router the placement of
-        chunks that the peers don't know stays: ``delete`` their keys too.
+        A router deletes every replica that the answering peers know; a peer deletes its own. A router keeps the
+        placement of chunks that the peers do not know: ``delete`` their keys too.
 
         :param bucket_id: the bucket
         :param ball_id: the ball
@@ -410,9 +411,9 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
 
     async def _parse_deleted(self, model: type[M], response: Response, action: str, **names: str) -> M:
         """
-        Return the answer to a delete as a model.
+        Parse the answer to a delete.
 
-        :param names: the names of the deleted, for an answer without a body
+        :param names: fields of the model, for an answer without a body
         """
         return await self._parse(model, response, action)
 
@@ -423,7 +424,7 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         self, timeout: float = 120, headers: Headers = NO_HEADERS, verify: Verify = False
     ) -> PeersResponse:
         """
-        Return the known peers: those that answer and those that don't.
+        Return the available and the unavailable peers.
 
         :param timeout: for the request (seconds)
         :param headers: further headers
@@ -431,7 +432,13 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         return await self._json(
-            PeersResponse, "GET", "/peers", f"peers of {self._label}", options, "storage space", max_size=MAX_PEER_LIST
+            PeersResponse,
+            "GET",
+            "/peers",
+            f"listing the peers of {self._label}",
+            options,
+            "storage space",
+            max_size=MAX_PEER_LIST,
         )
 
     @returns_result
@@ -439,9 +446,9 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         self, peers: Sequence[PeerInfo], timeout: float = 120, headers: Headers = NO_HEADERS, verify: Verify = False
     ) -> bool:
         """
-        Add storage peers; return True. A peer that is known already stays as it is.
+        Add storage peers; return True. A peer that is already known is not changed.
 
-        ``ValidationError``: there are none, or one was refused.
+        ``ValidationError``: ``peers`` is empty, or the service refused one.
 
         :param peers: their ids and addresses, at least one
         :param timeout: for the request (seconds)
@@ -449,7 +456,7 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         :param verify: how TLS is checked
         """
         if not peers:
-            raise ValidationError("peers must have at least one peer, got none")
+            raise ValidationError("peers must contain at least one peer, got none")
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         action = f"adding peers {', '.join(peer.peer_id for peer in peers)} at {self._label}"
         content = RootModel[list[PeerInfo]](list(peers)).model_dump_json().encode()
@@ -458,7 +465,7 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
 
 
 class _FileTarget:
-    """The file of a download; ``ValidationError`` where an argument is wrong."""
+    """The target file of a download; raises ``ValidationError`` for an invalid argument."""
 
     def __init__(
         self, folder: str | os.PathLike[str], stem: str, extension: str, chunk_size: str | int, replace: bool

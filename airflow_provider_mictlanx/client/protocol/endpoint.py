@@ -1,4 +1,4 @@
-"""Send a request to one router or peer, and turn its answer into a model or an error."""
+"""Send a request to one router or peer, and parse its answer into a model or an error."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ M = TypeVar("M", bound=BaseModel)
 Headers: TypeAlias = Mapping[str, str]
 
 Body: TypeAlias = bytes | bytearray | memoryview | Iterable[bytes] | AsyncIterable[bytes]
-"""The bytes of a chunk, at once or in pieces."""
+"""The bytes of a chunk, as one object or as an iterable."""
 
 MAX_THREADS = 2
-"""Maximum threads of an endpoint: they write files, and parse long listings."""
+"""Maximum number of threads of an endpoint, for writing files and parsing long listings."""
 
 
 class RequestOptions(TypedDict):
-    """The parameters that every request takes: seconds, further headers, and how TLS is checked."""
+    """Parameters common to all requests: the timeout (seconds), further headers, and how TLS is checked."""
 
     timeout: float
     headers: Headers
@@ -54,25 +54,25 @@ class RequestOptions(TypedDict):
 
 class Endpoint:
     """
-    One address that answers the storage protocol.
+    A router or a peer at one address.
 
     :param name: its name in logs and errors
-    :param ip_addr: host name or address, with the path of a proxy behind it if there is one (``example.org/mictlanx``)
-    :param port: 1–65535; 0 or -1 for the protocol's own port
+    :param ip_addr: host name or address, optionally followed by the path of a proxy (``example.org/mictlanx``)
+    :param port: 1–65535; 0 or -1 for the protocol's default port
     :param protocol: ``http`` or ``https``
-    :param http2: whether to offer HTTP/2, over ``https``; ``ValidationError`` without the package ``h2``
+    :param http2: whether to offer HTTP/2 over ``https``; ``ValidationError`` without the package ``h2``
     :param api_version: of the paths, ``/api/v{api_version}``
-    :param transport: the connections to use, which the caller closes; own ones are made by default
+    :param transport: the connections to use, closed by the caller; by default, the endpoint creates its own
     """
 
     kind: ClassVar[str]
     """``router`` or ``peer``."""
 
     https_has_port: ClassVar[bool] = True
-    """Whether the port is part of the address with ``https`` too."""
+    """True if the address includes the port with ``https`` too."""
 
     status_handlers: ClassVar[StatusHandlers] = {}
-    """The error statuses with a meaning of their own, by kind of request and status."""
+    """Handlers of error statuses that depend on the kind of request, by kind and status."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class Endpoint:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections unless the caller made them, and let the threads end."""
+        """Close the connections unless the caller created them, and end the threads."""
         if self._own_transport:
             await self._transport.aclose()
         self._threads.close()
@@ -138,7 +138,7 @@ class Endpoint:
         """
         Send a request; raise the error of a status other than 2xx.
 
-        :param action: the request in words, for errors
+        :param action: description of the request, for errors
         :param kind: selects the ``status_handlers``
         :param request: ``content`` and ``max_size`` of ``Transport.send``
         """
@@ -150,25 +150,25 @@ class Endpoint:
         return response
 
     async def _json(self, model: type[M], method: str, path: str, action: str, *args: Any, **request: Any) -> M:
-        """Send a request as ``_send`` does, and return its answer as a model."""
+        """Send a request with ``_send``, and parse its answer."""
         return await self._parse(model, await self._send(method, path, action, *args, **request), action)
 
     async def _parse(self, model: type[M], response: Response, action: str) -> M:
         """
-        Return an answer as a model. A long one is parsed in a thread, as a triggerer's loop has others to serve.
+        Parse an answer into a model; a long one in a thread, to keep a triggerer's event loop free.
 
-        pydantic calls back into Python for the tags of every chunk, and there the interpreter switches threads.
+        A thread helps although pydantic holds the interpreter lock: it releases it at the tags of every chunk.
         """
         try:
             return await self._threads.run_sized(len(response.body), model.model_validate_json, response.body)
         except InvalidModel as error:
             fault = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(part) for part in fault["loc"])
-            said = f"{action}: the answer is none of the protocol's: {f'{where}: ' if where else ''}{fault['msg']}"
+            said = f"{action} failed: unexpected answer: {f'{where}: ' if where else ''}{fault['msg']}"
             if fault["type"] == "json_invalid":
-                content_type = response.headers.get("content-type", "of no type")
-                said += f"; it is {content_type} and begins {_beginning(response.body)!r}"
-            raise UpstreamProtocolError(f"{said}. Does a MictlanX router answer at this address?") from None
+                content_type = response.headers.get("content-type", "unknown")
+                said += f" (content type {content_type}, beginning with {_beginning(response.body)!r})"
+            raise UpstreamProtocolError(f"{said}; check that a MictlanX {self.kind} answers at this address") from None
 
     async def _read(
         self,
@@ -180,9 +180,9 @@ class Endpoint:
         max_size: int | None,
     ) -> int:
         """
-        Read bytes piece by piece, and return their number.
+        Read data piece by piece; return the number of bytes.
 
-        :param max_size: maximum bytes, more are an ``IntegrityError``; None for any number
+        :param max_size: maximum size (bytes); ``IntegrityError`` if there are more; None for no limit
         """
         read = 0
         limit = sys.maxsize if max_size is None else max_size + MAX_SMALL_RESPONSE
@@ -193,12 +193,12 @@ class Endpoint:
             async for piece in pieces:
                 read += len(piece)
                 if max_size is not None and read > max_size:
-                    raise IntegrityError(f"{action}: more came than the announced {max_size} bytes")
+                    raise IntegrityError(f"{action} failed: received more than the announced {max_size} bytes")
                 await into(piece)
         return read
 
     async def _open(self, path: str, action: str, options: RequestOptions, kind: RequestKind) -> DataStream:
-        """Ask for bytes, and return them as a stream that has begun."""
+        """Request data; return it as a stream once the answer has begun."""
         timeout = check_timeout(options["timeout"])
         ends = asyncio.get_running_loop().time() + timeout
         opened = self._transport.stream("GET", self._root + path, action=action, max_size=sys.maxsize, **options)
@@ -206,15 +206,15 @@ class Endpoint:
             async with asyncio.timeout_at(ends), AsyncExitStack() as stack:
                 response, pieces = await stack.enter_async_context(opened)
                 await self._check_status(response, pieces, action, kind)
-                too_late = f"{action}: no full answer within {timeout:g} s"
+                too_late = f"{action} failed: no complete answer within {timeout:g} s"
                 return DataStream(stack.pop_all(), response, pieces, ends, too_late)
         except TimeoutError as error:
-            raise RequestTimeoutError(f"{action}: no answer within {timeout:g} s") from error
+            raise RequestTimeoutError(f"{action} failed: no answer within {timeout:g} s") from error
 
     async def _check_status(
         self, response: Response, pieces: AsyncIterator[bytes], action: str, kind: RequestKind
     ) -> None:
-        """Raise the error of a status other than 200, with the beginning of its body."""
+        """Raise the error of a status other than 200, with the beginning of the body."""
         if response.status == 200:
             return
         body = b""
@@ -229,7 +229,7 @@ class Endpoint:
 
 
 def parse_date(response: Response) -> float | None:
-    """Return when an answer was sent, by its sender's clock (seconds since 1970); None where it does not say."""
+    """Return the time of an answer by its sender's clock (seconds since 1970); None if unknown."""
     try:
         return parsedate_to_datetime(response.headers.get("date", "")).timestamp()
     except ValueError:
@@ -238,7 +238,7 @@ def parse_date(response: Response) -> float | None:
 
 def quote_id(text: str, name: str) -> str:
     """
-    Return an id as a part of a path; one that would lead to another path is a ``ValidationError``.
+    Quote an id as a path segment; raise ``ValidationError`` for one that would change the path.
 
     :param name: of the parameter, for the error
     """
@@ -251,7 +251,7 @@ def quote_id(text: str, name: str) -> str:
 
 
 def as_body(chunks: Body) -> bytes | memoryview | AsyncGenerator[bytes]:
-    """Return the body of a data request in a form that the transport sends."""
+    """Convert the data of a chunk to a body that the transport accepts."""
     if isinstance(chunks, memoryview) and chunks.readonly and chunks.contiguous and chunks.itemsize == 1:
         return chunks
     return bytes(chunks) if isinstance(chunks, bytes | bytearray | memoryview) else _pieces(chunks)
@@ -268,12 +268,14 @@ async def _pieces(chunks: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncGenera
 
 def _as_bytes(piece: object) -> bytes:
     if not isinstance(piece, bytes | bytearray | memoryview):  # bytes(5) would be five zeros
-        raise ValidationError(f"chunks must be bytes or pieces of bytes, got a piece of type {type(piece).__name__}")
+        raise ValidationError(
+            f"chunks must be bytes or an iterable of bytes, got an item of type {type(piece).__name__}"
+        )
     return bytes(piece)
 
 
 def make_form(name: str, filename: str, content_type: str, data: bytes) -> tuple[str, bytes]:
-    """Return the content type and the body of a form with one file, or raise ``ValidationError``."""
+    """Build a multipart form with one file; return its content type and its body."""
     import httpx  # slow to import, and few requests need it
 
     check_headers({"Content-Type": content_type})
@@ -288,18 +290,18 @@ def _check_address(kind: str, ip_addr: str, port: int, protocol: str, api_versio
     if not isinstance(ip_addr, str) or not ip_addr or "://" in ip_addr or re.search(r"[\s?#@\\]", ip_addr):
         shown = ip_addr.rpartition("@")[2] if isinstance(ip_addr, str) else ip_addr  # without user and password
         raise ValidationError(
-            f"the ip_addr of a {kind} is a host name or an address, with the path of a proxy behind it if there is one "
-            f"(example.org/mictlanx), not {shown!r}"
+            f"ip_addr of a {kind} must be a host name or an address, optionally followed by the path of a proxy "
+            f"(example.org/mictlanx), got {shown!r}"
         )
     if isinstance(port, bool) or not isinstance(port, int) or not -1 <= port <= 65535:
-        raise ValidationError(f"the port of a {kind} is 1–65535, or 0 for the protocol's own, not {port!r}")
+        raise ValidationError(f"port of a {kind} must be 1–65535, or 0 for the protocol's default, got {port!r}")
     if protocol not in ("http", "https"):
-        raise ValidationError(f"the protocol of a {kind} is http or https, not {protocol!r}")
-    check_int(f"the api_version of a {kind}", api_version)
+        raise ValidationError(f"protocol of a {kind} must be http or https, got {protocol!r}")
+    check_int(f"api_version of a {kind}", api_version)
 
 
 def _detail(response: Response) -> Any:
-    """Return the ``detail`` of an error answer's JSON, else the beginning of its text."""
+    """Return the ``detail`` of an error answer's JSON, or the beginning of its text."""
     try:
         found = json.loads(response.body)
     except (ValueError, RecursionError):
@@ -308,6 +310,6 @@ def _detail(response: Response) -> Any:
 
 
 def _beginning(body: bytes) -> str:
-    """Return the first words of an answer that is not JSON, without the tags of a page."""
+    """Return the beginning of an answer that is not JSON, without HTML tags."""
     text = re.sub(r"<[^>]*>", " ", excerpt(body, 300))
     return excerpt(re.sub(r"\s+", " ", text).strip(), 160)

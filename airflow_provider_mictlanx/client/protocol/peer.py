@@ -1,7 +1,7 @@
 """
-``AsyncPeer``: one method per request of the peers' dialect. No retries; only files are verified.
+``AsyncPeer``: one method per request of the peer protocol, without retries; only files are verified.
 
-A peer knows its own replicas only: a 404 of it says nothing about the storage space.
+A peer knows only its own replicas, so its 404 does not mean that an object is absent from the storage space.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ from airflow_provider_mictlanx.client.transport.tls import Verify
 
 class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
     """
-    One storage peer, asked directly.
+    A storage peer, accessed directly.
 
-    A chunk that is written here is known to this peer only, not to the routers' placement service. Data that routers
-    are to serve is written through ``AsyncRouter``.
+    A chunk written here is unknown to the routers' placement service. Use ``AsyncRouter`` to write data that routers
+    serve.
 
-    Every method takes ``timeout`` (seconds, for the whole request), ``headers`` (sent besides) and ``verify`` (how TLS
-    is checked: True = by the system's authorities, False = not at all, a text = by the authorities of that file, or an
-    ``ssl.SSLContext``), and returns a ``Result``. Any of them may end in ``NetworkError`` (no answer), ``UnknownError``
-    (the peer failed), ``AuthenticationError``, ``PermissionError``, ``ValidationError`` (an argument is wrong, or was
-    refused), ``NotFoundError`` (the peer does not have it) or ``UpstreamProtocolError`` (the answer is none of the
-    protocol's); what else there is stands with each.
+    Every method takes ``timeout`` (seconds, for the request), ``headers`` (further headers) and ``verify`` (how TLS is
+    checked: True = by the system's authorities, False = not at all, a str = by the authorities in that file, or an
+    ``ssl.SSLContext``), and returns a ``Result``. Its error may be ``NetworkError`` (no answer), ``UnknownError``
+    (the peer failed), ``AuthenticationError``, ``PermissionError``, ``ValidationError`` (an argument is invalid or was
+    refused), ``NotFoundError`` (the peer does not have it) or ``UpstreamProtocolError`` (the answer does not follow the
+    protocol). Each method documents its further errors.
 
-    Use it as ``async with AsyncPeer(...) as peer``, or call ``aclose`` in the end.
+    Use it as ``async with AsyncPeer(...) as peer``, or call ``aclose`` when done.
 
     :param peer_id: its name in logs and errors
-    :param ip_addr: host name or address, with the path of a proxy behind it if there is one
-    :param port: 1–65535; 0 or -1 for the protocol's own port. It is used with ``https`` too
+    :param ip_addr: host name or address, optionally followed by the path of a proxy
+    :param port: 1–65535, also used with ``https``; 0 or -1 for the protocol's default port
     :param protocol: ``http`` or ``https``
     :param api_version: of the paths, ``/api/v{api_version}``
-    :param transport: the connections to use, which the caller closes; own ones are made by default
+    :param transport: the connections to use, closed by the caller; by default, the peer creates its own
 
-    Raises ``ValidationError`` where an argument is wrong.
+    Raises ``ValidationError`` for an invalid argument.
     """
 
     kind: ClassVar[str] = "peer"
@@ -77,7 +77,7 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
 
     @classmethod
     def at(cls, peer: PeerInfo, transport: Transport | None = None) -> AsyncPeer:
-        """Build the peer that a router names (``AsyncRouter.get_peers``)."""
+        """Build a peer from a router's ``PeerInfo`` (``AsyncRouter.get_peers``)."""
         return cls(peer.peer_id, peer.ip_addr, peer.port, peer.protocol, peer.api_version, transport=transport)
 
     def __repr__(self) -> str:
@@ -97,16 +97,16 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         update: bool = False,
     ) -> PeerPutMetadataResponse:
         """
-        Announce a chunk to this peer; return the task that its data is sent to.
+        Announce a chunk to this peer; return the task to send its data to.
 
         ``BallConflictError``: the peer knows the chunk with other bytes, and ``update`` is not set.
 
-        :param metadata: the chunk; ``replication_factor`` is for routers and is not sent
+        :param metadata: the chunk; ``replication_factor`` is not sent, as only routers use it
         :param timeout: for the request (seconds)
         :param headers: further headers
         :param verify: how TLS is checked
-        :param task_id: the id of the task (header ``Task-Id``); a fresh random id unless given
-        :param update: replace what the peer knows under this key (header ``Update``)
+        :param task_id: the id of the task (header ``Task-Id``); a random id by default
+        :param update: replace an earlier announcement of this key (header ``Update``)
         """
         sent = {**headers, "Task-Id": task_id or uuid.uuid4().hex, "Update": str(int(update))}
         options = RequestOptions(timeout=timeout, headers=sent, verify=verify)
@@ -131,7 +131,7 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/metadata/{quote_id(ball_id, 'ball_id')}/group"
-        action = self._action("chunks of ball", bucket_id, ball_id)
+        action = self._action("listing the chunks of ball", bucket_id, ball_id)
         return await self._json(PeerBallResponse, "GET", path, action, options, max_size=MAX_LISTING)
 
     get_chunks_metadata = get_by_ball_id  # the routers' name
@@ -143,7 +143,7 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         """
         List the chunks of a bucket that this peer knows.
 
-        :param bucket_id: the bucket; one that the peer does not know reads as an empty one
+        :param bucket_id: the bucket; an unknown one is listed as empty
         :param timeout: for the request (seconds)
         :param headers: further headers
         :param verify: how TLS is checked
@@ -158,7 +158,7 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         self, bucket_id: str, key: str, timeout: float = 120, headers: Headers = NO_HEADERS, verify: Verify = False
     ) -> GetSizeResponse:
         """
-        Return the size of a chunk, as it was announced to this peer (bytes).
+        Return the size of a chunk as announced to this peer (bytes).
 
         :param bucket_id: the bucket
         :param key: the chunk's key, ``{ball_id}_{index}``
@@ -168,16 +168,18 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/{quote_id(key, 'key')}/size"
-        return await self._json(GetSizeResponse, "GET", path, self._action("size of chunk", bucket_id, key), options)
+        return await self._json(
+            GetSizeResponse, "GET", path, self._action("reading the size of chunk", bucket_id, key), options
+        )
 
     # -- deleting --------------------------------------------------------------------------------------------------
 
     async def _parse_deleted(self, model: type[M], response: Response, action: str, **names: str) -> M:
-        """Return the answer to a delete: a header with the number, and no body."""
+        """Parse the answer to a delete, which has the number in a header and no body."""
         number = response.headers.get("n-deletes", "")
         if not (number.isascii() and number.isdigit()):
             raise UpstreamProtocolError(
-                f"{action}: the answer is none of the protocol's: its header n-deletes is {number!r}, not a number"
+                f"{action} failed: unexpected answer: the header n-deletes must be a number, got {number!r}"
             )
         return model(n_deletes=int(number), **names)
 
@@ -186,32 +188,32 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
     @returns_result
     async def get_stats(self, timeout: float = 120, headers: Headers = NO_HEADERS, verify: Verify = False) -> PeerStats:
         """
-        Return the disk use of the peer, and what it holds.
+        Return the disk usage of the peer and the chunks stored on it.
 
         :param timeout: for the request (seconds)
         :param headers: further headers
         :param verify: how TLS is checked
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
-        action = f"statistics of {self._label}"
+        action = f"reading the statistics of {self._label}"
         return await self._json(PeerStats, "GET", "/stats", action, options, max_size=MAX_LISTING)
 
     @returns_result
     async def get_ufs(self, timeout: float = 120, headers: Headers = NO_HEADERS, verify: Verify = False) -> PeerUFs:
         """
-        Return the disk use of the peer: bytes, and the share in use.
+        Return the disk usage of the peer: bytes and the fraction in use.
 
         :param timeout: for the request (seconds)
         :param headers: further headers
         :param verify: how TLS is checked
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
-        return await self._json(PeerUFs, "GET", "/stats/ufs", f"use of the disk of {self._label}", options)
+        return await self._json(PeerUFs, "GET", "/stats/ufs", f"reading the disk usage of {self._label}", options)
 
     @returns_result
     async def get_balls_len(self, timeout: float = 120, headers: Headers = NO_HEADERS, verify: Verify = False) -> int:
         """
-        Return how many chunks the peer holds: there is no request of its own for it, so ``get_stats`` is counted.
+        Return the number of chunks stored on the peer, counted from ``get_stats``.
 
         :param timeout: for the request (seconds)
         :param headers: further headers
@@ -222,12 +224,12 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
     @returns_result
     async def health(self, timeout: float = 10, headers: Headers = NO_HEADERS, verify: Verify = False) -> bool:
         """
-        Check that the peer is up; return True, and an error where it is not.
+        Check that the peer answers; return True, or an error if it does not.
 
         :param timeout: for the request (seconds)
         :param headers: further headers
         :param verify: how TLS is checked
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
-        await self._send("GET", "/health", f"health of {self._label}", options)
+        await self._send("GET", "/health", f"checking the health of {self._label}", options)
         return True

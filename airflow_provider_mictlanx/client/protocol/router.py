@@ -1,4 +1,4 @@
-"""``AsyncRouter``: one method per request of the router protocol. No retries; only files are verified."""
+"""``AsyncRouter``: one method per request of the router protocol, without retries; only files are verified."""
 
 from __future__ import annotations
 
@@ -29,33 +29,32 @@ from airflow_provider_mictlanx.client.uri import MictlanXURI, RouterAddress
 
 class AsyncRouter(CommonRequests[PutChunkedResponse]):
     """
-    One router of a storage space.
+    A router of a storage space.
 
-    Every method takes ``timeout`` (seconds, for the whole request), ``headers`` (sent besides) and ``verify`` (how TLS
-    is checked: True = by the system's authorities, False = not at all, a text = by the authorities of that file, or an
-    ``ssl.SSLContext``), and returns a ``Result``. Any of them may end in ``NetworkError`` (no answer), ``UnknownError``
-    (the service failed), ``AuthenticationError``, ``PermissionError``, ``ValidationError`` (an argument is wrong, or
-    was refused) or ``UpstreamProtocolError`` (the answer is none of the protocol's); what else there is stands with
-    each.
+    Every method takes ``timeout`` (seconds, for the request), ``headers`` (further headers) and ``verify`` (how TLS is
+    checked: True = by the system's authorities, False = not at all, a str = by the authorities in that file, or an
+    ``ssl.SSLContext``), and returns a ``Result``. Its error may be ``NetworkError`` (no answer), ``UnknownError``
+    (the service failed), ``AuthenticationError``, ``PermissionError``, ``ValidationError`` (an argument is invalid or
+    was refused) or ``UpstreamProtocolError`` (the answer does not follow the protocol). Each method documents its
+    further errors.
 
-    Use it as ``async with AsyncRouter(...) as router``, or call ``aclose`` in the end.
+    Use it as ``async with AsyncRouter(...) as router``, or call ``aclose`` when done.
 
     :param router_id: its name in logs and errors
-    :param ip_addr: host name or address, with the path of a proxy behind it if there is one (``example.org/mictlanx``)
-    :param port: 1–65535; 0 or -1 for the protocol's own port. With ``https`` it is not used, as in the official client:
-        where a router answers ``https`` on another port than 443, that one stands in ``ip_addr``
-        (``example.org:8443/mictlanx``)
+    :param ip_addr: host name or address, optionally followed by the path of a proxy (``example.org/mictlanx``)
+    :param port: 1–65535; 0 or -1 for the protocol's default port. Ignored with ``https``, as in the official client;
+        write a port other than 443 in ``ip_addr`` (``example.org:8443/mictlanx``)
     :param protocol: ``http`` or ``https``
-    :param http2: whether to offer HTTP/2, which is agreed on over ``https`` only; ``ValidationError`` without the
-        package ``h2`` (the extra ``[http2]``)
+    :param http2: whether to offer HTTP/2 over ``https``; ``ValidationError`` without the package ``h2`` (the extra
+        ``[http2]``)
     :param api_version: of the paths, ``/api/v{api_version}``
-    :param transport: the connections to use, which the caller closes; own ones are made by default
+    :param transport: the connections to use, closed by the caller; by default, the router creates its own
 
-    Raises ``ValidationError`` where an argument is wrong.
+    Raises ``ValidationError`` for an invalid argument.
     """
 
     kind: ClassVar[str] = "router"
-    https_has_port: ClassVar[bool] = False  # URIs in use name one that is not to be used
+    https_has_port: ClassVar[bool] = False  # existing URIs contain a port that must be ignored
     acknowledgement = PutChunkedResponse
     status_handlers = ROUTER_STATUS_HANDLERS
 
@@ -90,12 +89,12 @@ class AsyncRouter(CommonRequests[PutChunkedResponse]):
         self, metadata: PutMetadataRequest, timeout: float = 120, headers: Headers = NO_HEADERS, verify: Verify = False
     ) -> PutMetadataResponse:
         """
-        Announce a chunk; return the task that its data is sent to, and the peers that are to store it.
+        Announce a chunk; return the task to send its data to, and the peers chosen to store it.
 
-        ``MaxAvailabilityReachedError`` (code 666): every peer knows the chunk already, and ``replicas`` names them.
-        ``UnavailableError``: no peer takes it now. ``ValidationError``: a name is not a safe id, and nothing was sent.
+        ``MaxAvailabilityReachedError`` (code 666): every peer already knows the chunk, and ``replicas`` names them.
+        ``UnavailableError``: no peer accepts it now. ``ValidationError``: a name is not a safe id; nothing was sent.
 
-        :param metadata: the chunk, and on how many peers it is to be stored
+        :param metadata: the chunk and its replication factor
         :param timeout: for the request (seconds)
         :param headers: further headers
         :param verify: how TLS is checked
@@ -111,9 +110,9 @@ class AsyncRouter(CommonRequests[PutChunkedResponse]):
         self, bucket_id: str, key: str, timeout: float = 120, headers: Headers = NO_HEADERS, verify: Verify = False
     ) -> BallChunksResponse:
         """
-        List the announced chunks of a ball, replicas and divergent versions side by side.
+        List the announced chunks of a ball, including replicas and divergent versions.
 
-        ``NotFoundError``: no peer that answered knows one; it may be an outage.
+        ``NotFoundError``: no answering peer knows a chunk, which may be due to an outage.
 
         :param bucket_id: the bucket
         :param key: the ball id
@@ -123,7 +122,7 @@ class AsyncRouter(CommonRequests[PutChunkedResponse]):
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/metadata/{quote_id(key, 'key')}/chunks"
-        action = self._action("chunks of ball", bucket_id, key)
+        action = self._action("listing the chunks of ball", bucket_id, key)
         return await self._json(BallChunksResponse, "GET", path, action, options, max_size=MAX_LISTING)
 
     @returns_result
@@ -137,15 +136,15 @@ class AsyncRouter(CommonRequests[PutChunkedResponse]):
         max_size: int | None = None,
     ) -> GetRouterBucketMetadataResponse:
         """
-        List the announced chunks of a bucket (but those of size 0), repeated.
+        List the announced chunks of a bucket once per replica, except those of size 0.
 
         ``peers_ids`` of the result names the peers that answered.
 
-        :param bucket_id: the bucket; an unknown one reads as an empty one
+        :param bucket_id: the bucket; an unknown one is listed as empty
         :param timeout: for the request (seconds)
         :param headers: further headers
         :param verify: how TLS is checked
-        :param max_size: maximum bytes to read; a longer listing is an ``UpstreamProtocolError`` that is ``too_long``
+        :param max_size: maximum size (bytes); a longer listing is an ``UpstreamProtocolError`` with ``too_long``
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/metadata"
@@ -155,7 +154,7 @@ class AsyncRouter(CommonRequests[PutChunkedResponse]):
             response = await self._send("GET", path, action, options, "storage space", max_size=limit)
         except UpstreamProtocolError as error:
             if max_size is not None and error.too_long:
-                error.transient = False  # asking again does not shorten it
+                error.transient = False  # a retry does not shorten it
             raise
         listing = await self._parse(GetRouterBucketMetadataResponse, response, action)
         return listing.model_copy(update={"answered_at": parse_date(response)})
@@ -177,23 +176,23 @@ class AsyncRouter(CommonRequests[PutChunkedResponse]):
         """
         Read the data of a chunk piece by piece; return the number of bytes.
 
-        ``GetChunkError``: the peer that was asked does not have it. ``IntegrityError``: there is more of it than
-        ``max_size``. The caller verifies the bytes.
+        ``GetChunkError``: the asked peer does not have it. ``IntegrityError``: the data is longer than ``max_size``.
+        The caller verifies the bytes.
 
         :param bucket_id: the bucket
         :param key: the chunk's key, ``{ball_id}_{index}``
-        :param into: awaited with every piece as it comes
+        :param into: awaited with every received piece
         :param timeout: for the request (seconds)
         :param headers: further headers
         :param verify: how TLS is checked
-        :param max_size: maximum bytes to read
+        :param max_size: maximum size (bytes)
         :param force: bypass the router's cache
-        :param peer_id: ask this peer and no other
+        :param peer_id: ask only this peer
         """
         sent = {**headers, **({"Force-Get": "1"} if force else {}), **({"Peer-Id": peer_id} if peer_id else {})}
         options = RequestOptions(timeout=timeout, headers=sent, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/{quote_id(key, 'key')}"
-        action = self._action("data of chunk", bucket_id, key) + (f", peer {peer_id}" if peer_id else "")
+        action = self._action("reading chunk", bucket_id, key) + (f", peer {peer_id}" if peer_id else "")
         return await self._read(path, into, action, options, "data", max_size)
 
     # -- the storage space -----------------------------------------------------------------------------------------
@@ -203,14 +202,14 @@ class AsyncRouter(CommonRequests[PutChunkedResponse]):
         self, timeout: float = 120, headers: Headers = NO_HEADERS, verify: Verify = False
     ) -> list[PeerStats]:
         """
-        Return the disk use of every answering peer, and what it holds.
+        Return the disk usage of every answering peer and the chunks stored on it.
 
         :param timeout: for the request (seconds)
         :param headers: further headers
         :param verify: how TLS is checked
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
-        action = f"statistics of the peers of {self._label}"
+        action = f"reading the statistics of the peers of {self._label}"
         response = await self._json(
             AllPeersStats, "GET", "/peers/stats", action, options, "storage space", max_size=MAX_LISTING
         )
@@ -218,7 +217,7 @@ class AsyncRouter(CommonRequests[PutChunkedResponse]):
 
 
 def _check_names(metadata: PutMetadataRequest) -> None:
-    """Raise for a name that the placement service does not keep: the chunk could never be read back."""
+    """Raise for a name that the placement service would change: the chunk could never be read back."""
     for name in ("bucket_id", "ball_id", "key"):
         if not is_safe_id(value := getattr(metadata, name)):
             raise ValidationError(

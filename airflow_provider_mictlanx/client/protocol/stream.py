@@ -1,4 +1,4 @@
-"""The bytes of an answer as they come, as an async iterator that always releases its connection."""
+"""Stream the body of an answer as an async iterator that always releases its connection."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ from airflow_provider_mictlanx.client.transport.connections import Response
 
 class DataStream(AsyncIterator[bytes]):
     """
-    The data of a chunk, piece by piece.
+    The data of a chunk as an async iterator and async context manager.
 
-    It is an async iterator, and an async context manager::
+    ::
 
         async with (await router.get_streaming("bucket", "ball_0")).unwrap() as pieces:
             async for piece in pieces:
                 ...
 
-    The connection is let go of at the end of the bytes, at the first error, by ``aclose``, and when the context ends.
-    One that is only dropped is let go of when Python's garbage collection comes to it.
+    The connection is released at the end of the data, at the first error, by ``aclose`` and at the end of the context.
+    Otherwise, it is released at garbage collection.
 
-    Iterating raises what goes wrong after the answer has begun: ``RequestTimeoutError`` when the request's time is
-    over, ``NetworkError`` when the connection breaks. Nothing is verified: an answer that was cut short may end as if
-    it were whole.
+    Iterating raises ``RequestTimeoutError`` at the request's timeout and ``NetworkError`` when the connection breaks.
+    The data is not verified: a truncated answer may end without an error.
     """
 
     def __init__(
@@ -34,7 +33,7 @@ class DataStream(AsyncIterator[bytes]):
     ) -> None:
         self._connection = connection
         self.content_type = response.headers.get("content-type", "application/octet-stream")
-        """The type of the bytes, as the service states it."""
+        """The content type that the service sent."""
         self._pieces = pieces
         self._ends = ends
         self._too_late = too_late
@@ -54,7 +53,9 @@ class DataStream(AsyncIterator[bytes]):
             raise StopAsyncIteration
         try:
             async with asyncio.timeout_at(self._ends):
-                if asyncio.get_running_loop().time() >= self._ends:  # a piece that is there already is not waited for
+                if (
+                    asyncio.get_running_loop().time() >= self._ends
+                ):  # timeout_at does not interrupt an anext that returns at once
                     raise TimeoutError
                 return await anext(self._pieces)
         except StopAsyncIteration:
@@ -64,12 +65,12 @@ class DataStream(AsyncIterator[bytes]):
             await self.aclose()
             raise RequestTimeoutError(self._too_late) from error
         except BaseException as error:
-            # Thrown into the connection, which knows it by its MictlanXError.
+            # The connection converts it to a MictlanXError.
             self._closed = True
             await self._connection.__aexit__(type(error), error, error.__traceback__)
             raise
 
     async def aclose(self) -> None:
-        """Let go of the connection; what has not been read is not read any more."""
+        """Release the connection without reading the rest."""
         self._closed = True
         await self._connection.aclose()

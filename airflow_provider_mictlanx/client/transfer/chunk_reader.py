@@ -1,8 +1,8 @@
 """
-Reads one chunk, verified: what the router has at hand, then past its cache, then from each peer.
+Read and verify one chunk: from the router's cache, then past the cache, then from each peer.
 
-Only reading proves that a chunk is stored (protocol page, *Reading*): the size and the SHA-256 have to be those that were
-announced. Neither the router's cache nor the first peer that is asked has to have the right bytes.
+Only reading proves that a chunk is stored (protocol page, *Reading*): its size and SHA-256 must be the announced ones.
+The router's cache and the first peer may both have wrong bytes.
 """
 
 from __future__ import annotations
@@ -32,27 +32,29 @@ class ChunkReader:
         self._peers: PeersResponse | None = None
 
     async def peers(self) -> PeersResponse:
-        """Give the storage space's peers; asked once for the whole call, and again after a failure."""
+        """Return the storage space's peers; requested once per call, and again after a failed read."""
         if self._peers is None:
             self._peers = await get_peers(self._routers)
         return self._peers
 
     async def read(self, chunk: Metadata, offset: int, sink: Sink, retry_missing: bool = True) -> None:
         """
-        Read a chunk into a sink, again while that may help.
+        Read a chunk into a sink, with retries.
 
-        ``IntegrityError``: every copy that could be read is wrong; ``GetChunkError``: no copy could be read.
+        ``IntegrityError``: every readable copy is wrong. ``GetChunkError``: no copy could be read.
 
         :param offset: of the chunk in the sink (bytes)
-        :param retry_missing: ask again, after a while, even when every peer has said no: one may be coming back
+        :param retry_missing: retry even if every peer answered that it has no copy: a peer may be coming back
         """
         await self._routers.with_retries(lambda: self._read_somewhere(chunk, offset, sink, retry_missing))
 
     async def is_stored_on(self, chunk: Metadata, peer_id: str = "") -> bool:
         """
-        Tell whether a peer (``""``: any that the router asks) gives the right bytes, past the router's cache.
+        Return whether a peer returns the correct bytes, past the router's cache.
 
-        An empty chunk has no bytes to give: its announcement is all there is of it, of which one peer tells.
+        An empty chunk has no bytes: its announcement is checked instead, which only one peer returns.
+
+        :param peer_id: ``""`` for any peer that the router chooses
         """
         try:
             if chunk.size == 0:
@@ -66,7 +68,7 @@ class ChunkReader:
         return True
 
     async def has_data(self, chunk: Metadata, peer_id: str) -> bool:
-        """Return whether a peer returns any bytes under a chunk's key, right or wrong."""
+        """Return whether a peer returns any bytes under a chunk's key, correct or not."""
         try:
             await self._read_past_the_cache(chunk, peer_id)
         except (GetChunkError, NotFoundError):
@@ -92,13 +94,13 @@ class ChunkReader:
             except MictlanXError as error:
                 problems.append(error)
         self._peers = None
-        sure = not peers.unavailable and all(isinstance(p, IntegrityError | GetChunkError) for p in problems)
-        failed = _conclusion(chunk, problems, peers, transient=retry_missing or not sure)
-        failed.peer_away = not sure
+        all_answered = not peers.unavailable and all(isinstance(p, IntegrityError | GetChunkError) for p in problems)
+        failed = _read_error(chunk, problems, peers, transient=retry_missing or not all_answered)
+        failed.peer_silent = not all_answered
         raise failed
 
     async def _read_once(self, chunk: Metadata, offset: int, sink: Sink, force: bool, peer_id: str) -> None:
-        """Read a chunk, hash and write it, and compare; ``IntegrityError`` where size or SHA-256 is another."""
+        """Read, write and verify a chunk once; raise ``IntegrityError`` if size or SHA-256 is wrong."""
         writer = VerifyingWriter(sink, self._threads, offset)
         await self._routers.request_once(
             lambda router, options: router.read_data(
@@ -114,23 +116,23 @@ class ChunkReader:
         await writer.finish(f"peer {peer_id}" if peer_id else "the router", chunk.size, chunk.checksum)
 
 
-def _conclusion(
+def _read_error(
     chunk: Metadata, problems: list[MictlanXError], peers: PeersResponse, transient: bool
 ) -> IntegrityError | GetChunkError:
     where = f"chunk {chunk.bucket_id}/{chunk.key} ({chunk.size} bytes, SHA-256 {chunk.checksum[:12]}…)"
-    away = ", ".join(peer.peer_id for peer in peers.unavailable)
-    hint = f"; peer {away} is away and may have it" if away else ""
+    unavailable = ", ".join(peer.peer_id for peer in peers.unavailable)
+    hint = f" (peer {unavailable} is unavailable and may have a correct copy)" if unavailable else ""
     wrong = [problem for problem in problems if isinstance(problem, IntegrityError)]
     if wrong:
         return IntegrityError(
-            f"{where}: no copy that could be read is right: {wrong[-1]}{hint}. Put the ball again with replace=True, or find "
-            "out who else writes it",
+            f"reading {where} failed: every readable copy is wrong: {wrong[-1]}{hint}; put the ball again with "
+            "replace=True, or find out who else writes it",
             transient=transient,
         )
     return GetChunkError(
-        f"{where}: it was announced, but none of the {len(peers.available)} peers that answer gave it: {problems[-1]}{hint}. "
-        f"It is being written, its writer ({chunk.producer_id or 'unknown'}) did not come to the end, or every copy is lost: these "
-        "can't be told apart from here. See whether the writer is at it still, and whether peers were emptied or replaced; "
-        "putting the same bytes again completes it",
+        f"reading {where} failed: it was announced, but none of the {len(peers.available)} available peers returned "
+        f"it: {problems[-1]}{hint}. Its writer ({chunk.producer_id or 'unknown'}) is still writing or was interrupted, "
+        "or every copy is lost; check the writer, and whether peers were emptied or replaced; putting the same bytes "
+        "again completes the ball",
         transient=transient,
     )

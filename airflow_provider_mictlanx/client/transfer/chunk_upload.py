@@ -1,5 +1,5 @@
 """
-Upload one chunk: announce it, send its data, count the peers that stored it.
+Upload one chunk: announce it, send its data, and count the peers that stored it.
 
 Only ``peer_ids`` in the answer to the data, or reading the bytes back, proves that a chunk is stored.
 """
@@ -53,18 +53,18 @@ log = get_logger(__name__)
 
 
 GRACE = 2.0
-"""Announcements whose data no peer has so much later (seconds) belong to no put that is under way."""
+"""After this time (seconds), an announcement without data on any peer counts as abandoned by its put."""
 
 
 @dataclass(frozen=True)
 class PutOptions:
     """
-    How a ball is to be put.
+    Options of a put.
 
-    :param rf: on how many peers each chunk is to be stored, at least 1
-    :param max_concurrency: the most chunks in flight, at least 1
-    :param replace: whether other bytes under the same key are deleted first; else they are a ``BallConflictError``
-    :param tags: texts by name; the client's own tags win
+    :param rf: number of peers to store each chunk on, at least 1
+    :param max_concurrency: maximum number of chunks in flight, at least 1
+    :param replace: delete other bytes under the same key first, instead of raising ``BallConflictError``
+    :param tags: str by name; the client's own tags take precedence
     :param producer_id: the writer's ``client_id``
     """
 
@@ -82,10 +82,10 @@ class PutOptions:
 
 class UploadBase:
     """
-    What a put of a ball and a put of one chunk have in common, for the sake of ``ChunkUpload``.
+    Base class for the upload of a ball and of a single chunk, used by ``ChunkUpload``.
 
-    :param own_tags: tags of the client's own that every chunk gets, besides those that tell its place
-    :param chunk_tags: the caller's tags of single chunks, by index; they belong to the caller's cut
+    :param own_tags: the client's own tags for every chunk, besides ``layout_tags``
+    :param chunk_tags: the caller's tags for single chunks by index, valid for the caller's chunk layout
     """
 
     def __init__(
@@ -111,20 +111,20 @@ class UploadBase:
         self._sent = False
         self._fewest = options.rf
         self.announced: Counter[str] = Counter()
-        """Replicas that this put announced and that may be listed, by chunk key; those of lost answers included."""
+        """Number of replicas that this put may have announced, by chunk key; includes requests with lost answers."""
         self.only_announced = False
-        """Whether all that there is of the ball is what this put has announced, as far as it looked."""
+        """True while the ball consists only of this put's announcements, as far as known."""
 
     def layout_tags(self, chunk: PlannedChunk) -> dict[str, str]:
-        """Give the tags that tell a chunk's place in the ball."""
+        """Return the tags for a chunk's place in the ball."""
         raise NotImplementedError
 
     async def check_no_conflict(self) -> None:
-        """Raise ``BallConflictError`` where other bytes are announced by now."""
+        """Raise ``BallConflictError`` if other bytes are announced."""
         raise NotImplementedError
 
     def announcement_for(self, chunk: PlannedChunk, rf: int) -> PutMetadataRequest:
-        """Give the announcement of a chunk on so many peers."""
+        """Build the announcement of a chunk for ``rf`` peers."""
         tags = {
             **self.options.tags,
             **self._chunk_tags.get(chunk.index, {}),
@@ -143,13 +143,13 @@ class UploadBase:
         )
 
     def is_own(self, listed: Sequence[Metadata]) -> bool:
-        """Return whether all that is listed was announced by this put; another writer may have announced the same bytes."""
+        """Return whether this put announced all listed chunks; another writer may have announced the same bytes."""
         others = any(chunk.producer_id != self.options.producer_id for chunk in listed)
         return not others and Counter(chunk.key for chunk in listed) <= self.announced
 
     async def complete(self, chunks: Sequence[PlannedChunk], announced: Collection[str]) -> None:
         """
-        Put chunks of which some were announced before; a chunk that enough peers return correctly is not sent.
+        Put chunks of which some were already announced; do not send those that enough peers return correctly.
 
         :param announced: keys of the announced chunks
         """
@@ -170,9 +170,9 @@ class UploadBase:
 
     async def _clear_unsent(self, unsent: Sequence[ChunkUpload]) -> None:
         """
-        Delete announcements that no peer has data for, so that readers are not sent to them.
+        Delete announcements without data on any peer, to which the router would send readers.
 
-        Their writer may be under way, so they are given ``GRACE`` seconds. While a peer does not answer, they stay.
+        Wait ``GRACE`` seconds first, because their writer may still be sending. Keep them while a peer does not answer.
         """
         announced = await list_chunks(self.routers, self.name)
         await asyncio.sleep(GRACE)
@@ -181,12 +181,12 @@ class UploadBase:
             empty = [chunk for chunk in unsent if chunk.is_missing and await chunk.has_no_data()]
             await require_all_peers(self.routers, f"putting {self.name}", self.name.bucket_id)
             now = await list_chunks(self.routers, self.name)
-            # A writer that announced since then has its own GRACE seconds; the next put that meets it counts them.
+            # Announcements made since then are kept: their writers have GRACE seconds too.
             stale = [chunk for chunk in empty if chunk.replicas_in(now) == chunk.replicas_in(announced) != Counter()]
             await for_each(stale, ChunkUpload.clear_unsent, self.options.max_concurrency)
 
     def stored(self, replicas: int, sent: bool) -> None:
-        """Note that a chunk is stored on so many peers."""
+        """Record the number of peers that store a chunk, and whether data was sent."""
         self._fewest = min(self._fewest, replicas)
         self._sent = self._sent or sent
 
@@ -194,7 +194,7 @@ class UploadBase:
         """Build the report of the put."""
         if self._fewest < self.options.rf:
             log.warning(
-                "Put %s on %d peers instead of %d (rf): there are no more peers",
+                "Put %s on %d peers instead of rf=%d: the storage space has no more peers; add peers or lower rf",
                 self.name,
                 self._fewest,
                 self.options.rf,
@@ -214,10 +214,10 @@ class UploadBase:
 
 class ChunkUpload:
     """
-    Puts one chunk: announces, sends and counts the peers that have it.
+    Puts one chunk: announces it, sends its data, and counts the peers that store it.
 
-    ``max_tries`` counts per request. Data that failed is read back, and sent again to the same task: announcing anew would use
-    up a further peer, and leave an announcement without data that readers are sent to.
+    ``max_tries`` applies per request. After a failure, the data is read back and sent again to the same task. A new
+    announcement would use up another peer and leave one without data, to which the router would send readers.
     """
 
     def __init__(self, upload: UploadBase, chunk: PlannedChunk) -> None:
@@ -228,28 +228,28 @@ class ChunkUpload:
         self._sent = False
         self._task: tuple[AsyncRouter, PutMetadataResponse] | None = None
         self._failures = 0
-        """Data requests of the task that were answered with a fault of the service, one after the other."""
+        """Number of consecutive data requests of the task with status 500."""
         self._seen_without_data = False
         self._cleared = False
-        """Whether announcements of other writers were deleted, so that rivals may have begun since."""
+        """True after deleting other writers' announcements: another put may have begun since."""
         self._problem = ""
-        """How sending the data failed the last time."""
+        """The last failure to send the data."""
         self._label = f"chunk {upload.name.bucket_id}/{upload.name.chunk(chunk.index)} ({chunk.size} bytes)"
 
     @cached_property
     def _metadata(self) -> Metadata:
-        """The chunk as a reader knows it."""
+        """The chunk's metadata as a reader sees it."""
         request = self._upload.announcement_for(self._chunk, self._rf)
         return Metadata.model_validate(request.model_dump(exclude={"replication_factor"}))
 
     @property
     def announced(self) -> int:
-        """How many peers took the announcement that waits for its data."""
+        """Number of peers that accepted the current announcement, whose data is not sent yet."""
         return len(self._task[1].replicas) if self._task else 0
 
     @property
     def is_missing(self) -> bool:
-        """Whether no peer is known to have the chunk."""
+        """Return whether no peer is known to store the chunk."""
         return not self._stored_on
 
     def replicas_in(self, listed: Sequence[Metadata]) -> Counter[tuple[str, int, int, str]]:
@@ -261,31 +261,31 @@ class ChunkUpload:
         )
 
     async def put(self) -> None:
-        """Put the chunk; raises the last try's error."""
+        """Put the chunk; raise the error of the last try."""
         if not await self._is_done():
             data = await read_planned(self._upload.source, self._chunk, self._upload.threads)
             await self._upload.routers.with_retries(lambda: self._store(data))
         self._upload.stored(len(self._stored_on), self._sent)
 
     async def find_replicas(self) -> None:
-        """Read the chunk back until enough peers were found to have it."""
+        """Read the chunk back until enough peers are known to store it."""
         await self._upload.routers.with_retries(self._find_replicas)
 
     async def _find_replicas(self) -> None:
         reader = self._upload.reader
         if self._rf == 1 and await reader.is_stored_on(self._metadata):
-            self._stored_on.add("")  # whichever peer it was
-        else:  # the replica that the router asked may be one without data, or of another cut
+            self._stored_on.add("")  # the router does not name the peer
+        else:  # the router may have asked a replica without data or of another layout
             await self._read_back([peer.peer_id for peer in (await reader.peers()).available])
 
     # -- announcing ------------------------------------------------------------------------------------------------
 
     async def announce(self) -> None:
-        """Announce the replicas that are missing, and keep the task."""
+        """Announce the missing replicas, and keep the task."""
         try:
             await self._announce()
             if await self._blocked_by_stale_announcements():
-                await self._announce()  # there is no peer left: 666
+                await self._announce()  # raises code 666: no peer is left
         except MaxAvailabilityReachedError:
             self._task = None
             if not await self._every_peer_knows_it():
@@ -293,10 +293,10 @@ class ChunkUpload:
 
     async def _blocked_by_stale_announcements(self) -> bool:
         """
-        Return whether too few peers were left to take the chunk, and nobody has it: the others know it without its data.
+        Return whether peers are blocked by an earlier announcement of the chunk while no peer stores it.
 
-        An earlier try died between announcement and data. What is stored now cannot get onto those peers any more, so
-        this is settled before anything is stored.
+        An earlier put died between announcement and data. Those peers refuse a new announcement, so the old one must be
+        deleted before anything is stored.
         """
         if self._stored_on or self._chunk.size == 0 or self.announced >= self._rf:
             return False
@@ -332,10 +332,12 @@ class ChunkUpload:
 
     async def _clear(self, sent_to: Collection[str]) -> None:
         """
-        Delete an announcement of this put that has no data, so that readers are not sent to it.
+        Delete this put's announcement if it has no data, since the router would send readers to it.
 
-        The delete takes every replica of the chunk. So nothing is deleted while a replica is readable, another writer's
-        announcement is listed, or a peer does not answer other than those that the data was sent to in vain.
+        The delete removes every replica of the chunk. So nothing is deleted while a replica is readable, another
+        writer's announcement is listed, or a peer outside ``sent_to`` does not answer.
+
+        :param sent_to: the peers to which the data was sent without success
         """
         upload, key = self._upload, self._metadata.key
         listed = await list_chunks(upload.routers, upload.name)
@@ -352,7 +354,7 @@ class ChunkUpload:
             await upload.routers.request(
                 lambda router, options: router.delete(upload.name.bucket_id, key, **options), final=(NotFoundError,)
             )
-        except NotFoundError:  # placed nowhere, as where one of the announcement's peers failed
+        except NotFoundError:  # no placement, because one of the announcement's peers failed
             if not upload.only_announced or len(listed) > len(replicas):
                 return
             await upload.routers.request(
@@ -361,16 +363,16 @@ class ChunkUpload:
         upload.announced[key] = 0
 
     async def has_no_data(self) -> bool:
-        """Return whether no available peer returns any bytes under the chunk's key; a delete takes other layouts' too."""
+        """Return whether no available peer returns bytes under the chunk's key; a delete would remove any layout's."""
         reader = self._upload.reader
         return not any(
             [await reader.has_data(self._metadata, peer.peer_id) for peer in (await reader.peers()).available]
         )
 
     async def clear_unsent(self) -> None:
-        """Delete the chunk's announcements, of whichever writer."""
+        """Delete the chunk's announcements by any writer."""
         self._cleared = True
-        with contextlib.suppress(NotFoundError):  # placed nowhere
+        with contextlib.suppress(NotFoundError):  # no placement
             await self._upload.routers.request(
                 lambda router, options: router.delete(self._upload.name.bucket_id, self._metadata.key, **options),
                 final=(NotFoundError,),
@@ -380,11 +382,11 @@ class ChunkUpload:
     # -- sending ---------------------------------------------------------------------------------------------------
 
     async def _store(self, data: bytes | memoryview) -> None:
-        """Announce the chunk unless it is announced, and send its data until the task is spent."""
+        """Announce the chunk unless that is done, and send its data until the task is spent."""
         if self._task is None:
             again = bool(self._problem)
             await self.announce()
-            if self._task is None:  # every peer knows it, and enough of them have it
+            if self._task is None:  # every peer knows it, and enough peers store it
                 return
             if again or self._cleared:
                 await self._upload.check_no_conflict()
@@ -396,15 +398,15 @@ class ChunkUpload:
         await self._clear(task.replicas)
         if not await self._is_done():
             raise PutChunksError(
-                f"{self._label} is stored on {len(self._stored_on)} peers instead of {self._rf}: {self._problem}; the next try asks "
-                "for the missing ones again. Where no other peer is left to ask, replace=True begins the chunk anew"
+                f"putting {self._label} failed: it is stored on {len(self._stored_on)} peers instead of {self._rf}: "
+                f"{self._problem}; put it again to store the missing replicas, or with replace=True if no peer is left"
             )
 
     async def _send(self, router: AsyncRouter, task: PutMetadataResponse, data: bytes | memoryview) -> None:
         """
-        Send the data to a task, and read it back where the answer does not acknowledge it.
+        Send the data to a task, and read it back if the answer does not acknowledge it.
 
-        Returns when the task has served its purpose, or is spent; raises what may pass when the same is sent again.
+        Returns when the task is complete or spent; raises a transient error if the data should be sent again.
         """
         known = len(self._stored_on)
         try:
@@ -414,17 +416,17 @@ class ChunkUpload:
                     task.tasks_ids[0], data, **options, action=f"sending {self._label}"
                 ),
             )
-        except (ConnectFailedError, DNSResolutionError) as error:  # nothing of it was sent
+        except (ConnectFailedError, DNSResolutionError) as error:  # no data was sent
             self._problem = str(error)
             if len(self._upload.routers.pool.routers) == 1:
                 raise
-            return  # only this router knows the task; another one takes a new announcement
+            return  # only this router knows the task; another one needs a new announcement
         except MictlanXError as error:
             self._problem = str(error)
             if isinstance(error, RequestTimeoutError):
                 await require_all_peers(self._upload.routers, f"sending {self._label}", self._upload.name.bucket_id)
             await self._read_back(task.replicas)
-            self._sent = self._sent or len(self._stored_on) > known  # by this very put, though no answer said so
+            self._sent = self._sent or len(self._stored_on) > known  # stored by this put, although its answer was lost
             if await self._is_done() or isinstance(error, PutChunksError):
                 return
             self._failures = self._failures + 1 if error.status_code == 500 else 0
@@ -434,7 +436,10 @@ class ChunkUpload:
         self._sent = True
         self._stored_on.update(answer.peer_ids)
         await self._read_back(task.replicas)  # a send that had failed may have stored it
-        self._problem = f"router {router.router_id} ({router.base_url()}) was sent the data, and of {', '.join(task.replicas)} not all took it"
+        self._problem = (
+            f"router {router.router_id} ({router.base_url()}) accepted the data, but not all of the peers "
+            f"{', '.join(task.replicas)} stored it"
+        )
 
     async def _read_back(self, peer_ids: Sequence[str]) -> None:
         for peer_id in peer_ids:
@@ -444,7 +449,7 @@ class ChunkUpload:
                 self._stored_on.add(peer_id)
 
     async def _is_done(self) -> bool:
-        """Tell whether the chunk is on as many peers as asked, or on all there are."""
+        """Return whether the chunk is stored on ``rf`` peers, or on all peers if there are fewer."""
         if not self._stored_on or len(self._stored_on) >= self._rf:
             return bool(self._stored_on)
         peers = await self._upload.reader.peers()
@@ -452,15 +457,15 @@ class ChunkUpload:
 
     async def _every_peer_knows_it(self) -> bool:
         """
-        Return what code 666 stands for: True where enough peers have the chunk, False where it can be announced again.
+        Resolve code 666: return True if enough peers store the chunk, or False if it can be announced again.
 
-        It is deleted only when every peer answers and none has a right copy of it, twice: then all there is are announcements
-        of an earlier try, and nobody is sending just now. With ``replace`` it is deleted too where too few have one: there is
-        no other way to get it onto a peer that has its announcement only.
+        Its announcements are deleted only if every peer answers and none has a correct copy, in two tries: then nobody
+        is sending it. With ``replace``, they are also deleted if too few peers have a copy, since a peer with only the
+        announcement accepts no new one.
         """
         upload = self._upload
-        peers = await require_all_peers(upload.routers, f"finding who has {self._label}", upload.name.bucket_id)
-        if self._chunk.size == 0:  # the announcement is all there is of an empty chunk
+        peers = await require_all_peers(upload.routers, f"finding the replicas of {self._label}", upload.name.bucket_id)
+        if self._chunk.size == 0:  # an empty chunk has only its announcement
             await upload.check_no_conflict()
             self._stored_on.update(peers.peer_ids)
         await self._read_back(peers.peer_ids)
@@ -468,34 +473,37 @@ class ChunkUpload:
             return True
         if self._stored_on and not upload.options.replace:
             raise PutChunksError(
-                f"{self._label} is stored on {len(self._stored_on)} peers instead of {self._rf}, and every other peer has an "
-                f"announcement of it without data, so that none takes it{f' ({self._problem})' if self._problem else ''}. replace=True deletes it and sends it again, and so "
-                "does deleting the ball before the next put; a smaller rf is content with what is there",
-                permanent=True,  # but tried again now: somebody else may be sending it to them
+                f"putting {self._label} failed: it is stored on {len(self._stored_on)} peers instead of {self._rf}; "
+                "every other peer refuses it because of an announcement without data"
+                f"{f' ({self._problem})' if self._problem else ''}; use replace=True, delete the ball before the "
+                "next put, or lower rf",
+                permanent=True,  # still retried within the call: another writer may be sending it to them
             )
         if not self._seen_without_data and upload.routers.retry.max_tries > 1:
             self._seen_without_data = True
             raise PutChunksError(
-                f"{self._label} is announced on every peer and stored on none: "
-                f"{self._problem or 'somebody may be sending it'}; put it again later"
+                f"putting {self._label} failed: it is announced on every peer and stored on none: "
+                f"{self._problem or 'another writer may be sending it'}; put it again later"
             )
         self._stored_on.clear()
         await upload.check_no_conflict()
-        await self._check_that_all_are_listed(len(peers.peer_ids))
+        await self._check_listing(len(peers.peer_ids))
         await self.clear_unsent()
         return False
 
-    async def _check_that_all_are_listed(self, peers: int) -> None:
+    async def _check_listing(self, peers: int) -> None:
         """
-        Raise unless every peer's part was seen: one that the ball's listing left out may have other bytes, stored.
+        Raise unless every peer was listed, since an omitted peer may store other bytes under the key.
 
-        Only the bucket's listing names the peers that answered; it is asked where fewer announcements than peers are listed.
+        If the ball's listing has fewer announcements than peers, list the bucket, which names the peers that answered.
         """
         upload, key = self._upload, self._metadata.key
         listed = [chunk for chunk in await list_chunks(upload.routers, upload.name) if chunk.key == key]
-        if self._chunk.size == 0 or len(listed) >= peers:  # an empty chunk is in no listing
+        if self._chunk.size == 0 or len(listed) >= peers:  # listings omit empty chunks
             return
         bucket = await list_bucket(upload.routers, upload.name.bucket_id)
         if any(chunk.key == key and chunk.checksum != self._chunk.checksum for chunk in bucket.balls):
             await upload.check_no_conflict()
-            raise UnavailableError(f"{self._label}: a peer with other bytes under its key comes and goes; try again")
+            raise UnavailableError(
+                f"putting {self._label} failed: a peer with other bytes under its key does not always answer; try again"
+            )

@@ -1,9 +1,9 @@
 """
-The copy engine: a ball becomes another one, in the same storage space or in another, chunk by chunk through this process.
+Copy a ball within a storage space or to another one, chunk by chunk through this process's memory.
 
-Nothing of it touches the disk. The copy keeps the original's cut, so that memory is bounded by the number of chunks in flight times
-the size of a chunk. A ball of several chunks is read twice: once to see that the whole is right, before anything is
-announced or replaced, and once to be sent; every chunk is verified each time.
+The copy keeps the original's chunk layout, so memory is limited to the chunks in flight. A ball of several chunks is
+read twice: once to verify it before anything is announced or replaced, and once to send it. Every chunk is verified
+each time.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from airflow_provider_mictlanx.client.validation import RESERVED_PREFIX
 from airflow_provider_mictlanx.client.versions import Version, group_versions
 
 _LAYOUT_TAGS = frozenset({"index", "num_chunks", "full_checksum", "chunk_size", "group_id", "updated_at"})
-"""Tags that every writer makes anew."""
+"""Tags that every writer sets anew."""
 
 _KEY_TAGS = frozenset(path_tags("folder/name"))
-"""Tags in which a key is kept that is no safe id."""
+"""Tags that store a key which is not a safe id."""
 
 
 class BallSource:
-    """A version of a ball as what is uploaded: its pieces are read from the storage when they are asked for, and verified."""
+    """A version of a ball as an upload source, read from the storage and verified on demand."""
 
     is_immutable = False
 
@@ -49,21 +49,21 @@ class BallSource:
         self._ends = list(accumulate(self._layout))
         self._reader = reader
         self._latest: tuple[int, bytes] | None = None
-        self._one_at_a_time = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     def keep(self, data: bytes) -> None:
-        """Keep the bytes of a ball of one chunk, which were read already."""
+        """Keep the bytes of a single chunk that was already read."""
         self._latest = (0, data)
 
     async def read(self, offset: int, size: int) -> bytes:
-        """Read a piece: a whole chunk, or whatever another cut wants."""
+        """Return ``size`` bytes at ``offset``: one chunk, or parts of chunks for another layout."""
         if size == 0:
             return b""
         index = bisect_right(self._ends, offset)
         if offset == self._ends[index] - self._layout[index] and size == self._layout[index]:
             return await self._chunk(index)
         parts: list[bytes] = []
-        async with self._one_at_a_time:  # pieces of one chunk are asked for one after the other
+        async with self._lock:  # so that a chunk is read once for all its parts
             while size > 0:
                 data = await self._chunk(index)
                 self._latest = (index, data)
@@ -81,7 +81,7 @@ class BallSource:
         return bytes(sink.view)
 
     async def check_unchanged(self) -> None:
-        """Every chunk is compared with what its writer announced, each time."""
+        """Return at once, since every read verifies its chunk."""
 
 
 class Copy:
@@ -100,12 +100,12 @@ class Copy:
 
     async def run(self, name: ObjectId, to: ObjectId) -> PutReport:
         """
-        Copy one ball; gives what became of the copy. Where its bytes are there already, none are sent.
+        Copy one ball; return the report of the put. Nothing is sent if the same bytes are already stored.
 
-        The errors are those of a read, and those of a put.
+        Raises the errors of a read and of a put.
         """
         versions = await self._source.versions(name)
-        if await self._begun(to, versions[0]):
+        if await self._is_announced(to, versions[0]):
             return await self._put(name, to, versions[0], versions[0].checksum or "", b"")
         for version in versions:
             try:
@@ -115,21 +115,21 @@ class Copy:
                     raise
             else:
                 return await self._put(name, to, version, checksum, data)
-        raise AssertionError("there is at least one version")
+        raise AssertionError("versions() returns at least one")
 
-    async def _begun(self, to: ObjectId, version: Version) -> bool:
-        """Tell whether the same bytes are announced under the copy's name: then the upload reads those, and sends what is missing."""
+    async def _is_announced(self, to: ObjectId, version: Version) -> bool:
+        """Return whether the same bytes are announced under the copy's name; then the upload sends what is missing."""
         if version.checksum is None:
             return False
         listed = await self._dest.with_retries(lambda: list_chunks(self._dest, to))
-        return any(there.checksum == version.checksum for there in group_versions(listed))
+        return any(announced.checksum == version.checksum for announced in group_versions(listed))
 
     async def _put(self, name: ObjectId, to: ObjectId, version: Version, checksum: str, data: bytes) -> PutReport:
         """
         Put the copy.
 
-        :param checksum: of the whole
-        :param data: of a ball of one chunk, where it was read already
+        :param checksum: of the ball
+        :param data: the bytes of a single chunk that was already read, else empty
         """
         source = BallSource(name, version, self._source.reader)
         if data:
@@ -146,10 +146,10 @@ class Copy:
 
 
 def _kept_tags(name: ObjectId, version: Version) -> Mapping[str, str]:
-    """Give the tags that its writer gave the original, without those that tell its cut, or its key."""
-    of_the_key = frozenset[str]() if is_safe_id(name.key) else _KEY_TAGS
+    """Return the original's tags without those for its chunk layout and its key."""
+    key_tags = frozenset[str]() if is_safe_id(name.key) else _KEY_TAGS
     return {
         tag: text
         for tag, text in version.ordered[0].tags.items()
-        if tag not in _LAYOUT_TAGS and tag not in of_the_key and not tag.startswith(RESERVED_PREFIX)
+        if tag not in _LAYOUT_TAGS and tag not in key_tags and not tag.startswith(RESERVED_PREFIX)
     }

@@ -1,9 +1,9 @@
 """
-Delete balls and chunks until they are known to be gone.
+Delete balls and chunks, and confirm that they are gone.
 
-A delete that a peer misses is undone when the peer comes back, and the router says nothing of it. So every peer has to answer
-a roll-call before anything is deleted and after it, each chunk's delete has to count as many replicas as were listed, and a
-shortfall stops the delete while the other chunks are still there (protocol page, *Deleting*).
+A peer that misses a delete brings its replica back later, and the router does not report it. So every peer must answer
+a roll-call before and after a delete. Each chunk's delete must count as many replicas as were listed. A shortfall stops
+the delete while the other chunks still exist (protocol page, *Deleting*).
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from airflow_provider_mictlanx.client.validation import check_int
 from airflow_provider_mictlanx.client.versions import group_by_ball, group_versions
 
 ROUNDS = 10
-"""How often a bucket, or a prefix, is listed and emptied before what still comes in is reported."""
+"""Maximum number of times that a bucket or a prefix is listed and emptied."""
 
 UNLISTED = 100
-"""How many chunks beyond the last listed one are deleted too; any writer can claim that there are countless ones."""
+"""Maximum number of unlisted chunks deleted after the last listed one: the tag ``num_chunks`` may be wrong."""
 
 K = TypeVar("K")
 F = TypeVar("F")
@@ -39,10 +39,10 @@ F = TypeVar("F")
 
 class Deletion:
     """
-    Deletes for one call.
+    Deletes balls for one call.
 
     :param force: sent as the header ``Force``
-    :param max_concurrency: the most deletes in flight
+    :param max_concurrency: maximum number of deletes in flight
     """
 
     def __init__(self, routers: RequestSender, force: bool = True, max_concurrency: int = 8) -> None:
@@ -54,22 +54,22 @@ class Deletion:
         """
         Delete a ball, or one chunk of it, and confirm that it is gone; a missing one is not an error.
 
-        Returns the number of replicas of chunks that were deleted.
+        Returns the number of deleted replicas.
 
-        ``UnavailableError``: a peer did not answer. Before the first delete nothing has changed; after it, the message names
-        the chunks and the replicas that were missed, and deleting again when every peer answers finishes it.
+        ``UnavailableError``: a peer did not answer. Before the first delete, nothing has changed. Later, the message
+        names the missed chunks and replicas; deleting again when every peer answers finishes it.
 
-        :param action: what it is done for, for the error
-        :param key: the key of the only chunk that is deleted; empty for the whole ball
+        :param action: the action, for the error
+        :param key: key of the chunk to delete; empty for the ball
         """
         deleted = 0
         begun = False
-        doing = f"{action} chunk {name.bucket_id}/{key}" if key else f"{action} {name}"
+        action = f"{action} chunk {name.bucket_id}/{key}" if key else f"{action} {name}"
 
         async def remove_once() -> int:
             nonlocal deleted, begun
             peers = await require_all_peers(
-                self._routers, f"{doing}, which is not complete" if begun else doing, name.bucket_id
+                self._routers, f"{action}, which is incomplete," if begun else action, name.bucket_id
             )
             replicas = await self._replicas(name, key)
             if not replicas:
@@ -79,24 +79,21 @@ class Deletion:
             deleted += sum(counts.values())
             short = {chunk: number for chunk, number in replicas.items() if counts[chunk] < number}
             try:
-                await require_all_peers(self._routers, doing, name.bucket_id, peers)
-                looked_up = short or not replicas.total()  # a placement that no listing shows has to be asked for
-                left = await (self._replicas if looked_up else self._listed)(name, key)
-                # Replicas that are placed nowhere, such as a returning peer brings back, are only deleted with their ball.
+                await require_all_peers(self._routers, action, name.bucket_id, peers)
+                ask_placement = short or not replicas.total()  # a placement that no listing shows is looked up by key
+                left = await (self._replicas if ask_placement else self._listed)(name, key)
+                # Replicas without placement, such as a returning peer brings back, are only deleted with their ball.
                 if left and not (key and await self._has_other_chunks(name, key)):
                     deleted += await self._delete_ball(name)
-                    await require_all_peers(self._routers, doing, name.bucket_id)
+                    await require_all_peers(self._routers, action, name.bucket_id)
                     left = await self._replicas(name, key)
             except UnavailableError as error:
                 raise UnavailableError(
-                    _shortfall(doing, counts, replicas, str(error)), transient=error.transient
+                    _shortfall(action, counts, replicas, str(error)), transient=error.transient
                 ) from error
             if left:
-                raise UnavailableError(
-                    _shortfall(
-                        doing, counts, replicas, "it is listed again: somebody writes it, or a peer brought it back"
-                    )
-                )
+                cause = "it is listed again, because another writer writes it or a peer brought it back"
+                raise UnavailableError(_shortfall(action, counts, replicas, cause))
             return deleted
 
         return await self._routers.with_retries(remove_once)
@@ -105,14 +102,14 @@ class Deletion:
         return any(chunk.key != key for chunk in await list_chunks(self._routers, name))
 
     async def _listed(self, name: ObjectId, key: str) -> Counter[str]:
-        """Return how many replicas of each chunk are listed."""
+        """Count the listed replicas of each chunk."""
         return _by_key(await list_chunks(self._routers, name), key)
 
     async def _replicas(self, name: ObjectId, key: str) -> Counter[str]:
         """
-        Return how many replicas of each chunk are known; 0 for a chunk that may be placed and is not listed.
+        Count the known replicas of each chunk; 0 for an unlisted chunk that may have a placement.
 
-        ``UnavailableError``: a peer answers for a chunk that no peer lists, so not every peer took part in the listing.
+        ``UnavailableError``: a peer returns the metadata of an unlisted chunk, so the listing lacks a peer.
         """
         listed = await list_chunks(self._routers, name)
         replicas = _by_key(listed, key)
@@ -123,11 +120,12 @@ class Deletion:
             except NotFoundError:
                 return replicas
             except UnavailableError:
-                pass  # placed, and no peer returns it
+                pass  # it has a placement, but no peer returns it
             else:
-                if found.size > 0:  # an empty chunk is in no listing
+                if found.size > 0:  # listings omit empty chunks
                     raise UnavailableError(
-                        f"chunk {name.bucket_id}/{chunk} is stored, but no peer lists it; try again when every peer answers"
+                        f"deleting chunk {name.bucket_id}/{chunk} failed: it is stored, but no peer lists it; try "
+                        "again when every peer answers"
                     )
             replicas[chunk] = 0
         elif not key:
@@ -141,10 +139,10 @@ class Deletion:
 
     async def _delete_chunks(self, bucket_id: str, replicas: Mapping[str, int]) -> Counter[str]:
         """
-        Delete chunks until one delete counts too few replicas; return how many were deleted of each.
+        Delete chunks until a delete counts too few replicas; return the number of deleted replicas of each.
 
-        A failure is raised when no delete is under way any more: one that was left alone could come late, and take what is
-        written next under the key.
+        A failure is raised only after all deletes have ended: a late one could delete what is written next under the
+        key.
         """
         counts: Counter[str] = Counter()
         failures: list[MictlanXError] = []
@@ -161,7 +159,7 @@ class Deletion:
                 )
                 counts[key] = answer.n_deletes
             except NotFoundError:
-                pass  # placed nowhere
+                pass  # no placement
             except MictlanXError as error:
                 failures.append(error)
             stopped = stopped or bool(failures) or counts[key] < replicas[key]
@@ -174,7 +172,7 @@ class Deletion:
         return counts
 
     async def _delete_ball(self, name: ObjectId) -> int:
-        """Delete what the peers know of a ball, placed or not; return the number of replicas."""
+        """Delete a ball on all peers, with or without placement; return the number of replicas."""
         answer = await self._routers.request(
             lambda router, options: router.delete_by_ball_id(
                 name.bucket_id, name.ball_id, **options, force=self._force
@@ -184,15 +182,15 @@ class Deletion:
         return answer.n_deletes
 
     async def _delete(self, name: ObjectId, keys: Iterable[str]) -> int:
-        """Delete a ball on all peers, and the placement of its chunks; return the number of replicas."""
+        """Delete a ball on all peers and the placement of its chunks; return the number of replicas."""
         deleted = await self._delete_ball(name)
         return deleted + (await self._delete_chunks(name.bucket_id, dict.fromkeys(keys, 0))).total()
 
     async def empty_bucket(self, bucket_id: str) -> DeleteBucketResponse:
         """
-        Delete every ball of a bucket, and list it again until it is empty; balls of size 0 are in no listing.
+        Delete every listed ball of a bucket until the listing is empty; balls of size 0 are not listed.
 
-        ``UnavailableError``: a peer was away in all tries, so that the bucket could not be listed.
+        ``UnavailableError``: a peer did not answer in all tries, so the bucket could not be listed.
         """
         started = time.monotonic()
 
@@ -203,8 +201,8 @@ class Deletion:
         seen, failures = await delete_until_unlisted(
             list_balls, lambda balls: self._delete_all(bucket_id, balls), min_rounds=3
         )
-        came_in = "it came in, or came back, while the bucket was deleted"
-        left = {ball: came_in if why is None else why for ball, why in failures.items()}
+        new = "it was written, or brought back by a peer, while the bucket was deleted; delete the bucket again"
+        left = {ball: new if why is None else why for ball, why in failures.items()}
         return DeleteBucketResponse(
             bucket_id=bucket_id,
             deleted=len(seen) - len(left),
@@ -217,9 +215,9 @@ class Deletion:
 
     async def _delete_all(self, bucket_id: str, balls: Mapping[str, Iterable[Metadata]]) -> dict[str, str]:
         """
-        Delete balls by their ids and listed chunks; return the reasons of those that failed.
+        Delete balls by their ids and listed chunks; return the failures by ball id.
 
-        ``UnavailableError``: a peer hangs.
+        ``UnavailableError``: a peer is hung.
         """
         failures: dict[str, str] = {}
 
@@ -230,9 +228,8 @@ class Deletion:
                     final=(RequestTimeoutError,),
                 )
             except RequestTimeoutError as error:
-                await require_all_peers(
-                    self._routers, f"deleting bucket {bucket_id}", bucket_id
-                )  # a hung peer stops them all
+                # A hung peer would delay every delete, so it stops them all.
+                await require_all_peers(self._routers, f"deleting bucket {bucket_id}", bucket_id)
                 failures[ball_id] = str(error)
             except MictlanXError as error:
                 failures[ball_id] = str(error)
@@ -247,13 +244,12 @@ async def delete_until_unlisted(
     min_rounds: int,
 ) -> tuple[set[str], dict[str, F | None]]:
     """
-    List, delete what is listed, and list again, until nothing is listed or only failures are left.
+    List keys and delete them, until no key is listed or only failures are left.
 
-    Returns every key that was listed, and those still listed, with their failures; None for a key that was not deleted since
-    it came in.
+    Returns all keys ever listed, and the keys still listed with their failures (None for a key without a try).
 
     :param delete: returns the failures by key
-    :param min_rounds: how often at least the same failures are tried again
+    :param min_rounds: minimum number of tries for the same failures
     """
     seen: set[str] = set()
     failures: Mapping[str, F] = {}
@@ -271,12 +267,12 @@ def _by_key(listed: Iterable[Metadata], key: str) -> Counter[str]:
     return Counter(chunk.key for chunk in listed if key in ("", chunk.key))
 
 
-def _shortfall(doing: str, counts: Counter[str], replicas: Mapping[str, int], cause: str) -> str:
-    """Build the message for a delete that is not known to be complete."""
+def _shortfall(action: str, counts: Counter[str], replicas: Mapping[str, int], cause: str) -> str:
+    """Build the error message for a delete that may be incomplete."""
     short = [
         f"{key} ({counts[key]} of {number} replicas)"
         for key, number in sorted(replicas.items())
         if counts[key] < number
     ]
     missed = f"; not deleted: {', '.join(short[:3])}{' and others' if short[3:] else ''}" if short else ""
-    return f"{doing} is not complete: {cause}{missed}. Delete the ball when every peer answers"
+    return f"{action} is incomplete: {cause}{missed}; delete it again when every peer answers"

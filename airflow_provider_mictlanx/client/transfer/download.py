@@ -1,8 +1,8 @@
 """
-The download engine: a ball, chunk by chunk, verified, into memory or into a file.
+Download a ball chunk by chunk into memory or a file, and verify it.
 
-Memory is bounded by the number of chunks in flight times the pieces that are gathered (1 MiB), whatever the size of the
-chunks and of the ball. The whole is hashed behind the chunks, as they become complete from the front.
+A download to a file buffers 1 MiB per chunk in flight, whatever the sizes of chunks and ball. The ball's SHA-256 is
+computed in order, behind the chunks that are complete.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ from airflow_provider_mictlanx.client.versions import Version, group_versions
 
 S = TypeVar("S", bound=Sink)
 
-Look = Callable[[], Awaitable[list[Version]]]
+FindVersions = Callable[[], Awaitable[list[Version]]]
 
 
 class Download:
     """
     Reads balls for one call.
 
-    :param max_concurrency: the most chunks in flight, at least 1
+    :param max_concurrency: maximum number of chunks in flight, at least 1
     :param force: bypass the routers' caches from the start
-    :param first: the index of the first chunk that is read; from another than 0 on the whole's SHA-256 can't be compared
+    :param first: index of the first chunk to read; above 0, the ball's SHA-256 can't be verified
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class Download:
 
     async def versions(self, name: ObjectId) -> list[Version]:
         """
-        Give the whole versions of a ball that this client can read, the newest first, at least one.
+        Return the complete versions of a ball that this client can read, the newest first, at least one.
 
-        ``UpstreamProtocolError`` where they were all compressed or encrypted by a newer client.
+        ``UpstreamProtocolError``: a newer client compressed or encrypted all of them.
         """
         found = [
             v for v in await self._routers.with_retries(lambda: find_versions(self._routers, name)) if v.is_complete
@@ -76,7 +76,7 @@ class Download:
         tails = [version.tail(self._first) for version in readable if version.num_chunks > self._first]
         if not tails:
             raise ValidationError(
-                f"{name} has {readable[0].num_chunks} chunks: there is none from chunk_index {self._first} on"
+                f"chunk_index must be less than the {readable[0].num_chunks} chunks of {name}, got {self._first}"
             )
         return tails
 
@@ -84,10 +84,10 @@ class Download:
         self, name: ObjectId, cache: ReadCache, max_size: int | None = None
     ) -> tuple[Version, memoryview]:
         """
-        Read a ball into memory; the bytes can't be written to.
+        Read a ball into read-only memory.
 
-        :param cache: asked first, and given what was read; not where the routers' caches are bypassed too
-        :param max_size: a larger ball is a ``ValidationError`` (bytes); None for no limit
+        :param cache: read first unless the routers' caches are bypassed, and updated
+        :param max_size: maximum size (bytes); a larger ball is a ``ValidationError``; None for no limit
         """
         if max_size is not None:
             check_int("max_size", max_size, least=0)
@@ -95,7 +95,7 @@ class Download:
         def check_size(version: Version) -> None:
             if max_size is not None and version.size > max_size:
                 raise ValidationError(
-                    f"{name} has {version.size} bytes, more than the {max_size} that are allowed here"
+                    f"reading {name} failed: it has {version.size} bytes, more than the allowed {max_size}"
                 )
 
         def make_sink(version: Version) -> MemorySink:
@@ -112,7 +112,7 @@ class Download:
         return version, data
 
     async def one_chunk(self, name: ObjectId, index: int) -> tuple[Metadata, memoryview]:
-        """Read one chunk: of the newest version that has it and can be read, which need not be whole."""
+        """Read one chunk of the newest version that contains it and is readable; the version may be incomplete."""
         check_int("index", index, least=0)
         fallback = await self._start_fallback(
             lambda: self._routers.with_retries(lambda: self._versions_with(name, index))
@@ -130,23 +130,23 @@ class Download:
     async def _versions_with(self, name: ObjectId, index: int) -> list[Version]:
         if listed := [v for v in group_versions(await list_chunks(self._routers, name)) if index in v.chunks]:
             return _drop_filtered(name, listed)
-        whole = await find_versions(self._routers, name)  # of an empty ball; else it tells why there is none
-        if found := [version for version in whole if index in version.chunks]:
+        versions = await find_versions(self._routers, name)  # finds an empty ball, or raises
+        if found := [version for version in versions if index in version.chunks]:
             return _drop_filtered(name, found)
-        raise NotFoundError(f"{name} has {whole[0].num_chunks} chunks, and none with index {index}")
+        raise NotFoundError(f"reading chunk {index} of {name} failed: it has only {versions[0].num_chunks} chunks")
 
     async def chunks(self, name: ObjectId, ordered: bool) -> AsyncGenerator[tuple[Metadata, memoryview]]:
         """
-        Read a ball chunk by chunk, as many ahead as may be in flight.
+        Read a ball chunk by chunk, prefetching as many chunks as may be in flight.
 
-        Each chunk is verified before it is given; the whole is where they come in order, and an ``IntegrityError`` at the
-        end takes back what was given. Once a chunk was given, there is no going back to an older version.
+        Each chunk is verified before it is yielded. If they are ordered, the ball is verified too: an
+        ``IntegrityError`` at the end invalidates the yielded chunks. After the first chunk, no older version is tried.
 
-        :param ordered: whether chunks come by index, or as they become complete
+        :param ordered: yield chunks by index, instead of in the order of completion
         """
         fallback = await self._start_fallback(lambda: self.versions(name))
         while True:
-            given = False
+            yielded = False
             digest = hashlib.sha256()
             version = fallback.version
             try:
@@ -156,10 +156,10 @@ class Download:
                     async for chunk, data in chunks:
                         if ordered and version.checksum:
                             await self._threads.run_sized(len(data), digest.update, data)
-                        given = True
+                        yielded = True
                         yield chunk, data
             except (IntegrityError, GetChunkError) as error:
-                if given:
+                if yielded:
                     raise
                 await fallback.advance(error)
             else:
@@ -169,11 +169,9 @@ class Download:
 
     async def hash_version(self, name: ObjectId, version: Version, retry_missing: bool) -> tuple[str, bytes]:
         """
-        Read a version to its end, verified, and keep nothing but the bytes of one that is a single chunk.
+        Read and verify a version; return its SHA-256, and its bytes if it has a single chunk (else empty bytes).
 
-        Gives the SHA-256 of the whole, and those bytes (else none).
-
-        :param retry_missing: ask again, after a while, even when every peer has said no
+        :param retry_missing: retry even if every peer answered that it has no copy
         """
         digest = hashlib.sha256()
         kept = b""
@@ -213,28 +211,28 @@ class Download:
         self, name: ObjectId, folder: str | os.PathLike[str], filename: str, replace: bool, checksum: str | None = None
     ) -> FileReport:
         """
-        Read a ball into a file that appears whole or not at all.
+        Read a ball into a file that appears complete or not at all.
 
-        :param folder: made if missing
-        :param filename: a plain name; where it is empty, a safe form of the tag ``fullname``, else ``{ball_id}[.{extension}]``
-        :param replace: whether another file of that name is replaced; else it is a ``FileAlreadyExists``
-        :param checksum: the SHA-256 that the whole has to have: a ball with other bytes by now is an ``IntegrityError``
+        :param folder: created if missing
+        :param filename: a plain name; by default, a safe form of the tag ``fullname``, else ``{ball_id}[.{extension}]``
+        :param replace: replace an existing file with other content, instead of raising ``FileAlreadyExists``
+        :param checksum: expected SHA-256; a ball with other bytes is an ``IntegrityError``
         """
         started = time.monotonic()
         if filename:
             check_file_name(filename)
         with disk_errors(f"writing {name} to {folder}"), OpenFolder(folder) as place:
-            # Where a file of that name is, it may be the very content, and there is nothing to write.
+            # A file of that name may already have the content; then the folder need not be writable.
             if not (filename and place.kind_of(filename)):
                 place.check_writable()
             versions = _with_checksum(name, await self.versions(name), checksum)
             target = filename or _make_file_name(versions[0])
             if place.kind_of(target):
-                if await self._is_there_already(place, target, versions[0]):
+                if await self._already_exists(place, target, versions[0]):
                     return _report(name, place.path / target, versions[0], versions[0].checksum or "", False, started)
                 if not replace:
                     raise FileAlreadyExists(
-                        f"{place.path / target} exists with other content, and is left as it is; replace=True replaces it"
+                        f"{place.path / target} exists with other content and was not changed; replace=True replaces it"
                     )
             with place.make(target) as file:
 
@@ -248,12 +246,12 @@ class Download:
         return _report(name, path, version, read, True, started)
 
     async def verify(self, name: ObjectId) -> Version:
-        """Read every chunk of the newest version that can be read, past the caches, and keep nothing; gives the version."""
+        """Verify the newest readable version without the routers' caches and without keeping it; return the version."""
         checking = Download(self._routers, self._threads, self._max_concurrency, force=True)
         version, _, _ = await checking._read_newest(name, await self.versions(name), lambda _: NullSink())
         return version
 
-    async def _is_there_already(self, place: OpenFolder, target: str, version: Version) -> bool:
+    async def _already_exists(self, place: OpenFolder, target: str, version: Version) -> bool:
         if version.checksum is None:
             return False
         return await place.has_content(target, version.size, version.checksum, self._threads)
@@ -261,7 +259,7 @@ class Download:
     async def _read_newest(
         self, name: ObjectId, versions: list[Version], make_sink: Callable[[Version], S]
     ) -> tuple[Version, S, str]:
-        """Read the newest version that can be read and verified; gives it, where it went, and its SHA-256."""
+        """Read the newest version that can be verified; return it, its sink and its SHA-256."""
         fallback = VersionFallback(versions, lambda: self.versions(name), self._routers.retry.max_tries)
         while True:
             version = fallback.version
@@ -271,8 +269,8 @@ class Download:
             except (IntegrityError, GetChunkError) as error:
                 await fallback.advance(error)
 
-    async def _start_fallback(self, look: Look) -> VersionFallback:
-        return VersionFallback(await look(), look, self._routers.retry.max_tries)
+    async def _start_fallback(self, find: FindVersions) -> VersionFallback:
+        return VersionFallback(await find(), find, self._routers.retry.max_tries)
 
     async def _read_version(self, name: ObjectId, version: Version, sink: Sink, retry_missing: bool) -> str:
         chunks = version.ordered
@@ -281,7 +279,7 @@ class Download:
         if len(chunks) == 1:
             await self.reader.read(chunks[0], 0, sink, retry_missing)
             return _check_checksum(name, version, chunks[0].checksum)
-        whole = None if isinstance(sink, NullSink) else InOrderHasher(sink, self._threads)
+        hasher = None if isinstance(sink, NullSink) else InOrderHasher(sink, self._threads)
         places: list[tuple[int, Metadata, int]] = []
         offset = 0
         for index, chunk in enumerate(chunks):
@@ -293,14 +291,14 @@ class Download:
             if chunk.size and not await self._was_kept(chunk, at, sink):
                 await self.reader.read(chunk, at, sink, retry_missing)
             sink.verified(chunk.size)
-            if whole:
-                await whole.complete(index, at, chunk.size)
+            if hasher:
+                await hasher.complete(index, at, chunk.size)
 
         await for_each(places, read, self._max_concurrency)
-        return _check_checksum(name, version, whole.checksum() if whole else version.checksum or "")
+        return _check_checksum(name, version, hasher.checksum() if hasher else version.checksum or "")
 
     async def _was_kept(self, chunk: Metadata, offset: int, sink: Sink) -> bool:
-        """Tell whether an interrupted download left a chunk where it belongs, with the right bytes."""
+        """Return whether an interrupted download left this chunk with the correct bytes."""
         if offset + chunk.size > sink.leftover_size:
             return False
         digest = hashlib.sha256()
@@ -310,56 +308,56 @@ class Download:
 
 class VersionFallback:
     """
-    Which version is to be read: the newest first; and after the last one has failed, what took their place meanwhile.
+    Selects the version to read: the newest first, then older ones, then versions written meanwhile.
 
-    :param look: gives the versions that are there by now
-    :param looks: how often that is looked at, at the most
+    :param find: returns the current versions
+    :param max_finds: maximum number of calls of ``find``
     """
 
-    def __init__(self, versions: list[Version], look: Look, looks: int) -> None:
+    def __init__(self, versions: list[Version], find: FindVersions, max_finds: int) -> None:
         self._versions = versions
-        self._look = look
-        self._looks = looks
+        self._find = find
+        self._finds_left = max_finds
         self._at = 0
 
     @property
     def version(self) -> Version:
-        """The one to be read now."""
+        """The version to read."""
         return self._versions[self._at]
 
     @property
     def is_last(self) -> bool:
-        """Whether there is no other one after it."""
+        """Return whether this is the last known version."""
         return self._at == len(self._versions) - 1
 
     async def advance(self, error: MictlanXError) -> None:
         """
-        Go on to the next one; raises the error where there is none.
+        Select the next version; raise the error if all failed.
 
-        ``NotFoundError``: it was deleted meanwhile.
+        ``NotFoundError``: the ball was deleted meanwhile.
         """
         if not self.is_last:
             self._at += 1
             return
-        self._looks -= 1
+        self._finds_left -= 1
         try:
-            now = await self._look()
+            now = await self._find()
         except NotFoundError:
             raise
         except MictlanXError:
             raise error from None
-        if self._looks <= 0 or set(map(_identity, now)) <= set(map(_identity, self._versions)):
+        if self._finds_left <= 0 or set(map(_identity, now)) <= set(map(_identity, self._versions)):
             raise error
         self._versions, self._at = now, 0
 
 
 def _identity(version: Version) -> tuple[object, ...]:
-    """Give what makes a version another one, and not the same one as another replica tells of it."""
+    """Return the fields that identify a version, whichever replica's metadata it has."""
     return version.checksum, version.num_chunks, *((chunk.size, chunk.checksum) for chunk in version.ordered)
 
 
 class InOrderHasher:
-    """The SHA-256 of the whole, taken from the front as chunks become complete, by whoever completes the next one."""
+    """Computes the SHA-256 of a ball in order while its chunks are completed in any order."""
 
     def __init__(self, sink: Sink, threads: Threads) -> None:
         self._sink = sink
@@ -370,7 +368,7 @@ class InOrderHasher:
         self._hashing = False
 
     async def complete(self, index: int, offset: int, size: int) -> None:
-        """Say that a chunk is there; hashes what is complete from the front, unless somebody is at it."""
+        """Record that a chunk is complete; hash the complete chunks in order unless another task does."""
         self._complete[index] = (offset, size)
         if self._hashing:
             return
@@ -384,35 +382,35 @@ class InOrderHasher:
             self._hashing = False
 
     def checksum(self) -> str:
-        """Give the SHA-256, once every chunk is complete."""
+        """Return the SHA-256 after every chunk is complete."""
         return self._hash.hexdigest()
 
 
 async def _hash_sink(
     sink: Sink, update: Callable[[bytes | memoryview], None], offset: int, size: int, threads: Threads
 ) -> None:
-    """Hash what is in a sink, piece by piece; ``IntegrityError`` where it is not there."""
+    """Hash bytes of a sink piece by piece; raise ``IntegrityError`` if they can't be read back."""
 
-    def hash_a_piece(at: int, piece: int) -> None:
+    def hash_piece(at: int, piece: int) -> None:
         for start in range(at, at + piece, READ_THROUGH):
             part = min(READ_THROUGH, at + piece - start)
             data = sink.read(start, part)
             if len(data) != part:
-                raise IntegrityError(f"of {part} bytes that were written only {len(data)} could be read back")
+                raise IntegrityError(f"reading back {part} written bytes failed: got only {len(data)}; check the disk")
             update(data)
 
     for at in range(offset, offset + size, PIECE):
         piece = min(PIECE, offset + size - at)
-        await threads.run_sized(piece, hash_a_piece, at, piece)
+        await threads.run_sized(piece, hash_piece, at, piece)
 
 
 def _drop_filtered(name: ObjectId, versions: list[Version]) -> list[Version]:
-    """Give the versions whose bytes are as they were put; ``UpstreamProtocolError`` where there is none."""
+    """Return the versions with plain bytes, at least one; raise ``UpstreamProtocolError`` otherwise."""
     plain = [version for version in versions if not version.filters]
     if not plain:
         raise UpstreamProtocolError(
-            f"{name} was written by a newer client that changed its bytes ({versions[0].filters}); this client can't undo "
-            "that, and does not hand out the changed bytes",
+            f"reading {name} failed: a newer client stored its bytes with the filters {versions[0].filters}, which "
+            "this client cannot reverse; read it with that client",
             transient=False,
             permanent=True,
         )
@@ -420,31 +418,32 @@ def _drop_filtered(name: ObjectId, versions: list[Version]) -> list[Version]:
 
 
 def _with_checksum(name: ObjectId, versions: list[Version], checksum: str | None) -> list[Version]:
-    """Give the versions that may have this SHA-256, all where none is wanted; ``IntegrityError`` where there is none."""
+    """Return the versions that may have a SHA-256 (None for any), at least one; raise ``IntegrityError`` otherwise."""
     found = [version for version in versions if checksum is None or version.checksum in (None, checksum)]
     if not found:
         _check_same(name, versions[0].checksum or "", checksum)
     return found
 
 
-def _check_same(name: ObjectId, found: str, wanted: str | None) -> None:
-    if wanted is not None and found != wanted:
+def _check_same(name: ObjectId, found: str, expected: str | None) -> None:
+    if expected is not None and found != expected:
         raise IntegrityError(
-            f"{name} has SHA-256 {found[:12]}… by now, instead of {wanted[:12]}…: it was replaced, and is not read"
+            f"reading {name} failed: it has SHA-256 {found[:12]}… instead of {expected[:12]}…, so it was replaced; "
+            "list it again"
         )
 
 
 def _check_checksum(name: ObjectId, version: Version, checksum: str) -> str:
     if version.checksum is not None and checksum != version.checksum:
         raise IntegrityError(
-            f"{name}: every chunk is as announced, but the whole has SHA-256 {checksum[:12]}… instead of "
-            f"{version.checksum[:12]}…: its writer mixed something up. Put it again with replace=True"
+            f"reading {name} failed: each chunk is as announced, but the ball has SHA-256 {checksum[:12]}… instead "
+            f"of {version.checksum[:12]}…, so its writer announced wrong chunks; put it again with replace=True"
         )
     return checksum
 
 
 def _make_file_name(version: Version) -> str:
-    """Give a file's name made of the tags; they are what some writer sent, so folders and worse are dropped."""
+    """Build a file name from the tags; any writer can set them, so unsafe parts are removed."""
     tags = version.ordered[0].tags
     extension = safe_file_name(tags.get("extension", "").lstrip("."))
     by_id = f"{version.ball_id}.{extension}" if extension else version.ball_id

@@ -1,12 +1,13 @@
 """
-What is there: looks a ball up, and tells whether "absent" is to be believed.
+Look up balls and buckets, and confirm that a ball is absent.
 
-A listing shows announcements of the peers that answered: it proves neither that the data is stored nor that something is
-absent. A ball is known to be absent only when three answers agree (protocol page, *Deleting*): no chunk is listed, the
-placement service knows no replica of chunk 0, and every peer answers the roll-call.
+A listing contains the announcements of the answering peers. It proves neither that data is stored nor that an object is
+absent. A ball is absent only if three answers agree (protocol page, *Deleting*): no chunk is listed, the placement
+service knows no replica of chunk 0, and every peer answers the roll-call.
 
-Each request is repeated by the retry rule; callers repeat what they conclude from several
-(``RequestSender.with_retries``).
+A *roll-call* is the listing of a bucket that need not exist, which names the peers that answer now.
+
+Each request is retried; callers retry what they conclude from several (``RequestSender.with_retries``).
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ T = TypeVar("T")
 
 
 PEER_CHECK_TIMEOUT = 10.0
-"""A peer that does not answer a roll-call for so long hangs (seconds); the router itself waits for minutes."""
+"""Timeout of a roll-call (seconds): a peer that takes longer is hung. The router waits for it for minutes."""
 
 PEER_CHECK_BUCKET = "roll-call"
-"""The bucket that a roll-call lists. Only the peers' names matter, so it need not exist, and costs least if it does not."""
+"""The bucket that a roll-call lists; it is cheapest if it does not exist."""
 
 PEERS_PER_LOOK = 3
-"""How many replicas are asked, one after the other, for a chunk's metadata before its listing is read."""
+"""Number of requests for a chunk's metadata, each to another replica, before its listing is read."""
 
 
 async def list_chunks(routers: RequestSender, name: ObjectId) -> list[Metadata]:
-    """Return the chunks of a ball that the answering peers list; none where they know none, which may be an outage."""
+    """List the chunks of a ball that the answering peers know; the list may be empty because of an outage."""
     try:
         answer = await _ask_peers(
             routers,
@@ -56,19 +57,19 @@ async def get_first_chunk(routers: RequestSender, name: ObjectId) -> Metadata:
     """
     Return the metadata of a ball's first chunk, of any version.
 
-    ``NotFoundError``: it is placed nowhere; ``UnavailableError``: it is placed, and no peer that was asked returned it.
+    ``NotFoundError``: it has no placement. ``UnavailableError``: it has a placement, but no asked peer returned it.
     """
     return await chunk_metadata(routers, name.bucket_id, name.chunk(0))
 
 
 async def chunk_metadata(routers: RequestSender, bucket_id: str, key: str) -> Metadata:
-    """Return the metadata of a chunk, of any version; the errors are those of ``get_first_chunk``."""
+    """Return the metadata of a chunk, of any version; raise the errors of ``get_first_chunk``."""
     for asked in range(1, PEERS_PER_LOOK + 1):
         try:
             answer = await _ask_peers(
                 routers,
                 lambda router, options: router.get_metadata(bucket_id, key, **options),
-                f"looking for chunk {bucket_id}/{key}",
+                f"finding chunk {bucket_id}/{key}",
                 bucket_id,
                 final=(UnavailableError,),
             )
@@ -77,20 +78,20 @@ async def chunk_metadata(routers: RequestSender, bucket_id: str, key: str) -> Me
                 raise
         else:
             return answer.metadata
-    raise AssertionError("the last peer is an answer or an error")
+    raise AssertionError("the last request returned or raised")
 
 
 async def get_peers(routers: RequestSender) -> PeersResponse:
-    """Return the storage space's peers, as the placement service last heard of them."""
+    """Return the storage space's peers, as last known to the placement service."""
     return await routers.request(lambda router, options: router.get_peers(**options))
 
 
 async def silent_peers(routers: RequestSender, bucket_id: str, peers: PeersResponse) -> list[str]:
     """
-    Return the peers that do not answer now: one request, two where no peer answers the first.
+    Return the peers that do not answer now: one request, or two if no peer answers the first.
 
-    :param bucket_id: of what is looked for
-    :param peers: what ``get_peers`` returned, which may be older than a peer's silence
+    :param bucket_id: the bucket of the call, listed in the second request
+    :param peers: the answer of ``get_peers``, which may still list a silent peer as available
     """
     answered: Sequence[str] = ()
     for bucket in (PEER_CHECK_BUCKET, bucket_id):
@@ -107,13 +108,12 @@ async def require_all_peers(
     routers: RequestSender, action: str, bucket_id: str, peers: PeersResponse | None = None
 ) -> PeersResponse:
     """
-    Return the peers, or raise ``UnavailableError`` unless every one of them answers now. Two requests.
+    Return the peers; raise ``UnavailableError`` unless every peer answers now. Two requests.
 
-    ``GET /peers`` repeats what the placement service last heard, so a peer that fell silent since then is found only by who
-    takes part in a listing.
+    ``GET /peers`` returns the last known state, so only a listing reveals a peer that is silent since then.
 
-    :param action: what needs every peer, for the error
-    :param bucket_id: of what is looked for
+    :param action: the action that needs every peer, for the error
+    :param bucket_id: the bucket of the action
     :param peers: from a roll-call just before, which saves a request
     """
     quick = routers.with_timeout(PEER_CHECK_TIMEOUT)
@@ -122,13 +122,14 @@ async def require_all_peers(
         missing = await silent_peers(quick, bucket_id, found)
     except RequestTimeoutError as error:
         raise UnavailableError(
-            f"{action}: not every peer answered within {quick.options['timeout']:g} s, so a peer hangs; try again when "
-            "GET /peers no longer lists it, or when it answers",
+            f"{action} failed: a peer is hung: not every peer answered within {quick.options['timeout']:g} s; try "
+            "again when it answers, or when GET /peers no longer lists it",
             transient=False,
         ) from error
     if missing:
         raise UnavailableError(
-            f"{action}: peer {', '.join(missing)} does not answer, and what it holds cannot be seen; try again when it is back"
+            f"{action} failed: peer {', '.join(missing)} does not answer, so what it stores is unknown; try again when "
+            "it answers"
         )
     return found
 
@@ -142,12 +143,12 @@ async def _ask_peers(
     quick: bool = False,
 ) -> T:
     """
-    Make a request that the router answers by asking peers; one that is not answered in time is looked into.
+    Send a request that the router forwards to peers; after a timeout, check for a hung peer.
 
-    The router waits for a peer that hangs, for minutes and in every try: ``UnavailableError`` where a roll-call finds one.
-    A roll-call is no more patient than the request, so it tells nothing after a short one.
+    The router waits for a hung peer for minutes, in every try. ``UnavailableError``: the roll-call after the timeout
+    found one. A request with a shorter timeout than a roll-call is not checked.
 
-    :param quick: whether the first try takes no longer than a roll-call; a long answer would have to be made twice
+    :param quick: limit the first try to the timeout of a roll-call; a longer answer is then requested twice
     """
     first = routers.with_timeout(PEER_CHECK_TIMEOUT) if quick else routers
     try:
@@ -161,33 +162,33 @@ async def _ask_peers(
 
 async def find_versions(routers: RequestSender, name: ObjectId) -> list[Version]:
     """
-    Give a ball's versions for reading: whole ones first, of these the newest first; the first one is whole.
+    Return a ball's versions: complete ones first, then the newest first; the first version is complete.
 
-    One request where a whole version of a known checksum is listed. ``NotFoundError``: known to be absent, or never written to its end;
-    ``UnavailableError``: a peer is away or did not tell.
+    One request if a complete version with a known checksum is listed. ``NotFoundError``: the ball is absent or
+    incomplete. ``UnavailableError``: a peer does not answer.
     """
     listed = group_versions(await list_chunks(routers, name))
     if listed and listed[0].is_complete:
-        if listed[0].checksum is None:  # nothing but the listing itself tells that no chunk is missing at its end
-            await require_all_peers(routers, f"looking for {name}", name.bucket_id)
+        if listed[0].checksum is None:  # only the listing shows how many chunks it has
+            await require_all_peers(routers, f"finding {name}", name.bucket_id)
         return listed
     placed = True
     try:
-        if (first := await get_first_chunk(routers, name)).size == 0:  # an empty ball is in no listing
+        if (first := await get_first_chunk(routers, name)).size == 0:  # listings omit empty balls
             found = group_versions([first])
             if found and found[0].is_complete:
                 return [*found, *listed]
     except NotFoundError:
         placed = False
     except UnavailableError:
-        pass  # which peers do not answer is asked next
-    await require_all_peers(routers, f"looking for {name}", name.bucket_id)
+        pass  # the roll-call names the silent peer
+    await require_all_peers(routers, f"finding {name}", name.bucket_id)
     if listed:
         raise await _incomplete_error(routers, name, listed)
     if placed:
         raise UnavailableError(
-            f"{name} can't be told absent from unavailable: its first chunk is placed, but no peer lists it. Either a peer "
-            "is coming back, or it lost the chunk; then deleting the ball clears what is left of it"
+            f"finding {name} failed: its first chunk has a placement, but no peer lists it, so it may be absent or "
+            "unavailable; try again, and if its peer lost the chunk, delete the ball"
         )
     raise NotFoundError(f"{name} does not exist")
 
@@ -195,7 +196,7 @@ async def find_versions(routers: RequestSender, name: ObjectId) -> list[Version]
 async def _incomplete_error(
     routers: RequestSender, name: ObjectId, listed: list[Version]
 ) -> NotFoundError | UnavailableError:
-    """Tell a ball that lacks a chunk from a listing that lacks a peer: then the chunk is placed, and listed by nobody."""
+    """Build the error for a ball with an unlisted chunk: the chunk is missing, or its peer was not listed."""
     best = max(listed, key=lambda version: (len(version.chunks), version.updated_at))
     missing = next(index for index in range(best.num_chunks) if index not in best.chunks)
     seen = {(chunk.key, chunk.size, chunk.checksum) for version in listed for chunk in version.ordered}
@@ -208,13 +209,13 @@ async def _incomplete_error(
         hidden = True
     if hidden:
         return UnavailableError(
-            f"{name}: chunk {missing} is placed, but no peer lists it, so that it can't be told whether the ball is whole. A "
-            "peer did not answer, or lost it; try again"
+            f"finding {name} failed: chunk {missing} has a placement, but no peer lists it: a peer did not answer or "
+            "lost it; try again"
         )
     return NotFoundError(
-        f"{name} is not whole: {len(best.chunks)} of its {best.num_chunks} chunks are listed. It is being written, or its "
-        "writer did not come to the end: putting the same bytes again completes it",
-        transient=True,  # a peer may have been left out of the listing without a word
+        f"{name} is incomplete: {len(best.chunks)} of its {best.num_chunks} chunks are listed; its writer is still "
+        "writing or was interrupted; putting the same bytes again completes it",
+        transient=True,  # the listing may have silently omitted a peer
     )
 
 
@@ -222,9 +223,9 @@ async def list_small_bucket(
     routers: RequestSender, bucket_id: str, max_size: int | None = None
 ) -> GetRouterBucketMetadataResponse:
     """
-    List what the answering peers have of a bucket whose listing is short: one request.
+    List the answering peers' chunks of a bucket with a short listing: one request.
 
-    ``UnavailableError``: a peer hangs, which is found sooner than by ``list_bucket``.
+    ``UnavailableError``: a peer is hung, which is detected sooner than by ``list_bucket``.
     """
 
     def request(
@@ -232,7 +233,7 @@ async def list_small_bucket(
     ) -> Awaitable[Result[GetRouterBucketMetadataResponse, MictlanXError]]:
         return router.get_bucket_metadata(bucket_id, **options, max_size=max_size)
 
-    if routers.options["timeout"] <= PEER_CHECK_TIMEOUT:  # too short a time to tell a hung peer: repeated instead
+    if routers.options["timeout"] <= PEER_CHECK_TIMEOUT:  # too short to detect a hung peer: retried instead
         return await routers.request(request)
     return await _ask_peers(
         routers,
@@ -246,7 +247,7 @@ async def list_small_bucket(
 async def list_bucket_and_missing_peers(
     routers: RequestSender, bucket_id: str, max_size: int | None = None
 ) -> tuple[GetRouterBucketMetadataResponse, list[str]]:
-    """List a bucket, and return which peers have no part in the listing: two requests."""
+    """List a bucket; return the listing and the peers missing from it. Two requests."""
     listing = await _ask_peers(
         routers,
         lambda router, options: router.get_bucket_metadata(bucket_id, **options, max_size=max_size),
@@ -261,17 +262,16 @@ async def list_bucket(
     routers: RequestSender, bucket_id: str, max_size: int | None = None
 ) -> GetRouterBucketMetadataResponse:
     """
-    List a bucket with every peer's part in it: two requests.
+    List a bucket on every peer: two requests.
 
-    ``UnavailableError``: a peer does not answer, so its part is missing.
+    ``UnavailableError``: a peer does not answer, so its chunks are missing from the listing.
 
-    :param max_size: the most that is read (bytes); a longer listing is an ``UpstreamProtocolError`` that is
-        ``too_long``
+    :param max_size: maximum size (bytes); a longer listing is an ``UpstreamProtocolError`` with ``too_long``
     """
     listing, missing = await list_bucket_and_missing_peers(routers, bucket_id, max_size)
     if missing:
         raise UnavailableError(
-            f"listing bucket {bucket_id}: peer {', '.join(missing)} did not answer, so what it holds is missing in the listing; "
-            "try again when it is back"
+            f"listing bucket {bucket_id} failed: peer {', '.join(missing)} does not answer, so its chunks are missing "
+            "from the listing; try again when it answers"
         )
     return listing

@@ -1,10 +1,11 @@
 """
 Send requests to the least busy router, and retry transient failures.
 
-The router with the fewest requests in flight is chosen; equals take turns. A router that could not be reached is skipped during
-a cooldown. When all routers are in cooldown, the one whose cooldown ends first is tried: no request is refused for lack of a router.
+The router with the fewest requests in flight is chosen; routers with the same number take turns. A router that could
+not be reached is skipped during a cooldown. If all routers are in cooldown, the one whose cooldown ends first is tried,
+so no request fails for lack of a router.
 
-A ``RequestSender`` serves one call of the client; it holds the options that all requests of the call share.
+A ``RequestSender`` serves one call of the client and holds the options of its requests.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ COOLDOWN_SECONDS = 10.0
 
 
 class HasRouterId(Protocol):
-    """Anything that is called by a router id."""
+    """An object with a router id."""
 
     router_id: str
 
@@ -43,9 +44,9 @@ class RouterPool(Generic[R]):
     """
     Chooses a router for every request.
 
-    :param routers: at least one, with ids of their own
-    :param cooldown: how long a router that could not be reached is left alone (seconds)
-    :param clock: tells the time (seconds); for tests
+    :param routers: at least one, with unique ids
+    :param cooldown: time for which a router that could not be reached is skipped (seconds)
+    :param clock: returns the time (seconds); for tests
     """
 
     def __init__(
@@ -61,9 +62,9 @@ class RouterPool(Generic[R]):
 
     def pick(self, exclude: Collection[str] = ()) -> R:
         """
-        Give the router that is next.
+        Return the next router.
 
-        :param exclude: ids of routers that were tried already; they are taken only when there is no other
+        :param exclude: ids of routers that were already tried; used only if all were
         """
         now = self._clock()
         candidates = [router for router in self.routers if router.router_id not in exclude] or self.routers
@@ -74,14 +75,14 @@ class RouterPool(Generic[R]):
 
     @contextmanager
     def acquire(self, exclude: Collection[str] = ()) -> Iterator[R]:
-        """Choose a router and count the request that is made of it."""
+        """Choose a router and count the request to it."""
         router = self.pick(exclude)
         with self.track(router):
             yield router
 
     @contextmanager
     def track(self, router: R) -> Iterator[None]:
-        """Count a request that has to go to this router; one that can't be reached is sent to rest."""
+        """Count a request to this router; start its cooldown if it can't be reached."""
         self._turn += 1
         self._last_turn[router.router_id] = self._turn
         self._in_flight[router.router_id] += 1
@@ -104,9 +105,9 @@ class RequestSender:
     """
     Sends the requests of one call.
 
-    :param pool: knows the routers
-    :param options: goes with every request
-    :param retry: how often a request is tried
+    :param pool: of the routers
+    :param options: of every request
+    :param retry: the number of tries and the waits between them
     """
 
     pool: RouterPool[AsyncRouter]
@@ -117,22 +118,22 @@ class RequestSender:
         check_timeout(self.options["timeout"])
 
     def with_timeout(self, seconds: float) -> RequestSender:
-        """Return a dispatcher whose requests take no longer than this."""
+        """Return a sender whose requests have at most this timeout."""
         return replace(self, options={**self.options, "timeout": min(seconds, self.options["timeout"])})
 
     async def request(self, request: Request[T], final: tuple[type[MictlanXError], ...] = ()) -> T:
         """
-        Make a request, repeated while its failure can pass.
+        Send a request, retrying transient errors.
 
-        Raises the last error, marked as ``exhausted``: ``max_tries`` counts per request, and ``with_retries`` around it
-        adds no more.
+        Raises the last error, marked as ``exhausted``: ``max_tries`` applies per request, so an outer ``with_retries``
+        does not retry it again.
 
-        :param final: errors that are answers to this request, and raised at once
+        :param final: errors that are expected answers and raised at once
         """
         return await self.repeat_request(lambda: self.request_once(request), final)
 
     async def repeat_request(self, work: Callable[[], Awaitable[T]], final: tuple[type[MictlanXError], ...] = ()) -> T:
-        """Do the work of one request as ``request`` does, with its errors."""
+        """Do the work of one request with the retries and errors of ``request``."""
         try:
             return await self.with_retries(work, final)
         except MictlanXError as error:
@@ -140,9 +141,9 @@ class RequestSender:
             raise
 
     async def with_retries(self, work: Callable[[], Awaitable[T]], final: tuple[type[MictlanXError], ...] = ()) -> T:
-        """Do some work again while its failure can pass and is not ``final``; raises the last error."""
+        """Do work, retrying transient errors other than ``final``; raise the last error."""
         try:
-            return await work()  # nearly always all there is: the rest costs as much as a request
+            return await work()  # the fast path: tenacity's loop costs as much as a request
         except MictlanXError as error:
             if not is_transient(error, final):
                 raise
@@ -156,7 +157,7 @@ class RequestSender:
         raise AssertionError("tenacity raises the last error")
 
     async def request_once(self, request: Request[T]) -> T:
-        """Make a request once; a router that can't be reached doesn't count while there is another."""
+        """Send a request once; try each router until one can be reached."""
         tried: list[str] = []
         while True:
             try:
@@ -168,6 +169,6 @@ class RequestSender:
                     raise
 
     async def request_to(self, router: AsyncRouter, request: Request[T]) -> T:
-        """Make a request once, of this router: a task is known to the router that gave it."""
+        """Send a request once, to this router: only the router that issued a task knows it."""
         with self.pool.track(router):
             return unwrap(await request(router, self.options))

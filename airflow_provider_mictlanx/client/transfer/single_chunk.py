@@ -1,7 +1,7 @@
 """
-Puts one chunk of a ball of several, whose other chunks are somebody else's to put.
+Put one chunk of a ball whose other chunks are put by other callers.
 
-The rules are those of the upload engine; what differs is where to look for another chunk: under the chunk's own key.
+The rules are those of ``Upload``, but conflicts are checked only under the chunk's own key.
 """
 
 from __future__ import annotations
@@ -19,23 +19,25 @@ from airflow_provider_mictlanx.client.transfer.listing import chunk_metadata, li
 
 def place_tags(chunk: Chunk, tags: Mapping[str, str]) -> dict[str, str] | None:
     """
-    Give the tags that tell a chunk's place among others; None for a chunk that is a ball of its own.
+    Return the tags for a chunk's place among other chunks; None for a ball of one chunk.
 
-    Raises ``ValidationError`` where it is one of several, and its tags don't tell of how many, and of which whole.
+    Raises ``ValidationError`` if it is one of several chunks, and its tags lack their number or the ball's checksum.
     """
     num_chunks, checksum = tags.get("num_chunks", ""), tags.get("full_checksum", "")
     if chunk.index == 0 and num_chunks in ("", "1"):
         return None
     if not re.fullmatch(r"[1-9]\d{0,8}", num_chunks, re.ASCII) or int(num_chunks) <= chunk.index:
         raise ValidationError(
-            f"chunk {chunk.index} needs the tag num_chunks, larger than its index, not {num_chunks!r}"
+            f"tag num_chunks of chunk {chunk.index} must be an integer larger than its index, got {num_chunks!r}"
         )
     if not re.fullmatch(r"[0-9a-f]{64}", checksum):
         raise ValidationError(
-            f"chunk {chunk.index} needs the tag full_checksum (SHA-256 of the ball in hex), not {checksum!r}"
+            f"tag full_checksum of chunk {chunk.index} must be the SHA-256 of the ball in hex, got {checksum!r}"
         )
     if chunk.size == 0:
-        raise ValidationError(f"chunk {chunk.index} is empty: only a ball of one chunk may be, for no listing shows it")
+        raise ValidationError(
+            f"chunk {chunk.index} must not be empty unless it is the only one; listings omit empty chunks"
+        )
     return {"num_chunks": num_chunks, "full_checksum": checksum}
 
 
@@ -43,19 +45,19 @@ class SingleChunkUpload(UploadBase):
     """
     Puts one chunk.
 
-    Its place is in ``chunk_tags``, by its index: ``num_chunks`` and ``full_checksum`` of ``place_tags``.
+    ``chunk_tags`` contains its ``place_tags`` by its index.
     """
 
     async def run(self, index: int) -> PutReport:
         """
-        Put the chunk; the errors are those of ``Upload.run``.
+        Put the chunk; raise the errors of ``Upload.run``.
 
-        :param index: its place in the ball
+        :param index: of the chunk in the ball
         """
-        whole = await hash_source(self.source, [self.source.size], self.threads)
-        chunk = PlannedChunk(index, 0, whole.size, whole.checksum)
-        self._plan = ChunkManifest(whole.size, whole.checksum, (chunk,))
-        announced = await self.routers.with_retries(self._look)
+        plan = await hash_source(self.source, [self.source.size], self.threads)
+        chunk = PlannedChunk(index, 0, plan.size, plan.checksum)
+        self._plan = ChunkManifest(plan.size, plan.checksum, (chunk,))
+        announced = await self.routers.with_retries(self._find_announced)
         if others := [other for other in announced if not self._is_same(other)]:
             await self._delete_conflicting(others)
             announced = []
@@ -69,19 +71,21 @@ class SingleChunkUpload(UploadBase):
         return self.report()
 
     def layout_tags(self, chunk: PlannedChunk) -> dict[str, str]:
-        """Give the tags that tell a chunk's place in the ball, but those that only the caller knows."""
+        """Return the tags for a chunk's place in the ball, except those that only the caller knows."""
         return {"index": str(chunk.index), "chunk_size": str(chunk.size), "group_id": self.name.ball_id}
 
-    async def _look(self) -> list[Metadata]:
-        """Give what is announced under the chunk's key."""
+    async def _find_announced(self) -> list[Metadata]:
+        """Return the announcements under the chunk's key."""
         key = self._key
         try:
             first = await chunk_metadata(self.routers, self.name.bucket_id, key)
         except NotFoundError:
-            # A peer that missed a delete lists what is placed nowhere any more; to replace it is to delete that too.
+            # A peer that missed a delete may list a chunk without placement; a replace deletes that too.
             return await self._listed() if self.options.replace else []
         except UnavailableError:
-            await require_all_peers(self.routers, f"putting chunk {key}, which is placed already", self.name.bucket_id)
+            await require_all_peers(
+                self.routers, f"putting chunk {key}, which already has a placement,", self.name.bucket_id
+            )
             return await self._listed()
         return [first, *await self._listed()]
 
@@ -93,7 +97,7 @@ class SingleChunkUpload(UploadBase):
         return self.name.chunk(self._plan.chunks[0].index)
 
     def _is_same(self, other: Metadata) -> bool:
-        """Tell whether an announcement is of these bytes in this place; the same bytes in another whole are another chunk."""
+        """Return whether an announcement has the same bytes at the same place of the same ball."""
         chunk = self._plan.chunks[0]
         place = self._chunk_tags[chunk.index]
         return (other.checksum, other.full_checksum, str(other.num_chunks)) == (
@@ -108,27 +112,27 @@ class SingleChunkUpload(UploadBase):
         try:
             await chunk_metadata(self.routers, self.name.bucket_id, self._key)
         except NotFoundError:
-            # Listed by a peer that missed a delete, and placed nowhere: only what is placed can be deleted by its key.
+            # A peer that missed a delete lists it without placement; a delete by key needs a placement.
             await self.routers.with_retries(
                 lambda: require_all_peers(self.routers, f"replacing chunk {self._key}", self.name.bucket_id)
             )
             await self.routers.with_retries(ChunkUpload(self, self._plan.chunks[0]).announce)
         except UnavailableError:
-            pass  # placed; the removal asks every peer
+            pass  # it has a placement; Deletion asks every peer
         await Deletion(self.routers).remove(self.name, "replacing", key=self._key)
 
     async def _check_alone(self, chunk_upload: ChunkUpload) -> None:
-        """List the chunk after its announcement; raise unless this put may send its data."""
+        """List the chunk after its announcement; raise if another writer announced it or a peer is missing."""
         listed = await self._listed()
         self._refuse(listed)
         if len(listed) < chunk_upload.announced:
             raise UnavailableError(
-                f"putting chunk {self._key} of {self.name}: the listing lacks a peer that just took the announcement; "
-                "try again when it answers"
+                f"putting chunk {self._key} of {self.name} failed: the listing lacks a peer that just accepted the "
+                "announcement; try again when it answers"
             )
 
     async def check_no_conflict(self) -> None:
-        """Raise ``BallConflictError`` where another chunk is announced under the key by now."""
+        """Raise ``BallConflictError`` if another chunk is announced under the key."""
         self._refuse(await self._listed())
 
     def _refuse(self, listed: list[Metadata]) -> None:
@@ -136,7 +140,7 @@ class SingleChunkUpload(UploadBase):
             raise self._conflict(others)
 
     def _conflict(self, others: list[Metadata]) -> BallConflictError:
-        there = ", ".join(
+        found = ", ".join(
             sorted(
                 {
                     f"{chunk.size} bytes, SHA-256 {chunk.checksum[:12]}…, one of {chunk.num_chunks} chunks of the ball "
@@ -146,6 +150,6 @@ class SingleChunkUpload(UploadBase):
             )
         )
         return BallConflictError(
-            f"putting chunk {self._key} of {self.name} ({self._plan.size} bytes, SHA-256 {self._plan.checksum[:12]}…): another "
-            f"chunk was announced under its key ({there}). Nothing of it was overwritten; replace=True replaces it"
+            f"putting chunk {self._key} of {self.name} ({self._plan.size} bytes, SHA-256 {self._plan.checksum[:12]}…) "
+            f"failed: another chunk was announced under its key ({found}) and was not changed; replace=True replaces it"
         )

@@ -1,9 +1,10 @@
 """
-The upload engine: a ball, chunk by chunk, until enough peers have acknowledged each.
+Upload a ball chunk by chunk until enough peers have acknowledged each chunk.
 
-Three rules carry it (protocol page, *Writing a ball*). Only ``peer_ids`` of the data's answer, or reading the bytes back,
-tells that something is stored. Nothing is ever written twice with other bytes: the writer looks, announces its first chunk,
-looks once more, and only then sends data. And what was begun with the same bytes is completed in the cut that is there.
+Three safety rules hold (protocol page, *Writing a ball*). Only ``peer_ids`` in the answer to the data, or reading the
+bytes back, proves that a chunk is stored. Other bytes under the key are never overwritten: the writer lists the ball,
+announces its first chunk, lists the ball again, and only then sends data. An upload begun with the same bytes is
+completed in its existing chunk layout.
 """
 
 from __future__ import annotations
@@ -42,17 +43,18 @@ class Upload(UploadBase):
 
     async def run(self, layout: Sequence[int], expected: ChunkManifest | None = None) -> PutReport:
         """
-        Put the ball; gives what became of it.
+        Put the ball; return a report.
 
-        ``BallConflictError``: other bytes are there; ``PutChunksError``: too few peers stored a chunk in all tries;
-        ``IntegrityError``: the source changed; ``UnavailableError``: a peer is away, so that what is there can't be told.
+        ``BallConflictError``: other bytes exist under the key. ``PutChunksError``: too few peers stored a chunk in all
+        tries. ``IntegrityError``: the source changed. ``UnavailableError``: a peer does not answer, so existing bytes
+        may be unknown.
 
-        :param layout: the chunks' sizes (bytes), used unless the same bytes were begun in another cut
-        :param expected: what hashing the source gave before; one with the same chunks need not be hashed again, for each
-            chunk is as it is sent
+        :param layout: sizes of the chunks (bytes), unless the same bytes were begun in another layout
+        :param expected: the result of hashing the source before. If its chunks are the same, the source is not hashed
+            again, since each chunk is hashed when it is sent
         """
         self._plan = await self._planned(layout, expected)
-        found = await self.routers.with_retries(self._look)
+        found = await self.routers.with_retries(self._find_announced)
         if others := [version for version in found if not self._is_same(version)]:
             found = await self._delete_conflicting(others, [version for version in found if version not in others])
         if found:
@@ -61,9 +63,9 @@ class Upload(UploadBase):
                 self._plan.chunks, {chunk.key for version in found for chunk in version.chunks.values()}
             )
         elif not await self._begin():
-            await self._adopt_layout(await self.routers.with_retries(self._look))
-            # Nothing is believed to be there already: a copy that a peer brought back after a delete can be read from that
-            # peer, and is placed nowhere, so that no other client finds it and nobody keeps it.
+            await self._adopt_layout(await self.routers.with_retries(self._find_announced))
+            # Every chunk is sent, even a readable one: after a delete, a peer may have brought back a copy without
+            # placement, which no other client finds.
             await for_each(
                 self._plan.chunks, lambda chunk: ChunkUpload(self, chunk).put(), self.options.max_concurrency
             )
@@ -79,15 +81,16 @@ class Upload(UploadBase):
         plan = await hash_source(self.source, layout, self.threads)
         if expected is not None and plan.checksum != expected.checksum:
             raise IntegrityError(
-                f"{self.source.name} changed since it was planned: {plan.size} bytes with SHA-256 {plan.checksum[:12]}… "
-                f"instead of {expected.size} with {expected.checksum[:12]}…; nothing of it was sent"
+                f"{self.source.name} changed since it was planned: it has {plan.size} bytes with SHA-256 "
+                f"{plan.checksum[:12]}… instead of {expected.size} with {expected.checksum[:12]}…; nothing was sent; "
+                "put it again"
             )
         return plan
 
-    # -- looking ---------------------------------------------------------------------------------------------------
+    # -- finding announcements --------------------------------------------------------------------------------------
 
-    async def _look(self) -> list[Version]:
-        """Give what is announced under the ball's id: one request where there is nothing, and nothing is to be replaced."""
+    async def _find_announced(self) -> list[Version]:
+        """Return the versions announced under the ball's id: one request for a new ball without ``replace``."""
         listed: list[Metadata] = []
         lost_by_peer = False
         try:
@@ -95,7 +98,7 @@ class Upload(UploadBase):
         except NotFoundError:
             if not self.options.replace:
                 return []
-            # A peer that missed a delete lists what is placed nowhere any more; other bytes have to go like anything else.
+            # A peer that missed a delete may list chunks without placement; a replace deletes other bytes among them.
             listed = await list_chunks(self.routers, self.name)
             return [version for version in group_versions(listed) if not self._is_same(version)]
         except UnavailableError as error:
@@ -107,25 +110,27 @@ class Upload(UploadBase):
 
     async def _clear_placement(self, lost_by_peer: bool) -> None:
         """
-        Delete the placement of a ball that no peer knows, once every peer has said so; else the key is blocked for ever.
+        Delete the placement of a ball that no peer knows, since it would block the key.
 
-        :param lost_by_peer: whether the peer on which it is placed answered that it does not know it
+        Nothing is deleted unless every peer answers.
+
+        :param lost_by_peer: whether the peer of the placement answered that it does not know the chunk
         """
-        doing = f"putting {self.name}, of which a chunk is placed already"
-        await require_all_peers(self.routers, doing, self.name.bucket_id)
+        action = f"putting {self.name}, which already has a placement,"
+        await require_all_peers(self.routers, action, self.name.bucket_id)
         if not lost_by_peer or await list_chunks(self.routers, self.name):
-            raise UnavailableError(f"{doing}: the peer on which it is placed did not answer; try again")
+            raise UnavailableError(f"{action} failed: the peer of the placement did not answer; try again")
         with contextlib.suppress(NotFoundError):
             await self.routers.request(
                 lambda router, options: router.delete(self.name.bucket_id, self.name.chunk(0), **options),
                 final=(NotFoundError,),
             )
-        await require_all_peers(self.routers, doing, self.name.bucket_id)
+        await require_all_peers(self.routers, action, self.name.bucket_id)
         if await list_chunks(self.routers, self.name):
-            raise UnavailableError(f"{doing}: a peer brought its copy back; try again")
+            raise UnavailableError(f"{action} failed: a peer brought its copy back; try again")
 
     def _is_same(self, version: Version) -> bool:
-        """Tell whether a version has the bytes that are to be put, whatever its cut and its tags."""
+        """Return whether a version has the bytes to be put, in any chunk layout and with any tags."""
         if version.filters:
             return False
         if version.checksum is None and version.num_chunks == 1:
@@ -134,16 +139,16 @@ class Upload(UploadBase):
 
     async def _delete_conflicting(self, others: list[Version], same: list[Version]) -> list[Version]:
         """
-        Delete other bytes that are to be replaced, or that were only announced; return the versions that stay.
+        Delete other versions if they are to be replaced or have no data; return the remaining versions.
 
-        Raises ``BallConflictError`` for other bytes that a peer has. Several writers that announce at the same time all give up,
-        and what they announced would block the key for ever.
+        Raises ``BallConflictError`` if a peer stores other bytes. Announcements without data are left when concurrent
+        writers all give up; they would block the key.
 
-        :param same: the listed versions with the bytes that are to be put
+        :param same: the listed versions with the bytes to be put
         """
-        removal = Deletion(self.routers, max_concurrency=self.options.max_concurrency)
+        deletion = Deletion(self.routers, max_concurrency=self.options.max_concurrency)
         if self.options.replace:
-            await removal.remove(self.name, "replacing")
+            await deletion.remove(self.name, "replacing")
             return []
         for wait in (0.0, chunk_upload.GRACE):
             await asyncio.sleep(wait)
@@ -153,11 +158,11 @@ class Upload(UploadBase):
         for version in same:
             if await self._is_readable(version):
                 return same
-        await removal.remove(self.name, "clearing announcements without data of")
+        await deletion.remove(self.name, "deleting announcements without data of")
         return []
 
     async def _is_readable(self, version: Version) -> bool:
-        """Return whether any peer has data of a version; no is only concluded when every peer answers just after it."""
+        """Return whether any peer stores data of a version; False requires that every peer answers afterwards."""
 
         async def read_once() -> bool:
             for chunk in version.ordered:
@@ -172,21 +177,22 @@ class Upload(UploadBase):
         return await self.routers.with_retries(read_once)
 
     def _conflict(self, other: Version, why: str = "") -> BallConflictError:
-        there = f"{len(other.chunks)} of {other.num_chunks} chunks" if not other.is_complete else f"{other.size} bytes"
+        extent = f"{len(other.chunks)} of {other.num_chunks} chunks" if not other.is_complete else f"{other.size} bytes"
         by = f" by {other.ordered[0].producer_id!r}" if other.ordered[0].producer_id else ""
         return BallConflictError(
-            f"putting {self.name} ({self._plan.size} bytes, SHA-256 {self._plan.checksum[:12]}…): "
-            f"{why or 'other bytes'} were announced under this key{by} ({there}, SHA-256 {(other.checksum or 'unknown')[:12]}…). "
-            "Nothing of it was overwritten; replace=True replaces it, or choose another key"
+            f"putting {self.name} ({self._plan.size} bytes, SHA-256 {self._plan.checksum[:12]}…) failed: "
+            f"{why or 'other bytes'} were announced under this key{by} ({extent}, SHA-256 "
+            f"{(other.checksum or 'unknown')[:12]}…) and were not changed; replace=True replaces them, or choose "
+            "another key"
         )
 
     # -- a new ball ------------------------------------------------------------------------------------------------
 
     async def _begin(self) -> bool:
         """
-        Put a ball that is not there: announce its first chunk, look who else did so, send.
+        Put a new ball: announce its first chunk, check for other writers, and send the data.
 
-        Gives False, with nothing sent, where somebody else has begun with the same bytes in another cut before.
+        Returns False without sending if another writer began earlier with the same bytes in another layout.
         """
         first = ChunkUpload(self, self._plan.chunks[0])
         self.only_announced = True
@@ -200,54 +206,55 @@ class Upload(UploadBase):
 
         try:
             await for_each(self._plan.chunks, put, self.options.max_concurrency)
-        except IntegrityError:  # the source changed: what was stored of it would be a conflict for the next try
+        except IntegrityError:  # the source changed: the stored chunks would conflict with the next put
             await self._withdraw()
             raise
         return True
 
     async def _withdraw(self) -> None:
-        """Delete what this put has stored of a ball that it cannot complete, unless somebody else writes it too."""
+        """Delete the chunks of a ball that this put cannot complete, unless another writer writes it too."""
         try:
             if self.is_own(await list_chunks(self.routers, self.name)):
-                await Deletion(self.routers).remove(self.name, "clearing an unfinished upload of")
+                await Deletion(self.routers).remove(self.name, "deleting an unfinished upload of")
         except MictlanXError as error:
-            log.warning("Part of an unfinished upload is left: %s", error)
+            log.warning("Could not delete the unfinished upload of %s: %s", self.name, error)
 
     async def _is_first(self, first: ChunkUpload) -> bool:
         """
-        List the ball after the announcement of its first chunk; return whether this put began it.
+        List the ball after the announcement of its first chunk; return whether this put began first.
 
-        Raises ``BallConflictError`` where another writer announced other bytes.
+        Raises ``BallConflictError`` if another writer announced other bytes.
         """
         listed = await list_chunks(self.routers, self.name)
         versions = group_versions(listed)
         for version in versions:
             if not self._is_same(version):
                 raise self._conflict(version)
-        if self._plan.size == 0:  # an empty ball is in no listing
+        if self._plan.size == 0:  # listings omit empty balls
             return True
-        mine = [version for version in versions if self._has_my_layout(version)]
-        if not mine or sum(chunk.key == self.name.chunk(0) for chunk in listed) < first.announced:
+        own = [version for version in versions if self._has_own_layout(version)]
+        if not own or sum(chunk.key == self.name.chunk(0) for chunk in listed) < first.announced:
             raise UnavailableError(
-                f"putting {self.name}: the listing lacks a peer that just took the announcement; try again when it answers"
+                f"putting {self.name} failed: the listing lacks a peer that just accepted the announcement; try again "
+                "when it answers"
             )
-        return min(versions, key=lambda version: (version.begun_at, version.num_chunks)) in mine
+        return min(versions, key=lambda version: (version.begun_at, version.num_chunks)) in own
 
-    def _has_my_layout(self, version: Version) -> bool:
+    def _has_own_layout(self, version: Version) -> bool:
         planned = self._plan.chunks
         return version.num_chunks == len(planned) and all(
             (chunk.size, chunk.checksum) == (planned[index].size, planned[index].checksum)
             for index, chunk in version.chunks.items()
         )
 
-    # -- a ball that was begun before ------------------------------------------------------------------------------
+    # -- an existing ball ------------------------------------------------------------------------------------------
 
     async def _adopt_layout(self, found: list[Version]) -> None:
-        """Take over the cut of what is there: of a whole version, else of the one that was begun first."""
-        # A whole version of another size is a wrong guess: of chunks of two cuts that are as many (versions.py).
+        """Use the layout of a complete version, or else of the version that was begun first."""
+        # A complete version of another size mixes chunks of two layouts (see versions.py).
         possible = [version for version in found if not version.is_complete or version.size == self._plan.size] or found
         version = min(possible, key=lambda version: (not version.is_complete, version.begun_at), default=None)
-        if version is None or self._has_my_layout(version):
+        if version is None or self._has_own_layout(version):
             return
         if version.is_complete:
             layout = [chunk.size for chunk in version.ordered]
@@ -255,16 +262,16 @@ class Upload(UploadBase):
             chunk = version.ordered[0]
             layout = infer_layout(self._plan.size, version.num_chunks, chunk.index, chunk.size) or []
         if sum(layout) != self._plan.size:
-            raise self._conflict(version, "the same bytes, but in chunks that don't make them up,")
+            raise self._conflict(version, "the same bytes, but in chunks of other sizes,")
         self._plan = await hash_source(self.source, layout, self.threads)
         self._chunk_tags = {}
-        if not self._has_my_layout(version):
-            raise self._conflict(version, "the same bytes, but with other bytes in their chunks,")
+        if not self._has_own_layout(version):
+            raise self._conflict(version, "the same bytes, but with other bytes in the chunks,")
 
-    # -- for the chunks --------------------------------------------------------------------------------------------
+    # -- called by ChunkUpload -------------------------------------------------------------------------------------
 
     def layout_tags(self, chunk: PlannedChunk) -> dict[str, str]:
-        """Give the tags that tell a chunk's place in the ball."""
+        """Return the tags for a chunk's place in the ball."""
         return {
             "index": str(chunk.index),
             "num_chunks": str(len(self._plan.chunks)),
@@ -274,7 +281,7 @@ class Upload(UploadBase):
         }
 
     async def check_no_conflict(self) -> None:
-        """Raise ``BallConflictError`` where other bytes are announced under the key by now."""
+        """Raise ``BallConflictError`` if other bytes are announced under the key."""
         for version in group_versions(await list_chunks(self.routers, self.name)):
             if not self._is_same(version):
                 raise self._conflict(version)

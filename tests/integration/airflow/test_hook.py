@@ -129,7 +129,7 @@ def test_errors_are_the_clients(call: Callable[..., Any], bucket_id: str, tmp_pa
     assert call("put", bucket_id, "key", "two", replace=True)["uploaded"]
     with pytest.raises(ValidationError, match="filename must not be empty"):
         call("get_to_file", bucket_id, "key", tmp_path, filename="")
-    with pytest.raises(ValidationError, match="more than the 2"):
+    with pytest.raises(ValidationError, match="more than the allowed 2"):
         call("get", bucket_id, "key", max_size=2)
 
 

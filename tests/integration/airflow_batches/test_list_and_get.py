@@ -67,7 +67,7 @@ def test_what_is_too_large_is_not_read(hook: MictlanXHook, vss: LocalVSS, bucket
     hook.put(bucket_id, "fits", b"x" * 48_000)
     assert len(got(bucket_id, "fits")) == 48_000
     vss.reset_requests()
-    with pytest.raises(AirflowFailException, match="48001 bytes, more than the 48000"):
+    with pytest.raises(AirflowFailException, match="48001 bytes, more than the allowed 48000"):
         got(bucket_id, "large")
     assert not vss.requests("GET", "/large_0$")
     assert len(got(bucket_id, "large", max_size="1MB")) == 48_001

@@ -60,7 +60,7 @@ def test_web_page_is_shown_to_who_reads_the_error() -> None:
         async with meddling(_always(page)) as meddler, AsyncClient(meddler.uri, "tests") as client:
             error = (await client.get("b", "k")).unwrap_err()
             assert type(error) is UpstreamProtocolError
-            assert "it is text/html and begins 'Welcome to nginx'" in str(error)
+            assert "content type text/html, beginning with 'Welcome to nginx'" in str(error)
 
     asyncio.run(scenario())
 

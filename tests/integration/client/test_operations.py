@@ -379,17 +379,17 @@ def test_bad_files_cause_no_request(tmp_path: Path) -> None:
                 assert isinstance(error, ValidationError)
                 return str(error)
 
-            assert "no file" in await refused(client.put_file("b", "k", tmp_path / "none"))
-            assert "folder" in await refused(client.put_file("b", "k", tmp_path))
-            assert "no regular file" in await refused(client.put_file("b", "k", tmp_path / "fifo"))
+            assert "must be an existing file" in await refused(client.put_file("b", "k", tmp_path / "none"))
+            assert "got a folder" in await refused(client.put_file("b", "k", tmp_path))
+            assert "got a special file" in await refused(client.put_file("b", "k", tmp_path / "fifo"))
             assert "either" in await refused(client.upload("b", "k"))
             assert "either" in await refused(client.upload("b", "k", data=b"", path=tmp_path / "file"))
             for name in ("..", "a/b", "", ".", "a\\b", "x" * 256, "a\0b"):
                 if name:
                     await refused(client.get_to_file("b", "k", str(tmp_path / "out"), fullname=name))
-            assert "no folder" in await refused(client.get_to_file("b", "k", str(tmp_path / "file")))
-            assert "no folder" in await refused(client.get_to_file("b", "k", str(tmp_path / "file" / "below")))
-            assert "can't be written" in await refused(client.get_to_file("b", "k", "/proc/here"))
+            assert "must be a folder" in await refused(client.get_to_file("b", "k", str(tmp_path / "file")))
+            assert "must be a folder" in await refused(client.get_to_file("b", "k", str(tmp_path / "file" / "below")))
+            assert "must be writable" in await refused(client.get_to_file("b", "k", "/proc/here"))
             assert meddler.asked == []
         assert not (tmp_path / "out").exists()
 

@@ -278,7 +278,7 @@ def test_no_name_in_tags_leaves_the_folder_or_takes_a_parts_name(
 
 
 def test_a_parts_name_can_not_be_asked_for(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match="parts of downloads"):
+    with pytest.raises(ValidationError, match="partial downloads"):
         download(vss, bucket_id, tmp_path, filename=part_name("target", 0))
 
 

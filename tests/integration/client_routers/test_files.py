@@ -243,7 +243,7 @@ async def test_checksum_has_to_be_one(vss: LocalVSS, tmp_path: Path, checksum: s
         ({"chunk_size": 0}, "chunk_size"),
         ({"timeout": 0}, "timeout"),
         ({"timeout": "5"}, "timeout"),
-        ({"sink_folder_path": "/dev/null"}, "sink_folder_path /dev/null"),
+        ({"sink_folder_path": "/dev/null"}, "sink_folder_path must be a folder, got '/dev/null'"),
         ({"sink_folder_path": "a\0b"}, "sink_folder_path"),
         ({"sink_folder_path": 5}, "sink_folder_path"),
         ({"headers": {"X-Token": "sec\nret"}}, "X-Token"),

@@ -140,7 +140,7 @@ async def test_a_dropped_stream_is_let_go_of() -> None:
 async def test_time_is_over_while_it_is_read() -> None:
     async with endless() as (server, router):
         stream = (await router.get_streaming("b", "k", timeout=0.5)).unwrap()
-        with pytest.raises(RequestTimeoutError, match=r"data of chunk b/k at router endless .*within 0\.5 s"):
+        with pytest.raises(RequestTimeoutError, match=r"reading chunk b/k at router endless .*within 0\.5 s"):
             await _collect(stream, [])
         await server.wait_until_closed()
 

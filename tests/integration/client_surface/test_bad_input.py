@@ -64,7 +64,7 @@ def test_bad_input_is_an_error_before_the_first_request(
         error = (await call(bucket_id=bucket_id, **{**good.get(method, {}), name: value})).unwrap_err()
         assert type(error) is ValidationError, repr(error)
         if "max_paralell" not in name:
-            assert {"fullname": "file name", "restart_policy": "retry policy"}.get(name, name) in str(error)
+            assert {"fullname": "file name", "restart_policy": "RetryPolicy"}.get(name, name) in str(error)
         assert vss.requests(path=bucket_id) == []
 
     with_client(vss, scenario)

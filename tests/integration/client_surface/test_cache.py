@@ -121,6 +121,6 @@ def test_max_size_holds_for_what_is_kept_too(vss: LocalVSS, bucket_id: str) -> N
     async def scenario(client: AsyncClient) -> None:
         (await client.put(bucket_id, "k", DATA)).unwrap()
         (await client.get(bucket_id, "k")).unwrap()
-        assert "more than the 10" in str((await client.get(bucket_id, "k", max_size=10)).unwrap_err())
+        assert "more than the allowed 10" in str((await client.get(bucket_id, "k", max_size=10)).unwrap_err())
 
     with_client(vss, scenario)

@@ -101,7 +101,7 @@ def test_a_wrong_original_is_told_before_anything_is_replaced(vss: LocalVSS, buc
         wire.send(task, data)
     wire.put(bucket_id, "copy", [b"what was there"])
     vss.reset_requests()
-    with pytest.raises(IntegrityError, match="mixed something up"):
+    with pytest.raises(IntegrityError, match="announced wrong chunks"):
         copied(vss, bucket_id, replace=True)
     assert wire.data(bucket_id, "copy_0") == b"what was there"
     assert not vss.requests("POST", "metadata")

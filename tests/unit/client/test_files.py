@@ -155,7 +155,7 @@ def test_content_is_compared(tmp_path: Path) -> None:
 
 def test_disk_errors_say_what_was_being_done() -> None:
     with (
-        pytest.raises(UnknownError, match="writing b/k to /out: No space left") as caught,
+        pytest.raises(UnknownError, match="writing b/k to /out failed: No space left") as caught,
         disk_errors("writing b/k to /out"),
     ):
         raise OSError(28, "No space left on device")

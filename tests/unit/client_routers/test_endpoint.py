@@ -68,7 +68,7 @@ def test_peer_of_a_routers_answer() -> None:
 )
 @pytest.mark.parametrize(("endpoint", "kind"), [(AsyncRouter, "router"), (AsyncPeer, "peer")])
 def test_wrong_addresses(endpoint: Any, kind: str, arguments: tuple[Any, ...], said: str) -> None:
-    with pytest.raises(ValidationError, match=f"the {said} of a {kind} is"):
+    with pytest.raises(ValidationError, match=f"^{said} of a {kind} must be"):
         endpoint("e", *arguments)
 
 
