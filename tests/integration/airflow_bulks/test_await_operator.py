@@ -75,7 +75,7 @@ def test_failed_for_good(
 @deferred_or_not
 @pytest.mark.parametrize("timeout", [0, 0.3, timedelta(seconds=0.3)])
 def test_end_of_the_wait_is_that_of_a_sensor(bulk_id: str, deferrable: bool, timeout: Any) -> None:
-    with pytest.raises(AirflowSensorTimeout, match=f"{bulk_id[-8:]}' was not finished within"):
+    with pytest.raises(AirflowSensorTimeout, match=f"{bulk_id[-8:]}' failed: it is not finished after"):
         await_bulk(bulk_id, deferrable=deferrable, timeout=timeout)
 
 

@@ -200,7 +200,7 @@ def test_mapping_over_balls_needs_shards(hook: MictlanXHook, bulk_id: str, bucke
 
 def test_mapping_over_sources_of_one_bulk(bulk_id: str, bucket_id: str, folder: Path) -> None:
     put_bulk(task_of(map_index=0), bulk_id=bulk_id, bucket_id=bucket_id, source=folder / "a")
-    with pytest.raises(AirflowFailException, match=r"one mapped operator: .*each needs its shard"):
+    with pytest.raises(AirflowFailException, match=r"one mapped operator: .*set shard for each"):
         put_bulk(task_of(map_index=1), bulk_id=bulk_id, bucket_id=bucket_id, source=folder / "b")
 
 

@@ -39,8 +39,8 @@ def test_counts_what_was_done_what_was_not_and_what_failed() -> None:
         ("key-5", 500, "/data/key-5: No space left on device"),
     ]
     assert not result.permanently_failed
-    assert "4 balls copied, 40 bytes" in result.line("copied", "there already")
-    assert "4 there already, 2 failed" in result.line("copied", "there already")
+    assert "4 balls copied, 40 bytes" in result.line("copied", "already stored")
+    assert "4 already stored, 2 failed" in result.line("copied", "already stored")
 
 
 def test_failures_are_in_the_order_of_the_balls() -> None:
