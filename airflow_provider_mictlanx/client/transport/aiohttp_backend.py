@@ -35,7 +35,7 @@ class _Response(aiohttp.ClientResponse):
     """
     A response that drops its connection if no further request can use it.
 
-    aiohttp closes such a connection instead, which waits until the server has read the buffered bytes. aiohttp also
+    aiohttp only closes such a connection, and so waits until the server has read the buffered bytes. aiohttp also
     accepts an answer that arrived while the connection was idle.
     """
 
