@@ -64,7 +64,7 @@ def test_failed_for_good(
     timer = later(lambda: put_bulk(**arguments), 0 if first else 0.3)
     if first:
         timer.join()
-    with pytest.raises(AirflowFailException, match=r"BulkFailedError: .*failed for good.*b: "):
+    with pytest.raises(AirflowFailException, match=r"BulkFailedError: .*failed permanently.*b: "):
         await_bulk(bulk_id, deferrable=deferrable)
     timer.join()
     result = await_bulk(bulk_id, deferrable=deferrable, fail_on_error=False, include_items=True)
@@ -93,7 +93,7 @@ def test_wait_without_end(bulk_id: str, bucket_id: str, folder: Path, deferrable
         ({"timeout": -1}, "timeout must be a timedelta or a number of seconds of at least 0, got -1"),
         ({"timeout": "60"}, "timeout must be a timedelta"),
         ({"poke_interval": float("nan")}, "poke_interval must be a timedelta"),
-        ({"bulk_id": ""}, "bulk_id is a text that is not empty"),
+        ({"bulk_id": ""}, "bulk_id must be a non-empty str"),
     ],
 )
 def test_bad_input(deferrable: bool, arguments: dict[str, Any], why: str) -> None:
