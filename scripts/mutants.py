@@ -194,7 +194,7 @@ MUTANTS = (
             ["test_666_without_data_waits_for_who_may_be_sending"],
         ),
         (
-            "code 666 says nothing while a peer is away",
+            "code 666 proves nothing while a peer is unavailable",
             'peers = await require_all_peers(upload.routers, f"finding the replicas of {self._label}", upload.name.bucket_id)',
             "peers = await upload.reader.peers()",
             WRITING,
@@ -358,7 +358,7 @@ MUTANTS = (
             ["test_put_whose_listing_lacks_an_own_replica_sends_nothing"],
         ),
         (
-            "incomplete bytes are completed in the cut that is there",
+            "incomplete bytes are completed in the stored chunk layout",
             "        if version is None or self._has_own_layout(version):\n            return\n",
             "        return\n",
             WRITING,
@@ -573,7 +573,7 @@ MUTANTS = (
             ["test_versions_of_other_bytes_are_never_mixed"],
         ),
         (
-            "the newest whole version comes first",
+            "the newest complete version comes first",
             "return sorted(versions, key=lambda v: (v.is_complete, v.updated_at, v.begun_at), reverse=True)",
             "return sorted(versions, key=lambda v: (v.is_complete, v.updated_at, v.begun_at))",
             VERSIONS,
@@ -628,14 +628,14 @@ MUTANTS = (
             ["test_reader_during_a_replace_sees_old_or_new_or_nothing"],
         ),
         (
-            "the whole is compared",
+            "the complete ball is compared",
             "if version.checksum is not None and checksum != version.checksum:",
             "if False:",
             READING,
             ["test_chunks_that_are_right_and_a_whole_that_is_not"],
         ),
         (
-            "another file is left as it is",
+            "another file is not changed",
             "if not replace:",
             "if False:",
             OPERATIONS,
@@ -659,7 +659,7 @@ MUTANTS = (
     *_mutants(
         "client/object_ids.py",
         (
-            "a key that is no safe id is mapped",
+            "a key that is not a safe id is mapped",
             "    if is_safe_id(key):\n        return key\n",
             "    return key\n",
             WRITING,
@@ -677,7 +677,7 @@ MUTANTS = (
             ],
         ),
         (
-            "a text is no permission",
+            "a str does not allow a reserved bucket",
             "if not isinstance(allow_reserved_bucket, bool):",
             "if False:",
             RESERVED,
@@ -721,7 +721,7 @@ MUTANTS = (
     *_mutants(
         "hooks/connection.py",
         (
-            "a port without a protocol is no https",
+            "a port without a protocol does not mean https",
             "        if router.port not in (None, _HTTPS_PORT):",
             "        if False:",
             CONNECTION,
@@ -796,7 +796,7 @@ MUTANTS = (
             ["test_a_part_of_the_records_says_only_what_is_good"],
         ),
         (
-            "a failure that will be retried is none yet",
+            "a failure that will be retried does not count yet",
             "and not end.good and not end.will_retry,",
             "and not end.good,",
             STATUS,
@@ -1061,7 +1061,7 @@ MUTANTS = (
             ["test_file_that_changed_in_place"],
         ),
         (
-            "times of other stores are no marks of their content",
+            "times of other stores do not identify their content",
             "content = [str(info[name]) for name in sorted(info) if name.lower() in CONTENT_FIELDS and info[name] is not None]",
             "content = [str(info[name]) for name in sorted(info) if info[name] is not None]",
             TAKING_OVER,
