@@ -1,8 +1,8 @@
 """
-What Airflow reads about the package (entry point ``apache_airflow_provider``).
+The provider's description for Airflow (entry point ``apache_airflow_provider``).
 
-Called in every process of Airflow, so it imports nothing but the version. The form fields here are those of Airflow 3.2
-and later; older ones ask the hook, which takes them from ``hooks.connection_form``.
+Every Airflow process reads it, so this module imports only the version. Airflow 3.2 and later take the fields of the
+connection form from here. Earlier versions ask the hook, which uses ``hooks.connection_form``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _LINKS = "airflow_provider_mictlanx.links.mictlanx"
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Return the data of ``provider_info.schema.json``: the modules, and the connection type with its form."""
+    """Return the description in the form of Airflow's ``provider_info.schema.json``."""
     return {
         "package-name": "airflow-provider-mictlanx",
         "name": "MictlanX",
@@ -52,7 +52,8 @@ _CONFIG: dict[str, Any] = {
         "description": "Settings of the MictlanX provider.",
         "options": {
             "lineage": {
-                "description": "Whether hook and operators tell what they read, write and delete, for OpenLineage and other readers.",
+                "description": "Report what hook and operators read, write and delete to OpenLineage and Airflow's "
+                "hook lineage collector.",
                 "version_added": "0.1.0",
                 "type": "boolean",
                 "example": None,
@@ -66,8 +67,8 @@ UI_FIELD_BEHAVIOUR: dict[str, Any] = {
     "hidden-fields": ["login", "schema"],
     "relabeling": {"host": "Router", "password": "Token"},
     "placeholders": {
-        "host": "one, as http://host:60666; several go into Routers (Extra Fields)",
-        "port": "of routers given without one, as 60666; Test needs it",
+        "host": "one router, such as http://host:60666; several go into Routers (Extra Fields)",
+        "port": "for routers without a port, such as 60666; Test needs it",
         "password": "sent as 'Authorization: Bearer …'",
     },
 }
@@ -82,19 +83,19 @@ def _field(label: str, description: str, type_: str, **schema: Any) -> dict[str,
 
 
 def _conn_fields() -> dict[str, dict[str, Any]]:
-    """Return the fields in the order of the form: common ones first, the one with an editor of its own last."""
+    """Return the fields in the order of the form: common ones first, the field with a JSON editor last."""
     return {
         "routers": _field(
             "Routers",
-            "One per line: http://host:60666, https://host/path, or mictlanx://router-0@host:60666/?protocol=http (one or "
-            "more routers, separated by commas). All of them are routers of one storage space.",
+            "One per line: http://host:60666, https://host/path, or mictlanx://router-0@host:60666/?protocol=http (one "
+            "or more routers, separated by commas). All routers must belong to one storage space.",
             "array",
             items={"type": "string"},
         ),
         "protocol": _field(
             "Protocol",
-            "http or https, for routers given by host name or by a mictlanx:// URI that does not state it. http uses the "
-            "router's port; https uses port 443. Needed where the port is another one.",
+            "http or https, for routers given by host name or by a mictlanx:// URI without a protocol. http uses the "
+            "router's port; https always uses port 443. Required for every other port.",
             "string",
             enum=["http", "https", None],
             values_display={"None": "as the routers' URIs say"},
@@ -103,14 +104,14 @@ def _conn_fields() -> dict[str, dict[str, Any]]:
             "Verify TLS", "Check the routers' certificates (https). Leave it on in production.", "boolean", default=True
         ),
         "ca_file": _field(
-            "CA file", "PEM file, on the workers, with the certificates to trust instead of the usual ones.", "string"
+            "CA file", "PEM file on the workers, with the certificates to trust instead of the usual ones.", "string"
         ),
         "client_cert": _field(
-            "Client certificate", "PEM file, on the workers, that is shown to the routers.", "string"
+            "Client certificate", "PEM file on the workers, with the certificate to present to the routers.", "string"
         ),
         "client_key": _field(
             "Client key",
-            "PEM file, on the workers, with the certificate's key where that is a file of its own.",
+            "PEM file on the workers, with the key of the certificate, if it is in a separate file.",
             "string",
         ),
         "proxy": _field(
@@ -121,19 +122,18 @@ def _conn_fields() -> dict[str, dict[str, Any]]:
         ),
         "trust_env": _field(
             "Proxies of the environment",
-            "Where Proxy is empty, use HTTP_PROXY, HTTPS_PROXY and NO_PROXY of the worker's environment.",
+            "If Proxy is empty, use HTTP_PROXY, HTTPS_PROXY and NO_PROXY of the worker's environment.",
             "boolean",
             default=False,
         ),
-        "client_id": _field(
-            "Client id", "Who writes: kept with every object as its producer. Default: airflow.", "string"
-        ),
+        "client_id": _field("Client id", "Stored with every object as its producer. Default: airflow.", "string"),
         "timeout": _field(
             "Request timeout (seconds)", "For one request, not for a whole transfer. Default: 120.", "number"
         ),
         "chunk_size": _field(
             "Chunk size",
-            'How objects are cut, as "256kb" or "8MB" (1 MB = 1,000,000 bytes). Default: chosen by their size.',
+            'Size of chunks, such as "256kb" or "8MB" (1 MB = 1,000,000 bytes). Default: chosen by the size of the '
+            "object.",
             "string",
         ),
         "max_concurrency": _field(

@@ -1,8 +1,8 @@
 """
-Lineage: the locations that a task read, wrote and deleted, for Airflow's hook lineage collector and for OpenLineage.
+Report the locations that a task read, wrote and deleted to Airflow's hook lineage collector and to OpenLineage.
 
-A task reports few locations, however many objects there are. ``[mictlanx] lineage = False``
-switches lineage off, for operators too.
+The number of locations is limited, however many objects a task uses. ``[mictlanx] lineage = False`` in Airflow's
+configuration disables lineage, for operators too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = get_logger(__name__)
 
 
 MAX_LOCATIONS = 100
-"""Limit for the locations of one task in each direction; Airflow's own collector has the same."""
+"""Limit for the locations of one task that are read, written and deleted, each; also that of Airflow's collector."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class DataLocation:
     """
     An object, a part of a bucket, a file or a folder.
 
-    :ivar scheme: ``mictlanx``, ``file``, or that of another store
+    :ivar scheme: ``mictlanx``, ``file``, or the scheme of another store
     :ivar container: the bucket; empty for files of the worker
-    :ivar name: the key, its beginning, or the path
+    :ivar name: the key, a prefix, or the path
     """
 
     scheme: str
@@ -48,7 +48,7 @@ class DataLocation:
 
 def bucket_location(bucket_id: str, key: str = "") -> DataLocation:
     """
-    Return the location of an object, of the objects with a prefix, or of a bucket.
+    Return the location of an object, of all objects with a prefix, or of a bucket.
 
     :param key: a key or a prefix; empty for the bucket
     """
@@ -56,17 +56,17 @@ def bucket_location(bucket_id: str, key: str = "") -> DataLocation:
 
 
 def selected_location(bucket_id: str, prefix: str, glob: str) -> DataLocation:
-    """Return the location that a prefix or a glob selects; of a glob, the part before its first wildcard."""
+    """Return the location that a prefix or a glob selects; for a glob, the part before its first wildcard."""
     return bucket_location(bucket_id, prefix or re.split(r"[*?[]", glob)[0])
 
 
 def file_location(path: str | os.PathLike[str]) -> DataLocation:
-    """Return the location of a file or a folder of this machine."""
+    """Return the location of a file or a folder on this machine."""
     return DataLocation("file", "", os.path.abspath(os.fspath(path)))
 
 
 def source_location(source: str) -> DataLocation:
-    """Return the location of a bulk's source: a path, or the URI of another store; of a glob, its folder."""
+    """Return the location of a bulk's source, a path or the URI of another store; for a glob, its folder."""
     fixed = re.split(r"[*?[]", source)[0]
     if fixed != source:
         fixed = fixed[: fixed.rfind("/") + 1] or "."
@@ -80,9 +80,10 @@ def source_location(source: str) -> DataLocation:
 
 def source_locations(sources: Iterable[str], balls: Iterable[Mapping[str, Any]]) -> list[DataLocation]:
     """
-    Return the locations of a bulk's sources; of many single files, their folders.
+    Return the locations of a bulk's sources; for many single files, their folders.
 
-    :param balls: with a path in their ``source``
+    :param sources: paths, or URIs of other stores
+    :param balls: dicts that may have a path in ``source``
     """
     paths = [str(ball["source"]) for ball in balls if ball.get("source") is not None]
     if len(paths) > MAX_LOCATIONS:
@@ -91,7 +92,7 @@ def source_locations(sources: Iterable[str], balls: Iterable[Mapping[str, Any]])
 
 
 def key_locations(bucket_id: str, keys: Iterable[str]) -> list[DataLocation]:
-    """Return the locations of keys; of many, their bucket."""
+    """Return the locations of keys; for many keys, only their bucket."""
     found = list(dict.fromkeys(keys))
     if len(found) > MAX_LOCATIONS:
         return [bucket_location(bucket_id)]
@@ -100,7 +101,7 @@ def key_locations(bucket_id: str, keys: Iterable[str]) -> list[DataLocation]:
 
 @dataclass
 class LineageTrace:
-    """The locations that a hook has read, written and deleted, each once, up to ``MAX_LOCATIONS``."""
+    """The locations that a hook has read, written and deleted, each once and up to ``MAX_LOCATIONS``."""
 
     reads: dict[DataLocation, None] = field(default_factory=dict)
     writes: dict[DataLocation, None] = field(default_factory=dict)
@@ -109,7 +110,7 @@ class LineageTrace:
     def add(
         self, reads: Iterable[DataLocation], writes: Iterable[DataLocation], deletes: Iterable[DataLocation]
     ) -> None:
-        """Add locations."""
+        """Add locations that were read, written and deleted."""
         for kept, locations in ((self.reads, reads), (self.writes, writes), (self.deletes, deletes)):
             for location in locations:
                 if len(kept) < MAX_LOCATIONS:
@@ -117,13 +118,15 @@ class LineageTrace:
 
 
 def is_enabled() -> bool:
-    """Return whether lineage is reported."""
+    """Return whether lineage is enabled in Airflow's configuration."""
     return bool(conf.getboolean("mictlanx", "lineage", fallback=True))
 
 
 def report(hook: BaseHook, reads: Sequence[DataLocation], writes: Sequence[DataLocation]) -> None:
     """
-    Report locations to the collector. Blocks: its first use in a process loads Airflow's plugins. Never raises.
+    Report locations to Airflow's hook lineage collector. Never raises.
+
+    Blocks: the first use of the collector in a process loads Airflow's plugins.
 
     :param hook: the hook that read and wrote
     """
@@ -134,7 +137,12 @@ def report(hook: BaseHook, reads: Sequence[DataLocation], writes: Sequence[DataL
         _add(collector.add_input_asset, hook, reads)
         _add(collector.add_output_asset, hook, writes)
     except Exception:
-        log.warning("What was read and written could not be told to the hook lineage collector", exc_info=True)
+        log.warning(
+            "Reporting %d read and %d written locations to the hook lineage collector failed; the task continues",
+            len(reads),
+            len(writes),
+            exc_info=True,
+        )
 
 
 def _add(add: Callable[..., None], hook: BaseHook, locations: Sequence[DataLocation]) -> None:
@@ -148,11 +156,12 @@ def _add(add: Callable[..., None], hook: BaseHook, locations: Sequence[DataLocat
 
 
 def to_openlineage(trace: LineageTrace) -> OperatorLineage[Any, Any]:
-    """Return inputs and outputs; a deleted location is an input that was dropped."""
+    """Return inputs and outputs for OpenLineage; a deleted location is an input that was dropped."""
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     return OperatorLineage(
-        inputs=[*map(_dataset, trace.reads), *map(_dropped, trace.deletes)], outputs=[*map(_dataset, trace.writes)]
+        inputs=[*map(_dataset, trace.reads), *map(_dropped_dataset, trace.deletes)],
+        outputs=[*map(_dataset, trace.writes)],
     )
 
 
@@ -163,7 +172,7 @@ def _dataset(location: DataLocation, **facets: Any) -> Dataset:
     return Dataset(namespace=namespace, name=name, facets=facets)
 
 
-def _dropped(location: DataLocation) -> Dataset:
+def _dropped_dataset(location: DataLocation) -> Dataset:
     from airflow.providers.common.compat.openlineage.facet import (
         LifecycleStateChange,
         LifecycleStateChangeDatasetFacet,

@@ -23,7 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from airflow_provider_mictlanx.bulks.attempt import WHOLE_PART, ShardUpload
+from airflow_provider_mictlanx.bulks.attempt import FULL_PART, ShardUpload
 from airflow_provider_mictlanx.bulks.ledger import Ledger
 from airflow_provider_mictlanx.bulks.monitor import await_bulk, bulk_status
 from airflow_provider_mictlanx.bulks.options import AttemptOptions, BulkSpec
@@ -236,7 +236,7 @@ def simulate(balls: int, shards: int) -> None:
     say("| step | seconds | MB | tells |\n|---|---|---|---|")
     for name, step in STEPS.items():
         if step is poke_step:  # created before, so that it does not count as the poke's memory
-            ANSWERS[balls, shards] = an_answer(the_records(balls, shards, WHOLE_PART + 1))
+            ANSWERS[balls, shards] = an_answer(the_records(balls, shards, FULL_PART + 1))
         told = measured(step, balls, shards)
         seconds = told.get("own seconds", told["seconds"])
         rest = ", ".join(f"{name} {told[name]:,}" for name in ("balls", "record", "xcom") if name in told)

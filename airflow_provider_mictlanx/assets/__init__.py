@@ -1,1 +1,1 @@
-"""MictlanX as something that DAGs produce and consume: asset URIs, and the places that lineage tells of."""
+"""Assets: objects and buckets that DAGs produce and consume."""

@@ -1,7 +1,7 @@
 """
-Asset URIs, ``mictlanx://bucket/key``: the functions that ``get_provider_info`` names for them.
+Asset URIs, ``mictlanx://bucket/key``, and the functions that ``get_provider_info`` registers for them.
 
-An asset is the same through every connection, so its URI names none. A key is percent-encoded in it.
+An asset is the same through every connection, so its URI contains none. Keys are percent-encoded.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def uri_of(bucket: str, key: str = "") -> str:
 
 
 def create_asset(*, bucket: str, key: str = "", extra: dict[str, Any] | None = None) -> Asset:
-    """Return the asset of an object, or of a bucket."""
+    """Return the asset of an object or a bucket; parameters: see ``uri_of``."""
     from airflow.providers.common.compat.assets import Asset  # it imports Airflow's database models
 
     return Asset(uri=uri_of(bucket, key), extra=extra)
@@ -36,22 +36,23 @@ def create_asset(*, bucket: str, key: str = "", extra: dict[str, Any] | None = N
 
 def sanitize_uri(uri: SplitResult) -> SplitResult:
     """
-    Return a URI without its connection (``mictlanx://conn@bucket/key``).
+    Return an asset URI without the connection, which may stand before an ``@`` (``mictlanx://conn@bucket/key``).
 
-    Raises ``ValueError`` if it names no bucket, as the URI of a router.
+    Raises ``ValueError`` if it is not the URI of a bucket or object, but of routers for example.
     """
     bucket = uri.netloc.rpartition("@")[2]
     asset = uri._replace(netloc=bucket)
     if not is_safe_id(bucket) or uri.query:
-        # Quoted without what stands before the @: in a router's URI that may be its token.
+        # Without the part before the @: in the URI of a router that may be a token.
         raise ValueError(
-            f"the URI of an asset is mictlanx://bucket/key, with a bucket id of letters, digits, '-' and '_', not {asset.geturl()!r}"
+            "an asset URI must be mictlanx://bucket/key, with a bucket id of letters, digits, '-' and '_', got "
+            f"{asset.geturl()!r}"
         )
     return asset
 
 
 def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> OpenLineageDataset:
-    """Return an asset's dataset for OpenLineage: namespace ``mictlanx://bucket``, name ``key``; ``/`` is the bucket."""
+    """Return an asset as OpenLineage dataset: namespace ``mictlanx://bucket``, name ``key``; ``/`` is the bucket."""
     from airflow.providers.common.compat.openlineage.facet import Dataset
 
     uri = urlsplit(asset.uri)

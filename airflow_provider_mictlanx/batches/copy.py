@@ -16,10 +16,10 @@ log = get_logger(__name__)
 @dataclass(frozen=True)
 class CopyOptions(TransferOptions):
     """
-    How balls are copied.
+    Options of a copy of many balls.
 
     :ivar rf: number of peers that must store every chunk
-    :ivar replace: delete other bytes under a copy's key first
+    :ivar replace: delete different bytes under a copy's key first
     :ivar allow_reserved_bucket: allow a destination that may contain a bulk's records
     """
 
@@ -41,8 +41,8 @@ async def copy_all(
     """
     Copy balls into a bucket; bytes that are stored already are not sent.
 
-    :param rename: returns a copy's key for the original's
-    :param dest: the client of the storage space that gets the copies
+    :param rename: returns the key of a copy for the key of its original
+    :param dest: client of the storage space to copy to
     """
 
     async def copy(item: Item) -> bool:

@@ -1,4 +1,4 @@
-"""Delete many balls of a bucket: those of a list, or all with a prefix until none is listed."""
+"""Delete many balls of a bucket: those with given keys, or all with a prefix."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ log = get_logger(__name__)
 @dataclass(frozen=True)
 class DeleteOptions:
     """
-    How balls are deleted.
+    Options of the deletion of many balls.
 
     :ivar timeout: seconds for each request
-    :ivar max_concurrency: limit for the balls at a time
+    :ivar max_concurrency: limit for the balls that are deleted at the same time
     :ivar allow_reserved_bucket: allow a bucket that may contain a bulk's records
     """
 
@@ -39,9 +39,9 @@ async def delete_keys(
     log_progress: Callable[[str], None] = log.info,
 ) -> BatchResult:
     """
-    Delete balls by their keys, and confirm each; a missing one is skipped.
+    Delete balls by their keys, and confirm each; a missing ball is skipped.
 
-    :param keys: duplicates are deleted once
+    :param keys: the keys; duplicates are ignored
     """
 
     async def delete(item: Item) -> bool:
@@ -62,10 +62,10 @@ async def delete_prefix(
     log_progress: Callable[[str], None] = log.info,
 ) -> BatchResult:
     """
-    Delete every ball whose key begins with a prefix, incomplete ones too, and list again until none is left.
+    Delete every ball whose key begins with a prefix, complete or not, and repeat until the listing is empty.
 
-    No listing shows balls of size 0, so they stay. ``UnavailableError``: a peer does not answer, so the bucket can't be
-    listed.
+    MictlanX never lists balls of size 0, so they stay. Raises ``UnavailableError`` if a peer does not answer, so the
+    bucket can't be listed.
     """
     rounds: list[BatchResult] = []
 
@@ -80,7 +80,7 @@ async def delete_prefix(
         return {failure.key: failure for failure in result.failures}
 
     seen, left = await delete_until_unlisted(list_keys, delete, min_rounds=1)
-    failures = [failure or _added_meanwhile(bucket_id, key) for key, failure in left.items()]
+    failures = [failure or _listed_again(bucket_id, key) for key, failure in left.items()]
     return BatchResult(
         total=len(seen),
         done=len(seen) - len(failures),
@@ -90,6 +90,6 @@ async def delete_prefix(
     )
 
 
-def _added_meanwhile(bucket_id: str, key: str) -> Failure:
-    message = "it came in, or came back, while the prefix was deleted"
+def _listed_again(bucket_id: str, key: str) -> Failure:
+    message = "it was written, or restored by a peer, while the prefix was deleted; run the deletion again"
     return Failure(bucket_id=bucket_id, key=key, code=UnavailableError.default_error_code, message=message)

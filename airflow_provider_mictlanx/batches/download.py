@@ -1,8 +1,8 @@
 """
-Read many balls into one folder, each under its key; existing files with the right bytes are kept.
+Read many balls into one folder, each under its key, and keep existing files with the right bytes.
 
-So a second run reads one listing, hashes the existing files, and downloads the rest. Every file appears complete and
-verified, or not at all.
+A second run reads one listing, hashes the existing files, and downloads only the others. Every file appears when it is
+complete and verified.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _File(Item):
-    """A ball with its file, or with the reason why it can't be a file."""
+    """A ball with the path of its file, or with an error if it can't be a file."""
 
     path: Path = Path()
     problem: ValidationError | None = None
@@ -35,27 +35,27 @@ class _File(Item):
 async def list_bucket_items(
     client: AsyncClient, bucket_id: str, prefix: str = "", glob: str = "", timeout: float = REQUEST_TIMEOUT
 ) -> list[Item]:
-    """Return what a bucket lists; parameters and errors: see ``AsyncClient.list_balls``."""
+    """Return the balls that a bucket lists; parameters and errors: see ``AsyncClient.list_balls``."""
     balls = unwrap(await client.list_balls(bucket_id, prefix, glob, timeout))
     return [Item(ball.bucket_id, ball.key, ball.size, ball.checksum) for ball in balls]
 
 
 async def prepare_folder(folder: str | os.PathLike[str]) -> tuple[Path, bool]:
     """
-    Make a folder and check that it is writable; return its path, and whether it ignores the case of names.
+    Create a folder if missing; return its path, and whether it ignores the case of names.
 
-    Raises ``ValidationError`` if it is not a folder, or can't be made or written to.
+    Raises ``ValidationError`` if it is not a folder, or can't be created or written to.
     """
     if folder == "":
-        raise ValidationError("output_path is empty: name a folder, or '.' for the working directory")
+        raise ValidationError("output_path must not be empty; use '.' for the working directory")
     root = check_path(folder, "output_path")
 
-    def look() -> bool:
+    def check() -> bool:
         with OpenFolder(root) as place:
             place.check_writable()
             return is_case_insensitive(root)
 
-    return root, await run_in_thread(look)
+    return root, await run_in_thread(check)
 
 
 async def download_items(
@@ -73,8 +73,8 @@ async def download_items(
     Read balls into files below a prepared folder; a ball whose key can't be a file there is a failure.
 
     :param case_insensitive: whether the folder ignores the case of names
-    :param pin_checksum: fail a ball whose bytes differ from its item's checksum
-    :param replace: overwrite files with other content, instead of reporting a failure
+    :param pin_checksum: fail a ball whose bytes do not match its item's checksum
+    :param replace: overwrite files with different content, instead of reporting a failure
     """
     files = await run_in_thread(lambda: _files(items, root, case_insensitive))
     real_root = await run_in_thread(root.resolve)
@@ -115,10 +115,14 @@ def _files(items: Sequence[Item], root: Path, case_insensitive: bool) -> list[_F
 
 
 def _check_inside(path: Path, root: Path) -> None:
-    """Raise ``ValidationError`` where a link leads out of the folder, or nowhere."""
+    """Raise ``ValidationError`` if a symbolic link leads out of the folder, or links form a loop."""
     try:
         inside = path.parent.resolve().is_relative_to(root)
-    except RuntimeError as error:  # of Python before 3.13
-        raise ValidationError(f"symbolic links lead to one another: {path} can't be reached") from error
+    except RuntimeError as error:  # raised by Python before 3.13
+        raise ValidationError(
+            f"symbolic links must not form a loop: {path} can't be reached; remove the links"
+        ) from error
     if not inside:
-        raise ValidationError(f"a symbolic link leads out of the folder: {path} would not be in {root}")
+        raise ValidationError(
+            f"a symbolic link must not lead out of the folder: {path} is not in {root}; remove the link"
+        )

@@ -1,8 +1,8 @@
 """
-Which file below a folder each ball of a batch becomes. Pure, but for ``is_case_insensitive``.
+Map the balls of a batch to files below a folder. Pure, except for ``is_case_insensitive``.
 
-A key comes from the storage, so any writer may have chosen it. A key that can't be a file is refused by itself: renaming it would
-write a file that nobody asked for, and stopping for it would let one writer stop the reader of everything else.
+Any writer to the storage chooses keys. A key that can't be a file is an error of that ball alone. Another file name
+would surprise the reader, and failing the batch would let one writer block the reading of all other balls.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from airflow_provider_mictlanx.client.local_io.atomic_file import check_file_nam
 Ball = tuple[str, str]
 """A ball by bucket and key."""
 
-HOW_TO_RESOLVE = "read it by itself, with a filename of your own"
+HOW_TO_RESOLVE = "read it separately, with a filename"
 
 
 def local_path(key: str) -> PurePosixPath:
     """
-    Return the path of a key below the folder; leading, doubled and trailing ``/`` and ``.`` don't count.
+    Return the path of a key below the folder, without empty components and ``.``.
 
-    ``ValidationError``: it contains ``..``, or something that no file can be called.
+    Raises ``ValidationError`` if a component is ``..``, or can't be the name of a file.
     """
     parts = [part for part in key.split("/") if part not in ("", ".")]
     if not parts:
-        raise ValidationError("it names no file")
+        raise ValidationError("it contains no file name")
     for part in parts:
         check_file_name(part)
     return PurePosixPath(*parts)
@@ -38,9 +38,9 @@ def local_path(key: str) -> PurePosixPath:
 
 def local_paths(balls: Iterable[Ball], case_insensitive: bool = False) -> dict[Ball, PurePosixPath | ValidationError]:
     """
-    Return the path of every ball below the folder, or the error for one that can't be a file there.
+    Return the path of every ball below the folder, or the error for a ball that can't be a file there.
 
-    Of balls that would be one file none is read: which of them is meant is for the caller to choose.
+    Balls that would be the same file are all errors: only the caller can choose one.
 
     :param case_insensitive: whether the file system ignores the case of names, or the composition of their letters
     """
@@ -60,7 +60,9 @@ def local_paths(balls: Iterable[Ball], case_insensitive: bool = False) -> dict[B
     for ball in list(alone.values()):
         for folder in list(local_path(ball[1]).parents)[:-1]:
             if (file := alone.get(_fold_case(folder, case_insensitive))) is not None:
-                found[file] = ValidationError(f"it would be a folder, because of {_name(ball)}; {HOW_TO_RESOLVE}")
+                found[file] = ValidationError(
+                    f"it would be a folder, since {_name(ball)} is below it; {HOW_TO_RESOLVE}"
+                )
     return found
 
 
@@ -73,7 +75,7 @@ def _fold_case(place: PurePosixPath, case_insensitive: bool) -> str:
 
 
 def is_case_insensitive(folder: Path) -> bool:
-    """Return whether a folder takes ``A`` for ``a``, or ``é`` for ``e`` and an accent, by making a file in it."""
+    """Return whether a folder treats ``A`` as ``a``, or ``é`` as ``e`` with an accent, by creating a file in it."""
     name = f".mictlanx-{secrets.token_hex(8)}-\u00c9.part"
     probe = folder / name
     os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))

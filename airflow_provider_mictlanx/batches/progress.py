@@ -1,4 +1,4 @@
-"""Progress of long work, in log lines."""
+"""Log the progress of long work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EVERY = 5.0
 """Seconds between two lines; a line is logged only if something has changed."""
 
 SLOWEST = 3
-"""Number of the slowest balls that are remembered."""
+"""Number of slowest balls to report."""
 
 
 def format_transfer(size: int, seconds: float) -> str:
@@ -26,12 +26,12 @@ def format_transfer(size: int, seconds: float) -> str:
 
 class Progress:
     """
-    Counts balls and bytes.
+    Count balls and bytes, and format them as log lines.
 
-    :param balls: their number
-    :param size: their bytes
-    :param log_progress: takes a line
-    :param doing: begins every line
+    :param balls: total number of balls
+    :param size: their total size in bytes
+    :param log_progress: logs a line
+    :param doing: start of every line
     """
 
     def __init__(self, balls: int, size: int, log_progress: Callable[[str], None], doing: str = "") -> None:
@@ -55,7 +55,7 @@ class Progress:
         self._failed += 1
 
     def took(self, key: str, seconds: float) -> None:
-        """Remember how long a ball took, if it is among the slowest."""
+        """Remember the duration of a ball if it is among the slowest."""
         heapq.heappush(self._slowest, (seconds, key))
         if len(self._slowest) > SLOWEST:
             heapq.heappop(self._slowest)
@@ -74,8 +74,9 @@ class Progress:
         share = self._done_size / self._size if self._size else self._done_balls / max(self._balls, 1)
         failed = f", {self._failed:,} failed" if self._failed else ""
         return (
-            f"{self._doing}{share:.0%} {humanfriendly.format_size(self._done_size)} of {humanfriendly.format_size(self._size)}, "
-            f"{humanfriendly.format_size(int(rate))}/s, {self._done_balls:,} of {self._balls:,} balls{failed}"
+            f"{self._doing}{share:.0%} {humanfriendly.format_size(self._done_size)} of "
+            f"{humanfriendly.format_size(self._size)}, {humanfriendly.format_size(int(rate))}/s, {self._done_balls:,} "
+            f"of {self._balls:,} balls{failed}"
         )
 
     @property
@@ -90,12 +91,12 @@ class Progress:
 
 async def keep_logging(current: Callable[[], Progress]) -> None:
     """Log a line every few seconds if something has changed, until cancelled."""
-    told: tuple[Progress, int] | None = None
+    logged: tuple[Progress, int] | None = None
     while True:
         await asyncio.sleep(EVERY)
         progress = current()
-        if progress.counted and told != (progress, progress.counted):
-            told = progress, progress.counted
+        if progress.counted and logged != (progress, progress.counted):
+            logged = progress, progress.counted
             progress.log_progress()
 
 

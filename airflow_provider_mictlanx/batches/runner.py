@@ -1,4 +1,4 @@
-"""One piece of work for each of many balls: bounded concurrency, progress in the log, failures in the result."""
+"""Run work for many balls: bounded concurrency, progress in the log, failures in the result."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ I = TypeVar("I", bound=Item)  # noqa: E741
 @dataclass(frozen=True)
 class TransferOptions:
     """
-    How balls are transferred.
+    Options of the transfer of many balls.
 
     :ivar max_concurrency: limit for the chunks in flight, of all balls together
     :ivar max_tries: tries per chunk
@@ -61,18 +61,18 @@ class TransferOptions:
         check_int("max_concurrency", self.max_concurrency)
 
     def for_one_of(self, balls: int) -> dict[str, Any]:
-        """Return the client's arguments for one of the transfers, which share ``max_concurrency``."""
+        """Return the client's arguments for one of several transfers, which share ``max_concurrency``."""
         return asdict(self) | {"max_concurrency": max(1, self.max_concurrency // max(1, balls))}
 
 
 @dataclass
 class BatchResult:
     """
-    What became of a batch.
+    The result of a batch.
 
-    :ivar total: balls
-    :ivar done: balls that something was done to
-    :ivar skipped: balls that needed nothing
+    :ivar total: number of balls
+    :ivar done: balls that were transferred or deleted
+    :ivar skipped: balls that needed no work
     :ivar done_size: bytes of ``done``
     :ivar response_time: seconds
     :ivar failures: every one, in the order of the balls
@@ -94,10 +94,10 @@ class BatchResult:
 
     def line(self, done: str, skipped: str) -> str:
         """
-        Return ``97 balls copied, 1.2 GB in 12.3 s, 97 MB/s; 2 there already, 0 failed``.
+        Return ``97 balls copied, 1.2 GB in 12.3 s, 97 MB/s; 2 already stored, 0 failed``.
 
-        :param done: verb for the balls that something was done to
-        :param skipped: reason why the others were skipped
+        :param done: verb for ``done``, such as ``copied``
+        :param skipped: reason for ``skipped``, such as ``already stored``
         """
         transferred = f", {format_transfer(self.done_size, self.response_time)}" if self.done_size else ""
         return f"{pluralize(self.done, 'ball')} {done}{transferred}; {self.skipped:,} {skipped}, {self.failed:,} failed"
@@ -105,7 +105,7 @@ class BatchResult:
 
 class BatchError(MictlanXError):
     """
-    A batch in which balls failed.
+    Some balls of a batch failed.
 
     :ivar result: the summary that the call would have returned
     """
@@ -117,13 +117,13 @@ class BatchError(MictlanXError):
 
 class Batch:
     """
-    Do some work to every ball, as many at a time as allowed, whatever becomes of the others.
+    Run work for every ball, with bounded concurrency; a failure does not stop the other balls.
 
-    :param max_concurrency: limit for the balls at a time
-    :param log_progress: takes a line of progress every few seconds
-    :param doing: verb before every such line, such as ``copying``
+    :param max_concurrency: limit for the balls that are worked on at the same time
+    :param log_progress: logs a line of progress every few seconds
+    :param doing: verb at the start of every such line, such as ``copying``
     :param stop_on_failure: start no further ball after the first failure
-    :param on_failure: takes every failure at once, besides the result
+    :param on_failure: called immediately for every failure
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class Batch:
         self._failures: dict[int, Failure] = {}
         """By the ball's position."""
         self._permanent = 0
-        self._consecutive = 0  # failures that may pass; as many as are under way may fail at once
+        self._consecutive = 0  # transient failures; all concurrent balls may fail together
         self._max_consecutive = max(MAX_CONSECUTIVE_FAILURES, 2 * max_concurrency)
         self._stopped_by = ""
 
@@ -152,10 +152,10 @@ class Batch:
         self, items: Iterable[I], work: Callable[[I], Awaitable[bool]], progress: Progress | None = None
     ) -> BatchResult:
         """
-        Run the work for every ball, and return what became of them.
+        Run the work for every ball, and return the result.
 
-        :param items: pulled one by one if ``progress`` is given
-        :param work: returns False if there was nothing to do; a ``MictlanXError`` or ``OSError`` is the ball's failure
+        :param items: the balls; consumed one by one if ``progress`` is given
+        :param work: returns False if the ball needed no work; a ``MictlanXError`` or ``OSError`` is the ball's failure
         :param progress: counts the balls; default: a new one
         """
         started = time.monotonic()
@@ -175,14 +175,14 @@ class Batch:
 
     async def _one(self, position: int, item: I, work: Callable[[I], Awaitable[bool]], progress: Progress) -> None:
         if self._stopped_by:
-            self._fail(position, item, UnknownError(f"not begun, because {self._stopped_by}", transient=False))
+            self._fail(position, item, UnknownError(f"not started, because {self._stopped_by}", transient=False))
             return
         try:
             done = await work(item)
         except MictlanXError as error:
             self._fail(position, item, error)
             progress.failed()
-        except OSError as error:  # of the disk
+        except OSError as error:  # of a local file
             self._fail(
                 position,
                 item,
@@ -219,7 +219,7 @@ def batch_error(what: str, result: BatchResult, summary: dict[str, Any]) -> Batc
     :param summary: the result that the call would have returned
     """
     what_to_do = (
-        "No retry can mend that" if result.permanently_failed else "Run it again: what is done is not done again"
+        "No retry can fix this" if result.permanently_failed else "Run it again: finished balls are not repeated"
     )
     return BatchError(
         f"{what}: {result.failed} of {result.total} balls failed: {format_failures(result.failures)}. {what_to_do}",
@@ -229,7 +229,7 @@ def batch_error(what: str, result: BatchResult, summary: dict[str, Any]) -> Batc
 
 
 CleanText = Annotated[str, AfterValidator(clean)]
-"""Text for a message. It is cleaned, since any writer to the storage can write records."""
+"""A str for messages. It is cleaned, since any writer to the storage can write records."""
 
 
 class Failure(BaseModel):
@@ -244,7 +244,7 @@ class Failure(BaseModel):
 
 
 MAX_REPORTED = 5
-"""Limit for the failures, or objects, that a message, a summary or a log names."""
+"""Limit for the failures or objects that a message, a summary or the log names."""
 
 
 def format_first(texts: Sequence[str], separator: str = ", ") -> str:
@@ -264,4 +264,4 @@ def truncate_failure(failure: dict[str, Any], max_size: int) -> dict[str, Any]:
 
 
 REQUEST_TIMEOUT = 120.0
-"""Default of the seconds for one request."""
+"""Default timeout of one request, in seconds."""

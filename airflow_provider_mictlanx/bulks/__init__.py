@@ -1,1 +1,1 @@
-"""Durable bulks: bulks that outlive the process that started them. Knows the client, and nothing of Airflow."""
+"""Durable bulks: uploads of many balls whose progress is recorded in the storage itself."""

@@ -1,9 +1,8 @@
 """
-One attempt to upload a shard: start, plan, upload, done. It continues what earlier attempts began.
+One attempt to upload a shard: start, plan, upload, done. It continues where earlier attempts ended.
 
-Every record is written before the step that could be interrupted: the start before anything else, the plan before the
-first data byte, the end also after an exception. If the process dies, the next attempt reads back what was acknowledged
-and not recorded yet, and does not send it again.
+The start is recorded before anything else, the plan before the first data byte, and the end also after an exception. If
+the process dies, the next attempt finds the balls that are stored and not recorded, and does not send them again.
 """
 
 from __future__ import annotations
@@ -37,30 +36,30 @@ log = get_logger(__name__)
 
 
 FIRST_PART = 10.0
-"""Seconds until the first part is written; each next pause is half as long again …"""
+"""Seconds until the first part is written; every later pause is 1.5 times as long …"""
 
 LAST_PART = 60.0
 """… up to this many seconds."""
 
-WHOLE_PART = 10
-"""Number of parts after which one repeats everything and replaces them: pokes list them all."""
+FULL_PART = 10
+"""Number of parts that one full part then replaces: every poke lists all parts."""
 
 END_SECONDS = 1.0
 """Seconds for a cancelled attempt to record its end."""
 
 LOST_END_SECONDS = 6.0
-"""Seconds for a failed one."""
+"""Seconds for a failed attempt to record its end."""
 
 MEMORY_BUDGET = 64_000_000
-"""Bytes of all chunks in flight together, unless the caller limits their number."""
+"""Limit for the bytes of all chunks in flight, if the caller does not limit their number."""
 
 
 @dataclass(frozen=True, slots=True)
 class _MissingBall(Item):
     """
-    A ball that is to be uploaded.
+    A ball to upload.
 
-    :ivar index: its place in the plan
+    :ivar index: its position in the plan
     """
 
     index: int = 0
@@ -69,11 +68,11 @@ class _MissingBall(Item):
 @dataclass
 class ShardUpload:
     """
-    One attempt.
+    One attempt to upload a shard.
 
-    :ivar listing: returns what all shards are to upload (with lists of their own: what this one is to); blocks
-    :ivar owner: who uploads, by name: another attempt must have the same
-    :ivar log_progress: takes a line of progress every few seconds
+    :ivar listing: returns the balls of all shards, or with ``spec.items_per_shard`` those of this shard; blocks
+    :ivar owner: identity of the uploader; every attempt must have the same
+    :ivar log_progress: logs a line of progress every few seconds
     """
 
     client: AsyncClient
@@ -107,10 +106,10 @@ class ShardUpload:
 
     async def run(self) -> UploadResult:
         """
-        Make the attempt, and return its result with the failures of balls.
+        Upload the shard, and return the result, which contains the failures of balls.
 
         Raises ``BulkConflictError`` if the bulk id has another owner or spec, ``ValidationError`` if the source is
-        empty or invalid, ``IntegrityError`` if it changed while it was planned, and ``UnavailableError`` if a peer does not
+        empty or invalid, ``IntegrityError`` if it changed during planning, and ``UnavailableError`` if a peer does not
         answer, so earlier records may be missing.
         """
         records = await self._store.read_completely()
@@ -125,7 +124,7 @@ class ShardUpload:
             will_retry = self.options.will_retry and self.options.fail_on_error and not self._ledger.permanently_failed
             await self._store.write(self._end("", will_retry), self._ledger.last_items(), allow_fewer_replicas=True)
         except BaseException as error:
-            await self._end_badly(error)
+            await self._record_failure(error)
             raise
         return self._result(progress)
 
@@ -134,15 +133,18 @@ class ShardUpload:
     def _refuse_others(self, records: Records) -> None:
         bulk = f"bulk {self.spec.bulk_id!r}"
         if records.closed:
-            raise BulkConflictError(f"{bulk} was awaited and closed: it can't be uploaded again. {HOW_TO_RESOLVE}")
+            raise BulkConflictError(f"uploading {bulk} failed: it was awaited and closed. {HOW_TO_RESOLVE}")
         for start in records.starts:
             if start.spec != self._spec_text:
                 raise BulkConflictError(
-                    f"{bulk} was begun with {start.spec}, and now with {self._spec_text}. {HOW_TO_RESOLVE}"
+                    f"uploading {bulk} failed: it was started with {start.spec}, now with {self._spec_text}. "
+                    f"{HOW_TO_RESOLVE}"
                 )
             if start.shard == self.shard and start.owner != self.owner:
                 owners = f"{format_owner(start.owner)}, not to {format_owner(self.owner)}"
-                raise BulkConflictError(f"shard {self.shard} of {bulk} belongs to {owners}. {HOW_TO_RESOLVE}")
+                raise BulkConflictError(
+                    f"uploading {bulk} failed: shard {self.shard} belongs to {owners}. {HOW_TO_RESOLVE}"
+                )
 
     def _start_after(self, records: Records) -> Start:
         self._sequence = 1 + max((start.sequence for start in records.starts if start.shard == self.shard), default=0)
@@ -196,47 +198,47 @@ class ShardUpload:
                 expected=self._expected(ball),
             )
         except OSError as error:
-            raise UnknownError(f"{ball.source} can't be read: {error.strerror}", transient=False) from error
+            raise UnknownError(f"reading {ball.source} failed: {error.strerror}", transient=False) from error
         return unwrap(result).uploaded
 
     def _fail(self, item: Item, error: MictlanXError) -> None:
-        said = f"{error}. {HOW_TO_RESOLVE_CHANGE}" if isinstance(error, IntegrityError) else str(error)
-        self._ledger.fail(item.bucket_id, item.key, error.error_code, said, error.permanent)
+        message = f"{error}. {HOW_TO_RESOLVE_CHANGE}" if isinstance(error, IntegrityError) else str(error)
+        self._ledger.fail(item.bucket_id, item.key, error.error_code, message, error.permanent)
 
     def _expected(self, ball: PlannedBall) -> ChunkManifest:
         """
-        Return the expected hashes of a source; sources that this attempt has hashed are not hashed again.
+        Return the expected hashes of a source. A source that this attempt has hashed is not hashed again.
 
-        With an earlier attempt's plan the source is hashed first: a ball found stored is not sent, so nothing else
-        compares it.
+        With the plan of an earlier attempt, the upload hashes the source first: a stored ball is not sent, so nothing
+        else compares its source with the plan.
         """
         if hashed := self._planner.hashed.pop((ball.bucket_id, ball.key), None):
             return hashed
         known = self._planner.is_new and ball.size <= ball.chunk_size
         return ChunkManifest(ball.size, ball.checksum, (PlannedChunk(0, 0, ball.size, ball.checksum),) if known else ())
 
-    # -- records on the way ----------------------------------------------------------------------------------------
+    # -- progress records ------------------------------------------------------------------------------------------
 
     async def _keep_recording(self) -> None:
         wait, written = FIRST_PART, list[str]()
         while True:
             await asyncio.sleep(wait)
             wait = min(wait * 1.5, LAST_PART)
-            whole = len(written) >= WHOLE_PART
+            full = len(written) >= FULL_PART
             try:
-                name = await self._record_part(everything=whole)
-                if whole:
+                name = await self._record_part(everything=full)
+                if full:
                     await self._store.delete(written)
                     written.clear()
                 written.append(name)
             except MictlanXError as error:
-                log.info("Progress of bulk %r could not be recorded, it will be later: %s", self.spec.bulk_id, error)
+                log.info("Recording progress of bulk %r failed; the next part repeats it: %s", self.spec.bulk_id, error)
 
     async def _record_part(self, everything: bool = False, allow_fewer_replicas: bool = True) -> str:
         """Write a part; return its name."""
         ledger = self._ledger
         indexes = ledger.unrecorded(everything)
-        # No number is used twice, not even after a failure: a half-written part must not be written with other bytes.
+        # A number is never used twice: after a failure the part may be half written, and its bytes must not change.
         number, self._parts = self._parts, self._parts + 1
         part = Part(**self._identity, **ledger.summary, number=number)
         await self._store.write(part, ledger.part_items(indexes), allow_fewer_replicas=allow_fewer_replicas)
@@ -245,9 +247,9 @@ class ShardUpload:
 
     async def _record_lost(self) -> None:
         """
-        Record the lost balls before one of them is announced: from then on the listing shows it again, without data.
+        Record the lost balls before one of them is announced: then the listing shows it again, without data.
 
-        The record gets as many replicas as a start, and is never replaced: without it the bulk would look complete.
+        The record has as many replicas as a start, and no part replaces it: without it the bulk would look complete.
         """
         await self._record_part(allow_fewer_replicas=False)
 
@@ -269,17 +271,19 @@ class ShardUpload:
             seconds=round(time.monotonic() - self._started, 6),
         )
 
-    async def _end_badly(self, error: BaseException) -> None:
-        """Record that the attempt was interrupted; without that record it counts as not ended."""
+    async def _record_failure(self, error: BaseException) -> None:
+        """Record that the attempt failed or was interrupted; without this record it counts as running."""
         permanent = isinstance(error, MictlanXError) and error.permanent
-        said = str(error) or type(error).__name__
-        end = self._end(truncate(said, 500), self.options.will_retry and not permanent)
+        message = str(error) or type(error).__name__
+        end = self._end(truncate(message, 500), self.options.will_retry and not permanent)
         try:
             async with asyncio.timeout(LOST_END_SECONDS if isinstance(error, Exception) else END_SECONDS):
                 await self._store.write(end, self._ledger.last_items(), allow_fewer_replicas=True)
         except (MictlanXError, TimeoutError) as problem:
             log.warning(
-                "The end of bulk %r could not be recorded: %s", self.spec.bulk_id, str(problem) or "no time was left"
+                "Recording the end of the attempt on bulk %r failed: %s; it counts as running until the next attempt",
+                self.spec.bulk_id,
+                str(problem) or "timeout",
             )
 
     def _result(self, progress: Progress) -> UploadResult:

@@ -1,4 +1,4 @@
-"""Errors of a bulk as a whole."""
+"""Errors of a bulk, as opposed to those of a single ball."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ class BulkConflictError(ValidationError):
 
 
 class BulkFailedError(BatchError):
-    """A bulk in which balls are not stored."""
+    """Some balls of a bulk are not stored."""
 
     default_error_code = 502

@@ -1,8 +1,9 @@
 """
-What the storage still has of the balls that records acknowledge.
+Find the balls that records acknowledge, but the storage has lost.
 
-Records tell what was; only the storage tells what is. A listing shows announcements, not data: that is enough for a ball that
-was announced before a record acknowledged it. One that was announced since then, or that a storage check could not read, is read.
+A record shows that a ball was stored once; only the storage shows that it still is. A listing shows announcements, not
+data. That is enough for a ball that was announced before a record acknowledged it. A ball that was announced later, or
+that a storage check could not read, is read.
 """
 
 from __future__ import annotations
@@ -28,27 +29,27 @@ from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.versions import FILTERS_TAG, group_versions
 
 ASKED_ONE_BY_ONE = 16
-"""So many balls of a bucket are asked for one by one: that costs less than a listing of unknown length."""
+"""Up to this number, balls of a bucket are looked up one by one: a listing of unknown length may cost more."""
 
 ROWS_PER_BALL = 1_000
-"""A bucket with more rows than this for each ball is far larger than the bulk: its listing is not read to its end."""
+"""Limit for a listing, in rows per ball: the listing of a bucket far larger than the bulk is not read to its end."""
 
 ROW = 500
-"""About what a row of a listing takes (bytes)."""
+"""Approximate size of a row of a listing, in bytes."""
 
 MAX_LISTING_SIZE = 256 * 1024**2
-"""A longer listing is not read either (bytes): as rows it takes five times as much memory."""
+"""Limit for a listing, in bytes: its rows take five times as much memory."""
 
 AT_ONCE = 8
-"""How many balls are asked for at the same time."""
+"""Limit for the balls that are looked up at the same time."""
 
 
 @dataclass(frozen=True)
 class Inventory:
     """
-    Finds the balls of a plan that the storage does not have.
+    Find the balls of a plan that the storage does not have.
 
-    :ivar store: of the balls' bulk; listing its small bucket shows whether every peer answers
+    :ivar store: records of the bulk; listing their small bucket shows whether every peer answers
     """
 
     store: RecordStore
@@ -59,12 +60,13 @@ class Inventory:
         """
         Return the acknowledged balls that the storage does not have with the plan's checksum.
 
-        Each bucket is listed once, or asked for each ball where that is less. Balls of size 0 are in no listing.
-        A ball that was announced after the record that acknowledges it is read: the record knows nothing of that data.
-        ``UnavailableError``: a peer does not answer, so a ball cannot be told stored or lost.
+        Each bucket is listed once, or its balls are looked up one by one if there are few. Balls of size 0, which are
+        never listed, are always looked up. A ball that was announced after the record that acknowledges it is read:
+        the record is about earlier data. Raises ``UnavailableError`` if a peer does not answer, so a missing ball can't
+        be confirmed as lost.
 
-        :param acknowledged: when a record acknowledged each of them (nanoseconds since 1970, by the peers' clocks)
-        :param in_doubt: which of them are read in any case, since a storage check could not read them
+        :param acknowledged: time of the acknowledging record, by ball (nanoseconds since 1970, by the peers' clocks)
+        :param in_doubt: balls to read in any case, since a storage check could not read them
         """
         single: list[int] = []
         by_bucket: defaultdict[str, list[int]] = defaultdict(list)
@@ -78,11 +80,11 @@ class Inventory:
             else:
                 announced |= await run_in_thread(partial(_announced, rows, balls, wanted))
 
-        async def ask(index: int) -> None:
+        async def look_up(index: int) -> None:
             if (found := await self._find(balls[index])) is not None:
                 announced[index] = found.updated_at
 
-        await for_each(single, ask, AT_ONCE)
+        await for_each(single, look_up, AT_ONCE)
         newer = {index for index, at in announced.items() if at > acknowledged[index] and balls[index].size}
 
         async def read(index: int) -> None:
@@ -93,7 +95,7 @@ class Inventory:
         return acknowledged.keys() - announced.keys()
 
     async def _list(self, bucket_id: str, balls: int) -> list[Metadata] | None:
-        """List a bucket with every peer's part in it; None where it is far larger than the bulk."""
+        """List a bucket, confirmed by every peer; None if it is far larger than the bulk."""
         longest = min(balls * ROWS_PER_BALL * ROW, MAX_LISTING_SIZE)
         listed = await self.store.client.get_chunks_by_bucket_id(bucket_id, self.store.timeout, max_size=longest)
         try:
@@ -104,28 +106,28 @@ class Inventory:
             raise
 
     async def _find(self, ball: PlannedBall, check_storage: bool = False) -> Ball | None:
-        """Return a ball as it is listed, or None where it is not there as planned."""
+        """Return the metadata of a ball; None if it is not stored as planned."""
         found = await self.store.client.get_metadata(
             ball.bucket_id, ball.key, self.store.timeout, check_storage=check_storage
         )
         try:
-            there = unwrap(found)
+            stored = unwrap(found)
         except NotFoundError:
             return None
         except (UnavailableError, GetChunkError, IntegrityError) as error:
             await self.store.check_peers(str(error))
-            return None  # every peer answers: the one on which it is placed has lost it
-        return there if _is_planned(there, ball) else None
+            return None  # every peer answers, so the peer where the ball is placed has lost it
+        return stored if _is_planned(stored, ball) else None
 
 
 def _announced(rows: Iterable[Metadata], balls: Sequence[PlannedBall], wanted: Iterable[int]) -> dict[int, int]:
-    """Return those of the wanted balls of a bucket that its listing shows as planned, and when they were announced."""
+    """Return the wanted balls that a bucket's listing shows as planned, with the time of their announcement."""
     by_id = {make_ball_id(balls[index].key): index for index in wanted}
     chunks: defaultdict[int, list[Metadata]] = defaultdict(list)
     for row in rows:
         if (index := by_id.get(row.ball_id)) is not None:
             chunks[index].append(row)
-    # The newest complete version comes first: it is what readers get.
+    # The newest complete version comes first: readers get that one.
     newest = {index: versions[0] for index, listed in chunks.items() if (versions := group_versions(listed))}
     return {
         index: version.updated_at
@@ -135,7 +137,7 @@ def _announced(rows: Iterable[Metadata], balls: Sequence[PlannedBall], wanted: I
 
 
 def _is_planned(found: Ball, ball: PlannedBall) -> bool:
-    """Return whether a ball has the planned bytes; one of a single chunk may lack the checksum of the whole."""
+    """Return whether a ball has the planned bytes. A ball of one chunk may only have that chunk's checksum."""
     checksum = found.checksum or (found.chunks[0].checksum if found.num_chunks == 1 else "")
     plain = found.tags.get(FILTERS_TAG, "") in ("", "[]")
     return plain and (found.size, checksum) == (ball.size, ball.checksum)

@@ -1,4 +1,4 @@
-"""The balls of one attempt to upload a shard: acknowledged, lost, sent, recorded, failed. Pure."""
+"""The state of the balls in one attempt: acknowledged, lost, sent, recorded, failed. Pure."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ BallKey = tuple[str, str]
 
 class Ledger:
     """
-    The books of an attempt; balls are counted by their place in the plan.
+    The state of the balls in an attempt, each identified by its position in the plan.
 
-    :ivar acknowledged: balls that are stored, by this or by another attempt
-    :ivar size: of these (bytes)
-    :ivar lost: balls that earlier attempts acknowledged, and the storage no longer had when this one looked
-    :ivar sources: what marks the sources that the acknowledged balls were compared with (``sources_mark``); empty until then
-    :ivar sent: how many of the acknowledged balls this attempt sent
-    :ivar sent_size: of these (bytes)
-    :ivar failures: by bucket and key
+    :ivar acknowledged: stored balls, uploaded by this or another attempt
+    :ivar size: total size of ``acknowledged``, in bytes
+    :ivar lost: balls that earlier attempts acknowledged, but that this attempt found missing in the storage
+    :ivar sources: ``sources_mark`` of the sources that the acknowledged balls were compared with; empty before that
+    :ivar sent: number of acknowledged balls that this attempt sent
+    :ivar sent_size: total size of ``sent``, in bytes
+    :ivar failures: failed balls, by bucket and key
     """
 
     def __init__(self) -> None:
@@ -42,17 +42,17 @@ class Ledger:
 
     @property
     def digest(self) -> str:
-        """The plan's; empty where there is none yet."""
+        """Digest of the plan; empty before there is one."""
         return self.plan.record.digest if self.plan else ""
 
     @property
     def balls(self) -> Sequence[PlannedBall]:
-        """The plan's balls."""
+        """Balls of the plan."""
         return self.plan.balls if self.plan else ()
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The fields that every report of the attempt has."""
+        """Fields of every report of the attempt."""
         return {
             "plan": self.digest,
             "acknowledged": len(self.acknowledged),
@@ -68,12 +68,12 @@ class Ledger:
 
     @property
     def sorted_failures(self) -> list[Failure]:
-        """The failures in the order of buckets and keys."""
+        """Failures, sorted by bucket and key."""
         return [self.failures[ball] for ball in sorted(self.failures)]
 
     @property
     def missing(self) -> list[int]:
-        """The balls that are neither stored nor known to fail."""
+        """Balls that are neither stored nor failed."""
         return [
             index
             for index, ball in enumerate(self.balls)
@@ -82,18 +82,18 @@ class Ledger:
 
     def take_over(self, plan: ShardPlan, acknowledged: set[int], lost: set[int]) -> None:
         """
-        Begin with the plan of an earlier attempt.
+        Set the plan of an earlier attempt, with its acknowledged and lost balls.
 
-        One step: a part that is written at any moment must not acknowledge a lost ball.
+        All are set in one step: a part may be written at any time, and must not acknowledge a lost ball.
 
-        :param acknowledged: balls that records acknowledge, and the storage has
-        :param lost: balls that records acknowledge, and the storage does not have
+        :param acknowledged: balls that records acknowledge, and that the storage has
+        :param lost: balls that records acknowledge, and that the storage does not have
         """
         self.plan, self.lost = plan, lost
         self.learn(acknowledged)
 
     def learn(self, indexes: Iterable[int]) -> None:
-        """Note that other attempts stored balls; that is no failure any more, unless their sources have changed since."""
+        """Add balls that other attempts stored, and drop their failures, except those whose source has changed."""
         for index in indexes:
             if index not in self._changed:
                 self._add(index)
@@ -102,7 +102,7 @@ class Ledger:
                 self._permanent.discard(name)
 
     def stored(self, index: int, sent: bool) -> None:
-        """Note that this attempt saw a ball stored, or sent it."""
+        """Add a ball that this attempt sent, or found stored."""
         self._add(index)
         self._unrecorded.add(index)
         if sent:
@@ -110,14 +110,14 @@ class Ledger:
             self.sent_size += self.balls[index].size
 
     def compared(self, indexes: Iterable[int]) -> None:
-        """Note that sources of acknowledged balls are as planned, which the next record is to tell."""
+        """Record with the next part that the sources of acknowledged balls match the plan."""
         self._unrecorded.update(indexes)
 
     def changed(self, index: int, message: str, permanent: bool = True) -> None:
         """
-        Note that the source of a ball is another one now than when it was planned: a failure, whatever is stored.
+        Fail a ball whose source differs from the plan, even if the ball is stored.
 
-        :param permanent: whether no retry mends it, until somebody brings the planned source back
+        :param permanent: whether no retry can fix it, unless the planned source is restored
         """
         ball = self.balls[index]
         if index in self.acknowledged:
@@ -132,7 +132,7 @@ class Ledger:
             self.size += self.balls[index].size
 
     def fail(self, bucket_id: str, key: str, code: int, message: str, permanent: bool = False) -> None:
-        """Note why a ball is not stored; the first reason stays."""
+        """Add the failure of a ball; the first one is kept."""
         if (bucket_id, key) in self.failures:
             return
         self.failures[bucket_id, key] = Failure(bucket_id=bucket_id, key=key, code=code, message=message)
@@ -140,19 +140,19 @@ class Ledger:
             self._permanent.add((bucket_id, key))
 
     def unrecorded(self, everything: bool) -> set[int]:
-        """Return the balls that a part is to acknowledge: those that none did yet, or everything."""
+        """Return the balls for the next part: those that no part acknowledges yet, or all acknowledged ones."""
         return set(self.acknowledged if everything else self._unrecorded)
 
     def recorded(self, indexes: set[int]) -> None:
-        """Note that a part acknowledges these balls."""
+        """Mark balls as acknowledged by a part."""
         self._unrecorded -= indexes
 
     def part_items(self, indexes: set[int]) -> bytes:
-        """Return the bytes of a part that acknowledges these balls."""
+        """Return the content of a part that acknowledges these balls."""
         return canonical({"acknowledged": format_ranges(indexes), "lost": format_ranges(self.lost)}).encode()
 
     def last_items(self) -> bytes:
-        """Return the bytes of the attempt's last record."""
+        """Return the content of the attempt's last record."""
         failures = [failure.model_dump() for failure in self.sorted_failures]
         return canonical(
             {"acknowledged": format_ranges(self._unrecorded), "lost": format_ranges(self.lost), "failures": failures}

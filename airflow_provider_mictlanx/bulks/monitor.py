@@ -1,4 +1,4 @@
-"""Follow a bulk from another process: status, result, deletion. Every poke is one listing of the bulk's own bucket."""
+"""Follow a bulk from any process: status, result, deletion. A poke is one listing of the bulk's own bucket."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from airflow_provider_mictlanx.bulks.status import (
     latest_start,
     valid_reports,
 )
-from airflow_provider_mictlanx.bulks.summary import failed_for_good, status_line, summarize
+from airflow_provider_mictlanx.bulks.summary import permanent_failure, status_line, summarize
 from airflow_provider_mictlanx.client.async_client import AsyncClient
 from airflow_provider_mictlanx.client.errors import BallConflictError, DeadlineExceededError
 from airflow_provider_mictlanx.client.models import DeleteBucketResponse
@@ -35,7 +35,7 @@ async def bulk_status(client: AsyncClient, bulk_id: str, request_timeout: float 
     """
     Return the state of a bulk, by one listing of its own small bucket.
 
-    That is one request while the bulk is uploaded, and when it is complete or closed. Before *unplanned* or *failed* is
+    One request is enough for a bulk that is being uploaded, complete or closed. Before *unplanned* or *failed* is
     returned, a second request checks that every peer answered; if not, the state is *uploading*.
 
     :param request_timeout: seconds for each request
@@ -44,13 +44,13 @@ async def bulk_status(client: AsyncClient, bulk_id: str, request_timeout: float 
 
 
 async def _poke(store: RecordStore) -> tuple[Records, BulkStatus]:
-    records, listing = await store.look()
+    records, listing = await store.list_once()
     status = compute_status(records)
     if status.state is not State.UPLOADING:
         return records, status
     full = replace(records, complete=True)
     if (assumed_complete := compute_status(full)).state is State.UPLOADING:
-        return full, assumed_complete  # whatever is missing in the listing, it would say the same, or better
+        return full, assumed_complete  # missing records can only improve this state
     if await store.answered_by_all(listing):
         return full, assumed_complete
     return records, status
@@ -58,17 +58,17 @@ async def _poke(store: RecordStore) -> tuple[Records, BulkStatus]:
 
 def is_open(status: BulkStatus, fail_on_error: bool) -> bool:
     """
-    Return whether a gate that waits for the bulk opens now; raise ``BulkFailedError`` if it never will.
+    Return whether the wait for a bulk is over; raise ``BulkFailedError`` if the bulk failed permanently.
 
-    A closed bulk counts as what it was before.
+    A closed bulk counts as complete or failed, as before it was closed.
 
-    :param fail_on_error: raise for a bulk that failed permanently; False opens the gate once it is finished
+    :param fail_on_error: raise for a bulk that failed permanently; False ends the wait once the bulk is finished
     """
     failed = status.state is State.FAILED or (
         status.closed is not None and status.closed.result.get("state") == State.FAILED.value
     )
     if failed and fail_on_error:
-        raise failed_for_good(status)
+        raise permanent_failure(status)
     return status.state in (State.COMPLETE, State.CLOSED) or (failed and status.finished)
 
 
@@ -91,11 +91,11 @@ async def await_bulk(
     ``timeout``.
 
     :param poke_interval: seconds between two pokes
-    :param timeout: seconds for the whole wait, with a last poke at its end; None waits forever
+    :param timeout: seconds to wait, with a last poke at the end; None for no limit
     :param include_items: add ``successes`` and all ``failures`` as lists
     :param remove_on_completion: delete the records except the result, which answers later calls
     :param request_timeout: seconds for each request
-    :param log_progress: takes a line after every poke
+    :param log_progress: logs a line after every poke
     """
     check_non_negative("poke_interval", poke_interval)
     if timeout is not None:
@@ -109,7 +109,9 @@ async def await_bulk(
             return await _result(store, records, status, include_items, remove_on_completion)
         left = math.inf if timeout is None else timeout - (time.monotonic() - started)
         if left <= 0:
-            raise DeadlineExceededError(f"{status_line(status)}; it was waited for {timeout:g} s")
+            raise DeadlineExceededError(
+                f"waiting for bulk {bulk_id!r} failed after {timeout:g} s: {status_line(status)}"
+            )
         await asyncio.sleep(min(poke_interval, left))
 
 
@@ -117,15 +119,16 @@ async def read_result(
     client: AsyncClient, bulk_id: str, include_items: bool = False, request_timeout: float = REQUEST_TIMEOUT
 ) -> dict[str, Any]:
     """
-    Return the result of a finished bulk; the parameters are those of ``await_bulk``.
+    Return the result of a finished bulk; parameters: see ``await_bulk``.
 
-    ``BulkFailedError``: it is not finished (any more).
+    Raises ``BulkFailedError`` if the bulk is not finished.
     """
     store = RecordStore(client, bulk_id, request_timeout)
     records, status = await _poke(store)
     if not is_open(status, fail_on_error=False):
         raise BulkFailedError(
-            f"{status_line(status)}: it is not finished, so it has no result", result=summarize(status)
+            f"reading the result of bulk {bulk_id!r} failed: it is not finished. {status_line(status)}",
+            result=summarize(status),
         )
     return await _result(store, records, status, include_items, remove=False)
 
@@ -148,7 +151,7 @@ async def _result(
 async def _close(
     store: RecordStore, summary: dict[str, Any], items: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Record the result; if another await has just recorded one, return that."""
+    """Record the result and return it; if another await has just recorded one, return that."""
     try:
         await store.write(Closed(result=summary), canonical(items).encode())
     except BallConflictError:
@@ -160,12 +163,12 @@ async def _close(
 
 
 async def _kept_items(store: RecordStore, closed: Closed) -> dict[str, Any]:
-    """Return the items that the await kept when it closed the bulk."""
+    """Return the lists of balls that the record ``closed`` contains."""
     items: dict[str, Any] = json.loads(await store.read_content(closed))
     if not items:
         raise BulkConflictError(
-            f"bulk {store.bulk_id!r} was closed by an await without include_items, so its items are not known any more; its "
-            f"result is {canonical(closed.result)}"
+            f"reading the balls of bulk {store.bulk_id!r} failed: it was closed by an await without include_items, "
+            f"which deleted its plan; its result is {canonical(closed.result)}"
         )
     return items
 
@@ -182,7 +185,7 @@ async def delete_bulk(
 
 
 async def _items(store: RecordStore, records: Records) -> dict[str, Any]:
-    """Return every ball: ``successes`` as ``{bucket_id, key, size, checksum}``, ``failures`` with code and message."""
+    """Return all balls: ``successes`` as ``{bucket_id, key, size, checksum}``, ``failures`` with code and message."""
     successes: list[dict[str, Any]] = []
     failures: dict[tuple[str, str], dict[str, Any]] = {}
     for _, own in sorted(records.by_shard().items()):
@@ -221,8 +224,8 @@ async def list_bulk_items(client: AsyncClient, bulk_id: str, timeout: float = RE
     result = await read_result(client, bulk_id, include_items=True, request_timeout=timeout)
     if result["state"] != State.COMPLETE.value:
         raise BulkFailedError(
-            f"bulk {bulk_id!r} failed for good: {result['failed']} of {result['total_balls']} balls are not stored, so it can't be "
-            "read as a whole. Mend it and clear the upload task, or read its bucket instead",
+            f"reading bulk {bulk_id!r} failed: {result['failed']} of its {result['total_balls']} balls are not stored. "
+            "Fix the causes and clear the upload task, or read its bucket instead",
             permanent=True,
             result={name: value for name, value in result.items() if name != "successes"},
         )

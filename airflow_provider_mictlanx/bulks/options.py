@@ -16,7 +16,7 @@ from airflow_provider_mictlanx.client.transfer.chunk_upload import PutOptions
 from airflow_provider_mictlanx.client.validation import check_str, check_timeout, parse_size
 
 MAX_SOURCES_LENGTH = 500
-"""Sources that take more characters are named in the records by their number, the first few, and a SHA-256."""
+"""Limit for the sources in a record, in characters: longer ones are replaced by the first few and a SHA-256."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class BulkSpec:
     Parameters of a bulk, which every attempt must share.
 
     :ivar bulk_id: any str
-    :ivar sources: origin of the balls, as str
-    :ivar shards: number of parts
+    :ivar sources: sources of the balls, as str
+    :ivar shards: number of shards
     :ivar rf: number of peers that must store each chunk
-    :ivar chunk_size: bytes, or a str such as ``"8MB"``; None lets the size of each ball decide
+    :ivar chunk_size: bytes, or a str such as ``"8MB"``; None chooses it by the size of each ball
     :ivar tags: tags of every ball
-    :ivar items_per_shard: whether each shard has a list of its own, instead of a part of a common one
-    :ivar allow_reserved_bucket: allow buckets of other bulks' records; attempts may differ in it
+    :ivar items_per_shard: whether each shard has its own list of balls, instead of a part of a common one
+    :ivar allow_reserved_bucket: allow buckets with records of other bulks; attempts may differ in it
     """
 
     bulk_id: str
@@ -46,14 +46,14 @@ class BulkSpec:
     allow_reserved_bucket: bool = False
 
     def as_text(self) -> str:
-        """Return the spec as the records contain it."""
+        """Return the spec in the form of the records."""
         fields = {name: getattr(self, name) for name in ("bucket_id", "key_prefix", "shards", "rf")}
         fields["sources"] = [] if self.items_per_shard else self._abbreviated_sources()
         fields["chunk_size"] = None if self.chunk_size is None else parse_size(self.chunk_size)
         return canonical(fields | {"tags": dict(self.tags)})
 
     def _abbreviated_sources(self) -> list[str]:
-        """Return the sources, abbreviated if long: every start has them in its tags, which every poke lists."""
+        """Return the sources, shortened if necessary: they are in the tags of every start, which every poke lists."""
         sources = list(self.sources)
         text = canonical(sources)
         if len(text) <= MAX_SOURCES_LENGTH:
@@ -62,7 +62,7 @@ class BulkSpec:
         return [f"{len(sources)} sources with SHA-256 {digest}", *(source[:60] for source in sources[:3])]
 
     def check(self, shard: int) -> None:
-        """Raise ``ValidationError`` for an invalid parameter, or number of a shard."""
+        """Raise ``ValidationError`` for an invalid parameter or shard."""
         check_str("bucket_id", self.bucket_id)
         check_str("key_prefix", self.key_prefix)
         if self.bucket_id:
@@ -77,17 +77,17 @@ class BulkSpec:
 @dataclass(frozen=True)
 class AttemptOptions:
     """
-    Parameters of one attempt; another attempt may have others.
+    Parameters of one attempt, which may differ between attempts.
 
-    :ivar max_concurrency: limit for the chunks in flight; None lets the size of the largest decide
+    :ivar max_concurrency: limit for the chunks in flight; None chooses it by the size of the largest
     :ivar max_tries: tries per chunk
     :ivar max_backoff: longest pause between two tries, in seconds
     :ivar timeout: seconds for each request
-    :ivar stop_on_failure: whether the first failure stops what has not begun
-    :ivar replace: whether other bytes under a ball's key are replaced
-    :ivar allow_empty: whether an empty listing is a bulk of no balls, instead of an error
-    :ivar will_retry: whether another attempt follows if this one fails
-    :ivar fail_on_error: whether an attempt with failures of balls has failed, so that another one may follow
+    :ivar stop_on_failure: start no further ball after the first failure
+    :ivar replace: delete different bytes under a ball's key first
+    :ivar allow_empty: accept an empty listing as a bulk of no balls, instead of raising an error
+    :ivar will_retry: another attempt follows if this one fails
+    :ivar fail_on_error: an attempt fails if a ball fails, so another one may follow
     """
 
     max_concurrency: int | None = None
@@ -104,7 +104,7 @@ class AttemptOptions:
         """Raise ``ValidationError`` for an invalid parameter."""
         for name in ("stop_on_failure", "replace", "allow_empty", "will_retry", "fail_on_error"):
             if not isinstance(flag := getattr(self, name), bool):
-                raise ValidationError(f"{name} is True or False, not {flag!r}")
+                raise ValidationError(f"{name} must be True or False, got {flag!r}")
         if self.max_concurrency is not None:
             PutOptions(max_concurrency=self.max_concurrency)
         RetryConfig(self.max_tries, self.max_backoff)
@@ -116,13 +116,13 @@ class UploadResult:
     """
     The result of an attempt.
 
-    :ivar uploaded: balls that were sent
-    :ivar skipped: balls that were acknowledged before, or found stored
-    :ivar failures: of balls, every one
+    :ivar uploaded: number of balls that were sent
+    :ivar skipped: number of balls that were acknowledged before, or found stored
+    :ivar failures: all failures of balls
     :ivar uploaded_size: bytes of the balls that were sent
     :ivar response_time: seconds
-    :ivar slowest: a few balls by key, with their seconds
-    :ivar permanently_failed: whether there are failures, and no retry could mend any of them
+    :ivar slowest: keys of the slowest balls, with their seconds
+    :ivar permanently_failed: whether balls failed, and no retry can fix any of them
     """
 
     bulk_id: str

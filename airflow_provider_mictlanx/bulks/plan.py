@@ -1,8 +1,7 @@
 """
-The plan of a shard: which of the listed balls are its own, and what each of them is. Pure, but for the hashing.
+The plan of a shard: the listed balls that it uploads, with their sizes and checksums. Pure.
 
-A plan is canonical: without time or host, so that the same source gives the same plan, byte for byte, and a second attempt
-finds its own.
+A plan is canonical: it contains no time or host, so every attempt makes the same plan of a source, byte for byte.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from airflow_provider_mictlanx.bulks.sources import SourceBall
 from airflow_provider_mictlanx.client.errors import IntegrityError, ValidationError
 
 BALL_COST = 256 * 1024
-"""Cost of a ball besides its bytes, in bytes: many small files are work too."""
+"""Cost of a ball in addition to its size, in bytes: many small files take time too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +31,8 @@ class PlannedBall:
 
     :ivar size: bytes
     :ivar checksum: SHA-256, in hex
-    :ivar chunk_size: it is cut into chunks of so many bytes, the last one the rest
-    :ivar source: where it comes from, for people
+    :ivar chunk_size: size of its chunks, in bytes; the last one may be smaller
+    :ivar source: its source, for people
     """
 
     bucket_id: str
@@ -54,7 +53,7 @@ _LINE = TypeAdapter(
         str,
     ]
 )
-"""A line of a plan: the fields of ``PlannedBall`` in their order."""
+"""A line of a plan: the fields of ``PlannedBall``, in the same order."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +74,11 @@ def listing_digest(listing: Sequence[SourceBall]) -> str:
 
 def sources_mark(balls: Iterable[PlannedBall], sources: Mapping[tuple[str, str], SourceBall]) -> str:
     """
-    Return a digest of the marks of a plan's sources: equal only if none of them has changed.
+    Return a digest of the marks of a plan's sources; it differs if one of them has changed.
 
-    Empty if a source has no mark.
+    It is empty if a source has no mark.
 
-    :param sources: the existing ones, by bucket and key
+    :param sources: the sources that exist, by bucket and key
     """
     digest = hashlib.sha256()
     for ball in balls:
@@ -94,9 +93,9 @@ def check_shard(shard: int, shards: int) -> None:
     """Raise ``ValidationError`` unless ``shard`` is one of ``0..shards-1``."""
     for name, value in (("shard", shard), ("shards", shards)):
         if isinstance(value, bool) or not isinstance(value, int):
-            raise ValidationError(f"{name} is a whole number, not {value!r}")
+            raise ValidationError(f"{name} must be an int, got {value!r}")
     if shards < 1 or not 0 <= shard < shards:
-        raise ValidationError(f"shard is one of 0 to shards - 1, not {shard} of {shards}")
+        raise ValidationError(f"shard must be from 0 to shards - 1, got {shard} of {shards}")
 
 
 def assign_shards(listing: Sequence[SourceBall], shards: int) -> Iterator[tuple[int, SourceBall]]:
@@ -132,10 +131,10 @@ def make_plan(
     items_per_shard: bool,
 ) -> tuple[ShardPlan, bytes]:
     """
-    Make a plan; return it, and the bytes of its record.
+    Build a plan; return it with the content of its record.
 
-    :param listing: everything that was listed
-    :param items_per_shard: whether each shard has a list of its own, so listings are not compared
+    :param listing: the balls of all shards
+    :param items_per_shard: whether each shard has its own list, so listings are not compared
     """
     head = canonical({"bulk_id": bulk_id, "shard": shard, "shards": shards})
     content = "\n".join([head, *map(_format_line, balls), ""]).encode()
@@ -159,13 +158,15 @@ def _format_line(ball: PlannedBall) -> str:
 def read_plan(record: Plan, content: bytes) -> ShardPlan:
     """Parse a plan; raise ``IntegrityError`` if it does not match its record."""
     if hashlib.sha256(content).hexdigest() != record.digest:
-        raise IntegrityError(f"{record.name} is not the plan that its record tells of")
+        raise IntegrityError(f"reading {record.name} failed: its bytes do not have the SHA-256 of its record")
     lines = content.split(b"\n")[1:-1]
     try:
         balls = [PlannedBall(sys.intern(fields[0]), *fields[1:]) for fields in map(_LINE.validate_json, lines)]
     except InvalidModel as error:
-        said = error.errors(include_url=False)[0]["msg"]
-        raise IntegrityError(f"{record.name} can't be read: {said}") from None  # pydantic's text quotes the plan
+        cause = error.errors(include_url=False)[0]["msg"]
+        raise IntegrityError(f"reading {record.name} failed: {cause}") from None  # pydantic's error quotes the plan
     if len(balls) != record.balls:
-        raise IntegrityError(f"{record.name} has {len(balls)} balls, and its record tells of {record.balls}")
+        raise IntegrityError(
+            f"reading {record.name} failed: it has {len(balls)} balls, but its record counts {record.balls}"
+        )
     return ShardPlan(record, balls)

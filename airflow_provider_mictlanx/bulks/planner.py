@@ -1,7 +1,7 @@
 """
-Plan a shard: list the source, and find the plan of an earlier attempt or make one and write it.
+Plan a shard: list the source, and find the plan of an earlier attempt, or make and write one.
 
-A plan is made once; later attempts compare the source with it and report the differences.
+A plan is made once. Later attempts compare the source with it, and report differences as failures.
 """
 
 from __future__ import annotations
@@ -55,23 +55,23 @@ from airflow_provider_mictlanx.client.result import unwrap
 HASHED_AT_ONCE = 4
 """Limit for the balls that are read and hashed at the same time."""
 
-HOW_TO_RESOLVE = "Take another bulk_id (put the run into it), or delete_bulk removes what is known of this one"
+HOW_TO_RESOLVE = "Use another bulk_id (include the run id), or delete the records of this one with delete_bulk"
 
 HOW_TO_RESOLVE_CHANGE = (
-    "A bulk uploads what it planned. To upload the source as it is now, take another bulk_id, or delete_bulk first; where other "
-    "bytes are stored under the key already, replace=True replaces them"
+    "A bulk only uploads the bytes that it planned. To upload the current source, use another bulk_id or delete_bulk; "
+    "if the key is stored already, also set replace=True"
 )
 
 
 @dataclass
 class Planner:
     """
-    Makes or finds the plan of one shard.
+    Find the plan of a shard, or make and write it.
 
-    :ivar listing: returns what all shards are to upload (with lists of their own: what this one is to); blocks
-    :ivar ledger: gets the plan, what earlier attempts acknowledged, and what differs from the plan
-    :ivar record_lost: records the balls that the ledger knows to be lost
-    :ivar hashed: hashes of balls of several chunks, by bucket and key
+    :ivar listing: returns the balls of all shards, or with ``spec.items_per_shard`` those of this shard; blocks
+    :ivar ledger: receives the plan, the balls that earlier attempts acknowledged, and differences from the plan
+    :ivar record_lost: records the ledger's lost balls
+    :ivar hashed: hashes of balls with several chunks, by bucket and key
     :ivar is_new: whether this attempt made the plan, and so has read every source
     """
 
@@ -93,10 +93,10 @@ class Planner:
         """
         Put the plan into the ledger, and return the sources of its balls.
 
-        :param records: the bulk's, before this attempt
+        :param records: the bulk's records before this attempt
         """
-        listing = await run_in_thread(self._listed)
-        mine = records.of_shard(self.shard)
+        listing = await run_in_thread(self._list_balls)
+        mine = records.shard_records(self.shard)
         found = await self._earlier_plan(mine)
         if found is None:
             sources = await self._make_plan(listing, mine)
@@ -104,23 +104,23 @@ class Planner:
             self.is_new = False
             sources = await self._take_over(found, mine, listing)
         if self.spec.items_per_shard and self.spec.shards > 1:
-            await self._refuse_keys_of_others()
+            await self._report_shared_keys()
         return sources
 
-    def _listed(self) -> list[SourceBall]:
+    def _list_balls(self) -> list[SourceBall]:
         listing = self.listing()
         if not listing and not self.allow_empty:
             raise ValidationError(
-                f"bulk {self.spec.bulk_id!r}: nothing is found in {', '.join(self.spec.sources) or 'the list'}; "
-                "allow_empty=True makes a bulk of no balls of that"
+                f"planning bulk {self.spec.bulk_id!r} failed: {', '.join(self.spec.sources) or 'the list'} has no "
+                "balls; set allow_empty=True to accept that"
             )
         buckets = {ball.bucket_id for ball in listing}
         for bucket_id in buckets:
             check_bucket_may_change(bucket_id, self.spec.allow_reserved_bucket)
         if self.store.bucket_id in buckets:
             raise ValidationError(
-                f"bucket {self.store.bucket_id} is where the records of bulk {self.spec.bulk_id!r} are: its balls need "
-                "another bucket_id"
+                f"bucket_id must not be {self.store.bucket_id!r}: that bucket contains the records of bulk "
+                f"{self.spec.bulk_id!r}; choose another one"
             )
         return listing
 
@@ -136,8 +136,8 @@ class Planner:
         )
         if any(other.digest != plan.record.digest for other in mine.plans):
             raise IntegrityError(
-                f"shard {self.shard} of bulk {spec.bulk_id!r} was planned by an earlier attempt, its plan can't be read (that "
-                f"attempt was cut off while it wrote it), and the source is another one now. Nothing was sent. {HOW_TO_RESOLVE}"
+                f"planning shard {self.shard} of bulk {spec.bulk_id!r} failed: an earlier attempt was interrupted "
+                f"while it wrote its plan, and the source has changed since. Nothing was sent. {HOW_TO_RESOLVE}"
             )
         await self.store.write(plan.record, content, allow_fewer_replicas=True)
         sources = {(ball.bucket_id, ball.key): ball for ball in own}
@@ -169,50 +169,55 @@ class Planner:
         except ValidationError as error:
             if not isinstance(error.__cause__, FileNotFoundError):
                 raise
-            raise IntegrityError(f"{ball.source} vanished while the bulk was planned; nothing was sent") from error
+            raise IntegrityError(
+                f"reading {ball.source} failed: it was deleted during planning; nothing was sent"
+            ) from error
         except OSError as error:
-            raise IntegrityError(f"{ball.source} can't be read: {error.strerror}; nothing was sent") from error
+            raise IntegrityError(f"reading {ball.source} failed: {error.strerror}; nothing was sent") from error
         if hashed.size != ball.size:
             raise IntegrityError(
-                f"{ball.source} changed while the bulk was planned: {ball.size} bytes, then {hashed.size}; nothing was sent"
+                f"{ball.source} changed during planning: {ball.size} bytes, then {hashed.size}; nothing was sent"
             )
         return hashed
 
     def _refuse_contradictions(self, records: Records) -> None:
-        """Raise if another attempt planned differently: after the plan was written, before the first data byte."""
+        """Raise ``BulkConflictError`` if another attempt planned differently. Nothing was sent yet."""
         if records.closed:
-            raise BulkConflictError(f"bulk {self.spec.bulk_id!r} was awaited and closed meanwhile. {HOW_TO_RESOLVE}")
+            raise BulkConflictError(
+                f"uploading bulk {self.spec.bulk_id!r} failed: it was awaited and closed meanwhile. {HOW_TO_RESOLVE}"
+            )
         if problems := list(find_contradictions(records)):
             raise BulkConflictError(
-                f"bulk {self.spec.bulk_id!r}: {'; '.join(problems)}. Nothing was sent. {HOW_TO_RESOLVE}"
+                f"uploading bulk {self.spec.bulk_id!r} failed: {'; '.join(problems)}. Nothing was sent. "
+                f"{HOW_TO_RESOLVE}"
             )
 
     # -- the plan of an earlier attempt ----------------------------------------------------------------------------
 
     async def _earlier_plan(self, mine: Records) -> ShardPlan | None:
-        """Return the plan of an earlier attempt, if its bytes were stored."""
+        """Return the plan of an earlier attempt; None if no plan was stored completely."""
         for record in mine.plans:
             content = None
-            with suppress(NotFoundError, GetChunkError, IntegrityError):  # announced, and cut off before it was sent
+            with suppress(NotFoundError, GetChunkError, IntegrityError):  # announced, but not sent
                 content = await self.store.read_content(record)
             if content is not None:
-                # A router's cache gives it although no peer may have it yet.
+                # It may come from a router's cache although no peer stores it yet.
                 await self.store.write(record, content, allow_fewer_replicas=True)
                 return await run_in_thread(partial(read_plan, record, content))
         return None
 
     async def _take_over(self, plan: ShardPlan, mine: Records, listing: list[SourceBall]) -> dict[BallKey, SourceBall]:
-        """Take over what earlier attempts acknowledged, if storage and source confirm it; return the balls' sources."""
+        """Adopt the acknowledged balls of earlier attempts if storage and source confirm them; return the sources."""
         reports = await self._reports(mine, plan.record)
         acknowledged = acknowledged_balls(mine, plan.record, reports)
         lost = await self._lost(plan, acknowledged, mine) if acknowledged else set()
         stored = acknowledged.keys() - lost
-        # What an attempt found lost that was cut off then: this one relies on that, so its own record has to be complete.
+        # An interrupted attempt may have recorded losses. This one relies on them, so it records them too.
         lost |= taken_back_balls(mine, plan.record, reports)
         self.ledger.take_over(plan, stored, lost)
         if lost:
             names = format_first([plan.balls[index].key for index in sorted(lost)])
-            self.log_progress(f"Lost since they were stored, and sent again: {pluralize(len(lost), 'ball')} ({names})")
+            self.log_progress(f"Sending {pluralize(len(lost), 'ball')} again, which the storage has lost: {names}")
             await self.record_lost()
         return await self._compare(plan, listing, reports)
 
@@ -220,16 +225,16 @@ class Planner:
         return await self.store.read_items(report for report in mine.reports if report.plan == plan.digest)
 
     async def _lost(self, plan: ShardPlan, acknowledged: Mapping[int, int], mine: Records) -> set[int]:
-        """Return which of the balls that records acknowledge the storage does not have."""
+        """Return the acknowledged balls that the storage does not have."""
         in_doubt = await self._in_doubt(plan, acknowledged.keys(), mine)
         try:
             return await Inventory(self.store).lost(plan.balls, acknowledged, in_doubt)
         except MictlanXError as error:
-            error.amend(f"bulk {self.spec.bulk_id!r}: it is not known whether what was stored is still there: {error}")
+            error.amend(f"verifying the stored balls of bulk {self.spec.bulk_id!r} failed: {error}")
             raise
 
     async def _in_doubt(self, plan: ShardPlan, indexes: Collection[int], mine: Records) -> set[int]:
-        """Return which of the balls a storage check could not read, whatever a listing shows."""
+        """Return the balls that a storage check could not read, even if they are listed."""
         failed = [check for check in mine.checks if check.failed and check.plan == plan.record.digest]
         if not failed:
             return set()
@@ -239,21 +244,21 @@ class Planner:
         for check in failed:
             if check.name in read:
                 unreadable |= {(failure["bucket_id"], failure["key"]) for failure in read[check.name]["failures"]}
-            else:  # nobody knows any more which balls these were
+            else:  # it is unknown which balls failed, so all are in doubt
                 in_doubt |= parse_ranges(check.read, plan.record.balls)
         balls = plan.balls
         in_doubt |= {index for index in indexes if (balls[index].bucket_id, balls[index].key) in unreadable}
         return in_doubt
 
     async def learn_from_others(self) -> None:
-        """Drop failures of balls that another attempt has stored in the meantime."""
+        """Drop failures of balls that another attempt has stored meanwhile."""
         plan = self.ledger.plan
         if plan is None or not self.ledger.failures:
             return
-        mine = (await self.store.read()).of_shard(self.shard)
+        mine = (await self.store.read()).shard_records(self.shard)
         stored = acknowledged_balls(mine, plan.record, await self._reports(mine, plan.record))
         others = {index: at for index, at in stored.items() if index not in self.ledger.acknowledged}
-        with suppress(MictlanXError):  # then the failures are reported as they are
+        with suppress(MictlanXError):  # then the failures stay
             self.ledger.learn(others.keys() - await self._lost(plan, others, mine))
 
     # -- the source, compared with the plan ------------------------------------------------------------------------
@@ -261,26 +266,26 @@ class Planner:
     async def _compare(
         self, plan: ShardPlan, listing: list[SourceBall], reports: Sequence[tuple[Report, Items]]
     ) -> dict[BallKey, SourceBall]:
-        """Report sources that differ from the plan; return the sources of the plan's balls."""
+        """Report sources that differ from the plan as failures; return the sources of the plan's balls."""
         ledger = self.ledger
         planned = {(ball.bucket_id, ball.key) for ball in plan.balls}
         sources = {name: ball for ball in listing if (name := (ball.bucket_id, ball.key)) in planned}
-        gone = 0
+        deleted = 0
         for index, ball in enumerate(plan.balls):
             here = sources.get((ball.bucket_id, ball.key))
             if here is not None and here.size != ball.size:
                 ledger.changed(
                     index, f"{_changed(ball)}: {ball.size} bytes then, {here.size} now. {HOW_TO_RESOLVE_CHANGE}"
                 )
-            elif here is None and index in ledger.acknowledged:  # stored as planned, and nothing else is there
-                gone += 1
+            elif here is None and index in ledger.acknowledged:  # stored as planned, so the source is not needed
+                deleted += 1
             elif here is None:
-                what = f"{ball.source} is gone since the bulk was planned, and its ball is not stored"
+                what = f"{ball.source} was deleted after planning, and its ball is not stored"
                 ledger.fail(ball.bucket_id, ball.key, 404, f"{what}. {HOW_TO_RESOLVE_CHANGE}")
-        if gone:
-            self.log_progress(f"Gone since they were stored, which changes nothing: {pluralize(gone, 'source')}")
+        if deleted:
+            self.log_progress(f"Ignoring {pluralize(deleted, 'source')} deleted after their balls were stored")
         mark = await run_in_thread(lambda: sources_mark(plan.balls, sources))
-        await self._compare_acknowledged(plan, sources, _vouched_for(plan, reports, mark))
+        await self._compare_acknowledged(plan, sources, _compared_balls(plan, reports, mark))
         ledger.sources = mark
         if self.spec.items_per_shard or plan.record.listing != await run_in_thread(lambda: listing_digest(listing)):
             await self._report_added(listing, planned)
@@ -290,9 +295,9 @@ class Planner:
         self, plan: ShardPlan, sources: dict[BallKey, SourceBall], unchanged: set[int]
     ) -> None:
         """
-        Read the sources of acknowledged balls, and report those with other bytes than planned.
+        Read the sources of acknowledged balls, and report those that differ from the plan as failures.
 
-        :param unchanged: balls whose sources an earlier attempt compared, and nothing about them has changed since
+        :param unchanged: balls whose sources an earlier attempt compared, and that have not changed since
         """
         balls = plan.balls
         doubtful = [
@@ -314,7 +319,7 @@ class Planner:
         try:
             now = unwrap(await self.store.client.plan(**source.given(), chunk_size=ball.chunk_size))
         except (MictlanXError, OSError) as error:
-            why = f"{ball.source} can't be compared with the plan: {error}; try again when it can be read"
+            why = f"comparing {ball.source} with the plan failed: {error}; make it readable and run the upload again"
             self.ledger.changed(index, why, permanent=False)
             return
         if now.checksum != ball.checksum:
@@ -323,17 +328,17 @@ class Planner:
 
     async def _report_added(self, listing: list[SourceBall], planned: set[BallKey]) -> None:
         """
-        Report what no shard has planned.
+        Report balls that no shard has planned as failures.
 
-        That is the task of the shard that would have planned it, and of every other one where that shard is complete, and
-        so may not look again.
+        The shard that would have planned a ball reports it. If that shard is complete, and so may never run again,
+        every other shard reports it.
         """
         added = {name: ball for ball in listing if (name := (ball.bucket_id, ball.key)) not in planned}
         if added and self.spec.shards > 1 and not self.spec.items_per_shard:
             records = await self.store.read_completely()
             by_shard = records.by_shard()
             if len({record.shard for record in records.plans}) < self.spec.shards:
-                return  # whoever plans later sees another listing, and the plans contradict each other
+                return  # a shard that plans later sees another listing, so the plans contradict each other
             async for _, plan in self._other_plans(records):
                 for planned_ball in plan.balls:
                     added.pop((planned_ball.bucket_id, planned_ball.key), None)
@@ -342,7 +347,7 @@ class Planner:
                 if number != self.shard and number not in complete:
                     added.pop((ball.bucket_id, ball.key), None)
         for ball in added.values():
-            what = f"{ball.source} was added since the bulk was planned, and is not uploaded. {HOW_TO_RESOLVE_CHANGE}"
+            what = f"{ball.source} was added after planning, and is not uploaded. {HOW_TO_RESOLVE_CHANGE}"
             self.ledger.fail(ball.bucket_id, ball.key, 404, what)
 
     # -- the other shards' plans -----------------------------------------------------------------------------------
@@ -353,26 +358,28 @@ class Planner:
             if record.shard != self.shard:
                 yield record, read_plan(record, await self.store.read_content(record))
 
-    async def _refuse_keys_of_others(self) -> None:
+    async def _report_shared_keys(self) -> None:
         """
-        Report keys that another shard's list has too.
+        Report keys that are also in another shard's list as failures.
 
-        Every shard looks after it has written its own plan, so that at least one of two sees the other.
+        Every shard checks this after it has written its own plan, so at least one of two shards sees the other's.
         """
         mine = {(ball.bucket_id, ball.key) for ball in self.ledger.balls}
         async for record, plan in self._other_plans(await self.store.read_completely()):
             for ball in plan.balls:
                 if (ball.bucket_id, ball.key) in mine:
-                    what = f"{ball.key} is in the list of shard {record.shard} too: each ball belongs to one shard"
+                    what = (
+                        f"a key must be in the list of one shard, got {ball.key!r} in that of shard {record.shard} too"
+                    )
                     self.ledger.fail(ball.bucket_id, ball.key, 409, what, permanent=True)
 
 
 def _changed(ball: PlannedBall) -> str:
-    return f"{ball.source} changed since the bulk was planned"
+    return f"{ball.source} changed after planning"
 
 
-def _vouched_for(plan: ShardPlan, reports: Sequence[tuple[Report, Items]], mark: str) -> set[int]:
-    """Return the balls whose sources an attempt compared with the plan when it saw them as they are now."""
+def _compared_balls(plan: ShardPlan, reports: Sequence[tuple[Report, Items]], mark: str) -> set[int]:
+    """Return the balls whose sources an earlier attempt has compared with the plan, and that are unchanged since."""
     found: set[int] = set()
     for report, items in reports:
         if mark and report.sources == mark:

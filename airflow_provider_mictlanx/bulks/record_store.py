@@ -52,7 +52,7 @@ CHUNK_SIZE = 8_000_000
 """Size of a record's chunks, in bytes."""
 
 LISTING_RETRY = RetryConfig(max_tries=3)
-"""Tries for a listing in which every peer must have taken part."""
+"""Tries for a listing that every peer must confirm."""
 
 
 @dataclass
@@ -61,7 +61,7 @@ class RecordStore:
     The records of one bulk.
 
     :ivar client: an open client
-    :ivar bulk_id: a str that is not empty
+    :ivar bulk_id: a non-empty str
     :ivar timeout: seconds for each request
     """
 
@@ -73,8 +73,8 @@ class RecordStore:
         self.bucket_id = records_bucket(self.bulk_id)
         self._warned_of: tuple[str, ...] = ()
 
-    async def look(self) -> tuple[Records, GetRouterBucketMetadataResponse]:
-        """List the records with a single request, without checking that every peer took part."""
+    async def list_once(self) -> tuple[Records, GetRouterBucketMetadataResponse]:
+        """List the records with one request, without checking that every peer took part."""
         listing = self._value(
             await self.client.get_chunks_by_bucket_id(self.bucket_id, self.timeout, partial=True, name_missing=False)
         )
@@ -85,32 +85,33 @@ class RecordStore:
         return records, listing
 
     async def answered_by_all(self, listing: GetRouterBucketMetadataResponse) -> bool:
-        """Return whether every peer took part in a listing: one request."""
+        """Return whether every peer took part in a listing. This takes one request."""
         return not self._value(await self.client.missing_peers(listing, self.timeout))
 
     async def read(self) -> Records:
-        """List the records, and check whether every peer took part: two requests, whatever the bulk's size."""
-        records, listing = await self.look()
+        """List the records, and check whether every peer took part. This takes two requests, for a bulk of any size."""
+        records, listing = await self.list_once()
         return replace(records, complete=await self.answered_by_all(listing))
 
     async def read_completely(self) -> Records:
-        """List the records; raise ``UnavailableError`` if a peer took part in no try, so records may be missing."""
+        """List the records; raise ``UnavailableError`` if a peer does not answer, so records may be missing."""
         async for attempt in LISTING_RETRY.attempts():
             with attempt:
                 records = await self.read()
                 if not records.complete:
                     raise UnavailableError(
-                        f"bulk {self.bulk_id!r}: a peer is away, so that its records can't all be seen; try again when it is back"
+                        f"reading the records of bulk {self.bulk_id!r} failed: a peer does not answer, so records may "
+                        "be missing; try again when it answers"
                     )
         return records
 
     async def check_peers(self, problem: str) -> None:
         """
-        Raise ``UnavailableError`` unless every peer answers: two requests, whatever the size of bulk and storage.
+        Raise ``UnavailableError`` unless every peer answers. This takes two requests, for a bulk of any size.
 
         :param problem: message of the error
         """
-        _, listing = await self.look()
+        _, listing = await self.list_once()
         if not await self.answered_by_all(listing):
             raise UnavailableError(problem)
 
@@ -120,7 +121,7 @@ class RecordStore:
 
         It gets fewer replicas than ``REPLICAS`` if a peer has refused it permanently (code 666).
 
-        :param content: bytes besides the summary; default: the summary itself
+        :param content: the bytes of the record; default: its summary
         :param allow_fewer_replicas: accept fewer replicas if a peer does not answer
         """
         data = content if content is not None else canonical(record.tags(self.bulk_id)).encode()
@@ -130,7 +131,11 @@ class RecordStore:
             if not allow_fewer_replicas and not error.permanent:
                 raise
             log.warning(
-                "Record %s of bulk %r is written once, not %d times: %s", record.name, self.bulk_id, REPLICAS, error
+                "Writing record %s of bulk %r with %d replicas failed, writing one replica: %s",
+                record.name,
+                self.bulk_id,
+                REPLICAS,
+                error,
             )
             await self._put(record, data, 1)
 
@@ -155,16 +160,16 @@ class RecordStore:
 
     async def read_items(self, records: Iterable[R], max_concurrency: int = 8) -> list[tuple[R, dict[str, Any]]]:
         """
-        Read the items of records; records whose bytes were never sent, or are lost, are left out.
+        Read the items of records, without records whose bytes were never sent or are lost.
 
-        :return: records with dictionaries of ``acknowledged`` and ``lost`` (as ``0-57,60``) and, of ends and checks, ``failures``
+        :return: records with dicts of ``acknowledged`` and ``lost`` (as ``0-57,60``); for ends and checks also
+            ``failures``
         """
         found: list[tuple[R, dict[str, Any]]] = []
 
         async def read(record: R) -> None:
-            with suppress(
-                NotFoundError, GetChunkError, IntegrityError, ValueError
-            ):  # lost: those balls are read back instead
+            # Callers verify these balls in the storage instead.
+            with suppress(NotFoundError, GetChunkError, IntegrityError, ValueError):
                 found.append((record, json.loads(await self.read_content(record))))
 
         await for_each(records, read, max_concurrency)
@@ -182,7 +187,7 @@ class RecordStore:
 
     async def delete_all(self) -> DeleteBucketResponse:
         """
-        Delete every record, including ``closed`` and those that were cut short; other balls stay.
+        Delete every record, including ``closed`` and incomplete ones; other balls stay.
 
         Raises ``IntegrityError`` if the bucket contains another bulk's records.
         """
@@ -215,8 +220,8 @@ class RecordStore:
             raise
 
     def _foreign(self, ball_ids: Sequence[str]) -> str:
-        """Return which balls in the records' bucket are not records, for the log."""
+        """Return a log line about balls in the records' bucket that are not records."""
         return (
-            f"Bucket {self.bucket_id} contains {pluralize(len(ball_ids), 'ball')} besides the records of bulk {self.bulk_id!r}: "
-            f"{format_first([*map(repr, ball_ids)])}"
+            f"Bucket {self.bucket_id} contains {pluralize(len(ball_ids), 'ball')} besides the records of bulk "
+            f"{self.bulk_id!r}: {format_first([*map(repr, ball_ids)])}"
         )

@@ -1,21 +1,22 @@
 """
-The records of a bulk: what is written into the bulk's own bucket, and how a listing of it is understood.
+The records of a bulk in its own bucket, and the parser of its listing.
 
-The router has no conditional put, so no record is ever written twice: its name carries its content (a plan) or a fresh
-random id (an attempt). Every record has its summary in one of its tags, so that a single listing tells the whole state; what
-grows with the bulk (the plan's balls, which of them were acknowledged or failed) is the record's own bytes.
+The router has no conditional put, so no record is written twice: its name contains the hash of its content (a plan) or
+a random id (an attempt). Every record has a summary in one of its tags, so one listing shows the state of the bulk.
+Data that grows with the bulk is the record's content: the plan's balls, and which of them were acknowledged or failed.
 
-=================================  ==========================================  ===================================================
-record                             written                                     says
-=================================  ==========================================  ===================================================
-``start-{shard}-{attempt}``        before anything else                        owner and spec
-``plan-{shard}-{hash}``            before the first data byte                  the balls of the shard; the totals of the listing
-``part-{shard}-{attempt}-{n}``     every 10 to 60 seconds, and before lost     progress and sign of life; what was found lost
+=================================  =======================================  =========================================
+record                             written                                  contains
+=================================  =======================================  =========================================
+``start-{shard}-{attempt}``        before anything else                     owner and spec
+``plan-{shard}-{hash}``            before the first data byte               balls of the shard, totals of the listing
+``part-{shard}-{attempt}-{n}``     every 10 to 60 seconds, and before lost  progress, lost balls
                                    balls are sent again
-``done-{shard}-{attempt}``         at the end, also after an exception         counts, bytes, seconds, failures, ``will_retry``
-``checked-{shard}-{attempt}-{n}``  while a complete bulk is read back          which balls were read, and which were not right
-``closed``                         by an await that removes the other records  the result
-=================================  ==========================================  ===================================================
+``done-{shard}-{attempt}``         at the end, also after an exception      counts, bytes, seconds, failures,
+                                                                            ``will_retry``
+``checked-{shard}-{attempt}-{n}``  while a complete bulk is read back       balls that were read, failures
+``closed``                         by an await that removes other records   result
+=================================  =======================================  =========================================
 """
 
 from __future__ import annotations
@@ -40,20 +41,20 @@ from airflow_provider_mictlanx.client.versions import group_by_ball, group_versi
 BULK_TAG = "bulk_id"
 RECORD_TAG = "record"
 MAX_ID_LENGTH = 200
-"""A bulk id of more characters is no safe name either: a bucket's name has to fit into a file's name."""
+"""Limit for a bulk id in a bucket id, in characters; longer ones are hashed, since file names are limited."""
 
 _IN_NAMES = {"shard": "[0-9]+", "attempt": "[0-9a-f]{16}", "digest": "[0-9a-f]{64}", "number": "[0-9]+"}
-"""The form of each field that a record's name may have."""
+"""Patterns of the fields that a record's name may contain."""
 
 
 class Record(BaseModel):
     """
-    The summary of a record, as it stands in its tag.
+    The summary of a record, which is stored in a tag.
 
-    :cvar kind: beginning of the record's name
+    :cvar kind: start of the record's name
     :cvar named_by: fields that follow in the name
-    :ivar shard: number of the bulk's shard
-    :ivar updated_at: when the first peer took it (nanoseconds since 1970), from the listing
+    :ivar shard: index of the shard
+    :ivar updated_at: time when the first peer received it (nanoseconds since 1970), from the listing
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -65,11 +66,11 @@ class Record(BaseModel):
 
     @property
     def name(self) -> str:
-        """The record's ball id."""
+        """Ball id of the record."""
         return "-".join([self.kind, *(str(getattr(self, field)) for field in self.named_by)])
 
     def tags(self, bulk_id: str) -> dict[str, str]:
-        """Return the tags that the record is written with."""
+        """Return the tags of the record."""
         return {BULK_TAG: bulk_id, RECORD_TAG: canonical(self.model_dump(mode="json"))}
 
 
@@ -85,12 +86,12 @@ class AttemptRecord(Record):
 
 class Start(AttemptRecord):
     """
-    An attempt began.
+    The start of an attempt.
 
-    :ivar sequence: one more than the highest of those that the attempt saw: the attempts' order, whatever the clocks say
-    :ivar shards: how many shards the bulk has
-    :ivar owner: who uploads: by name (``dag_id``, ``run_id`` … or what the caller gave)
-    :ivar spec: what is to be uploaded, and how, as canonical JSON
+    :ivar sequence: one more than the highest that the attempt saw, which orders attempts independently of clocks
+    :ivar shards: number of shards of the bulk
+    :ivar owner: identity of the uploader, such as ``dag_id``, ``run_id`` …
+    :ivar spec: parameters of the bulk, as canonical JSON
     """
 
     kind = "start"
@@ -103,16 +104,15 @@ class Start(AttemptRecord):
 
 class Plan(Record):
     """
-    The plan of a shard; its bytes are the balls.
+    The plan of a shard; its content is the balls.
 
-    :ivar digest: SHA-256 of the plan's bytes
-    :ivar shards: how many shards the bulk has
-    :ivar balls: of this shard
-    :ivar size: of these (bytes)
-    :ivar listing: SHA-256 of everything that was listed, of which this is the shard's part; empty where each shard brings
-        a list of its own
-    :ivar listing_balls: how many balls were listed
-    :ivar listing_size: of these (bytes)
+    :ivar digest: SHA-256 of the content
+    :ivar shards: number of shards of the bulk
+    :ivar balls: number of balls of this shard
+    :ivar size: their total size, in bytes
+    :ivar listing: SHA-256 of the listing that all shards share; empty if each shard has its own list
+    :ivar listing_balls: number of balls in the listing
+    :ivar listing_size: their total size, in bytes
     """
 
     kind = "plan"
@@ -129,19 +129,19 @@ class Plan(Record):
 
 class Report(AttemptRecord):
     """
-    A report of an attempt on its shard: balls that it acknowledges, and balls that it found lost.
+    A report of an attempt: the balls that it acknowledges, and those that it found lost.
 
-    Its bytes are ``acknowledged`` (balls as ``0-57,60``) and ``lost`` (likewise). An attempt acknowledges a lost ball only after
-    it has sent it again, so of one attempt's reports the acknowledgement is always the later word.
+    Its content is ``acknowledged`` (balls as ``0-57,60``) and ``lost`` (likewise). An attempt acknowledges a lost ball
+    only after it has sent it again, so within one attempt an acknowledgement is always newer than a loss.
 
-    :ivar sequence: the attempt's, as its start has it
-    :ivar plan: the digest of the plan; empty while it is being made
-    :ivar acknowledged: balls, by this and by other attempts
-    :ivar size: of these (bytes)
-    :ivar lost: balls that earlier attempts acknowledged and the storage no longer has: acknowledgements of earlier attempts
-        don't count for them
-    :ivar sources: what marks the sources that the acknowledged balls were compared with (``sources_mark``); empty where they
-        were not
+    :ivar sequence: sequence of the attempt's start
+    :ivar plan: digest of the plan; empty before it is made
+    :ivar acknowledged: number of balls that this and other attempts acknowledge
+    :ivar size: their total size, in bytes
+    :ivar lost: number of balls that earlier attempts acknowledged and the storage has lost; those acknowledgements do
+        not count
+    :ivar sources: ``sources_mark`` of the sources that the acknowledged balls were compared with; empty if they were
+        not
     """
 
     sequence: int = Field(default=0, ge=0)
@@ -154,9 +154,9 @@ class Report(AttemptRecord):
 
 class Part(Report):
     """
-    Progress of an attempt; its bytes are the balls acknowledged since the part before, or since the beginning.
+    Progress of an attempt; its content acknowledges the balls since the previous part.
 
-    :ivar number: from 0
+    :ivar number: index of the part, from 0
     """
 
     kind = "part"
@@ -167,16 +167,16 @@ class Part(Report):
 
 class Done(Report):
     """
-    An attempt ended; its bytes are the balls acknowledged since the last part, and every failure.
+    The end of an attempt; its content acknowledges the balls since the last part, and contains every failure.
 
-    :ivar balls: of the plan
-    :ivar uploaded: balls sent by this attempt
-    :ivar uploaded_size: of these (bytes)
-    :ivar failed: balls
-    :ivar failures: the first few of them
-    :ivar error: why the attempt as a whole failed; empty where it did not
+    :ivar balls: number of balls of the plan
+    :ivar uploaded: number of balls that this attempt sent
+    :ivar uploaded_size: their total size, in bytes
+    :ivar failed: number of balls that failed
+    :ivar failures: the first few failures
+    :ivar error: error of the attempt itself; empty if there was none
     :ivar will_retry: whether another attempt follows if this one failed
-    :ivar seconds: how long it took
+    :ivar seconds: duration of the attempt
     """
 
     kind = "done"
@@ -198,13 +198,13 @@ class Done(Report):
 
 class Checked(AttemptRecord):
     """
-    Progress of a storage check; its bytes are the balls that were missing or wrong.
+    Progress of a storage check; its content is the failures.
 
-    :ivar number: from 0
-    :ivar run: the storage check that this belongs to, whichever process goes on with it
-    :ivar plan: the digest of the plan
-    :ivar read: which of the plan's balls were read, as ``0-57,60``
-    :ivar failed: how many of these were not right
+    :ivar number: index of the record, from 0
+    :ivar run: name of the check, which any process may continue
+    :ivar plan: digest of the plan
+    :ivar read: balls of the plan that were read, as ``0-57,60``
+    :ivar failed: number of these that were missing or wrong
     """
 
     kind = "checked"
@@ -218,7 +218,7 @@ class Checked(AttemptRecord):
 
 
 def _with_clean_texts(value: Any, name: str = "") -> Any:
-    """Clean the texts for people in a summary; keys and ids stay exact."""
+    """Clean messages in a summary; keys and ids stay exact."""
     match value:
         case dict():
             return {name: _with_clean_texts(inner, name) for name, inner in value.items()}
@@ -231,9 +231,9 @@ def _with_clean_texts(value: Any, name: str = "") -> Any:
 
 class Closed(Record):
     """
-    The bulk was awaited, and its other records were removed.
+    The result of a bulk that was awaited, and whose other records were deleted.
 
-    :ivar result: the summary that ``await_bulk`` gave
+    :ivar result: the summary that ``await_bulk`` returned
     """
 
     kind = "closed"
@@ -248,8 +248,8 @@ class Records:
     """
     The records that a listing of a bulk's bucket shows.
 
-    :ivar complete: whether every peer is known to have its part in the listing
-    :ivar foreign: the ids of balls that no bulk wrote: they are ignored
+    :ivar complete: whether every peer is known to have taken part in the listing
+    :ivar foreign: ids of balls that are not records, which are ignored
     """
 
     bulk_id: str
@@ -263,20 +263,20 @@ class Records:
     foreign: tuple[str, ...] = ()
 
     def by_shard(self) -> dict[int, Records]:
-        """Return the records of every shard that has any, by its number."""
+        """Return the records by shard."""
         found: dict[int, Records] = {}
-        for record in self._but_closed:
+        for record in self._without_closed:
             if record.shard not in found:
                 found[record.shard] = Records(self.bulk_id, self.complete, closed=self.closed)
             found[record.shard].add(record)
         return found
 
-    def of_shard(self, shard: int) -> Records:
+    def shard_records(self, shard: int) -> Records:
         """Return the records of one shard."""
         return self.by_shard().get(shard) or Records(self.bulk_id, self.complete, closed=self.closed)
 
     def add(self, record: Record) -> None:
-        """Add a record to those of its kind."""
+        """Add a record to the list of its kind."""
         if isinstance(record, Closed):
             self.closed = record
             return
@@ -291,26 +291,26 @@ class Records:
 
     @property
     def shards(self) -> int:
-        """The number of shards according to any record; 0 if none is known."""
+        """Number of shards according to the records; 0 if unknown."""
         return max([plan.shards for plan in self.plans] + [start.shards for start in self.starts], default=0)
 
     @property
     def names(self) -> list[str]:
-        """The ball ids of all records but ``closed``."""
-        return [record.name for record in self._but_closed]
+        """Ball ids of all records except ``closed``."""
+        return [record.name for record in self._without_closed]
 
     @property
-    def _but_closed(self) -> list[Record]:
-        return [*self.of_uploads, *self.checks]
+    def _without_closed(self) -> list[Record]:
+        return [*self.upload_records, *self.checks]
 
     @property
     def reports(self) -> list[Report]:
-        """The reports of attempts: progress and ends."""
+        """Reports of attempts: progress and ends."""
         return [*self.parts, *self.dones]
 
     @property
-    def of_uploads(self) -> list[Record]:
-        """The records of the uploads, without those of storage checks."""
+    def upload_records(self) -> list[Record]:
+        """Records of uploads, without those of storage checks."""
         return [*self.starts, *self.plans, *self.reports]
 
 
@@ -318,15 +318,15 @@ def records_bucket(bulk_id: str) -> str:
     """
     Return the bucket of a bulk's records: ``bulk-{bulk_id}``, or ``bulk-`` and the SHA-256 of an unsafe id.
 
-    :param bulk_id: a str that is not empty
+    :param bulk_id: a non-empty str
     """
     if not isinstance(bulk_id, str) or not bulk_id:
-        raise ValidationError(f"bulk_id is a text that is not empty, not {bulk_id!r}")
+        raise ValidationError(f"bulk_id must be a non-empty str, got {bulk_id!r}")
     try:
         safe = is_safe_id(bulk_id) and len(bulk_id) <= MAX_ID_LENGTH
         return RESERVED_BUCKETS + (bulk_id if safe else hashlib.sha256(bulk_id.encode()).hexdigest())
     except UnicodeEncodeError as error:
-        raise ValidationError(f"bulk_id {bulk_id!r} is no valid Unicode text: {error.reason}") from error
+        raise ValidationError(f"bulk_id must be valid Unicode, got {bulk_id!r}: {error.reason}") from error
 
 
 def canonical(value: object) -> str:
@@ -335,7 +335,7 @@ def canonical(value: object) -> str:
 
 
 def is_record(chunk: Metadata) -> bool:
-    """Return whether a chunk belongs to a record: it has such a name, and the tags of every record."""
+    """Return whether a chunk belongs to a record, by its name and its tags."""
     return _record_type(chunk.ball_id) is not None and BULK_TAG in chunk.tags and RECORD_TAG in chunk.tags
 
 
@@ -344,8 +344,8 @@ def check_owner(bulk_id: str, listing: Iterable[Metadata]) -> None:
     for chunk in listing:
         if is_record(chunk) and chunk.tags[BULK_TAG] != bulk_id:
             raise IntegrityError(
-                f"bucket {records_bucket(bulk_id)} holds records of bulk {chunk.tags[BULK_TAG]!r}, not of {bulk_id!r}: take "
-                "another bulk_id"
+                f"bucket {records_bucket(bulk_id)} contains records of bulk {chunk.tags[BULK_TAG]!r}, not of "
+                f"{bulk_id!r}; use another bulk_id"
             )
 
 
@@ -353,7 +353,7 @@ def read_listing(bulk_id: str, listing: Iterable[Metadata], complete: bool) -> R
     """
     Parse a listing of a bulk's bucket into records; pure.
 
-    A record that lacks a chunk was cut short and is ignored. A ball that is not a record is only named in ``foreign``.
+    An incomplete record is ignored. A ball that is not a record is only listed in ``foreign``.
     Raises ``IntegrityError`` if the bucket contains another bulk's records, or one that can't be parsed.
     """
     records = Records(bulk_id, complete)
@@ -366,12 +366,11 @@ def read_listing(bulk_id: str, listing: Iterable[Metadata], complete: bool) -> R
         if model is None or not chunks:
             continue
         check_owner(bulk_id, chunks)
-        whole = [version for version in group_versions(chunks) if version.is_complete]
-        if not whole:
+        complete_versions = [version for version in group_versions(chunks) if version.is_complete]
+        if not complete_versions:
             continue
-        first = min(
-            whole, key=lambda version: (version.begun_at, version.checksum or "")
-        )  # of a closed that is there twice
+        # There may be two versions of ``closed``; the first one counts.
+        first = min(complete_versions, key=lambda version: (version.begun_at, version.checksum or ""))
         records.add(_read(model, first.ordered[0].tags[RECORD_TAG], ball_id, first.begun_at))
     records.foreign = tuple(sorted(foreign))
     return records
@@ -394,15 +393,15 @@ def _read(model: type[Record], text: str, ball_id: str, updated_at: int) -> Reco
         record = model.model_validate_json(text)
     except InvalidModel as error:
         raise IntegrityError(
-            f"record {ball_id} can't be understood: {error.errors(include_url=False)[0]['msg']}"
-        ) from None  # what pydantic says quotes the record
+            f"parsing record {ball_id} failed: {error.errors(include_url=False)[0]['msg']}"
+        ) from None  # pydantic's error quotes the record
     if record.name != ball_id:
-        raise IntegrityError(f"record {ball_id} says that it is another one")
+        raise IntegrityError(f"parsing record {ball_id} failed: its summary belongs to {record.name}")
     return record.model_copy(update={"updated_at": updated_at})
 
 
 def format_ranges(indexes: Iterable[int]) -> str:
-    """Write indexes as ``0-57,60``."""
+    """Format indexes as ``0-57,60``."""
     ranges: list[list[int]] = []
     for index in sorted(set(indexes)):
         if ranges and index == ranges[-1][1] + 1:
@@ -413,12 +412,14 @@ def format_ranges(indexes: Iterable[int]) -> str:
 
 
 def parse_ranges(ranges: str, most: int) -> set[int]:
-    """Read ``0-57,60``; what is no index below ``most`` is an ``IntegrityError``."""
+    """Parse ``0-57,60``; raise ``IntegrityError`` unless every index is below ``most``."""
     indexes: set[int] = set()
     for part in filter(None, ranges.split(",")):
         match = re.fullmatch(r"([0-9]{1,12})(?:-([0-9]{1,12}))?", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, most)
         if last >= most or first > last:
-            raise IntegrityError(f"{excerpt(part, 40)!r} is no range of balls of a plan of {most}")
+            raise IntegrityError(
+                f"ranges of balls must be below {most}, the size of the plan, got {excerpt(part, 40)!r}"
+            )
         indexes.update(range(first, last + 1))
     return indexes

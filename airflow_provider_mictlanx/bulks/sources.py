@@ -1,14 +1,16 @@
 """
-What a bulk uploads: files, folders and globs of this machine and of other stores, and items that the caller lists.
+List the sources of a bulk: files, folders and globs on this machine and in other stores, and lists of balls.
 
-Knows the client's names, and of other stores' paths that they have ``fs``, ``path`` and ``protocol`` (as ``ObjectStoragePath``
-and every ``UPath`` have), where ``fs`` is a filesystem as fsspec defines it.
+A path in another store has ``fs`` (an fsspec filesystem), ``path`` and ``protocol``, like ``ObjectStoragePath`` and
+every ``UPath``.
 
-Keys: of a folder, the paths relative to it; of a glob, relative to the folder before the first wildcard; of a single file,
-its name; of a list, each by its own rule. A folder gives every file in it, hidden ones too; a glob gives hidden ones only
-where the pattern names the dot, as a shell does. A symbolic link is followed to a file inside the folder; one that leaves
-the folder, or leads to a folder or to nothing, is an error, as are sockets, pipes and devices, and folders that can't be
-read: leaving them out without a word would lose them. In other stores the same rules hold, as far as they have such things.
+The key of a file in a folder is its path relative to the folder. For a glob, it is relative to the folder before the
+first wildcard. For a single file, it is the file's name. Each source of a list follows its own rule.
+
+A folder contributes every file in it, hidden ones too. A glob matches a hidden file only if the pattern contains the
+dot, as in a shell. A symbolic link to a file inside the folder is followed. A link that leaves the folder, or leads to
+a folder or to nothing, is an error. So are sockets, pipes, devices and unreadable folders: skipping them silently would
+lose data. In other stores the same rules apply, as far as they have such files.
 """
 
 from __future__ import annotations
@@ -31,22 +33,22 @@ from airflow_provider_mictlanx.client.object_ids import check_bucket_id, make_ba
 from airflow_provider_mictlanx.client.validation import check_str, check_tags
 
 NO_TAGS: Mapping[str, str] = MappingProxyType({})
-"""No tags of the ball's own."""
+"""Tags of a ball without own tags."""
 
 LOCAL = ("", "file", "local")
-"""The protocols of paths of this machine."""
+"""Protocols of paths on this machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceBall:
     """
-    One ball that is to be uploaded.
+    A ball to upload.
 
     :ivar size: bytes
-    :ivar source: the path, or what stands for it
-    :ivar data: the bytes, where they were given
-    :ivar file: a file of another store, with what tells that it is still the same
-    :ivar mark: changes with a file's content (``_mark``); 0 where nothing is known that does
+    :ivar source: the path, or a name for the data
+    :ivar data: the content, if it was given as bytes
+    :ivar file: a file of another store, with a fingerprint that shows whether it has changed
+    :ivar mark: an int that changes with the content (``_mark``); 0 if unknown
     """
 
     bucket_id: str
@@ -75,7 +77,7 @@ def list_sources(sources: Any, bucket_id: str, key_prefix: str = "") -> list[Sou
     :param sources: a path, a glob (``**`` matches any folders), a path of another store (``ObjectStoragePath``), or a
         sequence of these
     :param bucket_id: bucket of all balls
-    :param key_prefix: put before every key, unchanged
+    :param key_prefix: prepended to every key, unchanged
     """
     check_bucket_id(bucket_id)
     check_str("key_prefix", key_prefix)
@@ -90,7 +92,7 @@ def list_sources(sources: Any, bucket_id: str, key_prefix: str = "") -> list[Sou
 
 def list_items(items: Iterable[Mapping[str, Any]], bucket_id: str = "", key_prefix: str = "") -> list[SourceBall]:
     """
-    List items that the caller gives, sorted by key.
+    List the balls that a caller describes, sorted by key.
 
     :param items: dicts with ``key``, ``source`` (a path) or ``data`` (str or bytes), and optionally ``bucket_id`` and
         ``tags``; a ``source`` that is bytes is data too
@@ -101,37 +103,39 @@ def list_items(items: Iterable[Mapping[str, Any]], bucket_id: str = "", key_pref
 
 def check_balls(balls: list[SourceBall]) -> list[SourceBall]:
     """Return the balls sorted by bucket and key; raise ``ValidationError`` for an invalid or duplicate name."""
-    seen: set[bytes] = set()  # of a million, names would be twice as large
+    seen: set[bytes] = set()  # digests: the names of a million balls take twice the memory
     for ball in balls:
         check_bucket_id(ball.bucket_id)
-        name = _digest_of(ball)
+        name = _name_digest(ball)
         if name in seen:
-            other = next(other for other in balls if _digest_of(other) == name)
+            other = next(other for other in balls if _name_digest(other) == name)
             raise ValidationError(
-                f"two sources have the key {ball.key!r} of bucket {ball.bucket_id}: {other.source} and {ball.source}; give "
-                "one of them a key_prefix or a key of its own"
+                f"keys must be unique in bucket {ball.bucket_id}, got {ball.key!r} for {other.source} and "
+                f"{ball.source}; change the key or key_prefix of one of them"
             )
         seen.add(name)
     return sorted(balls, key=lambda ball: (ball.bucket_id, ball.key))
 
 
-def _digest_of(ball: SourceBall) -> bytes:
+def _name_digest(ball: SourceBall) -> bytes:
     return hashlib.sha256(f"{ball.bucket_id}/{make_ball_id(ball.key)}".encode()).digest()
 
 
 def _item(item: Mapping[str, Any], place: int, bucket_id: str, key_prefix: str) -> SourceBall:
     where = f"ball {place} of the list"
     if not isinstance(item, Mapping):
-        raise ValidationError(f"{where} is no dictionary: {type(item).__name__}")
+        raise ValidationError(f"{where} must be a dict, got {type(item).__name__}")
     if unknown := sorted(str(name) for name in item.keys() - {"bucket_id", "key", "source", "data", "tags"}):
-        raise ValidationError(f"{where}: {', '.join(unknown)} is unknown; there are bucket_id, data, key, source, tags")
+        raise ValidationError(
+            f"{where} must only contain bucket_id, data, key, source and tags, got {', '.join(unknown)}"
+        )
     source, data, key = item.get("source"), item.get("data"), item.get("key")
     if isinstance(source, bytes):
         source, data = None, source
     if (source is None) == (data is None):
-        raise ValidationError(f"{where} has either source (a path) or data (text or bytes)")
+        raise ValidationError(f"{where} must have exactly one of source (a path) and data (str or bytes)")
     if key is not None and not isinstance(key, str):
-        raise ValidationError(f"{where}: key is a text, not {key!r}")
+        raise ValidationError(f"the key of {where} must be str, got {key!r}")
     tags = NO_TAGS if item.get("tags") is None else check_tags(item["tags"])
     bucket = item.get("bucket_id") or bucket_id
     if source is not None:
@@ -139,17 +143,17 @@ def _item(item: Mapping[str, Any], place: int, bucket_id: str, key_prefix: str) 
         name = key_prefix + (key or found.key)
         return SourceBall(bucket, name, found.size, found.source, tags=tags, file=found.file, mark=found.mark)
     if not key:
-        raise ValidationError(f"{where} has data, and needs a key")
+        raise ValidationError(f"{where} must have a key, since it has data")
     content = data.encode() if isinstance(data, str) else data
     if not isinstance(content, bytes):
-        raise ValidationError(f"{where}: data is text or bytes, not {type(content).__name__}")
+        raise ValidationError(f"the data of {where} must be str or bytes, got {type(content).__name__}")
     mark = _mark(hashlib.sha256(content).hexdigest())
     return SourceBall(bucket, key_prefix + key, len(content), f"data of {key}", content, tags, mark=mark)
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A file that was found."""
+    """A file of a source."""
 
     key: str
     size: int
@@ -159,15 +163,15 @@ class _Found:
 
 
 def _mark(*facts: int | str) -> int:
-    """Return a 64-bit digest of facts; an int, since there may be a million of them."""
+    """Return a 64-bit digest of facts; it is an int, since there may be a million of them."""
     return int.from_bytes(hashlib.blake2b(repr(facts).encode(), digest_size=8).digest()) or 1
 
 
-def _mark_of(status: os.stat_result) -> int:
+def _file_mark(status: os.stat_result) -> int:
     """
-    Return the mark of a file: content cannot change without the times or, where another file takes its place, the inode.
+    Return the mark of a file, made of size, times and inode: one of them changes with the content.
 
-    The time of the inode's change is among them: unlike the other one, it can't be set back.
+    The ctime is included because, unlike the mtime, it can't be set back.
     """
     return _mark(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
@@ -181,12 +185,12 @@ def _list_any(source: Any) -> Iterator[_Found]:
 
 
 def _list_single(source: Any, where: str) -> _Found:
-    """Return the file that a source names."""
+    """Return the only file of a source."""
     if not _is_remote(source):
-        return _regular(_local_path(source))
+        return _check_file(_local_path(source))
     [*found] = _list_remote(source)
     if len(found) != 1 or found[0].source != str(source):
-        raise ValidationError(f"{where}: {source} is no file")
+        raise ValidationError(f"the source of {where} must be a file, got {source}")
     return found[0]
 
 
@@ -198,11 +202,13 @@ def _local_path(source: Any) -> str:
     if isinstance(source, str | os.PathLike) and not hasattr(source, "protocol"):
         path = os.fspath(source)
     else:
-        path = getattr(source, "path", None)  # of a path of another store's kind, but of this machine
+        path = getattr(source, "path", None)  # an ``ObjectStoragePath`` on this machine
     if not isinstance(path, str):
-        raise ValidationError(f"source is a path, not {source!r}")
+        raise ValidationError(f"source must be a path, got {source!r}")
     if "://" in path and not os.path.lexists(path):
-        raise ValidationError(f"source {path!r} is of another store: give it as ObjectStoragePath({path!r})")
+        raise ValidationError(
+            f"source must be a path on this machine, got {path!r}; for another store use ObjectStoragePath({path!r})"
+        )
     return path
 
 
@@ -211,14 +217,14 @@ def _local_path(source: Any) -> str:
 
 def _list_local(source: str) -> Iterator[_Found]:
     if not source or "\0" in source:
-        raise ValidationError(f"source {source!r} is no path")
+        raise ValidationError(f"source must be a path, got {source!r}")
     if glob.has_magic(source) and not os.path.lexists(source):
         base, pattern = _split(source)
-        yield from _listed(Path(base or "."), _walk(base or ".", pattern))
+        yield from _check_listed(Path(base or "."), _walk(base or ".", pattern))
     elif os.path.isdir(source):
-        yield from _listed(Path(source), _walk(source, None))
+        yield from _check_listed(Path(source), _walk(source, None))
     else:
-        yield _regular(source)
+        yield _check_file(source)
 
 
 def _split(source: str) -> tuple[str, tuple[str, ...]]:
@@ -227,7 +233,8 @@ def _split(source: str) -> tuple[str, tuple[str, ...]]:
     first = next(index for index, part in enumerate(parts) if glob.has_magic(part))
     if ".." in parts[first:]:
         raise ValidationError(
-            f"source {source!r}: '..' after a wildcard leads out of the folder that keys are relative to"
+            "source must not contain '..' after a wildcard, since keys are relative to the folder before it, got "
+            f"{source!r}"
         )
     base = ("/" if source.startswith("/") else "") + "/".join(parts[:first])
     pattern = parts[first:] + (["*"] if parts[-1] == "**" else [])
@@ -237,10 +244,10 @@ def _split(source: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _walk(folder: str, pattern: tuple[str, ...] | None) -> Iterator[str]:
-    """Yield the paths in a folder, or those that match, and the links to folders that would have to be followed."""
+    """Yield the files in a folder, or those that match, and the symbolic links to folders, which are errors."""
 
     def give_up(error: OSError) -> None:
-        raise ValidationError(f"folder {error.filename} can't be read: {error.strerror}") from error
+        raise ValidationError(f"reading folder {error.filename} failed: {error.strerror}") from error
 
     for parent, folders, files in os.walk(folder, onerror=give_up):
         inside = tuple(Path(os.path.relpath(parent, folder)).parts) if parent != folder else ()
@@ -280,7 +287,7 @@ def _matches_one(name: str, part: str) -> bool:
     return fnmatch.fnmatchcase(name, part)
 
 
-def _listed(base: Path, paths: Iterable[str]) -> Iterator[_Found]:
+def _check_listed(base: Path, paths: Iterable[str]) -> Iterator[_Found]:
     inside = os.path.realpath(base)
     wrong: list[str] = []
     found: list[_Found] = []
@@ -290,42 +297,42 @@ def _listed(base: Path, paths: Iterable[str]) -> Iterator[_Found]:
             wrong.append(f"{path} {status}")
         else:
             key = _as_key(os.path.relpath(path, base))
-            found.append(_Found(key, status.st_size, path, mark=_mark_of(status)))
+            found.append(_Found(key, status.st_size, path, mark=_file_mark(status)))
     if wrong:
         raise ValidationError(
-            f"these can't be uploaded: {format_first(sorted(wrong), '; ')}. Take them out of the folder, or choose the others "
-            "with a glob"
+            f"source must contain only regular files, got: {format_first(sorted(wrong), '; ')}. Remove these, or "
+            "select the others with a glob"
         )
     yield from found
 
 
 def _check_listed_file(path: str, inside: str) -> os.stat_result | str:
-    """Return the status of a path that was found, or what is wrong with it."""
+    """Return the status of a listed file, or the reason why it can't be uploaded."""
     try:
         status = os.stat(path)
     except FileNotFoundError:
         return "is a symbolic link that leads nowhere"
     except OSError as error:
-        return f"can't be looked at ({error.strerror})"
+        return f"can't be read ({error.strerror})"
     if os.path.islink(path):
         if stat.S_ISDIR(status.st_mode):
             return "is a symbolic link to a folder"
         if os.path.commonpath([inside, os.path.realpath(path)]) != inside:
             return "is a symbolic link that leaves the folder"
     if not stat.S_ISREG(status.st_mode):
-        return "is no regular file"
+        return "is not a regular file"
     return status
 
 
-def _regular(path: str) -> _Found:
+def _check_file(path: str) -> _Found:
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise ValidationError(f"source {path!r} can't be read: {reason}") from error
+        raise ValidationError(f"reading source {path!r} failed: {reason}") from error
     if not stat.S_ISREG(status.st_mode):
-        raise ValidationError(f"source {path} is no regular file")
-    return _Found(_as_key(os.path.basename(path)), status.st_size, path, mark=_mark_of(status))
+        raise ValidationError(f"source must be a regular file, got {path}")
+    return _Found(_as_key(os.path.basename(path)), status.st_size, path, mark=_file_mark(status))
 
 
 def _as_key(path: str) -> str:
@@ -333,7 +340,7 @@ def _as_key(path: str) -> str:
     try:
         path.encode()
     except UnicodeEncodeError as error:
-        raise ValidationError(f"the file name {path!r} is no valid Unicode text, and so can't be a key") from error
+        raise ValidationError(f"the name of a file must be valid Unicode to be a key, got {path!r}") from error
     return path
 
 
@@ -351,7 +358,7 @@ def _list_remote(source: Any) -> Iterator[_Found]:
     elif glob.has_magic(path):
         yield from _list_remote_folder(source, *_split(path))
     else:
-        raise ValidationError(f"source {shown} is not there")
+        raise ValidationError(f"source {shown} does not exist")
 
 
 def _list_remote_folder(source: Any, base: str, pattern: tuple[str, ...] | None) -> Iterator[_Found]:
@@ -368,9 +375,9 @@ def _list_remote_folder(source: Any, base: str, pattern: tuple[str, ...] | None)
 def _remote(source: Any, path: str, info: Mapping[str, Any], key: str) -> _Found:
     shown = f"{source.protocol}://{path.removeprefix('/')}" if path != source.path else str(source)
     if not isinstance(info.get("size"), int):
-        raise ValidationError(f"source {shown}: its store does not tell its size")
+        raise ValidationError(f"listing source {shown} failed: its store does not report its size")
     content = [str(info[name]) for name in sorted(info) if name.lower() in CONTENT_FIELDS and info[name] is not None]
-    mark = _mark(info["size"], *content) if content else 0  # times may be set, and be as coarse as a day
+    mark = _mark(info["size"], *content) if content else 0  # times can be set, and may be as coarse as a day
     return _Found(
         _as_key(key), info["size"], shown, FsspecFile(source.fs, path, shown, content_fingerprint(info)), mark
     )
@@ -385,10 +392,10 @@ def _info(fs: Any, path: str) -> Mapping[str, Any] | None:
 
 
 def _call_store(shown: str, question: Callable[[], Any]) -> Any:
-    """Call another store; any error of its filesystem is raised as ``UnknownError``."""
+    """Call another store; raise any error of its filesystem as ``UnknownError``."""
     try:
         return question()
     except MictlanXError:
         raise
     except Exception as error:
-        raise UnknownError(f"source {shown} can't be listed: {type(error).__name__}", transient=False) from error
+        raise UnknownError(f"listing source {shown} failed: {type(error).__name__}", transient=False) from error

@@ -1,9 +1,10 @@
 """
-What became of a bulk: a pure function of its records, in whatever order they came.
+Compute the state of a bulk from its records. Pure, and independent of the order of the records.
 
-A ball is done if any record of any attempt says so, unless a later attempt found it lost; later is what began later, by the
-attempts' sequence numbers. A shard is complete when all of its balls are done; it has failed only when its latest attempt has
-ended with failures and none follows. From a listing that lacks a peer only what is good is believed (*complete*, *closed*).
+A ball is acknowledged if a record of any attempt says so, unless a later attempt found it lost. The attempts' sequence
+numbers give their order. A shard is complete when all of its balls are acknowledged. It has failed only if its latest
+attempt has ended with failures and none follows. A listing that lacks a peer can only prove a good state: *complete* or
+*closed*.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ class ShardStatus:
     The state of one shard.
 
     :ivar complete: whether all of its balls are acknowledged
-    :ivar ended: whether its latest attempt has ended, and none follows
-    :ivar under_way: whether its latest attempt has not ended, as far as it is known
-    :ivar last_heard: when its last record was written (nanoseconds since 1970); 0 where that is not known
-    :ivar acknowledged: balls
-    :ivar size: of these (bytes)
-    :ivar failed: balls that the latest attempt could not store, whether another one follows or not
-    :ivar error: why the latest attempt as a whole failed
+    :ivar ended: whether its latest attempt has ended without success, and none follows
+    :ivar under_way: whether its latest attempt is running, as far as known
+    :ivar last_heard: time of its last record (nanoseconds since 1970); 0 if unknown
+    :ivar acknowledged: number of acknowledged balls
+    :ivar size: their total size, in bytes
+    :ivar failed: number of balls that the latest attempt could not store, even if another attempt follows
+    :ivar error: error of the latest attempt itself; empty if there was none
     """
 
     complete: bool
@@ -63,20 +64,20 @@ class BulkStatus:
     The state of a bulk, with numbers.
 
     :ivar state: see ``State``
-    :ivar finished: whether every shard is complete, or has failed for good
-    :ivar shards: how many there are; 0 where nobody has said so yet
-    :ivar total_balls: of all shards, as any plan tells; where each shard brings a list of its own: planned so far
-    :ivar total_size: of these (bytes)
-    :ivar acknowledged: balls
-    :ivar acknowledged_size: of these (bytes)
-    :ivar failed: balls that the latest attempts could not store
-    :ivar failures: the first few of them
-    :ivar problems: why it has failed as a whole: contradictions, and attempts that came to no result
+    :ivar finished: whether every shard is complete, or failed permanently
+    :ivar shards: number of shards; 0 if unknown
+    :ivar total_balls: number of balls of all shards; if each shard has its own list, only those planned so far
+    :ivar total_size: their total size, in bytes
+    :ivar acknowledged: number of acknowledged balls
+    :ivar acknowledged_size: their total size, in bytes
+    :ivar failed: number of balls that the latest attempts could not store
+    :ivar failures: the first few failures
+    :ivar problems: errors of the bulk itself: contradictions between records, and errors of attempts
     :ivar response_time: from the first record to the last (seconds, by the peers' clocks)
-    :ivar last_heard: when the last record was written (nanoseconds since 1970); 0 where there is none
-    :ivar stalest_shard: of the shards under way, the one that was heard of the longest ago; None where none is
-    :ivar stalest_since: when that was (nanoseconds since 1970)
-    :ivar has_retryable_failures: whether there are failures that a further attempt may still mend
+    :ivar last_heard: time of the last record (nanoseconds since 1970); 0 if unknown
+    :ivar stalest_shard: the running shard with the oldest last record; None if no shard is running
+    :ivar stalest_since: time of that record (nanoseconds since 1970)
+    :ivar has_retryable_failures: whether there are failures that a further attempt may still fix
     """
 
     bulk_id: str
@@ -109,7 +110,7 @@ def compute_status(records: Records) -> BulkStatus:
     complete = records.shards > 0 and records.shards == sum(shard.complete for shard in shards)
     contradictions = list(find_contradictions(records))
     errors = [f"shard {number}: {shard.error}" for number, shard in known.items() if shard.error and shard.ended]
-    times = [record.updated_at for record in records.of_uploads if record.updated_at]
+    times = [record.updated_at for record in records.upload_records if record.updated_at]
     failures = [failure for shard in shards if not shard.complete for failure in shard.failures]
     waited_for = {number: shard.last_heard for number, shard in known.items() if shard.under_way and not shard.complete}
     stalest = min(waited_for, key=lambda number: (waited_for[number], number), default=None)
@@ -139,7 +140,7 @@ def compute_status(records: Records) -> BulkStatus:
 def _state(records: Records, shards: list[ShardStatus], complete: bool, contradictions: list[str]) -> State:
     if complete and not contradictions:
         return State.COMPLETE
-    if not records.complete:  # neither "nobody has begun" nor "nobody goes on" can be seen in a part of the records
+    if not records.complete:  # neither "unplanned" nor "failed" can be proven by some of the records
         return State.UPLOADING
     if contradictions or any(shard.ended and not shard.complete for shard in shards):
         return State.FAILED
@@ -148,11 +149,11 @@ def _state(records: Records, shards: list[ShardStatus], complete: bool, contradi
 
 def shard_status(records: Records) -> ShardStatus:
     """Compute the state of one shard from its records."""
-    plan = min(records.plans, key=lambda plan: plan.digest, default=None)  # several are a contradiction
+    plan = min(records.plans, key=lambda plan: plan.digest, default=None)  # several plans are a contradiction
     valid = valid_reports(records, plan) if plan else []
     latest = latest_start(records.starts)
     end = next((done for done in records.dones if latest and done.attempt == latest.attempt), None)
-    # The end of the latest attempt is exact. Of one that was cut off, the reports of the others may tell of more.
+    # The end of the latest attempt is exact. If it was interrupted, an earlier report may count more balls.
     exact = [end] if end in valid and end is not None and not end.error else valid
     furthest = max(exact, key=lambda report: (report.acknowledged, report.size), default=None)
     complete = any(is_good_end(report) for report in valid)
@@ -167,69 +168,69 @@ def shard_status(records: Records) -> ShardStatus:
         failures=end.failures if end else [],
         error=end.error if end else "",
         under_way=latest is not None and end is None,
-        last_heard=max((record.updated_at for record in records.of_uploads), default=0),
+        last_heard=max((record.updated_at for record in records.upload_records), default=0),
     )
 
 
 def latest_start(starts: Iterable[Start]) -> Start | None:
-    """Return the attempt that began last: by what each had seen of the others, then by the peers' clocks."""
+    """Return the attempt that started last, by sequence number, then by the peers' clocks."""
     return max(starts, key=lambda start: (start.sequence, start.updated_at, start.attempt), default=None)
 
 
 AttemptOrder: TypeAlias = tuple[int, str]
-"""The order of an attempt within its shard. Every report has it, so it is known from a listing that lacks a start."""
+"""Sort key of an attempt within its shard. Every report contains it, so it is known even if the start is missing."""
 
 
-def _order_of(report: Report) -> AttemptOrder:
+def _attempt_order(report: Report) -> AttemptOrder:
     return report.sequence, report.attempt
 
 
 def valid_reports(records: Records, plan: Plan) -> list[Report]:
     """
-    Return the reports of a shard's plan whose counts are still true.
+    Return the reports of a shard's plan whose counts are still valid.
 
-    Those are the ones of the latest attempt that found balls lost, and of later ones: the counts before it include lost balls.
+    The counts of attempts before the latest loss include lost balls, so only reports since that attempt are valid.
     """
     reports = [report for report in records.reports if report.plan == plan.digest]
-    since = max((_order_of(report) for report in reports if report.lost), default=(0, ""))
-    return [report for report in reports if _order_of(report) >= since]
+    since = max((_attempt_order(report) for report in reports if report.lost), default=(0, ""))
+    return [report for report in reports if _attempt_order(report) >= since]
 
 
 def is_good_end(report: Report) -> bool:
-    """Return whether a report is the end of an attempt that left nothing missing."""
+    """Return whether a report is the end of an attempt with every ball acknowledged."""
     return isinstance(report, Done) and report.good
 
 
 Items: TypeAlias = Mapping[str, Any]
-"""The bytes of a report as a dictionary: ``acknowledged`` and ``lost``, as ``0-57,60``."""
+"""The content of a report as a dict: ``acknowledged`` and ``lost``, as ``0-57,60``."""
 
 
 def acknowledged_balls(records: Records, plan: Plan, read: Iterable[tuple[Report, Items]]) -> dict[int, int]:
     """
     Return the balls of a shard's plan that its records acknowledge, and that no later attempt found lost.
 
-    With each, when the first report that counts was written: what was stored under it was announced before.
+    The value is the time of the first valid report that acknowledges the ball: its data was announced before.
 
-    :param read: the reports of the plan whose bytes could be read, in any order
-    :return: nanoseconds since 1970, by the peers' clocks
+    :param read: the reports of the plan whose content could be read, in any order
+    :return: nanoseconds since 1970 by ball, by the peers' clocks
     """
-    told: defaultdict[AttemptOrder, int] = defaultdict(int)
+    reported_losses: defaultdict[AttemptOrder, int] = defaultdict(int)
     for report in records.reports:
         if report.plan == plan.digest:
-            told[_order_of(report)] = max(told[_order_of(report)], report.lost)
+            reported_losses[_attempt_order(report)] = max(reported_losses[_attempt_order(report)], report.lost)
     acknowledged: defaultdict[AttemptOrder, list[tuple[int, set[int]]]] = defaultdict(list)
     lost: defaultdict[AttemptOrder, set[int]] = defaultdict(set)
     for report, items in read:
         indexes = parse_ranges(items.get("acknowledged", ""), plan.balls)
-        acknowledged[_order_of(report)].append((report.updated_at, indexes))
-        lost[_order_of(report)] |= parse_ranges(items.get("lost", ""), plan.balls)
+        acknowledged[_attempt_order(report)].append((report.updated_at, indexes))
+        lost[_attempt_order(report)] |= parse_ranges(items.get("lost", ""), plan.balls)
     done: dict[int, int] = {}
-    for place in sorted(told):
-        if len(lost[place]) < told[place]:  # nobody knows any more which balls these were
+    for order in sorted(reported_losses):
+        if len(lost[order]) < reported_losses[order]:  # it is unknown which, so no earlier acknowledgement counts
             done.clear()
-        for index in lost[place]:
+        for index in lost[order]:
             done.pop(index, None)
-        for written, indexes in acknowledged[place]:
+        for written, indexes in acknowledged[order]:
             for index in indexes:
                 done[index] = min(written, done.get(index, written))
     return done
@@ -237,9 +238,9 @@ def acknowledged_balls(records: Records, plan: Plan, read: Iterable[tuple[Report
 
 def taken_back_balls(records: Records, plan: Plan, read: Sequence[tuple[Report, Items]]) -> set[int]:
     """
-    Return the balls that were acknowledged, until an attempt found balls lost, and have not been acknowledged again.
+    Return the balls that were acknowledged before an attempt found balls lost, and not since.
 
-    :param read: as of ``acknowledged_balls``
+    :param read: see ``acknowledged_balls``
     """
     valid = {report.name for report in valid_reports(records, plan)}
     if any(report.plan == plan.digest and is_good_end(report) and report.name not in valid for report in records.dones):
@@ -251,13 +252,13 @@ def taken_back_balls(records: Records, plan: Plan, read: Sequence[tuple[Report, 
 
 
 def find_contradictions(records: Records) -> Iterable[str]:
-    """Yield contradictions between records: plans, owners, specs, numbers of shards, listings."""
+    """Yield contradictions between records, in plans, owners, specs, numbers of shards and listings."""
     counts = {plan.shards for plan in records.plans} | {start.shards for start in records.starts}
     if len(counts) > 1:
-        yield f"it was begun with different numbers of shards: {', '.join(map(str, sorted(counts)))}"
+        yield f"it was started with different numbers of shards: {', '.join(map(str, sorted(counts)))}"
     by_shard = records.by_shard()
     if counts and (beyond := sorted(shard for shard in by_shard if shard >= max(counts))):
-        yield f"there are records of shard {beyond[0]}, but only shards 0 to {max(counts) - 1}"
+        yield f"shard {beyond[0]} has records, but the bulk only has shards 0 to {max(counts) - 1}"
     for shard in sorted(by_shard):
         own = by_shard[shard]
         if len({plan.digest for plan in own.plans}) > 1:
@@ -266,15 +267,16 @@ def find_contradictions(records: Records) -> Iterable[str]:
         owners = {tuple(sorted(start.owner.items())) for start in own.starts}
         if len(owners) > 1:
             names = " and ".join(format_owner(dict(owner)) for owner in sorted(owners))
-            yield f"shard {shard} was begun by different owners: {names}"
+            yield f"shard {shard} was started by different owners: {names}"
     if len({start.spec for start in records.starts}) > 1:
         specs = sorted({start.spec for start in records.starts})
-        yield f"its uploads differ in what they are to upload: {' and '.join(specs[:2])}"
+        yield f"its uploads have different parameters: {' and '.join(specs[:2])}"
     listings = {plan.listing: plan for plan in sorted(records.plans, key=lambda plan: -plan.shard) if plan.listing}
     if len(listings) > 1:
-        yield f"shards saw different sources: {_format_listings(sorted(listings.values(), key=lambda plan: plan.shard))}"
+        plans = sorted(listings.values(), key=lambda plan: plan.shard)
+        yield f"shards saw different sources: {_format_listings(plans)}"
     if listings and any(not plan.listing for plan in records.plans):
-        yield "some shards bring a list of their own, and some share one"
+        yield "some shards have their own list, and others share one"
 
 
 def _format_listings(plans: Iterable[Plan]) -> str:

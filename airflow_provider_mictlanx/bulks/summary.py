@@ -1,4 +1,4 @@
-"""Summaries of a bulk: the result dictionary, a log line, the error of a bulk that failed for good."""
+"""Format the state of a bulk: result, log lines and errors."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from airflow_provider_mictlanx.bulks.status import BulkStatus, State
 from airflow_provider_mictlanx.client.texts import truncate
 
 MAX_SUMMARY_LENGTH = 1900
-"""A summary has at most about so many characters as JSON (besides its bulk id)."""
+"""Approximate limit for a summary without its bulk id, in characters of JSON."""
 
 SILENT_SECONDS = 300.0
-"""A shard under way writes every minute; when nothing was heard of it for so many seconds, a person should know."""
+"""Seconds without a record of a running shard, which writes one every minute, until the log mentions it."""
 
 
 def summarize(status: BulkStatus) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def summarize(status: BulkStatus) -> dict[str, Any]:
     Return a bulk's result as a small dict.
 
     Its keys: ``bulk_id, state, shards, total_balls, successed, failed, uploaded_size`` (bytes of the stored balls),
-    ``response_time`` (seconds), ``failures`` (the first few: ``{bucket_id, key, code, message}``), ``problems`` (texts).
+    ``response_time`` (seconds), ``failures`` (the first few: ``{bucket_id, key, code, message}``), ``problems`` (str).
     """
     if status.closed:
         return dict(status.closed.result)
@@ -67,11 +67,11 @@ def status_line(status: BulkStatus, now: float | None = None) -> str:
     :param now: seconds since 1970; default: the clock
     """
     if status.state is State.UNPLANNED:
-        return f"Bulk {status.bulk_id!r}: nobody has planned it yet"
+        return f"Bulk {status.bulk_id!r} is not planned yet"
     if status.closed:
-        return f"Bulk {status.bulk_id!r} is closed: it was awaited, and its result kept"
+        return f"Bulk {status.bulk_id!r} is closed: only its result is kept"
     if not status.shards:
-        return f"Bulk {status.bulk_id!r}: a peer is away, so that it can't be told whether somebody has planned it"
+        return f"Bulk {status.bulk_id!r}: a peer does not answer, so it is unknown whether the bulk is planned"
     done = f"{status.acknowledged:,} of {status.total_balls:,} balls"
     size = f"{humanfriendly.format_size(status.acknowledged_size)} of {humanfriendly.format_size(status.total_size)}"
     parts = [f"Bulk {status.bulk_id!r} is {status.state.value}: {done}, {size}"]
@@ -81,30 +81,30 @@ def status_line(status: BulkStatus, now: float | None = None) -> str:
         parts.append(f"{status.shards_complete} of {status.shards} shards complete")
     if status.last_heard:
         heard = datetime.fromtimestamp(status.last_heard / 1e9, UTC)
-        parts.append(f"last heard of at {heard:%H:%M:%S} UTC")
+        parts.append(f"last record at {heard:%H:%M:%S} UTC")
     seconds = (time.time() if now is None else now) - status.stalest_since / 1e9
     if status.stalest_since and seconds > SILENT_SECONDS:
-        quiet = humanfriendly.format_timespan(round(seconds), max_units=2)
-        parts.append(f"nothing was heard of shard {status.stalest_shard} for {quiet}, its worker may have died")
+        silent = humanfriendly.format_timespan(round(seconds), max_units=2)
+        parts.append(f"no record of shard {status.stalest_shard} for {silent}, its worker may have died")
     if status.failed:
         parts.append(
-            f"{status.failed:,} failed" + (", which a retry may still mend" if status.has_retryable_failures else "")
+            f"{status.failed:,} failed" + (", which a retry may still fix" if status.has_retryable_failures else "")
         )
     return ", ".join(parts)
 
 
-def failed_for_good(status: BulkStatus) -> BulkFailedError:
+def permanent_failure(status: BulkStatus) -> BulkFailedError:
     """Return the error for a bulk that failed permanently."""
     summary = summarize(status)
     failures = [f"{failure['key']}: {failure['message']}" for failure in summary["failures"]]
     what_to_do = (
-        "It was closed since: delete_bulk, and upload it anew"
+        "It is closed: call delete_bulk, and upload it again"
         if status.closed
-        else "Mend it and clear the upload task, which goes on where it ended"
+        else "Fix the causes and clear the upload task, which continues where it ended"
     )
     return BulkFailedError(
-        f"bulk {status.bulk_id!r} failed for good: {summary['failed']} of {summary['total_balls']} balls are not stored. "
-        f"{'; '.join([*summary['problems'], *failures]) or 'No reason was recorded'}. {what_to_do}",
+        f"bulk {status.bulk_id!r} failed permanently: {summary['failed']} of {summary['total_balls']} balls are not "
+        f"stored. {'; '.join([*summary['problems'], *failures]) or 'No reason was recorded'}. {what_to_do}",
         permanent=True,
         result=summary,
     )
@@ -134,9 +134,9 @@ def upload_error(outcome: UploadResult, result: dict[str, Any]) -> BulkFailedErr
     :param result: the result that the call would have returned
     """
     what_to_do = (
-        "No retry can mend that: change the source or the parameters, and take another bulk_id or delete_bulk"
+        "No retry can fix this: correct the source or the parameters, and use another bulk_id or delete_bulk"
         if outcome.permanently_failed
-        else "Run it again: what is stored is not sent again"
+        else "Run it again: stored balls are not sent again"
     )
     return BulkFailedError(
         f"bulk {_shard_name(outcome)}: {outcome.failed} of {outcome.total_balls} balls are not stored: "

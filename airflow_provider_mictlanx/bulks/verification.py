@@ -1,7 +1,7 @@
 """
-Read a bulk's balls back and verify them: every chunk of every planned ball once, for a limited time per call.
+Read every chunk of a bulk's balls once and verify it, for a limited time per call.
 
-The bulk's own records (``checked-…``) keep the progress, so any process can continue: the next poke of a rescheduled
+Records of the bulk (``checked-…``) store the progress, so any process can continue: the next poke of a rescheduled
 sensor, another triggerer, a restarted worker.
 """
 
@@ -11,6 +11,8 @@ import secrets
 import time
 from collections.abc import Mapping
 from typing import Any
+
+from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.batches.runner import MAX_REPORTED, REQUEST_TIMEOUT, Failure, format_failures
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError, BulkFailedError
@@ -31,11 +33,11 @@ AT_ONCE = 8
 
 class StorageCheck:
     """
-    Reads the balls of a complete bulk, plan by plan, one plan in memory at a time.
+    Read and verify the balls of a complete bulk, with one plan in memory at a time.
 
-    It belongs to no event loop: every call brings its client.
+    A check can be used in several event loops: every call takes a client.
 
-    :param run: name of the check: the same name continues it in any process, another name starts again
+    :param run: name of the check; the same name continues it in any process, another name starts a new one
     """
 
     def __init__(self, bulk_id: str, run: str = "") -> None:
@@ -52,17 +54,18 @@ class StorageCheck:
 
     @property
     def line(self) -> str:
-        """The log line for the progress."""
+        """Log line for the progress."""
         failed = f", {self.failed:,} of them not readable" if self.failed else ""
         return f"Bulk {self.bulk_id!r}: {self.checked:,} of {self._total:,} balls read back{failed}"
 
     async def go_on(self, client: AsyncClient, seconds: float, request_timeout: float = REQUEST_TIMEOUT) -> bool:
         """
-        Read for about that many seconds, at least a few balls; return True when everything was read.
+        Continue the check, with at least a few balls; return True when every ball was read.
 
         Raises ``UnavailableError`` if a peer does not answer; the next call reads the current balls again. Raises
-        ``BulkConflictError`` if the bulk was closed, since its plan is not known any more.
+        ``BulkConflictError`` if the bulk was closed, since its plan was deleted.
 
+        :param seconds: approximate limit for this call
         :param request_timeout: seconds for each request
         """
         until = time.monotonic() + seconds
@@ -76,15 +79,15 @@ class StorageCheck:
                     return not any(self._left.values())
         return True
 
-    # -- where it stands -------------------------------------------------------------------------------------------
+    # -- progress --------------------------------------------------------------------------------------------------
 
     async def _begin(self, store: RecordStore) -> list[Plan]:
-        """Compute from the records which balls are to be read, and which were."""
+        """Compute from the records which balls were read, and which are left."""
         records = await store.read_completely()
         if records.closed:
             raise BulkConflictError(
-                f"bulk {self.bulk_id!r} was awaited and closed: what was planned is not known any more, so its balls can't be "
-                "read back. Let the await that removes the records come after the check"
+                f"verifying bulk {self.bulk_id!r} failed: it was awaited and closed, and its plan deleted; use "
+                "remove_on_completion only after the check"
             )
         plans = sorted(records.plans, key=lambda plan: (plan.shard, plan.digest))
         by_digest = {plan.digest: plan for plan in plans}
@@ -94,7 +97,7 @@ class StorageCheck:
         known = {check.name: items for check, items in await store.read_items(check for check in ours if check.failed)}
         for check in ours:
             if check.failed and check.name not in known:
-                continue  # its failures can't be read: its balls are read again
+                continue  # its failures can't be read, so its balls are read again
             read[check.plan] |= parse_ranges(check.read, by_digest[check.plan].balls)
             for failure in map(Failure.model_validate, known.get(check.name, {}).get("failures", [])):
                 failures[failure.bucket_id, failure.key] = failure
@@ -110,20 +113,21 @@ class StorageCheck:
     # -- reading ---------------------------------------------------------------------------------------------------
 
     async def _read_some(self, store: RecordStore, plan: Plan, until: float) -> None:
-        """Read balls of one plan until the time is over, and record which."""
+        """Read balls of one plan until the time is over, and record them."""
         content = await store.read_content(plan)
-        balls = (await run_in_thread(lambda: read_plan(plan, content))).balls  # a triggerer's loop is not to be held up
+        # Parsing in this thread would block a triggerer's event loop.
+        balls = (await run_in_thread(lambda: read_plan(plan, content))).balls
         left = self._left[plan.digest]
         read: dict[int, Failure | None] = {}
 
         async def read_one(index: int) -> None:
             if len(read) < AT_ONCE or time.monotonic() < until:
-                read[index] = await self._looked_at(store, balls[index])
+                read[index] = await self._verify(store, balls[index])
 
         problem: MictlanXError | None = None
         try:
             await for_each(left, read_one, AT_ONCE)
-        except MictlanXError as error:  # what was read before stays read
+        except MictlanXError as error:  # balls read before it are recorded
             problem = error
         failures = [failure for failure in read.values() if failure]
         if read:
@@ -151,18 +155,20 @@ class StorageCheck:
         items = canonical({"failures": [failure.model_dump() for failure in failures]}).encode()
         await store.write(record, items, allow_fewer_replicas=True)
 
-    async def _looked_at(self, store: RecordStore, ball: PlannedBall) -> Failure | None:
+    async def _verify(self, store: RecordStore, ball: PlannedBall) -> Failure | None:
         name = ObjectId(ball.bucket_id, ball.key)
-        looked = await store.client.get_metadata(ball.bucket_id, ball.key, store.timeout, check_storage=True)
+        result = await store.client.get_metadata(ball.bucket_id, ball.key, store.timeout, check_storage=True)
         error: MictlanXError
         try:
-            found = unwrap(looked)
+            found = unwrap(result)
             if found.checksum == ball.checksum:
                 return None
-            error = IntegrityError(f"{name} has SHA-256 {found.checksum[:12]}… instead of {ball.checksum[:12]}…")
+            error = IntegrityError(
+                f"reading {name} failed: it has SHA-256 {found.checksum[:12]}… instead of {ball.checksum[:12]}…"
+            )
         except (NotFoundError, GetChunkError, IntegrityError) as problem:
             await store.check_peers(
-                f"reading {name}: a peer does not answer, and may have it; try again when it is back"
+                f"reading {name} failed: a peer that may store it does not answer; try again when it answers"
             )
             error = problem
         return Failure(bucket_id=ball.bucket_id, key=ball.key, code=error.error_code, message=str(error))
@@ -177,8 +183,8 @@ class StorageCheck:
         """
         if not self.failed:
             return dict(summary)
-        problem = f"{self.failed} balls were acknowledged, but can't be read any more"
-        told = truncate_summary(
+        problem = f"{pluralize(self.failed, 'acknowledged ball')} can't be read"
+        result = truncate_summary(
             {
                 **summary,
                 "state": State.FAILED.value,
@@ -191,7 +197,8 @@ class StorageCheck:
         if fail_on_error:
             reasons = format_failures(self.failures)
             raise BulkFailedError(
-                f"bulk {self.bulk_id!r}: {problem}: {reasons}. Clear the upload task, which sends them again, and then this one",
-                result=told,
+                f"verifying bulk {self.bulk_id!r} failed: {problem}: {reasons}. Clear the upload task, which sends "
+                "them again, and then this one",
+                result=result,
             )
-        return told
+        return result

@@ -1,1 +1,1 @@
-"""Hooks: an Airflow connection becomes a client. Imports Airflow and ``client``, nothing of the rooms above."""
+"""Hooks: MictlanX through an Airflow connection."""

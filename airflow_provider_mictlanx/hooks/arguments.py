@@ -1,5 +1,5 @@
 """
-Keyword arguments that calls share: their types, one table of defaults, and how they are handed on.
+Keyword arguments that the hook's calls share: their types, their defaults, and helpers that pass them on.
 
 A coroutine of the hook takes them as ``**options: Unpack[…]``; ``list_arguments`` lists them in its signature.
 """
@@ -31,14 +31,14 @@ DEFAULTS: dict[str, Any] = {
 
 
 class CallArguments(TypedDict, total=False):
-    """Of every call."""
+    """Arguments of every call."""
 
     request_timeout: float | None
     deadline: float | None
 
 
 class RetryArguments(TypedDict, total=False):
-    """How a transfer is done."""
+    """Arguments of every transfer."""
 
     max_tries: int
     max_concurrency: int | None
@@ -46,7 +46,7 @@ class RetryArguments(TypedDict, total=False):
 
 
 class GetArguments(CallArguments, RetryArguments):
-    """Of a call that transfers objects."""
+    """Arguments of a call that reads objects."""
 
 
 class _StoreArguments(TypedDict, total=False):
@@ -56,7 +56,7 @@ class _StoreArguments(TypedDict, total=False):
 
 
 class CopyArguments(GetArguments, _StoreArguments):
-    """Of a copy."""
+    """Arguments of a copy."""
 
 
 class _ContentArguments(TypedDict, total=False):
@@ -65,32 +65,32 @@ class _ContentArguments(TypedDict, total=False):
 
 
 class PutArguments(CopyArguments, _ContentArguments):
-    """Of an upload."""
+    """Arguments of an upload."""
 
 
 class BulkArguments(RetryArguments, _StoreArguments, _ContentArguments):
-    """Of the upload of a bulk, which has no deadline."""
+    """Arguments of the upload of a bulk, which has no deadline."""
 
     request_timeout: float | None
 
 
 class DeleteArguments(CallArguments):
-    """Of a call that deletes an object."""
+    """Arguments of a call that deletes an object."""
 
     allow_reserved_bucket: bool
 
 
 class BatchDeleteArguments(DeleteArguments):
-    """Of a call that deletes many objects."""
+    """Arguments of a call that deletes many objects."""
 
     max_concurrency: int | None
 
 
 def list_arguments(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
     """
-    List in a coroutine's signature the arguments that its ``**options`` stand for.
+    Replace ``**options`` in a coroutine's signature by the arguments that it stands for.
 
-    It is called with all of them: omitted ones have their default. An unknown one raises ``TypeError``.
+    The coroutine receives all of them: omitted ones have their default. An unknown argument raises ``TypeError``.
     """
     signature = inspect.signature(method)
     *own, options = signature.parameters.values()
@@ -115,13 +115,13 @@ def list_arguments(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, C
 
 
 def attributes_for(call: Callable[..., object], owner: object) -> dict[str, Any]:
-    """Return the attributes of an object that a call has parameters for."""
+    """Return those attributes of an object for which a call has a parameter of the same name."""
     parameters = inspect.signature(call).parameters
     return {name: value for name, value in vars(owner).items() if name in parameters}
 
 
 def exactly_one(**given: Any) -> tuple[str, Any]:
-    """Return name and value of the only argument that is not None; raise ``ValidationError`` unless there is one."""
+    """Return name and value of the argument that is not None; raise ``ValidationError`` unless exactly one is."""
     found = [(name, value) for name, value in given.items() if value is not None]
     if len(found) != 1:
         got = concatenate([name for name, _ in found]) or "none"

@@ -1,9 +1,9 @@
 """
 Detection that a bucket has stopped changing, by comparing successive listings.
 
-Times are the storage's: peers record when they received every chunk, and routers when they answered. The worker's
-clock counts only where they report no time, so a wrong one cannot open a gate too early. No peer records a delete: it
-shows as a difference from the previous listing, and like every other change it starts the wait again.
+All times come from the storage: peers record when they received a chunk, and routers when they answered. The worker's
+clock is used only if they report no time, so a wrong clock cannot open a gate too early. Peers do not record deletes. A
+delete shows as a difference from the previous listing, and restarts the wait like every other change.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class InactivityMonitor:
         self.min_objects = check_int("min_objects", min_objects, 0)
         self.allow_delete = allow_delete
         self.state: dict[str, Any] | None = dict(state) if state else None
-        """JSON of a fixed size with which another process continues; None before the first listing."""
+        """JSON of fixed size, from which another process can continue; None before the first listing."""
         self.line = ""
         """The log line for the latest listing."""
         self._ball_ids: frozenset[str] | None = None
@@ -93,7 +93,7 @@ class InactivityMonitor:
         else:
             since = snapshot.seen_at
         self.state = {"count": len(snapshot.sizes), "digest": snapshot.digest, "since": since}
-        inactive = max(0.0, snapshot.seen_at - since)  # routers report whole seconds, peers fractions
+        inactive = max(0.0, snapshot.seen_at - since)  # routers truncate their time to seconds, peers do not
         self.line = self._format_line(len(snapshot.sizes), inactive)
         if len(snapshot.sizes) < self.min_objects or inactive < self.inactivity_period:
             return None
@@ -130,15 +130,15 @@ class InactivityMonitor:
         self._ball_ids = ball_ids
         if missing > 0:
             raise NotFoundError(
-                f"{name_bucket(self.bucket_id, self.prefix)}: {missing} of the objects that were there are gone; "
-                "allow_delete=True starts the wait again instead",
+                f"{name_bucket(self.bucket_id, self.prefix)}: {missing} of the earlier objects disappeared; "
+                "set allow_delete=True to restart the wait after a delete",
                 permanent=True,
             )
 
     def _format_line(self, count: int, inactive: float) -> str:
         line = f"{name_bucket(self.bucket_id, self.prefix)}: {format_count(count, 'object')}"
         if count < self.min_objects:
-            return f"{line}, of at least {self.min_objects:,}"
+            return f"{line}, at least {self.min_objects:,} required"
         return f"{line}, unchanged for {format_timespan(round(inactive))} of {format_timespan(self.inactivity_period)}"
 
 

@@ -1,4 +1,4 @@
-"""The logger of everything that runs in Airflow. Imports the client's ``texts`` only."""
+"""The logger of every class that runs in Airflow."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from airflow_provider_mictlanx.client.texts import clean_logger
 
 
 class CleanLog:
-    """Mixin, before the class of Airflow that brings ``log``: what is logged has no secrets and stays one line."""
+    """Mixin that keeps secrets and line breaks out of the log; it comes before the Airflow class that has ``log``."""
 
     @property
     def log(self) -> Any:
-        """Return the logger of the class of Airflow, with its messages cleaned."""
+        """The logger of the Airflow class, with cleaned messages."""
         return clean_logger(super().log)  # type: ignore[misc]

@@ -1,9 +1,9 @@
 """
-Look up an Airflow connection and parse it into ``ConnectionSettings``.
+Read an Airflow connection and parse it into ``ConnectionSettings``.
 
-Airflow parses a connection URI by its own rules and splits a MictlanX URI into login, password, host, port and schema
-(``mictlanx://r0@h0:60666,r1@h1:60667/`` arrives as login ``r0@h0``, password ``60666,r1``, host ``h1``, port 60667). The
-parts are joined again here, and every str of a form field is converted to its type.
+Airflow parses a connection URI by its own rules and splits a MictlanX URI into login, password, host, port and schema:
+``mictlanx://r0@h0:60666,r1@h1:60667/`` arrives as login ``r0@h0``, password ``60666,r1``, host ``h1``, port 60667. This
+module joins the parts again, and converts every str of a form field to its type.
 """
 
 from __future__ import annotations
@@ -47,26 +47,27 @@ except ImportError:  # before Airflow 3.3.2
 DEFAULT_CLIENT_ID = "airflow"
 
 ACCEPTED_FORMS = (
-    "A MictlanX connection is understood in these forms: in the form's field Routers, one per line: "
+    "Accepted forms of a MictlanX connection: in the field Routers of Airflow's connection form, one per line: "
     "mictlanx://router-0@host:60666,router-1@host:60667/?protocol=http or http://host:60666 or https://host/path; "
     "in an environment variable AIRFLOW_CONN_..., a MictlanX URI of routers that have ids: "
-    "mictlanx://router-0@host:60666,router-1@host:60667/?protocol=http&api_version=4&http2=0 or JSON, which takes every form "
-    'of URI: {"conn_type": "mictlanx", "password": "<token>", "extra": {"uri": '
+    "mictlanx://router-0@host:60666,router-1@host:60667/?protocol=http&api_version=4&http2=0 or JSON, with every form "
+    "of "
+    'URI: {"conn_type": "mictlanx", "password": "<token>", "extra": {"uri": '
     '"mictlanx://host:60666,host:60667/?protocol=http"}} or {"conn_type": "mictlanx", "extra": {"routers": '
     '["http://host:60666", "http://host:60667"]}} or {"conn_type": "mictlanx", "host": "host", "port": 60666, "extra": '
     '{"protocol": "http"}}'
 )
-"""In one line, as every message of an error."""
+"""On one line, like every error message."""
 
 _CONN_TYPES = ("mictlanx", "http", "https")
-"""Airflow gives a router's URL in an environment variable the type http or https."""
+"""Airflow gives the type http or https to a router's URL in an environment variable."""
 
 _URI_OPTIONS: dict[str, Callable[[Any], Any]] = {
     "protocol": mictlanx_uri.check_protocol,
     "api_version": mictlanx_uri.check_api_version,
     "http2": partial(mictlanx_uri.check_flag, "http2"),
 }
-"""Options of a MictlanX URI that the extra may give too, each with its parser."""
+"""Options of a MictlanX URI that the extra may contain too, each with its parser."""
 
 _ROUTER_FIELDS = ("routers", "uri", *_URI_OPTIONS)
 _HTTPS_PORT = 443
@@ -81,7 +82,7 @@ _LOOKUP_LOCKS: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = Weak
 
 
 class AirflowConnection(Protocol):
-    """The fields that are read from a connection of any Airflow version."""
+    """The fields that this module reads, in a connection of any Airflow version."""
 
     conn_id: Any
     host: Any
@@ -112,27 +113,27 @@ def _check_proxy(value: Any) -> Any:
 _Text = Annotated[str, StringConstraints(strict=True, strip_whitespace=True, pattern=r"^[^\x00]*$")]
 _Seconds = Annotated[float, BeforeValidator(_refuse_bool), Field(gt=0, allow_inf_nan=False)]
 _Count = Annotated[int, BeforeValidator(_refuse_bool), Field(ge=1, le=sys.maxsize)]
-_CONSTRAINTS = {"timeout": "a number of seconds above 0", "max_concurrency": "a whole number above 0"}
-"""Constraints as an error shows them; every other field that pydantic alone checks is a str."""
+_CONSTRAINTS = {"timeout": "a number of seconds above 0", "max_concurrency": "an int from 1 on"}
+"""Constraints in the words of an error; every other field that only pydantic checks is a str."""
 
 
 class ConnectionSettings(BaseModel):
     """
-    A connection with every value in its type. Its ``repr`` shows no secret.
+    The typed values of a connection. Their ``repr`` shows no secret.
 
-    :ivar conn_id: the connection's id, for errors
-    :ivar uri: the routers, each with an id, and how to speak to them
-    :ivar verify: whether the routers' certificates are checked
+    :ivar conn_id: id of the connection, for errors
+    :ivar uri: the routers, each with an id, and the protocol options
+    :ivar verify: whether the routers' certificates are verified
     :ivar ca_file: PEM file with the certificates to trust
-    :ivar client_cert: PEM file that is shown to the routers
-    :ivar client_key: PEM file with its key
-    :ivar client_id: the producer of what is written
+    :ivar client_cert: PEM file with the certificate that the client presents
+    :ivar client_key: PEM file with the key of ``client_cert``
+    :ivar client_id: producer that is stored with every object
     :ivar token: sent as ``Authorization: Bearer``
     :ivar headers: sent with every request
     :ivar proxy: URL of the HTTP proxy in front of the routers
-    :ivar trust_env: whether the environment's proxies hold where ``proxy`` is None
-    :ivar timeout: of a request, in seconds
-    :ivar chunk_size: as ``256kb``
+    :ivar trust_env: whether the proxies of the environment are used if ``proxy`` is None
+    :ivar timeout: seconds for one request
+    :ivar chunk_size: size of chunks, such as ``256kb``
     :ivar max_concurrency: chunks in flight per transfer
     """
 
@@ -156,24 +157,28 @@ class ConnectionSettings(BaseModel):
     @model_validator(mode="after")
     def _check_tls(self) -> Self:
         if self.ca_file and not self.verify:
-            raise ValidationError("ca_file says whom to trust, but verify is off: take one of them away")
+            raise ValidationError(
+                f"ca_file must be empty if verify is False, got {self.ca_file!r}; remove it, or set verify to True"
+            )
         if self.client_key and not self.client_cert:
-            raise ValidationError("client_key is given without client_cert")
+            raise ValidationError(
+                f"client_key must be empty without client_cert, got {self.client_key!r}; add client_cert, or remove it"
+            )
         return self
 
     @property
     def secrets(self) -> list[str]:
-        """The values that must not appear in a log: of the token, the proxy's password and the extra headers."""
+        """The secrets to mask in logs: the token, the proxy's password and the values of extra headers."""
         password = Proxy.parse(self.proxy).password if self.proxy else None
         return [secret for secret in (self.token, password, *self.headers.values()) if secret]
 
     @property
     def reads_tls_files(self) -> bool:
-        """True if ``tls`` reads files, and so belongs off the event loop."""
+        """True if ``tls`` reads files, so a coroutine must call it in a thread."""
         return self.uri.protocol == "https" and bool(self.ca_file or self.client_cert)
 
     def tls(self) -> bool | ssl.SSLContext:
-        """Return the client's ``verify``. Reads certificates, and raises ``ValidationError`` that names a bad file."""
+        """Return ``verify`` for the client; raise ``ValidationError`` for a certificate file that can't be read."""
         if not self.reads_tls_files:
             return self.verify
         with _errors_begin_with_connection(self.conn_id):
@@ -188,7 +193,7 @@ _FIELDS = (
 
 def load_settings(conn_id: str, hook: BaseHook) -> ConnectionSettings:
     """
-    Look up and parse a connection. Blocks: a coroutine awaits ``aload_settings``.
+    Read a connection from Airflow and parse it. Blocks: a coroutine awaits ``aload_settings``.
 
     Raises ``ValidationError`` if the connection is missing or invalid.
     """
@@ -204,14 +209,15 @@ async def aload_settings(
     conn_id: str, hook: BaseHook, known: Callable[[], ConnectionSettings | None]
 ) -> ConnectionSettings:
     """
-    Look up and parse a connection without blocking the loop, one lookup per loop at a time.
+    Read a connection from Airflow and parse it, without blocking the event loop.
 
-    Airflow 3 fails at two lookups at once: its lock to the supervisor stays bound to the first loop that contended for
-    it, and lookups in a later loop of that process end in a misleading "isn't defined".
+    Lookups of one event loop run one after the other. Airflow 3 fails at concurrent lookups: its lock to the supervisor
+    stays bound to the first loop that waited for it. Lookups in a later loop then fail with a misleading "isn't
+    defined".
 
     :param conn_id: the connection
-    :param hook: the hook that asks
-    :param known: returns what another coroutine found in the meantime, which saves the lookup
+    :param hook: the hook that needs it
+    :param known: returns the settings that another coroutine has loaded meanwhile, or None
     """
     lock = _LOOKUP_LOCKS.setdefault(asyncio.get_running_loop(), asyncio.Lock())
     async with lock:
@@ -226,7 +232,7 @@ async def aload_settings(
 
 
 async def _amask(secret: str) -> None:
-    """Mask a secret from within an event loop, where the plain function might wait for the supervisor."""
+    """Mask a secret without blocking the event loop: ``mask_secret`` may wait for the supervisor."""
     if amask_secret is not None:
         await amask_secret(secret)
     else:
@@ -235,9 +241,9 @@ async def _amask(secret: str) -> None:
 
 @contextmanager
 def _errors_name_missing(conn_id: str) -> Iterator[None]:
-    """Raise ``ValidationError`` for an invalid id, and for a connection that Airflow does not find in the block."""
+    """Raise ``ValidationError`` if the id is invalid, or Airflow does not find the connection in the block."""
     if not isinstance(conn_id, str) or not conn_id or "\0" in conn_id:
-        raise ValidationError(f"mictlanx_conn_id is the id of a connection, not {conn_id!r}")
+        raise ValidationError(f"mictlanx_conn_id must be a non-empty str without NUL characters, got {conn_id!r}")
     try:
         yield
     except AirflowNotFoundException as error:
@@ -248,14 +254,16 @@ def _not_found_message(conn_id: str) -> str:
     variable = f"AIRFLOW_CONN_{conn_id.upper()}"
     if not os.environ.get(variable):
         return (
-            f"there is no connection {conn_id!r}: make one of type MictlanX in Airflow's connection form, or set {variable}. "
-            f"{ACCEPTED_FORMS}"
+            f"reading connection {conn_id!r} failed: Airflow has no such connection; create one of type MictlanX in "
+            f"Airflow's connection form, or set {variable}. {ACCEPTED_FORMS}"
         )
     return (
-        f"connection {conn_id!r}: {variable} is set, but Airflow's own parser refuses what it holds, and reports it as not "
-        "defined. It takes no URI with several routers without ids and no port -1; JSON has to be valid. Write it as JSON: "
-        f'{variable}=\'{{"conn_type": "mictlanx", "extra": {{"uri": "mictlanx://host:60666,host:60667/?protocol=http"}}}}\'. '
-        f"{ACCEPTED_FORMS}"
+        f"reading connection {conn_id!r} failed: {variable} is set, but Airflow's parser rejects its value; write it "
+        "as valid "
+        f'JSON: {variable}=\'{{"conn_type": "mictlanx", "extra": {{"uri": '
+        '"mictlanx://host:60666,host:60667/?protocol=http"}}\'. Airflow rejects a URI with several routers without '
+        "ids, and "
+        f"port -1. {ACCEPTED_FORMS}"
     )
 
 
@@ -263,25 +271,28 @@ def parse_connection(connection: AirflowConnection, extra: Mapping[str, Any]) ->
     """
     Parse a connection; raise ``ValidationError`` with the cause and the accepted forms.
 
-    :param connection: of Airflow, of any version
-    :param extra: its extra, already read from JSON
+    :param connection: a connection of any Airflow version
+    :param extra: its extra, parsed from JSON
     """
     conn_id = str(connection.conn_id)
     if (conn_type := getattr(connection, "conn_type", None)) and str(conn_type).lower() not in _CONN_TYPES:
         raise ValidationError(
-            f"connection {conn_id!r} is of type {conn_type}, not mictlanx; name a connection of type MictlanX, or change "
-            "its type"
+            f"connection {conn_id!r}: its type must be mictlanx, got {conn_type!r}; choose a connection of type "
+            "MictlanX, or change its type"
         )
     with _errors_begin_with_connection(conn_id):
         if not isinstance(extra, Mapping):
-            raise ValidationError(f"its extra is a JSON object, not a {type(extra).__name__}. {ACCEPTED_FORMS}")
-        given = _given(extra)
-        torn, token = _split_password(connection)
+            raise ValidationError(f"extra must be a JSON object, got {type(extra).__name__}. {ACCEPTED_FORMS}")
+        given = _select_filled(extra)
+        router_part, token = _split_password(connection)
         options: dict[str, Any] = {name: value for name, value in given.items() if name not in _ROUTER_FIELDS}
-        options["headers"] = _headers(options.get("headers"), has_token=bool(token))
+        options["headers"] = _parse_headers(options.get("headers"), has_token=bool(token))
         try:
             return ConnectionSettings(
-                conn_id=conn_id, uri=_uri(connection, given, torn), token=_token(token), **options
+                conn_id=conn_id,
+                uri=_parse_routers(connection, given, router_part),
+                token=_check_token(token),
+                **options,
             )
         except pydantic.ValidationError as error:
             first = error.errors(include_url=False)[0]
@@ -298,13 +309,11 @@ def _errors_begin_with_connection(conn_id: str) -> Iterator[None]:
         raise ValidationError(f"connection {conn_id!r}: {error.message}") from None
 
 
-def _given(extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that are not empty; a pasted ``…?/protocol=http`` leaves a slash before its name."""
+def _select_filled(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that are not empty. A pasted ``…?/protocol=http`` leaves a slash before the name."""
     given = {str(name).lstrip("/"): value for name, value in extra.items() if not _is_empty(value)}
     if unknown := sorted(set(given) - set(_FIELDS)):
-        raise ValidationError(
-            f"{', '.join(map(repr, unknown))} in the connection's extra is unknown; there are {', '.join(_FIELDS)}"
-        )
+        raise ValidationError(f"extra must only contain {', '.join(_FIELDS)}, got {', '.join(map(repr, unknown))}")
     return given
 
 
@@ -315,15 +324,15 @@ def _is_empty(value: Any) -> bool:
 # The routers
 
 
-def _uri(connection: AirflowConnection, given: Mapping[str, Any], torn: str | None) -> MictlanXURI:
+def _parse_routers(connection: AirflowConnection, given: Mapping[str, Any], router_part: str | None) -> MictlanXURI:
     sources = [name for name in ("routers", "uri") if name in given] + (["host"] if connection.host else [])
     try:
-        if not sources:
-            raise ValidationError("it names no router.")
-        if len(sources) > 1:
-            raise ValidationError(f"its routers are given in {' and in '.join(sources)}: say it in one place.")
+        if len(sources) != 1:
+            raise ValidationError(
+                f"exactly one of routers, uri and host must be set, got {' and '.join(sources) or 'none'}"
+            )
         options = {name: given[name] for name in _URI_OPTIONS if name in given}
-        value = _of_host(connection, torn, options) if sources == ["host"] else given[sources[0]]
+        value = _join_host(connection, router_part, options) if sources == ["host"] else given[sources[0]]
         return _merge_routers([_read_line(line, _port(connection)) for line in _lines(sources[0], value)], options)
     except ValidationError as error:
         raise ValidationError(f"{error.message.removesuffix('.')}. {ACCEPTED_FORMS}") from None
@@ -331,36 +340,36 @@ def _uri(connection: AirflowConnection, given: Mapping[str, Any], torn: str | No
 
 def _split_password(connection: AirflowConnection) -> tuple[str | None, str | None]:
     """
-    Split the password field into a part of the router list, which Airflow's parser may leave in it, or the token.
+    Split the password field: Airflow's URI parser may leave part of the router list in it, instead of the token.
 
-    Such a part begins with a port and a comma, and comes with a login. No token does: RFC 6750 has no commas.
+    Such a part begins with a port and a comma, and comes with a login. A token contains no comma (RFC 6750).
     """
     password = connection.password or None
     if connection.login and password and _BEGINS_WITH_A_PORT.match(password):
         return password, None
     if connection.login and password and _TOKEN_BEFORE_A_LIST.search(password):
         raise ValidationError(
-            "a URI of several routers holds no token, since Airflow's parser would mix the two: write the connection as JSON, "
-            f"with the token as password. {ACCEPTED_FORMS}"
+            "a URI of several routers must not contain a token, since Airflow's parser mixes the two; write the "
+            f"connection as JSON, with the token as password. {ACCEPTED_FORMS}"
         )
     return None, password
 
 
 def _port(connection: AirflowConnection) -> int | None:
-    """Return the port of routers without one; Airflow's page of connections sends 0 for none."""
+    """Return the port for routers without one; Airflow's connection form stores 0 for an empty field."""
     return connection.port or None
 
 
-def _of_host(connection: AirflowConnection, torn: str | None, options: dict[str, Any]) -> str:
-    """Join the parts into which Airflow split a URI, or a single router given in host, port and login."""
+def _join_host(connection: AirflowConnection, router_part: str | None, options: dict[str, Any]) -> str:
+    """Join the parts of a URI that Airflow has split, or a single router in host, port and login."""
     host = str(connection.host).strip()
     if "://" in host:
         if connection.login or connection.schema:
-            raise ValidationError("a URL in the host goes without login and schema.")
+            raise ValidationError("login and schema must be empty if host is a URL")
         return host
     if _is_ipv6(host):
         host = f"[{host}]"
-    login = f"{connection.login}{':' + torn if torn else ''}@" if connection.login else ""
+    login = f"{connection.login}{':' + router_part if router_part else ''}@" if connection.login else ""
     port = f":{_port(connection)}" if _port(connection) else ""
     path = str(connection.schema or "").strip("/")
     if path.lower() in ("http", "https"):  # a habit from Airflow's HTTP connections
@@ -373,7 +382,7 @@ def _of_host(connection: AirflowConnection, torn: str | None, options: dict[str,
     protocol = _read_options(options).get("protocol", "https")
     if not _ENDS_WITH_A_PORT.search(text) and not port:
         text += f":{DEFAULT_PORT if protocol == 'http' else _HTTPS_PORT}"
-    # The query has become the extra; nothing but these three can be in it.
+    # Airflow has moved the query into the extra; only these three options can be in it.
     return f"{mictlanx_uri.SCHEME}{text}/?{urlencode(options)}"
 
 
@@ -392,23 +401,23 @@ def _is_ipv6(host: str) -> bool:
 
 
 def _lines(name: str, value: Any) -> Iterator[str]:
-    """Yield the routers' URIs of a list, or of a str with one per line."""
+    """Yield the routers' URIs from a list, or from a str with one per line."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
         except ValueError as error:
-            raise ValidationError(f"{name} begins like a JSON list and is none: {error}.") from error
+            raise ValidationError(f"{name} must be a valid JSON list if it begins with a bracket: {error}") from error
     texts = value if isinstance(value, list) else [value]
     for text in texts:
         if not isinstance(text, str):
             raise ValidationError(
-                f"{name} is a list of URIs or a text with one per line; a {type(text).__name__} is in it."
+                f"{name} must be a list of URIs, or a str with one per line, got {type(text).__name__}"
             )
         yield from (line.strip() for line in _BETWEEN_ROUTERS.split(text) if line.strip())
 
 
 _Line: TypeAlias = tuple[tuple[RouterAddress, ...], dict[str, Any]]
-"""The routers of one line, and the options that it states."""
+"""The routers of one line, and the options that its URI contains."""
 
 
 def _read_line(line: str, port: int | None) -> _Line:
@@ -420,29 +429,28 @@ def _read_line(line: str, port: int | None) -> _Line:
             stated["protocol"] = uri.protocol
         return uri.routers, stated
     if scheme in ("http", "https") and "://" in line:
-        return (_router_at(line, port),), {"protocol": scheme}
-    raise ValidationError(f"{_redact(line)} is no router's URI: it begins with mictlanx://, http:// or https://.")
+        return (_parse_router_url(line, port),), {"protocol": scheme}
+    raise ValidationError(f"a router's URI must begin with mictlanx://, http:// or https://, got {_redact(line)}")
 
 
-def _router_at(url: str, default_port: int | None) -> RouterAddress:
-    """Read ``http(s)://host[:port][/path]``."""
+def _parse_router_url(url: str, default_port: int | None) -> RouterAddress:
+    """Parse ``http(s)://host[:port][/path]``."""
     try:
         parts = urlsplit(url)
         port = parts.port or default_port
     except ValueError as error:
-        raise ValidationError(f"{_redact(url)}: {error}.") from error
+        raise ValidationError(f"parsing router URL {_redact(url)} failed: {error}") from error
     if "@" in parts.netloc:
         raise ValidationError(
-            f"{_redact(url)}: a router's URL holds no user or password; a token belongs into the connection's password."
+            f"a router's URL must not contain a user or password, got {_redact(url)}; put a token into the "
+            "connection's password"
         )
     if parts.query or parts.fragment:
-        raise ValidationError(
-            f"{_redact(url)}: a router's URL ends with its path; there are no options and no fragment."
-        )
+        raise ValidationError(f"a router's URL must not contain a query or fragment, got {_redact(url)}")
     if parts.scheme.lower() == "https" and port not in (None, 443):
         raise ValidationError(
-            f"{_redact(url)}: MictlanX speaks https on port 443 only, so port {port} would not be used; "
-            "give the router a path behind a proxy on 443, or speak http."
+            f"the port of router {_redact(url)} must be 443 for https, got {port}; put the router behind a proxy on "
+            "port 443, or use http"
         )
     path = parts.path.strip("/")
     default = 443 if parts.scheme.lower() == "https" else 80
@@ -452,16 +460,16 @@ def _router_at(url: str, default_port: int | None) -> RouterAddress:
 
 
 def _merge_routers(lines: list[_Line], options: Mapping[str, Any]) -> MictlanXURI:
-    """Make one URI of all lines, which must agree with one another and with the extra."""
+    """Merge all lines into one URI; their options must agree with one another and with the extra."""
     if not lines:
-        raise ValidationError("it names no router.")
+        raise ValidationError("at least one router must be given, got none")
     merged = _read_options(options)
     for _, stated in lines:
         for name, value in stated.items():
             if merged.setdefault(name, value) != value:
                 raise ValidationError(
-                    f"its routers belong to one storage space and are spoken to in one way, but {name} is "
-                    f"{' and '.join(sorted([str(merged[name]), str(value)]))}."
+                    f"{name} must be the same for all routers, got "
+                    f"{' and '.join(sorted([str(merged[name]), str(value)]))}"
                 )
     routers = [router for found, _ in lines for router in found]
     if "protocol" not in merged:
@@ -475,14 +483,14 @@ def _refuse_unused_ports(routers: Iterable[RouterAddress]) -> None:
         if router.port not in (None, _HTTPS_PORT):
             where = str(router).removesuffix(f":{router.port}")
             raise ValidationError(
-                f"protocol must be http or https for port {router.port} of router {where}, got none: http uses this port, "
-                "https uses port 443 whatever the URI says. Set the connection's field Protocol (protocol in its extra), or "
-                "end the URI with /?protocol=http or /?protocol=https."
+                f"protocol must be http or https for port {router.port} of router {where}, got none: http uses this "
+                "port, https always uses port 443. Set the connection's field Protocol (protocol in its extra), or end "
+                "the URI with /?protocol=http or /?protocol=https"
             )
 
 
 def _assign_router_ids(routers: Iterable[RouterAddress]) -> Iterator[RouterAddress]:
-    """Yield every router with an id: its own, or the first ``router-{n}`` from its place on that is free."""
+    """Yield every router with an id: its own, or the first free ``router-{n}``, counted from its position."""
     routers = list(routers)
     taken = {router.router_id for router in routers}
     for index, router in enumerate(routers):
@@ -494,50 +502,55 @@ def _assign_router_ids(routers: Iterable[RouterAddress]) -> Iterator[RouterAddre
 
 
 def _redact(text: str) -> str:
-    """Quote a URI for an error without what may be a password in front of its '@'."""
+    """Return the ``repr`` of a URI, without a possible password in front of its '@'."""
     scheme, separator, rest = text.partition("://")
     return repr(f"{scheme}{separator}{rest.rpartition('@')[2]}" if "@" in rest else text)
 
 
-# Everything else
+# The token and the headers
 
 
-def _token(value: str | None) -> str | None:
+def _check_token(value: str | None) -> str | None:
     if value is not None and not re.fullmatch(r"[\x21-\x7e]+", value):
-        raise ValidationError("the password (the token) holds a blank, a line end or a character that is not ASCII")
+        raise ValidationError("password (the token) must contain only printable ASCII characters without spaces")
     return value
 
 
-def _headers(value: Any, *, has_token: bool) -> dict[str, str]:
-    """Read extra headers from an object, from JSON text, or from lines ``Name: value``."""
+def _parse_headers(value: Any, *, has_token: bool) -> dict[str, str]:
+    """Parse extra headers from an object, from JSON, or from lines ``Name: value``."""
     if value is None:
         return {}
     if isinstance(value, str):
-        value = _headers_of_text(value)
+        value = _read_headers(value)
     if not isinstance(value, Mapping):
-        raise ValidationError('headers is an object such as {"X-Tenant": "genomics"}, or lines of "Name: value"')
+        raise ValidationError(
+            'headers must be an object such as {"X-Tenant": "genomics"}, or lines "Name: value", got '
+            f"{type(value).__name__}"
+        )
     headers = {}
     for name, content in value.items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
-            raise ValidationError(f"headers: {name!r} is no header name")
+            raise ValidationError(f"headers must have valid header names, got {name!r}")
         if isinstance(content, bool) or not isinstance(content, str | int | float):
-            raise ValidationError(f"headers: the value of {name} is a text, not a {type(content).__name__}")
+            raise ValidationError(f"header {name} must be str, int or float, got {type(content).__name__}")
         if not _HEADER_VALUE.fullmatch(str(content)):
-            raise ValidationError(f"headers: the value of {name} holds a line end or a character that is not ASCII")
+            raise ValidationError(f"header {name} must contain only printable ASCII characters")
         if has_token and name.lower() == "authorization":
-            raise ValidationError("headers: Authorization is given twice, here and by the password (the token)")
+            raise ValidationError(
+                "headers must not contain Authorization if the password (the token) is set; remove one of them"
+            )
         headers[name] = str(content).strip()
     return headers
 
 
-def _headers_of_text(text: str) -> Any:
+def _read_headers(text: str) -> Any:
     if text.lstrip().startswith("{"):
         try:
             return json.loads(text)
         except ValueError:
-            # Not chained: what json quotes would be a header's value.
-            raise ValidationError("headers begins like JSON and is none") from None
+            # Not chained: the error of json quotes a header's value.
+            raise ValidationError("headers must be valid JSON if it begins with a brace") from None
     lines = [line for line in text.splitlines() if line.strip()]
     if any(":" not in line for line in lines):
-        raise ValidationError('headers: every line is "Name: value"')
+        raise ValidationError('every line of headers must be "Name: value"')
     return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}

@@ -15,7 +15,7 @@ from airflow_provider_mictlanx.client.errors import MictlanXError
 _EVENT_FIELDS = ("status_code", "error_code", "transient", "permanent")
 
 _DEFERRAL_TIMEOUT_MESSAGES = ("Trigger timeout", "Trigger/execution timeout")
-"""Messages of Airflow 3 and Airflow 2."""
+"""Messages of the error in Airflow 3 and Airflow 2."""
 
 
 def is_deferral_timeout(error: AirflowException) -> bool:
@@ -51,18 +51,18 @@ def permanent_errors_fail_the_task() -> Iterator[None]:
 
 def log_suppressed(log: Any, error: Exception) -> None:
     """Log a poke error suppressed by ``silent_fail``, with a traceback unless it is a MictlanXError."""
-    message = "Poke failed; going on because of silent_fail: %s: %s"
+    message = "Poke failed; waiting continues because of silent_fail: %s: %s"
     log.error(message, type(error).__name__, error, exc_info=not isinstance(error, MictlanXError))
 
 
 def error_event(error: MictlanXError) -> dict[str, Any]:
-    """Return the payload of a trigger event: ``{status: "error", kind, message, status_code, …}``."""
+    """Return the payload of an error event: ``{status: "error", kind, message, status_code, …}``."""
     kept = {name: getattr(error, name) for name in _EVENT_FIELDS}
     return {"status": "error", "kind": type(error).__name__, "message": str(error), **kept}
 
 
 def error_from_event(event: Mapping[str, Any]) -> MictlanXError:
-    """Return the error of a trigger event in its own class, so a deferred task fails like any other."""
+    """Return the error of a trigger event in its original class, so a deferred task fails like any other."""
     name = str(event.get("kind"))
     kind = getattr(errors, name, None) or getattr(bulk_errors, name, None)
     if not (isinstance(kind, type) and issubclass(kind, MictlanXError)):

@@ -69,22 +69,22 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 Source: TypeAlias = Any
-"""A path: str, ``os.PathLike``, or ``ObjectStoragePath``, which has no base class in common on Airflow 3 and 2."""
+"""A path: str, ``os.PathLike`` or ``ObjectStoragePath``; the last has no common base class in Airflow 2 and 3."""
 
 Readable: TypeAlias = MutableMapping[str, Ball]
-"""Versions of objects that were read and verified, by ball id."""
+"""Objects that were read and verified, by ball id."""
 
 FOUND_AT_ONCE = 8
-"""Limit for the keys of a list that are searched for at the same time."""
+"""Limit for the keys that are searched for at the same time."""
 
 READ_AT_ONCE = 2
-"""Limit for the objects that are read at the same time; the chunks of each are as well."""
+"""Limit for the objects that are read at the same time; the chunks of each are read concurrently too."""
 
 _NOT_YET = (NotFoundError, GetChunkError, IntegrityError, UnavailableError)
-"""Errors of an object that may still be written, or is behind a peer that does not answer."""
+"""Errors of an object that may still be written, or may be stored on a peer that does not answer."""
 
 _FILLED = ("timeout", "chunk_size", "max_concurrency", "tags")
-"""Options that are left out while neither the caller nor the connection sets them: the client has its own defaults."""
+"""Options that are omitted if neither the caller nor the connection sets them: the client has its own defaults."""
 
 _OFFICIAL_NAMES = {"max_tries": "max_retries", "max_concurrency": "max_paralell_gets"}
 """Options that ``AsyncClient.get`` takes under the official client's names."""
@@ -99,16 +99,16 @@ _NOT_COPIED = frozenset({"_settings", "_look_up_lock", "_runner", "_log"})
 
 class MictlanXHook(CleanLog, BaseHook):
     """
-    Interact with MictlanX.
+    Store, read, copy and delete objects in MictlanX, and upload bulks.
 
-    Every call exists twice: ``put`` blocks, and its twin ``aput`` is awaited. The blocking ones work with and without a
-    running event loop, in any thread and in forked workers; ``cancel`` stops them from elsewhere. Both raise
-    ``MictlanXError`` only; a missing or invalid connection is a ``ValidationError``.
+    Every call exists twice: ``put`` blocks, and ``aput`` is a coroutine. Blocking calls work in any thread, in forked
+    workers, and inside a running event loop; ``cancel`` stops them from another thread. Both raise only
+    ``MictlanXError``; for a missing or invalid connection it is a ``ValidationError``.
 
-    Parameters that calls share are described at ``aput``.
+    Shared parameters are described at ``aput``.
 
     :param mictlanx_conn_id: the connection
-    :ivar trace: what this hook has read, written and deleted, for lineage
+    :ivar trace: locations that this hook has read, written and deleted, for lineage
     """
 
     conn_name_attr = "mictlanx_conn_id"
@@ -123,21 +123,21 @@ class MictlanXHook(CleanLog, BaseHook):
         self._start()
 
     def _start(self) -> None:
-        """Set the members that belong to this process, without the connection."""
+        """Set the members that belong to this process; the connection is not read yet."""
         self._settings: ConnectionSettings | None = None
         self._look_up_lock = threading.Lock()
         self._runner = Runner()
 
     def __getstate__(self) -> dict[str, Any]:
         """
-        Return the state without process-bound objects and without the connection, which has secrets.
+        Return the state without process-bound objects, and without the connection, which contains secrets.
 
         Airflow copies and pickles operators together with their hook.
         """
         return {name: value for name, value in self.__dict__.items() if name not in _NOT_COPIED}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore the state with a new lock and runner; the connection is looked up again."""
+        """Restore the state with a new lock and runner; the next call reads the connection again."""
         self.__dict__.update(state)
         self._start()
         self._log = None
@@ -156,7 +156,7 @@ class MictlanXHook(CleanLog, BaseHook):
 
     @property
     def settings(self) -> ConnectionSettings:
-        """The connection, looked up once; concurrent threads share that lookup."""
+        """The connection, which is read once; concurrent threads share the lookup."""
         if self._settings is None:
             with self._look_up_lock:
                 if self._settings is None:
@@ -173,18 +173,18 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         Return an unopened client, for ``async with hook.get_conn() as client``.
 
-        Its methods return a ``Result``. The lookup of the connection and of its TLS files blocks; within an event
-        loop use ``open_client``.
+        Its methods return a ``Result``. Reading the connection and its TLS files blocks; in a coroutine use
+        ``open_client``.
         """
         return _new_client(self.settings, self.settings.tls())
 
     @asynccontextmanager
     async def open_client(self) -> AsyncIterator[AsyncClient]:
         """
-        Open a client for many calls: ``async with hook.open_client() as client``; it is closed at the end.
+        Open a client for many calls: ``async with hook.open_client() as client``; the end of the block closes it.
 
-        Its methods return a ``Result``. It belongs to the running event loop and must not be kept for another one. A
-        ``MictlanXError`` that leaves the block names the connection.
+        Its methods return a ``Result``. It belongs to the running event loop and can't be used in another one. A
+        ``MictlanXError`` raised in the block names the connection.
         """
         settings = await self.aget_settings()
         verify = await asyncio.to_thread(settings.tls) if settings.reads_tls_files else settings.verify
@@ -194,10 +194,10 @@ class MictlanXHook(CleanLog, BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """
-        Return whether every router answers for the same storage space, with a line for each router. Never raises.
+        Return whether every router answers for the same storage space, and a line for each router. Never raises.
 
-        False also means that no peer is available, or that routers name different peers: data written through one of
-        them would be missing in the other.
+        It is also False if no peer is available, or if routers name different peers: data written through one of them
+        would be missing in the other.
         """
         try:
             return self._run(self._atest_connection)
@@ -232,10 +232,10 @@ class MictlanXHook(CleanLog, BaseHook):
         :param max_concurrency: chunks in flight; default: the connection's, else chosen for the call
         :param max_backoff: longest pause between two tries, in seconds
         :param tags: dict of str, stored with the object
-        :param replace: delete different bytes under that key first, instead of raising ``BallConflictError``; a crash
-            between the two leaves nothing until the retry
+        :param replace: delete different bytes under that key first, instead of raising ``BallConflictError``; after a
+            crash between the two, nothing is stored until the retry
         :param allow_reserved_bucket: change a bucket that begins with ``bulk-``; it may contain the records of a bulk
-        :param deadline: seconds for the whole call; default: none
+        :param deadline: seconds for the call with all its requests; default: none
         """
         return await self._aupload(bucket_id, key, {"data": _as_bytes(data)}, options)
 
@@ -258,7 +258,7 @@ class MictlanXHook(CleanLog, BaseHook):
     put_file = blocking(aput_file)
 
     async def _aupload(self, bucket_id: str, key: str, source: dict[str, Any], options: PutArguments) -> dict[str, Any]:
-        # None lets the client choose both by the size; its own defaults are fixed numbers.
+        # None lets the client choose both by the size; the defaults of the client are fixed.
         chosen_by_size = {"chunk_size": None, "max_concurrency": None}
         filled = chosen_by_size | await self._with_connection_defaults(options)
         async with self.open_client() as client:
@@ -274,9 +274,9 @@ class MictlanXHook(CleanLog, BaseHook):
         self, bucket_id: str, key: str, *, max_size: int | None = None, **options: Unpack[GetArguments]
     ) -> bytes:
         """
-        Read an object into memory and verify size and SHA-256 of every chunk and of the whole object.
+        Read an object into memory, and verify size and SHA-256 of every chunk and of the complete object.
 
-        Do not return it to XCom; for large objects use ``get_to_file``. Parameters: see ``aput``, and:
+        Do not return it to XCom. For large objects use ``get_to_file``. Parameters: see ``aput``, and:
 
         :param max_size: largest size to accept, in bytes
         """
@@ -328,7 +328,7 @@ class MictlanXHook(CleanLog, BaseHook):
         **options: Unpack[GetArguments],
     ) -> dict[str, Any]:
         """
-        Read an object into a file that appears complete and verified, or not at all.
+        Read an object into a file. The file appears when it is complete and verified.
 
         Returns ``{bucket_id, key, ball_id, path, size, checksum, num_chunks, downloaded, response_time}``:
         ``downloaded`` is False if a file with this content existed already. Parameters: see ``aput``, and:
@@ -363,16 +363,16 @@ class MictlanXHook(CleanLog, BaseHook):
         **options: Unpack[GetArguments],
     ) -> dict[str, Any]:
         """
-        Read a bucket, a part of it, or a bulk into a folder, each object into the file that its key names there.
+        Read a bucket, a part of it, or a bulk into a folder. The key of each object is the path of its file there.
 
-        Files with the right checksum are not read again, so a second call continues where the first one ended. Every
-        file appears complete and verified, or not at all.
+        Existing files with the right checksum are kept, so a second call reads only what is missing. Every file appears
+        when it is complete and verified.
 
         Returns ``{bucket_id, prefix, glob, bulk_id, output_path, total_balls, downloaded, skipped, failed,
         downloaded_size, response_time, failures}``: ``skipped`` existed already, ``failures`` are the first few as
         ``{bucket_id, key, code, message}``. A bucket never lists empty objects (size 0); a bulk does.
 
-        An object whose key can't be a file below the folder is a failure, and so are two that would be one file; the
+        An object fails if its key can't be a file below the folder, or if another key would be the same file; the
         others are read. Raises ``BulkFailedError`` if the bulk is not complete. Parameters: see ``aput`` and
         ``acopy_prefix``, and:
 
@@ -380,7 +380,7 @@ class MictlanXHook(CleanLog, BaseHook):
         :param bucket_id: the bucket; this or ``bulk_id``
         :param prefix: only keys that begin with it
         :param glob: only keys that match, such as ``"2024/*.csv"``; not together with ``prefix``
-        :param bulk_id: a complete bulk: every object that it uploaded, with the bytes that it uploaded
+        :param bulk_id: a complete bulk; reads exactly the bytes that it uploaded
         :param replace: overwrite files with different content, instead of reporting a failure
         """
         exactly_one(bucket_id=bucket_id, bulk_id=bulk_id)
@@ -411,7 +411,7 @@ class MictlanXHook(CleanLog, BaseHook):
         if bucket_id is not None:
             reads = [lineage.selected_location(bucket_id, prefix, glob)]
         await self._report_lineage(reads=reads, writes=[file_location(root)])
-        return self._finish_batch(action, outcome.line("read", "there already"), outcome, result, fail_on_error)
+        return self._finish_batch(action, outcome.line("read", "unchanged"), outcome, result, fail_on_error)
 
     get_to_folder = blocking(aget_to_folder)
 
@@ -427,7 +427,7 @@ class MictlanXHook(CleanLog, BaseHook):
         Raises ``UnavailableError`` if a peer does not answer and the object can't be confirmed as missing.
         Parameters: see ``aput``, and:
 
-        :param check_storage: read and verify every chunk; the listing shows announcements, not data
+        :param check_storage: read and verify every chunk: the listing shows announcements, not data
         """
         return await self._call(AsyncClient.exists, bucket_id, key, check_storage=check_storage, options=options)
 
@@ -487,8 +487,8 @@ class MictlanXHook(CleanLog, BaseHook):
             which = f" that match {glob!r}" if glob else f" that begin with {prefix!r}" if prefix else ""
             with errors_name_connection(self.mictlanx_conn_id):
                 raise ValidationError(
-                    f"bucket {bucket_id} has {len(balls):,} keys{which}, more than max_keys={max_keys:,}: choose fewer by "
-                    "prefix or glob, or allow more"
+                    f"bucket {bucket_id} has {len(balls):,} keys{which}, more than max_keys={max_keys:,}; narrow "
+                    "prefix or glob, or raise max_keys"
                 )
         return [ball.key for ball in balls]
 
@@ -508,10 +508,9 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         Check once for an object and return its ``get_metadata``; None means "not yet".
 
-        Only a listed object is read. "Not yet" includes objects that can't be seen because a peer does not answer.
-        Parameters: see ``aput``, and:
+        "Not yet" includes an object that may be stored on a peer that does not answer. Parameters: see ``aput``, and:
 
-        :param check_storage: read and verify every chunk before reporting the object
+        :param check_storage: once the object is listed, read and verify every chunk before returning it
         :param client: an open client of the running event loop, for repeated checks; only for the coroutine
         """
         options = await self._with_connection_defaults({"request_timeout": request_timeout})
@@ -558,7 +557,7 @@ class MictlanXHook(CleanLog, BaseHook):
         :param prefix: instead of ``keys``: every key that begins with it
         :param glob: instead of ``keys``: every key that matches, such as ``"2024/*.csv"``
         :param min_objects: required number of objects; default: all ``keys``, else 1
-        :param readable: remembers what was read, so that the next call reads only new objects
+        :param readable: the objects that earlier calls have verified; this call reads the others, and adds them
         """
         exactly_one(keys=keys, prefix=prefix, glob=glob)
         if glob == "":
@@ -575,7 +574,7 @@ class MictlanXHook(CleanLog, BaseHook):
             if check_storage and len(found) >= needed:
                 found = await self._read_back(opened, found, {} if readable is None else readable, options)
         count = summaries.format_count(len(found), "object")
-        self.log.info("Bucket %s: %s there, of at least %d", bucket_id, count, needed)
+        self.log.info("Bucket %s: found %s, at least %d required", bucket_id, count, needed)
         return summaries.objects_summary(bucket_id, found) if len(found) >= needed else None
 
     find_objects = blocking(afind_objects)
@@ -592,17 +591,17 @@ class MictlanXHook(CleanLog, BaseHook):
         return [ball for key in keys if (ball := found[key]) is not None]
 
     def _complete_listing(self, bucket_id: str, listed: Result[T, MictlanXError]) -> T | None:
-        """Return a listing; None if a peer's part is missing."""
+        """Return a listing; None if a peer did not take part in it."""
         try:
             return unwrap(listed)
         except UnavailableError as error:
-            self.log.info("Listing of bucket %s is incomplete: %s", bucket_id, error)
+            self.log.info("The listing of bucket %s is incomplete: %s", bucket_id, error)
             return None
 
     async def _read_back(
         self, client: AsyncClient, balls: list[Ball], readable: Readable, options: dict[str, Any]
     ) -> list[Ball]:
-        """Read what is not in ``readable``; return the verified objects in the same order."""
+        """Read the objects that are not in ``readable``; return the verified ones in the same order."""
 
         async def read(ball: Ball) -> None:
             if (before := readable.get(ball.ball_id)) is not None and _content(before) == _content(ball):
@@ -625,7 +624,7 @@ class MictlanXHook(CleanLog, BaseHook):
 
         Returns ``{bucket_id, prefix, count, total_size, updated_at}``. Parameters: see ``afind``, and:
 
-        :param monitor: the bucket, and what earlier calls saw of it
+        :param monitor: the bucket, and its state at earlier calls
         """
         options = await self._with_connection_defaults({"request_timeout": request_timeout})
         async with self._reuse(client) as opened:
@@ -652,14 +651,13 @@ class MictlanXHook(CleanLog, BaseHook):
         **options: Unpack[CopyArguments],
     ) -> dict[str, Any]:
         """
-        Copy an object with its tags, chunk by chunk through this machine, with bounded memory and without the disk.
+        Copy an object with its tags, chunk by chunk through this machine, with bounded memory and without its disk.
 
-        Both sides are verified: every chunk when it is read, and the whole object before anything is announced or
-        replaced. The copy is complete when peers have acknowledged every chunk. If its bytes are stored already, none
-        are sent.
+        Every chunk is verified when it is read, and the complete object before anything is announced or replaced. The
+        copy is complete when peers have acknowledged every chunk. Bytes that are stored already are not sent.
 
         Returns ``{bucket_id, key, ball_id, size, checksum, num_chunks, replicas, uploaded, response_time}`` of the
-        copy, and ``source_bucket_id, source_key``. Parameters: see ``aput``, which hold for the copy, and:
+        copy, and ``source_bucket_id, source_key``. Parameters: see ``aput``; they apply to the copy. Also:
 
         :param bucket_id: the original's bucket
         :param key: the original's name
@@ -695,18 +693,18 @@ class MictlanXHook(CleanLog, BaseHook):
         **options: Unpack[CopyArguments],
     ) -> dict[str, Any]:
         """
-        Copy every object whose key begins with a prefix, each like ``copy``. A second call sends what is missing.
+        Copy every object whose key begins with a prefix, like ``copy``. A second call sends only what is missing.
 
         Returns ``{bucket_id, prefix, dest_bucket_id, dest_prefix, total_balls, copied, skipped, failed, copied_size,
         response_time, failures}``: ``skipped`` were stored already, ``failures`` are the first few as ``{bucket_id,
         key, code, message}``. MictlanX never lists empty objects (size 0), so this does not copy them. Parameters:
         see ``acopy``, and:
 
-        :param prefix: ``""`` for the whole bucket
+        :param prefix: ``""`` for every object of the bucket
         :param dest_prefix: replaces ``prefix`` in the copies' keys; default: the copies keep their keys
         :param max_concurrency: chunks in flight of all objects together; default: the connection's, else 8
         :param replace: delete different bytes under a copy's key first, instead of reporting a failure
-        :param fail_on_error: raise ``BatchError`` if an object failed, with the result as its ``result``; False only
+        :param fail_on_error: raise ``BatchError`` if an object failed, with the result in its ``result``; False only
             counts it in ``failed``
         """
         dest_prefix = prefix if dest_prefix is None else dest_prefix
@@ -732,7 +730,7 @@ class MictlanXHook(CleanLog, BaseHook):
         await self._report_lineage(
             reads=[bucket_location(bucket_id, prefix)], writes=[bucket_location(dest_bucket_id, dest_prefix)]
         )
-        return self._finish_batch(action, outcome.line("copied", "there already"), outcome, result, fail_on_error)
+        return self._finish_batch(action, outcome.line("copied", "already stored"), outcome, result, fail_on_error)
 
     copy_prefix = blocking(acopy_prefix)
 
@@ -745,7 +743,7 @@ class MictlanXHook(CleanLog, BaseHook):
 
     @asynccontextmanager
     async def _open_both(self, dest_conn_id: str | None) -> AsyncIterator[tuple[AsyncClient, AsyncClient]]:
-        """Open the clients of both connections, one after the other: Airflow can't look two up at once."""
+        """Open the clients of both connections, one after the other: Airflow fails at concurrent lookups."""
         async with self.open_client() as client:
             if dest_conn_id in (None, self.mictlanx_conn_id):
                 yield client, client
@@ -806,7 +804,7 @@ class MictlanXHook(CleanLog, BaseHook):
         self, bucket_id: str, prefix: str, *, fail_on_error: bool = True, **options: Unpack[BatchDeleteArguments]
     ) -> dict[str, Any]:
         """
-        Delete every object whose key begins with a prefix, and list again until none is left.
+        Delete every object whose key begins with a prefix, and repeat until the listing is empty.
 
         MictlanX never lists empty objects (size 0), so they stay until they are deleted by key. Parameters and
         result: see ``adelete_keys``, and:
@@ -847,12 +845,12 @@ class MictlanXHook(CleanLog, BaseHook):
             outcome = await delete(client, bucket_id, selected, chosen, self._log_progress)
         await self._report_lineage(deletes=deletes)
         result = summaries.deletion_summary(outcome, bucket_id)
-        return self._finish_batch(action, outcome.line("deleted", "not there"), outcome, result, fail_on_error)
+        return self._finish_batch(action, outcome.line("deleted", "not stored"), outcome, result, fail_on_error)
 
     @list_arguments
     async def adelete_bucket(self, bucket_id: str, **options: Unpack[BatchDeleteArguments]) -> dict[str, Any]:
         """
-        Delete every object that a bucket lists, and list again until none is left.
+        Delete every object that a bucket lists, and repeat until the listing is empty.
 
         Returns ``{bucket_id, deleted, failed, total, response_time}``. MictlanX never lists empty objects (size 0),
         so they stay until they are deleted by key. Parameters: see ``adelete_keys``.
@@ -860,7 +858,7 @@ class MictlanXHook(CleanLog, BaseHook):
         response = await self._call(AsyncClient.delete_bucket, bucket_id, options=options)
         await self._report_lineage(deletes=[bucket_location(bucket_id)])
         for ball_id, reason in islice(response.failures.items(), MAX_REPORTED):
-            self.log.warning("%s/%s could not be deleted: %s", bucket_id, ball_id, reason)
+            self.log.warning("Deleting %s/%s failed: %s", bucket_id, ball_id, reason)
         return summaries.deleted_bucket_summary(response)
 
     delete_bucket = blocking(adelete_bucket)
@@ -888,34 +886,34 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         Upload a bulk, or one shard of it, and record its progress in the storage itself.
 
-        The same call continues where the last one ended, for whatever reason: what is still stored is not sent again.
+        A repeated call continues where the last one ended or was interrupted: stored balls are not sent again.
 
         Returns ``{bulk_id, shard, shards, total_balls, uploaded, skipped, failed, uploaded_size, response_time}``:
         ``skipped`` were stored before, ``uploaded_size`` is the bytes of ``uploaded``, ``response_time`` in seconds;
         with ``fail_on_error=False`` also ``failures``, the first few as ``{bucket_id, key, code, message}``.
 
         Raises ``BulkConflictError`` if the bulk id belongs to another owner, was started with other parameters, or
-        was awaited and closed; ``ValidationError`` if the source is empty or unreadable, or gives one key twice.
+        was awaited and closed; ``ValidationError`` if the source is empty or unreadable, or has one key twice.
         Parameters: see ``aput``, and:
 
         :param bulk_id: any str; include the run
-        :param bucket_id: bucket of all balls; with ``balls``, of those that name none
+        :param bucket_id: bucket of all balls; with ``balls``, of those without a ``bucket_id``
         :param source: a file, a folder (with everything in it), a glob (``**`` stands for any folders), a path of
             another store (``ObjectStoragePath``), or a list of these
         :param balls: instead of ``source``: dicts with ``key``, ``source`` (a path) or ``data`` (str or bytes), and
             optionally ``bucket_id`` and ``tags``
         :param shard: index of the shard to upload, from 0
-        :param shards: number of shards. All of them must see the same ``source``, and each takes its part; ``balls``
-            belong to the one shard
-        :param key_prefix: put before every key, unchanged
+        :param shards: number of shards. All of them must see the same ``source``, and each uploads its part of it;
+            ``balls`` are those of the one shard
+        :param key_prefix: prepended to every key, unchanged
         :param stop_on_failure: start no further ball after the first failure
         :param replace: delete different bytes under a ball's key first, instead of reporting a failure
         :param allow_empty: accept a source without files as a bulk of no balls
-        :param fail_on_error: raise ``BulkFailedError`` if a ball is not stored, with the result as its ``result``;
+        :param fail_on_error: raise ``BulkFailedError`` if a ball is not stored, with the result in its ``result``;
             False only counts it in ``failed``
-        :param owner: who uploads, as dict of str; another call for the same bulk id and shard must give the same.
-            Default: ``{"owner": …}`` with the connection's client id
-        :param will_retry: a failed call will be repeated, so a waiting gate goes on waiting
+        :param owner: identity of the uploader, as dict of str; every call for this bulk id and shard must have the
+            same one. Default: ``{"owner": …}`` with the connection's client id
+        :param will_retry: a failed call will be repeated, so a waiting gate continues to wait
         """
         exactly_one(source=source, balls=balls)
         items = [] if balls is None else _check_list("balls", balls, "dict", str | bytes | Mapping)
@@ -972,18 +970,18 @@ class MictlanXHook(CleanLog, BaseHook):
         request_timeout: float | None = None,
     ) -> dict[str, Any]:
         """
-        Wait until every shard of a bulk is done, and return its result.
+        Wait until every shard of a bulk is complete, and return its result.
 
         Returns ``{bulk_id, state, shards, total_balls, successed, failed, uploaded_size, response_time, failures,
         problems}``: ``uploaded_size`` is the bytes of all stored balls, ``response_time`` the seconds from the first
-        record to the last, ``failures`` the first few as ``{bucket_id, key, code, message}``, ``problems`` the
-        defects of the bulk as a whole.
+        record to the last, ``failures`` the first few as ``{bucket_id, key, code, message}``, and ``problems`` a list
+        of str about the bulk itself, such as contradictory plans.
 
         Raises ``DeadlineExceededError`` after ``timeout``.
 
         :param bulk_id: the bulk; it need not be planned yet
         :param poke_interval: seconds between two checks
-        :param timeout: seconds for the whole wait; default: none
+        :param timeout: seconds to wait; default: no limit
         :param fail_on_error: raise ``BulkFailedError`` if the bulk failed permanently; False returns its result once
             no shard is being uploaded
         :param include_items: add ``successes`` as ``{bucket_id, key, size, checksum}`` and all ``failures``: lists
@@ -1014,11 +1012,12 @@ class MictlanXHook(CleanLog, BaseHook):
 
         Returns ``{bulk_id, state, finished, shards, shards_complete, total_balls, total_size, acknowledged,
         acknowledged_size, failed, failures, problems, response_time, last_heard, stalest_shard, stalest_since,
-        has_retryable_failures,
-        result}``. ``state`` is ``unplanned``, ``uploading``, ``complete``, ``failed`` or ``closed``; sizes are in bytes. ``last_heard`` is the time of the last record, ``stalest_shard`` the unfinished shard that
-        has been silent for the longest time (None if there is none), and ``stalest_since`` the time of its last record,
-        both in nanoseconds since 1970. ``has_retryable_failures`` means that a retry may still fix the failures;
-        ``result`` is that of the ``await_bulk`` that closed the bulk, else None. Parameters: see ``aawait_bulk``.
+        has_retryable_failures, result}``. ``state`` is ``unplanned``, ``uploading``, ``complete``, ``failed`` or
+        ``closed``; sizes are in bytes. ``last_heard`` is the time of the last record. ``stalest_shard`` is the
+        unfinished shard with the oldest last record, or None, and ``stalest_since`` the time of that
+        record. Both times are in nanoseconds since 1970. ``has_retryable_failures`` means that a retry may still fix
+        failures. ``result`` is that of the ``await_bulk`` that closed the bulk, else None. Parameters: see
+        ``aawait_bulk``.
         """
         options = await self._request_timeout(request_timeout)
         async with self.open_client() as client:
@@ -1037,14 +1036,14 @@ class MictlanXHook(CleanLog, BaseHook):
         client: AsyncClient | None = None,
     ) -> dict[str, Any] | None:
         """
-        Check once whether a bulk is done, and return the result of ``await_bulk``; None means "not yet".
+        Check once whether a bulk is complete, and return the result of ``await_bulk``; None means "not yet".
 
         Raises ``BulkFailedError`` if the bulk failed permanently or ``check`` found an unreadable ball, and
         ``BulkConflictError`` if a closed bulk can't be checked any more. Parameters: see ``afind`` and
         ``aawait_bulk``, and:
 
-        :param check: reads the balls of a complete bulk before it is reported; it continues from call to call
-        :param check_seconds: seconds for that in this call
+        :param check: reads the balls of a complete bulk before the result is returned; each call continues it
+        :param check_seconds: seconds for the check in this call
         """
         options = await self._request_timeout(request_timeout)
         async with self._reuse(client) as opened:
@@ -1065,9 +1064,9 @@ class MictlanXHook(CleanLog, BaseHook):
 
     async def adelete_bulk(self, bulk_id: str, *, request_timeout: float | None = None) -> dict[str, Any]:
         """
-        Delete the records of a bulk, including the result of ``await_bulk``, and none of its balls.
+        Delete the records of a bulk, including the result of ``await_bulk``; its balls stay.
 
-        The bulk id can be used again. An unknown bulk is not an error. Returns ``{bulk_id, deleted, failed, total,
+        The bulk id can then be used again. An unknown bulk is not an error. Returns ``{bulk_id, deleted, failed, total,
         response_time}``, which count records. Parameters: see ``aawait_bulk``.
         """
         options = await self._request_timeout(request_timeout)
@@ -1079,7 +1078,7 @@ class MictlanXHook(CleanLog, BaseHook):
     delete_bulk = blocking(adelete_bulk)
 
     async def _request_timeout(self, request_timeout: float | None) -> dict[str, float]:
-        """Return the keyword argument ``request_timeout``, unless neither caller nor connection sets it."""
+        """Return the keyword argument ``request_timeout`` if the caller or the connection sets it."""
         options = await self._with_connection_defaults({"request_timeout": request_timeout})
         return {"request_timeout": options["timeout"]} if options else {}
 
@@ -1087,14 +1086,14 @@ class MictlanXHook(CleanLog, BaseHook):
 
     def cancel(self) -> None:
         """
-        Stop the blocking calls running in other threads, and refuse new ones; safe in a signal handler.
+        Stop the blocking calls of other threads, and all later ones; safe in a signal handler.
 
-        The stopped calls clean up, and then raise ``asyncio.CancelledError``.
+        The stopped calls clean up, then raise ``asyncio.CancelledError``.
         """
         self._runner.cancel()
 
     def _run(self, method: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a coroutine for a blocking caller. The connection is looked up before there is an event loop."""
+        """Run a coroutine for a blocking caller. The connection is read before the event loop exists."""
         if kwargs.get("client") is not None:
             raise ValidationError("client must be None in a blocking call: an open client belongs to one event loop")
         if not self._runner.cancelled:
@@ -1111,16 +1110,16 @@ class MictlanXHook(CleanLog, BaseHook):
         options: Mapping[str, object],
         **kwargs: Any,
     ) -> T:
-        """Open a client for one call, with options of the hook's caller, and return its value."""
+        """Open a client, call one of its methods with the caller's options, and return the value."""
         filled = await self._with_connection_defaults(options)
         async with self.open_client() as client:
             return unwrap(await method(client, *args, **kwargs, **filled))
 
     async def _with_connection_defaults(self, options: Mapping[str, object]) -> dict[str, Any]:
         """
-        Return options under the client's names.
+        Return options under the client's names, with unset ones from the connection.
 
-        The connection fills unset ones; the ones that it does not set either are left out.
+        Options that neither the caller nor the connection sets are omitted.
         """
         settings = await self.aget_settings()
         named = {"timeout" if name == "request_timeout" else name: value for name, value in options.items()}
@@ -1151,7 +1150,7 @@ class MictlanXHook(CleanLog, BaseHook):
     def _finish(
         self, line: str, failures: Sequence[Failure], result: dict[str, Any], error: MictlanXError | None
     ) -> dict[str, Any]:
-        """Log how work on many objects ended, and its first failures; return its result, or raise its error."""
+        """Log the line and the first failures of work on many objects; return its result, or raise its error."""
         self._log_progress(line)
         for failure in failures[:MAX_REPORTED]:
             self.log.error("%s/%s failed: %s", failure.bucket_id, failure.key, failure.message)
@@ -1164,9 +1163,9 @@ class MictlanXHook(CleanLog, BaseHook):
 
 
 def _new_client(settings: ConnectionSettings, verify: Any) -> AsyncClient:
-    """Return a client without log files and read cache, and silence httpx, which logs a line per request."""
+    """Return a client without log files and read cache; also silence httpx, which logs a line per request."""
     if (log := logging.getLogger("httpx")).level == logging.NOTSET:
-        log.setLevel(logging.WARNING)  # as Airflow 3 does by itself
+        log.setLevel(logging.WARNING)  # Airflow 3 does this itself
     return AsyncClient(
         settings.uri,
         settings.client_id,
@@ -1182,7 +1181,7 @@ def _new_client(settings: ConnectionSettings, verify: Any) -> AsyncClient:
 
 
 def _select(kind: Callable[..., T], options: Mapping[str, Any], **others: Any) -> T:
-    """Make a dataclass of those options that are its fields, and of others."""
+    """Build a dataclass from the options that are its fields, and from ``others``."""
     names = {field.name for field in dataclasses.fields(cast(type[Any], kind))}
     return kind(**{name: value for name, value in options.items() if name in names}, **others)
 
@@ -1234,13 +1233,13 @@ def _decode(data: bytes, encoding: str, name: str) -> str:
         return data.decode(encoding)
     except UnicodeError as error:
         raise ValidationError(
-            f"decoding {name} ({len(data)} bytes) as {encoding} failed: {error}; choose another encoding, or read it into a "
-            "file"
+            f"decoding {name} ({len(data)} bytes) as {encoding} failed: {error}; choose another encoding, or read it "
+            "into a file"
         ) from error
 
 
 def _file_name(key: str, filename: str | None) -> str:
-    """Return the given name, else one without folders, made of the key."""
+    """Return the given file name; default: one without folders, derived from the key."""
     if filename is None:
         ball_id = make_ball_id(key)
         return safe_file_name(key) or ball_id
@@ -1265,6 +1264,6 @@ def _content(ball: Ball) -> tuple[object, ...]:
 
 
 def _destinations(bucket_id: str | None, balls: Iterable[Mapping[str, Any]], key_prefix: str) -> list[DataLocation]:
-    """Return the buckets of a bulk, or the part of them that its keys begin with."""
+    """Return the locations that a bulk writes to: its buckets, narrowed by the prefix of its keys."""
     buckets = [ball.get("bucket_id") or bucket_id for ball in balls] or [bucket_id]
     return [bucket_location(bucket, key_prefix) for bucket in dict.fromkeys(buckets) if bucket]

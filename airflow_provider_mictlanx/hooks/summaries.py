@@ -1,4 +1,4 @@
-"""Small results for XCom, and the log lines that describe them."""
+"""Build small results for XCom, and the log lines that describe them."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from airflow_provider_mictlanx.client.models import Ball, DeleteBucketResponse, 
 from airflow_provider_mictlanx.client.texts import clean
 
 _MAX_FAILURES_LENGTH = 1200
-"""Limit for all reported failures together, as JSON (characters)."""
+"""Limit for all reported failures together, in characters of JSON."""
 
 _MAX_OBJECTS = 20
-"""Limit for the objects listed in a summary …"""
+"""Limit for the number of objects in a summary …"""
 
 _MAX_OBJECTS_LENGTH = 2000
-"""… and for that list as JSON (characters)."""
+"""… and for their list, in characters of JSON."""
 
 _MAX_TEXT = 200
-"""Limit for the key and for the message of a failure (characters) …"""
+"""Limit for the key and for the message of a failure, in characters …"""
 
 _MAX_TEXT_OF_ONE = 60
-"""… and where one failure alone would exceed ``_MAX_FAILURES_LENGTH``."""
+"""… and the limit if one failure alone would exceed ``_MAX_FAILURES_LENGTH``."""
 
-# Dictionaries
+# Results for XCom
 
 
 def transfer_summary(report: PutReport | FileReport) -> dict[str, Any]:
-    """Return the fields of a transfer report."""
+    """Return a transfer report as a dict."""
     return dataclasses.asdict(report)
 
 
@@ -48,7 +48,7 @@ def ball_summary(ball: Ball) -> dict[str, Any]:
 
 
 def objects_summary(bucket_id: str, balls: Sequence[Ball]) -> dict[str, Any]:
-    """Return ``bucket_id, count, total_size, objects``; ``objects`` are the first few, as ``{key, size}``."""
+    """Return ``bucket_id, count, total_size, objects``; ``objects`` has the first few as ``{key, size}``."""
     first = _first_that_fit(
         ({"key": ball.key, "size": ball.size} for ball in balls[:_MAX_OBJECTS]), _MAX_OBJECTS_LENGTH
     )
@@ -63,13 +63,13 @@ def deleted_bucket_summary(response: DeleteBucketResponse) -> dict[str, Any]:
 
 def batch_summary(outcome: BatchResult, done: str, **selection: Any) -> dict[str, Any]:
     """
-    Return the result of one call over many objects.
+    Return the result of a call for many objects.
 
-    It has ``selection``, ``total_balls``, ``{done}``, ``skipped``, ``failed``, ``{done}_size``, ``response_time`` and
-    ``failures``.
+    Its keys are those of ``selection``, and ``total_balls, {done}, skipped, failed, {done}_size, response_time,
+    failures``.
 
-    :param done: the verb in the keys, such as ``copied``
-    :param selection: which objects were selected
+    :param done: verb in the keys, such as ``copied``
+    :param selection: the parameters that selected the objects
     """
     return {
         **selection,
@@ -91,14 +91,14 @@ def deletion_summary(outcome: BatchResult, bucket_id: str) -> dict[str, Any]:
 
 
 def upload_summary(outcome: UploadResult, *, with_failures: bool) -> dict[str, Any]:
-    """Return the result of one shard's upload, as ``MictlanXHook.put_bulk`` does."""
+    """Return the result of a shard's upload in the form of ``MictlanXHook.put_bulk``."""
     left_out = ("failures", "slowest", "permanently_failed")
     summary = {name: value for name, value in vars(outcome).items() if name not in left_out}
     return summary | {"failures": _first_failures(outcome)} if with_failures else summary
 
 
 def status_summary(status: BulkStatus) -> dict[str, Any]:
-    """Return the state of a bulk, as ``MictlanXHook.bulk_status`` does."""
+    """Return the state of a bulk in the form of ``MictlanXHook.bulk_status``."""
     summary = {name: value for name, value in vars(status).items() if name != "closed"}
     summary |= {
         "state": status.state.value,
@@ -110,14 +110,14 @@ def status_summary(status: BulkStatus) -> dict[str, Any]:
 
 
 def _first_failures(outcome: BatchResult | UploadResult) -> list[dict[str, Any]]:
-    """Return the first few failures with shortened texts: ``{bucket_id, key, code, message}``."""
+    """Return the first few failures with truncated texts: ``{bucket_id, key, code, message}``."""
     shortened = (truncate_failure(failure.model_dump(), _MAX_TEXT) for failure in outcome.failures)
     first = _first_that_fit(shortened, _MAX_FAILURES_LENGTH)
     return first or [truncate_failure(failure.model_dump(), _MAX_TEXT_OF_ONE) for failure in outcome.failures[:1]]
 
 
 def _first_that_fit(entries: Iterable[dict[str, Any]], max_length: int) -> list[dict[str, Any]]:
-    """Return the first entries, as many as fit into a length as JSON."""
+    """Return as many entries from the start as fit into a length as JSON."""
     first: list[dict[str, Any]] = []
     for entry in entries:
         if len(json.dumps([*first, entry])) > max_length:
@@ -126,14 +126,14 @@ def _first_that_fit(entries: Iterable[dict[str, Any]], max_length: int) -> list[
     return first
 
 
-# The test of a connection
+# Connection test
 
 
 def connection_test_summary(checks: Sequence[RouterCheck]) -> tuple[bool, str]:
     """
     Return whether all routers answer for one storage space, and a line for each router.
 
-    Every line is a sentence: Airflow's connections page shows them without line breaks.
+    Every line is a sentence: Airflow's connection page shows them without line breaks.
     """
     answered = [check for check in checks if check.error is None]
     spaces = {frozenset((*check.available, *check.unavailable)) for check in answered}
@@ -174,7 +174,7 @@ def format_count(count: int, noun: str) -> str:
 
 
 def name_bucket(bucket_id: str, prefix: str) -> str:
-    """Return the beginning of a line on a bucket, or on its keys with a prefix."""
+    """Return the start of a log line about a bucket, or about its keys with a prefix."""
     return f"Bucket {bucket_id}, keys that begin with {prefix!r}" if prefix else f"Bucket {bucket_id}"
 
 
@@ -188,15 +188,15 @@ def transfer_line(result: Mapping[str, Any], *, speed: bool = True) -> str:
 
 
 def found_line(result: Mapping[str, Any]) -> str:
-    """Return the line for what an object sensor found: one object, or several."""
+    """Return the log line for the result of an object sensor: one object, or several."""
     if "key" in result:
-        return f"There is {transfer_line(result, speed=False)}"
+        return f"Found {transfer_line(result, speed=False)}"
     count, size = format_count(result["count"], "object"), format_size(result["total_size"])
-    return f"Bucket {result['bucket_id']}: {count} there, {size}"
+    return f"Bucket {result['bucket_id']}: found {count}, {size}"
 
 
 def inactivity_line(result: Mapping[str, Any]) -> str:
-    """Return the line for a bucket that has stopped changing."""
+    """Return the log line for a bucket that has stopped changing."""
     count, size = format_count(result["count"], "object"), format_size(result["total_size"])
     line = f"{name_bucket(result['bucket_id'], result['prefix'])}: {count}, {size}"
     if not result["updated_at"]:
@@ -205,6 +205,6 @@ def inactivity_line(result: Mapping[str, Any]) -> str:
 
 
 def bulk_line(result: Mapping[str, Any]) -> str:
-    """Return the line for the result of a bulk."""
+    """Return the log line for the result of a bulk."""
     stored, size = format_count(result["successed"], "ball"), format_size(result["uploaded_size"])
     return f"Bulk {result['bulk_id']!r}: {result['state']}, {stored} stored, {size}; {result['failed']:,} failed"

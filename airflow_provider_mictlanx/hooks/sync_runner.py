@@ -1,12 +1,12 @@
 """
-Coroutines for blocking callers: ``Runner`` runs one, and ``blocking`` derives ``put`` from ``aput``.
+Run coroutines for blocking callers: ``Runner`` runs one, and ``blocking`` derives ``put`` from ``aput``.
 
-The event loop runs in a thread of its own, even if the caller has none. Airflow ends a task by a signal, and Python
+The event loop runs in a separate thread, even if the caller has no loop. Airflow ends a task by a signal, and Python
 runs signal handlers in the main thread, between any two bytecodes. If the loop ran there, the handler's exception
 (``AirflowTaskTimeout`` for an ``execution_timeout``, ``AirflowTaskTerminated`` for a SIGTERM) could be raised in a
 callback of the loop, which logs and drops it, or in a subtask, which wraps it in an exception group. So the main
 thread only waits: the exception is raised there, the work is cancelled and cleans up, and the exception propagates
-unchanged. A caller inside a running loop, where ``asyncio.run`` would refuse, takes the same path.
+unchanged. A caller inside a running loop, where ``asyncio.run`` fails, is served in the same way.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ GRACE = 1.5
 
 WAKE_INTERVAL = 0.1
 """
-Seconds after which a waiting thread wakes to receive signals. A wait without an end would miss a signal that the
-kernel gave to another thread, or that came just before the main thread went to sleep: CPython then only sets a flag,
-which nobody reads until the sleep ends.
+Seconds after which a waiting thread wakes to receive signals. An endless wait could miss a signal that the kernel
+delivered to another thread, or just before the main thread began to sleep. CPython then only sets a flag, and reads it
+when the sleep ends.
 """
 
-_STOPPED = "stopped, because the task was killed or the caller interrupted"
+_STOPPED = "stopped because the task was killed or the caller was interrupted"
 
 P = ParamSpec("P")
 
@@ -57,8 +57,8 @@ def blocking(method: Callable[Concatenate[R, P], Coroutine[Any, Any, T]]) -> Cal
     """
     Derive the blocking twin of an async method.
 
-    As in ``put = blocking(aput)``. The twin has the coroutine's signature and docstring, and its name without the
-    ``a``. It calls the coroutine by name, so a subclass overrides both by overriding the coroutine.
+    ``put = blocking(aput)`` has the coroutine's signature and docstring, and its name without the ``a``. It calls the
+    coroutine by name, so a subclass overrides both by overriding the coroutine.
     """
     name = method.__name__
 
@@ -66,11 +66,11 @@ def blocking(method: Callable[Concatenate[R, P], Coroutine[Any, Any, T]]) -> Cal
         overridable: Callable[P, Coroutine[Any, Any, T]] = getattr(self, name)
         return self._run(overridable, *args, **kwargs)
 
-    # With the globals of the method's module, where its annotations resolve.
+    # The annotations resolve with the globals of the method's module.
     written = cast(FunctionType, inspect.unwrap(method))
     twin: Any = FunctionType(call.__code__, written.__globals__, closure=call.__closure__)
     functools.update_wrapper(twin, method)
-    del twin.__wrapped__  # Airflow follows it to the coroutine function, and would await the result
+    del twin.__wrapped__  # Airflow would follow it to the coroutine function, and await the result
     twin.__name__ = name.removeprefix("a")
     twin.__qualname__ = method.__qualname__.removesuffix(name) + twin.__name__
     twin.__signature__ = inspect.signature(method)
@@ -92,11 +92,11 @@ class Runner:
         """
         Run ``main()`` in a new event loop, and return its result or raise its error.
 
-        Works with and without a running loop (which is blocked meanwhile), in any thread and in forked processes,
-        with the caller's context variables. An exception that interrupts the waiting thread cancels the work; it is
-        raised again once that has cleaned up, or after ``GRACE`` seconds.
+        Works in any thread and in forked processes, with the caller's context variables, and inside a running loop,
+        which is blocked meanwhile. An exception that interrupts the waiting thread cancels the work. It is raised
+        again once the work has cleaned up, or after ``GRACE`` seconds.
 
-        :param main: makes the coroutine
+        :param main: returns the coroutine
         """
         call = _Call(main)
         self._calls.add(call)
@@ -110,9 +110,7 @@ class Runner:
         except BaseException:
             call.cancel()
             if not call.wait(GRACE):
-                log.warning(
-                    "Interrupted work is still cleaning up after %.1f s; going on without waiting for it", GRACE
-                )
+                log.warning("Interrupted work is still cleaning up after %.1f s; no longer waiting for it", GRACE)
             raise
         finally:
             self._calls.discard(call)
@@ -125,7 +123,7 @@ class Runner:
 
 
 class _Call(Generic[T]):
-    """One coroutine with its thread, its loop and its outcome."""
+    """A coroutine with its thread, its loop and its outcome."""
 
     def __init__(self, main: Callable[[], Coroutine[Any, Any, T]]) -> None:
         self.outcome: Future[T] = Future()
@@ -133,7 +131,7 @@ class _Call(Generic[T]):
         self._running: tuple[asyncio.AbstractEventLoop, asyncio.Task[T]] | None = None
         self._cancelled = False
         context = contextvars.copy_context()
-        # A daemon: a lookup at a dead name server may hang in it, and must not keep the process alive.
+        # A daemon: a DNS lookup may hang in it, and must not keep the process alive.
         self._thread = threading.Thread(target=context.run, args=(self._work,), name="mictlanx-call", daemon=True)
 
     def start(self) -> None:
@@ -143,11 +141,11 @@ class _Call(Generic[T]):
         self._cancelled = True
         if self._running is not None:
             loop, task = self._running
-            with contextlib.suppress(RuntimeError):  # the loop has just ended by itself
+            with contextlib.suppress(RuntimeError):  # the loop has just ended
                 loop.call_soon_threadsafe(task.cancel, _STOPPED)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the end, cleanup included; return whether it came."""
+        """Wait for the end, including cleanup; return False if it did not come in time."""
         never_started = self._thread.ident is None
         return never_started or not wait_for_futures([self.outcome], seconds).not_done
 
@@ -163,7 +161,7 @@ class _Call(Generic[T]):
         task: asyncio.Task[T] | None = asyncio.current_task()
         if task is not None:
             self._running = asyncio.get_running_loop(), task
-        # Publish the task before reading the flag: ``cancel`` does it in the opposite order.
+        # Publish the task before reading the flag: ``cancel`` sets the flag before it reads the task.
         if self._cancelled:
             raise asyncio.CancelledError(_STOPPED)
         return await self._main()

@@ -12,7 +12,7 @@ from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 
 
 class MictlanXTask(CleanLog):
-    """Mixin, before the class of Airflow: a task with a hook, which can be stopped."""
+    """Mixin for a task with a hook, which can be stopped; it comes before the Airflow class."""
 
     mictlanx_conn_id: str
     task_id: str
@@ -23,12 +23,12 @@ class MictlanXTask(CleanLog):
         return MictlanXHook(self.mictlanx_conn_id)
 
     def on_kill(self) -> None:
-        """Stop the running requests; the hook cleans up after itself."""
+        """Stop the running requests; the hook cleans up."""
         if "hook" in self.__dict__:
             self.hook.cancel()
 
     def _get_one_of(self, *names: str, error: type[Exception] = ValidationError) -> tuple[str, Any]:
-        """Return name and value of the only argument that is not None; raise the error unless there is one."""
+        """Return name and value of the argument that is not None; raise ``error`` unless exactly one is."""
         try:
             return exactly_one(**{name: getattr(self, name) for name in names})
         except ValidationError as problem:

@@ -1,8 +1,8 @@
 """
 Links from a task to a router's JSON about its object, its bucket or its bulk.
 
-A link contains no token: if the routers require one, they refuse a browser that does not send it. It leads to the
-connection's first router, by the address that the workers use.
+A link leads to the connection's first router, at the address that the workers use. It contains no token: routers that
+require one refuse a browser that does not send it.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from airflow_provider_mictlanx.client.object_ids import make_ball_id
 
 
 class MictlanXLink(BaseOperatorLink):
-    """A link whose URL the task stores as XCom when it begins: it exists while the task runs, and after a failure."""
+    """A link whose URL the task stores as XCom when it starts, so it also exists after a failure."""
 
     @property
     @abstractmethod
     def xcom_key(self) -> str:
-        """The XCom key of the URL."""
+        """Key of the XCom with the URL."""
 
     @abstractmethod
     def build_path(self, operator: Any) -> str | None:
-        """Return the path below a router's API, from the rendered fields; None if there is nothing to link to."""
+        """Return the path below a router's API, built from rendered fields; None if there is nothing to link to."""
 
     def get_hook(self, operator: Any) -> Any:
         """Return the hook whose router the link leads to."""
         return operator.hook
 
     def build_url(self, operator: Any) -> str | None:
-        """Return the URL, or None if there is nothing to link to. Looks up the connection."""
+        """Return the URL, or None if there is nothing to link to. Reads the connection."""
         path = self.build_path(operator)
         if path is None:
             return None
@@ -46,12 +46,12 @@ class MictlanXLink(BaseOperatorLink):
         return f"{router.base_url()}/api/v{uri.api_version}{path}"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """Return the URL that a task instance stored; an empty str before it has begun."""
+        """Return the URL that a task instance stored; an empty str before it has started."""
         return str(XCom.get_value(key=self.xcom_key, ti_key=ti_key) or "")
 
 
 class MictlanXObjectLink(MictlanXLink):
-    """The metadata of an object: size, checksum, and for every chunk its tags and the peers that store it."""
+    """A link to the metadata of an object: size, checksum, and the tags and peers of every chunk."""
 
     name = "MictlanX object"
     xcom_key = "mictlanx_object"
@@ -62,7 +62,7 @@ class MictlanXObjectLink(MictlanXLink):
 
 
 class MictlanXBucketLink(MictlanXLink):
-    """The listing of a bucket: every announced chunk, with its tags."""
+    """A link to the listing of a bucket: every announced chunk, with its tags."""
 
     name = "MictlanX bucket"
     xcom_key = "mictlanx_bucket"
@@ -73,13 +73,13 @@ class MictlanXBucketLink(MictlanXLink):
 
 
 class MictlanXDestinationLink(MictlanXLink):
-    """The listing of the bucket that a copy writes to."""
+    """A link to the listing of the bucket that a copy writes to."""
 
     name = "MictlanX destination"
     xcom_key = "mictlanx_destination"
 
     def build_path(self, operator: Any) -> str | None:
-        """Return the path of that bucket's listing."""
+        """Return the path of the destination bucket's listing."""
         return _build_listing_path(operator.dest_bucket_id)
 
     def get_hook(self, operator: Any) -> Any:
@@ -88,7 +88,7 @@ class MictlanXDestinationLink(MictlanXLink):
 
 
 class MictlanXBulkLink(MictlanXLink):
-    """The records of a bulk: its uploaders and its progress, in the tags of each."""
+    """A link to the records of a bulk: its uploaders and its progress, in their tags."""
 
     name = "MictlanX bulk"
     xcom_key = "mictlanx_bulk"

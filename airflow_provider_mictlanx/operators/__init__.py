@@ -1,1 +1,1 @@
-"""Operators: parameters in, a hook call, a small result out."""
+"""Operators: each calls a method of the hook and returns a small result."""

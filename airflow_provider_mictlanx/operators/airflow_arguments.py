@@ -1,4 +1,4 @@
-"""Airflow's own keyword arguments of an operator, as a type for editors and type checkers."""
+"""Type of Airflow's own keyword arguments of an operator, for editors and type checkers."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """
-Operators of MictlanX: ``MictlanXOperator`` and ``TransferOperator``, which they derive from, and the operators.
+The operators, and their base classes ``MictlanXOperator`` and ``TransferOperator``.
 
-Each passes its parameters to one method of the hook, and returns that method's dictionary.
+Each operator passes its parameters to one method of the hook, and returns that method's result.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _TRANSFER = ("request_timeout", "max_tries", "max_concurrency", "max_backoff")
-"""Parameters of the hook's methods that ``TransferOperator`` has."""
+"""Parameters of ``TransferOperator`` that are passed to the hook's methods."""
 
 
 class MictlanXOptions(AirflowArguments, total=False):
@@ -58,12 +58,12 @@ class MictlanXOptions(AirflowArguments, total=False):
 
 
 class TransferOptions(MictlanXOptions, RetryArguments):
-    """The keyword arguments of ``TransferOperator``, and those of every operator."""
+    """The keyword arguments of ``TransferOperator``, and those of ``MictlanXOptions``."""
 
 
 class MictlanXOperator(MictlanXTask, BaseOperator):
     """
-    Base of the operators: a task that can be stopped, and that a permanent error fails without a retry.
+    Base of the operators: a task that can be stopped, and fails without a retry for a permanent error.
 
     :param mictlanx_conn_id: the connection (templated)
     :param request_timeout: seconds for one request to the storage; default: the connection's, else 120
@@ -82,7 +82,7 @@ class MictlanXOperator(MictlanXTask, BaseOperator):
 
     @abstractmethod
     def _execute(self, context: Context) -> Any:
-        """Run the call of the hook, and return the XCom."""
+        """Call the hook, and return the XCom."""
 
     def execute(self, context: Context) -> Any:
         """Run the operator; raise a permanent error as ``AirflowFailException``, any other unchanged."""
@@ -91,13 +91,13 @@ class MictlanXOperator(MictlanXTask, BaseOperator):
             return self._execute(context)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
-        """Return what the task read, wrote and deleted. OpenLineage's provider calls this, also after a failure."""
+        """Return the locations that the task read, wrote and deleted; OpenLineage calls this, also after a failure."""
         from airflow_provider_mictlanx.lineage import to_openlineage
 
         return to_openlineage(self.hook.trace)
 
     def _call(self, method: Callable[..., T], *names: str, **arguments: Any) -> T:
-        """Call a method of the hook with attributes of the operator, by name, and with other arguments."""
+        """Call a method of the hook with the named attributes of the operator, and with other arguments."""
         return method(**attributes(self, *names), **arguments)
 
 
@@ -105,13 +105,13 @@ class TransferOperator(MictlanXOperator):
     """
     Base of the operators that transfer objects, with the parameters that they share.
 
-    Further parameters: see ``MictlanXOperator``. Most have a ``deadline`` too: seconds for the whole call. An upload of
-    a bulk has none: Airflow's ``execution_timeout`` ends it, and the next try continues.
+    Further parameters: see ``MictlanXOperator``. Most operators also have a ``deadline`` in seconds. An upload of a
+    bulk has none: Airflow's ``execution_timeout`` ends it, and the next try continues.
 
-    :param max_tries: tries per chunk, within one try of Airflow
+    :param max_tries: tries per chunk, within one try of the task
     :param max_concurrency: chunks in flight, of all objects together; default: the connection's, else chosen by the
         hook
-    :param max_backoff: the longest pause between two tries of a chunk, in seconds
+    :param max_backoff: longest pause between two tries of a chunk, in seconds
     """
 
     def __init__(
@@ -132,8 +132,8 @@ class MictlanXPutOperator(TransferOperator):
     """
     Store a file, or a short str, under a key.
 
-    A task that runs again finds its own bytes and sends only the missing ones. Other bytes under the key are an error,
-    unless ``replace`` is set.
+    A task that runs again sends only the chunks that are missing. Other bytes under the key are an error, unless
+    ``replace`` is set.
 
     XCom: ``{bucket_id, key, ball_id, size, checksum, num_chunks, replicas, uploaded, response_time}``; ``replicas`` is
     the smallest number over all chunks, ``uploaded`` is False if exactly these bytes were stored already.
@@ -145,17 +145,17 @@ class MictlanXPutOperator(TransferOperator):
 
     :param bucket_id: the bucket: letters, digits, and single ``-`` or ``_`` between them (templated)
     :param key: the object's name, any str (templated)
-    :param data: the content; a str is encoded as UTF-8. It is shown in *Rendered Templates*: for small, public content
-        (templated)
-    :param file_path: the file to store, instead of ``data``; a path on the worker (templated)
+    :param data: the content; a str is encoded as UTF-8. Airflow shows it in *Rendered Templates*, so use it for small
+        and public content only (templated)
+    :param file_path: instead of ``data``: the file to store, a path on the worker (templated)
     :param tags: dict of str, stored with the object (templated)
-    :param chunk_size: size of the chunks, as ``"256kb"`` or ``"8MB"``; default: the connection's, else chosen by the
-        size
-    :param rf: how many peers store each chunk
-    :param replace: delete other bytes under that key first. For a moment neither is stored; a crash then leaves
-        nothing until the retry
-    :param allow_reserved_bucket: write to a bucket that begins with ``bulk-``, which may contain another bulk's records
-    :param deadline: seconds for the whole upload; default: none
+    :param chunk_size: size of the chunks, such as ``"256kb"`` or ``"8MB"``; default: the connection's, else chosen by
+        the size
+    :param rf: number of peers that must store every chunk
+    :param replace: delete other bytes under that key first; after a crash between the two, nothing is stored until the
+        retry
+    :param allow_reserved_bucket: write to a bucket that begins with ``bulk-``, which may contain a bulk's records
+    :param deadline: seconds for the upload; default: none
     """
 
     template_fields: Sequence[str] = ("bucket_id", "key", "data", "file_path", "tags", "mictlanx_conn_id")
@@ -200,16 +200,16 @@ class MictlanXPutOperator(TransferOperator):
         if result["uploaded"]:
             self.log.info("Stored %s, %s", summaries.transfer_line(result), pluralize(result["replicas"], "replica"))
         else:
-            self.log.info("Nothing to send: %s was stored already", summaries.transfer_line(result, speed=False))
+            self.log.info("Nothing to store: %s is stored already", summaries.transfer_line(result, speed=False))
         return result
 
 
 class MictlanXGetOperator(TransferOperator):
     """
-    Read a short object into XCom as str, verified.
+    Read a small object, verify it and return it as str.
 
-    XCom: the str. An object larger than ``max_size`` fails the task before any of it is read: for those there is
-    ``MictlanXGetToFileOperator``. Bytes that are not valid in ``encoding`` fail it too.
+    XCom: the str. The task fails if the object is larger than ``max_size``, before reading it, or can't be decoded. For
+    larger objects use ``MictlanXGetToFileOperator``.
 
     .. seealso::
         For more information on how to use this operator, take a look at the guide, ``docs/operators.md``.
@@ -218,10 +218,10 @@ class MictlanXGetOperator(TransferOperator):
 
     :param bucket_id: the bucket (templated)
     :param key: the object's name (templated)
-    :param encoding: the encoding, as Python names it
-    :param max_size: the largest size to read: bytes, or a str such as ``"48kb"``, which every database of Airflow can
-        store
-    :param deadline: seconds for the whole call; default: none
+    :param encoding: name of a Python text encoding
+    :param max_size: largest size to accept: bytes, or a str such as ``"48kb"``. Every database of Airflow can store an
+        XCom of the default size
+    :param deadline: seconds for the call; default: none
     """
 
     template_fields: Sequence[str] = ("bucket_id", "key", "mictlanx_conn_id")
@@ -248,8 +248,8 @@ class MictlanXGetOperator(TransferOperator):
         text = self._call(self.hook.get_text, "bucket_id", "key", "encoding", "max_size", "deadline", *_TRANSFER)
         if "\0" in text:
             raise ValidationError(
-                f"{self.bucket_id}/{self.key} contains NUL characters, which not every database of XComs can "
-                "store; read it into a file"
+                f"{self.bucket_id}/{self.key} must not contain NUL characters, which some databases of Airflow can't "
+                "store as XCom; read it into a file"
             )
         self.log.info("Read %s/%s: %s", self.bucket_id, self.key, pluralize(len(text), "character"))
         return text
@@ -257,7 +257,7 @@ class MictlanXGetOperator(TransferOperator):
 
 class MictlanXGetToFileOperator(TransferOperator):
     """
-    Read an object into a file of the worker, which appears complete and verified, or not at all.
+    Read an object into a file of the worker. The file appears when it is complete and verified.
 
     XCom: ``{bucket_id, key, ball_id, path, size, checksum, num_chunks, downloaded, response_time}``; ``downloaded`` is
     False if a file with this content existed already.
@@ -269,10 +269,10 @@ class MictlanXGetToFileOperator(TransferOperator):
 
     :param bucket_id: the bucket (templated)
     :param key: the object's name (templated)
-    :param output_path: a folder of the worker; created if missing (templated)
-    :param filename: the file's plain name; default: the key's last component (templated)
-    :param replace: overwrite a file with other content, which is an error otherwise
-    :param deadline: seconds for the whole download; default: none
+    :param output_path: a folder on the worker; created if missing (templated)
+    :param filename: name of the file, without folders; default: the key's last component (templated)
+    :param replace: overwrite a file with other content, instead of failing
+    :param deadline: seconds for the download; default: none
     """
 
     template_fields: Sequence[str] = ("bucket_id", "key", "output_path", "filename", "mictlanx_conn_id")
@@ -304,7 +304,7 @@ class MictlanXGetToFileOperator(TransferOperator):
             self.log.info("Read %s into %s", summaries.transfer_line(result), result["path"])
         else:
             size = summaries.transfer_line(result, speed=False)
-            self.log.info("Nothing to read: %s holds %s already", result["path"], size)
+            self.log.info("Nothing to read: file %s has the content of %s already", result["path"], size)
         return result
 
 
@@ -312,31 +312,32 @@ class MictlanXGetToFolderOperator(TransferOperator):
     """
     Read many objects into a folder of the worker: a bucket, a part of it, or a bulk.
 
-    Each becomes the file that its key names there. A task that runs again reads only what is missing: files with the
-    right checksum stay. Every file appears complete and verified, or not at all, and never outside the folder. An
-    object whose key cannot be a file there is a failure, and so are two that name one file; the others are read.
+    The key of each object is the path of its file in the folder. Existing files with the right checksum are kept, so a
+    task that runs again reads only what is missing. Every file appears when it is complete and verified, and never
+    outside the folder. An object fails if its key can't be a file there, or if another key would be the same file; the
+    others are read.
 
     XCom: ``{bucket_id, prefix, glob, bulk_id, output_path, total_balls, downloaded, skipped, failed, downloaded_size,
     response_time, failures}``; ``skipped`` existed already, ``failures`` are the first few as ``{bucket_id, key, code,
     message}``.
 
-    A bucket never lists empty objects (size 0); a bulk knows the ones it uploaded.
+    A bucket never lists empty objects (size 0); a bulk does.
 
     .. seealso::
         For more information on how to use this operator, take a look at the guide, ``docs/operators.md``.
 
     Further parameters: see ``TransferOperator``.
 
-    :param output_path: a folder of the worker; created if missing (templated)
+    :param output_path: a folder on the worker; created if missing (templated)
     :param bucket_id: the bucket; this or ``bulk_id`` (templated)
     :param prefix: only keys that begin with it (templated)
     :param glob: only keys that match: ``*`` any characters (``/`` too), ``?`` one character, ``[ab]`` one of these;
         not together with ``prefix`` (templated)
-    :param bulk_id: instead of ``bucket_id``: a complete bulk, with the bytes that it uploaded; gate on it with
-        ``BulkCompleteSensor`` (templated)
-    :param replace: overwrite files with other content, which are failures otherwise
-    :param fail_on_error: fail the task if an object could not be read; False leaves that to the ``failed`` of the XCom
-    :param deadline: seconds for the whole call; default: none
+    :param bulk_id: instead of ``bucket_id``: a complete bulk; reads exactly the bytes that it uploaded. Wait for it
+        with ``BulkCompleteSensor`` (templated)
+    :param replace: overwrite files with other content, instead of counting them as failures
+    :param fail_on_error: fail the task if an object could not be read; False only counts it in ``failed``
+    :param deadline: seconds for the call; default: none
     """
 
     template_fields: Sequence[str] = ("output_path", "bucket_id", "prefix", "glob", "bulk_id", "mictlanx_conn_id")
@@ -375,21 +376,21 @@ class MictlanXListOperator(MictlanXOperator):
     """
     List the keys of a bucket: all, those that begin with a prefix, or those that match a glob.
 
-    XCom: the list of keys, sorted, as ``.expand(key=listing.output)`` takes it. More than ``max_keys`` keys fail the
-    task, before they flood XCom, or exceed Airflow's ``[core] max_map_length``. MictlanX never lists empty objects
-    (size 0).
+    XCom: the sorted list of keys, for ``.expand(key=listing.output)``. The task fails if there are more than
+    ``max_keys``, before they flood XCom or exceed Airflow's ``[core] max_map_length``. MictlanX never lists empty
+    objects (size 0).
 
     .. seealso::
         For more information on how to use this operator, take a look at the guide, ``docs/operators.md``.
 
     Further parameters: see ``MictlanXOperator``.
 
-    :param bucket_id: the bucket; one that nobody has written to is empty (templated)
+    :param bucket_id: the bucket; one that does not exist yet has no keys (templated)
     :param prefix: only keys that begin with it (templated)
     :param glob: only keys that match: ``*`` any characters (``/`` too), ``?`` one character, ``[ab]`` one of these;
         not together with ``prefix`` (templated)
-    :param max_keys: the most keys to list; None for no limit
-    :param deadline: seconds for the whole call; default: none
+    :param max_keys: limit for the number of keys; None for no limit
+    :param deadline: seconds for the call; default: none
     """
 
     template_fields: Sequence[str] = ("bucket_id", "prefix", "glob", "mictlanx_conn_id")
@@ -422,11 +423,11 @@ class MictlanXListOperator(MictlanXOperator):
 
 class MictlanXCopyOperator(TransferOperator):
     """
-    Copy an object, or all that begin with a prefix: to another key, another bucket, or through another connection.
+    Copy an object, or all that begin with a prefix, to another key, another bucket or another connection.
 
-    The bytes pass through the worker chunk by chunk: memory is bounded, and its disk is not used. Both sides are
-    verified. The copies keep the tags. Bytes that the destination has already are not sent, so a task that runs again
-    sends only what is missing. Other bytes are an error, unless ``replace`` is set.
+    The bytes pass through the worker chunk by chunk, with bounded memory and without its disk. Both sides are verified.
+    The copies keep the tags. Bytes that are stored already are not sent, so a task that runs again sends only what is
+    missing. Other bytes under a copy's key are an error, unless ``replace`` is set.
 
     XCom with ``key``: of the copy ``{bucket_id, key, ball_id, size, checksum, num_chunks, replicas, uploaded,
     response_time}``, and ``source_bucket_id, source_key``; ``uploaded`` is False if the bytes were stored already.
@@ -442,18 +443,18 @@ class MictlanXCopyOperator(TransferOperator):
     :param bucket_id: the bucket of the originals (templated)
     :param dest_bucket_id: the bucket of the copies (templated)
     :param key: the object; this or ``prefix`` (templated)
-    :param prefix: every object whose key begins with it; ``""`` for the whole bucket, without empty objects (size 0),
-        which no listing shows (templated)
+    :param prefix: every object whose key begins with it; ``""`` for every object of the bucket. Empty objects (size 0)
+        are not copied, since MictlanX never lists them (templated)
     :param dest_key: the copy's key; default: the original's (templated)
     :param dest_prefix: replaces ``prefix`` in the copies' keys; default: they keep their keys (templated)
     :param dest_conn_id: the connection of the copies; default: ``mictlanx_conn_id`` (templated)
-    :param rf: how many peers store each chunk of a copy
-    :param replace: delete other bytes under a copy's key first. For a moment neither is stored; a crash then leaves
-        nothing until the retry
-    :param allow_reserved_bucket: copy to a bucket that begins with ``bulk-``, which may contain another bulk's records
-    :param fail_on_error: with ``prefix``: fail the task if an object could not be copied; False leaves that to the
-        ``failed`` of the XCom
-    :param deadline: seconds for the whole call; default: none
+    :param rf: number of peers that must store every chunk of a copy
+    :param replace: delete other bytes under a copy's key first; after a crash between the two, nothing is stored until
+        the retry
+    :param allow_reserved_bucket: copy to a bucket that begins with ``bulk-``, which may contain a bulk's records
+    :param fail_on_error: with ``prefix``: fail the task if an object could not be copied; False only counts it in
+        ``failed``
+    :param deadline: seconds for the call; default: none
     """
 
     template_fields: Sequence[str] = (
@@ -498,7 +499,7 @@ class MictlanXCopyOperator(TransferOperator):
 
     @cached_property
     def dest_hook(self) -> MictlanXHook:
-        """The hook of the copy's connection."""
+        """The hook of the copies' connection."""
         return self.hook if self.dest_conn_id is None else MictlanXHook(self.dest_conn_id)
 
     def _execute(self, context: Context) -> dict[str, Any]:
@@ -517,7 +518,7 @@ class MictlanXCopyOperator(TransferOperator):
 
 class MictlanXDeleteOperator(MictlanXOperator):
     """
-    Delete an object, several, or all that begin with a prefix; a missing object is not an error.
+    Delete one object, several objects, or all that begin with a prefix; a missing object is not an error.
 
     XCom with ``key``: ``{bucket_id, key, ball_id, n_deletes}``; ``n_deletes`` counts the replicas of all its chunks.
     With ``keys`` and ``prefix``: ``{bucket_id, deleted, absent, failed, total, response_time, failures}``; ``absent``
@@ -530,14 +531,14 @@ class MictlanXDeleteOperator(MictlanXOperator):
 
     :param bucket_id: the bucket (templated)
     :param key: the object's name; this, ``keys`` or ``prefix`` (templated)
-    :param keys: the objects' names, a list that may be empty, as ``MictlanXListOperator`` returns it (templated)
-    :param prefix: every object whose key begins with it, without empty ones (size 0), which no listing shows; not
-        ``""``, for which there is ``MictlanXDeleteBucketOperator`` (templated)
-    :param allow_reserved_bucket: delete from a bucket that begins with ``bulk-``, which may contain another bulk's records
-    :param fail_on_error: with ``keys`` and ``prefix``: fail the task if an object could not be deleted; False leaves
-        that to the ``failed`` of the XCom
-    :param max_concurrency: objects that are deleted at the same time; default: the connection's, else 8
-    :param deadline: seconds for the whole call; default: none
+    :param keys: a list of names, such as the XCom of ``MictlanXListOperator``; may be empty (templated)
+    :param prefix: every object whose key begins with it; not ``""``: use ``MictlanXDeleteBucketOperator`` for that.
+        Empty objects (size 0) stay, since MictlanX never lists them (templated)
+    :param allow_reserved_bucket: delete from a bucket that begins with ``bulk-``, which may contain a bulk's records
+    :param fail_on_error: with ``keys`` and ``prefix``: fail the task if an object could not be deleted; False only
+        counts it in ``failed``
+    :param max_concurrency: objects deleted at the same time; default: the connection's, else 8
+    :param deadline: seconds for the call; default: none
     """
 
     template_fields: Sequence[str] = ("bucket_id", "key", "keys", "prefix", "mictlanx_conn_id")
@@ -585,7 +586,7 @@ class MictlanXDeleteOperator(MictlanXOperator):
 
 class MictlanXDeleteBucketOperator(MictlanXOperator):
     """
-    Delete every object that a bucket lists, until it lists none.
+    Delete every object that a bucket lists, and repeat until the listing is empty.
 
     MictlanX never lists empty objects (size 0), so they stay until they are deleted by their key.
 
@@ -597,11 +598,10 @@ class MictlanXDeleteBucketOperator(MictlanXOperator):
     Further parameters: see ``MictlanXOperator``.
 
     :param bucket_id: the bucket (templated)
-    :param allow_reserved_bucket: delete from a bucket that begins with ``bulk-``, which may contain another bulk's records
-    :param fail_on_error: fail the task if an object could not be deleted; False leaves that to the ``failed`` of the
-        XCom
-    :param max_concurrency: objects that are deleted at the same time; default: the connection's, else the client's
-    :param deadline: seconds for the whole call; default: none
+    :param allow_reserved_bucket: delete from a bucket that begins with ``bulk-``, which may contain a bulk's records
+    :param fail_on_error: fail the task if an object could not be deleted; False only counts it in ``failed``
+    :param max_concurrency: objects deleted at the same time; default: the connection's, else the client's
+    :param deadline: seconds for the call; default: none
     """
 
     template_fields: Sequence[str] = ("bucket_id", "mictlanx_conn_id")
@@ -633,34 +633,34 @@ class MictlanXDeleteBucketOperator(MictlanXOperator):
             problem = f"deleting {result['failed']} of {result['total']} objects of bucket {self.bucket_id!r} failed"
             if self.fail_on_error:
                 raise MictlanXError(
-                    f"{problem}; the log has their names and causes. Run the task again, or set fail_on_error=False to "
-                    "continue without them"
+                    f"{problem}; the log names them and their causes. Run the task again, or set fail_on_error=False "
+                    "to continue without them"
                 )
             self.log.warning("%s", problem)
         return result
 
 
 _HOW_TO_MAP = (
-    "mapped tasks that share a bulk_id are its shards: each needs its shard, and all of them need the number of "
-    "shards, as in MictlanXBulkPutOperator.partial(bulk_id=…, shards=2).expand_kwargs([{'shard': 0, 'balls': […]}, "
+    "mapped tasks that share a bulk_id are its shards: set shard for each, and shards (their number) for all, as in "
+    "MictlanXBulkPutOperator.partial(bulk_id=…, shards=2).expand_kwargs([{'shard': 0, 'balls': […]}, "
     "{'shard': 1, 'balls': […]}]). If every mapped task has its own bulk_id, set shards=1"
 )
 
 
 class MictlanXBulkPutOperator(TransferOperator):
     """
-    Upload many files, or one shard of them, with the progress recorded in the storage itself.
+    Upload many files as a bulk, or one shard of it, and record the progress in the storage itself.
 
-    A task that runs again, also on another machine and after a crash, continues where the last try ended: acknowledged
-    balls are not sent again. ``BulkCompleteSensor`` and ``MictlanXAwaitBulkOperator`` follow it from other tasks, by
-    its ``bulk_id``. To spread a bulk over workers, map the operator:
+    A task that runs again continues where the last try ended, also on another machine and after a crash: acknowledged
+    balls are not sent again. Other tasks wait for the bulk by its ``bulk_id``, with ``BulkCompleteSensor`` or
+    ``MictlanXAwaitBulkOperator``. To spread a bulk over workers, map the operator:
     ``.partial(bulk_id=…, source=…, shards=4).expand(shard=[0, 1, 2, 3])``.
 
-    The ``bulk_id`` belongs to one task (per shard) of one DAG run: put the run id into it, as
-    ``"nightly-{{ run_id }}"``. A second run with the same bulk id is refused before its first byte.
+    A ``bulk_id`` belongs to one task (per shard) of one DAG run: include the run id, as in ``"nightly-{{ run_id }}"``.
+    A second run with the same bulk id fails before it sends anything.
 
     XCom: ``{bulk_id, shard, shards, total_balls, uploaded, skipped, failed, uploaded_size, response_time}``;
-    ``skipped`` were stored before. With ``fail_on_error=False`` also ``failures``, the first few of them:
+    ``skipped`` were stored before. With ``fail_on_error=False`` also ``failures``: the first few, as
     ``{bucket_id, key, code, message}``.
 
     .. seealso::
@@ -668,24 +668,25 @@ class MictlanXBulkPutOperator(TransferOperator):
 
     Further parameters: see ``TransferOperator``.
 
-    :param bulk_id: any str, with the run id in it (templated)
-    :param bucket_id: the bucket of all balls; with ``balls``, of those without one of their own (templated)
+    :param bulk_id: any str; include the run id (templated)
+    :param bucket_id: the bucket of all balls; with ``balls``, of those without a ``bucket_id`` (templated)
     :param source: a file, a folder (with everything in it), a glob (``**`` matches any folders), an
         ``ObjectStoragePath`` of another store, or a list of these; every worker that uploads a shard must see the same
         files (templated)
     :param balls: instead of ``source``: dicts with ``key``, ``source`` (a path) or ``data`` (str or bytes), and
         optionally ``bucket_id`` and ``tags`` (templated)
-    :param shard: the part that this task uploads, from 0 (templated)
-    :param shards: the number of parts of the bulk; default: 1 (templated)
+    :param shard: index of the shard to upload, from 0 (templated)
+    :param shards: number of shards of the bulk; default: 1 (templated)
     :param key_prefix: prepended to every key (templated)
-    :param rf: how many peers store each chunk
-    :param chunk_size: size of the chunks, as ``"8MB"``; default: the connection's, else chosen by the size of each ball
+    :param rf: number of peers that must store every chunk
+    :param chunk_size: size of the chunks, such as ``"8MB"``; default: the connection's, else chosen by the size of each
+        ball
     :param stop_on_failure: start no further ball after the first failure
     :param replace: delete other bytes under a ball's key first, instead of reporting a failure
     :param tags: dict of str, stored with every ball (templated)
     :param allow_empty: upload a bulk without balls if the source has no files, instead of raising an error
     :param allow_reserved_bucket: write to a bucket that begins with ``bulk-``, which may contain another bulk's records
-    :param fail_on_error: fail the task if a ball is not stored; False leaves that to the ``failed`` of the XCom
+    :param fail_on_error: fail the task if a ball is not stored; False only counts it in ``failed``
     """
 
     template_fields: Sequence[str] = (
@@ -757,30 +758,30 @@ class MictlanXBulkPutOperator(TransferOperator):
 
 class MictlanXAwaitBulkOperator(MictlanXOperator):
     """
-    Wait until every shard of a bulk is done, return its result, and optionally delete its records.
+    Wait until every shard of a bulk is complete, return its result, and optionally delete its records.
 
-    To gate tasks, use ``BulkCompleteSensor``, which has all modes of a sensor; this operator can return every item,
-    and can remove the bulk's records. It waits on the worker or in the triggerer; the result is the same.
+    To make tasks wait, use ``BulkCompleteSensor``, which has all modes of a sensor. This operator can return every
+    ball, and can delete the bulk's records. It waits on the worker or in the triggerer, with the same result.
 
-    The end of the wait (``timeout``) fails the task at once, without a retry, as in a sensor. A bulk that failed
-    permanently does so too; with ``fail_on_error=False`` its result is returned once no shard is uploading any more.
+    After ``timeout`` the task fails without a retry, like a sensor. It also does if the bulk failed permanently; with
+    ``fail_on_error=False`` it returns the result instead, once no shard is being uploaded.
 
     XCom: ``{bulk_id, state, shards, total_balls, successed, failed, uploaded_size, response_time, failures,
-    problems}``; ``failures`` are the first few, as ``{bucket_id, key, code, message}``. With ``include_items`` all of
-    them, and ``successes`` as ``{bucket_id, key, size, checksum}``: that XCom grows with the bulk.
+    problems}``; ``failures`` are the first few, as ``{bucket_id, key, code, message}``. With ``include_items`` it has
+    all failures, and ``successes`` as ``{bucket_id, key, size, checksum}``: that XCom grows with the bulk.
 
     .. seealso::
         For more information on how to use this operator, take a look at the guide, ``docs/bulks.md``.
 
     Further parameters: see ``MictlanXOperator``.
 
-    :param bulk_id: the bulk, as the upload names it; one without a plan yet is waited for (templated)
+    :param bulk_id: the bulk; it need not be planned yet (templated)
     :param remove_on_completion: delete the bulk's records, except the result, which answers later calls; its balls
-        stay. Not before every task that follows the bulk with ``include_items`` or ``check_storage`` has ended
+        stay. Set it only if no later task uses the bulk with ``include_items`` or ``check_storage``
     :param deferrable: wait in the triggerer, without a worker slot; default: ``[operators] default_deferrable``
-    :param timeout: the whole wait, in seconds or as a timedelta; default: none
+    :param timeout: limit for the wait, in seconds or as a timedelta; default: none
     :param poke_interval: pause between two pokes, in seconds or as a timedelta
-    :param include_items: put the lists of all balls into the XCom
+    :param include_items: add the lists of all balls to the XCom
     :param fail_on_error: fail the task if the bulk failed permanently
     """
 
@@ -833,7 +834,7 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
         return self._call(self.hook.await_bulk, *names, poke_interval=poke_interval, timeout=timeout)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Continue after the deferral, with the errors of a task that never deferred."""
+        """Continue after the deferral; errors are those of a task that did not defer."""
         with permanent_errors_fail_the_task():
             try:
                 return super().resume_execution(next_method, next_kwargs, context)
@@ -849,13 +850,13 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
 
     def _time_out(self, cause: BaseException | None = None) -> NoReturn:
         raise AirflowSensorTimeout(
-            f"bulk {self.bulk_id!r} was not finished within the specified timeout of {self.timeout}; the log has its "
-            "progress"
+            f"waiting for bulk {self.bulk_id!r} failed: it is not finished after the timeout of {self.timeout}; see "
+            "the log for its progress"
         ) from cause
 
 
 def _get_owner(context: Context) -> dict[str, str] | None:
-    """Return the identity of the task instance, under which it uploads; None outside of a task instance."""
+    """Return the identity under which the task instance uploads; None without a task instance."""
     task_instance = context.get("ti")
     if task_instance is None:
         return None
@@ -866,8 +867,8 @@ def _will_retry(context: Context) -> bool:
     """
     Return whether Airflow runs the task again if this try fails.
 
-    ``max_tries`` is the number of the last try but one, clearing included: 0 for a task without retries in its first
-    run.
+    ``max_tries`` is the number of the second-to-last try, and grows when the task is cleared. It is 0 for a task
+    without retries in its first run.
     """
     task_instance = context.get("ti")
     return task_instance is not None and 0 < task_instance.try_number <= task_instance.max_tries

@@ -1,1 +1,1 @@
-"""Sensors: wait on a worker, by rescheduling, or in the triggerer."""
+"""Sensors, which wait on a worker, by rescheduling, or in the triggerer."""

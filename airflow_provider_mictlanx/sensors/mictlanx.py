@@ -1,14 +1,13 @@
 """
-Sensors of MictlanX: ``MictlanXSensor``, which they derive from, and the sensors.
+The sensors, and their base class ``MictlanXSensor``.
 
-A sensor makes the trigger that it would defer to, and pokes through the trigger's coroutine in every mode. So XCom,
-timeout and failures are the same. Airflow's own base treats an error in a poke and one reported by a trigger
-differently, and so do its versions. Here one rule holds in every mode, on every version:
+A sensor builds the trigger that it would defer to, and pokes through the trigger's coroutine in every mode. So XCom,
+timeout and failures are the same. Airflow itself treats an error in a poke and an error of a trigger differently, and
+its versions differ too. These sensors follow the same rules in every mode and version:
 
-* An error that a retry may resolve is raised as the client's ``MictlanXError``: retried, and skipped by ``never_fail``
-  only.
+* A transient error is raised as the client's ``MictlanXError``: Airflow retries it, and only ``never_fail`` skips it.
 * A permanent error fails the task at once (``AirflowFailException``); ``soft_fail`` does not hide it.
-* The end of the wait is ``AirflowSensorTimeout``, or a skip with ``soft_fail``.
+* A timeout is ``AirflowSensorTimeout``, or a skip with ``soft_fail``.
 """
 
 from __future__ import annotations
@@ -56,14 +55,14 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 _STATE_KEY = "mictlanx_seen"
-"""The key under which Airflow stores what a rescheduled sensor saw."""
+"""The key under which Airflow stores the state of a rescheduled sensor."""
 
 
 class MictlanXSensor(MictlanXTask, BaseSensorOperator):
     """
-    Wait for something in MictlanX: on a worker, by rescheduling, or deferred.
+    Base of the sensors: wait for a condition in MictlanX, on a worker, by rescheduling, or deferred.
 
-    ``poke_interval``, ``timeout`` (the whole wait), ``mode``, ``soft_fail`` and the like are Airflow's.
+    ``poke_interval``, ``timeout`` (limit for the wait), ``mode``, ``soft_fail`` and the like are Airflow's.
 
     :param mictlanx_conn_id: the connection (templated)
     :param request_timeout: seconds for one request to the storage; default: the connection's, else 120
@@ -71,10 +70,10 @@ class MictlanXSensor(MictlanXTask, BaseSensorOperator):
     """
 
     trigger_class: ClassVar[type[PollingTrigger]]
-    """The trigger, which is made with the attributes that it has parameters for."""
+    """The trigger; its parameters are attributes of the sensor, or come from ``_trigger_arguments``."""
 
     describe: ClassVar[staticmethod[[Any], str]]
-    """Returns the log line for what was found; after a deferral the worker's log has no other."""
+    """Returns the log line for the result, which the worker logs after a deferral."""
 
     def __init__(
         self,
@@ -118,16 +117,16 @@ class MictlanXSensor(MictlanXTask, BaseSensorOperator):
         return self._trigger
 
     def execute(self, context: Context) -> Any:
-        """Wait, and return what was found."""
+        """Wait, and return the result."""
         with permanent_errors_fail_the_task():
             return self._poke_and_defer(context) if self.deferrable else self._poke_here(context)
 
     def _poke_here(self, context: Context) -> Any:
         try:
-            # Unwrapped: the guard of Airflow 2 takes a call from a subclass for one from outside a task.
+            # Unwrapped: Airflow 2 mistakes a call from a subclass for a call outside of a task.
             return inspect.unwrap(BaseSensorOperator.execute)(self, context)
         except AirflowSkipException as skip:
-            # With soft_fail, Airflow's loop makes a skip of a permanent error.
+            # With soft_fail, Airflow's loop turns a permanent error into a skip.
             if not (self.soft_fail and isinstance(skip.__cause__, AirflowFailException)):
                 raise
             failure = skip.__cause__
@@ -148,7 +147,7 @@ class MictlanXSensor(MictlanXTask, BaseSensorOperator):
         return None
 
     def _first_poke(self, context: Context) -> PokeReturnValue:
-        """Poke on the worker, treating errors as Airflow's loop does in the other modes."""
+        """Poke on the worker; handle errors like Airflow's loop in the other modes."""
         try:
             return self.poke(context)
         except (AirflowFailException, AirflowSensorTimeout, AirflowSkipException) as error:
@@ -167,7 +166,7 @@ class MictlanXSensor(MictlanXTask, BaseSensorOperator):
             raise
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Continue after the deferral, without the softening of every error in Airflow's own version for sensors."""
+        """Continue after the deferral. Airflow's own version for sensors would skip every error with ``soft_fail``."""
         with permanent_errors_fail_the_task():
             try:
                 return super(BaseSensorOperator, self).resume_execution(next_method, next_kwargs, context)
@@ -178,7 +177,7 @@ class MictlanXSensor(MictlanXTask, BaseSensorOperator):
                 raise
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
-        """Return what the trigger found, or raise the error that it reported."""
+        """Return the result of the trigger, or raise the error that it reported."""
         found = read_event(event, self._time_out)
         self.log.info("%s", self.describe(found))
         self.log.info("Success criteria met. Exiting.")
@@ -197,14 +196,14 @@ class MictlanXSensor(MictlanXTask, BaseSensorOperator):
 
 class MictlanXObjectSensor(MictlanXSensor):
     """
-    Wait until an object, or enough objects, are in a bucket and readable.
+    Wait until an object, or enough objects, are stored in a bucket and readable.
 
-    A poke reads the listing, which shows announcements, not data. Before the sensor opens, it reads and verifies every
-    chunk once (``check_storage``). It waits for an object that is missing, incomplete or not readable yet, and for a
-    peer that does not answer; every other error is raised.
+    A poke reads the listing, which shows announcements, not data. Before the sensor succeeds, it reads and verifies
+    every chunk once (``check_storage``). It waits while an object is missing, incomplete or unreadable, and while a
+    peer does not answer; every other error is raised.
 
     XCom, the same in every mode. For one key: ``{bucket_id, key, ball_id, size, checksum, num_chunks, tags,
-    updated_at}``. For several: ``{bucket_id, count, total_size, objects}``; ``objects`` are the first few of them, as
+    updated_at}``. For several: ``{bucket_id, count, total_size, objects}``; ``objects`` are the first few, as
     ``{key, size}``.
 
     .. seealso::
@@ -215,10 +214,9 @@ class MictlanXObjectSensor(MictlanXSensor):
     :param bucket_id: the bucket (templated)
     :param key: the object's name, or a list of names; this, ``prefix`` or ``glob`` (templated)
     :param prefix: wait for keys that begin with it (templated)
-    :param glob: wait for keys that match, as ``"2024/*.csv"``: ``*`` matches any characters, ``/`` too (templated)
-    :param min_objects: how many objects are required, 1 for any; default: every key of a list; 1 with ``prefix`` or
-        ``glob``
-    :param check_storage: read every chunk before opening; False trusts the listing
+    :param glob: wait for keys that match, such as ``"2024/*.csv"``: ``*`` matches any characters, ``/`` too (templated)
+    :param min_objects: required number of objects; default: every key of a list, or 1 with ``prefix`` and ``glob``
+    :param check_storage: read and verify every chunk before succeeding; False trusts the listing
     """
 
     template_fields: Sequence[str] = ("bucket_id", "key", "prefix", "glob", "mictlanx_conn_id")
@@ -252,11 +250,11 @@ class MictlanXObjectSensor(MictlanXSensor):
 
 class MictlanXBucketUnchangedSensor(MictlanXSensor):
     """
-    Wait until nothing was written to a bucket, and nothing deleted from it, for some time: until its writers are done.
+    Wait until a bucket has not changed for some time, so its writers are probably done.
 
-    The storage's own clocks decide when the last write was. A bucket that has not changed for long enough opens the
-    sensor at the first poke. From then on, every change that a poke sees restarts the wait. The sensor waits for a
-    peer that does not answer.
+    The time of the last write comes from the storage's own clocks. If the bucket has not changed for long enough, the
+    first poke succeeds. Afterwards, every change that a poke sees restarts the wait. The sensor also waits while a peer
+    does not answer.
 
     XCom, the same in every mode: ``{bucket_id, prefix, count, total_size, updated_at}``; ``updated_at`` is the last
     write, in nanoseconds since 1970.
@@ -268,10 +266,10 @@ class MictlanXBucketUnchangedSensor(MictlanXSensor):
 
     :param bucket_id: the bucket (templated)
     :param prefix: only keys that begin with it (templated)
-    :param inactivity_period: how long nothing may change, in seconds or as a timedelta
-    :param min_objects: how many complete objects are required, 0 for an empty bucket too; empty objects (size 0) do
-        not count
-    :param allow_delete: allow deletes during the wait; with False they fail the task, without a retry
+    :param inactivity_period: required time without a change, in seconds or as a timedelta
+    :param min_objects: required number of complete objects; 0 accepts an empty bucket. Empty objects (size 0) do not
+        count
+    :param allow_delete: accept deletes during the wait; False fails the task after a delete, without a retry
     """
 
     template_fields: Sequence[str] = ("bucket_id", "prefix", "mictlanx_conn_id")
@@ -297,7 +295,7 @@ class MictlanXBucketUnchangedSensor(MictlanXSensor):
         self.allow_delete = allow_delete
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Poke once, and let Airflow keep what was seen for the next poke, in another process."""
+        """Poke once, and store the state for the next poke, which a rescheduled sensor makes in another process."""
         done = super().poke(context)
         store, trigger = self._state_store(context), self._trigger
         if store is not None and isinstance(trigger, MictlanXBucketUnchangedTrigger) and trigger.state is not None:
@@ -308,8 +306,8 @@ class MictlanXBucketUnchangedSensor(MictlanXSensor):
         store = self._state_store(context)
         if self._reschedules and store is None and not self.allow_delete:
             raise ValidationError(
-                "allow_delete=False compares with the poke before, which mode='reschedule' forgets before Airflow 3.3; "
-                "use deferrable=True or mode='poke'"
+                "allow_delete must be True with mode='reschedule' before Airflow 3.3, got False: no state is kept "
+                "between pokes; use deferrable=True or mode='poke'"
             )
         kept: Any = None if store is None else store.get(_STATE_KEY)
         return {
@@ -322,18 +320,18 @@ class MictlanXBucketUnchangedSensor(MictlanXSensor):
         return self.reschedule and not self.deferrable
 
     def _state_store(self, context: Context) -> Any:
-        """Return Airflow's store for what a rescheduled sensor saw; None in the other modes, and before Airflow 3.3."""
+        """Return Airflow's store for the state of a rescheduled sensor; None in other modes and before Airflow 3.3."""
         return context.get("task_state_store") if self._reschedules else None
 
 
 class BulkCompleteSensor(MictlanXSensor):
     """
-    Wait until a bulk is complete: until every ball of every shard is acknowledged by the peers that store it.
+    Wait until a bulk is complete: until peers have acknowledged every ball of every shard.
 
-    The sensor opens after the last ball, whichever tasks and attempts uploaded it, and not before. It waits for a bulk
-    that has no plan yet. Failures that a retry of the upload may still resolve do not end the wait. A bulk that failed
-    permanently fails the task; with ``fail_on_error=False`` the sensor opens then too, once no shard is uploading any
-    more. One poke is one listing of the bulk's own small bucket, however large the bulk is.
+    It does not matter which tasks and attempts uploaded the balls. The sensor waits for a bulk that has no plan yet,
+    and while a retry of the upload may still fix failures. A bulk that failed permanently fails the task; with
+    ``fail_on_error=False`` the sensor succeeds instead, once no shard is being uploaded. A poke is one listing of the
+    bulk's own small bucket, however large the bulk is.
 
     XCom, the same in every mode: ``{bulk_id, state, shards, total_balls, successed, failed, uploaded_size,
     response_time, failures, problems}``; ``failures`` are the first few.
@@ -343,10 +341,10 @@ class BulkCompleteSensor(MictlanXSensor):
 
     Further parameters: see ``MictlanXSensor``.
 
-    :param bulk_id: the bulk, as the upload names it (templated)
-    :param fail_on_error: fail the task if the bulk failed permanently; False leaves that to the ``failed`` of the XCom
-    :param check_storage: when the bulk is complete, read and verify every chunk of every ball once before opening. It
-        reads the whole bulk, spread over pokes: each reads for about as long as the pause between two
+    :param bulk_id: the bulk; it need not be planned yet (templated)
+    :param fail_on_error: fail the task if the bulk failed permanently; False only counts its balls in ``failed``
+    :param check_storage: when the bulk is complete, read and verify every chunk of every ball once before succeeding.
+        Each poke reads for about ``poke_interval``, until all balls are verified
     """
 
     template_fields: Sequence[str] = ("bulk_id", "mictlanx_conn_id")
@@ -368,7 +366,7 @@ class BulkCompleteSensor(MictlanXSensor):
 
 
 def _name_check(context: Context) -> str:
-    """Return a name that is the same in every process of this try of the task; the next try reads everything again."""
+    """Return a name that is the same in every process of this try of the task, and another one in the next try."""
     task_instance = context.get("ti")
     if task_instance is None:
         return secrets.token_hex(8)

@@ -1,1 +1,1 @@
-"""Triggers: the deferred half of the sensors."""
+"""Triggers, to which the sensors defer."""

@@ -1,4 +1,4 @@
-"""Triggers of MictlanX: how a sensor pokes, in the triggerer and on the worker."""
+"""Triggers, whose coroutine the sensors call for every poke, in the triggerer and on the worker."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ _MAX_DOUBLINGS = 30
 @dataclass(kw_only=True, eq=False, repr=False)
 class PollingTrigger(CleanLog, BaseTrigger):
     """
-    Poke until something is found, the time is over or an error occurs, then fire one event.
+    Poke until there is a result, a timeout or an error, then fire one event.
 
     The event is ``{"status": "success", "result": …}``, ``{"status": "timeout"}`` or an error
-    (``hooks.errors.error_event``); ``read_event`` reads it. The sensor makes the first poke on the worker, by the same
-    coroutine, so ``run`` sleeps first.
+    (``hooks.errors.error_event``); ``read_event`` reads it. The sensor makes the first poke on the worker, with the
+    same coroutine, so ``run`` sleeps first.
 
-    All arguments are JSON, and none is a secret. The end of the wait is a point in time, so a triggerer that takes
-    over continues with the time that is left. Cancelling ``run``, as Airflow does when somebody ends the task, stops
-    everything.
+    All arguments are JSON, without secrets. The end of the wait is a point in time, so a triggerer that takes over
+    continues with the remaining time. Cancelling ``run``, as Airflow does when somebody ends the task, stops all
+    requests.
 
     :param mictlanx_conn_id: the connection
     :param poke_interval: seconds between two pokes
-    :param ends_at: when the wait ends, in seconds since 1970; None for never
+    :param ends_at: end of the wait, in seconds since 1970; None for no end
     :param request_timeout: seconds for one request; None for the connection's
-    :param exponential_backoff: let the pauses grow, as Airflow's own sensors do
-    :param max_wait: the longest pause then, in seconds
-    :param silent_fail: log an error that may pass, and continue to wait
+    :param exponential_backoff: increase the pauses like Airflow's own sensors
+    :param max_wait: longest pause of ``exponential_backoff``, in seconds
+    :param silent_fail: log a transient error, and continue to wait
     """
 
     mictlanx_conn_id: str
@@ -59,16 +59,16 @@ class PollingTrigger(CleanLog, BaseTrigger):
         super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class's path and the arguments that make the trigger again."""
+        """Return the path of the class, and the arguments that rebuild the trigger."""
         arguments = {argument.name: getattr(self, argument.name) for argument in fields(self) if argument.init}
         return f"{type(self).__module__}.{type(self).__qualname__}", arguments
 
     @abstractmethod
     async def apoke(self, hook: MictlanXHook, client: AsyncClient) -> Any | None:
-        """Check once, and return what was found; None means "not yet"."""
+        """Check once, and return the result; None means "not yet"."""
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Fire the one event."""
+        """Wait, and fire the event."""
         hook = MictlanXHook(self.mictlanx_conn_id)
         try:
             async with hook.open_client() as client:
@@ -80,7 +80,7 @@ class PollingTrigger(CleanLog, BaseTrigger):
     async def _poll(self, hook: MictlanXHook, client: AsyncClient) -> dict[str, Any]:
         pokes = 1
         while True:
-            # The last poke is at the very end, not up to an interval before or after it.
+            # The last poke is exactly at the end of the wait, not up to an interval before or after it.
             await asyncio.sleep(max(0.0, min(self._pause(pokes), self._time_left())))
             if (found := await self._poke_suppressing(hook, client)) is not None:
                 return {"status": "success", "result": found}
@@ -101,7 +101,7 @@ class PollingTrigger(CleanLog, BaseTrigger):
         return math.inf if self.ends_at is None else self.ends_at - time.time()
 
     def _pause(self, pokes: int) -> float:
-        """Return the seconds to sleep after this many pokes, as Airflow's own sensors do."""
+        """Return the seconds to sleep after a number of pokes; same rule as Airflow's own sensors."""
         if not self.exponential_backoff:
             return self.poke_interval
         shortest = max(1, int(self.poke_interval * 2.0 ** min(pokes - 2, _MAX_DOUBLINGS)))
@@ -113,7 +113,7 @@ def read_event(event: Mapping[str, Any] | None, time_out: Callable[[], NoReturn]
     """
     Return the result in a trigger's event, or raise the error that it reports.
 
-    :param time_out: raises the task's own error at the end of the wait
+    :param time_out: raises the task's error for a timeout
     """
     payload = event or {}
     match payload.get("status"):
@@ -129,17 +129,17 @@ def read_event(event: Mapping[str, Any] | None, time_out: Callable[[], NoReturn]
 @dataclass(kw_only=True, eq=False, repr=False)
 class MictlanXObjectTrigger(PollingTrigger):
     """
-    Fire when an object, or enough objects, are in a bucket.
+    Fire when an object, or enough objects, are stored in a bucket.
 
     The result is that of ``MictlanXHook.find`` for one key, else that of ``MictlanXHook.find_objects``. Further
     parameters: see ``PollingTrigger``.
 
     :param bucket_id: the bucket
     :param key: the object's name, or a list of names
-    :param prefix: instead: all keys that begin with it
-    :param glob: instead: all keys that match it
-    :param min_objects: how many are required; default: every key of a list, else 1
-    :param check_storage: read and verify every chunk before an object counts as found
+    :param prefix: instead of ``key``: all keys that begin with it
+    :param glob: instead of ``key``: all keys that match it
+    :param min_objects: required number of objects; default: every key of a list, else 1
+    :param check_storage: read and verify every chunk before an object counts
     """
 
     bucket_id: str
@@ -151,7 +151,7 @@ class MictlanXObjectTrigger(PollingTrigger):
     _readable: Readable = field(default_factory=dict, init=False)
 
     async def apoke(self, hook: MictlanXHook, client: AsyncClient) -> dict[str, Any] | None:
-        """Check once for the object, or the objects."""
+        """Check once for the object or the objects."""
         if isinstance(self.key, str):
             if self.min_objects is not None:
                 raise ValidationError(
@@ -167,16 +167,16 @@ class MictlanXObjectTrigger(PollingTrigger):
 @dataclass(kw_only=True, eq=False, repr=False)
 class MictlanXBucketUnchangedTrigger(PollingTrigger):
     """
-    Fire when nothing was changed in a bucket for some time.
+    Fire when a bucket has not changed for some time.
 
     The result is that of ``MictlanXHook.find_unchanged_bucket``. Further parameters: see ``PollingTrigger``.
 
     :param bucket_id: the bucket
     :param prefix: only keys that begin with it
-    :param inactivity_period: seconds in which nothing may change
-    :param min_objects: how many complete objects are required
-    :param allow_delete: allow deletes during the wait
-    :param state: the last state that a poke saw (``InactivityMonitor.state``); another process compares with it
+    :param inactivity_period: required seconds without a change
+    :param min_objects: required number of complete objects
+    :param allow_delete: accept deletes during the wait
+    :param state: state after the last poke (``InactivityMonitor.state``), which another process compares with
     """
 
     bucket_id: str
@@ -185,14 +185,14 @@ class MictlanXBucketUnchangedTrigger(PollingTrigger):
     min_objects: int
     allow_delete: bool
     state: dict[str, Any] | None
-    _watch: InactivityMonitor | None = field(default=None, init=False)
+    _monitor: InactivityMonitor | None = field(default=None, init=False)
 
     async def apoke(self, hook: MictlanXHook, client: AsyncClient) -> dict[str, Any] | None:
         """Check once whether the bucket has stopped changing."""
-        if self._watch is None:
-            self._watch = InactivityMonitor(**attributes_for(InactivityMonitor, self))
-        found = await hook.afind_unchanged_bucket(self._watch, request_timeout=self.request_timeout, client=client)
-        self.state = self._watch.state
+        if self._monitor is None:
+            self._monitor = InactivityMonitor(**attributes_for(InactivityMonitor, self))
+        found = await hook.afind_unchanged_bucket(self._monitor, request_timeout=self.request_timeout, client=client)
+        self.state = self._monitor.state
         return found
 
 
@@ -201,14 +201,14 @@ class MictlanXBulkCompleteTrigger(PollingTrigger):
     """
     Fire when every shard of a bulk is complete.
 
-    The result is that of ``MictlanXHook.await_bulk``, without items. A bulk that failed permanently is an error, or
-    with ``fail_on_error=False`` a result. Further parameters: see ``PollingTrigger``.
+    The result is that of ``MictlanXHook.await_bulk``, without items. For a bulk that failed permanently the event is an
+    error; with ``fail_on_error=False`` it is a result. Further parameters: see ``PollingTrigger``.
 
     :param bulk_id: the bulk
     :param fail_on_error: report a bulk that failed permanently as an error
-    :param check_storage: read and verify every chunk of every ball before the bulk counts as complete
-    :param check_run: the name of the check; a check of the same name is continued in another process
-    :param check_seconds: how long one poke reads for it, about
+    :param check_storage: read and verify every chunk of every ball before firing
+    :param check_run: name of the check; another process continues a check of the same name
+    :param check_seconds: seconds for the check in each poke
     """
 
     bulk_id: str
@@ -222,6 +222,6 @@ class MictlanXBulkCompleteTrigger(PollingTrigger):
         self._check = StorageCheck(self.bulk_id, run=self.check_run) if self.check_storage else None
 
     async def apoke(self, hook: MictlanXHook, client: AsyncClient) -> dict[str, Any] | None:
-        """Check once whether the bulk is complete, and continue to read its balls."""
+        """Check once whether the bulk is complete, and continue to verify its balls."""
         own = attributes(self, "bulk_id", "fail_on_error", "check_seconds", "request_timeout")
         return await hook.afind_bulk(**own, check=self._check, client=client)

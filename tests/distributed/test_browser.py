@@ -112,7 +112,7 @@ def test_connection_form(page: Page, local_airflow: RunningAirflow, vss: LocalVS
     for hidden in ("login", "schema"):
         expect(dialog.locator(f"[name={hidden}]")).to_have_count(0)
     expect(dialog.locator("[name=host]")).to_have_attribute(
-        "placeholder", "one, as http://host:60666; several go into Routers (Extra Fields)"
+        "placeholder", "one router, such as http://host:60666; several go into Routers (Extra Fields)"
     )
     picture(page, "connection-form")
 

@@ -127,7 +127,7 @@ NAMES_A_ROUTER = (NetworkError, UnknownError, UpstreamProtocolError)
 """Errors that come from a request, unless they are about the storage (``UnavailableError``)."""
 
 WHAT_TO_DO = re.compile(
-    r"\?|again|delet|replace=True|See |name the|[Ss]ee the log|check|tells? whether|next try|Mend it|storage is slow"
+    r"\?|again|delet|replace=True|See |name the|[Ss]ee the log|check|tells? whether|next try|Fix the causes|storage is slow"
 )
 
 

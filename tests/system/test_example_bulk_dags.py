@@ -67,8 +67,8 @@ def test_failure_breaks_the_gate_and_is_cleaned_up(
     assert (status, report["state"]) == (1, "failed")
     errors = {task["task_id"]: task["error"] for task in report["tasks"] if task["state"] == "failed"}
     assert sorted(errors) == ["ready", "upload"]
-    assert "nowhere' can't be read" in errors["upload"]
-    assert "failed for good" in errors["ready"]
+    assert "nowhere' failed" in errors["upload"]
+    assert "failed permanently" in errors["ready"]
     assert_nothing_is_left(vss, report)
 
 
@@ -100,7 +100,9 @@ def test_retry_mends_an_upload_and_the_gate_waits_for_it(
     states = {task["task_id"]: task["state"] for task in report["tasks"]}
     if failures == 2:
         assert states == {"upload": "failed", "gate": "failed"}, report
-        assert "failed for good: 1 of" in next(task["error"] for task in report["tasks"] if task["task_id"] == "gate")
+        assert "failed permanently: 1 of" in next(
+            task["error"] for task in report["tasks"] if task["task_id"] == "gate"
+        )
         return
     assert (status, states) == (0, {"upload": "success", "gate": "success"}), report
     ((upload,), (gate,)) = (xcoms(report, name) for name in ("upload", "gate"))

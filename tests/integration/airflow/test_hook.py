@@ -345,9 +345,13 @@ def test_paths_that_are_none_are_refused(hook: MictlanXHook, bucket_id: str) -> 
 
 def test_missing_connection_is_a_validation_error() -> None:
     hook = MictlanXHook("nobody_made_this_one")
-    with pytest.raises(ValidationError, match="there is no connection 'nobody_made_this_one'"):
+    with pytest.raises(
+        ValidationError, match="reading connection 'nobody_made_this_one' failed: Airflow has no such connection"
+    ):
         hook.exists("bucket", "key")
-    with pytest.raises(ValidationError, match="there is no connection 'nobody_made_this_one'"):
+    with pytest.raises(
+        ValidationError, match="reading connection 'nobody_made_this_one' failed: Airflow has no such connection"
+    ):
         asyncio.run(hook.aexists("bucket", "key"))
 
 
@@ -456,7 +460,7 @@ def test_test_connection_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AIRFLOW_CONN_MICTLANX_DEFAULT", raising=False)
     well, message = MictlanXHook().test_connection()
     assert not well
-    assert "there is no connection 'mictlanx_default'" in message
+    assert "reading connection 'mictlanx_default' failed: Airflow has no such connection" in message
 
 
 def test_dead_router_is_told_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:

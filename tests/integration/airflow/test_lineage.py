@@ -64,7 +64,7 @@ def test_collector_that_breaks_fails_nothing(
 
     monkeypatch.setattr(compat, "get_hook_lineage_collector", broken)
     assert MictlanXHook().put(bucket_id, "key", "x")["uploaded"]
-    assert "could not be told to the hook lineage collector" in caplog.text
+    assert "locations to the hook lineage collector failed" in caplog.text
 
 
 def test_operators_tell_openlineage(bucket_id: str) -> None:

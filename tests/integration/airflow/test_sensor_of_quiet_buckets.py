@@ -75,7 +75,7 @@ def test_objects_that_go(make_wait: Callable[..., Wait], hook: MictlanXHook, buc
     timer = threading.Timer(0.5, lambda: hook.delete(bucket_id, "a"))
     timer.start()
     waiting = make_wait(mode, MictlanXBucketUnchangedSensor, remembers=True)
-    with pytest.raises(AirflowFailException, match="1 of the objects that were there are gone"):
+    with pytest.raises(AirflowFailException, match="1 of the earlier objects disappeared"):
         waiting(bucket_id=bucket_id, inactivity_period=10, allow_delete=False)
     timer.join()
     if mode != "deferrable":
@@ -87,7 +87,7 @@ def test_objects_that_go(make_wait: Callable[..., Wait], hook: MictlanXHook, buc
 def test_reschedule_without_a_memory_says_what_it_can_not_do(
     make_wait: Callable[..., Wait], hook: MictlanXHook, bucket_id: str
 ) -> None:
-    with pytest.raises(AirflowFailException, match="allow_delete=False compares with the poke before"):
+    with pytest.raises(AirflowFailException, match="allow_delete must be True with mode='reschedule'"):
         make_wait("reschedule", MictlanXBucketUnchangedSensor)(bucket_id=bucket_id, allow_delete=False)
 
 
@@ -131,7 +131,7 @@ def test_trigger_goes_on_from_what_the_sensor_saw(hook: MictlanXHook, bucket_id:
     hook.delete(bucket_id, "a")
     payload = run_elsewhere(trigger)
     assert (payload["status"], payload["permanent"]) == ("error", True)
-    assert "are gone" in payload["message"]
+    assert "disappeared" in payload["message"]
 
 
 def test_trigger_that_takes_over_a_quiet_bucket_does_not_wait_again(hook: MictlanXHook, bucket_id: str) -> None:
@@ -226,7 +226,7 @@ def test_state_goes_on_in_another_process() -> None:
 def test_what_is_gone_is_found_by_name_though_as_much_came() -> None:
     watch = watching(allow_delete=False)
     watch.update(listing(1000, a=990, b=990))
-    with pytest.raises(Exception, match="1 of the objects that were there are gone"):
+    with pytest.raises(Exception, match="1 of the earlier objects disappeared"):
         watch.update(listing(1010, b=990, c=1005))
 
 
@@ -240,6 +240,6 @@ def test_only_the_prefix_counts() -> None:
 def test_line_for_people() -> None:
     watch = watching(prefix="a", min_objects=2)
     watch.update(listing(1000, a=990))
-    assert watch.line == "Bucket b, keys that begin with 'a': 1 object, of at least 2"
+    assert watch.line == "Bucket b, keys that begin with 'a': 1 object, at least 2 required"
     watch.update(listing(1000, a=990, ab=995))
     assert watch.line.startswith("Bucket b, keys that begin with 'a': 2 objects, unchanged for 0 seconds of 1 minute")

@@ -78,7 +78,7 @@ def test_log_says_what_was_found(
     else:
         later(lambda: hook.put(bucket_id, "key", "five!"))
     wait(bucket_id=bucket_id, key="key")
-    assert f"There is {bucket_id}/key: 5 bytes in 1 chunk" in logged()
+    assert f"Found {bucket_id}/key: 5 bytes in 1 chunk" in logged()
 
 
 def test_empty_object_is_found(wait: Wait, hook: MictlanXHook, bucket_id: str) -> None:

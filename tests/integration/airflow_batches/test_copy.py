@@ -95,7 +95,7 @@ def test_prefix_with_one_conflict(hook: MictlanXHook, bucket_id: str) -> None:
     result = copied(bucket_id, bucket_id, prefix="in/", dest_prefix="out/", fail_on_error=False)
     assert (result["copied"], result["failed"]) == (1, 1)
     assert [(failure["key"], failure["code"]) for failure in result["failures"]] == [("in/1", 405)]
-    with pytest.raises(AirflowFailException, match=r"1 of 2 balls failed: in/1: .*No retry can mend that") as caught:
+    with pytest.raises(AirflowFailException, match=r"1 of 2 balls failed: in/1: .*No retry can fix this") as caught:
         copied(bucket_id, bucket_id, prefix="in/", dest_prefix="out/")
     assert isinstance(caught.value.__cause__, BatchError)
     assert caught.value.__cause__.result["skipped"] == 1

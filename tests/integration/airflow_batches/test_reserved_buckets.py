@@ -71,7 +71,7 @@ def test_every_changing_call_of_the_hook_has_the_flag() -> None:
 def test_bulks_own_records_bucket_is_never_a_destination(hook: MictlanXHook, tmp_path: Path) -> None:
     bulk_id = uuid.uuid4().hex
     (tmp_path / "a").write_text("1")
-    with pytest.raises(ValidationError, match="is where the records of bulk"):
+    with pytest.raises(ValidationError, match="that bucket contains the records of bulk"):
         hook.put_bulk(bulk_id, f"bulk-{bulk_id}", tmp_path, allow_reserved_bucket=True)
 
 

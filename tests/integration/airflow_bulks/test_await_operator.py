@@ -64,7 +64,7 @@ def test_failed_for_good(
     timer = later(lambda: put_bulk(**arguments), 0 if first else 0.3)
     if first:
         timer.join()
-    with pytest.raises(AirflowFailException, match=r"BulkFailedError: .*failed for good.*b: "):
+    with pytest.raises(AirflowFailException, match=r"BulkFailedError: .*failed permanently.*b: "):
         await_bulk(bulk_id, deferrable=deferrable)
     timer.join()
     result = await_bulk(bulk_id, deferrable=deferrable, fail_on_error=False, include_items=True)
@@ -75,7 +75,7 @@ def test_failed_for_good(
 @deferred_or_not
 @pytest.mark.parametrize("timeout", [0, 0.3, timedelta(seconds=0.3)])
 def test_end_of_the_wait_is_that_of_a_sensor(bulk_id: str, deferrable: bool, timeout: Any) -> None:
-    with pytest.raises(AirflowSensorTimeout, match=f"{bulk_id[-8:]}' was not finished within"):
+    with pytest.raises(AirflowSensorTimeout, match=f"{bulk_id[-8:]}' failed: it is not finished after"):
         await_bulk(bulk_id, deferrable=deferrable, timeout=timeout)
 
 
@@ -93,7 +93,7 @@ def test_wait_without_end(bulk_id: str, bucket_id: str, folder: Path, deferrable
         ({"timeout": -1}, "timeout is a timedelta or a number of seconds from 0 on, not -1"),
         ({"timeout": "60"}, "timeout is a timedelta"),
         ({"poke_interval": float("nan")}, "poke_interval is a timedelta"),
-        ({"bulk_id": ""}, "bulk_id is a text that is not empty"),
+        ({"bulk_id": ""}, "bulk_id must be a non-empty str"),
     ],
 )
 def test_bad_input(deferrable: bool, arguments: dict[str, Any], why: str) -> None:

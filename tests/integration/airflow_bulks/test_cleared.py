@@ -72,7 +72,8 @@ def test_ball_that_a_check_found_lost_is_mended(
     put_bulk(task_of(), **arguments)
     MictlanXHook().delete(bucket_id, "f02")
     with pytest.raises(
-        BulkFailedError, match=r"can't be read any more: f02: .*Clear the upload task, which sends them again"
+        BulkFailedError,
+        match=r"acknowledged balls? can't be read: f02: .*Clear the upload task, which sends them again",
     ):
         wait(bulk_id=bulk_id, check_storage=True)
     again = put_bulk(task_of(try_number=2, max_tries=1), **arguments)
@@ -107,7 +108,7 @@ def test_last_try_that_can_not_send_it_again_fails_the_gate(
     delete_bucket(bucket_id)
     with quiet_vss.fault("refuse_data", bucket=bucket_id, key="f02_0"), pytest.raises(BulkFailedError):
         put_bulk(task_of(try_number=2, max_tries=1), **arguments)
-    with pytest.raises(AirflowFailException, match="failed for good: 1 of "):
+    with pytest.raises(AirflowFailException, match="failed permanently: 1 of "):
         wait(bulk_id=bulk_id)
 
 
@@ -139,7 +140,5 @@ def test_file_that_changed_in_place_fails_without_a_retry(
     with quiet_vss.fault("refuse_data", bucket=bucket_id, key="b_0"), pytest.raises(BulkFailedError):
         put_bulk(task_of(max_tries=3), **arguments)
     (folder / "a").write_text("9")
-    with pytest.raises(
-        AirflowFailException, match=r"changed since the bulk was planned.*another bulk_id.*replace=True"
-    ):
+    with pytest.raises(AirflowFailException, match=r"changed after planning.*another bulk_id.*replace=True"):
         put_bulk(task_of(try_number=2, max_tries=3), **arguments)

@@ -94,7 +94,7 @@ def test_closed_bulk_answers_as_before(
     put_bulk(bulk_id=bulk_id, bucket_id=bucket_id, source=folder)
     assert hook.await_bulk(bulk_id, remove_on_completion=True) == wait(bulk_id=bulk_id)
     wait.began = None
-    with pytest.raises(AirflowFailException, match="can't be read back"):
+    with pytest.raises(AirflowFailException, match="use remove_on_completion only after the check"):
         wait(bulk_id=bulk_id, check_storage=True)
 
 
@@ -105,7 +105,7 @@ def test_bulk_that_failed_stays_so_when_it_is_closed(
     result = hook.await_bulk(bulk_id, fail_on_error=False, remove_on_completion=True)
     assert (result["failed"], result) == (1, wait(bulk_id=bulk_id, fail_on_error=False))
     wait.began = None
-    with pytest.raises(AirflowFailException, match="failed for good"):
+    with pytest.raises(AirflowFailException, match="failed permanently"):
         wait(bulk_id=bulk_id)
 
 
@@ -128,7 +128,7 @@ def test_bulk_that_failed_for_good(
     timer = later(lambda: fail_for_good(bulk_id, bucket_id, folder), 0 if first else 0.3)
     if first:
         timer.join()
-    with pytest.raises(AirflowFailException, match=r"failed for good: 1 of 3 balls are not stored.*b: "):
+    with pytest.raises(AirflowFailException, match=r"failed permanently: 1 of 3 balls are not stored.*b: "):
         wait(bulk_id=bulk_id, soft_fail=soft_fail)
     timer.join()
 
@@ -158,7 +158,7 @@ def test_retry_mends_it(
     result = wait(bulk_id=bulk_id)
     timer.join()
     assert (result["state"], result["successed"], result["failed"]) == ("complete", 3, 0)
-    assert any("1 failed, which a retry may still mend" in line for line in logged())
+    assert any("1 failed, which a retry may still fix" in line for line in logged())
 
 
 def test_last_try_that_fails_breaks_it(
@@ -169,7 +169,7 @@ def test_last_try_that_fails_breaks_it(
         for try_number in (1, 2):
             with pytest.raises(BulkFailedError):
                 put_bulk(task_of(try_number=try_number, max_tries=1), **arguments)
-    with pytest.raises(AirflowFailException, match="failed for good"):
+    with pytest.raises(AirflowFailException, match="failed permanently"):
         wait(bulk_id=bulk_id)
 
 
@@ -232,7 +232,7 @@ def test_check_storage_finds_what_is_lost(
     MictlanXHook().delete(bucket_id, "b")
     assert wait(bulk_id=bulk_id)["state"] == "complete"
     wait.began = None
-    with pytest.raises(BulkFailedError, match=r"1 balls were acknowledged, but can't be read any more: b: "):
+    with pytest.raises(BulkFailedError, match=r"1 acknowledged ball can't be read: b: "):
         wait(bulk_id=bulk_id, check_storage=True)
     wait.began = None
     result = wait(bulk_id=bulk_id, check_storage=True, fail_on_error=False)
@@ -287,12 +287,12 @@ def test_log_tells_where_the_bulk_stands(
 ) -> None:
     with pytest.raises(AirflowSensorTimeout):
         wait(bulk_id=bulk_id, timeout=0)
-    assert f"Bulk {bulk_id!r}: nobody has planned it yet" in logged()
+    assert f"Bulk {bulk_id!r} is not planned yet" in logged()
     put_bulk(bulk_id=bulk_id, bucket_id=bucket_id, source=folder)
     wait.began = None
     wait(bulk_id=bulk_id)
     assert any(
-        line.startswith(f"Bulk {bulk_id!r} is complete: 3 of 3 balls, 6 bytes of 6 bytes") and "last heard of" in line
+        line.startswith(f"Bulk {bulk_id!r} is complete: 3 of 3 balls, 6 bytes of 6 bytes") and "last record at" in line
         for line in logged()
     )
 
@@ -328,7 +328,7 @@ def test_every_id_is_templated(bulk_id: str, bucket_id: str, folder: Path) -> No
 
 
 def test_bad_id_fails_at_once(wait: Wait) -> None:
-    with pytest.raises(AirflowFailException, match="bulk_id is a text that is not empty"):
+    with pytest.raises(AirflowFailException, match="bulk_id must be a non-empty str"):
         wait(bulk_id="", soft_fail=True)
 
 

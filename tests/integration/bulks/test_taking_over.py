@@ -87,7 +87,7 @@ def test_cleared_run_sends_what_was_deleted(
         lines: list[str] = []
         again = await upload(client, bulk_id, bucket_id, folder, lines=lines)
         assert (again.total_balls, again.uploaded, again.skipped, again.failed) == (number, number, 0, 0)
-        assert any(f"{number} balls" in line and "sent again" in line for line in lines)
+        assert any(f"{number} balls again, which the storage has lost" in line for line in lines)
         assert await state_of(client, bulk_id) == (State.COMPLETE, number)
         assert await versions(client, bucket_id) == one_version_each(contents)
         assert set(on_peers(vss, bucket_id, contents).values()) == {1}
@@ -467,7 +467,7 @@ def test_loss_has_to_be_recorded_on_as_many_peers_as_a_start(
 
     class Lines(list[str]):
         def append(self, line: str) -> None:
-            if line.startswith("Lost since"):
+            if "which the storage has lost" in line:
                 vss.set_fault("peer_down", peer="peer-1")
 
     async def scenario(client: AsyncClient) -> None:
@@ -557,7 +557,7 @@ def test_parts_of_an_attempt_that_sends_again(
     """Its parts never acknowledge what it found lost before it was sent, however many there are and whatever is tidied up."""
     monkeypatch.setattr(uploading, "FIRST_PART", 0.005)
     monkeypatch.setattr(uploading, "LAST_PART", 0.005)
-    monkeypatch.setattr(uploading, "WHOLE_PART", 3)
+    monkeypatch.setattr(uploading, "FULL_PART", 3)
     files(folder, 60)
     vss = own_vss()
 
@@ -620,7 +620,7 @@ def test_file_that_changed_in_place(
         assert (again.total_balls, again.uploaded, again.skipped, again.failed) == (3, 1, 1, 1)
         [failure] = again.failures
         assert failure.key == "changed"
-        for way_out in ("changed since the bulk was planned", "another bulk_id", "delete_bulk", "replace=True"):
+        for way_out in ("changed after planning", "another bulk_id", "delete_bulk", "replace=True"):
             assert way_out in failure.message
         assert await state_of(client, bulk_id) == (State.FAILED, 2)
         told = await await_bulk(client, bulk_id, timeout=0, fail_on_error=False)
@@ -673,7 +673,7 @@ def test_grown_or_gone_after_it_was_stored(
         assert (again.uploaded, again.skipped) == (1, 2)
         assert [failure.key for failure in again.failures] == ["grown"]
         assert "10 bytes then, 11 now" in again.failures[0].message
-        assert any("Gone since they were stored, which changes nothing: 1 source" in line for line in lines)
+        assert any("Ignoring 1 source deleted after their balls were stored" in line for line in lines)
 
     run(vss, scenario)
 

@@ -17,11 +17,11 @@ ONE = {"bucket_id": "b", "key": "k", "size": 300_000, "num_chunks": 2}
         (summaries.transfer_line({**ONE, "response_time": 0.5}), "b/k: 300 KB in 2 chunks, 0.5 s, 600 KB/s"),
         (summaries.transfer_line({**ONE, "response_time": 0.0}), "b/k: 300 KB in 2 chunks"),
         (summaries.transfer_line(ONE, speed=False), "b/k: 300 KB in 2 chunks"),
-        (summaries.found_line(ONE), "There is b/k: 300 KB in 2 chunks"),
-        (summaries.found_line({"bucket_id": "b", "count": 1, "total_size": 1}), "Bucket b: 1 object there, 1 byte"),
+        (summaries.found_line(ONE), "Found b/k: 300 KB in 2 chunks"),
+        (summaries.found_line({"bucket_id": "b", "count": 1, "total_size": 1}), "Bucket b: found 1 object, 1 byte"),
         (
             summaries.found_line({"bucket_id": "b", "count": 1200, "total_size": 3}),
-            "Bucket b: 1,200 objects there, 3 bytes",
+            "Bucket b: found 1,200 objects, 3 bytes",
         ),
     ],
 )

@@ -49,8 +49,8 @@ def test_key_that_can_be_no_file_is_refused_alone(key: str) -> None:
     [
         (["a/b", "a//b"], {"a/b": "'b/a//b' would be the same file", "a//b": "'b/a/b' would be the same file"}),
         (["/a", "a"], {"/a": "'b/a' would be the same file", "a": "'b//a' would be the same file"}),
-        (["a", "a/b"], {"a": "it would be a folder, because of 'b/a/b'"}),
-        (["a/b/c/d", "a/b"], {"a/b": "it would be a folder, because of 'b/a/b/c/d'"}),
+        (["a", "a/b"], {"a": "it would be a folder, since 'b/a/b' is below it"}),
+        (["a/b/c/d", "a/b"], {"a/b": "it would be a folder, since 'b/a/b/c/d' is below it"}),
         # What can't be read itself is in nobody's way.
         (["a", "a/../b"], {"a/../b": "plain file name"}),
         (["a", "a/b", "a//b"], {"a/b": "the same file", "a//b": "the same file"}),

@@ -39,8 +39,8 @@ def test_counts_what_was_done_what_was_not_and_what_failed() -> None:
         ("key-5", 500, "/data/key-5: No space left on device"),
     ]
     assert not result.permanently_failed
-    assert "4 balls copied, 40 bytes" in result.line("copied", "there already")
-    assert "4 there already, 2 failed" in result.line("copied", "there already")
+    assert "4 balls copied, 40 bytes" in result.line("copied", "already stored")
+    assert "4 already stored, 2 failed" in result.line("copied", "already stored")
 
 
 def test_failures_are_in_the_order_of_the_balls() -> None:
@@ -77,7 +77,7 @@ def test_what_may_pass_and_does_not_ends_it(error: type[Exception], given_up: bo
     result = run(work, [Item("bucket", f"{number}") for number in range(100)], at_once=1)
     assert result.failed == 100
     assert len(tried) == (runner.MAX_CONSECUTIVE_FAILURES if given_up else 100)
-    assert ("not begun, because the last 16 balls all failed: no" in result.failures[-1].message) is given_up
+    assert ("not started, because the last 16 balls all failed: no" in result.failures[-1].message) is given_up
     assert result.permanently_failed is not given_up
     assert batch_error("copying", result, {}).permanent is not given_up
 

@@ -81,7 +81,7 @@ def test_name_with_wildcards_is_a_name_where_it_is_there(tree: Path) -> None:
 
 def test_two_sources_with_one_key(tree: Path) -> None:
     (tree / "sub" / "a.jpg").write_bytes(b"other")
-    with pytest.raises(ValidationError, match=r"two sources have the key 'a.jpg'.*tree/a.jpg and .*sub/a.jpg"):
+    with pytest.raises(ValidationError, match=r"got 'a.jpg' for .*tree/a.jpg and .*sub/a.jpg"):
         keys(tree / "a.jpg", tree / "sub")
 
 
@@ -90,7 +90,7 @@ def test_keys_with_one_ball_id(tree: Path) -> None:
     import hashlib
 
     (tree / hashlib.sha256(b"a.jpg").hexdigest()).write_bytes(b"x")
-    with pytest.raises(ValidationError, match="two sources"):
+    with pytest.raises(ValidationError, match="keys must be unique"):
         keys(tree)
 
 
@@ -111,9 +111,9 @@ def test_link_to_a_file_inside_is_followed(tree: Path) -> None:
         ("link to a folder", "link to a folder"),
         ("link to a folder outside", "link to a folder"),
         ("link to nothing", "leads nowhere"),
-        ("loop", "symbolic link|can't be looked at"),
-        ("socket", "no regular file"),
-        ("pipe", "no regular file"),
+        ("loop", "symbolic link|can't be read"),
+        ("socket", "not a regular file"),
+        ("pipe", "not a regular file"),
     ],
 )
 def test_what_is_refused(
@@ -173,7 +173,7 @@ def test_many_wrong_ones_are_counted(tree: Path) -> None:
 def test_folder_that_may_not_be_read(tree: Path) -> None:
     (tree / "sub").chmod(0)
     try:
-        with pytest.raises(ValidationError, match="can't be read"):
+        with pytest.raises(ValidationError, match=r"reading folder .* failed"):
             keys(f"{tree}/**/*.jpg")
     finally:
         (tree / "sub").chmod(0o755)
@@ -181,7 +181,7 @@ def test_folder_that_may_not_be_read(tree: Path) -> None:
 
 def test_name_that_is_no_text(tree: Path) -> None:
     (Path(os.fsdecode(os.fsencode(tree) + b"/bad\xff.jpg"))).write_bytes(b"x")
-    with pytest.raises(ValidationError, match="no valid Unicode"):
+    with pytest.raises(ValidationError, match="must be valid Unicode"):
         keys(tree)
 
 
@@ -320,12 +320,12 @@ def test_other_store(path: str, expected: list[str]) -> None:
 def test_item_of_another_store() -> None:
     [ball] = list_items([{"source": FakePath(STORE, "b/x/a.jpg"), "key": "k"}], "frames")
     assert (ball.key, ball.size, ball.source) == ("k", 1, "s3://b/x/a.jpg")
-    with pytest.raises(ValidationError, match="no file"):
+    with pytest.raises(ValidationError, match="must be a file"):
         list_items([{"source": FakePath(STORE, "b/x"), "key": "k"}], "frames")
 
 
 def test_other_store_where_nothing_is() -> None:
-    with pytest.raises(ValidationError, match="s3://b/z is not there"):
+    with pytest.raises(ValidationError, match="s3://b/z does not exist"):
         list_sources(FakePath(STORE, "b/z"), "frames")
     assert list_sources(FakePath(STORE, "b/z*"), "frames") == []
 

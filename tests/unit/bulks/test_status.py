@@ -301,7 +301,7 @@ def test_latest_end_is_exact_where_earlier_ones_told_of_more() -> None:
     before = [start(0, 1, 1, 1), plan(0, 1), bad(0, 1, sequence=1), start(0, 1, 2, 2)]
     now = status(*before, bad(0, 2, sequence=2, acknowledged=2, size=20, failed=2))
     assert (now.state, now.acknowledged, now.failed) == (State.FAILED, 2, 2)
-    cut_off = bad(0, 2, sequence=2, acknowledged=0, size=0, failed=0, failures=[], error="no time was left")
+    cut_off = bad(0, 2, sequence=2, acknowledged=0, size=0, failed=0, failures=[], error="timeout")
     assert status(*before, cut_off).acknowledged == 3
 
 
@@ -442,17 +442,17 @@ def test_no_balls_at_all() -> None:
 CONTRADICTIONS = {
     "has 2 plans": [plan(0, 1), plan(0, 1, digest="e" * 64)],
     "different owners": [plan(0, 1), start(0, 1, 2, 2, owner={"dag_id": "other"})],
-    "differ in what": [plan(0, 1), start(0, 1, 2, 2, spec='{"rf":2}')],
+    "different parameters": [plan(0, 1), start(0, 1, 2, 2, spec='{"rf":2}')],
     "different numbers of shards": [plan(0, 1), start(1, 2, 2, 1)],
     "saw different sources": [start(1, 2, 3, 1), plan(0, 2), plan(1, 2, listing="other", listing_balls=9)],
-    "records of shard 5": [plan(0, 1), plan(5, 1)],
-    "a list of their own": [plan(0, 2), plan(1, 2, listing="")],
+    "shard 5 has records": [plan(0, 1), plan(5, 1)],
+    "have their own list": [plan(0, 2), plan(1, 2, listing="")],
 }
 
 
 @pytest.mark.parametrize("why", CONTRADICTIONS)
 def test_contradiction(why: str) -> None:
-    first = start(0, 2 if why in ("saw different sources", "a list of their own") else 1, 1, 1)
+    first = start(0, 2 if why in ("saw different sources", "have their own list") else 1, 1, 1)
     records = [first, *CONTRADICTIONS[why]]
     now = status(*records)
     assert now.state is State.FAILED
@@ -544,7 +544,7 @@ def test_one_poke_grows_with_the_records_only() -> None:
 
     class Counted(Records):
         def by_shard(self) -> dict[int, Records]:
-            looks.append(len(self.of_uploads))
+            looks.append(len(self.upload_records))
             return super().by_shard()
 
     records = [
