@@ -128,7 +128,7 @@ def _conn_fields() -> dict[str, dict[str, Any]]:
         ),
         "client_id": _field("Client id", "Stored with every object as its producer. Default: airflow.", "string"),
         "timeout": _field(
-            "Request timeout (seconds)", "For one request, not for a whole transfer. Default: 120.", "number"
+            "Request timeout (seconds)", "For one request, not for a complete transfer. Default: 120.", "number"
         ),
         "chunk_size": _field(
             "Chunk size",

@@ -53,7 +53,7 @@ def main() -> int:
     """Run the demo. The exit status is 0 only if every file was read back unchanged and nothing is left."""
     parser = argparse.ArgumentParser(description="Run the example DAG with real files against a local storage space.")
     parser.add_argument("source", type=Path, help="a file, or a folder of files, to store and read back")
-    parser.add_argument("--work", type=Path, default=ROOT / ".demo", help="the folder to work in (default: .demo)")
+    parser.add_argument("--work", type=Path, default=ROOT / ".demo", help="working folder (default: .demo)")
     args = parser.parse_args()
     source, work = args.source.expanduser().resolve(), args.work.resolve()
     for number in SIGNALS:
@@ -84,10 +84,10 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 def _look_at(source: Path) -> str:
     """Return a description of the source's size. An invalid source fails here, before anything starts."""
     if not source.exists():
-        raise DemoError(f"SOURCE={source}: there is no such file or folder")
+        raise DemoError(f"SOURCE must be an existing file or folder, got {source}")
     files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
     if not files:
-        raise DemoError(f"SOURCE={source}: there is no file in this folder")
+        raise DemoError(f"SOURCE must contain at least one file, got the folder {source}")
     note = f"; one by one the first {MAX_FILES}, as a bulk all of them" if len(files) > MAX_FILES else ""
     return f"{_count(len(files), 'file')}, {_bytes(sum(path.stat().st_size for path in files))}{note}"
 
@@ -99,7 +99,7 @@ def _logged(source: Path, folder: Path) -> None:
         try:
             _demo(source, folder, stream)
         except DemoError as error:
-            raise DemoError(f"{error}\nWhat was logged: {log}") from error
+            raise DemoError(f"{error}\nLog file: {log}") from error
     log.unlink()
 
 
@@ -154,7 +154,7 @@ def _uri_of(process: subprocess.Popen[bytes], output: Path) -> str:
         if process.poll() is not None:
             raise DemoError(f"the local VSS ended with exit status {process.returncode}")
         time.sleep(0.05)
-    raise DemoError("the local VSS did not tell its URI within 30 s")
+    raise DemoError("the local VSS did not print its URI within 30 s")
 
 
 def _run_dag(source: Path, folder: Path, environment: dict[str, str], log: Any) -> dict[str, Any]:
@@ -191,7 +191,7 @@ def _nothing_left(uri: str, bucket_id: str) -> None:
     """Check with the storage space itself, not the provider, that the bucket is empty."""
     left = len(_ask(uri, "GET", f"/api/v4/buckets/{bucket_id}/metadata")["balls"])
     if left:
-        raise DemoError(f"{_count(left, 'ball')} stayed behind in bucket {bucket_id}")
+        raise DemoError(f"{_count(left, 'ball')} remained in bucket {bucket_id}")
 
 
 def _ask(uri: str, method: str, path: str, body: Any = None) -> Any:

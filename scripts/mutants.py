@@ -1216,7 +1216,7 @@ MUTANTS = (
             ["test_secret_is_in_no_error_in_any_spelling"],
         ),
         (
-            "a success before the whole body was sent acknowledges nothing",
+            "a success before the complete body was sent acknowledges nothing",
             "if status < 300 and not (self.is_complete and _is_delivered(sock)):",
             "if False:",
             ENGINES,

@@ -109,7 +109,7 @@ class Storage:
         self.requests = 0
         self._rng = rng
         self._up = asyncio.Lock()
-        """Held by what needs the process to stay up, or ends it."""
+        """Held by tasks that need the process, or that end it."""
 
     def start(self) -> None:
         """Start the local VSS with its faults."""
@@ -346,7 +346,7 @@ class Worker:
             if not isinstance(result, MictlanXError) and (
                 result["failed"] or result["successed"] != result["total_balls"]
             ):
-                raise Violation(f"bulk {bulk_id} was uploaded without a failure, and its records say {result}")
+                raise Violation(f"bulk {bulk_id} was uploaded without a failure, but its records have {result}")
             return True
         return False
 
@@ -383,7 +383,7 @@ class Worker:
             if isinstance(found, FileAlreadyExists) or now is None:
                 raise Violation(f"{path} was {before} and is {now} after: {found}")
         if now is None:
-            raise Violation(f"{path} is not there after a download that ended well")
+            raise Violation(f"{path} is missing after a successful download")
         entry.check_found(seen, *now, "get_to_file")
         self.soak.bytes_checked += now[0]
 
@@ -396,7 +396,7 @@ class Worker:
         if found is False and not entry.announced_over:
             entry.check_absent(seen, f"exists(check_storage={check})")
         if found is True and seen == {None}:
-            raise Violation(f"{entry} is said to exist, and it was deleted, or never put{entry.told()}")
+            raise Violation(f"exists returned True for {entry}, which was deleted, or never put{entry.told()}")
 
     async def list_bucket(self) -> None:
         """List the worker's bucket and compare its own keys, which only this worker changes."""
@@ -474,7 +474,7 @@ async def make_certain(soak: Soak) -> int:
         if not isinstance(found, MictlanXError):
             entry.check_found(seen, len(found.data), hashlib.sha256(found.data).hexdigest(), "the last get")
         elif entry.certain:
-            raise Violation(f"{entry} can't be read any more: {found}{entry.told()}")
+            raise Violation(f"{entry} can no longer be read: {found}{entry.told()}")
         content, data = soak.new(300_000)
         unwrap(await soak.client.upload(entry.bucket_id, entry.key, data=data, rf=REPLICAS, replace=True))
         entry.settle(content)
@@ -489,19 +489,19 @@ async def audit(soak: Soak) -> tuple[int, int]:
         content = entry.content
         if content is None:
             if not isinstance(found, NotFoundError):
-                raise Violation(f"{entry} was deleted, and reading it gives {found!r}{entry.told()}")
+                raise Violation(f"{entry} was deleted, but reading it returned {found!r}{entry.told()}")
         elif isinstance(found, MictlanXError):
             raise Violation(f"{entry} can't be read: {found}{entry.told()}")
         else:
             if bytes(found.data) != random.Random(content.seed).randbytes(content.size):
-                raise Violation(f"{entry} is not what was put there")
+                raise Violation(f"{entry} has other bytes than were put")
             balls, size = balls + 1, size + content.size
     for bucket_id in {entry.bucket_id for entry in soak.entries}:
         own = [entry for entry in soak.entries if entry.bucket_id == bucket_id]
         listed = unwrap(await soak.client.list_balls(bucket_id))
         check_listing(own, listed)
         if len(listed) != sum(entry.content is not None for entry in own):
-            raise Violation(f"{bucket_id} holds more than was put there: {[ball.key for ball in listed]}")
+            raise Violation(f"{bucket_id} contains balls that were never put: {[ball.key for ball in listed]}")
     for worker in soak.workers:
         for path, fingerprint in worker.files.items():
             if worker._fingerprint(path) != fingerprint:
@@ -516,7 +516,7 @@ async def clear_away(soak: Soak) -> None:
     for bucket_id in sorted({entry.bucket_id for entry in soak.entries}):
         unwrap(await soak.client.delete_bucket(bucket_id))
         if left := unwrap(await soak.client.list_balls(bucket_id)):
-            raise Violation(f"{bucket_id} was deleted, and holds {left}")
+            raise Violation(f"{bucket_id} was deleted, but contains {left}")
 
 
 # -- running -----------------------------------------------------------------------------------------------------------
@@ -615,7 +615,8 @@ async def tell(soak: Soak, storage: Storage, watch: Watch) -> None:
             now, calls, errors = watch.samples[-1], sum(soak.calls.values()), sum(soak.errors.values())
             print(
                 f"{now.at:6.0f} s: {calls:,} calls, {errors:,} of them failed; {now.memory:.0f} MB, "
-                f"{now.descriptors} descriptors, {now.tasks} tasks, {now.connections} connections; {dict(storage.events)}",
+                f"{now.descriptors} descriptors, {now.tasks} tasks, {now.connections} connections; "
+                f"{dict(storage.events)}",
                 flush=True,
             )
 
@@ -641,8 +642,8 @@ def lines_of(report: Report) -> Iterator[str]:
     yield f"errors: {told(report.errors)}"
     yield f"read back and compared meanwhile: {report.bytes_checked:,} bytes"
     yield (
-        f"ledger: {report.balls} balls, {report.ball_bytes:,} bytes, equal to the last one; {report.uncertain} keys were "
-        "uncertain, and could be written again"
+        f"ledger: {report.balls} balls, {report.ball_bytes:,} bytes, equal to the storage space; {report.uncertain} "
+        "keys were uncertain, and could be written again"
     )
     yield ""
     yield f"{'':12}{'before':>10}{'first part':>12}{'last part':>12}{'limit':>10}{'most':>10}{'after':>10}"

@@ -97,13 +97,13 @@ class Entry:
         """Raise ``Violation`` unless a reader may find these bytes."""
         if not any(content and (content.size, content.checksum) == (size, checksum) for content in seen):
             raise Violation(
-                f"{how} of {self}: {size} bytes, SHA-256 {checksum[:12]}…, of which nobody knows: {seen}{self.told()}"
+                f"{how} of {self} returned {size} bytes, SHA-256 {checksum[:12]}…, but expected {seen}{self.told()}"
             )
 
     def check_absent(self, seen: set[Content | None], how: str) -> None:
         """Raise ``Violation`` unless the key may be absent; after a failed change an incomplete ball is absent."""
         if len(seen) == 1 and None not in seen:
-            raise Violation(f"{how} says that {self} is not there; it is: {seen}{self.told()}")
+            raise Violation(f"{how} reported {self} as missing, but expected {seen}{self.told()}")
 
     def note(self, what: str) -> None:
         """Add an operation to the history."""

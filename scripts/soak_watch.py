@@ -106,7 +106,7 @@ class Watch:
         """
         warm = [sample for sample in self.samples if sample.at >= warm_up]
         if len(warm) < 2 * PARTS:
-            raise ValueError(f"{len(warm)} samples after the warm-up are too few: let it run longer")
+            raise ValueError(f"{len(warm)} samples after the warm-up are too few; run the soak longer")
         first, last = warm[: len(warm) // PARTS], warm[-(len(warm) // PARTS) :]
         return [self._line(name, before, first, last, after) for name in MEASURES]
 

@@ -141,7 +141,7 @@ class LocalVSS:
             threading.Thread(target=self._collect_errors, args=(process,), daemon=True).start()
             return
         _, self._errors = process.communicate()
-        if "can't be listened on" in self._errors:
+        if "listening on" in self._errors:
             raise PortTakenError(self._errors)
         raise RuntimeError(f"the local VSS did not start (status {process.returncode}): {self._errors}")
 

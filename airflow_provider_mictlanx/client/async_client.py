@@ -1,9 +1,9 @@
 """
-``AsyncClient``: the documented surface of the client. Every method returns a ``Result``; the engines behind it raise.
+``AsyncClient``, the public interface of the client. Its methods return a ``Result``; the code behind them raises.
 
-The names, their order and the defaults are the official client's, so that code written for it runs on this one. This
-client adds keyword arguments at the end (``replace``, ``deadline``, ``check_storage``), and ``upload`` and
-``download``, which return a report.
+Names, order and defaults are the official client's, so that code written for it runs here. This client adds keyword
+arguments at the end (``replace``, ``deadline``, ``check_storage``), and the methods ``upload`` and ``download``, which
+return a report.
 """
 
 from __future__ import annotations
@@ -107,47 +107,46 @@ log = get_logger("airflow_provider_mictlanx.client")
 
 
 LOG_PATH = os.environ.get("MICTLANX_LOG_PATH", "/mictlanx/client")
-"""The folder of the log files, unless another one is given."""
+"""Default folder of the log files."""
 
 
 ROUTERS_SHOWN = 3
-"""How many routers an error names."""
+"""Maximum number of routers that an error names."""
 
 
 LISTED_SIZE = 500
-"""About what a chunk takes in a listing (bytes)."""
+"""Approximate size of one chunk's metadata in a listing (bytes)."""
 
 
 class AsyncClient:
     """
     A client of one MictlanX storage space.
 
-    It opens no connection before the first request, and is closed with ``aclose`` or by ``async with``. Use it from one
+    It opens no connection before the first request. Close it with ``aclose``, or use ``async with``. Use it from one
     event loop at a time.
 
     :param uri: the routers, as ``mictlanx://router-0@host:60666/?protocol=http``, or a ``MictlanXURI``
-    :param client_id: who writes; stored with every chunk as its ``producer_id``
-    :param debug: whether everything is logged to the console
-    :param max_workers: the most threads, for files and hashing
-    :param log_output_path: the folder of the log file ``{client_id}.log``; None or empty for no file. A folder that
-        can't be used is warned of, once
-    :param log_when: the unit of ``log_interval``, as ``logging.handlers.TimedRotatingFileHandler`` has it (``"m"`` =
-        minutes)
-    :param log_interval: after how many of these the log file is rotated
-    :param eviction_policy: what the read cache forgets first: ``LRU``, ``LFU``, ``FIFO`` or ``RR`` (any, at random)
-    :param capacity_storage: of the read cache of ``get`` (``"1GB"``, or bytes); 0 for none. A cached ball is handed out
-        only while its checksum is still the stored one
-    :param verify: how TLS is checked: True = by the system's authorities, False = not at all, a text = by the
-        authorities of that file, or an ``ssl.SSLContext``. It holds for every request
+    :param client_id: name of the writer; stored with every chunk as its ``producer_id``
+    :param debug: log everything to the console
+    :param max_workers: maximum threads, for files and hashing
+    :param log_output_path: folder of the log file ``{client_id}.log``; None or empty for no file. A folder that can't
+        be used causes one warning
+    :param log_when: unit of ``log_interval``, as in ``logging.handlers.TimedRotatingFileHandler`` (``"m"`` = minutes)
+    :param log_interval: number of these units after which the log file is rotated
+    :param eviction_policy: of the read cache: ``LRU``, ``LFU``, ``FIFO`` or ``RR`` (at random)
+    :param capacity_storage: size of the read cache of ``get`` (``"1GB"``, or bytes); 0 for none. A cached ball is
+        returned only while its checksum is still the stored one
+    :param verify: TLS check of every request: True = the system's authorities, False = no check, a str = path of a
+        file of authorities, or an ``ssl.SSLContext``
     :param token: sent to the routers as ``Authorization: Bearer``
     :param headers: sent to the routers with every request
-    :param http_client: your own ``httpx.AsyncClient``, with its authentication, event hooks or mock transport, to send all
-        requests with. You close it. It serves one event loop, and checks TLS as it was told to: ``verify`` stays the default
-    :param proxy: the HTTP proxy of every request, as ``http://user:password@proxy.example.org:3128``. A router that speaks
+    :param http_client: your own ``httpx.AsyncClient``, which then sends all requests. You close it. It serves one event
+        loop and checks TLS as you configured it: leave ``verify`` at its default
+    :param proxy: HTTP proxy of every request, as ``http://user:password@proxy.example.org:3128``. A router that speaks
         https is reached through a tunnel (CONNECT): the proxy sees neither token nor data
-    :param trust_env: whether ``HTTP_PROXY``, ``HTTPS_PROXY`` and ``NO_PROXY`` of the environment hold where ``proxy`` is None
+    :param trust_env: use ``HTTP_PROXY``, ``HTTPS_PROXY`` and ``NO_PROXY`` of the environment if ``proxy`` is None
 
-    Raises ``ValidationError`` where an argument is wrong.
+    :raises ValidationError: an argument is invalid
     """
 
     def __init__(
@@ -183,20 +182,20 @@ class AsyncClient:
         elif proxy or trust_env:
             raise ValidationError("proxy and trust_env must be unset with an http_client, which has its own proxies")
         elif verify is not False:
-            raise ValidationError("verify must be the default with an http_client, which checks TLS as it was told to")
+            raise ValidationError("verify must be unset with an http_client, which has its own TLS settings")
         else:
             self._transport = Transport(token=token, headers=headers, backend_factory=borrow_client(http_client))
         self._pool = RouterPool([AsyncRouter.at(place, self.uri, self._transport) for place in self.uri.named_routers])
         self._jobs = BulkJobs(self._put_item)
         self._logs = ClientLogs(client_id, debug, log_output_path, log_when, log_interval)
         if self.uri.protocol == "https" and verify is False and http_client is None:
-            log.warning("Client %s does not check the routers' certificates: verify=True does", client_id)
+            log.warning("Client %s does not check the routers' certificates; set verify=True to check them", client_id)
 
     def __repr__(self) -> str:
         return f"AsyncClient({str(self.uri)!r}, client_id={self.client_id!r})"
 
     def _name_in(self, error: MictlanXError, action: str, names: Sequence[ObjectId | str]) -> None:
-        """Amend an error so that it names the objects of the call as the caller wrote them, and the routers."""
+        """Add to an error the objects of the call, as the caller wrote them, and the routers."""
         message = str(error)
         written = []
         for name in names:
@@ -225,9 +224,9 @@ class AsyncClient:
 
     async def aclose(self, cancel_bulks: bool = False) -> None:
         """
-        Wait for the bulks under way, close the connections and let the threads end.
+        Wait for running bulks, close the connections and end the threads.
 
-        :param cancel_bulks: whether bulks under way are cancelled instead
+        :param cancel_bulks: cancel running bulks instead of waiting for them
         """
         try:
             await self._jobs.end(cancel_bulks)
@@ -242,7 +241,9 @@ class AsyncClient:
     @returns_result
     async def check_routers(self, timeout: float = 10) -> list[RouterCheck]:
         """
-        Ask every router for its peers, all at once; a router that does not answer has its error in its line.
+        Ask all routers for their peers at the same time.
+
+        Returns one ``RouterCheck`` per router. If a router does not answer, its ``error`` says why.
 
         :param timeout: for each router (seconds)
         """
@@ -282,16 +283,15 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> PutReport:
         """
-        Put bytes or a file, and return a report: ``put`` and ``put_file`` in one.
+        Put bytes or a file, and return a ``PutReport``: ``put`` and ``put_file`` in one.
 
-        Exactly one of ``data``, ``path`` and ``file`` is required. Bytes are cut as ``put`` cuts them, files as
-        ``put_file`` does. Parameters: see ``put``, and:
+        Exactly one of ``data``, ``path`` and ``file`` is required. Bytes have the chunk layout of ``put``, files that
+        of ``put_file``. Parameters and errors: see ``put``, and:
 
         :param file: a file of another store, read through its fsspec filesystem
         :param chunk_size: None to choose it by the size of the source
         :param max_concurrency: None to choose it by the size of the chunks
-        :param expected: the result of ``plan`` for this source; other bytes are an ``IntegrityError``, and are not
-            stored
+        :param expected: result of ``plan`` for this source; other bytes are not stored, and raise ``IntegrityError``
         """
         name = changing_name(bucket_id, key, allow_reserved_bucket)
         routers = self._sender(timeout, NO_HEADERS, RetryConfig(max_tries, max_backoff))
@@ -314,12 +314,12 @@ class AsyncClient:
         file: FsspecFile | None = None,
     ) -> AsyncIterator[tuple[Source, list[int], dict[str, str]]]:
         """
-        Open the source of an upload; yield it with its layout and the tags of its file name.
+        Open the source of an upload; yield it with its chunk layout and the tags of its file name.
 
-        The layout is the official client's: of bytes that of ``put``, of files that of ``put_file``.
+        The chunk layouts are the official client's: ``put`` for bytes, ``put_file`` for files.
         """
         if sum(given is not None for given in (data, path, file)) != 1:
-            raise ValidationError(f"{call} takes either data, path or file")
+            raise ValidationError(f"{call} needs exactly one of data, path and file")
         if data is not None:
             source: Source = BytesSource(_as_bytes(data))
             yield source, layout_with_long_tail(source.size, chunk_size_for(source.size, chunk_size)), {}
@@ -339,11 +339,12 @@ class AsyncClient:
         chunk_size: str | int | None = "256kb",
     ) -> ChunkManifest:
         """
-        Hash bytes or a file as ``upload`` would cut it, and send nothing; return size, SHA-256 and chunks.
+        Hash bytes or a file in the chunk layout of ``upload``, without sending anything.
 
-        ``ValidationError``: the file can't be read; ``IntegrityError``: it changed meanwhile.
+        Returns size, SHA-256 and chunks. Parameters: see ``upload``.
 
-        :param chunk_size: as in ``upload``
+        :raises ValidationError: the file can't be read
+        :raises IntegrityError: the file changed while it was read
         """
         async with self._open_source("plan", chunk_size, data, path, file) as (source, layout, _):
             return await hash_source(source, layout, self._threads)
@@ -367,27 +368,30 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> bool:
         """
-        Put bytes under a key; return True if they were sent, False if exactly these bytes were stored already.
+        Put bytes under a key; return True if they were sent, False if exactly these bytes were already stored.
 
-        It returns when ``rf`` peers have acknowledged every chunk; where there are fewer peers, when all have.
-
-        ``BallConflictError``: other bytes are stored, or announced, under the key; ``PutChunksError``: too few peers
-        took a chunk; ``UnavailableError``: a peer does not answer, so what is stored cannot be confirmed;
-        ``NetworkError``, ``UnknownError``: the routers did not answer, or failed; ``ValidationError``: an argument is
-        wrong, and nothing was sent.
+        It returns when ``rf`` peers have acknowledged every chunk, or all peers if there are fewer.
 
         :param bucket_id: letters, digits, and single ``-`` or ``_`` between them
         :param key: any str; one that is not a safe id is stored under its SHA-256
         :param chunk_size: ``"256kb"`` (1 kb = 1,000 bytes), ``"1MiB"`` or a number of bytes
-        :param rf: on how many peers each chunk is to be stored
+        :param rf: number of replicas of each chunk
         :param timeout: for each request (seconds)
         :param max_tries: tries per chunk
         :param max_concurrency: maximum chunks in flight; memory is bounded by this times ``chunk_size``
         :param max_backoff: longest wait between two tries (seconds)
         :param tags: dict of str, stored with every chunk; the client's own tags override it
-        :param replace: delete other bytes under the key first; between the two the key is absent
-        :param allow_reserved_bucket: whether a bucket that begins with ``bulk-``, of a bulk's records, may be changed
-        :param deadline: for the whole call (seconds); ``DeadlineExceededError`` when it is over
+        :param replace: delete other bytes under the key first; between delete and put the key is absent
+        :param allow_reserved_bucket: allow a bucket that begins with ``bulk-``, which contains records of a bulk
+        :param deadline: for the complete call (seconds)
+
+        :raises BallConflictError: other bytes are stored, or announced, under the key
+        :raises PutChunksError: too few peers stored a chunk
+        :raises UnavailableError: a peer does not answer, so the stored bytes cannot be confirmed
+        :raises NetworkError: no router answered
+        :raises UnknownError: the routers failed
+        :raises ValidationError: an argument is invalid; nothing was sent
+        :raises DeadlineExceededError: ``deadline`` passed
         """
         name = changing_name(bucket_id, key, allow_reserved_bucket)
         options = PutOptions(rf, max_concurrency, replace, tags, self.client_id)
@@ -418,12 +422,12 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> bool:
         """
-        Put a file under a key; return True if it was sent, False if exactly these bytes were stored already.
+        Put a file under a key; return True if it was sent, False if exactly these bytes were already stored.
 
-        The file is read twice, to hash it and to send it: one that changes meanwhile is an ``IntegrityError``, and is
-        not stored mixed. Parameters and errors: see ``put``, and:
+        The file is read twice, to hash it and to send it. If it changes between the two, ``IntegrityError`` is raised,
+        and no mixture is stored. Parameters and errors: see ``put``, and:
 
-        :param path: of a regular file
+        :param path: path of a regular file
         """
         name = changing_name(bucket_id, key, allow_reserved_bucket)
         options = PutOptions(rf, max_concurrency, replace, tags, self.client_id)
@@ -453,12 +457,12 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> bool:
         """
-        Put a ball in chunks that the caller has cut; return True if it was sent, False if it was stored already.
+        Put a ball in the caller's chunks; return True if it was sent, False if it was already stored.
 
-        Each chunk's ``metadata`` are its own tags; its ``group_id`` and ``chunk_id`` are not used, as the keys are made
-        of ``key``. Parameters and errors: see ``put``, and:
+        Each chunk's ``metadata`` becomes its tags. Its ``group_id`` and ``chunk_id`` are ignored: the chunk keys are
+        derived from ``key``. Parameters and errors: see ``put``, and:
 
-        :param chunks: all of the ball's, with the indexes 0, 1, 2 … in any order
+        :param chunks: all chunks of the ball, with the indexes 0, 1, 2 … in any order
         """
         name = changing_name(bucket_id, key, allow_reserved_bucket)
         source = ChunksSource([_copy_chunk(chunk) for chunk in chunks])
@@ -488,16 +492,16 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> bool:
         """
-        Put one chunk of a ball; return True if it was sent, False if it was stored already.
+        Put one chunk of a ball; return True if it was sent, False if it was already stored.
 
-        A chunk that is a ball of its own (index 0, and no tag names others) needs nothing more. One of several needs
-        the tags ``num_chunks`` and ``full_checksum`` (in ``tags`` or its own ``metadata``): without them no reader
-        could find out whether the ball is complete. Parameters and errors: see ``put``, and:
+        A ball of one chunk (index 0) needs no further tags. A chunk of several needs the tags ``num_chunks`` and
+        ``full_checksum``, in ``tags`` or in its ``metadata``: without them no reader can tell whether the ball is
+        complete. Parameters and errors: see ``put``, and:
 
         :param ball_id: the ball id, or any key
-        :param chunk: ``chunk.index`` is its place
-        :param chunk_size: not used: a chunk is stored as it is
-        :param max_concurrency: not used: there is one request after the other
+        :param chunk: ``chunk.index`` is its position in the ball, from 0
+        :param chunk_size: ignored; the chunk is stored unchanged
+        :param max_concurrency: ignored; requests are sent one after another
         :param replace: delete other bytes under the chunk's key first
         """
         name = changing_name(bucket_id, ball_id, allow_reserved_bucket)
@@ -538,30 +542,35 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> AsyncGetResponse:
         """
-        Get a ball into memory, verified: size and SHA-256 of every chunk and of the whole.
+        Read a ball into memory, and verify size and SHA-256 of every chunk and of the complete ball.
 
-        A chunk that is wrong or missing is read again past the router's cache, then from each peer, then the next older
-        whole version is read.
+        Returns ``data`` and the ``metadatas`` of the chunks, in order. A wrong or missing chunk is read again without
+        the router's cache, then from each peer. If all of these fail, the next older complete version is read.
 
-        ``NotFoundError``: known to be absent, or never written to its end; ``IntegrityError``: no right copy could be
-        read; ``GetChunkError``: a chunk could not be read; ``UnavailableError``: a peer does not answer, so a missing
-        object cannot be confirmed.
-
-        :param max_paralell_gets: the most chunks in flight
+        :param bucket_id: see ``put``
+        :param key: the key, or the ball id
+        :param max_paralell_gets: maximum chunks in flight
         :param headers: sent with every request of this call
-        :param chunk_size: not used: chunks are as their writer cut them, and are read in the pieces in which they come
+        :param chunk_size: ignored; chunks have the sizes that their writer chose
         :param timeout: for each request (seconds)
-        :param http2: not used: the URI has it
-        :param max_retries: tries for each chunk
-        :param delay: with ``backoff_factor``: the wait before the second try is at most ``delay × backoff_factor``
-            (seconds), and doubles with every try
+        :param http2: ignored; the URI decides
+        :param max_retries: tries per chunk
+        :param delay: the wait before the second try is at most ``delay × backoff_factor`` (seconds), and doubles with
+            every try
+        :param backoff_factor: see ``delay``
         :param force: bypass the routers' caches from the start
-        :param max_backoff: the longest wait between two tries (seconds)
-        :param chunk_index: the first chunk that is read; from another than 0 on the whole's SHA-256 can't be compared
-        :param max_delay: the longest wait too (seconds): the smaller one holds
-        :param jitter: whether a wait is drawn evenly from zero to its bound, or is its bound
-        :param max_size: a larger ball is a ``ValidationError`` (bytes)
-        :param deadline: for the whole call (seconds)
+        :param max_backoff: longest wait between two tries (seconds)
+        :param chunk_index: first chunk to read; unless it is 0, the SHA-256 of the complete ball is not verified
+        :param max_delay: longest wait too (seconds); the smaller of ``max_backoff`` and ``max_delay`` applies
+        :param jitter: wait a random time up to the bound, instead of exactly the bound
+        :param max_size: largest ball to accept (bytes); a larger one raises ``ValidationError``
+        :param deadline: for the complete call (seconds)
+
+        :raises NotFoundError: the ball is confirmed to be absent, or was never completely written
+        :raises IntegrityError: every readable copy has wrong bytes
+        :raises GetChunkError: a chunk could not be read
+        :raises UnavailableError: a peer does not answer, so a missing object cannot be confirmed
+        :raises DeadlineExceededError: ``deadline`` passed
         """
         name = make_object_id(bucket_id, key)
         retry = _retry_config(max_retries, max_backoff, max_delay, delay, backoff_factor, jitter)
@@ -592,13 +601,15 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> tuple[Chunk, Metadata]:
         """
-        Get one chunk, verified; return it and its metadata.
+        Read and verify one chunk; return it with its metadata.
 
-        The ball need not be complete. ``NotFoundError``: also if the ball has no such chunk. Parameters and errors: see
-        ``get``, and:
+        The ball may be incomplete. Parameters and errors: see ``get``, and:
 
-        :param index: the chunk's place in the ball, from 0
-        :param max_parallel_gets: not used: it is one chunk
+        :param ball_id: the ball id, or any key
+        :param index: position of the chunk in the ball, from 0
+        :param max_parallel_gets: ignored; one chunk is read
+
+        :raises NotFoundError: also if the ball has no chunk with this index
         """
         name = make_object_id(bucket_id, ball_id)
         retry = _retry_config(max_retries, max_backoff, max_delay, delay, backoff_factor, jitter)
@@ -627,14 +638,14 @@ class AsyncClient:
         order: bool = False,
     ) -> AsyncGenerator[tuple[Metadata, memoryview]]:
         """
-        Get a ball chunk by chunk: an async iterator of metadata and bytes. It returns no ``Result``: it raises.
+        Read a ball chunk by chunk: yield metadata and bytes. This method raises its errors; it returns no ``Result``.
 
-        Every chunk is verified before it is given. With ``order=True`` the whole is verified too, at the end: an
-        ``IntegrityError`` then takes back what was given. The other parameters and errors are those of ``get``.
+        Every chunk is verified before it is yielded. With ``order=True`` the SHA-256 of the complete ball is verified
+        at the end: after an ``IntegrityError`` then, discard all chunks. Parameters and errors: see ``get``, and:
 
-        :param max_parallel_gets: the most chunks in flight or waiting to be taken: memory is bounded by this times the
-            size of a chunk
-        :param order: whether chunks come by index, or as they become complete
+        :param max_parallel_gets: maximum chunks in flight or waiting for the caller; memory is bounded by this times
+            the size of a chunk
+        :param order: yield chunks by index, instead of as they arrive
         """
         name = make_object_id(bucket_id, key)
         retry = _retry_config(max_retries, max_backoff, max_delay, delay, backoff_factor, jitter)
@@ -667,15 +678,14 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> FileReport:
         """
-        Get a ball into a file that appears complete and verified or not at all; return a report.
+        Read a ball into a file, and return a ``FileReport``. The file appears complete and verified, or not at all.
 
-        The errors are those of ``get``, and ``FileAlreadyExists`` if a file of that name has other content.
+        Parameters and errors: see ``get``, ``get_to_file`` and:
 
-        :param output_path: the folder; made if missing
-        :param filename: a plain name; where it is empty, a safe form of the tag ``fullname``, else
-            ``{ball_id}[.{extension}]``
-        :param replace: whether a file of that name with other content is replaced
-        :param checksum: the SHA-256 that is wanted, in hex; a ball with other bytes by now is an ``IntegrityError``
+        :param filename: ``fullname`` of ``get_to_file``
+        :param max_concurrency: maximum chunks in flight
+        :param max_tries: tries per chunk
+        :param checksum: expected SHA-256, in hex; other bytes raise ``IntegrityError``
         """
         retry = RetryConfig(max_tries, max_backoff)
         name = make_object_id(bucket_id, key)
@@ -707,15 +717,16 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> str:
         """
-        Get a ball into a file that appears complete and verified or not at all; return its path.
+        Read a ball into a file, and return its path. The file appears complete and verified, or not at all.
 
-        A file with the same content is left as it is, and counts as written; another one is a ``FileAlreadyExists``.
-        The other parameters and errors are those of ``get``.
+        An existing file with the same content is kept, and counts as written. Parameters and errors: see ``get``, and:
 
-        :param output_path: the folder; made if missing; the working directory where it is empty
-        :param fullname: the file's name, without folders; where it is empty, a safe form of the tag ``fullname``, else
+        :param output_path: the folder; created if missing; empty = the working directory
+        :param fullname: name of the file, without folders; empty = a safe form of the tag ``fullname``, else
             ``{ball_id}[.{extension}]``
-        :param replace: whether a file of that name with other content is replaced
+        :param replace: replace an existing file with other content
+
+        :raises FileAlreadyExists: a file of this name has other content, and ``replace`` is False
         """
         retry = _retry_config(max_retries, max_delay, max_delay, delay, backoff_factor, jitter)
         name = make_object_id(bucket_id, ball_id)
@@ -739,17 +750,14 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> Ball:
         """
-        Return the metadata of a ball: of its newest complete version.
+        Return the metadata of the newest complete version of a ball.
 
-        ``NotFoundError``: known to be absent, or never written to its end; ``UnavailableError``: a peer does not
-        answer, so a missing object cannot be confirmed.
+        Parameters and errors: see ``get``, and:
 
         :param ball_id: the ball id, or any key
-        :param timeout: for each request (seconds)
-        :param restart_policy: how often the look is repeated; five tries where it is None
-        :param check_storage: whether every chunk is read once, verified: a listing shows announcements, not data. Then
-            also ``GetChunkError`` and ``IntegrityError``, as with ``get``
-        :param deadline: for the whole call (seconds)
+        :param restart_policy: tries and waits; None = five tries
+        :param check_storage: read and verify every chunk once, because a listing shows announcements, not data. Only
+            then can ``GetChunkError`` and ``IntegrityError`` be raised
         """
         routers = self._sender(timeout, headers, retry_config_from_policy(restart_policy))
         return await self._find(make_object_id(bucket_id, ball_id), routers, check_storage, deadline)
@@ -766,14 +774,15 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> GetMetadataResponse:
         """
-        Get the metadata of one chunk, of whichever replica the router asks.
-
-        ``NotFoundError``: the placement service knows no replica; ``UnavailableError``: a replica is placed, but no
-        peer told of it in all tries.
+        Return the metadata of one chunk, from the replica that the router chooses.
 
         :param key: the chunk's key, ``{ball_id}_{index}``
         :param timeout: for each request (seconds)
-        :param retry_policy: how often it is asked; five tries where it is None
+        :param retry_policy: tries and waits; None = five tries
+        :param deadline: for the complete call (seconds)
+
+        :raises NotFoundError: the placement service knows no replica
+        :raises UnavailableError: a replica is placed, but no peer returned it in any try
         """
         check_bucket_id(bucket_id)
         check_chunk_key(key)
@@ -794,16 +803,16 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> GetRouterBucketMetadataResponse:
         """
-        List every announced chunk of a bucket as the router returns it: repeated, in no order, without those of size 0.
+        List every announced chunk of a bucket as the router returns it: repeated, unsorted, without chunks of size 0.
 
-        ``UnavailableError``: a peer does not answer, so its chunks would be missing. ``UpstreamProtocolError`` that is
-        ``too_long``: the listing has more than ``max_size`` bytes; the rest is not read.
+        Parameters: see ``list_balls``, and:
 
-        :param partial: whether a listing without some peers' part is given too; then ``extra["missing_peers"]`` names
-            them
-        :param name_missing: False with ``partial`` saves the request that finds them; ``missing_peers`` makes it later
-        :param max_size: the most that is read (bytes): there is no paging, and the size is not known before; default: 2
-            GiB
+        :param partial: accept a listing without the chunks of some peers; ``extra["missing_peers"]`` then names them
+        :param name_missing: False with ``partial`` saves the request that finds them; ``missing_peers`` sends it later
+        :param max_size: largest listing to read (bytes), because a listing has no pages; None = 2 GiB
+
+        :raises UnavailableError: a peer does not answer, so its chunks would be missing
+        :raises UpstreamProtocolError: with ``too_long`` set: the listing is larger than ``max_size``
         """
         check_bucket_id(bucket_id)
         routers = self._sender(timeout, headers)
@@ -822,13 +831,14 @@ class AsyncClient:
         self, listing: GetRouterBucketMetadataResponse, timeout: float = 120, *, deadline: float | None = None
     ) -> list[str]:
         """
-        Return the peers that have no part in a listing of a bucket, so their chunks are missing in it: one request.
+        Return the ids of the peers whose chunks are missing in a listing of a bucket, with one request.
 
         :param listing: a result of ``get_chunks_by_bucket_id``
         :param timeout: for each try (seconds)
+        :param deadline: for the complete call (seconds)
         """
         routers = self._sender(timeout, NO_HEADERS)
-        action = f"asking which peers have no part in the listing of bucket {listing.bucket_id}"
+        action = f"finding the peers that are missing in the listing of bucket {listing.bucket_id}"
         async with self._doing(action, deadline, listing.bucket_id):
             found = await routers.with_retries(lambda: get_peers(routers))
         return sorted(set(found.peer_ids) - set(listing.peers_ids))
@@ -840,7 +850,8 @@ class AsyncClient:
         """
         Return the balls of a bucket, sorted by key.
 
-        The result is iterable, and has ``len()``, ``size_bytes()`` and ``size()`` (for people). See ``list_balls``.
+        The result is iterable, and has ``len()``, ``size_bytes()`` and ``size()`` (such as "1.5 MB"). Parameters and
+        errors: see ``list_balls``.
         """
         return Bucket(
             bucket_id, unwrap(await self.list_balls(bucket_id, timeout=timeout, headers=headers, deadline=deadline))
@@ -858,11 +869,11 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> bool:
         """
-        Return whether a complete ball exists.
+        Return True if a complete ball exists, False if it is confirmed to be absent.
 
-        ``UnavailableError``: a peer does not answer, so a missing object cannot be confirmed.
+        Parameters: see ``get_metadata``.
 
-        :param check_storage: read and verify every chunk once, instead of relying on the listing of announcements
+        :raises UnavailableError: a peer does not answer, so a missing object cannot be confirmed
         """
         name = make_object_id(bucket_id, key)
         routers = self._sender(timeout, headers)
@@ -871,7 +882,7 @@ class AsyncClient:
         except NotFoundError:
             return False
         except (GetChunkError, IntegrityError) as error:
-            if error.peer_silent:  # it may be back by now, and was not when its copy was wanted
+            if error.peer_silent:  # the peer was silent then, even if it answers now
                 raise UnavailableError(str(error)) from error
             async with self._doing(f"reading {name}", None, name):
                 await routers.with_retries(lambda: require_all_peers(routers, f"reading {name}", bucket_id))
@@ -890,31 +901,35 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> list[Ball]:
         """
-        List the balls of a bucket, sorted by key: those of which every chunk is announced.
+        List the balls of a bucket whose chunks are all announced, sorted by key.
 
-        Balls of size 0 are in no listing. An unknown bucket is an empty one. The router sends the whole bucket,
-        whatever is asked for.
+        Listings omit balls of size 0. An unknown bucket counts as empty. The router always sends the complete bucket;
+        ``prefix`` and ``glob`` select from it.
 
-        ``UnavailableError``: a peer does not answer, so its balls would be missing.
+        :param prefix: select keys that begin with this
+        :param glob: select keys that match this pattern: ``*`` = any characters (``/`` too), ``?`` = one character,
+            ``[ab]`` = one of these; not together with ``prefix``
+        :param timeout: for each request (seconds)
+        :param headers: sent with every request of this call
+        :param deadline: for the complete call (seconds)
 
-        :param prefix: keys that begin like this
-        :param glob: keys that match this pattern: ``*`` any text (``/`` too), ``?`` a character, ``[ab]`` one of these
+        :raises UnavailableError: a peer does not answer, so its balls would be missing
         """
         check_bucket_id(bucket_id)
         check_str("prefix", prefix)
         check_str("glob", glob)
         if prefix and glob:
-            raise ValidationError("list_balls takes either prefix or glob")
+            raise ValidationError("prefix and glob must not both be set")
         routers = self._sender(timeout, headers)
         async with self._doing(f"listing bucket {bucket_id}", deadline, bucket_id):
             listing = await routers.with_retries(lambda: list_bucket(routers, bucket_id))
-        # A listing of thousands would keep the loop from everything else for a good part of a second.
+        # Selecting from thousands of balls would block the event loop for a large part of a second.
         return await self._threads.run_sized(
             len(listing.balls) * LISTED_SIZE, _select_balls, listing.balls, prefix, glob
         )
 
     async def _find(self, name: ObjectId, routers: RequestSender, check_storage: bool, deadline: float | None) -> Ball:
-        async with self._doing(f"looking for {name}", deadline, name):
+        async with self._doing(f"finding {name}", deadline, name):
             if check_storage:
                 return (await Download(routers, self._threads, max_concurrency=10).verify(name)).as_ball()
             return (await routers.with_retries(lambda: find_versions(routers, name)))[0].as_ball()
@@ -940,23 +955,16 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> PutReport:
         """
-        Copy a ball with its tags, chunk by chunk through this process; return a report.
+        Copy a ball with its tags, chunk by chunk through this process; return a ``PutReport``.
 
-        If its bytes are stored there already, none are sent. The errors are those of ``get`` and of ``put``; nothing is
-        announced or replaced before the whole original was read and found right.
+        Nothing is sent if the same bytes are already stored under the copy's key. Nothing is announced or replaced
+        before the complete original is read and verified. Errors: see ``get`` and ``put``. Parameters: see ``put``,
+        and:
 
-        :param dest_key: the copy's; the original's where it is empty
-        :param dest: the client of the storage space that gets the copy, in the same event loop; this one's where it is
-            None
-        :param rf: on how many peers each chunk of the copy is to be stored
-        :param timeout: for each request (seconds)
-        :param max_tries: for each chunk
-        :param max_concurrency: the most chunks in flight; memory is bounded by this times the original's chunks
-        :param max_backoff: the longest wait between two tries (seconds)
-        :param replace: delete other bytes under the copy's key first
-        :param allow_reserved_bucket: whether ``dest_bucket_id`` may begin with ``bulk-``, as a bucket of a bulk's
-            records does
-        :param deadline: for the whole call (seconds)
+        :param dest_bucket_id: bucket of the copy
+        :param dest_key: key of the copy; empty = the original's key
+        :param dest: client of the copy's storage space, in the same event loop; None = this client
+        :param max_concurrency: maximum chunks in flight; memory is bounded by this times the original's chunk size
         """
         name = make_object_id(bucket_id, key)
         to = changing_name(dest_bucket_id, dest_key or key, allow_reserved_bucket, "dest_bucket_id")
@@ -983,16 +991,18 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> DeletedByBallIdResponse:
         """
-        Delete a ball with all its chunks and replicas, and confirm it; a missing ball counts as deleted.
+        Delete all chunks and replicas of a ball, and confirm it; a missing ball is not an error.
 
-        Returns the number of deleted replicas. ``UnavailableError``: a peer does not answer, and may bring its copy
-        back.
+        Returns ``n_deletes``, the number of deleted replicas, and ``ball_id``.
 
         :param ball_id: the ball id, or any key
         :param timeout: for each request (seconds)
         :param force: sent as the header ``Force``
-        :param allow_reserved_bucket: whether a bucket that begins with ``bulk-``, of a bulk's records, may be changed
-        :param deadline: for the whole call (seconds)
+        :param headers: sent with every request of this call
+        :param allow_reserved_bucket: allow a bucket that begins with ``bulk-``, which contains records of a bulk
+        :param deadline: for the complete call (seconds)
+
+        :raises UnavailableError: a peer does not answer, and may still have its replicas
         """
         name = changing_name(bucket_id, ball_id, allow_reserved_bucket)
         deletion = Deletion(self._sender(timeout, headers), force)
@@ -1012,10 +1022,10 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> DeletedByKeyResponse:
         """
-        Delete one chunk on all peers, and confirm it; a missing chunk counts as deleted.
+        Delete one chunk on all peers, and confirm it; a missing chunk is not an error.
 
-        Returns the number of deleted replicas. ``UnavailableError``: a peer does not answer, and may bring its copy
-        back. ``delete`` deletes a whole ball.
+        ``delete`` deletes a complete ball. Returns ``n_deletes``, the number of deleted replicas, and ``key``.
+        Parameters and errors: see ``delete``, and:
 
         :param key: the chunk's key, ``{ball_id}_{index}``
         """
@@ -1039,16 +1049,14 @@ class AsyncClient:
         deadline: float | None = None,
     ) -> DeleteBucketResponse:
         """
-        Delete every ball of a bucket, and list it again until it is empty; a bucket with nothing in it is gone.
+        Delete every ball of a bucket, and list it again until it is empty. An empty bucket does not exist.
 
-        Balls of size 0 are in no listing, and are not found by this. Balls that could not be deleted, or came in
-        meanwhile, are counted in ``failed`` and explained in ``failures``. ``UnavailableError``: a peer does not
-        answer, so the bucket can't be listed.
+        Balls of size 0 are not deleted, because listings omit them. ``failed`` counts the balls that could not be
+        deleted or were added meanwhile; ``failures`` explains them. Parameters and errors: see ``delete``, and:
 
-        :param timeout: for each request (seconds)
-        :param max_concurrency: the most balls at once
-        :param allow_reserved_bucket: whether a bucket that begins with ``bulk-``, of a bulk's records, may be changed
-        :param deadline: for the whole call (seconds)
+        :param max_concurrency: maximum balls at once
+
+        :raises UnavailableError: a peer does not answer, so the bucket cannot be listed
         """
         check_bucket_may_change(bucket_id, allow_reserved_bucket)
         deletion = Deletion(self._sender(timeout, headers), force, max_concurrency)
@@ -1070,20 +1078,23 @@ class AsyncClient:
         """
         Start to put balls in the background, and return True at once; ``await_bulk`` returns the results.
 
-        A second call with the same id adds to the bulk, until somebody awaits it; its ``max_concurrency`` and
-        ``stop_on_failure`` hold for all of it from then on. A bulk that was awaited to its end makes room for a new
-        one. Its state lives in this client: another process can't await it.
+        A second call with the same id adds balls, until ``await_bulk`` is called. Its ``max_concurrency`` and
+        ``stop_on_failure`` then apply to the complete bulk. After ``await_bulk`` has returned, the id starts a new
+        bulk. The state exists in this client only: no other process can await it.
 
-        ``ValidationError``: an item is wrong, and none was begun, or the bulk is being awaited just now.
+        :param bulk_id: any str that is not empty
+        :param balls: dicts with ``bucket_id``, ``ball_id`` or ``key``, ``source`` (bytes, or a path), and optionally
+            ``tags``, ``rf``, ``chunk_size``, ``timeout``, ``max_tries``, ``max_concurrency`` and ``max_backoff`` as in
+            ``put``
+        :param max_concurrency: maximum balls at once
+        :param stop_on_failure: after the first failure, start no further ball
+        :param allow_reserved_bucket: see ``put``
 
-        :param bulk_id: any text
-        :param balls: dictionaries with ``bucket_id``, ``ball_id`` or ``key``, ``source`` (bytes, or a path as text),
-            and optionally ``tags, rf, chunk_size, timeout, max_tries, max_concurrency, max_backoff`` as in ``put``
-        :param max_concurrency: the most balls at once
-        :param stop_on_failure: whether the first failure stops what has not begun
-        :param allow_reserved_bucket: whether balls may go to a bucket that begins with ``bulk-``, of a bulk's records
+        :raises ValidationError: a ball is invalid, so none was started; or ``await_bulk`` is waiting for this bulk
         """
-        items = await self._threads.run(check_items, balls, allow_reserved_bucket)  # it looks at files
+        items = await self._threads.run(
+            check_items, balls, allow_reserved_bucket
+        )  # in a thread, because it checks files
         self._jobs.start(bulk_id, items, max_concurrency, stop_on_failure)
         return True
 
@@ -1092,11 +1103,12 @@ class AsyncClient:
         """
         Wait until every ball of a bulk is stored or failed.
 
-        Gives a dictionary: ``successes`` (``[{"item"}]``), ``failures`` (``[{"item", "error"}]``), ``uploaded_size``
-        (bytes), ``total_balls``, ``successed``, ``failed``, ``response_time`` (seconds). ``NotFoundError``: there is no
-        such bulk.
+        Returns a dict: ``successes`` (``[{"item"}]``), ``failures`` (``[{"item", "error"}]``), ``uploaded_size``
+        (bytes), ``total_balls``, ``successed``, ``failed``, ``response_time`` (seconds).
 
-        :param remove_on_completion: whether the result is forgotten after that; else it can be asked for again
+        :param remove_on_completion: forget the result afterwards, instead of returning it again
+
+        :raises NotFoundError: this client has no bulk with this id
         """
         async with self._doing(f"awaiting bulk {bulk_id}", None):
             return await self._jobs.wait(bulk_id, remove_on_completion)
@@ -1105,7 +1117,7 @@ class AsyncClient:
         source = item["source"]
         key = item.get("ball_id") or item.get("key") or ""
         options: dict[str, Any] = {name: value for name, value in item.items() if name in BALL_OPTIONS}
-        options["allow_reserved_bucket"] = True  # ``put_bulk`` has checked every bucket
+        options["allow_reserved_bucket"] = True  # put_bulk has checked every bucket
         if isinstance(source, str | os.PathLike):
             options = {"max_concurrency": 2, **options}  # the default of put_file
             return unwrap(await self.upload(item["bucket_id"], key, path=source, **options))
@@ -1116,10 +1128,10 @@ class AsyncClient:
     @asynccontextmanager
     async def _doing(self, action: str, deadline: float | None, *names: ObjectId | str) -> AsyncIterator[None]:
         """
-        Bound a call, name its object in every error, and log the outcome.
+        Limit the time of a call, name its objects in every error, and log the outcome.
 
-        :param action: what is being done, with its objects, for errors
-        :param names: the call's objects: balls, buckets or chunks
+        :param action: action and objects, for errors
+        :param names: the balls, buckets or chunks of the call
         """
         started = time.monotonic()
         try:
@@ -1137,12 +1149,12 @@ class AsyncClient:
 
 
 def changing_name(bucket_id: str, key: str, allow_reserved_bucket: bool, parameter: str = "bucket_id") -> ObjectId:
-    """Return the name of a ball that is written or deleted, checked as ``check_bucket_may_change`` does."""
+    """Return the checked id of a ball to write or delete; see ``check_bucket_may_change``."""
     return ObjectId(check_bucket_may_change(bucket_id, allow_reserved_bucket, parameter), make_ball_id(key), key)
 
 
 def _copy_chunk(chunk: Chunk) -> Chunk:
-    """Return a chunk with bytes that nobody changes."""
+    """Return a copy of a chunk whose bytes the caller cannot change."""
     index = check_int("index", chunk.index, least=0)
     return Chunk(chunk.group_id, index, _as_bytes(chunk.data), chunk.chunk_id, chunk.metadata)
 
@@ -1152,7 +1164,7 @@ def _as_bytes(data: object) -> bytes:
         return data
     if isinstance(data, bytearray | memoryview):
         return bytes(data)
-    raise ValidationError(f"the data must be bytes, got {type(data).__name__}; encode a str first")
+    raise ValidationError(f"data must be bytes, got {type(data).__name__}; encode a str first")
 
 
 def _retry_config(

@@ -1,7 +1,7 @@
 """
-Bulks within one process: ``put_bulk`` starts uploads, ``await_bulk`` waits for them. They live as long as the client.
+Bulks of one process: ``put_bulk`` starts uploads, ``await_bulk`` waits for them. They end with their client.
 
-Bulks that outlive their process are in the package ``bulks``.
+The package ``bulks`` contains bulks that outlive their process.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class BallK(_BallOptions):
     """
     A ball of a bulk: ``bucket_id``, ``ball_id`` or ``key`` (one is enough), ``source`` (bytes, or a path).
 
-    With both, the ball is stored under ``ball_id``. The others are parameters of ``put`` (for bytes) and ``put_file``
-    (for a path), with their defaults.
+    With both, the ball is stored under ``ball_id``. The other fields are parameters of ``put`` (for bytes) and
+    ``put_file`` (for a path), with the same defaults.
     """
 
     bucket_id: Required[str]
@@ -47,7 +47,7 @@ class BallK(_BallOptions):
 
 
 class BallKDTO(_BallOptions, total=False):
-    """A ball of a bulk without its bytes: ``in_memory`` is True for bytes, else ``source`` is the path."""
+    """A ball of a bulk without its bytes; ``in_memory`` is False if ``source`` is a path."""
 
     bucket_id: str
     source: str
@@ -55,13 +55,13 @@ class BallKDTO(_BallOptions, total=False):
 
 
 class BulkSuccess(TypedDict):
-    """A ball that is stored."""
+    """A stored ball."""
 
     item: BallKDTO
 
 
 class BulkFailure(TypedDict):
-    """A ball that is not stored, and its error."""
+    """A ball that was not stored, and its error."""
 
     item: BallKDTO
     error: MictlanXError
@@ -71,8 +71,8 @@ class BulkPutResponse(TypedDict):
     """
     The result of a bulk.
 
-    ``uploaded_size`` is the bytes of the balls in ``successes``, sent now or stored already;
-    ``response_time`` is seconds from the first ``put_bulk`` to the last ball.
+    ``uploaded_size`` is the total size of ``successes`` (bytes), whether sent now or already stored.
+    ``response_time`` is the time from the first ``put_bulk`` to the last ball (seconds).
     """
 
     successes: list[BulkSuccess]
@@ -90,7 +90,7 @@ BALL_OPTIONS = ("tags", "rf", "chunk_size", "timeout", "max_tries", "max_concurr
 
 @dataclass
 class _Job:
-    """One bulk: its pending balls, its workers, and the results of the others."""
+    """The pending balls, workers and results of one bulk."""
 
     put: Put
     stop_on_failure: bool = False
@@ -100,9 +100,9 @@ class _Job:
     failures: list[BulkFailure] = field(default_factory=list)
     size: int = 0
     waiting: int = 0
-    """The number of calls that await it now."""
+    """Number of calls that await the bulk now."""
     was_awaited: bool = False
-    """Whether a call has awaited it to its end."""
+    """True after a call has awaited the bulk to its end."""
     started: float = field(default_factory=time.monotonic)
     ended: float = 0.0
 
@@ -120,12 +120,12 @@ class _Job:
             try:
                 report = await self.put(item)
             except asyncio.CancelledError:
-                self._fail(item, UnknownError("cancelled while it was put: the client was closed", transient=False))
+                self._fail(item, UnknownError("cancelled: the client was closed", transient=False))
                 raise
-            except Exception as error:  # any error is this ball's: the others continue, and await_bulk returns it
+            except Exception as error:  # the other balls continue; await_bulk returns the error
                 self._fail(item, _as_mictlanx_error(error))
                 if self.stop_on_failure:
-                    self._give_up(f"not begun, because another ball of the bulk failed: {error}")
+                    self._give_up(f"not started, because another ball of the bulk failed: {error}")
             else:
                 self.successes.append({"item": _without_bytes(item)})
                 self.size += report.size
@@ -138,16 +138,16 @@ class _Job:
         self.failures.append({"item": _without_bytes(item), "error": error})
 
     def _give_up(self, reason: str) -> None:
-        """Record balls that have not begun as failed."""
+        """Record the balls that have not started as failed."""
         while self.pending:
             self._fail(self.pending.popleft(), UnknownError(reason, transient=False))
 
     async def finished(self) -> None:
         while self.workers:
-            await asyncio.wait(set(self.workers))  # does not cancel them when the waiting one is cancelled
+            await asyncio.wait(set(self.workers))  # unlike gather, it does not cancel the workers with the caller
 
     def cancel(self) -> None:
-        self._give_up("not begun: the client was closed")
+        self._give_up("not started: the client was closed")
         for worker in self.workers:
             worker.cancel()
 
@@ -167,7 +167,7 @@ class BulkJobs:
     """
     The bulks of one client.
 
-    :param put: puts one ball, or raises a ``MictlanXError``
+    :param put: coroutine function that puts one ball, or raises ``MictlanXError``
     """
 
     def __init__(self, put: Put) -> None:
@@ -176,27 +176,29 @@ class BulkJobs:
 
     def start(self, bulk_id: str, items: Iterable[BallK], max_concurrency: int, stop_on_failure: bool) -> None:
         """
-        Start to put balls in the background; a bulk that nobody has awaited yet gets them in addition to its own.
+        Start to put balls in the background; add them to a bulk of this id that has not been awaited.
 
-        :param items: of ``check_items``
+        :param items: the result of ``check_items``
         """
         if not check_str("bulk_id", bulk_id):
             raise ValidationError("bulk_id must not be empty")
         check_int("max_concurrency", max_concurrency)
         job = self._jobs.get(bulk_id)
         if job and job.waiting:
-            raise ValidationError(f"bulk {bulk_id!r} is being awaited: add to it before that, or take another bulk_id")
+            raise ValidationError(
+                f"adding to bulk {bulk_id!r} failed: await_bulk is waiting for it; use another bulk_id"
+            )
         if job is None or job.was_awaited:
             job = self._jobs[bulk_id] = _Job(self._put)
         job.stop_on_failure = stop_on_failure
         job.add(items, max_concurrency)
 
     async def wait(self, bulk_id: str, remove_on_completion: bool) -> BulkPutResponse:
-        """Wait for a bulk; ``NotFoundError`` if there is none of this id."""
+        """Wait for a bulk; raise ``NotFoundError`` if this client has no bulk with this id."""
         job = self._jobs.get(bulk_id)
         if job is None:
             raise NotFoundError(
-                f"there is no bulk {bulk_id!r} in this client: put_bulk starts one, and bulks end with their client"
+                f"bulk {bulk_id!r} was not found in this client; start it with put_bulk of the same client"
             )
         job.waiting += 1
         try:
@@ -209,7 +211,7 @@ class BulkJobs:
         return job.response()
 
     async def end(self, cancel: bool) -> None:
-        """Wait for all bulks, or cancel them; no task is left after that, also when the waiting is cancelled."""
+        """Wait for all bulks, or cancel them; no task remains, even if this call is cancelled."""
         try:
             while not cancel and (running := [job for job in self._jobs.values() if job.workers]):
                 for job in running:
@@ -223,7 +225,7 @@ class BulkJobs:
 
 
 def check_items(balls: Iterable[Mapping[str, Any]], allow_reserved_bucket: bool = False) -> list[BallK]:
-    """Return the items of a bulk, or raise ``ValidationError`` that names the wrong one and its fault."""
+    """Return the checked items of a bulk, or raise ``ValidationError`` that names the invalid one."""
     return [_check_item(ball, place, allow_reserved_bucket) for place, ball in enumerate(balls)]
 
 
@@ -231,7 +233,7 @@ def _check_item(ball: Mapping[str, Any], place: int, allow_reserved_bucket: bool
     where = f"item {place} of the bulk"
     known = {"bucket_id", "ball_id", "key", "source", *BALL_OPTIONS}
     if unknown := sorted(str(name) for name in ball.keys() - known):
-        raise ValidationError(f"{where}: {', '.join(unknown)} is unknown; there are {', '.join(sorted(known))}")
+        raise ValidationError(f"{where}: options must be among {', '.join(sorted(known))}, got {', '.join(unknown)}")
     try:
         check_bucket_may_change(ball.get("bucket_id", ""), allow_reserved_bucket)
         make_ball_id(ball.get("ball_id") or ball.get("key") or "")
@@ -247,7 +249,7 @@ def _check_item(ball: Mapping[str, Any], place: int, allow_reserved_bucket: bool
 
 def _check_source(source: object) -> bytes | str | os.PathLike[str]:
     if isinstance(source, bytes | bytearray | memoryview):
-        return bytes(source)  # a copy of what the caller may still write to
+        return bytes(source)  # a copy, because the caller may change a bytearray
     if isinstance(source, str | os.PathLike) and os.path.isfile(source):
         return source
     raise ValidationError(f"source must be bytes or the path of a file, got {source!r}")

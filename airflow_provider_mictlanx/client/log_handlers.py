@@ -1,9 +1,8 @@
 """
-The log handlers that a client adds to the application's own: the console, and a rotating file.
+Log handlers of a client: the console, and a rotating file.
 
-Both are handlers of the package's logger, shared by the clients that ask for the same, and removed with the last of
-them. So a file has the lines of every client of the process while it is open, and the application's own handlers get
-them too.
+They are added to the package's logger. Clients with the same console or file share one handler, and the last client
+removes it. A file contains the lines of all clients of the process; the application's own handlers get them too.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _UNITS = ("S", "M", "H", "D", "MIDNIGHT", *(f"W{day}" for day in range(7)))
 
 _lock = threading.Lock()
 _handlers: dict[str, logging.Handler] = {}
-"""The handler of the console under "", and of every file under its path."""
+"""Handlers by file path; the console has the key ""."""
 _users: Counter[str] = Counter()
 _warned: set[str] = set()
 _level_before = logging.NOTSET
@@ -34,15 +33,15 @@ _level_before = logging.NOTSET
 
 class ClientLogs:
     """
-    The handlers that one client asked for.
+    The log handlers of one client.
 
-    A file has one handler, however many clients of that id there are; the first of them chooses how it is rotated.
+    Clients with the same id share one file handler; the first client chooses its rotation.
 
     :param debug: log everything to the console (standard error)
-    :param folder: of the file ``{client_id}.log``; None or empty for no file. One that can't be used is warned of, once
-    :param when: the unit of the rotation interval, as ``logging.handlers.TimedRotatingFileHandler`` has it (``"m"`` =
-        minutes)
-    :param interval: after how many of these the file is rotated
+    :param folder: folder of the file ``{client_id}.log``; None or empty for no file. A folder that can't be used causes
+        one warning
+    :param when: unit of ``interval``, as in ``logging.handlers.TimedRotatingFileHandler`` (``"m"`` = minutes)
+    :param interval: number of these units after which the file is rotated
     """
 
     def __init__(
@@ -99,5 +98,6 @@ def _open(path: str, when: str, interval: int) -> logging.Handler | None:
     except (OSError, ValueError) as error:
         if folder not in _warned:
             _warned.add(folder)
-            log.warning("No log file in %s: %s", folder, getattr(error, "strerror", None) or error)
+            reason = getattr(error, "strerror", None) or error
+            log.warning("Writing a log file to %s failed: %s; set log_output_path", folder, reason)
         return None

@@ -1,10 +1,9 @@
 """
-Which names are safe ids, and how any other key maps to one. Standard library and errors only.
+Check bucket ids, and map keys to ball ids.
 
-The placement service keeps only ``[A-Za-z0-9_-]`` of a name and collapses runs of separators, while the peers keep
-everything: what is written under any other name is acknowledged and can never be read back (protocol page, *Terms*). So
-a bucket id that is not a safe id is refused, and a key that is not becomes the SHA-256 of itself as ball id, with the
-key kept in the ball's tags.
+The placement service keeps only ``[A-Za-z0-9_-]`` of a name and collapses runs of separators; the peers keep the
+complete name. An object under any other name is acknowledged, and can never be read back (protocol page, *Terms*). So
+a bucket id must be a safe id. A key that is not a safe id is stored under its SHA-256, with the key in its tags.
 """
 
 from __future__ import annotations
@@ -18,20 +17,20 @@ from dataclasses import dataclass
 from airflow_provider_mictlanx.client.errors import ValidationError
 
 RESERVED_BUCKETS = "bulk-"
-"""Buckets that begin like this contain the records of bulks."""
+"""Prefix of the buckets that contain the records of bulks."""
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9]+(?:[-_][A-Za-z0-9]+)*")
 _SAFE_CHARACTERS = "letters, digits, and single '-' or '_' between them"
 
 
 def is_safe_id(name: str) -> bool:
-    """Return whether the service keeps the name exactly as it is."""
+    """Return whether the placement service keeps a name unchanged."""
     return _SAFE_ID.fullmatch(name) is not None
 
 
 def check_bucket_id(bucket_id: str) -> str:
     """
-    Return a bucket id, or raise ``ValidationError``: bucket ids are never mapped.
+    Return a bucket id, or raise ``ValidationError`` if it is not a safe id.
 
     :param bucket_id: only letters, digits, and single ``-`` or ``_`` between them
     """
@@ -45,10 +44,10 @@ def check_bucket_id(bucket_id: str) -> str:
 
 def check_bucket_may_change(bucket_id: str, allow_reserved_bucket: bool, parameter: str = "bucket_id") -> str:
     """
-    Return the id of a bucket that is written to or deleted from; raise ``ValidationError`` for a reserved one.
+    Return the id of a bucket to write to or delete from, or raise ``ValidationError`` for a reserved one.
 
-    :param allow_reserved_bucket: whether a bucket of bulk records may be changed too
-    :param parameter: the bucket's name in the call, for the error
+    :param allow_reserved_bucket: allow a bucket that contains records of bulks
+    :param parameter: name of the caller's parameter, for the error
     """
     check_bucket_id(bucket_id)
     if not isinstance(allow_reserved_bucket, bool):
@@ -63,22 +62,22 @@ def check_bucket_may_change(bucket_id: str, allow_reserved_bucket: bool, paramet
 
 def make_ball_id(key: str) -> str:
     """
-    Return the ball id under which a key is stored: a safe id is its own, any other key its SHA-256 in hex.
+    Return the ball id of a key: the key itself if it is a safe id, else its SHA-256 in hex.
 
-    :param key: the ball as a user names it; any text but the empty one
+    :param key: any str that is not empty
     """
     if not isinstance(key, str) or not key:
-        raise ValidationError(f"key must be a text that is not empty, not {key!r}")
+        raise ValidationError(f"key must be a str that is not empty, got {key!r}")
     if is_safe_id(key):
         return key
     try:
         return hashlib.sha256(key.encode()).hexdigest()
     except UnicodeEncodeError as error:
-        raise ValidationError(f"key {key!r} is no valid Unicode text: {error.reason}") from error
+        raise ValidationError(f"key must be valid Unicode, got {key!r}: {error.reason}") from error
 
 
 def original_key(ball_id: str, tags: Mapping[str, str]) -> str:
-    """Return the key of a listed ball: its ``full_path`` if the ball id was made of that, else the ball id."""
+    """Return the key of a listed ball: its tag ``full_path`` if the ball id is made of that, else the ball id."""
     full_path = tags.get("full_path", "")
     if not full_path or is_safe_id(full_path):
         return ball_id
@@ -87,12 +86,12 @@ def original_key(ball_id: str, tags: Mapping[str, str]) -> str:
 
 def path_tags(path: str) -> dict[str, str]:
     """
-    Return the tags that clients agree on for a path or a key with folders.
+    Return the tags that all clients use for a path, or for a key with folders.
 
-    The keys are ``full_path``, ``fullname``, ``filename`` (without extension), ``extension`` (no dot) and
-    ``bucket_relative_path`` (the folder, with a trailing ``/``; left out where there is none).
+    The keys are ``full_path``, ``fullname``, ``filename`` (without extension), ``extension`` (without dot) and
+    ``bucket_relative_path`` (the folder, with a trailing ``/``; omitted for a path without folder).
     """
-    path = path.encode("utf-8", "replace").decode()  # a file's name may be no text; tags are
+    path = path.encode("utf-8", "replace").decode()  # a file name may have bytes that are not UTF-8
     folder, fullname = posixpath.split(path)
     filename, extension = posixpath.splitext(fullname)
     tags = {"full_path": path, "fullname": fullname, "filename": filename, "extension": extension.lstrip(".")}
@@ -103,10 +102,10 @@ def path_tags(path: str) -> dict[str, str]:
 
 def safe_file_name(name: str) -> str | None:
     """
-    Return a plain file name made of what some writer sent, or None if nothing usable is left.
+    Return a safe file name made of a name that a writer sent, or None if no usable name is left.
 
-    Folders are dropped, whichever way the slashes lean; control characters become ``_``; ``.``, ``..`` and the name of
-    a part (``part_name``) are nothing.
+    Folders are dropped, with either kind of slash. Control characters become ``_``. ``.``, ``..`` and names of
+    ``part_name`` are not usable.
     """
     name = re.split(r"[/\\]", name)[-1]
     name = re.sub(r"[\x00-\x1f\x7f]", "_", name).strip()
@@ -118,22 +117,22 @@ def safe_file_name(name: str) -> str | None:
 
 def part_name(file_name: str, slot: int | str) -> str:
     """
-    Return the name of a file while it is made.
+    Return the name of an incomplete file.
 
-    :param slot: 0 for the first who makes a file of that name, 1 for who does it at the same time, and so on
+    :param slot: 0 for the first writer of the file, 1 for the next writer at the same time, and so on
     """
     digest = hashlib.sha256(file_name.encode("utf-8", "surrogateescape")).hexdigest()[:24]
     return f".mictlanx-{digest}-{slot}.part"
 
 
 def is_part_name(name: str) -> bool:
-    """Return whether a name could be that of a part; no target may have one."""
+    """Return whether a name has the form of ``part_name``; no target file may have such a name."""
     return name.startswith(".mictlanx-") and name.endswith(".part")
 
 
 @dataclass(frozen=True)
 class ObjectId:
-    """A ball by its bucket id and its ball id, and the key that it was asked for with."""
+    """The bucket id and ball id of a ball, and the key that the caller used."""
 
     bucket_id: str
     ball_id: str
@@ -147,21 +146,21 @@ class ObjectId:
 
     @property
     def key_tags(self) -> dict[str, str]:
-        """The tags that keep a key which is not a safe id."""
+        """Return the tags that keep a key which is not a safe id."""
         return {} if is_safe_id(self.key) else path_tags(self.key)
 
     def chunk(self, index: int) -> str:
-        """Return the key of one of its chunks."""
+        """Return the key of a chunk of this ball."""
         return f"{self.ball_id}_{index}"
 
 
 def make_object_id(bucket_id: str, key: str) -> ObjectId:
-    """Return the id of a ball, checked: by its id or by any key."""
+    """Return the checked id of a ball, from its ball id or any key."""
     return ObjectId(check_bucket_id(bucket_id), make_ball_id(key), key)
 
 
 def check_chunk_key(key: str) -> str:
-    """Return a chunk's key, or raise ``ValidationError``: it is made of the ball id, never of any key."""
+    """Return the key of a chunk, or raise ``ValidationError`` if it has another form than ``{ball_id}_{index}``."""
     if not isinstance(key, str) or not is_safe_id(key):
-        raise ValidationError(f"key is a chunk's here, {{ball_id}}_{{index}}, made of the ball id; {key!r} is none")
+        raise ValidationError(f"key must be the key of a chunk, {{ball_id}}_{{index}}, got {key!r}")
     return key

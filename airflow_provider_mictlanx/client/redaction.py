@@ -1,8 +1,8 @@
 """
-Redact secrets in text, in whatever spelling a server returns them.
+Redact secrets in text, in whatever encoding a server returns them.
 
-Text and secret are compared in lower case and without blanks, line ends and characters beyond ASCII. Escapes (JSON,
-percent, HTML) are undone layer by layer. Of hexadecimal digits and base64 the encoded secret is searched for.
+Text and secret are compared in lower case, without blanks, line ends and characters beyond ASCII. Escapes (JSON,
+percent, HTML) are decoded layer by layer. For hexadecimal and base64, the text is searched for the encoded secret.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from itertools import chain
 from urllib.parse import quote, quote_plus
 
 MIN_SECRET_LENGTH = 4
-"""Shorter secrets (characters) are not redacted: they would be found in the middle of words."""
+"""Shorter secrets (characters) are not redacted, because they occur in words."""
 
 MAX_SECRETS = 200
-"""Number of secrets that a process remembers, the last sent: a token that changes every hour takes no more memory."""
+"""Maximum number of secrets in memory, the latest ones: tokens may change every hour."""
 
 _MAX_LAYERS = 8
-"""Number of layers of escapes that are undone."""
+"""Maximum number of layers of escapes that are decoded."""
 
 _INVISIBLE = re.compile(r"[^\x21-\x7e]+")
 _VISIBLE = re.compile(r"[\x21-\x7e]")
 _BASE64 = re.compile(r"[a-z0-9+/_=-]")
 _BASE64_EDGE = 3
-"""Number of characters of base64 on either side of a secret that may have some of its bits, encoded once or twice."""
+"""Number of base64 characters on either side of an encoded secret that may contain some of its bits."""
 
 _ESCAPE = re.compile(
     r"\\u\{0*([0-9a-f]{1,6})\}|\\u([0-9a-f]{4})|\\x([0-9a-f]{2})|%u([0-9a-f]{4})|%([0-9a-f]{2})"  # by number
@@ -39,14 +39,14 @@ _ESCAPE = re.compile(
 _HALF_ESCAPE = re.compile(
     r"(?:\\(?:u[0-9a-f]{0,3}|x[0-9a-f]?)?|%(?:u[0-9a-f]{0,3}|[0-9a-f]?)|&(?:\#x?[0-9a-f]{0,6})?)$"
 )
-"""The end of a secret that may be taken for an escape together with what follows."""
+"""The end of a secret that can form an escape with the characters after it."""
 
 
 class Secrets:
     """
     The secrets of a process.
 
-    :param most: how many of them are remembered
+    :param most: maximum number of remembered secrets
     """
 
     def __init__(self, most: int = MAX_SECRETS) -> None:
@@ -61,26 +61,26 @@ class Secrets:
             return
         with self._lock:
             spellings = self._known.pop(secret, None)
-            self._known[secret] = spellings or tuple(_spellings(secret))  # now the last one
+            self._known[secret] = spellings or tuple(_spellings(secret))  # now the latest
             if spellings is None:
                 if len(self._known) > self._most:
                     del self._known[next(iter(self._known))]
                 self._spellings = tuple(chain.from_iterable(self._known.values()))
 
     def redact(self, text: str) -> str:
-        """Return a text with ``***`` in the place of every secret, in any spelling."""
+        """Return a text with ``***`` instead of every secret, in any encoding."""
         parts, at = [], -1
         for start, end in sorted(self._find(text)):
-            if start > at:  # else it overlaps the last one, or follows it directly
+            if start > at:  # else it overlaps or follows the previous one
                 parts += [text[max(at, 0) : start], "***"]
             at = max(at, end)
         return "".join([*parts, text[max(at, 0) :]])
 
     def _find(self, text: str) -> Iterator[tuple[int, int]]:
-        """Yield where secrets begin and end."""
+        """Yield start and end of every secret."""
         spellings, flat = self._spellings, _flat(text)
         if not any(spelling.text in flat for spelling in spellings) and not _ESCAPE.search(flat):
-            return  # the usual case; noting where every character came from takes much longer
+            return  # the usual case, much faster than mapping every character
         level: _Level | None = _Level.undecoded(text)
         for _ in range(_MAX_LAYERS):
             if level is None:
@@ -93,9 +93,9 @@ class Secrets:
 @dataclass(frozen=True)
 class _Spelling:
     """
-    A secret as it is searched for.
+    One encoding of a secret.
 
-    :ivar is_base64: whether the characters beside it have some of its bits in them
+    :ivar is_base64: True if the characters beside it may contain some of its bits
     """
 
     text: str
@@ -103,7 +103,7 @@ class _Spelling:
 
 
 class _Level:
-    """A text after some decoding, with the place in the original that every character came from."""
+    """A partly decoded text, with the position of every character in the original."""
 
     def __init__(self, text: str, starts: list[int], ends: list[int]) -> None:
         self.text = text
@@ -116,7 +116,7 @@ class _Level:
         return cls(_flat(text), starts, [start + 1 for start in starts])
 
     def find(self, spelling: _Spelling) -> Iterator[tuple[int, int]]:
-        """Yield where in the original a secret begins and ends."""
+        """Yield start and end of a secret in the original."""
         at = self.text.find(spelling.text)
         while at >= 0:
             first, last = at, at + len(spelling.text) - 1
@@ -132,7 +132,7 @@ class _Level:
         return first, last
 
     def decoded(self) -> _Level | None:
-        """Return the text with one layer of escapes undone; None where there is none."""
+        """Return the text with one layer of escapes decoded, or None if it has no escapes."""
         texts: list[str] = []
         starts: list[int] = []
         ends: list[int] = []
@@ -145,7 +145,7 @@ class _Level:
             ends += self._ends[at:first] + [self._ends[after - 1]] * len(meant)
             at = after
         decoded = "".join([*texts, self.text[at:]])
-        if decoded == self.text:  # there may be entities that HTML does not know
+        if decoded == self.text:  # unknown entities remain
             return None
         return _Level(decoded, starts + self._starts[at:], ends + self._ends[at:])
 
@@ -178,7 +178,7 @@ def _spellings(secret: str) -> Iterator[_Spelling]:
 
 
 def _base64_forms(text: str) -> Iterator[str]:
-    """Yield what the base64 of any longer text has in it: there are three forms, by where the bytes begin."""
+    """Yield the three base64 forms of a text, as its bytes begin at a multiple of three or not."""
     data = text.encode()
     for before in range(3):
         shared = base64.b64encode(bytes(before) + data).decode()[-(-8 * before // 6) : 8 * (before + len(data)) // 6]

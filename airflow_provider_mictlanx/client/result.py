@@ -1,8 +1,4 @@
-"""
-The border between raising and returning.
-
-Inside, code raises ``MictlanXError``; the documented surface returns ``Result``.
-"""
+"""Convert between raised errors, as in internal code, and ``Result``, as in the public interface."""
 
 from __future__ import annotations
 
@@ -19,7 +15,7 @@ T = TypeVar("T")
 
 
 def returns_result(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[Result[T, MictlanXError]]]:
-    """Turn a coroutine function that raises ``MictlanXError`` into one that returns ``Ok(value)`` or ``Err(error)``."""
+    """Return ``Ok(value)`` or ``Err(error)`` from a coroutine function that raises ``MictlanXError``."""
 
     @functools.wraps(function)
     async def wrapper(*args: P.args, **kwargs: P.kwargs) -> Result[T, MictlanXError]:
@@ -32,7 +28,7 @@ def returns_result(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable
 
 
 def unwrap(result: Result[T, MictlanXError]) -> T:
-    """Return the value of an ``Ok``; raise the error of an ``Err`` (``Result.unwrap`` would raise a ``ValueError``)."""
+    """Return the value of an ``Ok``; raise the error of an ``Err``, where ``Result.unwrap`` raises a ``ValueError``."""
     if result.is_ok:
         return result.unwrap()
     raise result.unwrap_err()

@@ -1,8 +1,8 @@
 """
-Clean texts for people: errors and log records without secrets and without characters that are not printable.
+Clean text for errors and log records: redact secrets and escape characters that are not printable.
 
-Every ``MictlanXError`` cleans its message, and every logger of the package its records, so no caller has to. The
-secrets are those that this process sends: each client adds its token and its headers.
+Every ``MictlanXError`` cleans its message, and every logger of the package its records. The secrets are those that this
+process sends: each client adds its token and its headers.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any
 from airflow_provider_mictlanx.client.redaction import Secrets
 
 SHORTEST_VALUE = 8
-"""Shorter header values (characters) are redacted only if the name says that they are secret: many are plain words."""
+"""Shorter header values (characters) are redacted only if the header's name is secret: many are plain words."""
 
 _WINDOW = 4096
-"""An excerpt is taken from the first characters of a text: redacting a megabyte would block the loop."""
+"""Number of characters that an excerpt is taken from: redacting a megabyte would block the event loop."""
 
 _SEPARATORS = re.compile(r"""[\s;,=&"']+""")
 _SECRET_NAME = re.compile(r"auth|cookie|credential|key|pass|secret|session|signature|token", re.IGNORECASE)
@@ -30,31 +30,31 @@ _secrets = Secrets()
 
 
 def clean(text: str) -> str:
-    """Return a text without the secrets that this process sends, and with escapes for what is not printable."""
+    """Return a text with secrets redacted and with characters that are not printable escaped."""
     return printable(redact(text))
 
 
 def printable(text: str) -> str:
-    """Return a text with Python's escape, as in a ``repr``, in the place of every character that is not printable."""
+    """Return a text with Python escapes, as in a ``repr``, for characters that are not printable."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def redact(text: str) -> str:
-    """Return a text with ``***`` in the place of every secret, in any spelling."""
+    """Return a text with ``***`` instead of every secret, in any encoding."""
     return _secrets.redact(text)
 
 
 def excerpt(text: str | bytes, max_size: int) -> str:
-    """Return the beginning of a text, cut after redaction: half a secret would not be found any more."""
+    """Return the beginning of a text. It is redacted before it is cut, because half a secret is not recognized."""
     beginning = text[:_WINDOW].decode("utf-8", "replace") if isinstance(text, bytes) else text[:_WINDOW]
     redacted = redact(beginning)
     return redacted if len(redacted) <= max_size else f"{redacted[:max_size]}…"
 
 
 def truncate(text: str, max_size: int) -> str:
-    """Return at most ``max_size`` characters of a text, the last an ellipsis if it was longer; ``excerpt`` redacts."""
+    """Return at most ``max_size`` characters of a text, with an ellipsis if it is longer; ``excerpt`` also redacts."""
     return text if len(text) <= max_size else f"{text[: max_size - 1]}…"
 
 
@@ -67,7 +67,7 @@ def remember_secret(secret: str) -> None:
 
 
 def remember_header(name: str, value: str) -> None:
-    """Redact the value of a header from now on, and its longer parts: a server may echo a cookie without its name."""
+    """Redact the value of a header and its longer parts from now on: a server may echo a cookie without its name."""
     if is_secret_name(name):
         _secrets.remember(value)
     for secret in (value, *_SEPARATORS.split(value), *_credentials_in(value)):
@@ -77,12 +77,12 @@ def remember_header(name: str, value: str) -> None:
 
 @lru_cache(maxsize=256)
 def is_secret_name(name: str) -> bool:
-    """Return whether a header's name says that its value is secret, as ``Authorization`` does."""
+    """Return whether the header of this name has a secret value, as ``Authorization`` has."""
     return _SECRET_NAME.search(name) is not None
 
 
 def _credentials_in(value: str) -> Iterator[str]:
-    """Yield ``user:password``, and the password alone, of basic authentication (RFC 7617)."""
+    """Yield ``user:password``, and the password alone, from a header of basic authentication (RFC 7617)."""
     scheme, _, encoded = value.partition(" ")
     if scheme.lower() == "basic":
         try:
@@ -96,7 +96,7 @@ def _credentials_in(value: str) -> Iterator[str]:
 
 
 class _Cleaning(logging.Filter):
-    """Clean a record's message; it stays one line."""
+    """Clean the message of a record, which then has one line."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = clean(record.getMessage()), None
@@ -108,14 +108,14 @@ _LOGGING = frozenset({"debug", "info", "warning", "error", "critical", "exceptio
 
 
 def get_logger(name: str) -> logging.Logger:
-    """Return a logger whose records are cleaned."""
+    """Return a logger that cleans its records."""
     logger = logging.getLogger(name)
     logger.addFilter(_CLEANING)
     return logger
 
 
 def clean_logger(logger: Any) -> Any:
-    """Return a logger, of the standard library or of structlog as Airflow 3 has it, whose messages are cleaned."""
+    """Return a logger that cleans its messages, for one of the standard library or of structlog (Airflow 3)."""
     if isinstance(logger, logging.Logger):
         logger.addFilter(_CLEANING)
         return logger
@@ -123,7 +123,7 @@ def clean_logger(logger: Any) -> Any:
 
 
 class _CleanLogger:
-    """A logger that takes no filters, with its messages cleaned on the way in."""
+    """Wrap a logger without filters, and clean its messages."""
 
     def __init__(self, logger: Any) -> None:
         self._logger = logger

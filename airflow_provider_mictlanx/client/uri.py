@@ -1,11 +1,11 @@
 """
-``mictlanx://`` router URIs, parsed and formatted.
+Parse and format ``mictlanx://`` URIs.
 
-The form is the protocol page's (*Connection URI*)::
+The format is that of the protocol page (*Connection URI*)::
 
     mictlanx://[router_id@]host[/path]:port[,[router_id@]host[/path]:port…][/][?protocol=https&api_version=4&http2=0]
 
-with the odd forms that are in use: port ``-1`` or ``0`` for "no port", and a query that begins with a slash of its own.
+Two further forms are in use: port ``-1`` or ``0`` for "no port", and a query that begins with a slash.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _PORT = re.compile(r"-1|\d{1,5}", re.ASCII)
 @dataclass(frozen=True)
 class RouterAddress:
     """
-    Where one router is.
+    The address of one router.
 
     :ivar host: name or address; IPv6 in brackets
-    :ivar port: 1–65535, or None where the protocol's own port is meant
-    :ivar path: prefix of a proxy, without slashes at its ends
-    :ivar router_id: what the router is called in logs and errors; empty where the URI does not tell
+    :ivar port: 1–65535, or None for the default port of the protocol
+    :ivar path: path prefix of a proxy, without slashes at its ends
+    :ivar router_id: name of the router in logs and errors; empty if the URI has none
     """
 
     host: str
@@ -57,14 +57,14 @@ class RouterAddress:
 @dataclass(frozen=True)
 class MictlanXURI:
     """
-    The routers of one storage space, and how to speak to them.
+    The routers of one storage space, and their protocol.
 
     ``MictlanXURI.parse(text)`` reads a URI, ``str(uri)`` writes it.
 
     :ivar routers: at least one
     :ivar protocol: ``http`` or ``https``
-    :ivar api_version: of the paths, ``/api/v{api_version}``
-    :ivar http2: whether to speak HTTP/2
+    :ivar api_version: version in the paths, ``/api/v{api_version}``
+    :ivar http2: offer HTTP/2
     """
 
     routers: tuple[RouterAddress, ...]
@@ -74,14 +74,14 @@ class MictlanXURI:
 
     def __post_init__(self) -> None:
         if not self.routers:
-            raise ValidationError(f"a MictlanX URI names at least one router, as in {ACCEPTED_FORM}")
+            raise ValidationError(f"routers must have at least one element, as in {ACCEPTED_FORM}")
         router_ids = [router.router_id for router in self.named_routers]
         if repeated := next((name for name in router_ids if router_ids.count(name) > 1), ""):
-            raise ValidationError(f"two routers are called {repeated!r}: each needs an id of its own")
+            raise ValidationError(f"router ids must be unique, got {repeated!r} twice")
 
     @property
     def named_routers(self) -> tuple[RouterAddress, ...]:
-        """The routers, each with an id: ``router-{n}`` where the URI gives none."""
+        """Return the routers, with ``router-{n}`` as id where the URI has none."""
         return tuple(
             router if router.router_id else replace(router, router_id=f"router-{index}")
             for index, router in enumerate(self.routers)
@@ -95,16 +95,16 @@ class MictlanXURI:
     @classmethod
     def parse(cls, text: str, *, default_port: int | None = None) -> MictlanXURI:
         """
-        Parse a URI; raise ``ValidationError`` that names what is wrong.
+        Parse a URI, or raise ``ValidationError`` that names the invalid part.
 
         :param text: as ``mictlanx://router-0@host:60666/?protocol=http``
-        :param default_port: of routers without a port, which are refused otherwise
+        :param default_port: port of routers without a port; None to refuse them
         """
         if not text.strip():
-            raise ValidationError(f"the MictlanX URI is empty; it looks like {ACCEPTED_FORM}")
+            raise ValidationError(f"the MictlanX URI must not be empty; the format is {ACCEPTED_FORM}")
         text = text.strip()
         if not text.lower().startswith(SCHEME):
-            raise ValidationError(f"a MictlanX URI begins with {SCHEME}, as in {ACCEPTED_FORM}")
+            raise ValidationError(f"a MictlanX URI must begin with {SCHEME}, as in {ACCEPTED_FORM}")
         authority = text[len(SCHEME) :].partition("?")[0]
         routers = tuple(_parse_router(part, default_port) for part in authority.removesuffix("/").split(","))
         return cls(routers, **_parse_query(text))
@@ -115,14 +115,14 @@ def _parse_router(text: str, default_port: int | None) -> RouterAddress:
     router_id, at, address = text.rpartition("@")
     if at and not _ROUTER_ID.fullmatch(router_id):
         raise ValidationError(
-            f"router {_redact(text)}: {router_id!r} is no router id (letters, digits, '.', '_', '-'); a token belongs "
-            "into the connection's password, not into the URI"
+            f"router {_redact(text)}: router id must have only letters, digits, '.', '_' and '-', got {router_id!r}; "
+            "write a token into the connection's password, not into the URI"
             if ":" not in router_id
-            else f"the part before '@' in a router address is its id and holds no ':' (of a router on {address!r}); "
-            "a token belongs into the connection's password, not into the URI"
+            else f"router on {address!r}: router id, the part before '@', must not contain ':'; "
+            "write a token into the connection's password, not into the URI"
         )
     if not address:
-        raise ValidationError(f"a router is missing in the MictlanX URI; it looks like {ACCEPTED_FORM}")
+        raise ValidationError(f"a router is missing in the MictlanX URI; the format is {ACCEPTED_FORM}")
     where, colon, port_text = address.rpartition(":")
     if not colon or address.endswith("]"):
         if default_port is None:
@@ -131,15 +131,15 @@ def _parse_router(text: str, default_port: int | None) -> RouterAddress:
             )
         where, port_text = address, str(default_port)
     if not _PORT.fullmatch(port_text) or int(port_text) > 65535:
-        # What is no number may be a password that was cut at a ',' or a '?' of its own.
-        said = repr(port_text) if re.fullmatch(r"-?\d+", port_text, re.ASCII) else "what follows its last ':'"
-        raise ValidationError(f"router {_redact(where)}: {said} is no port; ports are 1 to 65535")
+        # Anything but a number may be part of a password that contains ',' or '?'.
+        shown = repr(port_text) if re.fullmatch(r"-?\d+", port_text, re.ASCII) else "other text after the last ':'"
+        raise ValidationError(f"router {_redact(where)}: port must be 1 to 65535, got {shown}")
     host, _, path = where.partition("/")
     path = path.strip("/")
     if not _HOST.fullmatch(host):
-        raise ValidationError(f"router {_redact(text)}: {host!r} is no host name or address")
+        raise ValidationError(f"router {_redact(text)}: host must be a host name or an address, got {host!r}")
     if path and not _PATH.fullmatch(path):
-        raise ValidationError(f"router {_redact(text)}: {path!r} is no path")
+        raise ValidationError(f"router {_redact(text)}: path must be a URL path, got {path!r}")
     port = int(port_text)
     return RouterAddress(host=host, port=port if port > 0 else None, path=path, router_id=router_id)
 
@@ -158,8 +158,8 @@ def _parse_query(text: str) -> dict[str, Any]:
     options = {}
     for name, value in read_query(text):
         if name not in parsers:
-            shown = repr(name) if re.fullmatch(r"\w+", name, re.ASCII) else "what follows '?'"
-            raise ValidationError(f"{shown} is no option of a MictlanX URI; there are {', '.join(parsers)}")
+            shown = repr(name) if re.fullmatch(r"\w+", name, re.ASCII) else "other text after '?'"
+            raise ValidationError(f"options of a MictlanX URI must be among {', '.join(parsers)}, got {shown}")
         options[name] = parsers[name](value)
     return options
 
@@ -167,7 +167,7 @@ def _parse_query(text: str) -> dict[str, Any]:
 def check_protocol(value: str) -> str:
     """Return ``http`` or ``https`` in lower case, or raise ``ValidationError``."""
     if str(value).lower() not in ("http", "https"):
-        raise ValidationError(f"protocol is http or https, not {value!r}")
+        raise ValidationError(f"protocol must be http or https, got {value!r}")
     return str(value).lower()
 
 
@@ -175,12 +175,12 @@ def check_api_version(value: str | int) -> int:
     """Return the version as an int, or raise ``ValidationError``."""
     text = str(value)
     if not re.fullmatch(r"\d{1,4}", text, re.ASCII):
-        raise ValidationError(f"api_version is a whole number such as {DEFAULT_API_VERSION}, not {value!r}")
+        raise ValidationError(f"api_version must be a number such as {DEFAULT_API_VERSION}, got {value!r}")
     return int(text)
 
 
 def check_flag(name: str, value: str | bool | int) -> bool:
-    """Read ``1 true yes on`` and ``0 false no off`` (any case, or a real bool), or raise ``ValidationError``."""
+    """Parse ``1 true yes on`` and ``0 false no off`` (any case, or a bool), or raise ``ValidationError``."""
     text = str(value).lower()
     if text not in (*_TRUE, *_FALSE):
         raise ValidationError(f"{name} must be one of {' '.join(_TRUE)} or {' '.join(_FALSE)}, got {value!r}")
@@ -188,5 +188,5 @@ def check_flag(name: str, value: str | bool | int) -> bool:
 
 
 def _redact(text: str) -> str:
-    """Quote a router address for an error, without what may be a password in front of the '@'."""
+    """Quote a router address for an error, without a possible password before the '@'."""
     return repr(text.rpartition("@")[2] if ":" in text.rpartition("@")[0] else text)

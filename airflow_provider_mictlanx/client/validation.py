@@ -1,4 +1,4 @@
-"""Checks of arguments, before the first request."""
+"""Check arguments before the first request."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from airflow_provider_mictlanx.client.errors import ValidationError
 
 def check_int(name: str, value: int, least: int = 1) -> int:
     """
-    Return a whole number, or raise ``ValidationError`` that names the parameter.
+    Return an int, or raise ``ValidationError`` that names the parameter.
 
-    :param least: the smallest that is accepted
+    :param least: smallest accepted value
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValidationError(f"{name} is a whole number from {least} on, not {value!r}")
+        raise ValidationError(f"{name} must be an int of at least {least}, got {value!r}")
     return value
 
 
 def check_non_negative(name: str, value: float) -> float:
-    """Return a number from 0 on, or raise ``ValidationError`` that names the parameter."""
+    """Return a number of at least 0, or raise ``ValidationError`` that names the parameter."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-        raise ValidationError(f"{name} is a number from 0 on, not {value!r}")
+        raise ValidationError(f"{name} must be a number of at least 0, got {value!r}")
     return value
 
 
@@ -33,14 +33,14 @@ def check_seconds(name: str, value: timedelta | float) -> float:
     """Return a time in seconds, or raise ``ValidationError`` that names the parameter."""
     number = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < math.inf:
-        raise ValidationError(f"{name} is a timedelta or a number of seconds from 0 on, not {value!r}")
+        raise ValidationError(f"{name} must be a timedelta or a number of seconds of at least 0, got {value!r}")
     return number
 
 
 def check_str(name: str, value: str) -> str:
     """Return a str, or raise ``ValidationError`` that names the parameter."""
     if not isinstance(value, str):
-        raise ValidationError(f"{name} is a text, not {value!r}")
+        raise ValidationError(f"{name} must be a str, got {value!r}")
     return value
 
 
@@ -49,15 +49,15 @@ def parse_size(text: str | int, name: str = "chunk_size", least: int = 1) -> int
     Return a number of bytes.
 
     :param text: ``"256kb"`` (1 kb = 1,000 bytes), ``"1MiB"`` (1,024 × 1,024) or a number of bytes
-    :param name: of the parameter, for the ``ValidationError``
-    :param least: the fewest that are accepted (bytes)
+    :param name: name of the parameter, for the ``ValidationError``
+    :param least: smallest accepted size (bytes)
     """
     try:
         size = text if isinstance(text, int) and not isinstance(text, bool) else humanfriendly.parse_size(text)
     except (humanfriendly.InvalidSize, AttributeError, TypeError, ValueError, OverflowError) as error:
-        raise ValidationError(f"{name} is a size such as '256kb', '1MB' or '8MiB', not {text!r}") from error
+        raise ValidationError(f"{name} must be a size such as '256kb', '1MB' or '8MiB', got {text!r}") from error
     if size < least:
-        raise ValidationError(f"{name} is {least} bytes or more, not {text!r}")
+        raise ValidationError(f"{name} must be at least {least} bytes, got {text!r}")
     return int(size)
 
 
@@ -65,16 +65,16 @@ RESERVED_PREFIX = "mictlanx_"
 
 
 def check_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
-    """Return tags, or raise ``ValidationError`` where one is not a str, or is MictlanX's own."""
+    """Return tags, or raise ``ValidationError`` if one is not a str or has a reserved name."""
     if not isinstance(tags, Mapping):
-        raise ValidationError(f"tags are a dictionary of texts, not {type(tags).__name__}")
+        raise ValidationError(f"tags must be a dict of str, got {type(tags).__name__}")
     for name, tag in tags.items():
         if not isinstance(name, str) or not isinstance(tag, str) or not name:
-            raise ValidationError(f"tags are texts: {name!r} is {tag!r}")
+            raise ValidationError(f"tags must be str with names, got {tag!r} under {name!r}")
         if any("\ud800" <= character <= "\udfff" for character in name + tag):
-            raise ValidationError(f"tags are texts: {name!r} is {tag!r}, which is no valid Unicode")
+            raise ValidationError(f"tags must be valid Unicode, got {tag!r} under {name!r}")
         if name.startswith(RESERVED_PREFIX):
-            raise ValidationError(f"tag {name!r}: names that begin with {RESERVED_PREFIX!r} are MictlanX's own")
+            raise ValidationError(f"names of tags must not begin with {RESERVED_PREFIX!r}, got {name!r}")
     return tags
 
 

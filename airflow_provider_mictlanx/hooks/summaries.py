@@ -155,8 +155,7 @@ def connection_test_summary(checks: Sequence[RouterCheck]) -> tuple[bool, str]:
 def _router_line(check: RouterCheck, with_peer_ids: bool) -> str:
     router = f"{check.router_id} ({check.url})"
     if check.error is not None:
-        cause = str(check.error).removeprefix(f"listing the peers of router {router}")
-        return f"{router}: {cause.removeprefix(' failed').removeprefix(': ')}"
+        return f"{router}: {str(check.error).removeprefix(f'listing the peers of router {router} failed: ')}"
     line = f"{router}: {pluralize(len(check.available), 'peer')} available, {check.milliseconds:.0f} ms"
     if with_peer_ids and check.available:
         line += f" ({', '.join(sorted(check.available))})"

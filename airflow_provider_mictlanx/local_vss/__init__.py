@@ -1,6 +1,6 @@
 """
-A complete virtual storage space in one process, for laptops, demos and tests: routers, placement service and peers.
+A complete virtual storage space in one process: routers, placement service and peers. For laptops, demos and tests.
 
-``python -m airflow_provider_mictlanx.local_vss --data ./vss`` starts it. A development tool: production uses the real
-routers. It needs Starlette and uvicorn, which the extra ``[local-vss]`` installs.
+Start it with ``python -m airflow_provider_mictlanx.local_vss --data ./vss``. Production uses the real routers. The
+extra ``[local-vss]`` installs Starlette and uvicorn, which it needs.
 """

@@ -1,4 +1,4 @@
-"""The command line of the local VSS: ``python -m airflow_provider_mictlanx.local_vss``, or ``mictlanx-local-vss``."""
+"""Command line of the local VSS: ``python -m airflow_provider_mictlanx.local_vss``, or ``mictlanx-local-vss``."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from airflow_provider_mictlanx.local_vss.options import StartError, parse_option
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """
-    Run the local VSS until it is stopped, and return the exit status: 0 after a stop, 2 where it can't start.
+    Run the local VSS until it is stopped; return the exit status: 0 after a stop, 2 if it cannot start.
 
-    Standard output is one line, the connection URI, once it answers; reasons go to standard error.
+    Once it answers, it prints one line, the connection URI. Errors go to standard error.
     """
     try:
         options = parse_options(arguments)

@@ -1,4 +1,4 @@
-"""Chunk data: request bodies on their way in, bytes on their way out."""
+"""Data of chunks: received request bodies, and bytes to send."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from typing import IO, TypeVar
 T = TypeVar("T")
 
 INLINE = 256 * 1024
-"""Up to so many bytes are hashed, written and read on the event loop, which costs less than a thread."""
+"""Up to this size (bytes), data is hashed, written and read on the event loop, which costs less than a thread."""
 
 PIECE = 1024 * 1024
-"""Bytes of a file that are read at a time."""
+"""Size of one read of a file (bytes)."""
 
 _IN_MEMORY = 16 * 1024 * 1024
 
 
 async def run_by_size(size: int, function: Callable[[], T]) -> T:
-    """Run a function that blocks while it works on ``size`` bytes, in a thread unless they are few."""
+    """Run a blocking function that works on ``size`` bytes, in a thread if they are many."""
     return function() if size <= INLINE else await asyncio.to_thread(function)
 
 
 class IncomingBody:
     """
-    What a router or a peer received, before it is stored: in memory, or in an unnamed file where it is long.
+    A received request body, in memory or, if it is long, in an unnamed file.
 
-    :param folder: where that file is; it is gone when the process ends, however that ends
+    :param folder: folder of that file, which disappears with the process
     """
 
     def __init__(self, folder: Path) -> None:
@@ -47,23 +47,23 @@ class IncomingBody:
             self.size += len(piece)
 
     async def finish(self) -> None:
-        """Set ``checksum``; no more pieces will come."""
+        """Set ``checksum``, after the last piece."""
         digest = await run_by_size(self.size, lambda: hashlib.sha256(self.content))
         self.checksum = digest.hexdigest()
 
     @property
     def is_in_memory(self) -> bool:
-        """Whether the bytes are in memory rather than in a file."""
+        """Return whether the bytes are in memory rather than in a file."""
         return self.size <= _IN_MEMORY
 
     @cached_property
     def content(self) -> bytes | mmap.mmap:
-        """The bytes, which no thread changes any more."""
+        """Return the complete bytes."""
         self._file.seek(0)
         return self._file.read() if self.is_in_memory else mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
 
     def close(self) -> None:
-        """Free the file."""
+        """Close the file, which deletes it."""
         self._file.close()
 
 
@@ -72,8 +72,8 @@ class ChunkData:
     """
     The bytes of a chunk, in memory or in an open file.
 
-    :ivar content_type: as it was announced
-    :ivar flip: whether its first bit is read wrong
+    :ivar content_type: the announced one
+    :ivar flip: invert the first bit
     """
 
     content_type: str
@@ -82,7 +82,7 @@ class ChunkData:
     flip: bool = False
 
     async def pieces(self, piece_size: int = PIECE) -> AsyncIterator[bytes | memoryview]:
-        """Return the bytes piece by piece."""
+        """Yield the bytes piece by piece."""
         piece_size = min(piece_size, INLINE if isinstance(self.content, bytes) else PIECE)
         for start in range(0, self.size, piece_size):
             if isinstance(self.content, bytes):

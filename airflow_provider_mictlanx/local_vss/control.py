@@ -1,8 +1,8 @@
 """
-The requests that steer the local VSS: ``/_faults`` and ``/_requests``.
+Requests that control the local VSS: ``/_faults`` and ``/_requests``.
 
-They are answered on loopback only, whatever the listening address. They must be sent directly: not through a proxy, nor
-from a page in a browser.
+They are answered on loopback only, for every listening address. They must be sent directly, not through a proxy or by a
+web page.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _FAULTS: TypeAdapter[Fault | list[Fault]] = TypeAdapter(Fault | list[Fault])
 _FORWARDED = frozenset(
     {"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "origin", "sec-fetch-site"}
 )
-"""What proxies add to a request, and what browsers add to that of a page."""
+"""Headers that proxies add to requests, and that browsers add to requests of web pages."""
 
 
 class ControlApp:
-    """The requests that switch faults on and off, and read the request log."""
+    """ASGI application that switches faults on and off, and reads the request log."""
 
     def __init__(self, faults: FaultBoard, log: RequestLog) -> None:
         self._faults = faults
@@ -45,19 +45,19 @@ class ControlApp:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, if it comes from this machine."""
+        """Answer a request from this machine, and refuse any other."""
         if _is_local(Request(scope)):
             await self._app(scope, receive, send)
         else:
-            detail = "Faults and the request log are for loopback only, and not through a proxy."
+            detail = "Faults and the request log must be requested on loopback, and not through a proxy."
             await JSONResponse({"detail": detail}, 403)(scope, receive, send)
 
     async def list_faults(self, request: Request) -> Response:
-        """List the faults that are on, spent ones included."""
+        """List the faults that are switched on, with those whose ``count`` is reached."""
         return _answer_faults(list(self._faults.values()))
 
     async def put_faults(self, request: Request) -> Response:
-        """Add a fault, or replace the one with its id; a list replaces all."""
+        """Add a fault, or replace the one with its id; a list replaces all faults."""
         value = await http.read_json(request, _FAULTS)
         faults = value if isinstance(value, list) else [value]
         if isinstance(value, list):
@@ -74,15 +74,15 @@ class ControlApp:
         """Switch a fault off."""
         fault_id = request.path_params["fault_id"]
         if self._faults.pop(fault_id, None) is None:
-            raise ProtocolError(404, f"no fault {fault_id!r} is on")
+            raise ProtocolError(404, f"fault {fault_id!r} is not switched on")
         return Response(status_code=204)
 
     async def list_requests(self, request: Request) -> Response:
-        """List the last requests."""
+        """List the latest requests."""
         return JSONResponse(self._log.report())
 
     async def clear_requests(self, request: Request) -> Response:
-        """Forget the requests that came."""
+        """Clear the list of requests."""
         self._log.clear()
         return Response(status_code=204)
 
@@ -92,7 +92,7 @@ def _answer_faults(faults: list[Fault]) -> Response:
 
 
 def _is_local(request: Request) -> bool:
-    """Return whether a program on this machine asks directly, and not through a proxy or a page in a browser."""
+    """Return whether a program on this machine sent the request, not through a proxy or a web page."""
     if request.client is None or not is_loopback(request.client.host):
         return False
     return not _FORWARDED & set(request.headers.keys()) and is_loopback(request.url.hostname or "")

@@ -1,9 +1,9 @@
 """
-The metadata's SQLite file.
+The SQLite file of the metadata.
 
-A request is acknowledged after its commit. Everything is written on the event loop, which serializes the writers:
-a commit only goes to the operating system, which takes some microseconds, less than a change of threads. Where it must
-be on the disk, the requests that wait for that share one wait, in a thread.
+A request is acknowledged after its commit. All writes happen on the event loop, which serializes them. A commit takes
+some microseconds, because it reaches only the operating system. With ``fsync``, requests wait for the disk together, in
+a thread.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class Database:
     """
     The metadata of one data folder.
 
-    :param path: the SQLite file, made if missing
-    :param fsync: whether a commit waits for the disk (safe from power loss), or only for the operating system (safe
-        from the death of the process)
+    :param path: the SQLite file, created if missing
+    :param fsync: True = a commit waits for the disk and survives a power failure; False = it waits for the operating
+        system and survives the death of the process
     """
 
     def __init__(self, path: Path, *, fsync: bool) -> None:
@@ -67,12 +67,12 @@ class Database:
         self._connection().executescript(_SCHEMA)
 
     def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
-        """Run one statement; outside of ``transaction`` it is committed at once."""
+        """Run one statement; outside ``transaction`` it is committed at once."""
         return self._connection().execute(statement, values)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
-        """Commit the statements of the block together, or none of them where it raises. The block must not await."""
+        """Commit all statements of the block, or none if it raises. The block must not await."""
         unneeded = self._unneeded = []
         connection = self._connection()
         connection.execute("begin immediate")
@@ -85,7 +85,7 @@ class Database:
             path.unlink(missing_ok=True)
 
     async def _wait_for_disk(self) -> None:
-        """Wait until the commits so far are on the disk. Requests that wait at the same time share one wait."""
+        """Wait until all previous commits are on the disk. Concurrent requests share one wait."""
         needed = self._commits
         async with self._disk:
             if self._commits_on_disk < needed:
@@ -94,32 +94,34 @@ class Database:
                 self._commits_on_disk = commits
 
     def remove_after_commit(self, path: Path) -> None:
-        """Remove a file once the metadata that names it is gone for good."""
+        """Delete a file after the commit that deletes its metadata."""
         self._unneeded.append(path)
 
     def timestamp(self) -> int:
-        """Return nanoseconds since 1970 that never repeat, so that ``updated_at`` always orders two announcements."""
+        """Return nanoseconds since 1970 that never repeat, so that ``updated_at`` orders all announcements."""
         self._last_timestamp = max(time.time_ns(), self._last_timestamp + 1)
         return self._last_timestamp
 
     def close(self) -> None:
-        """Close the calling thread's connection."""
+        """Close the connection of the calling thread."""
         self._connection().close()
 
     def _connection(self) -> sqlite3.Connection:
-        """Return the calling thread's connection: listings read in threads, and see what is committed."""
+        """Return the connection of the calling thread: listings read in threads, and see committed data only."""
         connection: sqlite3.Connection | None = getattr(self._connections, "connection", None)
         if connection is None:
             connection = sqlite3.connect(self._path, isolation_level=None, timeout=30, cached_statements=256)
             connection.execute("pragma journal_mode = wal")
-            connection.execute("pragma wal_autocheckpoint = 8000")  # pages: a checkpoint waits for the disk
-            connection.execute("pragma synchronous = normal")  # only checkpoints wait for the disk by themselves
+            connection.execute(
+                "pragma wal_autocheckpoint = 8000"
+            )  # pages; rarely, because a checkpoint waits for the disk
+            connection.execute("pragma synchronous = normal")  # only checkpoints wait for the disk
             self._connections.connection = connection
         return connection
 
 
 def sync_to_disk(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
+    """Wait until a file, or the entries of a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

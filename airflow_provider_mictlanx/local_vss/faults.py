@@ -1,9 +1,8 @@
 """
-The faults that the local VSS can be told to make, and when.
+Faults that the local VSS can inject.
 
-A fault is one record that is switched on and off while the server runs. The places that can misbehave ask the board
-(``FaultBoard.take``) whether a fault of their kind matches what they are about to do; nothing else knows of faults.
-A new kind is one line in ``PARAMETERS`` and one question at the place that is to misbehave.
+A fault is a record that is switched on and off while the server runs. The code that can fail asks ``FaultBoard.take``
+for a matching fault; no other code knows of faults. A new kind needs one line in ``PARAMETERS`` and one such call.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _REPLICA = frozenset({"peer", "bucket", "key"}) | _WHEN
 _REQUEST = frozenset({"peer", "router", "method", "path", "bucket", "key"}) | _WHEN
 
 PARAMETERS: dict[str, frozenset[str]] = {
-    # at the peers, whichever router asks
+    # at the peers, for every router
     "peer_down": frozenset({"peer"}),
     "peer_silent": frozenset({"peer"}),
     "peer_hung": frozenset({"peer", "seconds"}),
@@ -33,20 +32,20 @@ PARAMETERS: dict[str, frozenset[str]] = {
     "flip_bit": _REPLICA,
     # at the routers
     "fail_after_storing": _REPLICA - {"peer"},
-    # at the sockets: of the routers, or of the peer that is named
+    # at the sockets of the routers, or of the named peer
     "status": _REQUEST | {"status", "body", "content_type", "headers"},
     "latency": _REQUEST | {"seconds"},
     "reset": _REQUEST | {"when"},
     "cut_body": _REQUEST | {"at", "clean"},
 }
-"""The kinds of fault, and the parameters of each."""
+"""Parameters of each kind of fault."""
 
 
 HUNG_SECONDS = 120.0
-"""How long the real router waits for a hung peer in most requests (seconds)."""
+"""Time that the real router waits for a hung peer in most requests (seconds)."""
 
 RequestContext = Mapping[str, str | None]
-"""The occasion on which a fault may happen, by the names of the parameters that a fault is matched by."""
+"""The request or replica that a fault is matched with: values by name of parameter."""
 
 
 class Fault(BaseModel):
@@ -54,25 +53,25 @@ class Fault(BaseModel):
     One fault that is switched on.
 
     :ivar kind: one of ``PARAMETERS``
-    :ivar id: it is removed by this; random unless given
-    :ivar peer: only this peer (``peer-0``); faults at the sockets are the routers' unless a peer is named
+    :ivar id: id of the fault; random by default
+    :ivar peer: only this peer (``peer-0``); faults at the sockets affect routers unless a peer is named
     :ivar router: only this router (``router-0``)
     :ivar method: only requests with this method
-    :ivar path: only requests with a path (query left out) in which this regular expression is found
+    :ivar path: only requests whose path (without query) contains a match of this regular expression
     :ivar bucket: only this bucket; ``*`` and ``?`` are wildcards, as in file names
     :ivar key: only this chunk key or ball id, with the same wildcards
-    :ivar count: number of times that it happens; unlimited unless given
-    :ivar skip: number of matching occasions that pass unharmed first
-    :ivar probability: of each matching occasion, 0 to 1
-    :ivar status: the status to answer instead
-    :ivar body: the JSON to answer instead, or a string that is sent unchanged
-    :ivar content_type: of a body that is a string
-    :ivar headers: further headers of that answer
-    :ivar seconds: the delay before the request is handled; of a hung peer: how long a router waits for it
-    :ivar when: ``before`` drops the connection before anything is done, ``after`` between the work and the answer
+    :ivar count: maximum number of times that it happens; None = no limit
+    :ivar skip: number of matching requests that succeed first
+    :ivar probability: probability for each matching request, 0 to 1
+    :ivar status: HTTP status of the injected answer
+    :ivar body: JSON of the injected answer, or a string that is sent unchanged
+    :ivar content_type: content type of a body that is a string
+    :ivar headers: further headers of the injected answer
+    :ivar seconds: delay before the request is handled; for a hung peer, the time that a router waits for it
+    :ivar when: ``before`` drops the connection before the request is handled, ``after`` before the answer is sent
     :ivar at: number of bytes after which the body is cut
-    :ivar clean: whether a cut body ends as if it were complete, instead of with a dropped connection
-    :ivar triggered: how often it happened; set by the server
+    :ivar clean: end a cut body as if it were complete, instead of dropping the connection
+    :ivar triggered: number of times that it happened; set by the server
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -89,7 +88,7 @@ class Fault(BaseModel):
     skip: int = Field(default=0, ge=0)
     probability: float = Field(default=1.0, gt=0, le=1)
     status: int = Field(default=503, ge=200, le=599)
-    body: Any = Field(default_factory=lambda: {"detail": "A fault that was asked for."})
+    body: Any = Field(default_factory=lambda: {"detail": "An injected fault."})
     content_type: str = "application/json"
     headers: dict[str, str] = Field(default_factory=dict)
     seconds: float = Field(default=1.0, ge=0)
@@ -122,7 +121,7 @@ class Fault(BaseModel):
         return self
 
     def matches(self, context: RequestContext) -> bool:
-        """Return whether the fault is about this occasion; does not count it."""
+        """Return whether the fault matches, without counting."""
         exact = {"peer": self.peer, "router": self.router, "method": self.method and self.method.upper()}
         globs = {"bucket": self.bucket, "key": self.key}
         return (
@@ -132,7 +131,7 @@ class Fault(BaseModel):
         )
 
     def happens(self) -> bool:
-        """Count a matching occasion, and return whether the fault happens on it."""
+        """Count a match, and return whether the fault happens now."""
         if self.count is not None and self.triggered >= self.count:
             return False
         self._seen += 1
@@ -147,19 +146,19 @@ def _fits(pattern: str, name: str | None) -> bool:
 
 
 class FaultBoard(dict[str, Fault]):
-    """The faults that are switched on, by id, the oldest first; changed and asked on the event loop only."""
+    """The faults that are switched on, by id, the oldest first. Use it on the event loop only."""
 
     def peer_state(self, peer: str, *kinds: str) -> Fault | None:
-        """Return the fault that puts a peer into a lasting state such as ``peer_down``, if any; does not count it."""
+        """Return the fault that puts a peer into a state such as ``peer_down``, or None. It is not counted."""
         found = (fault for fault in self.values() if fault.kind in kinds and fault.peer in (None, peer))
         return next(found, None)
 
     def take(self, kind: str, context: RequestContext, *, only_named_peers: bool = False) -> Fault | None:
         """
-        Return the fault that happens on this occasion, if any, and count it.
+        Return the fault that happens now, and count it; None if no fault matches.
 
-        :param context: what is about to happen: ``peer``, ``router``, ``method``, ``path``, ``bucket``, ``key``
-        :param only_named_peers: pass over faults that name no peer
+        :param context: ``peer``, ``router``, ``method``, ``path``, ``bucket`` and ``key``, as far as known
+        :param only_named_peers: ignore faults that name no peer
         """
         for fault in self.values():
             if only_named_peers and fault.peer is None:

@@ -1,4 +1,4 @@
-"""The HTTP that routers and peers have in common: paths, errors, parsed requests, and bodies."""
+"""HTTP that routers and peers share: paths, errors, parsed requests, and bodies."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ API = "/api/v4"
 NO_DATA = "No found available replica peer or data, try again later."
 
 _BUCKET_ROUTES = (
-    # Before the data routes: a bucket may be called "data", and no task is called "metadata".
+    # Before the data routes, because a bucket may have the name "data".
     ("POST", "/{bucket_id}/metadata", "put_metadata"),
     ("GET", "/{bucket_id}/metadata", "get_bucket_metadata"),
     ("POST", "/data/{task_id}/chunked", "put_chunked"),
@@ -40,7 +40,7 @@ _BUCKET_ROUTES = (
 
 
 def bucket_routes(endpoints: object) -> list[Route]:
-    """Return the routes that routers and peers answer alike; ``endpoints`` has their methods."""
+    """Return the routes that routers and peers share; ``endpoints`` has their methods."""
     return [
         Route(f"{API}/buckets{path}", getattr(endpoints, name), methods=[method])
         for method, path, name in _BUCKET_ROUTES
@@ -48,15 +48,15 @@ def bucket_routes(endpoints: object) -> list[Route]:
 
 
 def application(routes: Sequence[Route]) -> Starlette:
-    """Return an application that answers these routes, and errors as the protocol's page says."""
+    """Return an application with these routes, and with errors in the format of the protocol page."""
     return Starlette(routes=routes, exception_handlers={HTTPException: _http_error, Exception: _any_error})
 
 
 class ProtocolError(HTTPException):
     """
-    An answer that is no success.
+    An answer with an error status.
 
-    :param detail: of the answer: a string, a list or an object
+    :param detail: detail of the answer: a str, a list or a dict
     """
 
     def __init__(self, status: int, detail: Any) -> None:
@@ -74,7 +74,7 @@ async def _any_error(request: Request, error: Exception) -> Response:
 
 
 class MetadataChange(BaseModel):
-    """What an update may change of a chunk's metadata; what is left out stays."""
+    """New metadata of a chunk; omitted fields do not change."""
 
     tags: dict[str, str] | None = None
     content_type: str | None = None
@@ -86,7 +86,7 @@ CHANGE = TypeAdapter(MetadataChange)
 
 
 async def read_json(request: Request, adapter: TypeAdapter[T]) -> T:
-    """Parse the request's JSON; what does not fit is answered with 422 and every reason."""
+    """Parse the JSON of a request; answer 422 with all reasons if it is invalid."""
     try:
         return adapter.validate_json(await request.body())
     except ValidationError as error:
@@ -95,7 +95,7 @@ async def read_json(request: Request, adapter: TypeAdapter[T]) -> T:
 
 
 async def read_form(request: Request) -> AsyncIterator[bytes]:
-    """Return the pieces of the file in the multipart field ``data``."""
+    """Yield the pieces of the file in the multipart field ``data``."""
     async with request.form() as form:
         upload = form.get("data")
         if upload is None or isinstance(upload, str):
@@ -106,7 +106,7 @@ async def read_form(request: Request) -> AsyncIterator[bytes]:
 
 
 async def drain(request: Request) -> None:
-    """Receive an unwanted body, so that the answer reaches a client that is still sending."""
+    """Receive and discard a body, so that a client that is still sending gets the answer."""
     try:
         async for _ in request.stream():
             pass
@@ -115,15 +115,15 @@ async def drain(request: Request) -> None:
 
 
 class DataResponse(StreamingResponse):
-    """Bytes as a stream without Content-Length, in pieces as the header ``Chunk-Size`` says."""
+    """Stream bytes without Content-Length, in pieces of the size in the header ``Chunk-Size``."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the bytes, without Starlette's task that waits for a disconnect: uvicorn drops what nobody reads."""
+        """Send the bytes, without Starlette's task that waits for a disconnect: uvicorn handles it."""
         await self.stream_response(send)
 
 
 def answer_data(request: Request, data: ChunkData) -> Response:
-    """Return bytes, in the pieces and under the name that the request asks for."""
+    """Return an answer with the bytes, in pieces and under the name that the request names."""
     query = request.query_params
     headers = {}
     if query.get("attachment", "false").lower() in ("1", "true", "yes", "on"):
@@ -134,7 +134,7 @@ def answer_data(request: Request, data: ChunkData) -> Response:
 
 
 def parse_chunk_size(request: Request) -> int:
-    """Return the header ``Chunk-Size`` in bytes; the service answers 500 to one that is no size."""
+    """Return the header ``Chunk-Size`` in bytes; answer 500 to a malformed one, as the service does."""
     try:
         return max(1, int(humanfriendly.parse_size(request.headers.get("chunk-size", "10mb"))))
     except humanfriendly.InvalidSize as error:
@@ -142,7 +142,7 @@ def parse_chunk_size(request: Request) -> int:
 
 
 def object_names(request: Request) -> tuple[str, str]:
-    """Return the bucket id, and the key or the ball id, that the path names."""
+    """Return the bucket id, and the key or the ball id, of the path."""
     parameters = request.path_params
     return parameters["bucket_id"], parameters.get("key") or parameters["ball_id"]
 

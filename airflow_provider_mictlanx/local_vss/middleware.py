@@ -23,16 +23,16 @@ from airflow_provider_mictlanx.local_vss.storage_space import StorageSpace
 
 
 class _Dropped(Exception):
-    """The connection was closed on purpose."""
+    """A fault closed the connection."""
 
 
 class FaultMiddleware:
     """
-    The application of one server, with the faults at its sockets.
+    The application of one server, with faults at its sockets and the request log.
 
     :param app: the application
     :param server_id: ``router-0`` … or ``peer-0`` …
-    :param peer: the peer whose server it is; None: it is a router's
+    :param peer: the peer of this server; None for a router
     """
 
     def __init__(
@@ -104,11 +104,11 @@ class FaultMiddleware:
         await self._app(scope, receive, watched if cut is None else _BodyCutter(cut, watched, connection))
 
     def _take(self, kind: str, context: RequestContext) -> Fault | None:
-        # A fault that names no server is the routers': a peer's own port misbehaves only when it is meant.
+        # Faults at the sockets affect a peer's port only if they name the peer.
         return self._faults.take(kind, context, only_named_peers=self._peer is not None)
 
     def _context(self, scope: Scope) -> RequestContext:
-        """Return the values that a fault is matched by; bucket and key come from the path, or from the task."""
+        """Return the values that faults are matched with; bucket and key come from the path, or from the task."""
         names = self._path_params(scope)
         server = {"peer" if self._peer else "router": self._server_id}
         context = {**server, "method": scope["method"], "path": scope["path"], "bucket": names.get("bucket_id")}
@@ -125,15 +125,15 @@ class FaultMiddleware:
 
 
 class _Connection:
-    """A client's connection, to be cut. ASGI has no way to cut one, so uvicorn's request cycle is asked."""
+    """A client's connection. ASGI cannot close one, so uvicorn's transport is used."""
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
-        cycle: Any = getattr(send, "__self__", None)  # the outermost send is a method of the cycle
+        cycle: Any = getattr(send, "__self__", None)  # send is a method of uvicorn's request cycle
         self._transport: asyncio.Transport = cycle.transport
 
     async def reset(self) -> NoReturn:
-        """Drop the connection at once, so that the client's system reports "connection reset"."""
+        """Drop the connection at once, so that the client gets "connection reset"."""
         sock = self._transport.get_extra_info("socket")
         with contextlib.suppress(OSError):  # the client has closed it
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -141,7 +141,7 @@ class _Connection:
         await self._wait_until_closed()
 
     async def close(self) -> NoReturn:
-        """Close the connection after what was sent so far."""
+        """Close the connection after the bytes sent so far."""
         self._transport.close()
         await self._wait_until_closed()
 
@@ -152,7 +152,7 @@ class _Connection:
 
 
 class _BodyCutter:
-    """Passes the first bytes of a body on, and ends it there: as if it were complete, or with a closed connection."""
+    """Send the first bytes of a body, then end it as if it were complete, or close the connection."""
 
     def __init__(self, fault: Fault, watched: Send, connection: _Connection) -> None:
         self._left = fault.at
@@ -165,7 +165,7 @@ class _BodyCutter:
         if self._ended:
             return
         if message["type"] == "http.response.start":
-            # A cut that is to look complete must not contradict a length that was promised.
+            # A cut body that looks complete must not contradict its Content-Length.
             promised = [(n, v) for n, v in message.get("headers", []) if not (self._clean and n == b"content-length")]
             await self._watched({**message, "headers": promised})
             return
@@ -182,4 +182,4 @@ class _BodyCutter:
 
 
 async def _discard(message: Message) -> None:
-    """Send an answer that nobody gets."""
+    """Discard a message of an answer."""

@@ -1,4 +1,4 @@
-"""The options of the local VSS: one field each, from which the command line is made and by which it is checked."""
+"""Options of the local VSS. The command line is made of the fields, and checked by them."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ Number = Annotated[int, Field(ge=1, le=100)]
 
 
 class StartError(Exception):
-    """The local VSS can't start; the message says why, for the person who started it."""
+    """The local VSS cannot start; the message says why."""
 
 
 class Options(BaseModel):
-    """What the local VSS is started with."""
+    """Options of one start of the local VSS."""
 
     model_config = ConfigDict(frozen=True)
 
     host: str = Field("127.0.0.1", description="address to listen on")
     allow_remote: bool = Field(False, description="allow a --host that other machines can reach")
-    port: Port = Field(60666, description="port of the first router, the others follow; 0 = any free one")
-    routers: Number = Field(1, description="routers before the same peers, each with a cache of its own")
-    peers: Number = Field(3, description="storage peers; a folder that has more keeps them")
-    peer_port_base: Port = Field(25000, description="port of the first peer, the others follow; 0 = any free ones")
-    data: Path = Field(Path("vss"), description="folder that holds everything; made if missing")
-    path_prefix: str = Field("", description="path that the routers answer under too, as behind a proxy")
-    fsync: bool = Field(False, description="wait for the disk before acknowledging: survives a power failure too")
+    port: Port = Field(60666, description="port of the first router, the others follow; 0 = any free port")
+    routers: Number = Field(1, description="number of routers, each with its own cache, in front of the same peers")
+    peers: Number = Field(3, description="number of storage peers; a folder with more peers keeps them")
+    peer_port_base: Port = Field(25000, description="port of the first peer, the others follow; 0 = any free ports")
+    data: Path = Field(Path("vss"), description="folder of all data; created if missing")
+    path_prefix: str = Field("", description="further path prefix of the routers, as behind a proxy")
+    fsync: bool = Field(False, description="wait for the disk before acknowledging, to survive a power failure")
     cache_size: ByteSize = Field(ByteSize(64 * 1024**2), description="size of each router's cache, such as 64MiB")
     task_lifetime: float = Field(
         600.0, gt=0, allow_inf_nan=False, description="seconds that an announced chunk waits for its data"
     )
-    certificate: Path | None = Field(None, description="PEM file with the routers' certificate: they speak https")
-    private_key: Path | None = Field(None, description="PEM file with the key, unless it is in the certificate's file")
-    client_ca: Path | None = Field(None, description="PEM file with a CA: clients need a certificate of it")
+    certificate: Path | None = Field(None, description="PEM file with the routers' certificate, for https")
+    private_key: Path | None = Field(None, description="PEM file with the key, unless --certificate contains it")
+    client_ca: Path | None = Field(None, description="PEM file with a CA that must have signed clients' certificates")
     exit_with_parent: bool = False  # undocumented: stop when standard input ends
 
     @field_validator("data", mode="before")
@@ -61,8 +61,8 @@ class Options(BaseModel):
     def _check_combinations(self) -> Self:
         if not self.allow_remote and not is_loopback(self.host):
             raise ValueError(
-                f"--host must be a loopback address, got {self.host!r}: this development tool checks nobody's rights, "
-                "so everybody who reaches it can read, write and delete; add --allow-remote if that is intended"
+                f"--host must be a loopback address, got {self.host!r}: this development tool checks no permissions, "
+                "so anybody who reaches it can read, write and delete; add --allow-remote if that is intended"
             )
         if self.certificate is None and (self.private_key or self.client_ca):
             raise ValueError("--private-key and --client-ca need --certificate")
@@ -70,7 +70,7 @@ class Options(BaseModel):
 
 
 def parse_options(arguments: Sequence[str] | None) -> Options:
-    """Parse the command line; raise ``StartError`` for values that make no sense."""
+    """Parse the command line; raise ``StartError`` for invalid values."""
     parser = argparse.ArgumentParser(
         prog="mictlanx-local-vss",
         description="A complete MictlanX storage space in one process, for development and tests. "
@@ -97,7 +97,7 @@ def _explain(location: tuple[int | str, ...], message: str, value: object) -> st
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether an address or a name means this machine only."""
+    """Return whether an address or a name means only this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,12 +1,11 @@
 """
-One storage peer: its replicas' metadata in the common database, their bytes in a folder of its own.
+One storage peer: the metadata of its replicas in the shared database, their bytes in its own folder.
 
-A file's name is random: no text of a user becomes a path, and no file is written twice. Only the metadata says which
-file belongs to which replica. A file that no metadata names was left behind by a killed process, and is removed at the
-next start.
-All files are in one folder: spread over many folders, new files cost ten times as much on ext4.
+File names are random: no text of a user becomes a path, and no file is written twice. Only the metadata assigns files
+to replicas. A killed process may leave files without metadata, which the next start removes. All files are in one
+folder, because many folders make new files ten times slower on ext4.
 
-A replica's metadata is kept as the JSON text that listings answer, so that a listing of many chunks costs no parsing.
+Metadata is stored as the JSON of listings, so that a listing of many chunks parses nothing.
 """
 
 from __future__ import annotations
@@ -34,19 +33,19 @@ _ONE_BALL = "bucket_id = ? and ball_id = ?"
 
 
 class PeerDownError(Exception):
-    """The peer can't be reached."""
+    """The peer does not answer."""
 
     def __init__(self, peer_id: str) -> None:
-        super().__init__(f"peer {peer_id} can't be reached")
+        super().__init__(f"peer {peer_id} does not answer")
         self.peer_id = peer_id
 
 
 class Replica(NamedTuple):
     """
-    One replica as its peer knows it.
+    One replica in the peer's metadata.
 
     :ivar metadata: JSON
-    :ivar blob: the name of the file with its bytes; None while nothing was stored
+    :ivar blob: name of the file with its bytes; None until they are stored
     """
 
     peer_id: str
@@ -59,15 +58,15 @@ class Replica(NamedTuple):
 
 class Peer:
     """
-    One storage peer. Reads raise ``PeerDownError`` while it can't be reached.
+    One storage peer. Reads raise ``PeerDownError`` while a fault keeps it from answering.
 
-    :param peer_id: ``peer-0`` …; a safe id, as its folder has this name
+    :param peer_id: ``peer-0`` …; a safe id, because its folder has this name
     """
 
     def __init__(self, peer_id: str, options: Options, database: Database, faults: FaultBoard) -> None:
         self.peer_id = peer_id
         self.port = 0  # known once its socket is bound
-        self.tasks = Tasks(options.task_lifetime)  # of the peer's own dialect
+        self.tasks = Tasks(options.task_lifetime)  # tasks announced to the peer itself
         self._fsync = options.fsync
         self._database = database
         self._faults = faults
@@ -82,16 +81,16 @@ class Peer:
 
     @property
     def is_unavailable(self) -> bool:
-        """Whether the placement service knows that the peer can't be reached."""
+        """Return whether the placement service knows that the peer does not answer."""
         return self._faults.peer_state(self.peer_id, "peer_down") is not None
 
     @property
     def is_down(self) -> bool:
-        """Whether the peer can't be reached now, whatever the placement service knows."""
+        """Return whether the peer does not answer, even if the placement service does not know it."""
         return self._faults.peer_state(self.peer_id, *_UNREACHABLE) is not None
 
     async def wait_while_hung(self) -> None:
-        """Wait as a router does for a peer that keeps the connection and never answers."""
+        """Wait as long as a router waits for a hung peer."""
         started = time.monotonic()
         while fault := self._faults.peer_state(self.peer_id, "peer_hung"):
             if time.monotonic() - started >= fault.seconds:
@@ -111,7 +110,7 @@ class Peer:
         """
         Store the metadata of an announcement, within a transaction.
 
-        A copy that a missed delete left at the peer is replaced: the placement service does not know of it.
+        It replaces a replica that the placement service no longer knows, which a missed delete has left.
         """
         announced = task.announced
         self.delete_key(announced.bucket_id, announced.key)
@@ -123,7 +122,7 @@ class Peer:
         )
 
     async def store(self, task: Task, body: IncomingBody) -> bool:
-        """Store the data of an announcement; return False if the peer is down or refuses it."""
+        """Store the data of an announcement; return False if the peer does not answer or refuses it."""
         announced = task.announced
         bucket_id, key = announced.bucket_id, announced.key
         if self.is_down or self._happens("refuse_data", bucket_id, key):
@@ -140,7 +139,7 @@ class Peer:
                 await asyncio.to_thread(self._write, path, body)
             else:
                 await run_by_size(body.size, lambda: self._write(path, body))
-            # The announcement may be deleted or replaced meanwhile.
+            # The announcement may have been deleted or replaced meanwhile.
             where = f"peer_id = ? and {_ONE_CHUNK} and task_id = ? and blob is null"
             values = (path.name, self.peer_id, bucket_id, key, task.task_id)
             async with self._database.transaction():
@@ -158,7 +157,7 @@ class Peer:
             sync_to_disk(self._folder)
 
     def change(self, bucket_id: str, key: str, changes: Mapping[str, Any]) -> bool:
-        """Change a replica's metadata in place; return False if the peer has none."""
+        """Change the metadata of a replica; return False if the peer has no replica."""
         replica = self.find(bucket_id, key)
         if replica is not None:
             metadata = self._to_json({**json.loads(replica.metadata), **changes})
@@ -174,7 +173,7 @@ class Peer:
         return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
 
     def delete_key(self, bucket_id: str, key: str) -> list[str]:
-        """Delete a chunk, within a transaction; return its key if the peer had it."""
+        """Delete a chunk, within a transaction; return its key, or nothing if the peer had no replica."""
         return self._delete(_ONE_CHUNK, bucket_id, key)
 
     def delete_ball(self, bucket_id: str, ball_id: str) -> list[str]:
@@ -197,11 +196,11 @@ class Peer:
         return next(iter(self._select(_ONE_CHUNK, bucket_id, key)), None)
 
     def read(self, bucket_id: str, key: str) -> ChunkData | None:
-        """Return the bytes of a chunk, None where the peer has none."""
+        """Return the bytes of a chunk, or None if the peer has no replica."""
         return self._open(self.find(bucket_id, key), bucket_id)
 
     def read_content(self, checksum: str) -> ChunkData | None:
-        """Return the bytes with this SHA-256, None where the peer has none."""
+        """Return the bytes with this SHA-256, or None."""
         self._check_up()
         return self._open(next(iter(self._select("checksum = ? and blob is not null limit 1", checksum)), None), None)
 
@@ -210,7 +209,7 @@ class Peer:
             return None
         try:
             file = (self._folder / replica.blob).open("rb")
-        except FileNotFoundError:  # somebody removed it from the folder: to a reader the data is missing
+        except FileNotFoundError:  # a user deleted it from the folder
             return None
         size = os.fstat(file.fileno()).st_size
         content_type = json.loads(replica.metadata)["content_type"]
@@ -226,13 +225,13 @@ class Peer:
         return self._select(f"{_ONE_BALL} order by seq", bucket_id, ball_id)
 
     def bucket(self, bucket_id: str) -> list[str]:
-        """Return the metadata (JSON) of the peer's chunks in a bucket, but empty ones."""
+        """Return the metadata (JSON) of the peer's chunks in a bucket, without chunks of size 0."""
         self._check_up("hide_from_listing")
         statement = "select metadata from replicas where peer_id = ? and bucket_id = ? and size > 0 order by seq"
         return [metadata for (metadata,) in self._database.execute(statement, self.peer_id, bucket_id)]
 
     def usage(self) -> dict[str, Any]:
-        """Return what the peer says of itself: disk in bytes and its share in use, and what it holds."""
+        """Return the peer's statistics: disk size and use (bytes), used fraction, and stored chunks."""
         stored = self._select("blob is not null order by seq")
         used, total = sum(replica.size for replica in stored), shutil.disk_usage(self._folder).total
         return {

@@ -1,4 +1,4 @@
-"""The peers' HTTP: the same paths as the routers', in the peers' dialect."""
+"""HTTP of the peers: the routers' paths, with the peers' formats."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from airflow_provider_mictlanx.local_vss.storage_space import StorageSpace
 
 
 class PeerAnnouncement(PutMetadataRequest):
-    """The announcement of a chunk in the peers' dialect."""
+    """The announcement of a chunk in the peers' format."""
 
     is_disabled: bool = Field(default=False, validation_alias="is_disable")
 
@@ -34,7 +34,7 @@ _ANNOUNCEMENT = TypeAdapter(PeerAnnouncement)
 
 
 class PeerApp:
-    """The HTTP of one peer."""
+    """The HTTP endpoints of one peer."""
 
     def __init__(self, peer: Peer, space: StorageSpace) -> None:
         self._peer = peer
@@ -50,14 +50,14 @@ class PeerApp:
                 Route(f"{buckets}/{{bucket_id}}/{{key}}/size", self.get_size),
                 Route(f"{API}/stats", self.get_stats),
                 Route(f"{API}/stats/ufs", self.get_ufs),
-                # The page gives /health no prefix of its own, so it answers with and without the others'.
+                # The protocol page names no prefix of /health, so both forms answer.
                 Route(f"{API}/health", self.health),
                 Route("/health", self.health),
             ]
         )
 
     async def put_metadata(self, request: Request) -> Response:
-        """Announce a chunk. Known with other bytes, it is only replaced with the header ``Update: 1``."""
+        """Announce a chunk. A chunk with other bytes is replaced only with the header ``Update: 1``."""
         started = time.perf_counter_ns()
         bucket_id = request.path_params["bucket_id"]
         announced = await http.read_json(request, _ANNOUNCEMENT)
@@ -76,7 +76,7 @@ class PeerApp:
         return JSONResponse({"key": announced.key, "service_time": spent, "task_id": task.task_id, "node_id": node})
 
     async def put_chunked(self, request: Request) -> Response:
-        """Send the data of a task as the body; refused with 400 unless size and SHA-256 are as announced."""
+        """Receive the data of a task as the body; answer 400 unless size and SHA-256 are the announced ones."""
         started = time.perf_counter_ns()
         task, received = await self._deliver(request, request.stream())
         spent = max(1, time.perf_counter_ns() - started)
@@ -94,7 +94,7 @@ class PeerApp:
         )
 
     async def put_data(self, request: Request) -> Response:
-        """Send the data of a task as multipart field ``data``."""
+        """Receive the data of a task as multipart field ``data``."""
         await self._deliver(request, http.read_form(request))
         return Response(status_code=201)
 
@@ -117,7 +117,7 @@ class PeerApp:
             body.close()
 
     async def get_by_checksum(self, request: Request) -> Response:
-        """Return bytes by their content."""
+        """Return the bytes with a SHA-256."""
         return self._answer_data(request, self._peer.read_content(request.path_params["checksum"]))
 
     async def get_data(self, request: Request) -> Response:
@@ -151,7 +151,7 @@ class PeerApp:
         return replica
 
     async def update_metadata(self, request: Request) -> Response:
-        """Change a chunk's tags and the like."""
+        """Change tags and other metadata of a chunk."""
         change = await http.read_json(request, http.CHANGE)
         return await self._change(request, change.model_dump(exclude_none=True))
 
@@ -189,14 +189,14 @@ class PeerApp:
         return Response(status_code=204, headers={"n-deletes": str(len(deleted))})
 
     async def get_stats(self, request: Request) -> Response:
-        """Return the use of the disk, and what the peer holds."""
+        """Return the disk usage, and the stored chunks."""
         usage = await asyncio.to_thread(self._peer.usage)
         return JSONResponse(
             {**usage, "peers": [peer_id for peer_id in self._space.peers if peer_id != self._peer.peer_id]}
         )
 
     async def get_ufs(self, request: Request) -> Response:
-        """Return the use of the disk."""
+        """Return the disk usage."""
         usage = await asyncio.to_thread(self._peer.usage)
         return JSONResponse({name: usage[name] for name in ("total_disk", "used_disk", "disk_uf")})
 

@@ -1,8 +1,8 @@
 """
-The placement service: which peers are to hold which chunk, and the tasks that wait for data.
+The placement service: the peers of every chunk, and the tasks that wait for data.
 
-It keeps names in a spelling of its own (``normalized``), while the peers keep the names that they were sent. A lookup
-uses the name of the request: so a chunk under an unsafe name is placed, acknowledged and never found again.
+It stores ``normalized`` names, while the peers store the names of the requests. A lookup uses the name of the request,
+so a chunk under an unsafe name is placed, acknowledged and never found again.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from airflow_provider_mictlanx.local_vss.database import Database
 
 
 def normalized(name: str) -> str:
-    """Return a name in the placement service's own spelling."""
+    """Return a name in the placement service's form."""
     return re.sub(r"[-_]{2,}", "-", re.sub(r"[^A-Za-z0-9_-]", "", name)).strip("-_")
 
 
 class Task(NamedTuple):
-    """Data that was announced and has not come yet."""
+    """Announced data that has not arrived yet."""
 
     task_id: str
     announced: PutMetadataRequest
@@ -33,9 +33,9 @@ class Task(NamedTuple):
 
 class Tasks(TTLCache[str, Task]):
     """
-    The tasks that wait for data, by id. They are in memory: a restart forgets them, as it does with the real service.
+    The tasks that wait for data, by id. A restart forgets them, as that of the real service does.
 
-    :param lifetime: seconds after which a task is forgotten
+    :param lifetime: time after which a task is forgotten (seconds)
     """
 
     def __init__(self, lifetime: float) -> None:
@@ -44,20 +44,20 @@ class Tasks(TTLCache[str, Task]):
 
 class NoPeerLeftError(Exception):
     """
-    A chunk can't be placed.
+    No peer can store a further replica of a chunk.
 
-    :ivar holders: the peers that have it
-    :ivar everywhere: whether every peer has it (code 666), or the others are unavailable (which may pass)
+    :ivar holders: the peers that have one
+    :ivar everywhere: True if every peer has one (code 666), False if the other peers are unavailable
     """
 
     def __init__(self, holders: list[str], *, everywhere: bool) -> None:
-        super().__init__(f"no peer is left; holders are {holders}")
+        super().__init__(f"every available peer has a replica; the holders are {holders}")
         self.holders = holders
         self.everywhere = everywhere
 
 
 class Placement:
-    """Where chunks are, as the placement service has it."""
+    """The placement of chunks on peers."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -65,9 +65,9 @@ class Placement:
 
     def choose(self, bucket_id: str, key: str, copies: int, peers: Sequence[str], available: set[str]) -> list[str]:
         """
-        Choose peers for up to ``copies`` further replicas: in turn, available ones that have none.
+        Choose available peers without a replica, in turn, for up to ``copies`` further replicas.
 
-        Raise ``NoPeerLeftError`` where there is none.
+        Raise ``NoPeerLeftError`` if no peer is left.
         """
         holders = self.holders(normalized(bucket_id), normalized(key))
         start = self._next % len(peers)
@@ -79,18 +79,18 @@ class Placement:
         return chosen
 
     def add(self, bucket_id: str, key: str, peers: Sequence[str]) -> None:
-        """Store that these peers are to hold a chunk, within a transaction."""
+        """Place a chunk on peers, within a transaction."""
         for peer in peers:
             name = normalized(bucket_id), normalized(key)
             self._database.execute("insert into placement (bucket_id, key, peer_id) values (?, ?, ?)", *name, peer)
 
     def holders(self, bucket_id: str, key: str) -> list[str]:
-        """Return the peers that are to hold a chunk, under exactly this name."""
+        """Return the peers of a chunk, under exactly this name."""
         where = "bucket_id = ? and key = ? order by peer_id"
         return [
             row[0] for row in self._database.execute(f"select peer_id from placement where {where}", bucket_id, key)
         ]
 
     def forget(self, bucket_id: str, key: str) -> None:
-        """Forget where a chunk is, under exactly this name."""
+        """Delete the placement of a chunk, under exactly this name."""
         self._database.execute("delete from placement where bucket_id = ? and key = ?", bucket_id, key)

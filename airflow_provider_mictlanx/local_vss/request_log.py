@@ -1,4 +1,4 @@
-"""The requests that the local VSS received, for tests that count them."""
+"""Log of the received requests, for tests that count them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _SECRET = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 class RequestLog:
     """
-    The last requests, and counters of all.
+    The latest requests, and counters of all requests.
 
-    :param length: how many requests are kept
+    :param length: maximum number of logged requests
     """
 
     def __init__(self, length: int = 10_000) -> None:
@@ -24,30 +24,29 @@ class RequestLog:
 
     def add(self, generation: int, request: dict[str, Any]) -> None:
         """
-        Add a request; one that came before the last ``clear`` counts in the totals only.
+        Add a request; one that arrived before the last ``clear`` counts in the totals only.
 
-        :param generation: the log's when the request came
-        :param request: ``server`` (``router-0`` …), ``method``, ``path``, ``query``, ``route`` (the path's pattern;
-            ``-`` where nothing answers at it), ``status`` (0 where the connection was dropped), ``headers``, ``at``
-            (seconds since 1970)
+        :param generation: generation of the log when the request arrived
+        :param request: ``server`` (``router-0`` …), ``method``, ``path``, ``query``, ``route`` (pattern of the path;
+            ``-`` for an unknown path), ``status`` (0 for a dropped connection), ``headers``, ``at`` (epoch seconds)
         """
         if generation == self.generation:
             self._recent.append(request)
         self.totals[request["server"], request["method"], request["route"], request["status"]] += 1
 
     def clear(self) -> None:
-        """Forget every request; the totals of ``/metrics`` go on."""
+        """Clear the list of requests, but not the totals of ``/metrics``."""
         self._recent.clear()
         self.generation += 1
 
     def report(self) -> dict[str, Any]:
-        """Return ``counts`` (per method and route) and ``recent`` (the oldest first)."""
+        """Return ``total``, ``counts`` (by method and route) and ``recent`` (the oldest first)."""
         counts = Counter(f"{request['method']} {request['route']}" for request in self._recent)
         return {"total": len(self._recent), "counts": counts, "recent": list(self._recent)}
 
 
 def redact_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return a request's headers, with the SHA-256 of secret values in their place."""
+    """Return the headers of a request, with secret values replaced by their SHA-256."""
     redacted = {}
     for name, value in headers:
         text = name.decode("latin-1")

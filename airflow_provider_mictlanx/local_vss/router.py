@@ -1,7 +1,7 @@
 """
-One router: it answers the requests of the protocol's page from the placement service, the peers and a cache.
+One router: it answers the requests of the protocol page from the placement service, the peers and a cache.
 
-Where the protocol's page does not say what the service answers, a comment here says what was chosen.
+If the protocol page does not specify an answer, a comment names the choice.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from airflow_provider_mictlanx.local_vss.storage_space import StorageSpace
 
 
 class NewPeer(BaseModel):
-    """A peer that is to be added."""
+    """A peer to add."""
 
     peer_id: str
     port: int = Field(default=0, ge=0, le=65535)
@@ -45,10 +45,10 @@ _NEW_PEERS: TypeAdapter[NewPeer | list[NewPeer]] = TypeAdapter(NewPeer | list[Ne
 
 class Router:
     """
-    One router before the storage space.
+    One router of the storage space.
 
     :param router_id: ``router-0`` …
-    :param start_peer: starts a further peer of this process: id, port (0 = any free one)
+    :param start_peer: function that starts a further peer of this process: id, port (0 = any free port)
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Router:
     # -- writing -------------------------------------------------------------------------------------------------------
 
     async def put_metadata(self, request: Request) -> Response:
-        """Announce a chunk: place it, tell the chosen peers, and wait for its data."""
+        """Announce a chunk: place it, announce it to the chosen peers, and create its task."""
         started = time.perf_counter_ns()
         bucket_id = request.path_params["bucket_id"]
         announced = await http.read_json(request, _ANNOUNCEMENT)
@@ -107,7 +107,7 @@ class Router:
         )
 
     async def _announce(self, announced: PutMetadataRequest) -> tuple[Task, list[Peer]]:
-        """Return the task, and the chosen peers that did not answer: with any, the others keep it, placed nowhere."""
+        """Return the task, and the chosen peers that did not answer. If there are any, nothing is placed."""
         placement, peers = self._space.placement, self._space.peers
         bucket_id, key = announced.bucket_id, announced.key
         available = {peer_id for peer_id, peer in peers.items() if not peer.is_unavailable}
@@ -126,7 +126,7 @@ class Router:
         return task, missed
 
     async def put_chunked(self, request: Request) -> Response:
-        """Send the data of a task as the body."""
+        """Receive the data of a task as the body."""
         http.parse_chunk_size(request)
         task, peer_ids = await self._deliver(request, request.stream())
         bucket_id, key = task.announced.bucket_id, task.announced.key
@@ -141,12 +141,12 @@ class Router:
         )
 
     async def put_data(self, request: Request) -> Response:
-        """Send the data of a task as multipart field ``data``: the answer says nothing of what was stored."""
+        """Receive the data of a task as multipart field ``data``; the answer does not name the peers that stored it."""
         await self._deliver(request, http.read_form(request))
         return Response(status_code=201)
 
     async def _deliver(self, request: Request, pieces: AsyncIterator[bytes]) -> tuple[Task, list[str]]:
-        """Hand the data of a task to its peers; return the task, and the peers that stored it."""
+        """Send the data of a task to its peers; return the task, and the ids of the peers that stored it."""
         task_id = request.path_params["task_id"]
         task = self._space.tasks.get(task_id)
         if task is None:
@@ -159,14 +159,14 @@ class Router:
             await body.finish()
             return task, await self._store(task, body)
         except ClientDisconnect as error:
-            # What came before the client went away is what the cache will answer.
+            # The real router, too, caches the bytes received before a disconnect.
             self._remember(task, body)
             raise ProtocolError(499, "Client closed the request") from error
         finally:
             body.close()
 
     def _remember(self, task: Task, body: IncomingBody) -> None:
-        """Cache what came: before any peer has accepted it, and however much of it there is."""
+        """Cache the received bytes, even incomplete ones, before any peer has accepted them."""
         name = task.announced.bucket_id, task.announced.key
         self._cache.pop(name, None)
         if body.is_in_memory and self._fits_cache(body.size):
@@ -185,17 +185,17 @@ class Router:
         stored = await asyncio.gather(*(peer.store(task, body) for peer in peers))
         if self._space.faults.take("fail_after_storing", {"bucket": announced.bucket_id, "key": announced.key}):
             raise ProtocolError(500, "500: the placement service did not answer")
-        # A task stays valid until its peers were tried.
+        # A task stays valid until all its peers were tried.
         self._space.tasks.pop(task.task_id, None)
         return [peer.peer_id for peer, is_stored in zip(peers, stored, strict=True) if is_stored]
 
     async def disable(self, request: Request) -> Response:
-        """Mark a chunk as disabled: the page gives the mark no further meaning, so its data is answered as before."""
+        """Mark a chunk as disabled. The protocol page gives this no effect, so its data can still be read."""
         await self._change(request, {"is_disabled": True})
         return Response(status_code=204)
 
     async def update_metadata(self, request: Request) -> Response:
-        """Change a chunk's tags and the like. The page names no path for it; this one is chosen after the others."""
+        """Change tags and other metadata of a chunk. The protocol page names no path; this one is a choice."""
         started = time.perf_counter_ns()
         change = await http.read_json(request, http.CHANGE)
         await self._change(request, change.model_dump(exclude_none=True))
@@ -212,7 +212,7 @@ class Router:
     # -- reading -------------------------------------------------------------------------------------------------------
 
     async def get_metadata(self, request: Request) -> Response:
-        """Return the metadata of a chunk, from the replica whose turn it is."""
+        """Return the metadata of a chunk, from its next replica in turn."""
         started = time.perf_counter_ns()
         bucket_id, key = http.object_names(request)
         peer = self._next_holder("metadata", bucket_id, key)
@@ -236,7 +236,7 @@ class Router:
         return Response(await asyncio.to_thread(self._list_bucket, bucket_id), media_type="application/json")
 
     def _list_bucket(self, bucket_id: str) -> bytes:
-        """Return the listing (JSON): the peers that answered, and for every peer what was gathered so far."""
+        """Return the listing (JSON). As the real one, it repeats for every peer all chunks of the previous peers."""
         answered: list[str] = []
         so_far: list[str] = []
         listed: list[str] = []
@@ -244,21 +244,21 @@ class Router:
             try:
                 so_far.extend(peer.bucket(bucket_id))
             except PeerDownError:
-                continue  # silently: a listing never says that it is not complete
+                continue  # as the real router, which never reports an incomplete listing
             answered.append(peer.peer_id)
             listed.extend(so_far)
         head = json.dumps({"bucket_id": bucket_id, "peers_ids": answered}, separators=(",", ":"))
         return f'{head[:-1]},"balls":[{",".join(listed)}]}}'.encode()
 
     async def get_chunks_metadata(self, request: Request) -> Response:
-        """Return every announced chunk of a ball that the answering peers know; empty ones are left out."""
+        """Return every announced chunk of a ball from the peers that answer, without chunks of size 0."""
         bucket_id, ball_id = http.object_names(request)
         await self._wait_for_peers()
         chunks = [json.loads(replica.metadata) for replica in self._list_ball(bucket_id, ball_id) if replica.size > 0]
         if not chunks:
             raise ProtocolError(404, f"{bucket_id}@{ball_id} not found")
         by_age = sorted(chunks, key=lambda chunk: int(chunk["tags"]["updated_at"]))
-        # The page gives no rule for the size where replicas repeat: every chunk counts once, with its oldest replica.
+        # The protocol page gives no rule for repeated replicas: every chunk counts once, with its oldest replica.
         size = sum({chunk["key"]: chunk["size"] for chunk in reversed(by_age)}.values())
         return JSONResponse(
             {
@@ -277,14 +277,14 @@ class Router:
             try:
                 known.extend(peer.ball(bucket_id, ball_id))
             except PeerDownError:
-                continue  # silently: a listing never says that it is not complete
+                continue  # as the real router, which never reports an incomplete listing
         return known
 
     async def get_data(self, request: Request) -> Response:
-        """Return the bytes of a chunk: from the cache, or from the replica whose turn it is."""
+        """Return the bytes of a chunk: from the cache, or from its next replica in turn."""
         name = bucket_id, key = http.object_names(request)
         if (peer_id := request.headers.get("peer-id")) is not None:
-            # Whatever the placement service says, and past the cache.
+            # This header bypasses the placement service and the cache.
             return http.answer_data(request, await self._read(self._space.peers.get(peer_id), bucket_id, key))
         is_forced = request.headers.get("force-get", "0").strip() == "1"
         if not is_forced and (cached := self._cache.get(name)) is not None:
@@ -308,7 +308,7 @@ class Router:
         return data
 
     async def get_merged(self, request: Request) -> Response:
-        """Return the bytes of a ball; once they flow, a failure only makes them end early."""
+        """Return the bytes of a ball. A failure after the first chunk only ends the body early."""
         bucket_id, ball_id = http.object_names(request)
 
         def index(key: str) -> tuple[int, str]:
@@ -335,11 +335,11 @@ class Router:
         return http.DataResponse(pieces(), media_type=first.content_type)
 
     async def get_by_checksum(self, request: Request) -> Response:
-        """By content: the present service answers 404."""
+        """Answer 404, as the real service does."""
         raise ProtocolError(404, "Not Found")
 
     def _next_holder(self, what: str, bucket_id: str, key: str) -> Peer | None:
-        """Return the peer whose turn it is: every request for a chunk is sent to its next replica."""
+        """Return the next peer of a chunk: requests use its replicas in turn."""
         name, holders = (what, bucket_id, key), self._space.placement.holders(bucket_id, key)
         turn = self._turns[name] = self._turns.get(name, -1) + 1
         return self._space.peers[holders[turn % len(holders)]] if holders else None
@@ -347,7 +347,7 @@ class Router:
     # -- deleting ------------------------------------------------------------------------------------------------------
 
     async def delete(self, request: Request) -> Response:
-        """Delete a chunk at every peer that answers, and its placement; the page gives ``Force`` no meaning."""
+        """Delete a chunk at every peer that answers, and its placement; ignore the header ``Force``."""
         bucket_id, key = http.object_names(request)
         await self._wait_for_peers()
         deleted: list[str] = []
@@ -362,7 +362,7 @@ class Router:
         return JSONResponse({"n_deletes": len(deleted), "key": key})
 
     async def delete_by_ball_id(self, request: Request) -> Response:
-        """Delete what the peers that answer know of a ball, and the placement of just that."""
+        """Delete the chunks of a ball at the peers that answer, and the placement of these chunks."""
         bucket_id, ball_id = http.object_names(request)
         await self._wait_for_peers()
         deleted: list[str] = []
@@ -370,7 +370,7 @@ class Router:
             for peer in self._reachable_peers():
                 deleted += peer.delete_ball(bucket_id, ball_id)
             for key in set(deleted):
-                # The peers' spelling, and the placement's may be another: what it can't find, it keeps.
+                # The placement service keeps names that it normalized, because it cannot find them.
                 self._space.placement.forget(bucket_id, key)
         for key in set(deleted):
             self._cache.pop((bucket_id, key), None)
@@ -382,12 +382,12 @@ class Router:
         return [peer for peer in self._space.peers.values() if not peer.is_down]
 
     async def _wait_for_peers(self) -> None:
-        """Wait for the peers that hang, one after the other, as a router does that asks all of them."""
+        """Wait for hung peers, one after another, as a router does that asks all peers."""
         for peer in list(self._space.peers.values()):
             await peer.wait_while_hung()
 
     async def get_peers(self, request: Request) -> Response:
-        """Return the peers that the placement service takes for available, and the others."""
+        """Return the peers that are available according to the placement service, and the others."""
         known: dict[str, list[dict[str, Any]]] = {"available": [], "unavailable": []}
         for peer in self._space.peers.values():
             address = {"ip_addr": self._space.options.host, "port": peer.port, "protocol": "http", "api_version": 4}
@@ -396,15 +396,15 @@ class Router:
 
     async def add_peers(self, request: Request) -> Response:
         """
-        Add peers: each one that is not known starts as a further peer of this process, on the port that it names.
+        Add peers: every new one starts in this process, on the requested port.
 
-        The real service would look for a peer at the address; here there are no other peers than this process's own.
+        The real service connects to a peer at the address; here, all peers run in this process.
         """
         value = await http.read_json(request, _NEW_PEERS)
         peers = value if isinstance(value, list) else [value]
         for peer in peers:
             if not is_safe_id(peer.peer_id):
-                raise ProtocolError(400, f"{peer.peer_id!r} is no peer id: only letters, digits, '-' and '_'")
+                raise ProtocolError(400, f"peer_id must have only letters, digits, '-' and '_', got {peer.peer_id!r}")
         for peer in peers:
             if peer.peer_id not in self._space.peers:
                 try:
@@ -414,7 +414,7 @@ class Router:
         return Response(status_code=204)
 
     async def get_stats(self, request: Request) -> Response:
-        """Return every peer's use of its disk, and what it holds."""
+        """Return the disk usage and the stored chunks of every peer."""
         peers = self._reachable_peers()
 
         def stats() -> list[dict[str, Any]]:
@@ -425,8 +425,8 @@ class Router:
         return JSONResponse(await asyncio.to_thread(stats))
 
     async def openapi(self, request: Request) -> Response:
-        """Describe the requests."""
-        from starlette.schemas import BaseSchemaGenerator  # imports PyYAML, which would make every start slower
+        """Return the OpenAPI description of the requests."""
+        from starlette.schemas import BaseSchemaGenerator  # imports PyYAML, which would slow down every start
 
         info = {"title": "MictlanX local VSS", "version": "0.1.0", "description": "A development tool."}
         paths: dict[str, dict[str, Any]] = {}
@@ -450,7 +450,7 @@ class Router:
 
 def _no_peer_left(announced: PutMetadataRequest, error: NoPeerLeftError) -> ProtocolError:
     if not error.everywhere:
-        # Peers without a replica exist, but they are unavailable: the plain text, which may pass.
+        # Peers without a replica exist, but are unavailable: a temporary failure.
         return ProtocolError(404, "No available peers.")
     return ProtocolError(
         404,

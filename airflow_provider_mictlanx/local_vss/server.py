@@ -1,4 +1,4 @@
-"""The sockets and the life of the process: bind every port, serve routers and peers on one loop, stop on a signal."""
+"""Sockets and lifetime of the process: bind all ports, serve routers and peers on one loop, stop on a signal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from airflow_provider_mictlanx.local_vss.storage_space import StorageSpace
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn server that leaves the signals to the process, as there are several servers in it."""
+    """A uvicorn server that does not handle signals, because the process has several servers."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -41,9 +41,9 @@ class _Server(uvicorn.Server):
 
 class LocalVSS:
     """
-    The local VSS: ``await LocalVSS(options).run(ready)`` serves until a signal comes, or until ``stop`` is called.
+    The local VSS: ``await LocalVSS(options).run(ready)`` serves until a signal arrives, or until ``stop`` is called.
 
-    :param options: what it is started with
+    :param options: the options of the command line
     """
 
     def __init__(self, options: Options) -> None:
@@ -53,14 +53,14 @@ class LocalVSS:
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """End it: requests under way may finish for two seconds."""
+        """Stop serving; running requests have two seconds to finish."""
         self._stopping.set()
 
     async def run(self, ready: Callable[[str], None]) -> None:
         """
-        Serve until it is stopped. Raise ``StartError`` where it can't start.
+        Serve until it is stopped. Raise ``StartError`` if it cannot start.
 
-        :param ready: called with the connection URI once every port answers
+        :param ready: called with the connection URI when every port answers
         """
         options = self._options
         with contextlib.ExitStack() as resources:
@@ -68,7 +68,7 @@ class LocalVSS:
             space = StorageSpace(options)
             resources.callback(space.close)
             peers = self._bind(resources, len(space.peers), options.peer_port_base, "--peer-port-base")
-            self._listen_for_the_end()
+            self._handle_stop_requests()
             for peer, sock in zip(space.peers.values(), peers, strict=True):
                 self._serve_peer(space, peer, sock)
             for number, sock in enumerate(routers):
@@ -115,22 +115,24 @@ class LocalVSS:
             config.load()
         except OSError as error:  # SSLError is one
             files = ", ".join(str(f) for f in (options.certificate, options.private_key, options.client_ca) if f)
-            raise StartError(f"the certificate can't be used ({files}): {error}") from error
+            raise StartError(
+                f"reading the certificate failed ({files}): {error}; check --certificate, --private-key and --client-ca"
+            ) from error
         server = _Server(config)
         self._servers[server] = asyncio.get_running_loop().create_task(server.serve([sock]))
 
     def _bind(self, resources: contextlib.ExitStack, number: int, base: int, option: str) -> list[socket.socket]:
         if base + number - 1 > 65535:
-            raise StartError(f"{number} ports from {base} on end beyond 65535; give {option} a smaller number")
+            raise StartError(f"{option} must leave room for {number} ports up to 65535, got {base}")
         host, sockets = self._options.host, []
         for port in range(base, base + number) if base else [0] * number:
             try:
                 sockets.append(resources.enter_context(listen(host, port)))
             except OSError as error:
-                # A name that does not resolve has a number of its own, below 0, that is none of the system's.
+                # A name that does not resolve has a negative number, which os.strerror does not know.
                 reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
                 raise StartError(
-                    f"{host}:{port} can't be listened on: {reason.lower()}; give {option} another port"
+                    f"listening on {host}:{port} failed: {reason.lower()}; set {option} to another port"
                 ) from error
         return sockets
 
@@ -141,7 +143,7 @@ class LocalVSS:
         protocol = "https" if options.certificate else "http"
         return f"mictlanx://{routers}/?protocol={protocol}&api_version=4&http2=0"
 
-    def _listen_for_the_end(self) -> None:
+    def _handle_stop_requests(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
@@ -152,13 +154,13 @@ class LocalVSS:
                 self.stop()
 
         if self._options.exit_with_parent:
-            # Whoever started the process holds the other end of standard input, which closes when that process ends.
+            # The parent holds the other end of standard input, which closes when the parent ends.
             loop.add_reader(sys.stdin.fileno(), on_input)
 
 
 def listen(host: str, port: int) -> socket.socket:
     """Return a listening socket."""
-    # Unlike socket.create_server, this names the protocol: else asyncio sets no TCP_NODELAY, and answers wait 40 ms.
+    # socket.create_server names no protocol: asyncio then sets no TCP_NODELAY, and answers wait 40 ms.
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     sock = socket.socket(family, kind, protocol)
     try:

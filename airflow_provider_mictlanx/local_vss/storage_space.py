@@ -1,4 +1,4 @@
-"""The virtual storage space: the peers, the placement service and the data folder that all routers share."""
+"""The virtual storage space: peers, placement service and data folder, which all routers share."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from airflow_provider_mictlanx.local_vss.placement import Placement, Tasks
 
 class StorageSpace:
     """
-    The peers and the placement service over one data folder. Raise ``StartError`` where the folder can't be used.
+    The peers and the placement service of one data folder. Raise ``StartError`` if the folder cannot be used.
 
-    :param options: what the local VSS was started with
+    :param options: the options of the command line
     """
 
     def __init__(self, options: Options) -> None:
@@ -33,26 +33,28 @@ class StorageSpace:
             self._lock = _lock(options.data)
             self.database = Database(options.data / "metadata.sqlite3", fsync=options.fsync)
             self.placement = Placement(self.database)
-            # A peer never leaves a folder: its replicas would be lost without anybody having deleted them.
+            # Peers of earlier starts remain: without them, their replicas would be lost.
             for (peer_id,) in self.database.execute("select peer_id from peers order by position").fetchall():
                 self._open_peer(peer_id)
             new_ids = (peer_id for n in itertools.count() if (peer_id := f"peer-{n}") not in self.peers)
             while len(self.peers) < options.peers:
                 self.add_peer(next(new_ids))
         except (OSError, sqlite3.Error) as error:
-            raise StartError(f"the data folder {options.data} can't be used: {error}") from error
+            raise StartError(
+                f"opening the data folder {options.data} failed: {error}; set --data to another folder"
+            ) from error
 
     def add_peer(self, peer_id: str) -> Peer:
-        """Add a peer to the space, for good."""
+        """Add a peer to the space permanently."""
         self.database.execute("insert into peers select ?, coalesce(max(position), -1) + 1 from peers", peer_id)
         return self._open_peer(peer_id)
 
     def incoming_body(self) -> IncomingBody:
-        """Return an empty body to collect a request's data in."""
+        """Return an empty body for the data of a request."""
         return IncomingBody(self.options.data)
 
     def close(self) -> None:
-        """Release the folder."""
+        """Close the database and unlock the folder."""
         self.database.close()
         self._lock.close()
 
@@ -62,13 +64,13 @@ class StorageSpace:
 
 
 def _lock(folder: Path) -> IO[str]:
-    """Keep a second process out of the folder: two writers would not know of one another's placement."""
+    """Lock the folder: two processes would not see each other's placement."""
     lock = (folder / "lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
         raise StartError(
-            f"the data folder {folder} is in use by another local VSS; stop that one, or give --data another folder"
+            f"locking the data folder {folder} failed: another local VSS uses it; stop it, or set another --data"
         ) from None
     return lock

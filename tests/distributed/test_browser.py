@@ -158,7 +158,7 @@ def test_connection_form(page: Page, local_airflow: RunningAirflow, vss: LocalVS
     said = press_test(page, conn_id)
     assert said.startswith(f"Test Connection Failed 1 of 2 routers failed. router-0 ({vss.url()}): 3 peers available, ")
     assert f"router-1 (http://127.0.0.1:{wrong}): no connection (Connection refused)" in said
-    assert said.endswith("is the router running, and is this its address?")
+    assert said.endswith("check the address, and that the router is running")
     assert tokens_sent(vss) == {TOKEN_SEEN}
     picture(page, "connection-test-failed")
 

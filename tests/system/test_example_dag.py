@@ -128,7 +128,7 @@ class TestDemo:
         assert demo.returncode == 1
         assert "The demo failed: " in errors
         assert "file is not a database" in errors
-        log = Path(errors.rpartition("What was logged: ")[2].strip())
+        log = Path(errors.rpartition("Log file: ")[2].strip())
         assert "Traceback" in log.read_text()
         assert processes_with(str(work)) == []
 

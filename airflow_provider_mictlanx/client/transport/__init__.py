@@ -1,1 +1,1 @@
-"""HTTP connections: TLS, limits, network errors, redaction."""
+"""HTTP engines and connections: TLS, proxies, headers, limits and network errors."""

@@ -1,4 +1,4 @@
-"""HTTP/1.1 by aiohttp: the default engine. Imported with the first request, as the import takes a tenth of a second."""
+"""The aiohttp engine, the default, for HTTP/1.1. The first request imports it, because the import takes 0.1 s."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from airflow_provider_mictlanx.client.transport.limits import CONNECT_TIMEOUT, I
 from airflow_provider_mictlanx.client.transport.proxies import Proxy
 
 READ_BUFFER = 256 * 1024
-"""aiohttp stops reading from a connection while twice this much waits for its reader (bytes)."""
+"""aiohttp stops reading from a connection while twice this size (bytes) waits for the reader."""
 
 _ERRORS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], type[backend.WireError]], ...] = (
     ((aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError), backend.InvalidUrlError),
@@ -33,9 +33,10 @@ _ERRORS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], type[backend
 
 class _Response(aiohttp.ClientResponse):
     """
-    Drops a connection that can't be used again.
+    A response that drops its connection if no further request can use it.
 
-    aiohttp closes it, which waits until the server took what is buffered, and reads an answer that came while it was idle.
+    aiohttp only closes such a connection, and so waits until the server has read the buffered bytes. aiohttp also
+    accepts an answer that arrived while the connection was idle.
     """
 
     protocol: ResponseHandler | None = None
@@ -44,9 +45,9 @@ class _Response(aiohttp.ClientResponse):
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
         self.protocol, self.transport = connection.protocol, connection.transport
         try:
-            # The request has just been written, and the loop had no turn: what is here is no answer to it.
+            # The request was written just now: bytes that have already arrived cannot answer it.
             if self.protocol is None or self.protocol.should_close:
-                raise backend.BrokenError("it broke, or the server sent more than the answers to its requests")
+                raise backend.BrokenError("it was closed, or the server sent more than the answers to its requests")
             return await super().start(connection)
         except BaseException:
             self.abort()
@@ -54,20 +55,20 @@ class _Response(aiohttp.ClientResponse):
 
     @property
     def was_reset(self) -> bool:
-        """Return whether a body that ends with its connection ended with a reset, for which aiohttp raises nothing."""
+        """Return whether a reset ended a body without Content-Length, for which aiohttp raises no error."""
         is_framed = "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
         is_lost = self.protocol is not None and isinstance(self.protocol.exception(), OSError)
         return is_lost and not is_framed and self.content is not aiohttp.EMPTY_PAYLOAD
 
     def abort(self) -> None:
         if self.transport is not None:
-            with suppress(AttributeError):  # asyncio's transport fails where it closed itself after its last byte
+            with suppress(AttributeError):  # asyncio's transport raises it after it has closed itself
                 self.transport.abort()
         self.close()
 
 
 class AiohttpStream:
-    """An answer that has begun."""
+    """An answer whose headers have arrived."""
 
     def __init__(self, response: _Response, upload: backend.Upload) -> None:
         self.status = response.status
@@ -77,7 +78,7 @@ class AiohttpStream:
         self.upload = upload
 
     async def next_piece(self) -> bytes | None:
-        """Wait for the next piece of the body; None at its end."""
+        """Return the next piece of the body, or None at its end."""
         with _translated_errors("in the middle of the answer"):
             piece = await self.response.content.readany()
         if not piece and self.response.was_reset:
@@ -89,8 +90,8 @@ class AiohttpBackend(backend.HttpBackend):
     """
     A pool of HTTP/1.1 connections.
 
-    :param context: of TLS
-    :param proxy: to send all requests through
+    :param context: TLS context; None for http
+    :param proxy: proxy of all requests
     """
 
     def __init__(self, context: ssl.SSLContext | None = None, proxy: Proxy | None = None) -> None:
@@ -98,7 +99,7 @@ class AiohttpBackend(backend.HttpBackend):
             limit=0,
             keepalive_timeout=IDLE_SECONDS,
             ssl=context or True,
-            resolver=aiohttp.ThreadedResolver(),  # the system's, also where aiodns is installed
+            resolver=aiohttp.ThreadedResolver(),  # the system resolver, even if aiodns is installed
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
@@ -129,7 +130,7 @@ class AiohttpBackend(backend.HttpBackend):
         return AiohttpStream(cast(_Response, response), upload)
 
     async def end(self, stream: AiohttpStream) -> None:
-        """Release the connection; drop it where the request or the answer is incomplete."""
+        """Release the connection; drop it if the request or the answer is incomplete."""
         if not (stream.response.closed and stream.upload.is_complete):
             stream.response.abort()
 
@@ -139,25 +140,25 @@ class AiohttpBackend(backend.HttpBackend):
 
 
 async def _send_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Raise the errors after which aiohttp would repeat an idempotent request: the server may have carried it out."""
+    """Raise the errors after which aiohttp would repeat a request that the server may already have executed."""
     with _translated_errors():
         return await handler(request)
 
 
 def _parse_url(url: str) -> URL:
-    """Return the URL as it was written, and quoted only where it contains characters that a URL can't have."""
+    """Parse a URL, and quote it only if it contains characters that are not allowed in a URL."""
     is_quoted = url.isascii() and url.isprintable() and " " not in url
     try:
         parsed = URL(url, encoded=is_quoted)
-        parsed.explicit_port  # noqa: B018 - read here, as it is parsed with the first look only
+        parsed.explicit_port  # noqa: B018 - parses the port now, so that errors are raised here
         return parsed
     except ValueError as error:
-        raise backend.InvalidUrlError(f"{url!r} is no URL: {error}") from None
+        raise backend.InvalidUrlError(f"URL must be valid, got {url!r}: {error}") from None
 
 
 @contextmanager
 def _translated_errors(when: str = "without sending a response") -> Iterator[None]:
-    """Raise errors of this package. Their cause is the system's, never the library's, whose text may be the server's."""
+    """Convert errors of aiohttp. Their cause is the system's error: the text of aiohttp's may be the server's."""
     try:
         yield
     except aiohttp.ClientHttpProxyError as error:

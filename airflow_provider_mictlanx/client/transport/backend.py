@@ -1,4 +1,4 @@
-"""The interface of the HTTP engines, their errors, and the body of a request."""
+"""Interface of the HTTP engines, their errors, and the body of a request."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from airflow_provider_mictlanx.client.transport.proxies import Proxy
 Body: TypeAlias = bytes | memoryview | AsyncGenerator[bytes]
 
 SLICE = 256 * 1024
-"""A longer body is handed to the engine in slices of this size (bytes)."""
+"""A longer body is passed to the engine in slices of this size (bytes)."""
 
 
 class WireError(Exception):
     """
-    Base of the errors of an engine. Its text is cleaned: it stands in tracebacks as the cause of the client's own error.
+    Base of the errors of an engine. The message is cleaned, because tracebacks show it as the cause of a client error.
 
-    :param message: what went wrong, maybe in the server's words
+    :param message: the failure; it may contain text of the server
     """
 
     def __init__(self, message: str) -> None:
@@ -32,15 +32,15 @@ class WireError(Exception):
 
 
 class NotConnectedError(WireError):
-    """The connection failed before anything was sent; the cause says why."""
+    """The connection failed before anything was sent; see ``__cause__``."""
 
 
 class ProxyRefusedError(WireError):
     """
     The proxy opened no tunnel to the router.
 
-    :param message: what it said
-    :param status: what it answered; 0 where that is unknown
+    :param message: the proxy's reason
+    :param status: the proxy's HTTP status; 0 if unknown
     """
 
     def __init__(self, message: str, status: int = 0) -> None:
@@ -49,7 +49,7 @@ class ProxyRefusedError(WireError):
 
 
 class BrokenError(WireError):
-    """The connection broke, or was closed before the answer's end."""
+    """The connection broke, or was closed before the end of the answer."""
 
 
 class InvalidResponseError(WireError):
@@ -57,23 +57,23 @@ class InvalidResponseError(WireError):
 
 
 class InvalidUrlError(WireError, ValueError):
-    """The URL is malformed, or neither http nor https."""
+    """The URL is malformed, or is neither http nor https."""
 
 
 class Upload:
     """
-    The body of a request, and how much of it the engine took.
+    The body of a request; it knows whether the body was completely sent.
 
-    A longer body is handed over in slices: an answer that comes before the last one acknowledges nothing. The system's buffers
-    take about 3 MB at once: for a shorter body, what the server's system has not acknowledged yet is counted.
+    A long body is passed to the engine in slices. An answer before the last slice acknowledges nothing. About 3 MB can
+    wait in the buffers of this system: ``_is_delivered`` checks that the server's system has received them.
 
-    :param body: the bytes, or pieces of a body whose length is not known
+    :param body: the bytes, or pieces of a body of unknown length
     """
 
     def __init__(self, body: Body) -> None:
         self.is_complete = False
         self.error: Exception | None = None
-        """What a generator of pieces raised. Engines wrap it."""
+        """The error that the generator of pieces raised, because engines wrap it."""
         self.headers: dict[str, str] = {}
         self.content: bytes | AsyncGenerator[Any]
         if not isinstance(body, bytes | memoryview):
@@ -88,7 +88,7 @@ class Upload:
         try:
             async with aclosing(pieces):
                 async for piece in pieces:
-                    if piece:  # an empty one would end a body that is sent in chunks
+                    if piece:  # an empty piece would end a chunked body
                         yield piece
         except Exception as error:
             self.error = error
@@ -97,19 +97,19 @@ class Upload:
 
     def check_answer(self, status: int, sock: socket | None) -> None:
         """
-        Raise ``BrokenError`` for a success before the whole body was sent; a refusal is an answer at any time.
+        Raise ``BrokenError`` for a success before the complete body was sent; an error status may come at any time.
 
-        :param sock: of a connection that serves this request alone
+        :param sock: socket of a connection that serves only this request
         """
         if status < 200:
-            raise InvalidResponseError("it changes to another protocol, which was not asked for")
+            raise InvalidResponseError("the server switched to another protocol, which was not requested")
         if status < 300 and not (self.is_complete and _is_delivered(sock)):
-            raise BrokenError(f"the server answered {status} before the whole body was sent")
+            raise BrokenError(f"the server answered {status} before the complete body was sent")
 
 
 def _is_delivered(sock: socket | None) -> bool:
-    """Return whether the server's system has everything, as it does when an answer comes that was made of the whole request."""
-    with suppress(OSError, ValueError):  # the connection ended, or the system does not count
+    """Return whether the server's system has acknowledged all sent bytes, which a correct answer implies."""
+    with suppress(OSError, ValueError):  # the connection ended, or the system has no such count
         return sock is None or not any(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))
     return True
 
@@ -120,7 +120,7 @@ async def _slices(body: memoryview) -> AsyncGenerator[memoryview]:
 
 
 class ResponseStream(Protocol):
-    """A request whose answer has begun."""
+    """An answer whose headers have arrived."""
 
     @property
     def status(self) -> int:
@@ -129,32 +129,32 @@ class ResponseStream(Protocol):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Return the headers by name in lower case; values of the same name are joined by commas."""
+        """Return the headers by lower-case name; values of the same name are joined by commas."""
         ...
 
     @property
     def sock(self) -> socket | None:
-        """Return the socket of a connection that serves this request alone."""
+        """Return the socket of a connection that serves only this request, else None."""
         ...
 
     async def next_piece(self) -> bytes | None:
-        """Wait for the next piece of the body; None at its end."""
+        """Return the next piece of the body, or None at its end."""
         ...
 
 
 class HttpBackend(ABC):
     """
-    An HTTP engine with a pool of connections. It belongs to the event loop that it is made in.
+    An HTTP engine with a pool of connections, for the event loop that created it.
 
-    Both engines raise the errors of this module and what a body's generator raised. They follow no redirect, keep no cookie
-    and transform no body.
+    Both engines raise only the errors of this module and the error of a body's generator. They follow no redirects,
+    store no cookies and decode no bodies.
     """
 
     async def begin(self, method: str, url: str, headers: Mapping[str, str], body: Body) -> ResponseStream:
         """
-        Send a request, once, and wait for the head of the answer.
+        Send a request once, and return the answer after its headers have arrived.
 
-        Bound the time from outside, by cancelling: the engine itself bounds only the connecting.
+        The caller limits the time by cancelling: the engine itself limits only connecting.
         """
         upload = Upload(body)
         try:
@@ -172,11 +172,11 @@ class HttpBackend(ABC):
 
     @abstractmethod
     async def _request(self, method: str, url: str, headers: Mapping[str, str], upload: Upload) -> ResponseStream:
-        """Send a request and wait for the head of the answer; raise only errors of this module or of the caller."""
+        """Send a request and return its answer; raise only errors of this module or of the caller."""
 
     @abstractmethod
     async def end(self, stream: Any) -> None:
-        """Release the connection, wherever the answer is; also when the task is cancelled just then."""
+        """Release the connection, even if the answer was not read or the task is cancelled."""
 
     @abstractmethod
     async def aclose(self) -> None:
@@ -184,4 +184,4 @@ class HttpBackend(ABC):
 
 
 BackendFactory: TypeAlias = Callable[[ssl.SSLContext | None, Proxy | None], HttpBackend]
-"""Makes the engine of one event loop, for the TLS context of its https connections and the proxy that they go through."""
+"""Function that creates the engine of one event loop, for a TLS context and a proxy."""

@@ -1,9 +1,9 @@
 """
-HTTP requests to routers and peers, with time and size limits.
+Send HTTP requests to routers and peers, with limits of time and size.
 
-One pool of connections exists per event loop, process, TLS setting and proxy: a pool is never shared between loops or across a fork.
-The engines behind ``HttpBackend`` follow no redirects (the token goes to the configured routers only), decompress nothing
-(nothing is ever sent compressed), and never read ``.netrc``.
+Every event loop, process, TLS setting and proxy has its own pool of connections. No pool is shared between loops or
+across a fork. The engines follow no redirects, so the token reaches the configured routers only. They decompress
+nothing and never read ``.netrc``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ DEFAULT_HEADERS = {
 
 _transports: weakref.WeakSet[Transport] = weakref.WeakSet()
 _inherited: list[object] = []
-"""Pools of the parent process. A child that closed or collected them would take the sockets out of the epoll they share."""
+"""Pools of the parent process. Closing them in the child would remove their sockets from the shared epoll."""
 
 
 def _keep_inherited_pools() -> None:
@@ -53,7 +53,7 @@ os.register_at_fork(after_in_child=_keep_inherited_pools)
 
 @dataclass(frozen=True)
 class Response:
-    """What came back: status, headers (names in lower case) and, unless it was streamed, the body."""
+    """Status, headers (names in lower case) and, unless it was streamed, the body of an answer."""
 
     status: int
     headers: Mapping[str, str]
@@ -70,14 +70,13 @@ class _Pools:
 
 class Transport:
     """
-    Sends requests, and turns whatever goes wrong on the way into a ``NetworkError``.
+    The connections of one client. Failures of the network raise ``NetworkError``.
 
     :param token: sent as ``Authorization: Bearer`` with every request
     :param headers: sent with every request
-    :param http2: whether to offer HTTP/2, which is agreed on over ``https`` only; ``ValidationError`` without the package
-        ``h2``
-    :param proxies: which proxy a request goes through
-    :param backend_factory: makes the HTTP engine; None for aiohttp, or for httpx where HTTP/2 may be agreed on
+    :param http2: offer HTTP/2 over ``https``; ``ValidationError`` without the package ``h2``
+    :param proxies: rules that choose the proxy of a request
+    :param backend_factory: creates the HTTP engine; None = httpx if HTTP/2 is offered, else aiohttp
     """
 
     def __init__(
@@ -106,13 +105,13 @@ class Transport:
         _transports.add(self)
 
     def __repr__(self) -> str:
-        return f"<Transport of {sum(len(pools.backends) for pools in self._pools.values())} pools>"
+        return f"<Transport with {sum(len(pools.backends) for pools in self._pools.values())} pools>"
 
     async def send(
         self, method: str, url: str, *, action: str, timeout: float, content: Body = b"", **options: Any
     ) -> Response:
         """
-        Send a request and read the complete answer within its time.
+        Send a request, and return the complete answer within ``timeout``.
 
         Parameters: see ``stream``, and:
 
@@ -139,13 +138,13 @@ class Transport:
         max_size: int = MAX_SMALL_RESPONSE,
     ) -> AsyncIterator[tuple[Response, AsyncIterator[bytes]]]:
         """
-        Send a request, and yield the head of the answer and its body piece by piece.
+        Send a request; yield the head of the answer and an iterator of its body.
 
-        The caller bounds the time. One task may begin with the answer and another one end.
+        The caller limits the time. The iterator may be finished by another task than the one that began it.
 
-        :param action: what is being done, for errors
-        :param timeout: what the caller allows, for errors (seconds)
-        :param max_size: the most that the answer may contain (bytes)
+        :param action: action and objects, for errors
+        :param timeout: the caller's limit, for errors (seconds)
+        :param max_size: maximum size of the answer (bytes)
         """
         request = (method, url, self._headers_with(headers), content)
         proxy = self._proxies.for_url(url)
@@ -159,12 +158,12 @@ class Transport:
 
     def _headers_with(self, headers: Mapping[str, str]) -> Mapping[str, str]:
         for name, value in (checked := check_headers(headers)).items():
-            if is_secret_name(name):  # the others are the protocol's: checksums and sizes, which errors have to show
+            if is_secret_name(name):  # other headers are checksums and sizes, which errors show
                 remember_header(name, value)
         return merge_headers(self._headers, checked)
 
     async def aclose(self) -> None:
-        """Close all connections of this loop."""
+        """Close all connections of the running event loop."""
         self._drop_inherited_pools()
         if pools := self._pools.pop(asyncio.get_running_loop(), None):
             for backend in pools.backends.values():
@@ -210,7 +209,7 @@ class Transport:
 
 
 def borrow_client(client: httpx.AsyncClient) -> BackendFactory:
-    """Return a factory of the one engine that sends with the caller's client."""
+    """Return a factory that always returns the same engine, which sends with the caller's client."""
     import httpx
 
     from airflow_provider_mictlanx.client.transport.httpx_backend import HttpxBackend
@@ -234,19 +233,23 @@ def _import_httpx() -> BackendFactory:
 
 
 async def _pieces(stream: ResponseStream, action: str, max_size: int) -> AsyncIterator[bytes]:
-    codings = (("content-encoding", "identity"), ("transfer-encoding", "chunked"))  # an engine may not know the others
+    codings = (
+        ("content-encoding", "identity"),
+        ("transfer-encoding", "chunked"),
+    )  # an engine may not support other codings
     for name, usual in codings:
         if (coding := stream.headers.get(name, usual)).lower() != usual:
             raise UpstreamProtocolError(
-                f"{action}: the answer is compressed or encoded ({excerpt(coding, 40)}), which was not asked for; "
-                "is a proxy doing it?"
+                f"{action} failed: the answer is compressed or encoded ({excerpt(coding, 40)}), which was not "
+                "requested; check whether a proxy does it"
             )
     read = 0
     while (piece := await stream.next_piece()) is not None:
         read += len(piece)
         if read > max_size:
             error = UpstreamProtocolError(
-                f"{action}: the answer is longer than {max_size} bytes; the rest was not read. Does a MictlanX router answer here?"
+                f"{action} failed: the answer is longer than {max_size} bytes, and the rest was not read; check that "
+                "the address is that of a MictlanX router"
             )
             error.too_long = True
             raise error

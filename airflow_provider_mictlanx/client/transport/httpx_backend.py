@@ -1,4 +1,4 @@
-"""HTTP by httpx: for HTTP/2 where a URI asks for it, and for a client that the caller brings."""
+"""The httpx engine: for HTTP/2, if the URI enables it, and for an httpx client of the caller."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from airflow_provider_mictlanx.client.transport.limits import CONNECT_TIMEOUT, I
 from airflow_provider_mictlanx.client.transport.proxies import Proxy
 
 GRACE = 1.0
-"""A cancelled request may go on for this long (seconds), so that its connection returns to the pool in order."""
+"""A cancelled request may continue for this time (seconds), so that its connection returns to the pool."""
 
 _HTTPX_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, backend.WireError)
 
 _END_OF_HTTP2 = re.compile(r"<(StreamReset|ConnectionTerminated)\b.*?\berror_code:([\w.]+)")
-"""How h2 shows the end of a stream or a connection. Bytes of the server follow, in hexadecimal and cut, with half a secret maybe."""
+"""h2's message for the end of a stream or a connection. The bytes after it may contain half a secret in hexadecimal."""
 
 _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=MAX_IDLE, keepalive_expiry=IDLE_SECONDS)
 _TIMEOUT = httpx.Timeout(None, connect=CONNECT_TIMEOUT)
 
 
 class HttpxStream:
-    """An answer that has begun."""
+    """An answer whose headers have arrived."""
 
     def __init__(self, response: httpx.Response) -> None:
         self.status = response.status_code
@@ -37,7 +37,7 @@ class HttpxStream:
         self.response = response
         network = None if response.http_version == "HTTP/2" else response.extensions.get("network_stream")
         self.sock = network and network.get_extra_info("socket")
-        # Unlike aiter_raw the stream leaves the closing to us. An event hook may have read it already.
+        # Unlike aiter_raw, the stream does not close itself. An event hook may have read it already.
         self._pieces: AsyncIterator[bytes] = (
             response.aiter_bytes()
             if response.is_stream_consumed
@@ -45,15 +45,15 @@ class HttpxStream:
         )
 
     async def next_piece(self) -> bytes | None:
-        """Wait for the next piece of the body; None at its end."""
+        """Return the next piece of the body, or None at its end."""
         try:
             return await anext(self._pieces, None)
-        except Exception as error:  # some of h2 come as they are
-            raise _translate(error) from None  # the text may be the server's
+        except Exception as error:  # httpx does not wrap some errors of h2
+            raise _translate(error) from None  # its text may be the server's
 
 
 class _OwnAnswer:
-    """A trace of httpcore that refuses what it read behind an earlier answer: such bytes are parsed without a turn of the loop."""
+    """Refuse an answer that arrived with an earlier one: httpcore parses it before the event loop runs again."""
 
     def __init__(self) -> None:
         self._may_be_answered = False
@@ -68,12 +68,14 @@ class _OwnAnswer:
 
 class HttpxBackend(backend.HttpBackend):
     """
-    A pool of httpx, which loses a connection when a request is cancelled at a bad moment: requests run in tasks of their own.
+    A pool of httpx connections.
 
-    :param context: of TLS
-    :param proxy: to send all requests through
-    :param http2: whether to offer HTTP/2
-    :param client: the caller's, to use instead; it is not closed, and serves one event loop
+    A cancelled request may make httpx lose its connection, so every request runs in its own task.
+
+    :param context: TLS context; None for http
+    :param proxy: proxy of all requests
+    :param http2: offer HTTP/2
+    :param client: client of the caller to use instead; it is not closed, and serves one event loop
     """
 
     def __init__(
@@ -96,11 +98,13 @@ class HttpxBackend(backend.HttpBackend):
         )
 
     async def begin(self, method: str, url: str, headers: Mapping[str, str], body: backend.Body) -> Any:
-        """Send a request, once, and wait for the head of the answer."""
+        """Send a request once, and return the answer after its headers have arrived."""
         loop = asyncio.get_running_loop()
         self._loop = self._loop or loop
         if self._loop is not loop:
-            raise ValidationError("http_client must be used in one event loop, got a second one; bring one for each")
+            raise ValidationError(
+                "http_client must be used in one event loop, got a second one; create one client for each"
+            )
         sending = loop.create_task(super().begin(method, url, headers, body))
         try:
             return await asyncio.shield(sending)
@@ -122,10 +126,10 @@ class HttpxBackend(backend.HttpBackend):
             )
             return HttpxStream(await self._client.send(request, stream=True, follow_redirects=False))
         except Exception as error:
-            # Others come from a hook of the caller's client.
+            # Other errors come from an event hook of the caller's client.
             if error is upload.error or not (self._is_own or isinstance(error, _HTTPX_ERRORS)):
                 raise
-            raise _translate(error) from None  # the text may be the server's
+            raise _translate(error) from None  # its text may be the server's
 
     def _discard(self, sending: asyncio.Task[Any]) -> None:
         if not sending.cancelled() and sending.exception() is None:
@@ -134,20 +138,20 @@ class HttpxBackend(backend.HttpBackend):
     def _keep(self, task: asyncio.Task[Any]) -> None:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-        # Read, so that asyncio does not report it.
+        # Without this, asyncio logs the unread error.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def end(self, stream: HttpxStream) -> None:
-        """Return the connection to the pool, also when the task is cancelled just then."""
+        """Return the connection to the pool, even if the task is cancelled."""
         closing = asyncio.create_task(stream.response.aclose())
         self._keep(closing)
         try:
             await asyncio.shield(closing)
         except Exception as error:
-            raise _translate(error) from None  # the text may be the server's
+            raise _translate(error) from None  # its text may be the server's
 
     async def aclose(self) -> None:
-        """Close all connections, unless the client is the caller's, and wait for cancelled requests to end."""
+        """Close all connections, unless the client is the caller's, and wait for cancelled requests."""
         if self._is_own:
             await self._client.aclose()
         while self._background:
@@ -171,5 +175,5 @@ def _translate(error: Exception) -> Exception:
             return backend.BrokenError(reason)
         case httpx.NetworkError() | httpx.TimeoutException() | httpx.StreamError():
             return backend.BrokenError(reason)
-    # Also httpx's local errors: h2 refuses an answer as it refuses a request.
+    # This includes httpx's local errors: h2 raises them for malformed answers too.
     return backend.InvalidResponseError(reason)

@@ -1,4 +1,4 @@
-"""Map network failures to the client's errors."""
+"""Convert network failures into the client's errors."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from airflow_provider_mictlanx.client.transport.limits import CONNECT_TIMEOUT
 from airflow_provider_mictlanx.client.transport.proxies import Proxy
 from airflow_provider_mictlanx.client.validation import check_timeout
 
-SLOW = "; is the router overloaded, or the timeout too short for it?"
-"""What to look at after a time that was not enough."""
+SLOW = "; check whether the router is overloaded, or raise the timeout"
+"""Advice after a timeout."""
 
 
 @asynccontextmanager
 async def request_scope(timeout: float, action: str) -> AsyncIterator[None]:
-    """Bound a request."""
+    """Limit the time of a request; raise ``RequestTimeoutError`` after it."""
     scope = asyncio.timeout(check_timeout(timeout))
     try:
         async with scope:
@@ -45,11 +45,11 @@ async def request_scope(timeout: float, action: str) -> AsyncIterator[None]:
     except TimeoutError as error:
         if not scope.expired():
             raise
-        raise RequestTimeoutError(f"{action}: no full answer within {timeout:g} s{SLOW}") from error
+        raise RequestTimeoutError(f"{action} failed: no complete answer within {timeout:g} s{SLOW}") from error
 
 
 class NetworkErrors:
-    """Turns what goes wrong on the way, maybe through a proxy, into the client's errors."""
+    """Context manager that converts errors of an engine into the client's errors."""
 
     def __init__(self, action: str, timeout: float, proxy: Proxy | None = None) -> None:
         self._action = action
@@ -65,23 +65,23 @@ class NetworkErrors:
         if isinstance(error, ProxyRefusedError):
             raise _refused_by_proxy(error, self._action, self._proxy) from error
         if isinstance(error, BrokenError):
-            hint = "; was the router, or a proxy before it, restarted?"
+            hint = "; check whether the router, or a proxy before it, was restarted"
             if "without sending a response" in str(error):
-                hint += " Or a router that speaks https does that to http"
-            raise NetworkError(f"{self._action}: the connection broke ({error}){hint}") from error
+                hint += ", or speaks https"
+            raise NetworkError(f"{self._action} failed: the connection broke ({error}){hint}") from error
         if isinstance(error, InvalidResponseError):
             raise UpstreamProtocolError(
-                f"{self._action}: the answer is no HTTP: {error}; does a MictlanX router answer here?"
+                f"{self._action} failed: malformed HTTP answer: {error}; check that the address is that of a router"
             ) from error
         if isinstance(error, InvalidUrlError):
-            raise ValidationError(f"{self._action}: {error}") from error
+            raise ValidationError(f"{self._action} failed: {error}") from error
 
 
 def _refused_by_proxy(error: ProxyRefusedError, action: str, proxy: Proxy | None) -> MictlanXError:
-    said = f"{action}: proxy {proxy} opened no connection to the router: {error}"
+    said = f"{action} failed: proxy {proxy} did not connect to the router: {error}"
     if error.status == 407:
         return AuthenticationError(f"{said}; check user and password in the connection's Proxy", error.status)
-    return ConnectFailedError(f"{said}; does the proxy reach the router, and permit it?")
+    return ConnectFailedError(f"{said}; check that the proxy can reach the router and permits it")
 
 
 def _not_connected(error: NotConnectedError, action: str, timeout: float, proxy: Proxy | None) -> MictlanXError:
@@ -92,21 +92,23 @@ def _not_connected(error: NotConnectedError, action: str, timeout: float, proxy:
         match cause:
             case ssl.SSLCertVerificationError(verify_message=message):  # aiohttp's of the same class has no message
                 return CertificateError(
-                    f"{action}: the certificate was refused: {message or cause}. Name the CA that signed it "
-                    "(ca_file), or correct the host name"
+                    f"{action} failed: the certificate was refused: {message or cause}; set ca_file to the CA that "
+                    "signed it, or correct the host name"
                 )
             case socket.gaierror():
-                return DNSResolutionError(f"{action}: the host name has no address ({cause.strerror}); is it right?")
+                return DNSResolutionError(
+                    f"{action} failed: the host name has no address ({cause.strerror}); check its spelling"
+                )
             case ssl.SSLError(reason=reason):
-                hint = "; it speaks no TLS there: is it protocol=http?" if reason == "WRONG_VERSION_NUMBER" else ""
-                said = f"{action}: TLS failed: {reason or cause}{hint}"
+                hint = "; the port speaks no TLS: set protocol=http" if reason == "WRONG_VERSION_NUMBER" else ""
+                said = f"{action} failed: TLS error: {reason or cause}{hint}"
                 return CertificateError(said, transient=True, permanent=False)
             case TimeoutError():
-                return ConnectFailedError(f"{action}: no connection within {min(timeout, CONNECT_TIMEOUT):g} s")
+                return ConnectFailedError(f"{action} failed: no connection within {min(timeout, CONNECT_TIMEOUT):g} s")
             case OSError(errno=int(number)):
-                why = os.strerror(number)  # "Connection refused"; asyncio says it in words of its own
-    whose = "is the router" if proxy is None else "are proxy and router"
-    return ConnectFailedError(f"{action}: no connection ({why}); {whose} running, and is the address right?")
+                why = os.strerror(number)  # "Connection refused"; asyncio's own message is longer
+    who = "the router is" if proxy is None else "proxy and router are"
+    return ConnectFailedError(f"{action} failed: no connection ({why}); check the address, and that {who} running")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

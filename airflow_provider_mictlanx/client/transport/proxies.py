@@ -1,4 +1,4 @@
-"""Choose the HTTP proxy of a request: a configured one, or those of the environment."""
+"""Choose the HTTP proxy of a request: the configured one, or one of the environment."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Proxy:
     An HTTP proxy. Its ``str`` and ``repr`` show no credentials.
 
     :ivar url: as ``http://proxy.example.org:3128``
-    :ivar user: sent to the proxy, and to nobody else; None for no authentication
-    :ivar password: sent with it
+    :ivar user: sent to the proxy only; None for no authentication
+    :ivar password: sent with ``user``
     """
 
     url: str
@@ -32,7 +32,7 @@ class Proxy:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What the proxy itself has to be sent."""
+        """Return the headers for the proxy itself."""
         if self.user is None:
             return {}
         credentials = base64.b64encode(f"{self.user}:{self.password}".encode())
@@ -41,9 +41,9 @@ class Proxy:
     @classmethod
     def parse(cls, text: str, name: str = "proxy") -> Self:
         """
-        Parse ``http://user:password@host:port``; raise ``ValidationError`` that shows no credentials.
+        Parse ``http://user:password@host:port``, or raise ``ValidationError`` that shows no credentials.
 
-        :param name: of the setting, for errors
+        :param name: name of the setting, for errors
         """
         address = f"{name} must be a URL such as http://user:password@proxy.example.org:3128, got "
         if not isinstance(text, str):
@@ -77,23 +77,23 @@ def _has_rest(parts: SplitResult) -> bool:
 
 class ProxyRules:
     """
-    Which proxy a request goes through.
+    Rules that choose the proxy of a request.
 
-    :param proxy: for every request, as ``Proxy.parse`` takes it
-    :param trust_env: whether ``HTTP_PROXY``, ``HTTPS_PROXY`` and ``NO_PROXY`` of the environment hold where no ``proxy`` is
-        given. They are read once for each router
+    :param proxy: proxy of every request, in the form of ``Proxy.parse``
+    :param trust_env: without ``proxy``, use ``HTTP_PROXY``, ``HTTPS_PROXY`` and ``NO_PROXY`` of the environment. They
+        are read once for each router
     """
 
     def __init__(self, proxy: str | None = None, trust_env: bool = False) -> None:
         self._proxy = Proxy.parse(proxy) if proxy else None
-        self._of_environment = cache(_find_in_environment) if trust_env else None
+        self._from_environment = cache(_find_in_environment) if trust_env else None
 
     def for_url(self, url: str) -> Proxy | None:
-        """Return the proxy of a request; raise ``ValidationError`` for one of the environment that cannot be used."""
-        if self._proxy is not None or self._of_environment is None:
+        """Return the proxy of a request; raise ``ValidationError`` if the environment has an invalid one."""
+        if self._proxy is not None or self._from_environment is None:
             return self._proxy
         scheme, _, rest = url.partition("://")
-        return self._of_environment(scheme, rest.partition("/")[0])
+        return self._from_environment(scheme, rest.partition("/")[0])
 
 
 def _find_in_environment(scheme: str, address: str) -> Proxy | None:

@@ -1,4 +1,4 @@
-"""TLS contexts, for the client and for the files of an Airflow connection."""
+"""Build TLS contexts, for the client and for the files of an Airflow connection."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import TypeAlias
 from airflow_provider_mictlanx.client.errors import ValidationError
 
 Verify: TypeAlias = "bool | str | ssl.SSLContext"
-"""True = the system's authorities, False = no check, a str = path of a CA file, or a context made by the caller."""
+"""True = the system's authorities, False = no check, a str = path of a CA file, or a context of the caller."""
 
 
 def tls_context(verify: bool | str, client_cert: str | None = None, client_key: str | None = None) -> ssl.SSLContext:
     """
-    Build a TLS context. This blocks for tens of milliseconds: call it in a thread.
+    Build a TLS context. This takes tens of milliseconds: call it in a thread.
 
-    Raises ``ValidationError`` that names the file which is missing, unreadable or not PEM.
+    Raises ``ValidationError`` that names a missing, unreadable or malformed file.
 
     :param verify: True = the system's authorities, False = no check, a str = path of a CA file
-    :param client_cert: PEM file with the certificate to present
+    :param client_cert: PEM file with the client's certificate
     :param client_key: PEM file with its key
     """
     context = _trust_context(verify)
@@ -30,10 +30,10 @@ def tls_context(verify: bool | str, client_cert: str | None = None, client_key: 
             # An empty password keeps OpenSSL from asking a terminal for one.
             context.load_cert_chain(client_cert, client_key, password="")
         except (OSError, ValueError) as error:
-            key = f" with client_key {client_key!r}" if client_key else " (client_key is not given)"
+            key = f" with client_key {client_key!r}" if client_key else " (client_key is not set)"
             raise ValidationError(
-                f"client_cert {client_cert!r}{key} can't be used: {_reason(error)}; both are PEM files, the key is the "
-                "certificate's own and has no passphrase"
+                f"client_cert {client_cert!r}{key} can't be used: {_reason(error)}; use PEM files, and the key of this "
+                "certificate with no passphrase"
             ) from error
     return context
 
@@ -44,9 +44,11 @@ def _trust_context(verify: bool | str) -> ssl.SSLContext:
         try:
             return ssl.create_default_context(cafile=verify)
         except OSError as error:
-            raise ValidationError(f"ca_file {verify!r} is no PEM file with certificates: {_reason(error)}") from error
+            raise ValidationError(
+                f"ca_file must be a PEM file with certificates, got {verify!r}: {_reason(error)}"
+            ) from error
     if verify:
-        import httpx  # slow to import, and only its set of authorities is needed
+        import httpx  # a slow import, needed only for its set of authorities
 
         return httpx.create_ssl_context()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -426,7 +426,7 @@ def test_test_connection_with_a_dead_router(vss: LocalVSS, monkeypatch: pytest.M
     assert not well
     assert message.startswith("1 of 2 routers failed.\nalive (")
     assert "peers available" in message
-    assert "\ndead (http://127.0.0.1:1): no connection (Connection refused); is the router running" in message
+    assert "\ndead (http://127.0.0.1:1): no connection (Connection refused); check the address" in message
     assert message.count("http://127.0.0.1:1)") == 1
 
 

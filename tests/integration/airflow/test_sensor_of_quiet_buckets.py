@@ -95,10 +95,10 @@ def test_reschedule_without_a_memory_says_what_it_can_not_do(
     ("arguments", "why"),
     [
         ({"bucket_id": "a.b"}, "safe id"),
-        ({"prefix": None}, "prefix is a text"),
-        ({"inactivity_period": -1}, "inactivity_period is a timedelta or a number of seconds from 0 on"),
-        ({"inactivity_period": "60"}, "inactivity_period is a timedelta"),
-        ({"min_objects": -1}, "min_objects is a whole number from 0 on"),
+        ({"prefix": None}, "prefix must be a str"),
+        ({"inactivity_period": -1}, "inactivity_period must be a timedelta or a number of seconds of at least 0"),
+        ({"inactivity_period": "60"}, "inactivity_period must be a timedelta"),
+        ({"min_objects": -1}, "min_objects must be an int of at least 0"),
     ],
 )
 def test_bad_input_fails_at_once(wait: Wait, connected: LocalVSS, arguments: dict[str, Any], why: str) -> None:

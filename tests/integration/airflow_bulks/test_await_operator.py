@@ -90,9 +90,9 @@ def test_wait_without_end(bulk_id: str, bucket_id: str, folder: Path, deferrable
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ({"timeout": -1}, "timeout is a timedelta or a number of seconds from 0 on, not -1"),
-        ({"timeout": "60"}, "timeout is a timedelta"),
-        ({"poke_interval": float("nan")}, "poke_interval is a timedelta"),
+        ({"timeout": -1}, "timeout must be a timedelta or a number of seconds of at least 0, got -1"),
+        ({"timeout": "60"}, "timeout must be a timedelta"),
+        ({"poke_interval": float("nan")}, "poke_interval must be a timedelta"),
         ({"bulk_id": ""}, "bulk_id must be a non-empty str"),
     ],
 )

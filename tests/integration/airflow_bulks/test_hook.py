@@ -227,8 +227,8 @@ def test_connection_gives_defaults(
         ({"balls": [{"key": "a", "data": "x"}], "chunk_size": "many"}, "chunk_size"),
         ({"balls": [{"key": "a", "data": "x"}], "tags": {"a": 1}}, "tag"),
         ({"balls": [{"key": "a", "data": "x"}], "max_concurrency": 0}, "max_concurrency"),
-        ({"source": "/tmp", "bucket_id": b"x"}, "bucket_id is a text, not b'x'"),
-        ({"source": "/tmp", "key_prefix": Path("x")}, "key_prefix is a text"),
+        ({"source": "/tmp", "bucket_id": b"x"}, "bucket_id must be a str, got b'x'"),
+        ({"source": "/tmp", "key_prefix": Path("x")}, "key_prefix must be a str"),
         ({"balls": [{"key": "a", "data": "x"}], "will_retry": None}, "will_retry must be True or False, got None"),
         ({"balls": [{"key": "a", "data": "x"}], "replace": "no"}, "replace must be True or False, got 'no'"),
     ],
@@ -242,10 +242,10 @@ def test_bad_input(hook: MictlanXHook, bulk_id: str, bucket_id: str, arguments: 
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ({"poke_interval": "10"}, "poke_interval is a number from 0 on, not '10'"),
+        ({"poke_interval": "10"}, "poke_interval must be a number of at least 0, got '10'"),
         ({"poke_interval": -1}, "poke_interval"),
         ({"poke_interval": float("nan")}, "poke_interval"),
-        ({"timeout": "60"}, "timeout is a number from 0 on, not '60'"),
+        ({"timeout": "60"}, "timeout must be a number of at least 0, got '60'"),
         ({"timeout": timedelta(seconds=1)}, "timeout"),
     ],
 )

@@ -95,7 +95,7 @@ def test_adding_to_a_bulk_that_is_being_awaited_is_an_error(vss: LocalVSS, bucke
             await asyncio.sleep(0.05)
             refused = (await client.put_bulk("b", balls(bucket_id, "b"))).unwrap_err()
             assert isinstance(refused, ValidationError)
-            assert "being awaited" in str(refused)
+            assert "await_bulk is waiting" in str(refused)
             assert (await awaiting).unwrap()["total_balls"] == 1
         assert (await client.exists(bucket_id, "b")).unwrap() is False
 

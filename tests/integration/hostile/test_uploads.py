@@ -72,7 +72,7 @@ def test_short_upload_is_not_acknowledged_early(engine: BackendFactory, size: in
         async with serving(script) as server, transport_of(engine) as transport:
             outcome = await outcome_of(transport, "POST", f"{server.url}/upload", PATIENT, content=bytes(size))
             assert isinstance(outcome.error, NetworkError), str(outcome)
-            assert "before the whole body was sent" in str(outcome.error)
+            assert "before the complete body was sent" in str(outcome.error)
             await check_next_requests(transport, server)
 
     asyncio.run(scenario())

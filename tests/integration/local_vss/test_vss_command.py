@@ -107,7 +107,7 @@ def test_a_port_in_use(tmp_path, option) -> None:
         done = run("--data", str(tmp_path), option, str(port), other, "0")
     assert done.returncode == 2
     assert done.stdout == ""
-    expected = rf"mictlanx-local-vss: 127\.0\.0\.1:{port} can't be listened on: .*in use; give {option} another port\n"
+    expected = rf"mictlanx-local-vss: listening on 127\.0\.0\.1:{port} failed: .*in use; set {option} to another port\n"
     assert re.fullmatch(expected, done.stderr)
 
 
@@ -151,7 +151,7 @@ def test_a_data_folder_in_use(own_vss) -> None:
     vss = own_vss()
     done = run("--data", str(vss.data), "--port", "0", "--peer-port-base", "0")
     assert done.returncode == 2
-    assert "in use by another local VSS" in done.stderr
+    assert "another local VSS uses it" in done.stderr
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
