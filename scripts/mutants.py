@@ -1325,7 +1325,7 @@ MUTANTS = (
         (
             "a single request may have secret headers",
             "if is_secret_name(name):  # other headers are checksums and sizes, which errors show",
-            "if False:  # the others are the protocol's: checksums and sizes, which errors have to show",
+            "if False:  # other headers are checksums and sizes, which errors show",
             SERVERS,
             ["test_secret_header_of_a_single_request_is_in_no_error"],
         ),
