@@ -67,7 +67,7 @@ class NetworkErrors:
         if isinstance(error, BrokenError):
             hint = "; check whether the router, or a proxy before it, was restarted"
             if "without sending a response" in str(error):
-                hint += ", or speaks https"
+                hint += ", or whether the router expects https"
             raise NetworkError(f"{self._action} failed: the connection broke ({error}){hint}") from error
         if isinstance(error, InvalidResponseError):
             raise UpstreamProtocolError(

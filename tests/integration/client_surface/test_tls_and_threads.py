@@ -158,7 +158,7 @@ def test_http_and_https_mixed_up_are_told_as_what_they_are(tls_vss: LocalVSS, vs
         async with AsyncRouter("r", "127.0.0.1", tls_vss.port, "http") as router:
             error = (await router.get_peers()).unwrap_err()
             assert type(error) is NetworkError
-            assert "a router that speaks https does that to http" in str(error)
+            assert "whether the router expects https" in str(error)
         async with AsyncRouter("r", "127.0.0.1", vss.port, "https") as router:
             error = (await router.get_peers()).unwrap_err()
             assert type(error) is CertificateError

@@ -214,7 +214,7 @@ def _own_address() -> str | None:
         (("--routers", "-1"), "--routers must be greater than or equal to 1"),
         (("--task-lifetime", "0"), "--task-lifetime must be greater than 0"),
         (("--cache-size", "much"), "got 'much'"),
-        (("--port", "65535", "--routers", "2"), "beyond 65535"),
+        (("--port", "65535", "--routers", "2"), "ports up to 65535"),
         (("--data", ""), "name of a folder"),
         (("--path-prefix", "a b?"), "--path-prefix must be a path"),
     ],

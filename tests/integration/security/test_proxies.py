@@ -220,7 +220,7 @@ def test_proxy_that_does_not_run_is_named(
 
     error = asyncio.run(scenario())
     assert isinstance(error, ConnectFailedError)
-    assert "through proxy http://127.0.0.1:1: no connection (Connection refused)" in str(error)
+    assert "through proxy http://127.0.0.1:1 failed: no connection (Connection refused)" in str(error)
     assert "s3cret" not in str(error)
 
 
