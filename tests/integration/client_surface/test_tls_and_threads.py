@@ -162,6 +162,6 @@ def test_http_and_https_mixed_up_are_told_as_what_they_are(tls_vss: LocalVSS, vs
         async with AsyncRouter("r", "127.0.0.1", vss.port, "https") as router:
             error = (await router.get_peers()).unwrap_err()
             assert type(error) is CertificateError
-            assert "is it protocol=http?" in str(error)
+            assert "set protocol=http" in str(error)
 
     asyncio.run(scenario())

@@ -64,7 +64,7 @@ async def outcome_of(transport: Transport, method: str, url: str, timeout: float
 def check_error(error: MictlanXError) -> None:
     """Require a short message of one line that begins with the action, and no secret anywhere."""
     message = str(error)
-    assert message.startswith("asking: "), message
+    assert message.startswith("asking failed: "), message
     assert message.isprintable(), message
     assert len(message) < 500, message
     assert not isinstance(error, ValidationError), "a fault of the server is none of the caller's"

@@ -82,7 +82,7 @@ def test_short_upload_is_not_acknowledged_early(engine: BackendFactory, size: in
 @each_engine
 def test_failing_source_is_raised_and_ends_no_body(engine: BackendFactory, early: bytes) -> None:
     """A body that looked complete would be stored."""
-    changed = IntegrityError("asking: the source changed")
+    changed = IntegrityError("asking failed: the source changed")
 
     async def failing() -> AsyncGenerator[bytes]:
         yield DATA[:MIDDLE]
