@@ -29,8 +29,8 @@ from airflow_provider_mictlanx.client.errors import (
     UnavailableError,
     ValidationError,
 )
-from tests.integration.bulks.help import client_of, make_files, on_peers, one_version_each, upload, versions
-from tests.vss import LocalVSS
+from tests.support.bulk_uploads import client_of, make_files, on_peers, one_version_each, upload, versions
+from tests.support.vss import LocalVSS
 
 Scenario = Callable[[AsyncClient], Awaitable[None]]
 

@@ -18,8 +18,8 @@ from airflow_provider_mictlanx.bulks.sources import list_items, list_sources
 from airflow_provider_mictlanx.bulks.status import State
 from airflow_provider_mictlanx.client.errors import IntegrityError, UnknownError
 from airflow_provider_mictlanx.client.local_io.fsspec_source import FsspecFile
-from tests.integration.bulks.help import client_of, one_version_each, upload, versions
-from tests.vss import LocalVSS
+from tests.support.bulk_uploads import client_of, one_version_each, upload, versions
+from tests.support.vss import LocalVSS
 
 
 @pytest.fixture

@@ -27,7 +27,8 @@ from airflow_provider_mictlanx.client import (
     RequestTimeoutError,
     ValidationError,
 )
-from tests.integration.client.wire import (
+from tests.support.new_threads import NewThreads
+from tests.support.raw_requests import (
     Asked,
     Reply,
     Wire,
@@ -39,8 +40,7 @@ from tests.integration.client.wire import (
     sha256,
     uri_of,
 )
-from tests.threads import NewThreads
-from tests.vss import LocalVSS
+from tests.support.vss import LocalVSS
 
 DATA = pattern(1000)
 

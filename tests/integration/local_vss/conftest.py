@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.vss import LocalVSS
+from tests.support.vss import LocalVSS
 
 
 class Wire:

@@ -25,8 +25,8 @@ from airflow_provider_mictlanx.client import (
 )
 from airflow_provider_mictlanx.client.transport.proxies import Proxy, ProxyRules
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
-from tests.certificates import Authority
-from tests.vss import LocalVSS
+from tests.support.certificates import Authority
+from tests.support.vss import LocalVSS
 
 ROOT = Path(__file__).parents[3]
 TOKEN = "t0ken-of-the-routers"
