@@ -1,9 +1,10 @@
-"""What the tests of the surface share: a client that leaves nothing behind, and a look at what is under way."""
+"""Clients for tests: they log nowhere and leave no task behind."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from airflow_provider_mictlanx.client import AsyncClient
@@ -11,22 +12,19 @@ from tests.support.vss import LocalVSS
 
 
 def client_of(vss: LocalVSS, **arguments: Any) -> AsyncClient:
-    """Make a client that logs nowhere."""
+    """Return a client that logs nowhere."""
     given = {"client_id": "tests", "debug": False, "log_output_path": None, **arguments}
     return AsyncClient(vss.uri, **given)
 
 
-def with_client(vss: LocalVSS, scenario: Callable[[AsyncClient], Awaitable[None]], **arguments: Any) -> None:
-    """Run a scenario with a client of its own, and see that no task is left after it."""
-
-    async def run() -> None:
-        async with client_of(vss, **arguments) as client:
-            await scenario(client)
-        assert other_tasks() == set()
-
-    asyncio.run(run())
+@asynccontextmanager
+async def checked_client(vss: LocalVSS, **arguments: Any) -> AsyncIterator[AsyncClient]:
+    """Open a client, and check that it leaves no task behind."""
+    async with client_of(vss, **arguments) as client:
+        yield client
+    assert other_tasks() == set()
 
 
 def other_tasks() -> set[asyncio.Task[Any]]:
-    """Give every task but the one that asks."""
+    """Return every task but the current one."""
     return asyncio.all_tasks() - {asyncio.current_task()}

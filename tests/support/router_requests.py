@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
 import hashlib
-from collections.abc import Awaitable, Callable
-from typing import Any, ParamSpec
+from typing import Any
 
 from option import Result
 
@@ -14,22 +11,7 @@ from airflow_provider_mictlanx.client import AsyncPeer, AsyncRouter, MictlanXErr
 from airflow_provider_mictlanx.client.protocol.common_requests import CommonRequests
 from tests.support.vss import LocalVSS
 
-P = ParamSpec("P")
-
 Target = AsyncRouter | AsyncPeer
-
-
-def in_loop(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
-    """Let a coroutine function be a test."""
-
-    @functools.wraps(test)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        async def scenario() -> None:
-            await test(*args, **kwargs)
-
-        asyncio.run(scenario())
-
-    return run
 
 
 def router_of(vss: LocalVSS, number: int = 0) -> AsyncRouter:

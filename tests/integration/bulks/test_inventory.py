@@ -8,7 +8,7 @@ import os
 import signal
 import sqlite3
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +44,6 @@ SIZES = pytest.mark.parametrize("number", [FEW, MANY], ids=["few", "many"])
 """Bulks whose balls are asked for one by one, and bulks whose bucket is listed."""
 
 
-def run(vss: LocalVSS, scenario: Callable[[AsyncClient], Awaitable[None]]) -> None:
-    async def with_client() -> None:
-        async with client_of(vss) as client:
-            await scenario(client)
-
-    asyncio.run(with_client())
-
-
 @pytest.fixture
 def bulk_id() -> str:
     return f"taken over {uuid.uuid4()}"
@@ -76,12 +68,11 @@ async def state_of(client: AsyncClient, bulk_id: str) -> tuple[State, int]:
 
 
 @SIZES
-def test_cleared_run_sends_what_was_deleted(
+async def test_cleared_run_sends_what_was_deleted(
     vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path, number: int
 ) -> None:
     contents = files(folder, number)
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         assert (await client.delete_bucket(bucket_id)).unwrap().failed == 0
         lines: list[str] = []
@@ -94,14 +85,11 @@ def test_cleared_run_sends_what_was_deleted(
         third = await upload(client, bulk_id, bucket_id, folder)
         assert (third.uploaded, third.skipped) == (0, number)
 
-    run(vss, scenario)
-
 
 @SIZES
-def test_lost_ball_is_sent_again(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path, number: int) -> None:
+async def test_lost_ball_is_sent_again(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path, number: int) -> None:
     contents = files(folder, number)
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         (await client.delete("f03", bucket_id)).unwrap()
         vss.reset_requests()
@@ -112,15 +100,12 @@ def test_lost_ball_is_sent_again(vss: LocalVSS, bulk_id: str, bucket_id: str, fo
         told = await await_bulk(client, bulk_id, timeout=0, include_items=True)
         assert (told["state"], len(told["successes"]), told["failures"]) == ("complete", number, [])
 
-    run(vss, scenario)
-
 
 @SIZES
-def test_chunk_that_is_lost(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path, number: int) -> None:
+async def test_chunk_that_is_lost(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path, number: int) -> None:
     """Of a ball of three chunks the last one; what is left of it is not sent again."""
     contents = files(folder, number, size=2500)
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         await upload(client, bulk_id, bucket_id, folder, chunk_size="1kb")
         Wire(vss).delete_chunk(bucket_id, "f05_2")
         vss.reset_requests()
@@ -129,16 +114,13 @@ def test_chunk_that_is_lost(vss: LocalVSS, bulk_id: str, bucket_id: str, folder:
         assert len(vss.requests("POST", f"/buckets/{bucket_id}/metadata$")) == 1
         assert bytes((await client.get(bucket_id, "f05")).unwrap().data) == contents["f05"]
 
-    run(vss, scenario)
 
-
-def test_lost_while_a_ball_was_missing_anyway(
+async def test_lost_while_a_ball_was_missing_anyway(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
 ) -> None:
     files(folder, MANY)
     vss = own_vss()
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         with vss.fault("refuse_data", key="f03_0"):
             assert (await upload(client, bulk_id, bucket_id, folder)).failed == 1
         (await client.delete("f07", bucket_id)).unwrap()
@@ -146,14 +128,11 @@ def test_lost_while_a_ball_was_missing_anyway(
         assert (again.uploaded, again.skipped, again.failed) == (2, MANY - 2, 0)
         assert await state_of(client, bulk_id) == (State.COMPLETE, MANY)
 
-    run(vss, scenario)
 
-
-def test_empty_balls(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+async def test_empty_balls(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     """They are in no listing, so they are asked for one by one."""
     make_files(folder, {f"f{index:02}": 50 for index in range(MANY)} | {"empty": 0, "empty-too": 0})
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         (await client.delete("empty", bucket_id)).unwrap()
         again = await upload(client, bulk_id, bucket_id, folder)
@@ -163,13 +142,10 @@ def test_empty_balls(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) 
         ends = (await RecordStore(client, bulk_id).read_completely()).dones
         assert [end.lost for end in sorted(ends, key=lambda end: end.sequence)] == [0, 1, 0]
 
-    run(vss, scenario)
 
-
-def test_only_the_cleared_shard_is_mended(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+async def test_only_the_cleared_shard_is_mended(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     files(folder, 2 * MANY)
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         for shard in range(2):
             await upload(client, bulk_id, bucket_id, folder, shard=shard, shards=2)
         await client.delete_bucket(bucket_id)
@@ -180,17 +156,15 @@ def test_only_the_cleared_shard_is_mended(vss: LocalVSS, bulk_id: str, bucket_id
         assert await state_of(client, bulk_id) == (State.COMPLETE, 2 * MANY)
         assert len(await versions(client, bucket_id)) == 2 * MANY
 
-    run(vss, scenario)
 
-
-def test_several_buckets(vss: LocalVSS, bulk_id: str, bucket_id: str) -> None:
+async def test_several_buckets(vss: LocalVSS, bulk_id: str, bucket_id: str) -> None:
     """Each destination is listed once."""
 
     def listing() -> list[SourceBall]:
         places = [(f"{bucket_id}-{place}", f"f{index:02}") for place in "ab" for index in range(MANY)]
         return list_items([{"bucket_id": bucket, "key": key, "data": "x"} for bucket, key in places])
 
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         await upload(client, bulk_id, "", listing=listing, items_per_shard=True)
         await client.delete_bucket(f"{bucket_id}-b")
         vss.reset_requests()
@@ -198,13 +172,10 @@ def test_several_buckets(vss: LocalVSS, bulk_id: str, bucket_id: str) -> None:
         assert (again.uploaded, again.skipped, again.failed) == (MANY, MANY, 0)
         assert len(vss.requests("GET", f"/buckets/{bucket_id}-./metadata$")) == 2
 
-    run(vss, scenario)
 
-
-def test_other_bytes_under_a_key_since_then(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+async def test_other_bytes_under_a_key_since_then(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     contents = files(folder, MANY)
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         (await client.put(bucket_id, "f03", b"other", replace=True)).unwrap()
         again = await upload(client, bulk_id, bucket_id, folder)
@@ -214,11 +185,9 @@ def test_other_bytes_under_a_key_since_then(vss: LocalVSS, bulk_id: str, bucket_
         assert (await upload(client, bulk_id, bucket_id, folder, options={"replace": True})).uploaded == 1
         assert await versions(client, bucket_id) == one_version_each(contents)
 
-    run(vss, scenario)
-
 
 @SIZES
-def test_announced_anew_without_data(
+async def test_announced_anew_without_data(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path, number: int
 ) -> None:
     """
@@ -228,8 +197,7 @@ def test_announced_anew_without_data(
     """
     contents = files(folder, number)
     vss = own_vss()
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         wire = Wire(vss)
         for key in ("f03", "f04"):
@@ -243,17 +211,14 @@ def test_announced_anew_without_data(
         assert read == {"f03_0", "f04_0"}
         assert min(on_peers(vss, bucket_id, contents).values()) == 1
 
-    run(vss, scenario)
 
-
-def test_unreadable_ball_that_is_listed_is_mended_after_a_check(
+async def test_unreadable_ball_that_is_listed_is_mended_after_a_check(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
 ) -> None:
     """The peer lost the data and lists it still. What a storage check could not read is read by the next attempt, and sent."""
     files(folder, MANY)
     vss = own_vss()
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         with contextlib.closing(sqlite3.connect(vss.data / "metadata.sqlite3")) as books, books:
             books.execute("update replicas set blob = null where bucket_id = ? and key = 'f03_0'", (bucket_id,))
@@ -273,14 +238,12 @@ def test_unreadable_ball_that_is_listed_is_mended_after_a_check(
         read = {seen["path"].rpartition("/")[2] for seen in vss.requests("GET", f"/buckets/{bucket_id}/f.._0$")}
         assert read == {"f03_0"}, "only what was in doubt is read"
 
-    run(vss, scenario)
-
 
 # What is not to be believed, and what it costs
 
 
 @SIZES
-def test_peer_that_does_not_answer(
+async def test_peer_that_does_not_answer(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path, number: int
 ) -> None:
     """It may have what nobody lists: nothing is claimed, neither that a ball is stored nor that it is lost."""
@@ -293,7 +256,7 @@ def test_peer_that_does_not_answer(
             faults.append(vss.set_fault("peer_down", peer="peer-1"))
         return list_sources(str(folder), bucket_id)
 
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         with pytest.raises(UnavailableError, match=f"{bulk_id}.*peer-1"):
             await upload(client, bulk_id, bucket_id, folder, listing=listing, options={"will_retry": True})
@@ -305,42 +268,33 @@ def test_peer_that_does_not_answer(
         assert (await upload(client, bulk_id, bucket_id, folder)).skipped == number
         assert vss.requests("POST", f"/buckets/{bucket_id}/metadata$") == []
 
-    run(vss, scenario)
-
 
 @pytest.mark.parametrize("balls", [MANY, 3 * MANY])
-def test_one_listing_for_all_balls(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path, balls: int) -> None:
+async def test_one_listing_for_all_balls(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path, balls: int) -> None:
     files(folder, balls)
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         vss.reset_requests()
         assert (await upload(client, bulk_id, bucket_id, folder)).skipped == balls
         assert [seen["path"].rpartition("/")[2] for seen in vss.requests(path=bucket_id)] == ["metadata"]
 
-    run(vss, scenario)
 
-
-def test_few_balls_are_asked_for_one_by_one(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+async def test_few_balls_are_asked_for_one_by_one(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     files(folder, FEW)
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         vss.reset_requests()
         assert (await upload(client, bulk_id, bucket_id, folder)).skipped == FEW
         assert [seen["path"].rpartition("/")[2] for seen in vss.requests(path=bucket_id)] == ["chunks"] * FEW
 
-    run(vss, scenario)
 
-
-def test_bucket_far_larger_than_the_bulk(
+async def test_bucket_far_larger_than_the_bulk(
     vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its listing is not read to its end; the balls are asked for one by one."""
     files(folder, MANY)
     monkeypatch.setattr(inventory, "ROWS_PER_BALL", 1)
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         for number in range(MANY):
             (await client.put(bucket_id, f"other-{number}", b"x" * 100, tags={"t": "x" * 500})).unwrap()
         await upload(client, bulk_id, bucket_id, folder)
@@ -352,19 +306,16 @@ def test_bucket_far_larger_than_the_bulk(
         assert len([path for path in asked if path.endswith(f"{bucket_id}/metadata")]) == 1
         assert len({path for path in asked if path.endswith("/chunks")}) == MANY
 
-    run(vss, scenario)
-
 
 # The records say so
 
 
-def test_gate_pokes_while_it_is_sent_again(
+async def test_gate_pokes_while_it_is_sent_again(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
 ) -> None:
     files(folder, MANY)
     vss = own_vss()
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         (await client.delete("f03", bucket_id)).unwrap()
         slow = vss.set_fault("latency", path="/buckets/data/", seconds=20, skip=2)  # not that of the records before it
@@ -382,19 +333,16 @@ def test_gate_pokes_while_it_is_sent_again(
         await upload(client, bulk_id, bucket_id, folder)
         assert await state_of(client, bulk_id) == (State.COMPLETE, MANY)
 
-    run(vss, scenario)
-
 
 @pytest.mark.parametrize("deleted", ["one", "all"])
-def test_killed_after_it_recorded_the_loss(
+async def test_killed_after_it_recorded_the_loss(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path, deleted: str
 ) -> None:
     """It died after it announced a ball: the listing shows that one, and an old record acknowledges it; both don't count."""
     contents = files(folder, MANY)
     vss = own_vss()
     lost = MANY if deleted == "all" else 1
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         if deleted == "all":
             (await client.delete_bucket(bucket_id)).unwrap()
@@ -412,14 +360,13 @@ def test_killed_after_it_recorded_the_loss(
         assert min(on_peers(vss, bucket_id, contents).values()) == 1
         assert await state_of(client, bulk_id) == (State.COMPLETE, MANY)
 
-    run(vss, scenario)
 
-
-def test_bytes_of_the_record_of_the_loss_are_lost(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+async def test_bytes_of_the_record_of_the_loss_are_lost(
+    vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path
+) -> None:
     """Nobody knows which balls it named: every acknowledgement before it is looked into."""
     contents = files(folder, MANY)
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         store = RecordStore(client, bulk_id)
         records = await store.read_completely()
@@ -435,17 +382,14 @@ def test_bytes_of_the_record_of_the_loss_are_lost(vss: LocalVSS, bulk_id: str, b
         assert (again.uploaded, again.skipped, again.failed) == (1, MANY - 1, 0)
         assert min(on_peers(vss, bucket_id, contents).values()) == 1
 
-    run(vss, scenario)
 
-
-def test_loss_that_can_not_be_recorded_stops_the_attempt(
+async def test_loss_that_can_not_be_recorded_stops_the_attempt(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
 ) -> None:
     """Nothing is announced that an old record would be believed for."""
     files(folder, MANY)
     vss = own_vss()
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         await client.delete_bucket(bucket_id)
         vss.reset_requests()
@@ -455,10 +399,8 @@ def test_loss_that_can_not_be_recorded_stops_the_attempt(
         assert (await bulk_status(client, bulk_id)).state is State.UPLOADING, "the end says so too"
         assert (await upload(client, bulk_id, bucket_id, folder)).uploaded == MANY
 
-    run(vss, scenario)
 
-
-def test_loss_has_to_be_recorded_on_as_many_peers_as_a_start(
+async def test_loss_has_to_be_recorded_on_as_many_peers_as_a_start(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
 ) -> None:
     """A listing that lacks the peers that have this record shows a bulk that is complete."""
@@ -470,7 +412,7 @@ def test_loss_has_to_be_recorded_on_as_many_peers_as_a_start(
             if line.startswith("Lost since"):
                 vss.set_fault("peer_down", peer="peer-1")
 
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         await client.delete_bucket(bucket_id)
         vss.reset_requests()
@@ -483,17 +425,14 @@ def test_loss_has_to_be_recorded_on_as_many_peers_as_a_start(
         assert last.lost
         assert len(Wire(vss).listed(RecordStore(client, bulk_id).bucket_id, last.name)) == 3
 
-    run(vss, scenario)
 
-
-def test_what_another_attempt_stored_may_be_lost_again(
+async def test_what_another_attempt_stored_may_be_lost_again(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
 ) -> None:
     """A failure is none where another attempt has stored the ball since; but not where it is gone by now."""
     files(folder, MANY)
     vss = own_vss()
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         original = client.upload
 
         async def beside_another(bucket: str, key: str, **told: Any) -> Any:
@@ -511,16 +450,13 @@ def test_what_another_attempt_stored_may_be_lost_again(
         result = await upload(client, bulk_id, bucket_id, folder, options={"max_concurrency": 1})
         assert [failure.key for failure in result.failures] == ["f03"]
 
-    run(vss, scenario)
 
-
-def test_ball_that_can_not_be_sent_again_fails_the_bulk(
+async def test_ball_that_can_not_be_sent_again_fails_the_bulk(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
 ) -> None:
     files(folder, MANY)
     vss = own_vss()
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         (await client.delete("f03", bucket_id)).unwrap()
         (folder / "f03").unlink()
@@ -532,13 +468,10 @@ def test_ball_that_can_not_be_sent_again_fails_the_bulk(
         assert {ball["key"] for ball in told["successes"]} == {f"f{n:02}" for n in range(MANY)} - {"f03"}
         assert [failure["key"] for failure in told["failures"]] == ["f03"]
 
-    run(vss, scenario)
 
-
-def test_two_attempts_find_the_loss_at_once(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+async def test_two_attempts_find_the_loss_at_once(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     contents = files(folder, MANY)
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         await client.delete_bucket(bucket_id)
         async with client_of(vss) as other:
@@ -548,10 +481,8 @@ def test_two_attempts_find_the_loss_at_once(vss: LocalVSS, bulk_id: str, bucket_
         assert min(on_peers(vss, bucket_id, contents).values()) >= 1
         assert await versions(client, bucket_id) == one_version_each(contents)
 
-    run(vss, scenario)
 
-
-def test_parts_of_an_attempt_that_sends_again(
+async def test_parts_of_an_attempt_that_sends_again(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its parts never acknowledge what it found lost before it was sent, however many there are and whatever is tidied up."""
@@ -560,8 +491,7 @@ def test_parts_of_an_attempt_that_sends_again(
     monkeypatch.setattr(uploading, "WHOLE_PART", 3)
     files(folder, 60)
     vss = own_vss()
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         await client.delete_bucket(bucket_id)
         seen: list[tuple[State, int]] = []
@@ -586,8 +516,6 @@ def test_parts_of_an_attempt_that_sends_again(
         assert counts[0] < 60
         assert await state_of(client, bulk_id) == (State.COMPLETE, 60)
 
-    run(vss, scenario)
-
 
 # What became of the source
 
@@ -605,14 +533,13 @@ def in_place(path: Path, keep_times: bool = False) -> None:
 
 @pytest.mark.parametrize("keep_times", [False, True])
 @pytest.mark.parametrize("size", [50, 1_500_000])
-def test_file_that_changed_in_place(
+async def test_file_that_changed_in_place(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path, keep_times: bool, size: int
 ) -> None:
     """A file of the same size with other bytes is a failure, also where it is stored as planned; and it names the ways out."""
     make_files(folder, {"changed": size, "kept": size, "missing": 10})
     vss = own_vss()
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         with vss.fault("refuse_data", key="missing_0"):
             assert (await upload(client, bulk_id, bucket_id, folder)).failed == 1
         in_place(folder / "changed", keep_times)
@@ -630,17 +557,14 @@ def test_file_that_changed_in_place(
         assert (mended.uploaded, mended.skipped, mended.failed) == (0, 3, 0)
         assert await state_of(client, bulk_id) == (State.COMPLETE, 3)
 
-    run(vss, scenario)
 
-
-def test_file_that_changed_before_it_was_recorded(
+async def test_file_that_changed_before_it_was_recorded(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
 ) -> None:
     """Stored by an attempt that was killed, and found stored by the next one, which has not read the file for the plan."""
     make_files(folder, {"changed": 1_500_000})
     vss = own_vss()
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         told = {"uri": vss.uri, "bulk_id": bulk_id, "bucket_id": bucket_id, "folder": str(folder)}
         dying = _NURSERY.start(
             "tests.support.bulk_attempt:main", {**told, "die_after": "/buckets/data/", "nth": 3, "part": 60}
@@ -653,17 +577,14 @@ def test_file_that_changed_before_it_was_recorded(
         assert (again.uploaded, again.skipped, again.failed) == (0, 0, 1)
         assert "changed since" in again.failures[0].message
 
-    run(vss, scenario)
 
-
-def test_grown_or_gone_after_it_was_stored(
+async def test_grown_or_gone_after_it_was_stored(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
 ) -> None:
     """A file that is gone leaves its ball as planned; one that has grown is another one than that which is stored."""
     make_files(folder, {"gone": 10, "grown": 10, "kept": 10, "missing": 10})
     vss = own_vss()
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         with vss.fault("refuse_data", key="missing_0"):
             await upload(client, bulk_id, bucket_id, folder)
         (folder / "gone").unlink()
@@ -675,17 +596,14 @@ def test_grown_or_gone_after_it_was_stored(
         assert "10 bytes then, 11 now" in again.failures[0].message
         assert any("Gone since they were stored, which changes nothing: 1 source" in line for line in lines)
 
-    run(vss, scenario)
 
-
-def test_files_as_they_were_are_not_read_again(
+async def test_files_as_they_were_are_not_read_again(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
 ) -> None:
     """Where no time and no size tells of a change, a retry reads only what it sends; where one does, it compares."""
     files(folder, MANY)
     vss = own_vss()
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         plan, read = client.plan, list[str]()
 
         async def counted(**told: Any) -> Any:
@@ -704,17 +622,14 @@ def test_files_as_they_were_are_not_read_again(
         assert (await upload(client, bulk_id, bucket_id, folder)).skipped == MANY
         assert read == [], "the comparison is on record"
 
-    run(vss, scenario)
 
-
-def test_killed_attempt_that_saw_a_change(
+async def test_killed_attempt_that_saw_a_change(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
 ) -> None:
     """What it has not compared itself, its records don't vouch for."""
     files(folder, MANY)
     vss = own_vss()
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         (await client.delete("f03", bucket_id)).unwrap()
         in_place(folder / "f05")
@@ -722,23 +637,19 @@ def test_killed_attempt_that_saw_a_change(
             again = await upload(client, bulk_id, bucket_id, folder)
             assert [failure.key for failure in again.failures] == ["f05"]
 
-    run(vss, scenario)
 
-
-def test_data_that_changed(vss: LocalVSS, bulk_id: str, bucket_id: str) -> None:
+async def test_data_that_changed(vss: LocalVSS, bulk_id: str, bucket_id: str) -> None:
     def listing(content: str) -> Callable[[], list[SourceBall]]:
         return lambda: list_items([{"key": "a", "data": content}, {"key": "b", "data": "b"}], bucket_id)
 
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         await upload(client, bulk_id, bucket_id, listing=listing("x"), items_per_shard=True)
         assert (await upload(client, bulk_id, bucket_id, listing=listing("x"), items_per_shard=True)).skipped == 2
         again = await upload(client, bulk_id, bucket_id, listing=listing("y"), items_per_shard=True)
         assert [failure.key for failure in again.failures] == ["a"]
 
-    run(vss, scenario)
 
-
-def test_file_of_another_store_that_changed(vss: LocalVSS, bulk_id: str, bucket_id: str) -> None:
+async def test_file_of_another_store_that_changed(vss: LocalVSS, bulk_id: str, bucket_id: str) -> None:
     base = UPath(f"memory://{uuid.uuid4().hex}")
     for key in "ab":
         base.fs.pipe_file(f"{base.path}/{key}", key.encode() * 10)
@@ -746,7 +657,7 @@ def test_file_of_another_store_that_changed(vss: LocalVSS, bulk_id: str, bucket_
     def listing() -> list[SourceBall]:
         return list_sources(base, bucket_id)
 
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         await upload(client, bulk_id, bucket_id, listing=listing)
         assert (await upload(client, bulk_id, bucket_id, listing=listing)).skipped == 2
         await asyncio.sleep(0.002)  # times are compared to the millisecond
@@ -754,10 +665,8 @@ def test_file_of_another_store_that_changed(vss: LocalVSS, bulk_id: str, bucket_
         again = await upload(client, bulk_id, bucket_id, listing=listing)
         assert [failure.key for failure in again.failures] == ["a"]
 
-    run(vss, scenario)
 
-
-def test_file_of_another_store_whose_time_is_set_back(vss: LocalVSS, bulk_id: str, bucket_id: str) -> None:
+async def test_file_of_another_store_whose_time_is_set_back(vss: LocalVSS, bulk_id: str, bucket_id: str) -> None:
     """A store that tells no ETag or the like has nothing that cannot be set: its files are read and compared."""
     base = UPath(f"memory://{uuid.uuid4().hex}")
     base.fs.pipe_file(f"{base.path}/a", b"a" * 10)
@@ -765,7 +674,7 @@ def test_file_of_another_store_whose_time_is_set_back(vss: LocalVSS, bulk_id: st
     def listing() -> list[SourceBall]:
         return list_sources(base, bucket_id)
 
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         await upload(client, bulk_id, bucket_id, listing=listing)
         before = base.fs.store[f"{base.path}/a"]
         base.fs.pipe_file(f"{base.path}/a", b"x" * 10)
@@ -774,15 +683,12 @@ def test_file_of_another_store_whose_time_is_set_back(vss: LocalVSS, bulk_id: st
         again = await upload(client, bulk_id, bucket_id, listing=listing)
         assert [failure.key for failure in again.failures] == ["a"]
 
-    run(vss, scenario)
 
-
-def test_source_that_changes_while_it_is_sent_names_the_ways_out(
+async def test_source_that_changes_while_it_is_sent_names_the_ways_out(
     vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path
 ) -> None:
     make_files(folder, {"big": 3_000_000})
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         plan = client.plan
 
         async def plan_and_change(**told: Any) -> Any:
@@ -798,14 +704,13 @@ def test_source_that_changes_while_it_is_sent_names_the_ways_out(
             for way_out in ("another bulk_id", "delete_bulk", "replace=True"):
                 assert way_out in result.failures[0].message
 
-    run(vss, scenario)
 
-
-def test_reader_finds_what_the_cleared_run_reports(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+async def test_reader_finds_what_the_cleared_run_reports(
+    vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path
+) -> None:
     """In the words of the report: the gate opens, and the reader finds every ball."""
     contents = files(folder, 4)
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         await await_bulk(client, bulk_id, timeout=0)
         await client.delete_bucket(bucket_id)
@@ -817,5 +722,3 @@ def test_reader_finds_what_the_cleared_run_reports(vss: LocalVSS, bulk_id: str, 
             assert bytes((await client.get(bucket_id, key)).unwrap().data) == content
         ends = (await RecordStore(client, bulk_id).read_completely()).dones
         assert sorted((end.lost, end.uploaded) for end in ends if isinstance(end, Done)) == [(0, 4), (4, 4)]
-
-    run(vss, scenario)

@@ -53,7 +53,7 @@ def killed_vss(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.mark.parametrize("seed", range(KILLS))
-def test_killed(
+async def test_killed(
     killed_vss: LocalVSS, bucket_id: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, seed: int
 ) -> None:
     vss = killed_vss
@@ -76,36 +76,30 @@ def test_killed(
     output, _ = dying.communicate(timeout=120)
     assert dying.returncode == -signal.SIGKILL, output
     assert list(temporary.iterdir()) == []
-
-    async def retry() -> None:
-        async with client_of(vss) as client:
-            known = await acknowledged(client, bulk_id)
-            keys = sorted(contents)
-            vss.reset_requests()
-            result = await upload(client, bulk_id, bucket_id, tmp_path, rf=RF)
-            touched = {seen["path"] for seen in vss.requests(path=bucket_id)}
-            assert not {keys[index] for index in known} & {
-                path.rpartition("/")[2].removesuffix("_0") for path in touched
-            }
-            announced = Counter(seen["status"] for seen in vss.requests("POST", f"/buckets/{bucket_id}/metadata$"))
-            # A ball that was in flight may be announced on peers that never got its data. Then the first announcement goes to the
-            # peer that is left, two find none (404, code 666; the second in case somebody was still sending), and one is made
-            # after the chunk was deleted.
-            assert announced.keys() <= {200, 404}
-            assert announced[200] <= BALLS - len(known) + IN_FLIGHT
-            assert announced[404] <= 2 * IN_FLIGHT
-            assert [failure.message for failure in result.failures] == []
-            assert (result.total_balls, result.failed) == (BALLS, 0)
-            assert result.uploaded + result.skipped == BALLS
-            assert result.skipped >= len(known)
-            found = on_peers(vss, bucket_id, contents)
-            assert min(found.values()) >= RF
-            assert await versions(client, bucket_id) == one_version_each(contents)
-            told = await await_bulk(client, bulk_id, timeout=0)
-            assert (told["state"], told["successed"], told["failed"]) == ("complete", BALLS, 0)
-            assert told["uploaded_size"] == sum(map(len, contents.values()))
-
-    asyncio.run(retry())
+    async with client_of(vss) as client:
+        known = await acknowledged(client, bulk_id)
+        keys = sorted(contents)
+        vss.reset_requests()
+        result = await upload(client, bulk_id, bucket_id, tmp_path, rf=RF)
+        touched = {seen["path"] for seen in vss.requests(path=bucket_id)}
+        assert not {keys[index] for index in known} & {path.rpartition("/")[2].removesuffix("_0") for path in touched}
+        announced = Counter(seen["status"] for seen in vss.requests("POST", f"/buckets/{bucket_id}/metadata$"))
+        # A ball that was in flight may be announced on peers that never got its data. Then the first announcement goes to the
+        # peer that is left, two find none (404, code 666; the second in case somebody was still sending), and one is made
+        # after the chunk was deleted.
+        assert announced.keys() <= {200, 404}
+        assert announced[200] <= BALLS - len(known) + IN_FLIGHT
+        assert announced[404] <= 2 * IN_FLIGHT
+        assert [failure.message for failure in result.failures] == []
+        assert (result.total_balls, result.failed) == (BALLS, 0)
+        assert result.uploaded + result.skipped == BALLS
+        assert result.skipped >= len(known)
+        found = on_peers(vss, bucket_id, contents)
+        assert min(found.values()) >= RF
+        assert await versions(client, bucket_id) == one_version_each(contents)
+        told = await await_bulk(client, bulk_id, timeout=0)
+        assert (told["state"], told["successed"], told["failed"]) == ("complete", BALLS, 0)
+        assert told["uploaded_size"] == sum(map(len, contents.values()))
 
 
 def test_cut_off_but_not_dead(killed_vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:

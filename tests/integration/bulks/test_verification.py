@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,18 +13,9 @@ from airflow_provider_mictlanx.bulks.monitor import await_bulk, bulk_status
 from airflow_provider_mictlanx.bulks.record_store import RecordStore
 from airflow_provider_mictlanx.bulks.summary import summarize
 from airflow_provider_mictlanx.bulks.verification import AT_ONCE, StorageCheck
-from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.errors import UnavailableError
 from tests.support.bulk_uploads import client_of, make_files, upload
 from tests.support.vss import LocalVSS
-
-
-def run(vss: LocalVSS, scenario: Callable[[AsyncClient], Awaitable[None]]) -> None:
-    async def with_client() -> None:
-        async with client_of(vss) as client:
-            await scenario(client)
-
-    asyncio.run(with_client())
 
 
 @pytest.fixture
@@ -43,14 +33,13 @@ def reads(vss: LocalVSS, bucket_id: str) -> dict[str, int]:
     return found
 
 
-def test_each_poke_another_process(
+async def test_each_poke_another_process(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, tmp_path: Path
 ) -> None:
     """Nothing is remembered but what the records say; still every chunk is read once."""
     contents = make_files(tmp_path, {f"f{number:02}": 100 for number in range(50)} | {"big": 3000, "empty": 0})
     vss = own_vss()
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         for shard in range(2):
             await upload(client, bulk_id, bucket_id, tmp_path, shard=shard, shards=2, chunk_size="1kb")
         vss.reset_requests()
@@ -69,15 +58,14 @@ def test_each_poke_another_process(
         )
         assert (await bulk_status(client, bulk_id)).acknowledged == len(contents), "the status does not mind"
 
-    run(vss, scenario)
 
-
-def test_another_run_reads_anew(own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, tmp_path: Path) -> None:
+async def test_another_run_reads_anew(
+    own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, tmp_path: Path
+) -> None:
     """A sensor that was cleared does not believe what an earlier one saw; one that was deferred goes on."""
     make_files(tmp_path, {f"f{number}": 100 for number in range(10)})
     vss = own_vss()
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         await upload(client, bulk_id, bucket_id, tmp_path)
         first = StorageCheck(bulk_id, run="try 1")
         assert await first.go_on(client, 60)
@@ -87,14 +75,13 @@ def test_another_run_reads_anew(own_vss: Callable[..., LocalVSS], bulk_id: str, 
         assert await StorageCheck(bulk_id, run="try 2").go_on(client, 60)
         assert len(reads(vss, bucket_id)) == 10
 
-    run(vss, scenario)
 
-
-def test_what_is_lost_is_found(own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, tmp_path: Path) -> None:
+async def test_what_is_lost_is_found(
+    own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, tmp_path: Path
+) -> None:
     make_files(tmp_path, {f"f{number:02}": 100 for number in range(20)})
     vss = own_vss()
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         await upload(client, bulk_id, bucket_id, tmp_path)
         (await client.delete("f03", bucket_id)).unwrap()
         (await client.put(bucket_id, "f07", b"other", replace=True)).unwrap()
@@ -112,17 +99,14 @@ def test_what_is_lost_is_found(own_vss: Callable[..., LocalVSS], bulk_id: str, b
         assert told == error.value.result
         assert (told["state"], told["successed"], told["failed"]) == ("failed", 18, 2)
 
-    run(vss, scenario)
 
-
-def test_peer_that_is_away_is_no_failure(
+async def test_peer_that_is_away_is_no_failure(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, tmp_path: Path
 ) -> None:
     """A ball on that peer can't be told lost; what was read before stays read, and the rest is read when it is back."""
     make_files(tmp_path, {f"f{number:02}": 100 for number in range(24)})
     vss = own_vss()
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         await upload(client, bulk_id, bucket_id, tmp_path)
         check = StorageCheck(bulk_id)
         await check.go_on(client, 0)
@@ -135,17 +119,14 @@ def test_peer_that_is_away_is_no_failure(
         assert await again.go_on(client, 60)
         assert (again.checked, again.failed) == (24, 0)
 
-    run(vss, scenario)
 
-
-def test_killed_while_it_wrote_down_a_failure(
+async def test_killed_while_it_wrote_down_a_failure(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, tmp_path: Path
 ) -> None:
     """The record is listed, its bytes are not there: those balls are read again."""
     make_files(tmp_path, {f"f{number}": 100 for number in range(5)})
     vss = own_vss()
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         await upload(client, bulk_id, bucket_id, tmp_path)
         (await client.delete("f3", bucket_id)).unwrap()
         assert await StorageCheck(bulk_id).go_on(client, 60)
@@ -161,18 +142,13 @@ def test_killed_while_it_wrote_down_a_failure(
         assert await again.go_on(client, 60)
         assert (again.checked, [failure.key for failure in again.failures]) == (5, ["f3"])
 
-    run(vss, scenario)
 
-
-def test_closed_bulk_can_not_be_checked(vss: LocalVSS, bulk_id: str, bucket_id: str, tmp_path: Path) -> None:
+async def test_closed_bulk_can_not_be_checked(vss: LocalVSS, bulk_id: str, bucket_id: str, tmp_path: Path) -> None:
     make_files(tmp_path, {"a": 1})
-
-    async def scenario(client: AsyncClient) -> None:
+    async with client_of(vss) as client:
         await upload(client, bulk_id, bucket_id, tmp_path)
         assert await StorageCheck(bulk_id).go_on(client, 60)
         await await_bulk(client, bulk_id, remove_on_completion=True)
         assert (await RecordStore(client, bulk_id).read()).checks == []
         with pytest.raises(BulkConflictError, match="closed"):
             await StorageCheck(bulk_id).go_on(client, 60)
-
-    run(vss, scenario)

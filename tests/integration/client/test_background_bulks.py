@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_mictlanx.client import AsyncClient, BallConflictError, NotFoundError, ValidationError
-from tests.support.clients import client_of, other_tasks, with_client
+from airflow_provider_mictlanx.client import BallConflictError, NotFoundError, ValidationError
+from tests.support.clients import checked_client, client_of, other_tasks
 from tests.support.raw_requests import Wire, pattern
 from tests.support.vss import LocalVSS
 
@@ -20,12 +20,11 @@ def balls(bucket_id: str, *names: str, **options: Any) -> list[Any]:
     ]
 
 
-def test_bytes_and_files_are_put_in_the_background(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
+async def test_bytes_and_files_are_put_in_the_background(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
     path = tmp_path / "a file.bin"
     path.write_bytes(pattern(2500))
     in_memory = b"only in memory, never told again"
-
-    async def scenario(client: AsyncClient) -> None:
+    async with checked_client(vss) as client:
         given = [
             {"bucket_id": bucket_id, "ball_id": "one", "source": in_memory, "tags": {"colour": "red"}, "rf": 2},
             {"bucket_id": bucket_id, "key": "2026/two.bin", "source": str(path), "chunk_size": "1kb"},
@@ -58,22 +57,18 @@ def test_bytes_and_files_are_put_in_the_background(vss: LocalVSS, bucket_id: str
         assert [metadata.size for metadata in two.metadatas] == [1000, 1000, 500]
         assert bytes(two.data) == pattern(2500)
 
-    with_client(vss, scenario)
 
-
-def test_put_bulk_returns_before_the_uploads_are_done(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_put_bulk_returns_before_the_uploads_are_done(vss: LocalVSS, bucket_id: str) -> None:
+    async with checked_client(vss) as client:
         with vss.fault("latency", path=bucket_id, seconds=0.2):
             (await client.put_bulk("b", balls(bucket_id, "x"))).unwrap()
             assert other_tasks()
             assert (await client.await_bulk("b")).unwrap()["successed"] == 1
         assert other_tasks() == set()
 
-    with_client(vss, scenario)
 
-
-def test_a_second_call_adds_until_it_is_awaited(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_a_second_call_adds_until_it_is_awaited(vss: LocalVSS, bucket_id: str) -> None:
+    async with checked_client(vss) as client:
         (await client.put_bulk("b", balls(bucket_id, "a", "b"))).unwrap()
         (await client.put_bulk("b", balls(bucket_id, "c"))).unwrap()
         assert (await client.await_bulk("b")).unwrap()["total_balls"] == 3
@@ -84,11 +79,9 @@ def test_a_second_call_adds_until_it_is_awaited(vss: LocalVSS, bucket_id: str) -
         (await client.put_bulk("b", [])).unwrap()
         assert (await client.await_bulk("b")).unwrap()["total_balls"] == 0
 
-    with_client(vss, scenario)
 
-
-def test_adding_to_a_bulk_that_is_being_awaited_is_an_error(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_adding_to_a_bulk_that_is_being_awaited_is_an_error(vss: LocalVSS, bucket_id: str) -> None:
+    async with checked_client(vss) as client:
         with vss.fault("latency", path=bucket_id, seconds=0.3):
             (await client.put_bulk("b", balls(bucket_id, "a"))).unwrap()
             awaiting = asyncio.create_task(client.await_bulk("b"))
@@ -99,21 +92,17 @@ def test_adding_to_a_bulk_that_is_being_awaited_is_an_error(vss: LocalVSS, bucke
             assert (await awaiting).unwrap()["total_balls"] == 1
         assert (await client.exists(bucket_id, "b")).unwrap() is False
 
-    with_client(vss, scenario)
 
-
-def test_unknown_bulk(vss: LocalVSS) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_unknown_bulk(vss: LocalVSS) -> None:
+    async with checked_client(vss) as client:
         error = (await client.await_bulk("never-started")).unwrap_err()
         assert isinstance(error, NotFoundError)
         assert "'never-started'" in str(error)
 
-    with_client(vss, scenario)
-
 
 @pytest.mark.parametrize("stop", [False, True])
-def test_failures_are_told_and_stop_on_failure_stops_the_rest(vss: LocalVSS, bucket_id: str, stop: bool) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_failures_are_told_and_stop_on_failure_stops_the_rest(vss: LocalVSS, bucket_id: str, stop: bool) -> None:
+    async with checked_client(vss) as client:
         (await client.put(bucket_id, "taken", b"other bytes")).unwrap()
         given = balls(bucket_id, "first", "taken", "third", "fourth")
         (await client.put_bulk("b", given, max_concurrency=1, stop_on_failure=stop)).unwrap()
@@ -125,31 +114,25 @@ def test_failures_are_told_and_stop_on_failure_stops_the_rest(vss: LocalVSS, buc
         assert (await client.exists(bucket_id, "third")).unwrap() is not stop
         assert bytes((await client.get(bucket_id, "taken")).unwrap().data) == b"other bytes"
 
-    with_client(vss, scenario)
 
-
-def test_a_cancelled_await_does_not_cancel_the_uploads(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_a_cancelled_await_does_not_cancel_the_uploads(vss: LocalVSS, bucket_id: str) -> None:
+    async with checked_client(vss) as client:
         with vss.fault("latency", path=bucket_id, seconds=0.3):
             (await client.put_bulk("b", balls(bucket_id, "a"))).unwrap()
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(client.await_bulk("b"), 0.05)
         assert (await client.await_bulk("b")).unwrap()["successed"] == 1
 
-    with_client(vss, scenario)
 
-
-def test_closing_waits_for_the_uploads(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_closing_waits_for_the_uploads(vss: LocalVSS, bucket_id: str) -> None:
+    async with checked_client(vss) as client:
         (await client.put_bulk("b", balls(bucket_id, *"abcdef"), max_concurrency=2)).unwrap()
-
-    with_client(vss, scenario)
     assert all(Wire(vss).data(bucket_id, f"{name}_0") == pattern(100, seed=n) for n, name in enumerate("abcdef"))
 
 
 @pytest.mark.parametrize("how", ["aclose", "exception"])
-def test_closing_can_cancel_the_uploads_and_leaves_no_task(vss: LocalVSS, bucket_id: str, how: str) -> None:
-    async def scenario() -> None:
+async def test_closing_can_cancel_the_uploads_and_leaves_no_task(vss: LocalVSS, bucket_id: str, how: str) -> None:
+    with vss.fault("latency", path=bucket_id, seconds=30):
         client = client_of(vss)
         try:
             async with asyncio.timeout(20), client:
@@ -161,32 +144,24 @@ def test_closing_can_cancel_the_uploads_and_leaves_no_task(vss: LocalVSS, bucket
         except RuntimeError:
             assert how == "exception"
         assert other_tasks() == set()
-
-    with vss.fault("latency", path=bucket_id, seconds=30):
-        asyncio.run(scenario())
     assert Wire(vss).listed(bucket_id, "a") == []
 
 
-def test_a_bad_item_is_refused_before_the_first_request(own_vss: Any, bucket_id: str) -> None:
+async def test_a_bad_item_is_refused_before_the_first_request(own_vss: Any, bucket_id: str) -> None:
     vss = own_vss()
-
-    async def scenario(client: AsyncClient) -> None:
+    async with checked_client(vss) as client:
         bad = {"bucket_id": bucket_id, "key": "k", "source": "/no/such/file"}
         error = (await client.put_bulk("b", [*balls(bucket_id, "good"), bad])).unwrap_err()
         assert isinstance(error, ValidationError)
         assert str(error) == "item 1 of the bulk: source must be bytes or the path of a file, got '/no/such/file'"
         assert isinstance((await client.await_bulk("b")).unwrap_err(), NotFoundError)
-
-    with_client(vss, scenario)
     assert vss.requests() == []
 
 
-def test_an_item_s_own_options_hold(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_an_item_s_own_options_hold(vss: LocalVSS, bucket_id: str) -> None:
+    async with checked_client(vss) as client:
         (await client.put_bulk("b", balls(bucket_id, "k", rf=3, chunk_size=40, tags={"colour": "red"}))).unwrap()
         (await client.await_bulk("b")).unwrap()
-
-    with_client(vss, scenario)
     listed = Wire(vss).listed(bucket_id, "k")
     assert sorted(chunk["size"] for chunk in listed) == [40, 40, 40, 60, 60, 60]
     assert {chunk["tags"]["colour"] for chunk in listed} == {"red"}

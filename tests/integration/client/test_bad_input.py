@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from option import Result
 
-from airflow_provider_mictlanx.client import AsyncClient, MictlanXError, RetryPolicy, ValidationError
-from tests.support.clients import with_client
+from airflow_provider_mictlanx.client import MictlanXError, RetryPolicy, ValidationError
+from tests.support.clients import checked_client
 from tests.support.vss import LocalVSS
 
 Call = Callable[..., Awaitable[Result[Any, MictlanXError]]]
@@ -48,7 +48,7 @@ def _cases() -> list[Any]:
 
 
 @pytest.mark.parametrize(("method", "name", "value"), _cases())
-def test_bad_input_is_an_error_before_the_first_request(
+async def test_bad_input_is_an_error_before_the_first_request(
     vss: LocalVSS, bucket_id: str, tmp_path: Path, method: str, name: str, value: Any
 ) -> None:
     good: dict[str, dict[str, Any]] = {
@@ -58,14 +58,11 @@ def test_bad_input_is_an_error_before_the_first_request(
         "get_chunk": {"ball_id": "k", "index": 0},
         "get_metadata": {"ball_id": "k"},
     }
-
-    async def scenario(client: AsyncClient) -> None:
+    async with checked_client(vss) as client:
         call: Call = getattr(client, method)
         error = (await call(bucket_id=bucket_id, **{**good.get(method, {}), name: value})).unwrap_err()
         assert type(error) is ValidationError, repr(error)
         if "max_paralell" not in name:
             assert {"fullname": "file name", "restart_policy": "retry policy"}.get(name, name) in str(error)
         assert vss.requests(path=bucket_id) == []
-
-    with_client(vss, scenario)
     assert list(tmp_path.iterdir()) == []

@@ -15,7 +15,7 @@ import pytest
 
 from airflow_provider_mictlanx import client as package
 from airflow_provider_mictlanx.client import AsyncClient, MictlanXError
-from tests.support.clients import with_client
+from tests.support.clients import checked_client
 from tests.support.raw_requests import Wire, pattern
 from tests.support.vss import LocalVSS
 
@@ -178,12 +178,11 @@ def test_every_row_of_the_requests_is_tried() -> None:
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_number_of_requests(vss: LocalVSS, bucket_id: str, tmp_path: Path, call: str) -> None:
+async def test_number_of_requests(vss: LocalVSS, bucket_id: str, tmp_path: Path, call: str) -> None:
     formula = documented_requests()[call]
     fixed, per_chunk = re.fullmatch(r"(\d+)(?: \+ (\d*)n)?", formula).groups()  # type: ignore[union-attr]
     expected = int(fixed) + (N * int(per_chunk or 1) if per_chunk is not None else 0)
-
-    async def scenario(client: AsyncClient) -> None:
+    async with checked_client(vss) as client:
         (await client.put(bucket_id, "ball", DATA, chunk_size=250)).unwrap()
         assert len(Wire(vss).listed(bucket_id, "ball")) == N
         if call == "`get`, cached":
@@ -193,5 +192,3 @@ def test_number_of_requests(vss: LocalVSS, bucket_id: str, tmp_path: Path, call:
         vss.reset_requests()
         await CALLS[call](client, bucket_id, tmp_path)
         assert len(vss.requests()) == expected
-
-    with_client(vss, scenario)

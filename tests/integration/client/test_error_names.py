@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_mictlanx.client import AsyncClient, Chunk, MictlanXError
 from airflow_provider_mictlanx.client.object_ids import make_ball_id
-from tests.support.clients import with_client
+from tests.support.clients import checked_client
 from tests.support.vss import LocalVSS
 
 Call = Callable[[AsyncClient, str, str, Path], Awaitable[Any]]
@@ -78,35 +78,32 @@ def assert_named(error: MictlanXError, named: str, key: str, vss: LocalVSS) -> N
 @pytest.mark.parametrize("key", ["safe-key", UNSAFE])
 @pytest.mark.parametrize("status", [403, 404, 500])
 @pytest.mark.parametrize("call", CALLS)
-def test_refusal_names_bucket_key_and_router(
+async def test_refusal_names_bucket_key_and_router(
     own_space: LocalVSS, bucket_id: str, tmp_path: Path, call: str, status: int, key: str
 ) -> None:
-    async def scenario(client: AsyncClient) -> None:
+    async with checked_client(own_space) as client:
         with own_space.fault("status", path=f"/buckets/{bucket_id}/", status=status):
             error = await error_of(CALLS[call](client, bucket_id, key, tmp_path))
         assert_named(error, f"{bucket_id}/{key}", key, own_space)
 
-    with_client(own_space, scenario)
-
 
 @pytest.mark.parametrize("key", ["safe-key", UNSAFE])
 @pytest.mark.parametrize("call", ["get", "get_chunk", "get_chunks", "get_to_file", "download", "copy", "get_metadata"])
-def test_absent_object_is_named_with_the_router(
+async def test_absent_object_is_named_with_the_router(
     own_space: LocalVSS, bucket_id: str, tmp_path: Path, call: str, key: str
 ) -> None:
-    async def scenario(client: AsyncClient) -> None:
+    async with checked_client(own_space) as client:
         error = await error_of(CALLS[call](client, bucket_id, key, tmp_path))
         assert error.error_code == 404
         assert_named(error, f"{bucket_id}/{key}", key, own_space)
 
-    with_client(own_space, scenario)
-
 
 @pytest.mark.parametrize("call", ["get", "get_chunks", "get_to_file", "download", "copy", "exists_by_reading"])
-def test_lost_data_names_bucket_key_and_router(own_space: LocalVSS, bucket_id: str, tmp_path: Path, call: str) -> None:
+async def test_lost_data_names_bucket_key_and_router(
+    own_space: LocalVSS, bucket_id: str, tmp_path: Path, call: str
+) -> None:
     """The last peer is away, so that nothing can be read, nor be said to be absent."""
-
-    async def scenario(client: AsyncClient) -> None:
+    async with checked_client(own_space) as client:
         (await client.put(bucket_id, UNSAFE, b"1" * 100)).unwrap()
         data = rf"/buckets/{bucket_id}/{make_ball_id(UNSAFE)}_0$"
         with own_space.fault("status", method="GET", path=data, status=404):
@@ -115,50 +112,39 @@ def test_lost_data_names_bucket_key_and_router(own_space: LocalVSS, bucket_id: s
             away.off()
         assert_named(error, f"{bucket_id}/{UNSAFE}", UNSAFE, own_space)
 
-    with_client(own_space, scenario)
 
-
-def test_other_bytes_and_deadline_name_bucket_key_and_router(own_space: LocalVSS, bucket_id: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_other_bytes_and_deadline_name_bucket_key_and_router(own_space: LocalVSS, bucket_id: str) -> None:
+    async with checked_client(own_space) as client:
         named = f"{bucket_id}/{UNSAFE}"
         (await client.put(bucket_id, UNSAFE, b"1")).unwrap()
         assert_named(await error_of(client.put(bucket_id, UNSAFE, b"2")), named, UNSAFE, own_space)
         with own_space.fault("latency", path=f"/buckets/{bucket_id}/", seconds=5):
             assert_named(await error_of(client.get(bucket_id, UNSAFE, deadline=0.2)), named, UNSAFE, own_space)
 
-    with_client(own_space, scenario)
-
 
 @pytest.mark.parametrize("call", OF_BUCKETS)
-def test_error_of_a_bucket_names_it_and_the_router(own_space: LocalVSS, bucket_id: str, call: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_error_of_a_bucket_names_it_and_the_router(own_space: LocalVSS, bucket_id: str, call: str) -> None:
+    async with checked_client(own_space) as client:
         with own_space.fault("status", path=f"/buckets/{bucket_id}/", status=403):
             assert_named(await error_of(OF_BUCKETS[call](client, bucket_id)), bucket_id, "", own_space)
 
-    with_client(own_space, scenario)
 
-
-def test_copy_names_both_objects(own_space: LocalVSS, bucket_id: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_copy_names_both_objects(own_space: LocalVSS, bucket_id: str) -> None:
+    async with checked_client(own_space) as client:
         (await client.put(bucket_id, UNSAFE, b"1")).unwrap()
         with own_space.fault("status", path=f"/buckets/{bucket_id}-copy/", status=403):
             error = await error_of(CALLS["copy"](client, bucket_id, UNSAFE, Path()))
         assert_named(error, f"{bucket_id}/{UNSAFE}", UNSAFE, own_space)
         assert f"{bucket_id}-copy/copies/{UNSAFE}" in str(error)
 
-    with_client(own_space, scenario)
 
-
-def test_ball_id_that_the_caller_wrote_stays_whole(own_space: LocalVSS, bucket_id: str) -> None:
+async def test_ball_id_that_the_caller_wrote_stays_whole(own_space: LocalVSS, bucket_id: str) -> None:
     ball_id = make_ball_id(UNSAFE)
-
-    async def scenario(client: AsyncClient) -> None:
+    async with checked_client(own_space) as client:
         assert f"{bucket_id}/{ball_id} does not exist" in str(await error_of(client.get(bucket_id, ball_id)))
 
-    with_client(own_space, scenario)
 
-
-def test_several_routers_are_named_and_many_are_counted(own_space: LocalVSS, bucket_id: str) -> None:
+async def test_several_routers_are_named_and_many_are_counted(own_space: LocalVSS, bucket_id: str) -> None:
     where = f"127.0.0.1:{own_space.port}"
 
     async def absent(number: int) -> str:
@@ -166,16 +152,14 @@ def test_several_routers_are_named_and_many_are_counted(own_space: LocalVSS, buc
         async with AsyncClient(f"mictlanx://{routers}/?protocol=http", "tests", False, log_output_path=None) as client:
             return str(await error_of(client.get(bucket_id, "a")))
 
-    async def scenario(_: AsyncClient) -> None:
+    async with checked_client(own_space) as _:
         url = own_space.url()
         assert (await absent(2)).endswith(f" [r0 {url}, r1 {url}]")
         assert (await absent(5)).endswith(f" [r0 {url}, r1 {url}, r2 {url} and 2 more]")
 
-    with_client(own_space, scenario)
 
-
-def test_403_says_what_to_check(own_space: LocalVSS, bucket_id: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_403_says_what_to_check(own_space: LocalVSS, bucket_id: str) -> None:
+    async with checked_client(own_space) as client:
         with own_space.fault("status", path=f"/buckets/{bucket_id}/", status=403):
             error = await error_of(client.get(bucket_id, "a"))
         assert "status 403" in str(error)
@@ -183,13 +167,10 @@ def test_403_says_what_to_check(own_space: LocalVSS, bucket_id: str) -> None:
         assert "token" in str(error)
         assert "proxy" in str(error)
 
-    with_client(own_space, scenario)
 
-
-def test_failures_of_a_bulk_name_their_balls(own_space: LocalVSS, bucket_id: str) -> None:
+async def test_failures_of_a_bulk_name_their_balls(own_space: LocalVSS, bucket_id: str) -> None:
     balls: list[Any] = [{"bucket_id": bucket_id, "key": f"in/{n}", "source": b"1", "max_tries": 1} for n in range(3)]
-
-    async def scenario(client: AsyncClient) -> None:
+    async with checked_client(own_space) as client:
         with own_space.fault("status", path=f"/buckets/{bucket_id}/", status=403):
             (await client.put_bulk("bulk", balls, max_concurrency=1, stop_on_failure=True)).unwrap()
             response = (await client.await_bulk("bulk")).unwrap()
@@ -197,13 +178,9 @@ def test_failures_of_a_bulk_name_their_balls(own_space: LocalVSS, bucket_id: str
         for failure in response["failures"]:
             assert f"{bucket_id}/{failure['item']['key']}" in str(failure["error"])
 
-    with_client(own_space, scenario)
 
-
-def test_a_wrong_argument_is_not_blamed_on_a_router(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_a_wrong_argument_is_not_blamed_on_a_router(vss: LocalVSS, bucket_id: str) -> None:
+    async with checked_client(vss) as client:
         error = await error_of(client.get(bucket_id, "a", deadline=-1))
         assert "deadline" in str(error)
         assert vss.url() not in str(error)
-
-    with_client(vss, scenario)

@@ -20,15 +20,15 @@ from airflow_provider_mictlanx.client import (
 from airflow_provider_mictlanx.client import async_client as looking
 from airflow_provider_mictlanx.client.transfer import delete as client_delete
 from airflow_provider_mictlanx.client.transfer import listing as client_listing
-from tests.support.clients import with_client
+from tests.support.clients import checked_client
 from tests.support.raw_requests import Wire, pattern, sha256
 from tests.support.vss import LocalVSS
 
 DATA = pattern(1000)
 
 
-def test_get_metadata_tells_of_the_ball(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_get_metadata_tells_of_the_ball(vss: LocalVSS, bucket_id: str) -> None:
+    async with checked_client(vss) as client:
         (await client.put(bucket_id, "2026/05/frame 1.jpg", DATA, chunk_size=300, rf=2)).unwrap()
         ball = (await client.get_metadata(bucket_id, "2026/05/frame 1.jpg")).unwrap()
         assert (ball.bucket_id, ball.ball_id) == (bucket_id, sha256(b"2026/05/frame 1.jpg"))
@@ -41,13 +41,10 @@ def test_get_metadata_tells_of_the_ball(vss: LocalVSS, bucket_id: str) -> None:
         assert by_id == ball
         assert isinstance((await client.get_metadata(bucket_id, "absent")).unwrap_err(), NotFoundError)
 
-    with_client(vss, scenario)
 
-
-def test_get_metadata_by_key_tells_of_one_chunk(vss: LocalVSS, bucket_id: str) -> None:
+async def test_get_metadata_by_key_tells_of_one_chunk(vss: LocalVSS, bucket_id: str) -> None:
     Wire(vss).put(bucket_id, "ball", [DATA[:400], DATA[400:]], only=[1])
-
-    async def scenario(client: AsyncClient) -> None:
+    async with checked_client(vss) as client:
         found = (await client.get_metadata_by_key(bucket_id, "ball_1")).unwrap()
         assert found.metadata.checksum == sha256(DATA[400:])
         assert found.peer_id
@@ -56,13 +53,10 @@ def test_get_metadata_by_key_tells_of_one_chunk(vss: LocalVSS, bucket_id: str) -
         ).unwrap_err()
         assert isinstance(absent, NotFoundError)
 
-    with_client(vss, scenario)
 
-
-def test_a_retry_policy_says_how_often_is_asked(own_vss: Callable[..., LocalVSS]) -> None:
+async def test_a_retry_policy_says_how_often_is_asked(own_vss: Callable[..., LocalVSS]) -> None:
     vss = own_vss(peers=1)
-
-    async def scenario(client: AsyncClient) -> None:
+    async with checked_client(vss) as client:
         for retries in (0, 2):
             vss.reset_requests()
             policy = RetryPolicy(retries=retries, initial_delay=0.01)
@@ -74,11 +68,9 @@ def test_a_retry_policy_says_how_often_is_asked(own_vss: Callable[..., LocalVSS]
                 assert (await client.get_metadata("bucket", "ball", restart_policy=policy)).is_err
             assert len(vss.requests("GET")) == retries + 1
 
-    with_client(vss, scenario)
 
-
-def test_a_bucket_as_balls_and_as_chunks(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_a_bucket_as_balls_and_as_chunks(vss: LocalVSS, bucket_id: str) -> None:
+    async with checked_client(vss) as client:
         assert len((await client.get_bucket_metadata(bucket_id)).unwrap()) == 0
         (await client.put(bucket_id, "b", DATA, chunk_size=300, rf=2)).unwrap()
         (await client.put(bucket_id, "a/1", DATA * 2)).unwrap()
@@ -93,14 +85,11 @@ def test_a_bucket_as_balls_and_as_chunks(vss: LocalVSS, bucket_id: str) -> None:
         keys = {chunk.key for chunk in listing.balls}
         assert keys == {"b_0", "b_1", "b_2", "unfinished_0", f"{sha256(b'a/1')}_0"}
 
-    with_client(vss, scenario)
-
 
 @pytest.mark.parametrize("how", [{}, {"partial": True}, {"partial": True, "name_missing": False}])
-def test_listing_longer_than_allowed_is_given_up(vss: LocalVSS, bucket_id: str, how: dict[str, bool]) -> None:
+async def test_listing_longer_than_allowed_is_given_up(vss: LocalVSS, bucket_id: str, how: dict[str, bool]) -> None:
     """It is not asked for again: that would not shorten it."""
-
-    async def scenario(client: AsyncClient) -> None:
+    async with checked_client(vss) as client:
         for number in range(5):
             (await client.put(bucket_id, f"b{number}", DATA)).unwrap()
         vss.reset_requests()
@@ -111,13 +100,10 @@ def test_listing_longer_than_allowed_is_given_up(vss: LocalVSS, bucket_id: str, 
         listing = (await client.get_chunks_by_bucket_id(bucket_id, max_size=100_000, **how)).unwrap()
         assert len({chunk.key for chunk in listing.balls}) == 5
 
-    with_client(vss, scenario)
 
-
-def test_listings_say_so_where_a_peer_is_away(own_vss: Callable[..., LocalVSS], bucket_id: str) -> None:
+async def test_listings_say_so_where_a_peer_is_away(own_vss: Callable[..., LocalVSS], bucket_id: str) -> None:
     vss = own_vss()
-
-    async def scenario(client: AsyncClient) -> None:
+    async with checked_client(vss) as client:
         (await client.put(bucket_id, "b", DATA)).unwrap()
         with vss.fault("peer_down", peer="peer-1"):
             for answer in (
@@ -131,16 +117,13 @@ def test_listings_say_so_where_a_peer_is_away(own_vss: Callable[..., LocalVSS], 
                 assert isinstance(error, UnavailableError)
                 assert "peer-1" in str(error)
 
-    with_client(vss, scenario)
 
-
-def test_unreadable_is_not_a_no_while_a_peer_is_away(own_vss: Callable[..., LocalVSS], bucket_id: str) -> None:
+async def test_unreadable_is_not_a_no_while_a_peer_is_away(own_vss: Callable[..., LocalVSS], bucket_id: str) -> None:
     vss = own_vss(peers=2)
     wire = Wire(vss)
     [holder] = wire.put(bucket_id, "ball", [DATA])[0]
     wire.put(bucket_id, "ball", [DATA], announced_only=[0])  # on the other peer
-
-    async def scenario(client: AsyncClient) -> None:
+    async with checked_client(vss) as client:
         with vss.fault("peer_down", peer=holder):
             assert (await client.exists(bucket_id, "ball")).unwrap() is True  # the listing's word
             error = (await client.exists(bucket_id, "ball", check_storage=True)).unwrap_err()
@@ -150,10 +133,8 @@ def test_unreadable_is_not_a_no_while_a_peer_is_away(own_vss: Callable[..., Loca
         with vss.fault("flip_bit", bucket=bucket_id):
             assert (await client.exists(bucket_id, "ball", check_storage=True)).unwrap() is False
 
-    with_client(vss, scenario)
 
-
-def test_unreadable_is_not_a_no_where_the_peer_is_back_before_anybody_asks(
+async def test_unreadable_is_not_a_no_where_the_peer_is_back_before_anybody_asks(
     own_vss: Callable[..., LocalVSS], bucket_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vss = own_vss(peers=2)
@@ -166,21 +147,18 @@ def test_unreadable_is_not_a_no_where_the_peer_is_back_before_anybody_asks(
         return await client_listing.require_all_peers(*arguments)
 
     monkeypatch.setattr(looking, "require_all_peers", all_back)
-
-    async def scenario(client: AsyncClient) -> None:
+    async with checked_client(vss) as client:
         with vss.fault("peer_down", peer=holder):
             error = (await client.exists(bucket_id, "ball", check_storage=True)).unwrap_err()
             assert isinstance(error, UnavailableError)
             assert holder in str(error)
 
-    with_client(vss, scenario)
-
 
 # -- deleting ------------------------------------------------------------------------------------------------------------
 
 
-def test_delete_by_key_deletes_one_chunk_on_all_peers(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_delete_by_key_deletes_one_chunk_on_all_peers(vss: LocalVSS, bucket_id: str) -> None:
+    async with checked_client(vss) as client:
         (await client.put(bucket_id, "ball", DATA, chunk_size=500, rf=3)).unwrap()
         gone = (await client.delete_by_key("ball_1", bucket_id)).unwrap()
         assert (gone.n_deletes, gone.key) == (3, "ball_1")
@@ -189,25 +167,20 @@ def test_delete_by_key_deletes_one_chunk_on_all_peers(vss: LocalVSS, bucket_id: 
         assert (await client.get_chunk(bucket_id, "ball", 0)).unwrap()[0].data == DATA[:500]
         assert (await client.put(bucket_id, "ball", DATA, chunk_size=500, rf=3)).unwrap() is True
 
-    with_client(vss, scenario)
-
 
 @pytest.mark.parametrize("key", ["", "a.b_0", "2026/frame 1.jpg_0", "a__0", None])
-def test_a_chunk_s_key_is_made_of_the_ball_id(vss: LocalVSS, key: Any) -> None:
+async def test_a_chunk_s_key_is_made_of_the_ball_id(vss: LocalVSS, key: Any) -> None:
     vss.reset_requests()
-
-    async def scenario(client: AsyncClient) -> None:
+    async with checked_client(vss) as client:
         for answer in (await client.delete_by_key(key, "bucket"), await client.get_metadata_by_key("bucket", key)):
             assert isinstance(answer.unwrap_err(), ValidationError)
             assert "{ball_id}_{index}" in str(answer.unwrap_err())
         assert "bucket_id must be" in str((await client.delete_by_key("ball_0")).unwrap_err())
-
-    with_client(vss, scenario)
     assert vss.requests() == []
 
 
-def test_delete_and_delete_bucket(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_delete_and_delete_bucket(vss: LocalVSS, bucket_id: str) -> None:
+    async with checked_client(vss) as client:
         for key in ("one", "2/two", "three"):
             (await client.put(bucket_id, key, DATA, chunk_size=500, rf=2)).unwrap()
         gone = (await client.delete("one", bucket_id)).unwrap()
@@ -218,8 +191,6 @@ def test_delete_and_delete_bucket(vss: LocalVSS, bucket_id: str) -> None:
         assert emptied.keys == sorted([sha256(b"2/two"), "three"])
         assert emptied.response_time > 0
         assert (await client.delete_bucket(bucket_id)).unwrap().total == 0
-
-    with_client(vss, scenario)
 
 
 # -- headers -------------------------------------------------------------------------------------------------------------
@@ -247,14 +218,12 @@ async def _all(chunks: Any) -> None:
 
 
 @pytest.mark.parametrize("method", ASKING)
-def test_headers_go_with_every_request_of_the_call(vss: LocalVSS, bucket_id: str, method: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_headers_go_with_every_request_of_the_call(vss: LocalVSS, bucket_id: str, method: str) -> None:
+    async with checked_client(vss, headers={"X-Client": "all"}, token="secret") as client:
         (await client.put_single_chunk(bucket_id, "ball", Chunk("ball", 0, DATA))).unwrap()
         vss.reset_requests()
         answer = await ASKING[method](client, bucket_id, {"X-Request-Of": method})
         assert answer is None or answer.is_ok
-
-    with_client(vss, scenario, headers={"X-Client": "all"}, token="secret")
     seen = [request["headers"] for request in vss.requests()]
     assert seen
     for headers in seen:
@@ -263,8 +232,10 @@ def test_headers_go_with_every_request_of_the_call(vss: LocalVSS, bucket_id: str
         assert headers["authorization"] == f"sha256:{sha256(b'Bearer secret')}"  # the local VSS keeps no secret
 
 
-def test_get_to_file_sends_headers_too_and_bad_ones_are_refused(vss: LocalVSS, bucket_id: str, tmp_path: Any) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_get_to_file_sends_headers_too_and_bad_ones_are_refused(
+    vss: LocalVSS, bucket_id: str, tmp_path: Any
+) -> None:
+    async with checked_client(vss) as client:
         (await client.put(bucket_id, "ball", DATA)).unwrap()
         vss.reset_requests()
         (await client.get_to_file(bucket_id, "ball", str(tmp_path), headers={"X-Request-Of": "file"})).unwrap()
@@ -278,11 +249,9 @@ def test_get_to_file_sends_headers_too_and_bad_ones_are_refused(vss: LocalVSS, b
         assert "my secret" not in str(error)
         assert vss.requests() == []
 
-    with_client(vss, scenario)
-
 
 @pytest.mark.parametrize("what", ["ball", "chunk"])
-def test_a_delete_does_not_take_a_peer_for_there_that_comes_back_at_its_end(
+async def test_a_delete_does_not_take_a_peer_for_there_that_comes_back_at_its_end(
     own_vss: Callable[..., LocalVSS], bucket_id: str, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """It missed the delete, and by the time that somebody asks for the peers it is back, with its copy."""
@@ -301,24 +270,20 @@ def test_a_delete_does_not_take_a_peer_for_there_that_comes_back_at_its_end(
         return await client_listing.require_all_peers(routers, doing, *others)
 
     monkeypatch.setattr(client_delete, "require_all_peers", back_by_then)
-
-    async def scenario(client: AsyncClient) -> None:
+    async with checked_client(vss) as client:
         (await client.put(bucket_id, "ball", DATA, rf=2)).unwrap()
         delete = client.delete("ball", bucket_id) if what == "ball" else client.delete_by_key("ball_0", bucket_id)
         assert (await delete).unwrap().n_deletes == 2  # its copy is placed nowhere, and deleted by the ball's id
         assert (await client.exists(bucket_id, "ball", check_storage=True)).unwrap() is False
 
-    with_client(vss, scenario)
 
-
-def test_a_delete_that_comes_late_does_not_take_what_a_replace_wrote(
+async def test_a_delete_that_comes_late_does_not_take_what_a_replace_wrote(
     own_vss: Callable[..., LocalVSS], bucket_id: str
 ) -> None:
     """One chunk's delete fails, another one's is slow: the replace may not go on while that is under way."""
     vss = own_vss()
     new = pattern(1000, seed=1)
-
-    async def scenario(client: AsyncClient) -> None:
+    async with checked_client(vss) as client:
         (await client.put(bucket_id, "ball", DATA, chunk_size=500)).unwrap()
         slow = vss.fault("latency", seconds=1.5, method="DELETE", path=f"/{bucket_id}/ball_1$", count=1)
         failing = vss.fault("status", status=500, method="DELETE", path=f"/{bucket_id}/ball_0$", count=1)
@@ -328,5 +293,3 @@ def test_a_delete_that_comes_late_does_not_take_what_a_replace_wrote(
             assert (first.triggered, second.triggered) == (1, 1)
             await asyncio.sleep(1.6)
         assert bytes((await client.get(bucket_id, "ball", force=True, max_retries=1)).unwrap().data) == new
-
-    with_client(vss, scenario)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_mictlanx.client import AsyncClient, NotFoundError
-from tests.support.clients import client_of, with_client
+from tests.support.clients import checked_client, client_of
 from tests.support.raw_requests import Wire, pattern
 from tests.support.vss import LocalVSS
 
@@ -22,8 +22,8 @@ async def reads(vss: LocalVSS, client: AsyncClient, bucket_id: str, key: str, **
 
 
 @pytest.mark.parametrize(("policy", "stays"), [("LRU", "ac"), ("LFU", "ac"), ("FIFO", "bc"), ("lru", "ac")])
-def test_what_goes_first(vss: LocalVSS, bucket_id: str, policy: str, stays: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_what_goes_first(vss: LocalVSS, bucket_id: str, policy: str, stays: str) -> None:
+    async with checked_client(vss, eviction_policy=policy, capacity_storage="2kb") as client:
         for key in "abc":
             (await client.put(bucket_id, key, key.encode() * 1000)).unwrap()
         for key in "ab":
@@ -34,22 +34,18 @@ def test_what_goes_first(vss: LocalVSS, bucket_id: str, policy: str, stays: str)
         for key in stays:
             assert await reads(vss, client, bucket_id, key) == 0
 
-    with_client(vss, scenario, eviction_policy=policy, capacity_storage="2kb")
 
-
-def test_any_goes_at_random(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_any_goes_at_random(vss: LocalVSS, bucket_id: str) -> None:
+    async with checked_client(vss, eviction_policy="RR", capacity_storage=2000) as client:
         for key in "abcde":
             (await client.put(bucket_id, key, key.encode() * 1000)).unwrap()
             assert await reads(vss, client, bucket_id, key) == 1
             assert (bucket_id, key) in client._cache.balls()  # what came last is there
         assert len(client._cache.balls()) == 2
 
-    with_client(vss, scenario, eviction_policy="RR", capacity_storage=2000)
 
-
-def test_what_another_client_replaced_or_deleted_is_not_handed_out(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_what_another_client_replaced_or_deleted_is_not_handed_out(vss: LocalVSS, bucket_id: str) -> None:
+    async with checked_client(vss) as client:
         (await client.put(bucket_id, "k", DATA)).unwrap()
         assert await reads(vss, client, bucket_id, "k") == 1
         assert await reads(vss, client, bucket_id, "k") == 0
@@ -60,11 +56,9 @@ def test_what_another_client_replaced_or_deleted_is_not_handed_out(vss: LocalVSS
         Wire(vss).delete(bucket_id, "k")
         assert isinstance((await client.get(bucket_id, "k", max_retries=1)).unwrap_err(), NotFoundError)
 
-    with_client(vss, scenario)
 
-
-def test_what_is_the_same_again_is_handed_out_though_it_was_put_anew(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_what_is_the_same_again_is_handed_out_though_it_was_put_anew(vss: LocalVSS, bucket_id: str) -> None:
+    async with checked_client(vss) as client:
         (await client.put(bucket_id, "k", DATA)).unwrap()
         assert await reads(vss, client, bucket_id, "k") == 1
         (await client.delete("k", bucket_id)).unwrap()
@@ -73,11 +67,9 @@ def test_what_is_the_same_again_is_handed_out_though_it_was_put_anew(vss: LocalV
         got = (await client.get(bucket_id, "k")).unwrap()
         assert (bytes(got.data), len(got.metadatas)) == (DATA, 10)
 
-    with_client(vss, scenario)
 
-
-def test_force_and_a_part_of_a_ball_bypass_it(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_force_and_a_part_of_a_ball_bypass_it(vss: LocalVSS, bucket_id: str) -> None:
+    async with checked_client(vss) as client:
         (await client.put(bucket_id, "k", DATA, chunk_size=400)).unwrap()
         assert await reads(vss, client, bucket_id, "k") == 2
         assert await reads(vss, client, bucket_id, "k", force=True) == 2
@@ -86,24 +78,21 @@ def test_force_and_a_part_of_a_ball_bypass_it(vss: LocalVSS, bucket_id: str) -> 
         whole = (await client.get(bucket_id, "k")).unwrap()
         assert bytes(whole.data) == DATA
 
-    with_client(vss, scenario)
-
 
 @pytest.mark.parametrize("capacity", [0, "0", "0GB", 999, "900b"])
-def test_nothing_is_kept_that_does_not_fit(vss: LocalVSS, bucket_id: str, capacity: Any) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_nothing_is_kept_that_does_not_fit(vss: LocalVSS, bucket_id: str, capacity: Any) -> None:
+    async with checked_client(vss, capacity_storage=capacity) as client:
         (await client.put(bucket_id, "k", DATA)).unwrap()
         assert await reads(vss, client, bucket_id, "k") == 1
         assert await reads(vss, client, bucket_id, "k") == 1
         assert client._cache.balls() == set()
 
-    with_client(vss, scenario, capacity_storage=capacity)
 
-
-def test_what_is_handed_out_can_t_be_written_to_and_is_forgotten_at_the_end(vss: LocalVSS, bucket_id: str) -> None:
+async def test_what_is_handed_out_can_t_be_written_to_and_is_forgotten_at_the_end(
+    vss: LocalVSS, bucket_id: str
+) -> None:
     kept: list[AsyncClient] = []
-
-    async def scenario(client: AsyncClient) -> None:
+    async with checked_client(vss) as client:
         kept.append(client)
         (await client.put(bucket_id, "k", DATA)).unwrap()
         for _ in range(2):
@@ -112,15 +101,11 @@ def test_what_is_handed_out_can_t_be_written_to_and_is_forgotten_at_the_end(vss:
             with pytest.raises(TypeError):
                 data[0] = 0
         assert client._cache.balls()
-
-    with_client(vss, scenario)
     assert kept[0]._cache.balls() == set()
 
 
-def test_max_size_holds_for_what_is_kept_too(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_max_size_holds_for_what_is_kept_too(vss: LocalVSS, bucket_id: str) -> None:
+    async with checked_client(vss) as client:
         (await client.put(bucket_id, "k", DATA)).unwrap()
         (await client.get(bucket_id, "k")).unwrap()
         assert "more than the 10" in str((await client.get(bucket_id, "k", max_size=10)).unwrap_err())
-
-    with_client(vss, scenario)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_mictlanx.client import AsyncClient, Chunk, ValidationError
-from tests.support.clients import with_client
+from tests.support.clients import checked_client
 from tests.support.vss import LocalVSS
 
 Call = Callable[..., Awaitable[Any]]
@@ -34,8 +34,8 @@ def reserved(bucket_id: str) -> str:
 
 
 @pytest.mark.parametrize("call", CHANGES)
-def test_reserved_bucket_is_refused_before_the_first_request(vss: LocalVSS, reserved: str, call: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_reserved_bucket_is_refused_before_the_first_request(vss: LocalVSS, reserved: str, call: str) -> None:
+    async with checked_client(vss) as client:
         change: Call = getattr(client, call)
         error = (await change(bucket_id=reserved, **CHANGES[call])).unwrap_err()
         assert type(error) is ValidationError, repr(error)
@@ -45,21 +45,17 @@ def test_reserved_bucket_is_refused_before_the_first_request(vss: LocalVSS, rese
         assert (await change(bucket_id=reserved, **CHANGES[call], allow_reserved_bucket=True)).is_ok
         assert vss.requests(path=reserved) != []
 
-    with_client(vss, scenario)
-
 
 @pytest.mark.parametrize("bucket", ["bulk", "bulky-{}", "my-bulk-{}", "Bulk-{}"])
-def test_only_the_prefix_is_reserved(vss: LocalVSS, bucket_id: str, bucket: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_only_the_prefix_is_reserved(vss: LocalVSS, bucket_id: str, bucket: str) -> None:
+    async with checked_client(vss) as client:
         named = bucket.format(bucket_id)
         assert (await client.put(named, bucket_id, b"1")).unwrap() is True
         assert (await client.delete(bucket_id, named)).is_ok
 
-    with_client(vss, scenario)
 
-
-def test_copy_into_a_reserved_bucket_is_refused(vss: LocalVSS, bucket_id: str, reserved: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_copy_into_a_reserved_bucket_is_refused(vss: LocalVSS, bucket_id: str, reserved: str) -> None:
+    async with checked_client(vss) as client:
         (await client.put(bucket_id, "a", b"1")).unwrap()
         error = (await client.copy(bucket_id, "a", reserved)).unwrap_err()
         assert type(error) is ValidationError
@@ -69,10 +65,10 @@ def test_copy_into_a_reserved_bucket_is_refused(vss: LocalVSS, bucket_id: str, r
         # Out of it nothing is changed.
         assert (await client.copy(reserved, "a", bucket_id, "b")).unwrap().uploaded
 
-    with_client(vss, scenario)
 
-
-def test_bulk_into_a_reserved_bucket_is_refused(vss: LocalVSS, bucket_id: str, reserved: str, tmp_path: Path) -> None:
+async def test_bulk_into_a_reserved_bucket_is_refused(
+    vss: LocalVSS, bucket_id: str, reserved: str, tmp_path: Path
+) -> None:
     path = tmp_path / "b"
     path.write_bytes(b"2")
     balls: list[Any] = [
@@ -80,8 +76,7 @@ def test_bulk_into_a_reserved_bucket_is_refused(vss: LocalVSS, bucket_id: str, r
         {"bucket_id": reserved, "key": "b", "source": str(path)},
         {"bucket_id": reserved, "key": "c", "source": b"3"},
     ]
-
-    async def scenario(client: AsyncClient) -> None:
+    async with checked_client(vss) as client:
         error = (await client.put_bulk("bulk", balls)).unwrap_err()
         assert type(error) is ValidationError
         assert f"item 1 of the bulk: bucket_id must not begin with 'bulk-', got '{reserved}'" in str(error)
@@ -89,11 +84,9 @@ def test_bulk_into_a_reserved_bucket_is_refused(vss: LocalVSS, bucket_id: str, r
         (await client.put_bulk("bulk", balls, allow_reserved_bucket=True)).unwrap()
         assert (await client.await_bulk("bulk")).unwrap()["successed"] == 3
 
-    with_client(vss, scenario)
-
 
 @pytest.mark.parametrize("call", [*CHANGES, "copy", "put_bulk"])
-def test_flag_is_a_keyword_at_the_end_and_a_bool(vss: LocalVSS, bucket_id: str, call: str) -> None:
+async def test_flag_is_a_keyword_at_the_end_and_a_bool(vss: LocalVSS, bucket_id: str, call: str) -> None:
     """A text such as "False", as a template gives it, would be true."""
     parameter = inspect.signature(getattr(AsyncClient, call)).parameters["allow_reserved_bucket"]
     assert (parameter.kind, parameter.default) == (parameter.KEYWORD_ONLY, False)
@@ -102,10 +95,7 @@ def test_flag_is_a_keyword_at_the_end_and_a_bool(vss: LocalVSS, bucket_id: str, 
         "copy": {"bucket_id": bucket_id, "key": "a", "dest_bucket_id": "another"},
         "put_bulk": {"bulk_id": "bulk", "balls": [{"bucket_id": bucket_id, "key": "a", "source": b"1"}]},
     }
-
-    async def scenario(client: AsyncClient) -> None:
+    async with checked_client(vss) as client:
         result = await getattr(client, call)(**given[call], allow_reserved_bucket="False")
         assert "allow_reserved_bucket must be True or False, got 'False'" in str(result.unwrap_err())
         assert vss.requests(path=bucket_id) == []
-
-    with_client(vss, scenario)

@@ -19,7 +19,7 @@ from airflow_provider_mictlanx.client import (
     ValidationError,
 )
 from tests.support.certificates import Authority
-from tests.support.clients import with_client
+from tests.support.clients import checked_client
 from tests.support.new_threads import NewThreads
 from tests.support.raw_requests import pattern
 from tests.support.vss import LocalVSS
@@ -73,10 +73,10 @@ def calls(bucket_id: str, folder: Path) -> dict[str, Callable[[AsyncClient], Any
     }
 
 
-def test_a_certificate_that_is_not_trusted_is_refused_by_every_call(
+async def test_a_certificate_that_is_not_trusted_is_refused_by_every_call(
     tls_vss: LocalVSS, bucket_id: str, tmp_path: Path
 ) -> None:
-    async def scenario(client: AsyncClient) -> None:
+    async with checked_client(tls_vss, verify=True) as client:
         tls_vss.reset_requests()
         for name, call in calls(bucket_id, tmp_path).items():
             error = (await call(client)).unwrap_err()
@@ -92,41 +92,36 @@ def test_a_certificate_that_is_not_trusted_is_refused_by_every_call(
         assert isinstance(check.error, CertificateError)
         assert tls_vss.requests() == []
 
-    with_client(tls_vss, scenario, verify=True)
-
 
 @pytest.mark.parametrize("how", ["unchecked", "file", "context"])
-def test_every_call_works_when_it_is_trusted_or_not_checked(
+async def test_every_call_works_when_it_is_trusted_or_not_checked(
     tls_vss: LocalVSS, authority: Authority, bucket_id: str, tmp_path: Path, how: str
 ) -> None:
-    async def scenario(client: AsyncClient) -> None:
-        for name, call in calls(bucket_id, tmp_path).items():
-            assert (await call(client)).is_ok, name
-        [check] = (await client.check_routers()).unwrap()
-        assert check.error is None
-
     ways = {
         "unchecked": False,
         "file": str(authority.certificate),
         "context": ssl.create_default_context(cafile=authority.certificate),
     }
-    with_client(tls_vss, scenario, verify=ways[how])
+    async with checked_client(tls_vss, verify=ways[how]) as client:
+        for name, call in calls(bucket_id, tmp_path).items():
+            assert (await call(client)).is_ok, name
+        [check] = (await client.check_routers()).unwrap()
+        assert check.error is None
 
 
-def test_a_ca_file_that_is_none(tls_vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_a_ca_file_that_is_none(tls_vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
+    async with checked_client(tls_vss, verify=str(tmp_path / "no-such.pem")) as client:
         error = (await client.get(bucket_id, "k")).unwrap_err()
         assert isinstance(error, ValidationError)
         assert "no-such.pem' can't be read" in str(error)
 
-    with_client(tls_vss, scenario, verify=str(tmp_path / "no-such.pem"))
-
 
 @pytest.mark.parametrize("most", [1, 3])
-def test_max_workers_bounds_the_threads_and_they_end_with_the_client(
+async def test_max_workers_bounds_the_threads_and_they_end_with_the_client(
     vss: LocalVSS, bucket_id: str, tmp_path: Path, most: int
 ) -> None:
-    async def scenario(client: AsyncClient) -> None:
+    threads = NewThreads()
+    async with checked_client(vss, max_workers=most) as client:
         paths = [tmp_path / f"{n}.bin" for n in range(6)]
         for n, path in enumerate(paths):
             path.write_bytes(pattern(1_500_000, seed=n))
@@ -135,33 +130,24 @@ def test_max_workers_bounds_the_threads_and_they_end_with_the_client(
         gets = (client.get_to_file(bucket_id, path.stem, str(tmp_path / "out"), path.name) for path in paths)
         assert all(got.is_ok for got in await asyncio.gather(*gets))
         assert len(threads.alive()) == most  # they live until the client is closed: these are all that there were
-
-    threads = NewThreads()
-    with_client(vss, scenario, max_workers=most)
     assert threads.after_their_end() == []
 
 
-def test_a_client_that_is_never_used_opens_nothing_and_closes_twice() -> None:
-    async def scenario() -> None:
-        client = AsyncClient("mictlanx://r@127.0.0.1:1/?protocol=http", "c", debug=False, log_output_path=None)
-        assert "r@127.0.0.1:1" in repr(client)
-        await client.aclose()
-        await client.aclose()
-
+async def test_a_client_that_is_never_used_opens_nothing_and_closes_twice() -> None:
     threads = NewThreads()
-    asyncio.run(scenario())
+    client = AsyncClient("mictlanx://r@127.0.0.1:1/?protocol=http", "c", debug=False, log_output_path=None)
+    assert "r@127.0.0.1:1" in repr(client)
+    await client.aclose()
+    await client.aclose()
     assert threads.alive() == []
 
 
-def test_http_and_https_mixed_up_are_told_as_what_they_are(tls_vss: LocalVSS, vss: LocalVSS) -> None:
-    async def scenario() -> None:
-        async with AsyncRouter("r", "127.0.0.1", tls_vss.port, "http") as router:
-            error = (await router.get_peers()).unwrap_err()
-            assert type(error) is NetworkError
-            assert "a router that speaks https does that to http" in str(error)
-        async with AsyncRouter("r", "127.0.0.1", vss.port, "https") as router:
-            error = (await router.get_peers()).unwrap_err()
-            assert type(error) is CertificateError
-            assert "is it protocol=http?" in str(error)
-
-    asyncio.run(scenario())
+async def test_http_and_https_mixed_up_are_told_as_what_they_are(tls_vss: LocalVSS, vss: LocalVSS) -> None:
+    async with AsyncRouter("r", "127.0.0.1", tls_vss.port, "http") as router:
+        error = (await router.get_peers()).unwrap_err()
+        assert type(error) is NetworkError
+        assert "a router that speaks https does that to http" in str(error)
+    async with AsyncRouter("r", "127.0.0.1", vss.port, "https") as router:
+        error = (await router.get_peers()).unwrap_err()
+        assert type(error) is CertificateError
+        assert "is it protocol=http?" in str(error)

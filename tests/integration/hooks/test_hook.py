@@ -291,7 +291,7 @@ def test_coroutines_share_the_first_look_up(
     assert seen == ["mictlanx_default"]
 
 
-def test_look_ups_of_several_hooks_are_never_at_the_same_time(
+async def test_look_ups_of_several_hooks_are_never_at_the_same_time(
     monkeypatch: pytest.MonkeyPatch, connected: LocalVSS
 ) -> None:
     import airflow_provider_mictlanx.hooks.connection as connection
@@ -308,27 +308,19 @@ def test_look_ups_of_several_hooks_are_never_at_the_same_time(
         return await original(*args, **kwargs)
 
     monkeypatch.setattr(connection, "get_async_connection", counted)
-
-    async def use() -> None:
-        await asyncio.gather(*(MictlanXHook().aget_settings() for _ in range(5)))
-
-    asyncio.run(use())
+    await asyncio.gather(*(MictlanXHook().aget_settings() for _ in range(5)))
     assert most == 1
 
 
-def test_async_look_up_does_not_block_the_loop(connected: LocalVSS, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_async_look_up_does_not_block_the_loop(connected: LocalVSS, monkeypatch: pytest.MonkeyPatch) -> None:
     """The certificates are read in a thread: a loop that is blocked would be late."""
     import airflow_provider_mictlanx.hooks.connection as connection
 
     main, seen = threading.get_ident(), []
     monkeypatch.setattr(connection.ConnectionSettings, "reads_tls_files", True)
     monkeypatch.setattr(connection.ConnectionSettings, "tls", lambda self: seen.append(threading.get_ident()) or True)
-
-    async def use() -> None:
-        async with MictlanXHook().open_client():
-            pass
-
-    asyncio.run(use())
+    async with MictlanXHook().open_client():
+        pass
     assert seen
     assert main not in seen
 

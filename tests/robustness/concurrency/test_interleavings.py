@@ -218,7 +218,7 @@ def test_bucket_that_is_deleted_beside_a_writer_is_empty_or_says_what_came_in(
     assert bytes(meeting.read().unwrap().data) == ONE
 
 
-def test_bucket_that_is_written_to_all_the_time_is_reported_as_not_empty(vss: LocalVSS, bucket_id: str) -> None:
+async def test_bucket_that_is_written_to_all_the_time_is_reported_as_not_empty(vss: LocalVSS, bucket_id: str) -> None:
     wire = Wire(vss)
     added: list[str] = []
 
@@ -228,13 +228,10 @@ def test_bucket_that_is_written_to_all_the_time_is_reported_as_not_empty(vss: Lo
             await asyncio.to_thread(wire.put, bucket_id, added[-1], [ONE])
         return None
 
-    async def scenario() -> None:
-        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
-            report = (await client.delete_bucket(bucket_id)).unwrap()
-            assert (report.failed, report.total) == (1, len(added))
-            assert list(report.failures) == added[-1:]
-            assert "came in" in report.failures[added[-1]]
-            assert report.keys == sorted(added[:-1])
-
-    asyncio.run(scenario())
+    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+        report = (await client.delete_bucket(bucket_id)).unwrap()
+        assert (report.failed, report.total) == (1, len(added))
+        assert list(report.failures) == added[-1:]
+        assert "came in" in report.failures[added[-1]]
+        assert report.keys == sorted(added[:-1])
     assert wire.data(bucket_id, f"{added[-1]}_0") == ONE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import ssl
 
@@ -36,8 +35,8 @@ async def check(engine: BackendFactory, case: Case, tls: ssl.SSLContext | None =
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 @each_engine
-def test_hostile_answer_is_no_wrong_body(engine: BackendFactory, case: Case) -> None:
-    asyncio.run(check(engine, case))
+async def test_hostile_answer_is_no_wrong_body(engine: BackendFactory, case: Case) -> None:
+    await check(engine, case)
 
 
 ENDS = [case for case in CASES if re.search("behind|later|closed|reset|the end", case.name)]
@@ -46,5 +45,5 @@ ENDS = [case for case in CASES if re.search("behind|later|closed|reset|the end",
 
 @pytest.mark.parametrize("case", ENDS, ids=lambda case: case.name)
 @each_engine
-def test_hostile_end_over_tls_is_no_wrong_body(engine: BackendFactory, case: Case, tls: ssl.SSLContext) -> None:
-    asyncio.run(check(engine, case, tls))
+async def test_hostile_end_over_tls_is_no_wrong_body(engine: BackendFactory, case: Case, tls: ssl.SSLContext) -> None:
+    await check(engine, case, tls)

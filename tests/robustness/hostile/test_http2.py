@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from functools import partial
 from pathlib import Path
@@ -28,20 +27,17 @@ def tls_with_http2(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_hostile_http2_answer_is_no_wrong_body(case: Http2Case, tls_with_http2: ssl.SSLContext) -> None:
-    async def scenario() -> None:
-        engine = partial(HttpxBackend, http2=True)
-        async with serving_http2(case.script, tls_with_http2) as server, transport_of(engine) as transport:
-            await check_next_requests(transport, server)
-            method, content = ("POST", UPLOAD) if case.upload else ("GET", b"")
-            with flat_memory(case.name):
-                outcome = await outcome_of(transport, method, f"{server.url}/case", case.timeout, content=content)
-            if outcome.response is not None:
-                assert (outcome.response.status, outcome.response.body) in case.accepts, str(outcome)
-            else:
-                assert case.may_fail, str(outcome)
-                assert case.waits or not isinstance(outcome.error, RequestTimeoutError), "it waited for more"
-            assert len(server.seen("/case")) == 1, "it was sent twice"
-            await check_next_requests(transport, server)
-
-    asyncio.run(scenario())
+async def test_hostile_http2_answer_is_no_wrong_body(case: Http2Case, tls_with_http2: ssl.SSLContext) -> None:
+    engine = partial(HttpxBackend, http2=True)
+    async with serving_http2(case.script, tls_with_http2) as server, transport_of(engine) as transport:
+        await check_next_requests(transport, server)
+        method, content = ("POST", UPLOAD) if case.upload else ("GET", b"")
+        with flat_memory(case.name):
+            outcome = await outcome_of(transport, method, f"{server.url}/case", case.timeout, content=content)
+        if outcome.response is not None:
+            assert (outcome.response.status, outcome.response.body) in case.accepts, str(outcome)
+        else:
+            assert case.may_fail, str(outcome)
+            assert case.waits or not isinstance(outcome.error, RequestTimeoutError), "it waited for more"
+        assert len(server.seen("/case")) == 1, "it was sent twice"
+        await check_next_requests(transport, server)

@@ -36,7 +36,7 @@ def flat_memory(what: str) -> Iterator[None]:
 
 
 @each_engine
-def test_endless_answers_take_no_memory(engine: BackendFactory) -> None:
+async def test_endless_answers_take_no_memory(engine: BackendFactory) -> None:
     async def meet(name: str, timeout: float) -> bool:
         begin, repeated = FLOODS[name]
 
@@ -50,18 +50,15 @@ def test_endless_answers_take_no_memory(engine: BackendFactory) -> None:
             assert outcome.error is not None, str(outcome)
             return bool(server.connections and server.connections[0].written)
 
-    async def scenario() -> None:
-        for name in FLOODS:
-            timeout = TIMEOUT
-            while not await meet(name, timeout):  # the machine was too busy to connect in time
-                timeout *= 2
-
-    asyncio.run(scenario())
+    for name in FLOODS:
+        timeout = TIMEOUT
+        while not await meet(name, timeout):  # the machine was too busy to connect in time
+            timeout *= 2
 
 
 @pytest.mark.parametrize("piece", [bytes(65536), b"a"], ids=["large", "small"])
 @each_engine
-def test_slow_reader_takes_no_memory(engine: BackendFactory, piece: bytes) -> None:
+async def test_slow_reader_takes_no_memory(engine: BackendFactory, piece: bytes) -> None:
     """The server is held up while nobody reads."""
     chunk = b"%x\r\n%b\r\n" % (len(piece), piece)
 
@@ -69,28 +66,22 @@ def test_slow_reader_takes_no_memory(engine: BackendFactory, piece: bytes) -> No
         await connection.write(head(b"Transfer-Encoding: chunked"))
         await connection.repeat(chunk * (65536 // len(chunk) + 1))
 
-    async def scenario() -> None:
-        async with serving(script) as server, transport_of(engine) as transport:
-            request = {"action": "asking", "timeout": 10.0, "verify": False, "max_size": 2**40}
-            with flat_memory("a slow reader"):
-                async with transport.stream("GET", f"{server.url}/flood", **request) as (_, pieces):  # type: ignore[arg-type]
-                    assert set(await anext(pieces)) == set(piece)
-                    await asyncio.sleep(0.6)
-            assert server.connections[0].written < 64 * 1024 * 1024
-
-    asyncio.run(scenario())
+    async with serving(script) as server, transport_of(engine) as transport:
+        request = {"action": "asking", "timeout": 10.0, "verify": False, "max_size": 2**40}
+        with flat_memory("a slow reader"):
+            async with transport.stream("GET", f"{server.url}/flood", **request) as (_, pieces):  # type: ignore[arg-type]
+                assert set(await anext(pieces)) == set(piece)
+                await asyncio.sleep(0.6)
+        assert server.connections[0].written < 64 * 1024 * 1024
 
 
 @each_engine
-def test_informational_flood_during_upload_takes_no_memory(engine: BackendFactory) -> None:
+async def test_informational_flood_during_upload_takes_no_memory(engine: BackendFactory) -> None:
     async def script(connection: Connection) -> None:
         await connection.repeat(head(status=b"HTTP/1.1 100 Continue") * 2048)
 
-    async def scenario() -> None:
-        data = bytes(16 * 1024 * 1024)
-        async with serving(script) as server, transport_of(engine) as transport:
-            with flat_memory("an upload"):
-                outcome = await outcome_of(transport, "POST", f"{server.url}/flood", 2 * TIMEOUT, content=data)
-            assert outcome.error is not None, str(outcome)
-
-    asyncio.run(scenario())
+    data = bytes(16 * 1024 * 1024)
+    async with serving(script) as server, transport_of(engine) as transport:
+        with flat_memory("an upload"):
+            outcome = await outcome_of(transport, "POST", f"{server.url}/flood", 2 * TIMEOUT, content=data)
+        assert outcome.error is not None, str(outcome)

@@ -17,7 +17,7 @@ ENDS = ["close", "reset", "answer", "half an answer"]
 @pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE"])
 @pytest.mark.parametrize("end", ENDS)
 @each_engine
-def test_request_on_dying_connection_is_sent_once(engine: BackendFactory, end: str, method: str) -> None:
+async def test_request_on_dying_connection_is_sent_once(engine: BackendFactory, end: str, method: str) -> None:
     """The server takes the request and drops the connection: nobody knows whether it was done."""
 
     async def script(connection: Connection) -> None:
@@ -28,22 +28,21 @@ def test_request_on_dying_connection_is_sent_once(engine: BackendFactory, end: s
             await connection.write(b"HTTP/1.1 200 OK\r\nContent-Len")
         await (connection.reset() if end == "reset" else connection.finish())
 
-    async def scenario() -> None:
-        async with serving(script) as server, transport_of(engine) as transport:
-            await check_next_requests(transport, server)  # leaves a connection that waits for a next request
-            content = b"data" if method in ("PUT", "POST") else b""
-            outcome = await outcome_of(transport, method, f"{server.url}/once", 5, content=content)
-            assert (outcome.response is not None) == (end == "answer"), str(outcome)
-            assert len(server.seen("/once", method)) == 1, f"{method} was sent more than once"
-            assert server.connections[0].number > 1, "no connection was used again"
-
-    asyncio.run(scenario())
+    async with serving(script) as server, transport_of(engine) as transport:
+        await check_next_requests(transport, server)  # leaves a connection that waits for a next request
+        content = b"data" if method in ("PUT", "POST") else b""
+        outcome = await outcome_of(transport, method, f"{server.url}/once", 5, content=content)
+        assert (outcome.response is not None) == (end == "answer"), str(outcome)
+        assert len(server.seen("/once", method)) == 1, f"{method} was sent more than once"
+        assert server.connections[0].number > 1, "no connection was used again"
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE"])
 @pytest.mark.parametrize("pause", [0, 0.05])
 @each_engine
-def test_request_after_idle_connection_ended_is_sent_once(engine: BackendFactory, pause: float, method: str) -> None:
+async def test_request_after_idle_connection_ended_is_sent_once(
+    engine: BackendFactory, pause: float, method: str
+) -> None:
     """The server drops the connection before the request: at once, or so early that the client has seen it."""
 
     async def script(connection: Connection) -> None:
@@ -52,14 +51,11 @@ def test_request_after_idle_connection_ended_is_sent_once(engine: BackendFactory
         if connection.request.path == "/last":
             await connection.finish()
 
-    async def scenario() -> None:
-        async with serving(script) as server, transport_of(engine) as transport:
-            await outcome_of(transport, "GET", f"{server.url}/last", 5)
-            await asyncio.sleep(pause)
-            content = b"data" if method in ("PUT", "POST") else b""
-            outcome = await outcome_of(transport, method, f"{server.url}/once", 5, content=content)
-            seen = len(server.seen("/once", method))
-            assert seen == (outcome.response is not None), "an answer without a request, or the other way round"
-            assert seen == 1 or not pause, str(outcome)
-
-    asyncio.run(scenario())
+    async with serving(script) as server, transport_of(engine) as transport:
+        await outcome_of(transport, "GET", f"{server.url}/last", 5)
+        await asyncio.sleep(pause)
+        content = b"data" if method in ("PUT", "POST") else b""
+        outcome = await outcome_of(transport, method, f"{server.url}/once", 5, content=content)
+        seen = len(server.seen("/once", method))
+        assert seen == (outcome.response is not None), "an answer without a request, or the other way round"
+        assert seen == 1 or not pause, str(outcome)

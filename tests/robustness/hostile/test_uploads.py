@@ -39,48 +39,43 @@ def test_table_of_disturbances_is_complete() -> None:
 @pytest.mark.parametrize("disturbance", DISTURBANCES, ids=lambda disturbance: disturbance.name)
 @pytest.mark.parametrize("content", ["bytes", "pieces"])
 @each_engine
-def test_disturbed_upload_is_not_acknowledged(engine: BackendFactory, content: str, disturbance: Disturbance) -> None:
+async def test_disturbed_upload_is_not_acknowledged(
+    engine: BackendFactory, content: str, disturbance: Disturbance
+) -> None:
     allowed = disturbance.for_httpx() if engine is ENGINES["httpx"] else disturbance
-
-    async def scenario() -> None:
-        async with serving(disturbance.script) as server, transport_of(engine) as transport:
-            body: Any = DATA if content == "bytes" else pieces()
-            outcome = await outcome_of(transport, "POST", f"{server.url}/upload", allowed.timeout, content=body)
-            (upload,) = server.seen("/upload")  # it was sent once
-            if outcome.response is not None:
-                assert outcome.response.status in allowed.accepts, str(outcome)
-                assert outcome.response.status >= 300 or upload.digest == DIGEST, "a false acknowledgement"
-            else:
-                assert allowed.may_fail, str(outcome)
-                assert allowed.waits or not isinstance(outcome.error, RequestTimeoutError), "it waited for more"
-            await check_next_requests(transport, server)
-            assert not server.seen("/elsewhere"), "a redirect was followed"
-
-    asyncio.run(scenario())
+    async with serving(disturbance.script) as server, transport_of(engine) as transport:
+        body: Any = DATA if content == "bytes" else pieces()
+        outcome = await outcome_of(transport, "POST", f"{server.url}/upload", allowed.timeout, content=body)
+        (upload,) = server.seen("/upload")  # it was sent once
+        if outcome.response is not None:
+            assert outcome.response.status in allowed.accepts, str(outcome)
+            assert outcome.response.status >= 300 or upload.digest == DIGEST, "a false acknowledgement"
+        else:
+            assert allowed.may_fail, str(outcome)
+            assert allowed.waits or not isinstance(outcome.error, RequestTimeoutError), "it waited for more"
+        await check_next_requests(transport, server)
+        assert not server.seen("/elsewhere"), "a redirect was followed"
 
 
 @pytest.mark.parametrize("size", [400_000, 1_000_000])
 @each_engine
-def test_short_upload_is_not_acknowledged_early(engine: BackendFactory, size: int) -> None:
+async def test_short_upload_is_not_acknowledged_early(engine: BackendFactory, size: int) -> None:
     """The client's system takes all of it at once, and the server's system a part."""
 
     async def script(connection: Connection) -> None:
         await connection.write(CREATED)
         await connection.ignore()
 
-    async def scenario() -> None:
-        async with serving(script) as server, transport_of(engine) as transport:
-            outcome = await outcome_of(transport, "POST", f"{server.url}/upload", PATIENT, content=bytes(size))
-            assert isinstance(outcome.error, NetworkError), str(outcome)
-            assert "before the whole body was sent" in str(outcome.error)
-            await check_next_requests(transport, server)
-
-    asyncio.run(scenario())
+    async with serving(script) as server, transport_of(engine) as transport:
+        outcome = await outcome_of(transport, "POST", f"{server.url}/upload", PATIENT, content=bytes(size))
+        assert isinstance(outcome.error, NetworkError), str(outcome)
+        assert "before the whole body was sent" in str(outcome.error)
+        await check_next_requests(transport, server)
 
 
 @pytest.mark.parametrize("early", [b"", CREATED], ids=["silent", "early success"])
 @each_engine
-def test_failing_source_is_raised_and_ends_no_body(engine: BackendFactory, early: bytes) -> None:
+async def test_failing_source_is_raised_and_ends_no_body(engine: BackendFactory, early: bytes) -> None:
     """A body that looked complete would be stored."""
     changed = IntegrityError("asking: the source changed")
 
@@ -94,12 +89,9 @@ def test_failing_source_is_raised_and_ends_no_body(engine: BackendFactory, early
         await connection.read_body()
         await connection.write(CREATED)
 
-    async def scenario() -> None:
-        async with serving(script) as server, transport_of(engine) as transport:
-            outcome = await outcome_of(transport, "POST", f"{server.url}/upload", 5, content=failing())
-            assert outcome.error is changed or early, str(outcome)
-            assert outcome.response is None, str(outcome)
-            await check_next_requests(transport, server)
-            assert [one.complete for one in server.seen("/upload")] == [False]
-
-    asyncio.run(scenario())
+    async with serving(script) as server, transport_of(engine) as transport:
+        outcome = await outcome_of(transport, "POST", f"{server.url}/upload", 5, content=failing())
+        assert outcome.error is changed or early, str(outcome)
+        assert outcome.response is None, str(outcome)
+        await check_next_requests(transport, server)
+        assert [one.complete for one in server.seen("/upload")] == [False]

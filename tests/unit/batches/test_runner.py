@@ -93,7 +93,7 @@ def test_an_error_tells_the_first_few_reasons_and_what_to_do() -> None:
     assert error.result == {"failed": 10}
 
 
-def test_cancelling_ends_the_work() -> None:
+async def test_cancelling_ends_the_work() -> None:
     ended: list[str] = []
 
     async def work(item: Item) -> bool:
@@ -103,15 +103,12 @@ def test_cancelling_ends_the_work() -> None:
             ended.append(item.key)
         return True
 
-    async def main() -> None:
-        task = asyncio.create_task(Batch(3).run(ITEMS, work))
-        await asyncio.sleep(0.01)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    asyncio.run(main())
+    task = asyncio.create_task(Batch(3).run(ITEMS, work))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert asyncio.all_tasks() == {asyncio.current_task()}
     assert len(ended) == 3
 
 

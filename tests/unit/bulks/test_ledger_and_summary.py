@@ -172,30 +172,23 @@ def test_wrong_spec(wrong: dict[str, object]) -> None:
         BulkSpec(**(told | wrong)).check(0)  # type: ignore[arg-type]
 
 
-def test_blocking_work_gives_its_result_and_its_error() -> None:
+async def test_blocking_work_gives_its_result_and_its_error() -> None:
     def fail() -> None:
         raise KeyError("x")
 
-    async def scenario() -> None:
-        assert await run_in_thread(threading.get_ident) != threading.get_ident()
-        with pytest.raises(KeyError):
-            await run_in_thread(fail)
-
-    asyncio.run(scenario())
+    assert await run_in_thread(threading.get_ident) != threading.get_ident()
+    with pytest.raises(KeyError):
+        await run_in_thread(fail)
 
 
-def test_blocking_work_keeps_nobody_who_is_cancelled() -> None:
+async def test_blocking_work_keeps_nobody_who_is_cancelled() -> None:
     """Neither the caller nor the end of the loop waits for it."""
     go_on = threading.Event()
-
-    async def scenario() -> None:
-        task = asyncio.create_task(run_in_thread(lambda: go_on.wait(60)))
-        await asyncio.sleep(0.05)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
     began = time.monotonic()
-    asyncio.run(scenario())
+    task = asyncio.create_task(run_in_thread(lambda: go_on.wait(60)))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
     assert time.monotonic() - began < 30, "half of what the work takes"
     go_on.set()

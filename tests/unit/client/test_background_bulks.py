@@ -47,165 +47,138 @@ class Puts:
         return report(item)
 
 
-def test_no_more_at_once_than_asked_also_when_balls_are_added() -> None:
-    async def scenario() -> None:
-        puts = Puts()
-        jobs = BulkJobs(puts)
-        jobs.start("b", items(*"abc"), 2, False)
-        jobs.start("b", items(*"defg"), 3, False)
-        await asyncio.sleep(0)
-        assert puts.begun == ["a", "b", "c"]
-        puts.go_on.set()
-        response = await jobs.wait("b", False)
-        assert puts.most == 3
-        assert sorted(done["item"]["key"] for done in response["successes"]) == list("abcdefg")
-        assert response["uploaded_size"] == 7
-
-    asyncio.run(scenario())
+async def test_no_more_at_once_than_asked_also_when_balls_are_added() -> None:
+    puts = Puts()
+    jobs = BulkJobs(puts)
+    jobs.start("b", items(*"abc"), 2, False)
+    jobs.start("b", items(*"defg"), 3, False)
+    await asyncio.sleep(0)
+    assert puts.begun == ["a", "b", "c"]
+    puts.go_on.set()
+    response = await jobs.wait("b", False)
+    assert puts.most == 3
+    assert sorted(done["item"]["key"] for done in response["successes"]) == list("abcdefg")
+    assert response["uploaded_size"] == 7
 
 
-def test_a_ball_that_is_added_the_moment_the_last_worker_ends_is_put() -> None:
-    async def scenario() -> None:
-        async def put(item: BallK) -> PutReport:
-            return report(item)
+async def test_a_ball_that_is_added_the_moment_the_last_worker_ends_is_put() -> None:
+    async def put(item: BallK) -> PutReport:
+        return report(item)
 
-        jobs = BulkJobs(put)
-        jobs.start("b", items("a"), 1, False)
-        [worker] = jobs._jobs["b"].workers
-        while not worker.done():
-            await asyncio.sleep(0)  # it resumes here in the same turn in which the worker ended, or in the next
-        jobs.start("b", items("late"), 1, False)
-        response = await jobs.wait("b", False)
-        assert [done["item"]["key"] for done in response["successes"]] == ["a", "late"]
-
-    asyncio.run(scenario())
+    jobs = BulkJobs(put)
+    jobs.start("b", items("a"), 1, False)
+    [worker] = jobs._jobs["b"].workers
+    while not worker.done():
+        await asyncio.sleep(0)  # it resumes here in the same turn in which the worker ended, or in the next
+    jobs.start("b", items("late"), 1, False)
+    response = await jobs.wait("b", False)
+    assert [done["item"]["key"] for done in response["successes"]] == ["a", "late"]
 
 
-def test_an_unexpected_exception_is_that_ball_s_failure_and_the_others_go_on() -> None:
-    async def scenario() -> None:
-        async def put(item: BallK) -> PutReport:
-            if item["key"] == "bad":
-                raise RuntimeError("a fault in the code")
-            return report(item)
+async def test_an_unexpected_exception_is_that_ball_s_failure_and_the_others_go_on() -> None:
+    async def put(item: BallK) -> PutReport:
+        if item["key"] == "bad":
+            raise RuntimeError("a fault in the code")
+        return report(item)
 
-        jobs = BulkJobs(put)
-        jobs.start("b", items("bad", "x", "y"), 1, False)
-        response = await jobs.wait("b", False)
-        [failure] = response["failures"]
-        assert isinstance(failure["error"], UnknownError)
-        assert "RuntimeError: a fault in the code" in str(failure["error"])
-        assert isinstance(failure["error"].__cause__, RuntimeError)
-        assert response["successed"] == 2
-
-    asyncio.run(scenario())
+    jobs = BulkJobs(put)
+    jobs.start("b", items("bad", "x", "y"), 1, False)
+    response = await jobs.wait("b", False)
+    [failure] = response["failures"]
+    assert isinstance(failure["error"], UnknownError)
+    assert "RuntimeError: a fault in the code" in str(failure["error"])
+    assert isinstance(failure["error"].__cause__, RuntimeError)
+    assert response["successed"] == 2
 
 
-def test_stop_on_failure_stops_what_has_not_begun_and_nothing_else() -> None:
-    async def scenario() -> None:
-        puts = Puts()
+async def test_stop_on_failure_stops_what_has_not_begun_and_nothing_else() -> None:
+    puts = Puts()
 
-        async def put(item: BallK) -> PutReport:
-            if item["key"] == "bad":
-                raise BallConflictError("other bytes")
-            return await puts(item)
+    async def put(item: BallK) -> PutReport:
+        if item["key"] == "bad":
+            raise BallConflictError("other bytes")
+        return await puts(item)
 
-        jobs = BulkJobs(put)
-        jobs.start("b", items("under-way", "bad", "late-1", "late-2"), 2, True)
-        await asyncio.sleep(0)
-        puts.go_on.set()
-        response = await jobs.wait("b", False)
-        assert [done["item"]["key"] for done in response["successes"]] == ["under-way"]
-        errors = {failed["item"]["key"]: failed["error"] for failed in response["failures"]}
-        assert isinstance(errors["bad"], BallConflictError)
-        assert "another ball of the bulk failed: bucket/bad: other bytes" in str(errors["late-1"])
-        assert "another ball of the bulk failed: bucket/bad: other bytes" in str(errors["late-2"])
-        assert (response["total_balls"], response["successed"], response["failed"]) == (4, 1, 3)
-
-    asyncio.run(scenario())
+    jobs = BulkJobs(put)
+    jobs.start("b", items("under-way", "bad", "late-1", "late-2"), 2, True)
+    await asyncio.sleep(0)
+    puts.go_on.set()
+    response = await jobs.wait("b", False)
+    assert [done["item"]["key"] for done in response["successes"]] == ["under-way"]
+    errors = {failed["item"]["key"]: failed["error"] for failed in response["failures"]}
+    assert isinstance(errors["bad"], BallConflictError)
+    assert "another ball of the bulk failed: bucket/bad: other bytes" in str(errors["late-1"])
+    assert "another ball of the bulk failed: bucket/bad: other bytes" in str(errors["late-2"])
+    assert (response["total_balls"], response["successed"], response["failed"]) == (4, 1, 3)
 
 
-def test_an_await_that_was_cancelled_leaves_the_bulk_as_it_was() -> None:
-    async def scenario() -> None:
-        puts = Puts()
-        jobs = BulkJobs(puts)
-        jobs.start("b", items("a"), 1, False)
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(jobs.wait("b", True), 0.01)
-        jobs.start("b", items("b"), 1, False)  # nobody awaits it any more, so it can be added to
-        puts.go_on.set()
-        assert (await jobs.wait("b", False))["successed"] == 2
-
-    asyncio.run(scenario())
+async def test_an_await_that_was_cancelled_leaves_the_bulk_as_it_was() -> None:
+    puts = Puts()
+    jobs = BulkJobs(puts)
+    jobs.start("b", items("a"), 1, False)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(jobs.wait("b", True), 0.01)
+    jobs.start("b", items("b"), 1, False)  # nobody awaits it any more, so it can be added to
+    puts.go_on.set()
+    assert (await jobs.wait("b", False))["successed"] == 2
 
 
-def test_adding_while_it_is_awaited_is_refused_and_after_that_a_new_bulk_begins() -> None:
-    async def scenario() -> None:
-        puts = Puts()
-        jobs = BulkJobs(puts)
-        jobs.start("b", items("a"), 1, False)
-        waiting = asyncio.create_task(jobs.wait("b", False))
-        await asyncio.sleep(0)
-        with pytest.raises(ValidationError, match="is being awaited"):
-            jobs.start("b", items("b"), 1, False)
-        puts.go_on.set()
-        assert (await waiting)["successed"] == 1
-        assert await jobs.wait("b", False) == await waiting
+async def test_adding_while_it_is_awaited_is_refused_and_after_that_a_new_bulk_begins() -> None:
+    puts = Puts()
+    jobs = BulkJobs(puts)
+    jobs.start("b", items("a"), 1, False)
+    waiting = asyncio.create_task(jobs.wait("b", False))
+    await asyncio.sleep(0)
+    with pytest.raises(ValidationError, match="is being awaited"):
         jobs.start("b", items("b"), 1, False)
-        response = await jobs.wait("b", True)
-        assert [done["item"]["key"] for done in response["successes"]] == ["b"]
-        with pytest.raises(NotFoundError, match="no bulk 'b'"):
-            await jobs.wait("b", False)
-
-    asyncio.run(scenario())
-
-
-def test_ending_with_cancel_tells_who_awaits() -> None:
-    async def scenario() -> None:
-        jobs = BulkJobs(Puts())
-        jobs.start("b", items("begun", "not-begun"), 1, False)
-        waiting = asyncio.create_task(jobs.wait("b", False))
-        await asyncio.sleep(0)
-        await jobs.end(cancel=True)
-        response = await waiting
-        errors = {failed["item"]["key"]: str(failed["error"]) for failed in response["failures"]}
-        assert errors == {
-            "begun": "bucket/begun: cancelled while it was put: the client was closed",
-            "not-begun": "bucket/not-begun: not begun: the client was closed",
-        }
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    asyncio.run(scenario())
+    puts.go_on.set()
+    assert (await waiting)["successed"] == 1
+    assert await jobs.wait("b", False) == await waiting
+    jobs.start("b", items("b"), 1, False)
+    response = await jobs.wait("b", True)
+    assert [done["item"]["key"] for done in response["successes"]] == ["b"]
+    with pytest.raises(NotFoundError, match="no bulk 'b'"):
+        await jobs.wait("b", False)
 
 
-def test_ending_waits_for_what_is_added_and_removed_meanwhile() -> None:
-    async def scenario() -> None:
-        puts = Puts()
-        jobs = BulkJobs(puts)
-        for name in "abc":
-            jobs.start(name, items(name), 1, False)
-        removing = asyncio.create_task(jobs.wait("b", True))
-        ending = asyncio.create_task(jobs.end(cancel=False))
-        await asyncio.sleep(0)
-        jobs.start("d", items("d"), 1, False)
-        puts.go_on.set()
-        await ending
-        assert (await removing)["successed"] == 1
-        assert sorted(puts.begun) == list("abcd")
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    asyncio.run(scenario())
+async def test_ending_with_cancel_tells_who_awaits() -> None:
+    jobs = BulkJobs(Puts())
+    jobs.start("b", items("begun", "not-begun"), 1, False)
+    waiting = asyncio.create_task(jobs.wait("b", False))
+    await asyncio.sleep(0)
+    await jobs.end(cancel=True)
+    response = await waiting
+    errors = {failed["item"]["key"]: str(failed["error"]) for failed in response["failures"]}
+    assert errors == {
+        "begun": "bucket/begun: cancelled while it was put: the client was closed",
+        "not-begun": "bucket/not-begun: not begun: the client was closed",
+    }
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-def test_an_end_that_is_cancelled_leaves_no_task() -> None:
-    async def scenario() -> None:
-        jobs = BulkJobs(Puts())
-        jobs.start("a", items("a"), 1, False)
-        jobs.start("b", items("b"), 1, False)
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(jobs.end(cancel=False), 0.01)
-        assert asyncio.all_tasks() == {asyncio.current_task()}
+async def test_ending_waits_for_what_is_added_and_removed_meanwhile() -> None:
+    puts = Puts()
+    jobs = BulkJobs(puts)
+    for name in "abc":
+        jobs.start(name, items(name), 1, False)
+    removing = asyncio.create_task(jobs.wait("b", True))
+    ending = asyncio.create_task(jobs.end(cancel=False))
+    await asyncio.sleep(0)
+    jobs.start("d", items("d"), 1, False)
+    puts.go_on.set()
+    await ending
+    assert (await removing)["successed"] == 1
+    assert sorted(puts.begun) == list("abcd")
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
-    asyncio.run(scenario())
+
+async def test_an_end_that_is_cancelled_leaves_no_task() -> None:
+    jobs = BulkJobs(Puts())
+    jobs.start("a", items("a"), 1, False)
+    jobs.start("b", items("b"), 1, False)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(jobs.end(cancel=False), 0.01)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 BAD_ITEMS: list[tuple[Any, str]] = [
@@ -246,10 +219,7 @@ def test_bytes_that_can_be_written_to_are_copied() -> None:
 
 
 @pytest.mark.parametrize(("bulk_id", "most"), [("", 1), (5, 1), ("b", 0), ("b", True), ("b", "3")])
-def test_bad_bulk_id_or_concurrency(bulk_id: Any, most: Any) -> None:
-    async def scenario() -> None:
-        jobs = BulkJobs(Puts())
-        with pytest.raises(ValidationError):
-            jobs.start(bulk_id, items("a"), most, False)
-
-    asyncio.run(scenario())
+async def test_bad_bulk_id_or_concurrency(bulk_id: Any, most: Any) -> None:
+    jobs = BulkJobs(Puts())
+    with pytest.raises(ValidationError):
+        jobs.start(bulk_id, items("a"), most, False)

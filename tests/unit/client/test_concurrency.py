@@ -11,7 +11,7 @@ import pytest
 from airflow_provider_mictlanx.client.concurrency import INLINE, Threads, for_each
 
 
-def test_cancelled_caller_waits_for_its_piece() -> None:
+async def test_cancelled_caller_waits_for_its_piece() -> None:
     """Nothing may still use a file when its owner closes it."""
     started, done = threading.Event(), threading.Event()
 
@@ -20,22 +20,19 @@ def test_cancelled_caller_waits_for_its_piece() -> None:
         time.sleep(0.3)
         done.set()
 
-    async def scenario() -> None:
-        threads = Threads(1)
-        task = asyncio.create_task(threads.run(piece))
-        await asyncio.to_thread(started.wait)
-        for _ in range(3):  # an impatient caller cancels again
-            task.cancel()
-            await asyncio.sleep(0.02)
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert done.is_set()
-        threads.close()
-
-    asyncio.run(scenario())
+    threads = Threads(1)
+    task = asyncio.create_task(threads.run(piece))
+    await asyncio.to_thread(started.wait)
+    for _ in range(3):  # an impatient caller cancels again
+        task.cancel()
+        await asyncio.sleep(0.02)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert done.is_set()
+    threads.close()
 
 
-def test_error_in_a_cancelled_piece_is_not_reported_as_forgotten(caplog: pytest.LogCaptureFixture) -> None:
+async def test_error_in_a_cancelled_piece_is_not_reported_as_forgotten(caplog: pytest.LogCaptureFixture) -> None:
     started = threading.Event()
 
     def piece() -> None:
@@ -43,44 +40,35 @@ def test_error_in_a_cancelled_piece_is_not_reported_as_forgotten(caplog: pytest.
         time.sleep(0.1)
         raise OSError("disk")
 
-    async def scenario() -> None:
-        task = asyncio.create_task(Threads(1).run(piece))
-        await asyncio.to_thread(started.wait)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(scenario())
+    task = asyncio.create_task(Threads(1).run(piece))
+    await asyncio.to_thread(started.wait)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
     assert "never retrieved" not in caplog.text
 
 
-def test_results_errors_and_arguments_come_through() -> None:
-    async def scenario() -> None:
-        threads = Threads(2)
-        assert await threads.run(divmod, 7, 2) == (3, 1)
-        with pytest.raises(ZeroDivisionError):
-            await threads.run(divmod, 1, 0)
-        threads.close()
-        assert await threads.run(divmod, 7, 2) == (3, 1)  # opened again when needed
-        threads.close()
-        threads.close()
-
-    asyncio.run(scenario())
+async def test_results_errors_and_arguments_come_through() -> None:
+    threads = Threads(2)
+    assert await threads.run(divmod, 7, 2) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        await threads.run(divmod, 1, 0)
+    threads.close()
+    assert await threads.run(divmod, 7, 2) == (3, 1)  # opened again when needed
+    threads.close()
+    threads.close()
 
 
-def test_small_work_is_done_where_it_is() -> None:
-    async def scenario() -> None:
-        threads = Threads(1)
-        here = threading.get_ident()
-        assert await threads.run_sized(INLINE, threading.get_ident) == here
-        assert await threads.run_sized(INLINE + 1, threading.get_ident) != here
-        threads.close()
-
-    asyncio.run(scenario())
+async def test_small_work_is_done_where_it_is() -> None:
+    threads = Threads(1)
+    here = threading.get_ident()
+    assert await threads.run_sized(INLINE, threading.get_ident) == here
+    assert await threads.run_sized(INLINE + 1, threading.get_ident) != here
+    threads.close()
 
 
 @pytest.mark.parametrize("bound", [1, 3, 100])
-def test_workers_are_no_more_than_they_should_be(bound: int) -> None:
+async def test_workers_are_no_more_than_they_should_be(bound: int) -> None:
     at_work = most = 0
     begun: list[int] = []
 
@@ -92,7 +80,7 @@ def test_workers_are_no_more_than_they_should_be(bound: int) -> None:
         await asyncio.sleep(0.001)
         at_work -= 1
 
-    asyncio.run(for_each(range(20), work, bound))
+    await for_each(range(20), work, bound)
     assert begun == list(range(20))
     assert most == min(bound, 20)
 
@@ -116,7 +104,7 @@ def test_items_are_pulled_one_by_one() -> None:
     assert done == 50
 
 
-def test_first_error_ends_the_work_and_is_raised_as_it_is() -> None:
+async def test_first_error_ends_the_work_and_is_raised_as_it_is() -> None:
     cancelled: list[int] = []
 
     async def work(item: int) -> None:
@@ -129,12 +117,12 @@ def test_first_error_ends_the_work_and_is_raised_as_it_is() -> None:
             raise
 
     with pytest.raises(KeyError) as caught:
-        asyncio.run(for_each(range(10), work, 3))
+        await for_each(range(10), work, 3)
     assert caught.value.args == (2,)
     assert sorted(cancelled) == [0, 1]
 
 
-def test_cancelling_ends_every_worker() -> None:
+async def test_cancelling_ends_every_worker() -> None:
     running: set[int] = set()
 
     async def work(item: int) -> None:
@@ -144,20 +132,17 @@ def test_cancelling_ends_every_worker() -> None:
         finally:
             running.discard(item)
 
-    async def scenario() -> None:
-        task = asyncio.create_task(for_each(range(10), work, 3))
-        await asyncio.sleep(0.01)
-        assert len(running) == 3
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert not running
-
-    asyncio.run(scenario())
+    task = asyncio.create_task(for_each(range(10), work, 3))
+    await asyncio.sleep(0.01)
+    assert len(running) == 3
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not running
 
 
-def test_no_items_are_no_work() -> None:
+async def test_no_items_are_no_work() -> None:
     async def work(item: int) -> None:
         raise AssertionError("not reached")
 
-    asyncio.run(for_each([], work, 3))
+    await for_each([], work, 3)

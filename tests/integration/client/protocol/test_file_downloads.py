@@ -25,7 +25,6 @@ from tests.support.router_requests import (
     announce,
     chunk_of,
     error_of,
-    in_loop,
     peer_of,
     put,
     router_of,
@@ -39,7 +38,6 @@ targets = pytest.mark.parametrize("target_of", [router_of, peer_of], ids=["route
 
 
 @targets
-@in_loop
 async def test_chunk_becomes_a_file(
     vss: LocalVSS, bucket_id: str, tmp_path: Path, target_of: Callable[..., Target]
 ) -> None:
@@ -57,7 +55,6 @@ async def test_chunk_becomes_a_file(
         assert sorted(os.listdir(folder)) == ["ball_0", "n.bin"]
 
 
-@in_loop
 async def test_piece_size_is_asked_for(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
     async with router_of(vss) as router:
         key = await put(router, bucket_id, "ball", DATA)
@@ -67,7 +64,6 @@ async def test_piece_size_is_asked_for(vss: LocalVSS, bucket_id: str, tmp_path: 
 
 
 @targets
-@in_loop
 async def test_chunk_without_bytes(
     vss: LocalVSS, bucket_id: str, tmp_path: Path, target_of: Callable[..., Target]
 ) -> None:
@@ -78,7 +74,6 @@ async def test_chunk_without_bytes(
 
 
 @targets
-@in_loop
 async def test_missing_chunk_leaves_nothing(
     vss: LocalVSS, bucket_id: str, tmp_path: Path, target_of: Callable[..., Target]
 ) -> None:
@@ -93,7 +88,6 @@ async def test_missing_chunk_leaves_nothing(
     [{"kind": "cut_body", "at": 300_000, "clean": True}, {"kind": "flip_bit"}],
     ids=["cut short, as if whole", "a bit flipped"],
 )
-@in_loop
 async def test_wrong_bytes_leave_nothing(vss: LocalVSS, bucket_id: str, tmp_path: Path, fault: dict[str, Any]) -> None:
     async with router_of(vss) as router:
         key = await put(router, bucket_id, "ball", DATA)
@@ -112,7 +106,6 @@ async def test_wrong_bytes_leave_nothing(vss: LocalVSS, bucket_id: str, tmp_path
         assert kept.read_bytes() == DATA
 
 
-@in_loop
 async def test_longer_data_than_announced_is_not_written(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
     """A router's cache holds what came, not what was announced."""
     async with router_of(vss) as router:
@@ -124,7 +117,6 @@ async def test_longer_data_than_announced_is_not_written(vss: LocalVSS, bucket_i
         assert os.listdir(tmp_path) == []
 
 
-@in_loop
 async def test_what_is_there_is_kept_or_is_a_hit(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
     async with router_of(vss) as router:
         key = await put(router, bucket_id, "ball", DATA)
@@ -142,7 +134,6 @@ async def test_what_is_there_is_kept_or_is_a_hit(vss: LocalVSS, bucket_id: str, 
         assert os.listdir(tmp_path) == [key]
 
 
-@in_loop
 async def test_chunk_that_was_encrypted_or_compressed_is_refused(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
     async with router_of(vss) as router:
         key = await put(router, bucket_id, "ball", DATA, tags={"index": "0", "mictlanx_filters": '["zstd"]'})
@@ -152,7 +143,6 @@ async def test_chunk_that_was_encrypted_or_compressed_is_refused(vss: LocalVSS, 
         assert os.listdir(tmp_path) == []
 
 
-@in_loop
 async def test_cancelled_download_leaves_nothing(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
     async with router_of(vss) as router:
         key = await put(router, bucket_id, "ball", DATA)
@@ -172,7 +162,6 @@ async def test_cancelled_download_leaves_nothing(vss: LocalVSS, bucket_id: str, 
 # -- by content ----------------------------------------------------------------------------------------------------------
 
 
-@in_loop
 async def test_content_becomes_a_file(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
     async with peer_of(vss) as peer:
         await put(peer, bucket_id, "ball", DATA)
@@ -187,7 +176,6 @@ async def test_content_becomes_a_file(vss: LocalVSS, bucket_id: str, tmp_path: P
         assert Path(named.unwrap()).read_bytes() == DATA
 
 
-@in_loop
 async def test_present_routers_do_not_answer_by_content(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
     async with router_of(vss) as router:
         await put(router, bucket_id, "ball", DATA)
@@ -197,7 +185,6 @@ async def test_present_routers_do_not_answer_by_content(vss: LocalVSS, bucket_id
         assert os.listdir(tmp_path) == []
 
 
-@in_loop
 async def test_older_routers_do(vss: LocalVSS, tmp_path: Path) -> None:
     """An older router answers the bytes; here one answer is made up, and the same one under a wrong checksum."""
     text = "the bytes of an older router"
@@ -212,7 +199,6 @@ async def test_older_routers_do(vss: LocalVSS, tmp_path: Path) -> None:
         assert os.listdir(tmp_path) == [f"{right}.txt"]
 
 
-@in_loop
 async def test_content_that_is_there_is_not_asked_for(vss: LocalVSS, tmp_path: Path) -> None:
     (tmp_path / "name").write_bytes(DATA)
     async with router_of(vss) as router:
@@ -225,7 +211,6 @@ async def test_content_that_is_there_is_not_asked_for(vss: LocalVSS, tmp_path: P
 
 
 @pytest.mark.parametrize("checksum", ["", "abc", "g" * 64, "../" + "a" * 61, "a" * 65], ids=repr)
-@in_loop
 async def test_checksum_has_to_be_one(vss: LocalVSS, tmp_path: Path, checksum: str) -> None:
     async with router_of(vss) as router:
         error = error_of(await router.get_by_checksum_to_file(checksum, sink_folder_path=tmp_path))
@@ -250,7 +235,6 @@ async def test_checksum_has_to_be_one(vss: LocalVSS, tmp_path: Path, checksum: s
     ],
     ids=repr,
 )
-@in_loop
 async def test_wrong_arguments(vss: LocalVSS, tmp_path: Path, arguments: dict[str, Any], said: str) -> None:
     given = {"sink_folder_path": tmp_path, **arguments}
     async with router_of(vss) as router, peer_of(vss) as peer:
@@ -264,7 +248,6 @@ async def test_wrong_arguments(vss: LocalVSS, tmp_path: Path, arguments: dict[st
         assert os.listdir(tmp_path) == []
 
 
-@in_loop
 async def test_full_disk_is_told(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
     """A file size limit stands for the full disk: the writing fails in the same place."""
     resource = pytest.importorskip("resource")

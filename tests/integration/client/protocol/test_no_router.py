@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
 
@@ -34,67 +33,51 @@ CALLS: dict[str, Callable[[AsyncClient], Awaitable[object]]] = {
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_404_to_everything_is_no_absent_object(call: Callable[[AsyncClient], Awaitable[object]]) -> None:
-    async def scenario() -> None:
-        async with meddling(_always(NOT_FOUND)) as meddler, AsyncClient(meddler.uri, "tests") as client:
-            error = (await call(client)).unwrap_err()  # type: ignore[attr-defined]
-            assert type(error) is UpstreamProtocolError, error
-            assert "no MictlanX router answers at this address" in str(error)
-
-    asyncio.run(scenario())
+async def test_404_to_everything_is_no_absent_object(call: Callable[[AsyncClient], Awaitable[object]]) -> None:
+    async with meddling(_always(NOT_FOUND)) as meddler, AsyncClient(meddler.uri, "tests") as client:
+        error = (await call(client)).unwrap_err()  # type: ignore[attr-defined]
+        assert type(error) is UpstreamProtocolError, error
+        assert "no MictlanX router answers at this address" in str(error)
 
 
-def test_wrong_path_before_a_real_router_is_no_absent_object(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario() -> None:
-        async with AsyncClient(vss.uri.replace(f":{vss.port}", f"/wrong:{vss.port}"), "tests") as client:
-            error = (await client.exists(bucket_id, "k")).unwrap_err()
-            assert type(error) is UpstreamProtocolError, error
-
-    asyncio.run(scenario())
+async def test_wrong_path_before_a_real_router_is_no_absent_object(vss: LocalVSS, bucket_id: str) -> None:
+    async with AsyncClient(vss.uri.replace(f":{vss.port}", f"/wrong:{vss.port}"), "tests") as client:
+        error = (await client.exists(bucket_id, "k")).unwrap_err()
+        assert type(error) is UpstreamProtocolError, error
 
 
-def test_web_page_is_shown_to_who_reads_the_error() -> None:
+async def test_web_page_is_shown_to_who_reads_the_error() -> None:
     page = Reply(200, b"<html><body><h1>Welcome to nginx</h1></body></html>", {"Content-Type": "text/html"})
-
-    async def scenario() -> None:
-        async with meddling(_always(page)) as meddler, AsyncClient(meddler.uri, "tests") as client:
-            error = (await client.get("b", "k")).unwrap_err()
-            assert type(error) is UpstreamProtocolError
-            assert "it is text/html and begins 'Welcome to nginx'" in str(error)
-
-    asyncio.run(scenario())
+    async with meddling(_always(page)) as meddler, AsyncClient(meddler.uri, "tests") as client:
+        error = (await client.get("b", "k")).unwrap_err()
+        assert type(error) is UpstreamProtocolError
+        assert "it is text/html and begins 'Welcome to nginx'" in str(error)
 
 
 @pytest.mark.parametrize("status", [200, 401, 404, 500])
 @pytest.mark.parametrize("as_json", [True, False])
-def test_secrets_that_an_answer_repeats_are_in_no_error(
+async def test_secrets_that_an_answer_repeats_are_in_no_error(
     status: int, as_json: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
         said = f"refused: {asked.headers['authorization']} of {asked.headers['x-key']}"
         return Reply(status, json.dumps({"detail": said}).encode() if as_json else said.encode())
 
-    async def scenario() -> None:
-        async with (
-            meddling(handler) as meddler,
-            AsyncClient(meddler.uri, "tests", token='s3cr3t"token', headers={"X-Key": "s3cr3t-key"}) as client,
-        ):
-            checks = (await client.check_routers()).unwrap()
-            for error in ((await client.put("b", "k", b"data")).unwrap_err(), checks[0].error):
-                assert "s3cr3t" not in str(error) + repr(error)
-                if status != 200 or not as_json:
-                    assert "refused: Bearer ***" in str(error)
-        assert "s3cr3t" not in caplog.text
-
-    asyncio.run(scenario())
+    async with (
+        meddling(handler) as meddler,
+        AsyncClient(meddler.uri, "tests", token='s3cr3t"token', headers={"X-Key": "s3cr3t-key"}) as client,
+    ):
+        checks = (await client.check_routers()).unwrap()
+        for error in ((await client.put("b", "k", b"data")).unwrap_err(), checks[0].error):
+            assert "s3cr3t" not in str(error) + repr(error)
+            if status != 200 or not as_json:
+                assert "refused: Bearer ***" in str(error)
+    assert "s3cr3t" not in caplog.text
 
 
-def test_answer_that_is_too_deep_is_an_error_like_any_other() -> None:
-    async def scenario() -> None:
-        async with (
-            meddling(_always(Reply(500, b"[" * 100_000))) as meddler,
-            AsyncClient(meddler.uri, "tests") as client,
-        ):
-            assert type((await client.get("b", "k")).unwrap_err()) is UnknownError
-
-    asyncio.run(scenario())
+async def test_answer_that_is_too_deep_is_an_error_like_any_other() -> None:
+    async with (
+        meddling(_always(Reply(500, b"[" * 100_000))) as meddler,
+        AsyncClient(meddler.uri, "tests") as client,
+    ):
+        assert type((await client.get("b", "k")).unwrap_err()) is UnknownError

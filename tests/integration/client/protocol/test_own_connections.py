@@ -20,7 +20,7 @@ from airflow_provider_mictlanx.local_vss.router import Router
 from airflow_provider_mictlanx.local_vss.storage_space import StorageSpace
 from tests.support.certificates import Authority
 from tests.support.new_threads import NewThreads
-from tests.support.router_requests import error_of, in_loop, peer_of, put, read, router_of
+from tests.support.router_requests import error_of, peer_of, put, read, router_of
 from tests.support.vss import LocalVSS
 
 
@@ -76,7 +76,6 @@ async def _listening(port: int) -> None:
 
 
 @pytest.mark.parametrize(("http2", "version"), [(True, "2"), (False, "1.1")])
-@in_loop
 async def test_http2_is_agreed_on_where_it_is_asked_for(tmp_path: Path, http2: bool, version: str) -> None:
     data = bytes(300_000)
     async with Http2Router(tmp_path).serve() as server:
@@ -89,7 +88,6 @@ async def test_http2_is_agreed_on_where_it_is_asked_for(tmp_path: Path, http2: b
         assert set(server.versions) == {version}
 
 
-@in_loop
 async def test_verify_is_honoured(tmp_path: Path) -> None:
     async with (
         Http2Router(tmp_path).serve() as server,
@@ -107,7 +105,6 @@ async def test_verify_is_honoured(tmp_path: Path) -> None:
         assert (await router.get_peers(verify=False)).is_ok
 
 
-@in_loop
 async def test_own_connections_and_threads_end_with_the_context(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
     threads = NewThreads()
     async with router_of(vss) as router:
@@ -119,7 +116,6 @@ async def test_own_connections_and_threads_end_with_the_context(vss: LocalVSS, b
     assert await asyncio.to_thread(threads.after_their_end) == []
 
 
-@in_loop
 async def test_given_connections_stay_open(vss: LocalVSS) -> None:
     transport = Transport()
     async with AsyncRouter("r", "127.0.0.1", vss.port, transport=transport) as router:
@@ -130,7 +126,6 @@ async def test_given_connections_stay_open(vss: LocalVSS) -> None:
     await transport.aclose()
 
 
-@in_loop
 async def test_closed_ones_can_be_used_again(vss: LocalVSS) -> None:
     peer = peer_of(vss)
     async with peer:

@@ -23,7 +23,6 @@ from tests.support.router_requests import (
     announce,
     chunk_of,
     error_of,
-    in_loop,
     peer_of,
     put,
     read,
@@ -35,7 +34,6 @@ from tests.support.vss import LocalVSS
 DATA = b"some bytes of a chunk" * 10
 
 
-@in_loop
 async def test_chunk_goes_out_and_comes_back(vss: LocalVSS, bucket_id: str) -> None:
     async with peer_of(vss) as peer:
         announced = (await peer.put_metadata(chunk_of(bucket_id, "ball", DATA), task_id="task-of-mine")).unwrap()
@@ -47,7 +45,6 @@ async def test_chunk_goes_out_and_comes_back(vss: LocalVSS, bucket_id: str) -> N
         assert await read(peer, bucket_id, "ball_0") == DATA
 
 
-@in_loop
 async def test_announcement_is_in_the_peers_dialect(vss: LocalVSS, bucket_id: str) -> None:
     async with peer_of(vss) as peer:
         first = await announce(peer, chunk_of(bucket_id, "ball", DATA, is_disabled=True, replication_factor=2))
@@ -58,14 +55,12 @@ async def test_announcement_is_in_the_peers_dialect(vss: LocalVSS, bucket_id: st
         assert [asked["headers"]["task-id"] for asked in seen] == [first, second]
 
 
-@in_loop
 async def test_is_disable_is_taken(vss: LocalVSS, bucket_id: str) -> None:
     async with peer_of(vss) as peer:
         await announce(peer, chunk_of(bucket_id, "ball", DATA, is_disabled=True))
         assert (await peer.get_metadata(bucket_id, "ball_0")).unwrap().metadata.is_disabled
 
 
-@in_loop
 async def test_other_bytes_are_announced_with_update_only(vss: LocalVSS, bucket_id: str) -> None:
     async with peer_of(vss) as peer:
         await put(peer, bucket_id, "ball", DATA)
@@ -78,7 +73,6 @@ async def test_other_bytes_are_announced_with_update_only(vss: LocalVSS, bucket_
         assert await read(peer, bucket_id, "ball_0") == b"other"
 
 
-@in_loop
 async def test_what_was_not_announced_is_refused(vss: LocalVSS, bucket_id: str) -> None:
     async with peer_of(vss) as peer:
         task_id = await announce(peer, chunk_of(bucket_id, "ball", DATA))
@@ -87,7 +81,6 @@ async def test_what_was_not_announced_is_refused(vss: LocalVSS, bucket_id: str) 
         assert type(error_of(await peer.get_streaming(bucket_id, "ball_0"))) is NotFoundError
 
 
-@in_loop
 async def test_missing_chunk(vss: LocalVSS, bucket_id: str) -> None:
     async with peer_of(vss) as peer:
         assert type(error_of(await peer.get_metadata(bucket_id, "none_0"))) is NotFoundError
@@ -102,7 +95,6 @@ async def test_missing_chunk(vss: LocalVSS, bucket_id: str) -> None:
         assert (await peer.delete_by_ball_id(bucket_id, "none")).unwrap().n_deletes == 0
 
 
-@in_loop
 async def test_peer_lists_its_own_only(vss: LocalVSS, bucket_id: str) -> None:
     async with peer_of(vss) as peer, peer_of(vss, 1) as other:
         for index, data in enumerate((b"first", b"second")):
@@ -117,7 +109,6 @@ async def test_peer_lists_its_own_only(vss: LocalVSS, bucket_id: str) -> None:
         assert (await other.get_bucket_metadata(bucket_id)).unwrap().balls == []
 
 
-@in_loop
 async def test_deletes_are_counted_in_a_header(vss: LocalVSS, bucket_id: str) -> None:
     async with peer_of(vss) as peer:
         for index in (0, 1, 2):
@@ -130,14 +121,12 @@ async def test_deletes_are_counted_in_a_header(vss: LocalVSS, bucket_id: str) ->
 
 
 @pytest.mark.parametrize("headers", [{}, {"n-deletes": "some"}, {"n-deletes": "-1"}], ids=repr)
-@in_loop
 async def test_delete_without_a_number_is_no_answer(vss: LocalVSS, bucket_id: str, headers: dict[str, str]) -> None:
     async with peer_of(vss) as peer:
         with vss.fault("status", peer="peer-0", bucket=bucket_id, method="DELETE", status=200, headers=headers):
             assert type(error_of(await peer.delete(bucket_id, "ball_0"))) is UpstreamProtocolError
 
 
-@in_loop
 async def test_disable_update_and_size(vss: LocalVSS, bucket_id: str) -> None:
     async with peer_of(vss) as peer:
         key = await put(peer, bucket_id, "ball", DATA)
@@ -150,7 +139,6 @@ async def test_disable_update_and_size(vss: LocalVSS, bucket_id: str) -> None:
         assert (size.bucket_id, size.key, size.peer_id, size.size) == (bucket_id, key, "peer-0", len(DATA))
 
 
-@in_loop
 async def test_stats_ufs_and_health(own_vss: Callable[..., LocalVSS], bucket_id: str) -> None:
     vss = own_vss(peers=2)
     async with peer_of(vss, 1) as peer:
@@ -175,7 +163,6 @@ async def test_stats_ufs_and_health(own_vss: Callable[..., LocalVSS], bucket_id:
         assert type(error_of(await peer.health())) is ConnectFailedError
 
 
-@in_loop
 async def test_peers_of_a_peer(vss: LocalVSS) -> None:
     """The local VSS's peers have no list of peers; one that answers as a router does is understood."""
     info: dict[str, Any] = {"peer_id": "a", "ip_addr": "10.0.0.1", "port": 1, "protocol": "http", "api_version": 4}
@@ -188,7 +175,6 @@ async def test_peers_of_a_peer(vss: LocalVSS) -> None:
             assert (await peer.add_peers([PeerInfo(**info)])).unwrap() is True
 
 
-@in_loop
 async def test_peers_that_a_router_names_can_be_asked(vss: LocalVSS, bucket_id: str) -> None:
     async with router_of(vss) as router:
         announced = (await router.put_metadata(chunk_of(bucket_id, "ball", DATA))).unwrap()

@@ -24,13 +24,12 @@ from airflow_provider_mictlanx.client import (
     concurrency,
 )
 from airflow_provider_mictlanx.client.models import BallChunksResponse, GetRouterBucketMetadataResponse
-from tests.support.router_requests import announce, chunk_of, error_of, in_loop, put, read, router_of, sha256
+from tests.support.router_requests import announce, chunk_of, error_of, put, read, router_of, sha256
 from tests.support.vss import LocalVSS
 
 DATA = b"some bytes of a chunk" * 10
 
 
-@in_loop
 async def test_chunk_goes_out_and_comes_back(vss: LocalVSS, bucket_id: str) -> None:
     async with router_of(vss) as router:
         announced = (await router.put_metadata(chunk_of(bucket_id, "ball", DATA, replication_factor=2))).unwrap()
@@ -66,7 +65,6 @@ def _pieces(*pieces: bytes) -> Iterator[bytes]:
     ],
     ids=["bytes", "bytearray", "memoryview", "list", "generator", "async generator", "tuple of views"],
 )
-@in_loop
 async def test_data_is_sent_in_any_form(vss: LocalVSS, bucket_id: str, body: Callable[[], Any]) -> None:
     async with router_of(vss) as router:
         task_id = await announce(router, chunk_of(bucket_id, "ball", b"abcdef"))
@@ -75,7 +73,6 @@ async def test_data_is_sent_in_any_form(vss: LocalVSS, bucket_id: str, body: Cal
 
 
 @pytest.mark.parametrize("body", ["text", ["text"], [5]], ids=repr)
-@in_loop
 async def test_what_holds_no_bytes_is_refused(vss: LocalVSS, bucket_id: str, body: Any) -> None:
     async with router_of(vss) as router:
         task_id = await announce(router, chunk_of(bucket_id, "ball", b"text"))
@@ -83,7 +80,6 @@ async def test_what_holds_no_bytes_is_refused(vss: LocalVSS, bucket_id: str, bod
         assert (await router.get_streaming(bucket_id, "ball_0", headers={"Force-Get": "1"})).is_err
 
 
-@in_loop
 async def test_an_iterators_own_error_is_not_hidden(vss: LocalVSS, bucket_id: str) -> None:
     def broken() -> Iterator[bytes]:
         yield b"abc"
@@ -95,7 +91,6 @@ async def test_an_iterators_own_error_is_not_hidden(vss: LocalVSS, bucket_id: st
             await router.put_chunked(task_id, broken())
 
 
-@in_loop
 async def test_put_data_is_multipart(vss: LocalVSS, bucket_id: str) -> None:
     async with router_of(vss) as router:
         task_id = await announce(router, chunk_of(bucket_id, "ball", DATA))
@@ -106,7 +101,6 @@ async def test_put_data_is_multipart(vss: LocalVSS, bucket_id: str) -> None:
         assert await read(router, bucket_id, "ball_0", headers={"Force-Get": "1"}) == DATA
 
 
-@in_loop
 async def test_peers_that_refuse_are_seen_by_put_chunked_only(own_vss: Callable[..., LocalVSS], bucket_id: str) -> None:
     vss = own_vss()
     async with router_of(vss) as router:
@@ -117,7 +111,6 @@ async def test_peers_that_refuse_are_seen_by_put_chunked_only(own_vss: Callable[
             assert (await router.put_data(task_id, DATA)).unwrap() is True
 
 
-@in_loop
 async def test_task_is_spent_once(vss: LocalVSS, bucket_id: str) -> None:
     async with router_of(vss) as router:
         task_id = await announce(router, chunk_of(bucket_id, "ball", DATA))
@@ -127,7 +120,6 @@ async def test_task_is_spent_once(vss: LocalVSS, bucket_id: str) -> None:
         assert f"Task({task_id}) not found" in str(error)
 
 
-@in_loop
 async def test_code_666_names_the_holders(vss: LocalVSS, bucket_id: str) -> None:
     async with router_of(vss) as router:
         announcement = chunk_of(bucket_id, "ball", DATA, replication_factor=3)
@@ -137,7 +129,6 @@ async def test_code_666_names_the_holders(vss: LocalVSS, bucket_id: str) -> None
         assert sorted(error.replicas) == ["peer-0", "peer-1", "peer-2"]
 
 
-@in_loop
 async def test_other_404s_of_an_announcement_may_pass(own_vss: Callable[..., LocalVSS], bucket_id: str) -> None:
     vss = own_vss()
     async with router_of(vss) as router:
@@ -150,7 +141,6 @@ async def test_other_404s_of_an_announcement_may_pass(own_vss: Callable[..., Loc
 @pytest.mark.parametrize(
     "names", [{"bucket_id": "a.b"}, {"key": "a b_0"}, {"ball_id": "a__b"}, {"bucket_id": ""}, {"key": "ä_0"}], ids=repr
 )
-@in_loop
 async def test_names_that_could_not_be_read_back_are_not_announced(vss: LocalVSS, names: dict[str, str]) -> None:
     async with router_of(vss) as router:
         vss.reset_requests()
@@ -160,7 +150,6 @@ async def test_names_that_could_not_be_read_back_are_not_announced(vss: LocalVSS
         assert not vss.requests("POST", "/metadata$")
 
 
-@in_loop
 async def test_missing_chunk(vss: LocalVSS, bucket_id: str) -> None:
     async with router_of(vss) as router:
         assert type(error_of(await router.get_metadata(bucket_id, "none_0"))) is NotFoundError
@@ -174,7 +163,6 @@ async def test_missing_chunk(vss: LocalVSS, bucket_id: str) -> None:
         assert (await router.delete_by_ball_id(bucket_id, "none")).unwrap().n_deletes == 0
 
 
-@in_loop
 async def test_metadata_of_a_peer_that_is_away_is_no_no(own_vss: Callable[..., LocalVSS], bucket_id: str) -> None:
     vss = own_vss(peers=1)
     async with router_of(vss) as router:
@@ -186,7 +174,6 @@ async def test_metadata_of_a_peer_that_is_away_is_no_no(own_vss: Callable[..., L
             )
 
 
-@in_loop
 async def test_listings(vss: LocalVSS, bucket_id: str) -> None:
     async with router_of(vss) as router:
         for index, data in enumerate((b"first", b"second")):
@@ -226,7 +213,6 @@ def test_long_listings_are_read_off_the_loop(vss: LocalVSS, bucket_id: str, monk
     assert threading.get_ident() not in reading
 
 
-@in_loop
 async def test_deletes_count_replicas(vss: LocalVSS, bucket_id: str) -> None:
     async with router_of(vss) as router:
         for index in (0, 1, 2):
@@ -239,7 +225,6 @@ async def test_deletes_count_replicas(vss: LocalVSS, bucket_id: str) -> None:
         assert vss.requests("DELETE")[0]["headers"]["force"] == "0"
 
 
-@in_loop
 async def test_disable_and_update(vss: LocalVSS, bucket_id: str) -> None:
     async with router_of(vss) as router:
         key = await put(router, bucket_id, "ball", DATA, replication_factor=3, tags={"index": "0", "old": "1"})
@@ -256,7 +241,6 @@ async def test_disable_and_update(vss: LocalVSS, bucket_id: str) -> None:
         assert type(nothing) is ValidationError
 
 
-@in_loop
 async def test_stats_and_peers(own_vss: Callable[..., LocalVSS], bucket_id: str) -> None:
     vss = own_vss(peers=2)
     async with router_of(vss) as router:
@@ -282,13 +266,11 @@ async def test_stats_and_peers(own_vss: Callable[..., LocalVSS], bucket_id: str)
         assert sent["status"] == 204
 
 
-@in_loop
 async def test_add_peers_without_peers_is_an_error(vss: LocalVSS) -> None:
     async with router_of(vss) as router:
         assert type(error_of(await router.add_peers([]))) is ValidationError
 
 
-@in_loop
 async def test_a_peer_that_is_refused_is_an_error(vss: LocalVSS) -> None:
     async with router_of(vss) as router:
         error = error_of(await router.add_peers([PeerInfo(peer_id="no id", port=0)]))
@@ -296,7 +278,6 @@ async def test_a_peer_that_is_refused_is_an_error(vss: LocalVSS) -> None:
         assert "no id" in str(error)
 
 
-@in_loop
 async def test_stats_under_the_peers_ids_are_understood(vss: LocalVSS) -> None:
     one = {"peer_id": "a", "used_disk": 1, "total_disk": 4, "available_disk": 3, "disk_uf": 0.25}
     async with router_of(vss) as router:
@@ -305,7 +286,6 @@ async def test_stats_under_the_peers_ids_are_understood(vss: LocalVSS) -> None:
         assert (stats.peer_id, stats.disk_uf, stats.balls) == ("a", 0.25, [])
 
 
-@in_loop
 async def test_read_data_is_bounded_and_asks_a_certain_peer(vss: LocalVSS, bucket_id: str) -> None:
     async with router_of(vss) as router:
         announced = (await router.put_metadata(chunk_of(bucket_id, "ball", DATA))).unwrap()
@@ -328,7 +308,6 @@ async def test_read_data_is_bounded_and_asks_a_certain_peer(vss: LocalVSS, bucke
         assert type(too_long) is IntegrityError
 
 
-@in_loop
 async def test_behind_a_proxy_with_a_path(own_vss: Callable[..., LocalVSS], bucket_id: str) -> None:
     vss = own_vss(options=("--path-prefix", "/v0/mictlanx"))
     async with AsyncRouter("router-0", "127.0.0.1/v0/mictlanx/", vss.port) as router:
@@ -337,7 +316,6 @@ async def test_behind_a_proxy_with_a_path(own_vss: Callable[..., LocalVSS], buck
         assert await read(router, bucket_id, "ball_0") == DATA
 
 
-@in_loop
 async def test_ids_are_quoted(vss: LocalVSS, bucket_id: str) -> None:
     async with router_of(vss) as router:
         assert type(error_of(await router.get_metadata(bucket_id, "a?b#c d%2F"))) is NotFoundError

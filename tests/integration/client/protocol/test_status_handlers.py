@@ -21,7 +21,7 @@ from airflow_provider_mictlanx.client import (
     ValidationError,
     errors,
 )
-from tests.support.router_requests import Target, chunk_of, error_of, in_loop, peer_of, router_of
+from tests.support.router_requests import Target, chunk_of, error_of, peer_of, router_of
 from tests.support.vss import LocalVSS
 
 Call = Callable[[Any], Awaitable[Result[Any, MictlanXError]]]
@@ -78,7 +78,6 @@ def _server(target: Target) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("target_of", "call"), CALLS)
-@in_loop
 async def test_every_refusal_is_the_error_that_it_stands_for(
     vss: LocalVSS, target_of: Callable[[LocalVSS], Target], call: Call
 ) -> None:
@@ -99,7 +98,6 @@ async def test_every_refusal_is_the_error_that_it_stands_for(
 
 
 @pytest.mark.parametrize(("target_of", "call"), CALLS)
-@in_loop
 async def test_connection_that_is_dropped(vss: LocalVSS, target_of: Callable[[LocalVSS], Target], call: Call) -> None:
     async with target_of(vss) as target:
         with vss.fault("reset", **_server(target), path="^/api/v4"):
@@ -124,7 +122,6 @@ NO_JSON = [name for name in SHARED if name in ("put_data", "disable", "update_me
     [({"something": "else"}, "application/json"), ("<html>welcome</html>", "text/html"), ("", "text/plain")],
     ids=["other JSON", "HTML", "nothing"],
 )
-@in_loop
 async def test_answer_that_is_none_of_the_protocols(
     vss: LocalVSS, target_of: Callable[[LocalVSS], Target], call: Call, body: Any, content_type: str
 ) -> None:
@@ -137,7 +134,6 @@ async def test_answer_that_is_none_of_the_protocols(
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
-@in_loop
 async def test_details_of_a_422_are_told(vss: LocalVSS) -> None:
     """The service's own list of what is wrong is in the error; here a body that was not made by the models."""
     async with router_of(vss) as router, peer_of(vss) as peer:
@@ -149,7 +145,6 @@ async def test_details_of_a_422_are_told(vss: LocalVSS) -> None:
             assert "should be a valid string" in str(error)
 
 
-@in_loop
 async def test_secrets_are_in_no_error(vss: LocalVSS) -> None:
     secret = "Bearer a-secret-token"
     async with router_of(vss) as router:

@@ -11,13 +11,12 @@ from contextlib import asynccontextmanager
 import pytest
 
 from airflow_provider_mictlanx.client import AsyncRouter, NetworkError, RequestTimeoutError, ValidationError
-from tests.support.router_requests import error_of, in_loop, peer_of, put, read, router_of
+from tests.support.router_requests import error_of, peer_of, put, read, router_of
 from tests.support.vss import LocalVSS
 
 DATA = bytes(range(256)) * 4000
 
 
-@in_loop
 async def test_pieces_come_in_the_size_that_is_asked_for(vss: LocalVSS, bucket_id: str) -> None:
     async with router_of(vss) as router:
         key = await put(router, bucket_id, "ball", DATA, content_type="text/plain")
@@ -29,14 +28,12 @@ async def test_pieces_come_in_the_size_that_is_asked_for(vss: LocalVSS, bucket_i
         assert [piece async for piece in stream] == [], "what has ended stays ended"
 
 
-@in_loop
 async def test_empty_chunk_is_an_empty_stream(vss: LocalVSS, bucket_id: str) -> None:
     async with peer_of(vss) as peer:
         key = await put(peer, bucket_id, "ball", b"")
         assert await read(peer, bucket_id, key) == b""
 
 
-@in_loop
 async def test_connection_that_breaks_is_an_error(vss: LocalVSS, bucket_id: str) -> None:
     async with router_of(vss) as router:
         key = await put(router, bucket_id, "ball", DATA)
@@ -89,7 +86,6 @@ async def endless() -> AsyncIterator[tuple[Endless, AsyncRouter]]:
     server.close()
 
 
-@in_loop
 async def test_leaving_the_context_closes_the_connection() -> None:
     async with endless() as (server, router):
         async with (await router.get_streaming("b", "k")).unwrap() as pieces:
@@ -100,7 +96,6 @@ async def test_leaving_the_context_closes_the_connection() -> None:
             await anext(pieces)
 
 
-@in_loop
 async def test_an_error_of_the_reader_closes_the_connection() -> None:
     async with endless() as (server, router):
         stream = (await router.get_streaming("b", "k")).unwrap()
@@ -111,7 +106,6 @@ async def test_an_error_of_the_reader_closes_the_connection() -> None:
         await server.wait_until_closed()
 
 
-@in_loop
 async def test_cancelling_the_reader_closes_the_connection() -> None:
     async with endless() as (server, router):
         server.pause = 30
@@ -126,7 +120,6 @@ async def test_cancelling_the_reader_closes_the_connection() -> None:
         await server.wait_until_closed()
 
 
-@in_loop
 async def test_a_dropped_stream_is_let_go_of() -> None:
     async with endless() as (server, router):
         stream = (await router.get_streaming("b", "k")).unwrap()
@@ -136,7 +129,6 @@ async def test_a_dropped_stream_is_let_go_of() -> None:
         await server.wait_until_closed()
 
 
-@in_loop
 async def test_time_is_over_while_it_is_read() -> None:
     async with endless() as (server, router):
         stream = (await router.get_streaming("b", "k", timeout=0.5)).unwrap()
@@ -145,7 +137,6 @@ async def test_time_is_over_while_it_is_read() -> None:
         await server.wait_until_closed()
 
 
-@in_loop
 async def test_time_that_is_over_does_not_strike_whoever_stopped_reading() -> None:
     """The time is looked at while a piece is waited for, and never cancels the caller's own work."""
     async with endless() as (server, router):
@@ -157,7 +148,6 @@ async def test_time_that_is_over_does_not_strike_whoever_stopped_reading() -> No
         await server.wait_until_closed()
 
 
-@in_loop
 async def test_one_task_begins_and_another_one_ends() -> None:
     async with endless() as (server, router):
         stream = await asyncio.create_task(router.get_streaming("b", "k"))
@@ -175,7 +165,6 @@ async def _anext(stream: AsyncIterator[bytes]) -> bytes:
     return await anext(stream)
 
 
-@in_loop
 async def test_no_answer_in_time(vss: LocalVSS, bucket_id: str) -> None:
     async with router_of(vss) as router:
         with vss.fault("latency", bucket=bucket_id, seconds=30):

@@ -20,7 +20,7 @@ from airflow_provider_mictlanx.client import (
     NotFoundError,
     ValidationError,
 )
-from tests.support.clients import other_tasks, with_client
+from tests.support.clients import checked_client, other_tasks
 from tests.support.engines import busy_connections_of
 from tests.support.raw_requests import Wire, pattern, sha256
 from tests.support.vss import LocalVSS
@@ -53,16 +53,14 @@ async def read_into(
 # -- put_chunks ----------------------------------------------------------------------------------------------------------
 
 
-def test_put_chunks_keeps_the_caller_s_cut_and_tags(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_put_chunks_keeps_the_caller_s_cut_and_tags(vss: LocalVSS, bucket_id: str) -> None:
+    async with checked_client(vss) as client:
         chunks = chunks_of(PARTS)
         chunks[1].metadata["only"] = "here"
         given = [chunks[2], chunks[0], chunks[1]]
         assert (await client.put_chunks(bucket_id, "ball", given, tags={"colour": "red"}, rf=2)).unwrap() is True
         assert (await client.put_chunks(bucket_id, "ball", given, rf=2)).unwrap() is False
         assert bytes((await client.get(bucket_id, "ball")).unwrap().data) == WHOLE
-
-    with_client(vss, scenario)
     listed = Wire(vss).listed(bucket_id, "ball")
     assert sorted((chunk["key"], chunk["size"]) for chunk in listed) == [
         *(("ball_0", 300), ("ball_0", 300), ("ball_1", 10), ("ball_1", 10), ("ball_2", 700), ("ball_2", 700))
@@ -74,14 +72,12 @@ def test_put_chunks_keeps_the_caller_s_cut_and_tags(vss: LocalVSS, bucket_id: st
         assert chunk["tags"].get("only") == ("here" if chunk["key"] == "ball_1" else None)
 
 
-def test_put_chunks_under_any_key_and_one_that_is_empty(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_put_chunks_under_any_key_and_one_that_is_empty(vss: LocalVSS, bucket_id: str) -> None:
+    async with checked_client(vss) as client:
         (await client.put_chunks(bucket_id, "a/b c.bin", chunks_of(PARTS))).unwrap()
         assert [ball.key for ball in (await client.list_balls(bucket_id)).unwrap()] == ["a/b c.bin"]
         (await client.put_chunks(bucket_id, "empty", [Chunk("empty", 0, b"")])).unwrap()
         assert bytes((await client.get(bucket_id, "empty")).unwrap().data) == b""
-
-    with_client(vss, scenario)
 
 
 @pytest.mark.parametrize(
@@ -98,19 +94,17 @@ def test_put_chunks_under_any_key_and_one_that_is_empty(vss: LocalVSS, bucket_id
         ([Chunk("b", 0, b"x", metadata={"n": 1})], "tags are texts"),  # type: ignore[dict-item]
     ],
 )
-def test_bad_chunks_are_refused_before_the_first_request(vss: LocalVSS, chunks: list[Any], why: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_bad_chunks_are_refused_before_the_first_request(vss: LocalVSS, chunks: list[Any], why: str) -> None:
+    vss.reset_requests()
+    async with checked_client(vss) as client:
         error = (await client.put_chunks("bucket", "ball", chunks)).unwrap_err()
         assert isinstance(error, ValidationError)
         assert why in str(error)
-
-    vss.reset_requests()
-    with_client(vss, scenario)
     assert vss.requests() == []
 
 
-def test_put_chunks_replaces_only_when_told(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_put_chunks_replaces_only_when_told(vss: LocalVSS, bucket_id: str) -> None:
+    async with checked_client(vss) as client:
         (await client.put(bucket_id, "ball", b"other bytes")).unwrap()
         assert isinstance(
             (await client.put_chunks(bucket_id, "ball", chunks_of(PARTS))).unwrap_err(), BallConflictError
@@ -119,14 +113,12 @@ def test_put_chunks_replaces_only_when_told(vss: LocalVSS, bucket_id: str) -> No
         assert (await client.put_chunks(bucket_id, "ball", chunks_of(PARTS), replace=True)).unwrap()
         assert bytes((await client.get(bucket_id, "ball")).unwrap().data) == WHOLE
 
-    with_client(vss, scenario)
-
 
 # -- put_single_chunk ----------------------------------------------------------------------------------------------------
 
 
-def test_single_chunks_make_a_ball_of_several_writers(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_single_chunks_make_a_ball_of_several_writers(vss: LocalVSS, bucket_id: str) -> None:
+    async with checked_client(vss) as client:
         for chunk in reversed(chunks_of(PARTS)):
             assert (await client.exists(bucket_id, "ball")).unwrap() is False
             assert (await client.put_single_chunk(bucket_id, "ball", chunk, tags=place())).unwrap() is True
@@ -134,18 +126,14 @@ def test_single_chunks_make_a_ball_of_several_writers(vss: LocalVSS, bucket_id: 
         assert bytes((await client.get(bucket_id, "ball")).unwrap().data) == WHOLE
         assert (await client.put(bucket_id, "ball", WHOLE)).unwrap() is False
 
-    with_client(vss, scenario)
 
-
-def test_a_single_chunk_that_is_a_ball_needs_no_tags(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_a_single_chunk_that_is_a_ball_needs_no_tags(vss: LocalVSS, bucket_id: str) -> None:
+    async with checked_client(vss) as client:
         chunk = Chunk("ball", 0, b"all there is", metadata={"colour": "red"})
         assert (await client.put_single_chunk(bucket_id, "ball", chunk)).unwrap() is True
         assert (await client.put_single_chunk(bucket_id, "ball", chunk, tags={"num_chunks": "1"})).unwrap() is False
         ball = (await client.get_metadata(bucket_id, "ball")).unwrap()
         assert (ball.num_chunks, ball.tags["colour"]) == (1, "red")
-
-    with_client(vss, scenario)
 
 
 @pytest.mark.parametrize(
@@ -159,21 +147,19 @@ def test_a_single_chunk_that_is_a_ball_needs_no_tags(vss: LocalVSS, bucket_id: s
         (Chunk("b", -1, b"x"), place(), "index is a whole number"),
     ],
 )
-def test_bad_single_chunks_are_refused_before_the_first_request(
+async def test_bad_single_chunks_are_refused_before_the_first_request(
     vss: LocalVSS, chunk: Any, tags: dict[str, str], why: str
 ) -> None:
-    async def scenario(client: AsyncClient) -> None:
+    vss.reset_requests()
+    async with checked_client(vss) as client:
         error = (await client.put_single_chunk("bucket", "ball", chunk, tags=tags)).unwrap_err()
         assert isinstance(error, ValidationError)
         assert why in str(error)
-
-    vss.reset_requests()
-    with_client(vss, scenario)
     assert vss.requests() == []
 
 
-def test_another_chunk_under_the_same_key_is_a_conflict(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_another_chunk_under_the_same_key_is_a_conflict(vss: LocalVSS, bucket_id: str) -> None:
+    async with checked_client(vss) as client:
         chunk = chunks_of(PARTS)[1]
         (await client.put_single_chunk(bucket_id, "ball", chunk, tags=place())).unwrap()
         other_bytes = Chunk("ball", 1, pattern(10, seed=9))
@@ -187,44 +173,35 @@ def test_another_chunk_under_the_same_key_is_a_conflict(vss: LocalVSS, bucket_id
         assert sha256(WHOLE)[:12] in str(error)
         assert Wire(vss).data(bucket_id, "ball_1") == PARTS[1]
         assert (await client.put_single_chunk(bucket_id, "ball", other_bytes, tags=place(), replace=True)).unwrap()
-
-    with_client(vss, scenario)
     assert Wire(vss).data(bucket_id, "ball_1") == pattern(10, seed=9)
     assert len(Wire(vss).listed(bucket_id, "ball")) == 1
 
 
-def test_a_single_chunk_that_was_announced_only_is_put(vss: LocalVSS, bucket_id: str) -> None:
+async def test_a_single_chunk_that_was_announced_only_is_put(vss: LocalVSS, bucket_id: str) -> None:
     Wire(vss).put(bucket_id, "ball", PARTS, only=[1], announced_only=[1])
-
-    async def scenario(client: AsyncClient) -> None:
+    async with checked_client(vss) as client:
         assert (await client.put_single_chunk(bucket_id, "ball", chunks_of(PARTS)[1], tags=place())).unwrap() is True
-
-    with_client(vss, scenario)
     assert len(Wire(vss).peers_with(bucket_id, "ball_1", PARTS[1])) == 1
 
 
-def test_replacing_a_single_chunk_goes_past_what_a_peer_brought_back(own_vss: Callable[..., LocalVSS]) -> None:
+async def test_replacing_a_single_chunk_goes_past_what_a_peer_brought_back(own_vss: Callable[..., LocalVSS]) -> None:
     vss = own_vss()
     wire = Wire(vss)
     [holder] = wire.put("b", "ball", [PARTS[0], b"old", PARTS[2]], only=[1])[1]
     with vss.fault("peer_down", peer=holder):
         wire.delete_chunk("b", "ball_1")
-
-    async def scenario(client: AsyncClient) -> None:
+    async with checked_client(vss) as client:
         chunk = chunks_of(PARTS)[1]
         assert (await client.put_single_chunk("b", "ball", chunk, tags=place(), replace=True)).unwrap() is True
-
-    with_client(vss, scenario)
     assert [chunk["checksum"] for chunk in wire.listed("b", "ball")] == [sha256(PARTS[1])]
 
 
 # -- get_chunk -----------------------------------------------------------------------------------------------------------
 
 
-def test_get_chunk_of_a_ball_that_is_not_whole(vss: LocalVSS, bucket_id: str) -> None:
+async def test_get_chunk_of_a_ball_that_is_not_whole(vss: LocalVSS, bucket_id: str) -> None:
     Wire(vss).put(bucket_id, "ball", PARTS, only=[0, 2], tags={"colour": "red"})
-
-    async def scenario(client: AsyncClient) -> None:
+    async with checked_client(vss) as client:
         chunk, metadata = (await client.get_chunk(bucket_id, "ball", 2)).unwrap()
         assert (chunk.data, chunk.index, chunk.group_id, chunk.chunk_id) == (PARTS[2], 2, "ball", "ball_2")
         assert chunk.metadata["colour"] == "red"
@@ -232,11 +209,9 @@ def test_get_chunk_of_a_ball_that_is_not_whole(vss: LocalVSS, bucket_id: str) ->
         assert isinstance((await client.get_chunk(bucket_id, "ball", 1)).unwrap_err(), NotFoundError)
         assert isinstance((await client.get_chunk(bucket_id, "never", 0)).unwrap_err(), NotFoundError)
 
-    with_client(vss, scenario)
 
-
-def test_get_chunk_of_a_whole_ball_that_has_no_such_chunk(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_get_chunk_of_a_whole_ball_that_has_no_such_chunk(vss: LocalVSS, bucket_id: str) -> None:
+    async with checked_client(vss) as client:
         (await client.put_chunks(bucket_id, "ball", chunks_of(PARTS))).unwrap()
         error = (await client.get_chunk(bucket_id, "ball", 3)).unwrap_err()
         assert isinstance(error, NotFoundError)
@@ -245,17 +220,13 @@ def test_get_chunk_of_a_whole_ball_that_has_no_such_chunk(vss: LocalVSS, bucket_
         chunk, metadata = (await client.get_chunk(bucket_id, "empty", 0)).unwrap()
         assert (chunk.data, metadata.size) == (b"", 0)
 
-    with_client(vss, scenario)
 
-
-def test_get_chunk_gives_no_wrong_bytes(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_get_chunk_gives_no_wrong_bytes(vss: LocalVSS, bucket_id: str) -> None:
+    async with checked_client(vss) as client:
         (await client.put(bucket_id, "ball", pattern(1000))).unwrap()
         with vss.fault("flip_bit", bucket=bucket_id):
             error = (await client.get_chunk(bucket_id, "ball", 0, max_retries=2, force=True)).unwrap_err()
             assert isinstance(error, IntegrityError)
-
-    with_client(vss, scenario)
 
 
 # -- get_chunks ----------------------------------------------------------------------------------------------------------
@@ -263,10 +234,9 @@ def test_get_chunk_gives_no_wrong_bytes(vss: LocalVSS, bucket_id: str) -> None:
 
 @pytest.mark.parametrize("order", [False, True])
 @pytest.mark.parametrize("at_once", [1, 2, 10])
-def test_get_chunks_gives_every_chunk_once(vss: LocalVSS, bucket_id: str, order: bool, at_once: int) -> None:
+async def test_get_chunks_gives_every_chunk_once(vss: LocalVSS, bucket_id: str, order: bool, at_once: int) -> None:
     data = pattern(10_000)
-
-    async def scenario(client: AsyncClient) -> None:
+    async with checked_client(vss) as client:
         (await client.put(bucket_id, "ball", data, chunk_size=700)).unwrap()
         given = await read_all(client, bucket_id, order=order, max_parallel_gets=at_once)
         assert len(given) == 14
@@ -276,21 +246,17 @@ def test_get_chunks_gives_every_chunk_once(vss: LocalVSS, bucket_id: str, order:
         tail = await read_all(client, bucket_id, order=order, max_parallel_gets=at_once, chunk_index=12)
         assert sorted(index for index, _ in tail) == [12, 13]
 
-    with_client(vss, scenario)
 
-
-def test_chunks_come_as_they_become_complete_unless_order_is_asked_for(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_chunks_come_as_they_become_complete_unless_order_is_asked_for(vss: LocalVSS, bucket_id: str) -> None:
+    async with checked_client(vss) as client:
         (await client.put_chunks(bucket_id, "ball", chunks_of(PARTS))).unwrap()
         with vss.fault("latency", path=f"{bucket_id}/ball_0", seconds=0.3):
             assert [index for index, _ in await read_all(client, bucket_id)][-1] == 0
             assert [index for index, _ in await read_all(client, bucket_id, order=True)] == [0, 1, 2]
 
-    with_client(vss, scenario)
 
-
-def test_get_chunks_of_empty_and_absent_balls(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_get_chunks_of_empty_and_absent_balls(vss: LocalVSS, bucket_id: str) -> None:
+    async with checked_client(vss) as client:
         (await client.put(bucket_id, "empty", b"")).unwrap()
         for order in (False, True):
             assert await read_all(client, bucket_id, "empty", order=order) == [(0, b"")]
@@ -301,21 +267,19 @@ def test_get_chunks_of_empty_and_absent_balls(vss: LocalVSS, bucket_id: str) -> 
         with pytest.raises(ValidationError):
             await read_all(client, bucket_id, "k", max_parallel_gets=0)
 
-    with_client(vss, scenario)
 
-
-def test_what_is_given_can_t_be_written_to(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_what_is_given_can_t_be_written_to(vss: LocalVSS, bucket_id: str) -> None:
+    async with checked_client(vss) as client:
         (await client.put(bucket_id, "ball", b"abc")).unwrap()
         async for _, data in client.get_chunks(bucket_id, "ball"):
             assert data.readonly
 
-    with_client(vss, scenario)
-
 
 @pytest.mark.parametrize("closing", [True, False])
-def test_an_early_break_leaves_no_task_and_no_connection_in_use(vss: LocalVSS, bucket_id: str, closing: bool) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_an_early_break_leaves_no_task_and_no_connection_in_use(
+    vss: LocalVSS, bucket_id: str, closing: bool
+) -> None:
+    async with checked_client(vss) as client:
         (await client.put(bucket_id, "ball", pattern(20_000), chunk_size=1000)).unwrap()
         with vss.fault("latency", path=f"{bucket_id}/ball_1", seconds=20):
             if closing:
@@ -332,63 +296,51 @@ def test_an_early_break_leaves_no_task_and_no_connection_in_use(vss: LocalVSS, b
             assert in_use(client) == 0
         assert len(await read_all(client, bucket_id)) == 20
 
-    with_client(vss, scenario)
-
 
 def in_use(client: AsyncClient) -> int:
     """How many connections of the client are in the middle of an answer."""
     return busy_connections_of(client._transport)
 
 
-def test_the_whole_is_verified_at_the_end_when_in_order(vss: LocalVSS, bucket_id: str) -> None:
+async def test_the_whole_is_verified_at_the_end_when_in_order(vss: LocalVSS, bucket_id: str) -> None:
     wire = Wire(vss)
     for index, part in enumerate(PARTS):
         task, _ = wire.announce(bucket_id, "ball", index, part, b"not their whole", 3)
         wire.send(task, part)
-
-    async def scenario(client: AsyncClient) -> None:
+    async with checked_client(vss) as client:
         given: list[tuple[int, bytes]] = []
         with pytest.raises(IntegrityError, match="the whole has SHA-256"):
             await read_into(given, client, bucket_id, order=True)
         assert given == list(enumerate(PARTS))
         assert len(await read_all(client, bucket_id)) == 3
 
-    with_client(vss, scenario)
 
-
-def test_an_older_version_is_read_where_nothing_was_given_yet(vss: LocalVSS, bucket_id: str) -> None:
+async def test_an_older_version_is_read_where_nothing_was_given_yet(vss: LocalVSS, bucket_id: str) -> None:
     wire = Wire(vss)
     wire.put(bucket_id, "ball", PARTS)
     wire.put(bucket_id, "ball", [b"new 0", b"new 1", b"new 2"], announced_only=[0, 1, 2])
-
-    async def scenario(client: AsyncClient) -> None:
+    async with checked_client(vss) as client:
         for order in (False, True):
             given = await read_all(client, bucket_id, order=order, max_retries=2)
             assert sorted(given) == list(enumerate(PARTS))
         chunk, _ = (await client.get_chunk(bucket_id, "ball", 1, max_retries=2)).unwrap()
         assert chunk.data == PARTS[1]
 
-    with_client(vss, scenario)
 
-
-def test_there_is_no_way_back_once_a_chunk_was_given(vss: LocalVSS, bucket_id: str) -> None:
+async def test_there_is_no_way_back_once_a_chunk_was_given(vss: LocalVSS, bucket_id: str) -> None:
     wire = Wire(vss)
     wire.put(bucket_id, "ball", PARTS)
     wire.put(bucket_id, "ball", [b"new 0", b"new 1", b"new 2"], announced_only=[2])
-
-    async def scenario(client: AsyncClient) -> None:
+    async with checked_client(vss) as client:
         given: list[tuple[int, bytes]] = []
         with pytest.raises((GetChunkError, IntegrityError)):
             await read_into(given, client, bucket_id, order=True, max_retries=2)
         assert given == [(0, b"new 0"), (1, b"new 1")]
 
-    with_client(vss, scenario)
 
-
-def test_memory_is_bounded_by_the_chunks_in_flight(vss: LocalVSS, bucket_id: str) -> None:
+async def test_memory_is_bounded_by_the_chunks_in_flight(vss: LocalVSS, bucket_id: str) -> None:
     size, chunk_size = 24_000_000, 500_000
-
-    async def scenario(client: AsyncClient) -> None:
+    async with checked_client(vss, capacity_storage=0) as client:
         (await client.put(bucket_id, "ball", bytes(size), chunk_size=chunk_size)).unwrap()
         tracemalloc.start()
         try:
@@ -398,5 +350,3 @@ def test_memory_is_bounded_by_the_chunks_in_flight(vss: LocalVSS, bucket_id: str
         finally:
             tracemalloc.stop()
         assert peak < 8_000_000
-
-    with_client(vss, scenario, capacity_storage=0)

@@ -99,7 +99,7 @@ def test_announcement_whose_answer_was_lost_is_cleared(own_vss: Callable[..., Lo
     assert _has_no_announcement_without_data(vss, "k", [DATA])
 
 
-def test_clearing_deletes_no_announcement_of_another_writer(own_vss: Callable[..., LocalVSS]) -> None:
+async def test_clearing_deletes_no_announcement_of_another_writer(own_vss: Callable[..., LocalVSS]) -> None:
     """Another writer of the same bytes has announced them between our announcement and our data."""
     vss = own_vss()
     wire = Wire(vss)
@@ -110,17 +110,14 @@ def test_clearing_deletes_no_announcement_of_another_writer(own_vss: Callable[..
             tasks.append((await asyncio.to_thread(wire.announce, "b", "k", 0, DATA, DATA, 1))[0])
         return None
 
-    async def scenario() -> None:
+    with vss.fault("refuse_data", count=1):
         async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
             assert (await client.put("b", "k", DATA, max_backoff=0.05)).unwrap() is True
-
-    with vss.fault("refuse_data", count=1):
-        asyncio.run(scenario())
     assert vss.requests("DELETE") == []
     assert wire.send(tasks[0], DATA)
 
 
-def test_rival_that_came_before_the_second_announcement_is_a_conflict(own_vss: Callable[..., LocalVSS]) -> None:
+async def test_rival_that_came_before_the_second_announcement_is_a_conflict(own_vss: Callable[..., LocalVSS]) -> None:
     vss = own_vss()
     wire = Wire(vss)
     rivals: list[Any] = []
@@ -132,18 +129,15 @@ def test_rival_that_came_before_the_second_announcement_is_a_conflict(own_vss: C
             return reply
         return None
 
-    async def scenario() -> None:
+    with vss.fault("refuse_data", count=1):
         async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
             error = (await client.put("b", "k", DATA, max_backoff=0.05)).unwrap_err()
             assert isinstance(error, BallConflictError)
-
-    with vss.fault("refuse_data", count=1):
-        asyncio.run(scenario())
     assert wire.peers_with("b", "k_0", DATA) == set()
 
 
 @pytest.mark.parametrize("rf", [1, 2])
-def test_router_lost_before_the_data_is_replaced_by_another(own_vss: Callable[..., LocalVSS], rf: int) -> None:
+async def test_router_lost_before_the_data_is_replaced_by_another(own_vss: Callable[..., LocalVSS], rf: int) -> None:
     """A task is known only to the router that gave it: another router needs a new announcement."""
     vss = own_vss()
     meddlers: list[Meddler] = []
@@ -157,17 +151,14 @@ def test_router_lost_before_the_data_is_replaced_by_another(own_vss: Callable[..
             return reply
         return None
 
-    async def scenario() -> None:
-        async with (
-            meddling(handler, vss) as first,
-            meddling(handler, vss) as second,
-            AsyncClient(uri_of(first.port, second.port), "tests") as client,
-        ):
-            meddlers.extend((first, second))
-            put = await client.put("b", "k", DATA, rf=rf, max_tries=3, max_backoff=0.05)
-            assert put.unwrap() is True
-
-    asyncio.run(scenario())
+    async with (
+        meddling(handler, vss) as first,
+        meddling(handler, vss) as second,
+        AsyncClient(uri_of(first.port, second.port), "tests") as client,
+    ):
+        meddlers.extend((first, second))
+        put = await client.put("b", "k", DATA, rf=rf, max_tries=3, max_backoff=0.05)
+        assert put.unwrap() is True
     wire = Wire(vss)
     assert _announcements(vss) == 2
     assert len(vss.requests("POST", "/data/")) == 1
@@ -243,7 +234,7 @@ def test_server_that_fails_by_a_pattern_stops_no_put(
 
 
 @pytest.mark.parametrize("chunks", [1, 4])
-def test_put_of_a_file_that_changed_leaves_nothing_in_the_way(
+async def test_put_of_a_file_that_changed_leaves_nothing_in_the_way(
     own_vss: Callable[..., LocalVSS], tmp_path: Any, chunks: int
 ) -> None:
     vss = own_vss()
@@ -257,13 +248,10 @@ def test_put_of_a_file_that_changed_leaves_nothing_in_the_way(
             path.write_bytes(changed)
         return None
 
-    async def scenario() -> None:
-        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
-            options: dict[str, Any] = {"chunk_size": size // chunks, "max_concurrency": 1}
-            error = (await client.put_file("b", "k", path, **options)).unwrap_err()
-            assert isinstance(error, IntegrityError)
-            assert Wire(vss).listed("b", "k") == []
-            assert (await client.put_file("b", "k", path, **options)).unwrap() is True
-            assert bytes((await client.get("b", "k")).unwrap().data) == changed
-
-    asyncio.run(scenario())
+    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+        options: dict[str, Any] = {"chunk_size": size // chunks, "max_concurrency": 1}
+        error = (await client.put_file("b", "k", path, **options)).unwrap_err()
+        assert isinstance(error, IntegrityError)
+        assert Wire(vss).listed("b", "k") == []
+        assert (await client.put_file("b", "k", path, **options)).unwrap() is True
+        assert bytes((await client.get("b", "k")).unwrap().data) == changed

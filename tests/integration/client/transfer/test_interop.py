@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
 
-from airflow_provider_mictlanx.client import AsyncClient, AsyncRouter, PutMetadataRequest
-from tests.support.clients import client_of, with_client
+from airflow_provider_mictlanx.client import AsyncRouter, PutMetadataRequest
+from tests.support.clients import checked_client, client_of
 from tests.support.raw_requests import pattern, sha256
 from tests.support.vss import LocalVSS
 
@@ -58,7 +57,9 @@ async def write_as_the_official_client(
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_what_the_official_client_writes_is_read(vss: LocalVSS, bucket_id: str, tmp_path: Path, layout: str) -> None:
+async def test_what_the_official_client_writes_is_read(
+    vss: LocalVSS, bucket_id: str, tmp_path: Path, layout: str
+) -> None:
     file_tags = {
         "fullname": "frame.jpg",
         "filename": "frame",
@@ -66,8 +67,7 @@ def test_what_the_official_client_writes_is_read(vss: LocalVSS, bucket_id: str, 
         "bucket_relative_path": "2026/",
         "full_path": "2026/frame.jpg",
     }
-
-    async def scenario(client: AsyncClient) -> None:
+    async with checked_client(vss) as client:
         async with router_of(vss) as router:
             await write_as_the_official_client(router, bucket_id, "frame", pieces(LAYOUTS[layout]), file_tags)
         got = (await client.get(bucket_id, "frame")).unwrap()
@@ -86,14 +86,11 @@ def test_what_the_official_client_writes_is_read(vss: LocalVSS, bucket_id: str, 
         assert (await client.put_file(bucket_id, "frame", tmp_path / "source", chunk_size=CHUNK)).unwrap() is False
         assert (await client.delete("frame", bucket_id)).unwrap().n_deletes == 2 * len(LAYOUTS[layout])
 
-    with_client(vss, scenario)
 
-
-def test_the_application_s_sha256_ids_are_found_by_the_name_and_by_the_id(vss: LocalVSS, bucket_id: str) -> None:
+async def test_the_application_s_sha256_ids_are_found_by_the_name_and_by_the_id(vss: LocalVSS, bucket_id: str) -> None:
     """An application stores under the SHA-256 of a name and keeps the name in a tag; so does this client."""
     name = "studies/2026/scan 1.dcm"
-
-    async def scenario(client: AsyncClient) -> None:
+    async with checked_client(vss) as client:
         async with router_of(vss) as router:
             ball_id = sha256(name.encode())
             await write_as_the_official_client(router, bucket_id, ball_id, [DATA], {"full_path": name})
@@ -101,47 +98,42 @@ def test_the_application_s_sha256_ids_are_found_by_the_name_and_by_the_id(vss: L
         assert bytes((await client.get(bucket_id, ball_id)).unwrap().data) == DATA
         assert [ball.key for ball in (await client.list_balls(bucket_id)).unwrap()] == [name]
 
-    with_client(vss, scenario)
-
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("key", ["frame", "2026/frame.jpg"])
-def test_what_this_client_writes_has_the_official_layout(
+async def test_what_this_client_writes_has_the_official_layout(
     vss: LocalVSS, bucket_id: str, tmp_path: Path, layout: str, key: str
 ) -> None:
-    async def scenario() -> None:
-        async with client_of(vss) as client, router_of(vss) as router:
-            if layout == "put":
-                (await client.put(bucket_id, key, DATA, chunk_size="1kb", rf=2, tags={"colour": "red"})).unwrap()
-            else:
-                (tmp_path / "frame.jpg").write_bytes(DATA)
-                path = tmp_path / "frame.jpg"
-                (await client.put_file(bucket_id, key, path, chunk_size="1kb", rf=2, tags={"colour": "red"})).unwrap()
-            ball_id = key if key == "frame" else sha256(key.encode())
-            listed = (await router.get_chunks_metadata(bucket_id, ball_id)).unwrap().chunks
-            parts = pieces(LAYOUTS[layout])
-            by_index = {chunk.index: chunk for chunk in listed}
-            assert sorted(chunk.key for chunk in listed) == sorted(2 * [f"{ball_id}_{n}" for n in range(len(parts))])
-            for index, part in enumerate(parts):
-                chunk = by_index[index]
-                assert (chunk.key, chunk.ball_id, chunk.bucket_id) == (f"{ball_id}_{index}", ball_id, bucket_id)
-                assert (chunk.size, chunk.checksum, chunk.producer_id) == (len(part), sha256(part), "tests")
-                tags = {name: tag for name, tag in chunk.tags.items() if name != "updated_at"}
-                expected = {
-                    "index": str(index),
-                    "num_chunks": str(len(parts)),
-                    "full_checksum": sha256(DATA),
-                    "chunk_size": str(len(part)),
-                    "group_id": ball_id,
-                    "colour": "red",
-                }
-                of_file = {"fullname": "frame.jpg", "filename": "frame", "extension": "jpg"}
-                if key != "frame":
-                    expected |= of_file | {"full_path": key, "bucket_relative_path": "2026/"}
-                elif layout == "put_file":
-                    expected |= of_file | {"full_path": "frame.jpg"}
-                assert tags == expected
-                async with (await router.get_streaming(bucket_id, chunk.key)).unwrap() as stream:
-                    assert b"".join([piece async for piece in stream]) == part
-
-    asyncio.run(scenario())
+    async with client_of(vss) as client, router_of(vss) as router:
+        if layout == "put":
+            (await client.put(bucket_id, key, DATA, chunk_size="1kb", rf=2, tags={"colour": "red"})).unwrap()
+        else:
+            (tmp_path / "frame.jpg").write_bytes(DATA)
+            path = tmp_path / "frame.jpg"
+            (await client.put_file(bucket_id, key, path, chunk_size="1kb", rf=2, tags={"colour": "red"})).unwrap()
+        ball_id = key if key == "frame" else sha256(key.encode())
+        listed = (await router.get_chunks_metadata(bucket_id, ball_id)).unwrap().chunks
+        parts = pieces(LAYOUTS[layout])
+        by_index = {chunk.index: chunk for chunk in listed}
+        assert sorted(chunk.key for chunk in listed) == sorted(2 * [f"{ball_id}_{n}" for n in range(len(parts))])
+        for index, part in enumerate(parts):
+            chunk = by_index[index]
+            assert (chunk.key, chunk.ball_id, chunk.bucket_id) == (f"{ball_id}_{index}", ball_id, bucket_id)
+            assert (chunk.size, chunk.checksum, chunk.producer_id) == (len(part), sha256(part), "tests")
+            tags = {name: tag for name, tag in chunk.tags.items() if name != "updated_at"}
+            expected = {
+                "index": str(index),
+                "num_chunks": str(len(parts)),
+                "full_checksum": sha256(DATA),
+                "chunk_size": str(len(part)),
+                "group_id": ball_id,
+                "colour": "red",
+            }
+            of_file = {"fullname": "frame.jpg", "filename": "frame", "extension": "jpg"}
+            if key != "frame":
+                expected |= of_file | {"full_path": key, "bucket_relative_path": "2026/"}
+            elif layout == "put_file":
+                expected |= of_file | {"full_path": "frame.jpg"}
+            assert tags == expected
+            async with (await router.get_streaming(bucket_id, chunk.key)).unwrap() as stream:
+                assert b"".join([piece async for piece in stream]) == part

@@ -117,25 +117,21 @@ def test_hung_peer_is_found_within_the_roll_calls_timeout(own_vss: Callable[...,
     assert time.monotonic() - started < 6
 
 
-def test_hung_peer_stops_a_bulk_soon(own_vss: Callable[..., LocalVSS], tmp_path: Path) -> None:
+async def test_hung_peer_stops_a_bulk_soon(own_vss: Callable[..., LocalVSS], tmp_path: Path) -> None:
     """The records are listed first; a hung peer is not waited for as long as a request may take, in every try."""
     vss = own_vss()
     (tmp_path / "file").write_bytes(DATA)
     started = time.monotonic()
-
-    async def scenario() -> None:
+    with vss.fault("peer_hung", peer="peer-2", seconds=60):
         async with client_of(vss) as client:
             with pytest.raises(UnavailableError, match=r"within 0\.5 s"):
                 await bulks.upload(client, "bulk", "b", tmp_path, options={"timeout": 8, "max_tries": 3})
-
-    with vss.fault("peer_hung", peer="peer-2", seconds=60):
-        asyncio.run(scenario())
     assert time.monotonic() - started < 6
 
 
 @pytest.mark.parametrize("call", ["delete", "delete_bucket", "replace"])
 @pytest.mark.parametrize("reply", [Reply(500, b'{"detail": "a moment"}'), Reply(drop=True)], ids=["500", "reset"])
-def test_roll_call_that_the_router_failed_is_repeated(
+async def test_roll_call_that_the_router_failed_is_repeated(
     own_vss: Callable[..., LocalVSS], call: str, reply: Reply
 ) -> None:
     """The first answer to every question of a roll-call gets lost, before a delete and after it."""
@@ -155,11 +151,8 @@ def test_roll_call_that_the_router_failed_is_repeated(
         asked_before[path] += 1
         return reply if asked.method == "GET" and asked_before[path] % 2 else None
 
-    async def scenario() -> None:
-        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
-            assert (await calls[call](client)).is_ok
-
-    asyncio.run(scenario())
+    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+        assert (await calls[call](client)).is_ok
     assert asked_before["/peers"] >= 2
 
 
@@ -178,7 +171,7 @@ def test_read_with_silent_peer_is_not_absent(own_vss: Callable[..., LocalVSS], k
 
 @pytest.mark.parametrize("rf", [1, 2])
 @pytest.mark.parametrize("kind", ["ball", "chunk"])
-def test_delete_that_a_peer_misses_is_an_error_until_it_is_repeated(
+async def test_delete_that_a_peer_misses_is_an_error_until_it_is_repeated(
     own_vss: Callable[..., LocalVSS], rf: int, kind: str
 ) -> None:
     """The peer answers the roll-call, is silent for the time of the delete, and comes back."""
@@ -192,26 +185,23 @@ def test_delete_that_a_peer_misses_is_an_error_until_it_is_repeated(
             silent.append(await asyncio.to_thread(vss.set_fault, "peer_silent", peer=holder))
         return None
 
-    async def scenario() -> None:
-        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
-            delete = client.delete if kind == "ball" else client.delete_by_key
-            key = "k" if kind == "ball" else "k_0"
-            error = (await delete(key, "b", deadline=3)).unwrap_err()
-            assert isinstance(error, UnavailableError) or error.error_code == 1004
-            assert holder in str(error)
-            assert f"k_0 ({rf - 1} of {rf} replicas)" in str(error) or "does not answer" in str(error)
-            assert len(wire.listed("b", "k")) >= 2 * rf - (rf - 1), "the other chunks are still there"
-            silent[0].off()
-            result = await delete(key, "b")
-            if kind == "ball":
-                assert result.is_ok
-                assert (await client.exists("b", "k")).unwrap() is False
-                assert wire.listed("b", "k") == []
-
-    asyncio.run(scenario())
+    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+        delete = client.delete if kind == "ball" else client.delete_by_key
+        key = "k" if kind == "ball" else "k_0"
+        error = (await delete(key, "b", deadline=3)).unwrap_err()
+        assert isinstance(error, UnavailableError) or error.error_code == 1004
+        assert holder in str(error)
+        assert f"k_0 ({rf - 1} of {rf} replicas)" in str(error) or "does not answer" in str(error)
+        assert len(wire.listed("b", "k")) >= 2 * rf - (rf - 1), "the other chunks are still there"
+        silent[0].off()
+        result = await delete(key, "b")
+        if kind == "ball":
+            assert result.is_ok
+            assert (await client.exists("b", "k")).unwrap() is False
+            assert wire.listed("b", "k") == []
 
 
-def test_delete_stops_at_the_first_shortfall(own_vss: Callable[..., LocalVSS]) -> None:
+async def test_delete_stops_at_the_first_shortfall(own_vss: Callable[..., LocalVSS]) -> None:
     vss = own_vss()
     wire = Wire(vss)
     pieces = cut(DATA, *[100] * 9)
@@ -225,12 +215,9 @@ def test_delete_stops_at_the_first_shortfall(own_vss: Callable[..., LocalVSS]) -
             deletes.append(asked.path)
         return None
 
-    async def scenario() -> None:
-        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
-            error = (await client.delete("k", "b", deadline=4)).unwrap_err()
-            assert error.error_code in (1000, 1004)
-
-    asyncio.run(scenario())
+    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+        error = (await client.delete("k", "b", deadline=4)).unwrap_err()
+        assert error.error_code in (1000, 1004)
     assert deletes == ["/api/v4/buckets/b/k_0"]
     assert all(len(wire.peers_with("b", f"k_{index}", piece)) == 2 for index, piece in enumerate(pieces) if index)
 
@@ -275,7 +262,9 @@ def test_ball_that_claims_countless_chunks_is_deleted(vss: LocalVSS, bucket_id: 
 
 
 @pytest.mark.parametrize("call", ["delete", "replace", "delete_bucket"])
-def test_peer_that_hangs_during_a_delete_is_found_after_one_try(own_vss: Callable[..., LocalVSS], call: str) -> None:
+async def test_peer_that_hangs_during_a_delete_is_found_after_one_try(
+    own_vss: Callable[..., LocalVSS], call: str
+) -> None:
     vss = own_vss()
     wire = Wire(vss)
     holder = wire.put("b", "k", cut(DATA, 400, 400), rf=2)[0][0]
@@ -292,15 +281,12 @@ def test_peer_that_hangs_during_a_delete_is_found_after_one_try(own_vss: Callabl
             await asyncio.to_thread(vss.set_fault, "peer_hung", id="hung", peer=holder, seconds=30)
         return None
 
-    async def scenario() -> None:
-        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
-            error = (await calls[call](client)).unwrap_err()
-            assert isinstance(error, UnavailableError), error
-            assert "within 0.5 s" in str(error)
-            assert len(meddler.seen("DELETE")) == 1
-            assert meddler.seen("POST") == []
-
-    asyncio.run(scenario())
+    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+        error = (await calls[call](client)).unwrap_err()
+        assert isinstance(error, UnavailableError), error
+        assert "within 0.5 s" in str(error)
+        assert len(meddler.seen("DELETE")) == 1
+        assert meddler.seen("POST") == []
 
 
 def test_peers_that_are_not_told_in_time_are_no_hung_peer(own_vss: Callable[..., LocalVSS]) -> None:
@@ -361,7 +347,9 @@ def test_announcement_that_failed_on_one_of_its_peers_is_cleared(own_vss: Callab
 
 
 @pytest.mark.parametrize("call", ["put", "put_one_of_several"])
-def test_put_whose_listing_lacks_an_own_replica_sends_nothing(own_vss: Callable[..., LocalVSS], call: str) -> None:
+async def test_put_whose_listing_lacks_an_own_replica_sends_nothing(
+    own_vss: Callable[..., LocalVSS], call: str
+) -> None:
     """A peer that took the announcement and is missing in the next listing may hide a rival's."""
     vss = own_vss()
     calls: dict[str, Call] = {
@@ -376,17 +364,14 @@ def test_put_whose_listing_lacks_an_own_replica_sends_nothing(own_vss: Callable[
             await asyncio.to_thread(vss.set_fault, "hide_from_listing", id="hidden", peer="peer-1")
         return None
 
-    async def scenario() -> None:
-        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
-            error = (await calls[call](client)).unwrap_err()
-            assert isinstance(error, UnavailableError)
-            assert meddler.seen("POST", "/data/") == []
-
-    asyncio.run(scenario())
+    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+        error = (await calls[call](client)).unwrap_err()
+        assert isinstance(error, UnavailableError)
+        assert meddler.seen("POST", "/data/") == []
 
 
 @pytest.mark.parametrize("call", ["put", "put_one_of_several"])
-def test_rival_between_look_and_announcement_is_a_conflict(own_vss: Callable[..., LocalVSS], call: str) -> None:
+async def test_rival_between_look_and_announcement_is_a_conflict(own_vss: Callable[..., LocalVSS], call: str) -> None:
     vss = own_vss()
     wire = Wire(vss)
 
@@ -395,13 +380,10 @@ def test_rival_between_look_and_announcement_is_a_conflict(own_vss: Callable[...
             await asyncio.to_thread(wire.put, "b", "k", cut(DATA, 400, 400))
         return None
 
-    async def scenario() -> None:
-        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
-            error = (await PUTS[call](client)).unwrap_err()
-            assert isinstance(error, BallConflictError)
-            assert meddler.seen("POST", "/data/") == []
-
-    asyncio.run(scenario())
+    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+        error = (await PUTS[call](client)).unwrap_err()
+        assert isinstance(error, BallConflictError)
+        assert meddler.seen("POST", "/data/") == []
 
 
 # -- placements and announcements without data ----------------------------------------------------------------------------
@@ -455,7 +437,7 @@ def test_announcement_of_other_bytes_beside_stored_ones_is_no_conflict_for_these
     assert vss.requests("DELETE") == []
 
 
-def test_other_bytes_on_a_peer_that_comes_back_are_not_cleared(own_vss: Callable[..., LocalVSS]) -> None:
+async def test_other_bytes_on_a_peer_that_comes_back_are_not_cleared(own_vss: Callable[..., LocalVSS]) -> None:
     """One peer has only their announcement; the one that has them is silent until the first roll-call."""
     vss = own_vss()
     wire = Wire(vss)
@@ -469,17 +451,14 @@ def test_other_bytes_on_a_peer_that_comes_back_are_not_cleared(own_vss: Callable
             await asyncio.to_thread(silent.off)
         return None
 
-    async def scenario() -> None:
-        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
-            error = (await client.put("b", "k", DATA)).unwrap_err()
-            assert isinstance(error, BallConflictError), error
-            assert meddler.seen("DELETE") == []
-
-    asyncio.run(scenario())
+    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+        error = (await client.put("b", "k", DATA)).unwrap_err()
+        assert isinstance(error, BallConflictError), error
+        assert meddler.seen("DELETE") == []
     assert wire.peers_with("b", "k_0", OTHER) == {holder}
 
 
-def test_other_bytes_are_read_again_with_each_roll_call(own_vss: Callable[..., LocalVSS]) -> None:
+async def test_other_bytes_are_read_again_with_each_roll_call(own_vss: Callable[..., LocalVSS]) -> None:
     """The peer that has them is silent while it is read and in the first roll-call, twice, and answers the second one."""
     vss = own_vss()
     wire = Wire(vss)
@@ -499,13 +478,10 @@ def test_other_bytes_are_read_again_with_each_roll_call(own_vss: Callable[..., L
             return Reply(404, b'{"detail": "try again later"}')
         return None
 
-    async def scenario() -> None:
-        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
-            error = (await client.put("b", "k", DATA)).unwrap_err()
-            assert isinstance(error, BallConflictError), error
-            assert meddler.seen("DELETE") == []
-
-    asyncio.run(scenario())
+    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+        error = (await client.put("b", "k", DATA)).unwrap_err()
+        assert isinstance(error, BallConflictError), error
+        assert meddler.seen("DELETE") == []
     assert wire.peers_with("b", "k_0", OTHER) == {holder}
 
 
@@ -544,14 +520,11 @@ def test_announcement_without_data_is_not_cleared_while_a_peer_is_silent(own_vss
 # -- more replicas than peers ---------------------------------------------------------------------------------------------
 
 
-def test_rf_above_the_number_of_peers_stores_on_all_and_warns(
+async def test_rf_above_the_number_of_peers_stores_on_all_and_warns(
     vss: LocalVSS, bucket_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def scenario() -> None:
+    with caplog.at_level(logging.WARNING):
         async with client_of(vss) as client:
             assert (await client.upload(bucket_id, "k", data=DATA, rf=5)).unwrap().replicas == 3
-
-    with caplog.at_level(logging.WARNING):
-        asyncio.run(scenario())
     (line,) = [record.getMessage() for record in caplog.records if "instead of 5" in record.getMessage()]
     assert f"{bucket_id}/k" in line

@@ -169,7 +169,7 @@ def test_acknowledged_and_not_stored_is_found_out_by_check_storage(vss: LocalVSS
     assert value_of(vss, "exists", bucket_id, "k", check_storage=True) is False
 
 
-def test_no_copy_that_could_be_read_is_no_no_while_a_peer_is_away(own_vss: Callable[..., LocalVSS]) -> None:
+async def test_no_copy_that_could_be_read_is_no_no_while_a_peer_is_away(own_vss: Callable[..., LocalVSS]) -> None:
     """The listing has every chunk, and then the peer goes away before its data is read."""
     vss = own_vss()
     ((peer,),) = Wire(vss).put("b", "k", [DATA]).values()
@@ -179,12 +179,9 @@ def test_no_copy_that_could_be_read_is_no_no_while_a_peer_is_away(own_vss: Calla
             vss.set_fault("peer_down", peer=peer)
         return None
 
-    async def scenario() -> None:
-        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
-            error = (await client.exists("b", "k", check_storage=True)).unwrap_err()
-            assert isinstance(error, UnavailableError)
-
-    asyncio.run(scenario())
+    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+        error = (await client.exists("b", "k", check_storage=True)).unwrap_err()
+        assert isinstance(error, UnavailableError)
 
 
 # -- versions ------------------------------------------------------------------------------------------------------------
@@ -414,7 +411,9 @@ def test_delete_while_a_peer_is_away_is_no_success(own_vss: Callable[..., LocalV
     assert value_of(vss, "exists", "b", "k") is False
 
 
-def test_fewer_deletes_than_replicas_listed_is_looked_into(own_vss: Callable[..., LocalVSS], bucket_id: str) -> None:
+async def test_fewer_deletes_than_replicas_listed_is_looked_into(
+    own_vss: Callable[..., LocalVSS], bucket_id: str
+) -> None:
     """The peer answers the listing, misses the delete and is there again at once: only the number tells."""
     vss = own_vss()
     wire = Wire(vss)
@@ -429,16 +428,13 @@ def test_fewer_deletes_than_replicas_listed_is_looked_into(own_vss: Callable[...
                     return await pass_on(asked)
         return None
 
-    async def scenario() -> None:
-        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
-            (await client.delete("k", bucket_id)).unwrap()
-
-    asyncio.run(scenario())
+    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+        (await client.delete("k", bucket_id)).unwrap()
     assert wire.listed(bucket_id, "k") == []
     assert rounds[1:] == [f"/api/v4/buckets/{bucket_id}/bid/k"]
 
 
-def test_delete_that_a_peer_missed_is_no_success_while_that_peer_is_left_out_of_the_listing(
+async def test_delete_that_a_peer_missed_is_no_success_while_that_peer_is_left_out_of_the_listing(
     own_vss: Callable[..., LocalVSS],
 ) -> None:
     vss = own_vss()
@@ -455,13 +451,10 @@ def test_delete_that_a_peer_missed_is_no_success_while_that_peer_is_left_out_of_
         vss.set_fault("hide_from_listing", peer=holder)
         return reply
 
-    async def scenario() -> None:
-        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
-            assert isinstance((await client.delete("k", "b")).unwrap_err(), UnavailableError)
-            vss.clear_faults()
-            assert (await client.delete("k", "b")).unwrap().n_deletes == 1
-
-    asyncio.run(scenario())
+    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+        assert isinstance((await client.delete("k", "b")).unwrap_err(), UnavailableError)
+        vss.clear_faults()
+        assert (await client.delete("k", "b")).unwrap().n_deletes == 1
     assert wire.listed("b", "k") == []
 
 
@@ -469,7 +462,7 @@ def test_delete_of_what_is_not_there_is_a_success(vss: LocalVSS, bucket_id: str)
     assert value_of(vss, "delete", "none", bucket_id).n_deletes == 0
 
 
-def test_delete_bucket_lists_again_until_nothing_is_left(vss: LocalVSS, bucket_id: str) -> None:
+async def test_delete_bucket_lists_again_until_nothing_is_left(vss: LocalVSS, bucket_id: str) -> None:
     wire = Wire(vss)
     wire.put(bucket_id, "a", [DATA], rf=2)
     added: list[str] = []
@@ -480,13 +473,10 @@ def test_delete_bucket_lists_again_until_nothing_is_left(vss: LocalVSS, bucket_i
             await asyncio.to_thread(wire.put, bucket_id, "late", [DATA])
         return None
 
-    async def scenario() -> None:
-        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
-            report = (await client.delete_bucket(bucket_id)).unwrap()
-            assert (report.deleted, report.failed, report.total) == (2, 0, 2)
-            assert report.keys == ["a", "late"]
-
-    asyncio.run(scenario())
+    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+        report = (await client.delete_bucket(bucket_id)).unwrap()
+        assert (report.deleted, report.failed, report.total) == (2, 0, 2)
+        assert report.keys == ["a", "late"]
     assert wire.listed(bucket_id, "late") == []
 
 
@@ -494,33 +484,30 @@ def test_delete_bucket_lists_again_until_nothing_is_left(vss: LocalVSS, bucket_i
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-def test_redirect_is_not_followed(status: int) -> None:
+async def test_redirect_is_not_followed(status: int) -> None:
     async def elsewhere(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
         return Reply(200, b"{}")
 
-    async def scenario() -> None:
-        async with meddling(elsewhere) as target:
+    async with meddling(elsewhere) as target:
 
-            async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
-                return Reply(status, b"", {"Location": f"http://127.0.0.1:{target.port}{asked.path}"})
+        async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+            return Reply(status, b"", {"Location": f"http://127.0.0.1:{target.port}{asked.path}"})
 
-            async with meddling(handler) as meddler, AsyncClient(meddler.uri, "tests", token="secret") as client:
-                for result in (
-                    await client.get("b", "k"),
-                    await client.put("b", "k", DATA),
-                    await client.delete("k", "b"),
-                ):
-                    error = result.unwrap_err()
-                    assert isinstance(error, UpstreamProtocolError)
-                    assert error.permanent
-                    assert "redirect" in str(error)
-                assert len(meddler.asked) == 3
-            assert target.asked == []
-
-    asyncio.run(scenario())
+        async with meddling(handler) as meddler, AsyncClient(meddler.uri, "tests", token="secret") as client:
+            for result in (
+                await client.get("b", "k"),
+                await client.put("b", "k", DATA),
+                await client.delete("k", "b"),
+            ):
+                error = result.unwrap_err()
+                assert isinstance(error, UpstreamProtocolError)
+                assert error.permanent
+                assert "redirect" in str(error)
+            assert len(meddler.asked) == 3
+        assert target.asked == []
 
 
-def test_compressed_answers_are_not_asked_for_and_not_taken(vss: LocalVSS, bucket_id: str) -> None:
+async def test_compressed_answers_are_not_asked_for_and_not_taken(vss: LocalVSS, bucket_id: str) -> None:
     wire = Wire(vss)
     wire.put(bucket_id, "k", [DATA])
     squeezed = gzip.compress(DATA)
@@ -533,27 +520,21 @@ def test_compressed_answers_are_not_asked_for_and_not_taken(vss: LocalVSS, bucke
             return Reply(200, squeezed, {"Content-Encoding": "gzip"})
         return None
 
-    async def scenario() -> None:
-        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
-            assert bytes((await client.get(bucket_id, "k")).unwrap().data) == DATA
-
-    asyncio.run(scenario())
+    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+        assert bytes((await client.get(bucket_id, "k")).unwrap().data) == DATA
     assert meddled
 
 
-def test_compressed_listing_is_an_error() -> None:
+async def test_compressed_listing_is_an_error() -> None:
     async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
         return Reply(
             200, gzip.compress(b'{"peers_ids": [], "bucket_id": "b", "balls": []}'), {"Content-Encoding": "gzip"}
         )
 
-    async def scenario() -> None:
-        async with meddling(handler) as meddler, AsyncClient(meddler.uri, "tests") as client:
-            error = (await client.list_balls("b")).unwrap_err()
-            assert isinstance(error, UpstreamProtocolError)
-            assert "compressed" in str(error)
-
-    asyncio.run(scenario())
+    async with meddling(handler) as meddler, AsyncClient(meddler.uri, "tests") as client:
+        error = (await client.list_balls("b")).unwrap_err()
+        assert isinstance(error, UpstreamProtocolError)
+        assert "compressed" in str(error)
 
 
 ODD_ANSWERS = [
@@ -572,21 +553,18 @@ ODD_ANSWERS = [
 
 
 @pytest.mark.parametrize("body", ODD_ANSWERS)
-def test_answer_that_does_not_fit_is_an_error_and_not_an_empty_bucket(body: bytes) -> None:
+async def test_answer_that_does_not_fit_is_an_error_and_not_an_empty_bucket(body: bytes) -> None:
     async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
         return Reply(200, b'{"available": [{"peer_id": "p"}]}' if asked.path.endswith("/peers") else body)
 
-    async def scenario() -> None:
-        async with meddling(handler) as meddler, AsyncClient(meddler.uri, "tests") as client:
-            for result in (
-                await client.list_balls("b"),
-                await client.exists("b", "k"),
-                await client.put("b", "k", DATA),
-            ):
-                assert isinstance(result.unwrap_err(), UpstreamProtocolError)
-            assert meddler.seen("POST") == []
-
-    asyncio.run(scenario())
+    async with meddling(handler) as meddler, AsyncClient(meddler.uri, "tests") as client:
+        for result in (
+            await client.list_balls("b"),
+            await client.exists("b", "k"),
+            await client.put("b", "k", DATA),
+        ):
+            assert isinstance(result.unwrap_err(), UpstreamProtocolError)
+        assert meddler.seen("POST") == []
 
 
 def test_data_answer_without_peer_ids_is_no_acknowledgement(vss: LocalVSS, bucket_id: str) -> None:
@@ -596,15 +574,12 @@ def test_data_answer_without_peer_ids_is_no_acknowledgement(vss: LocalVSS, bucke
     assert "peer_ids" in str(error)
 
 
-def test_answer_that_is_no_http_is_an_error() -> None:
+async def test_answer_that_is_no_http_is_an_error() -> None:
     async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
         return Reply(raw=b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
 
-    async def scenario() -> None:
-        async with meddling(handler) as meddler, AsyncClient(meddler.uri, "tests") as client:
-            assert isinstance((await client.get("b", "k")).unwrap_err(), UpstreamProtocolError)
-
-    asyncio.run(scenario())
+    async with meddling(handler) as meddler, AsyncClient(meddler.uri, "tests") as client:
+        assert isinstance((await client.get("b", "k")).unwrap_err(), UpstreamProtocolError)
 
 
 # -- newer clients -------------------------------------------------------------------------------------------------------

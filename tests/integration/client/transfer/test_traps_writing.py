@@ -28,17 +28,14 @@ OTHER = pattern(1000, seed=1)
 
 
 @pytest.mark.parametrize("key", ["a.b c", "a__b", "-a", "ünï/cødé.txt", "../x", "x " * 1500, "a_", "\t"])
-def test_unsafe_key_is_stored_under_its_sha256_and_read_back_by_its_name(
+async def test_unsafe_key_is_stored_under_its_sha256_and_read_back_by_its_name(
     vss: LocalVSS, bucket_id: str, key: str
 ) -> None:
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            assert (await client.put(bucket_id, key, DATA)).unwrap()
-            assert bytes((await client.get(bucket_id, key)).unwrap().data) == DATA
-            assert [ball.key for ball in (await client.list_balls(bucket_id)).unwrap()] == [key]
-            assert (await client.delete(key, bucket_id)).unwrap().n_deletes == 1
-
-    asyncio.run(scenario())
+    async with client_of(vss) as client:
+        assert (await client.put(bucket_id, key, DATA)).unwrap()
+        assert bytes((await client.get(bucket_id, key)).unwrap().data) == DATA
+        assert [ball.key for ball in (await client.list_balls(bucket_id)).unwrap()] == [key]
+        assert (await client.delete(key, bucket_id)).unwrap().n_deletes == 1
     ball_id = sha256(key.encode())
     asked = vss.requests(path=bucket_id)
     assert asked
@@ -47,237 +44,172 @@ def test_unsafe_key_is_stored_under_its_sha256_and_read_back_by_its_name(
 
 
 @pytest.mark.parametrize("bad", ["a.b", "", "a__b", "-a", "a b", "ü", "../x", "a\n"])
-def test_unsafe_bucket_id_is_refused_before_the_first_byte(own_vss: Callable[..., LocalVSS], bad: str) -> None:
+async def test_unsafe_bucket_id_is_refused_before_the_first_byte(own_vss: Callable[..., LocalVSS], bad: str) -> None:
     vss = own_vss()
-
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            assert isinstance((await client.put(bad, "k", DATA)).unwrap_err(), ValidationError)
-            assert isinstance((await client.get(bad, "k")).unwrap_err(), ValidationError)
-            assert isinstance((await client.delete_bucket(bad)).unwrap_err(), ValidationError)
-
-    asyncio.run(scenario())
+    async with client_of(vss) as client:
+        assert isinstance((await client.put(bad, "k", DATA)).unwrap_err(), ValidationError)
+        assert isinstance((await client.get(bad, "k")).unwrap_err(), ValidationError)
+        assert isinstance((await client.delete_bucket(bad)).unwrap_err(), ValidationError)
     assert vss.requests() == []
 
 
 # -- what is an acknowledgement ------------------------------------------------------------------------------------------
 
 
-def test_200_without_peer_ids_is_announced_and_sent_again(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario() -> None:
+async def test_200_without_peer_ids_is_announced_and_sent_again(vss: LocalVSS, bucket_id: str) -> None:
+    with vss.fault("refuse_data", bucket=bucket_id, count=1) as refused:
         async with client_of(vss) as client:
             assert (await client.put(bucket_id, "k", DATA)).unwrap()
-
-    with vss.fault("refuse_data", bucket=bucket_id, count=1) as refused:
-        asyncio.run(scenario())
         assert refused.triggered == 1
     assert len(Wire(vss).peers_with(bucket_id, "k_0", DATA)) == 1
 
 
-def test_200_without_peer_ids_in_all_tries_is_an_error(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario() -> None:
+async def test_200_without_peer_ids_in_all_tries_is_an_error(vss: LocalVSS, bucket_id: str) -> None:
+    with vss.fault("refuse_data", bucket=bucket_id):
         async with client_of(vss) as client:
             error = (await client.put(bucket_id, "k", DATA, max_tries=2)).unwrap_err()
             assert isinstance(error, PutChunksError)
             assert f"{bucket_id}/k_0" in str(error)
             assert "0 peers instead of 1" in str(error)
 
-    with vss.fault("refuse_data", bucket=bucket_id):
-        asyncio.run(scenario())
 
-
-def test_fewer_peer_ids_than_asked_are_made_up_for(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario() -> None:
+async def test_fewer_peer_ids_than_asked_are_made_up_for(vss: LocalVSS, bucket_id: str) -> None:
+    with vss.fault("refuse_data", bucket=bucket_id, count=1):
         async with client_of(vss) as client:
             report = (await client.upload(bucket_id, "k", data=DATA, rf=2)).unwrap()
             assert report.replicas == 2
-
-    with vss.fault("refuse_data", bucket=bucket_id, count=1):
-        asyncio.run(scenario())
     assert len(Wire(vss).peers_with(bucket_id, "k_0", DATA)) == 2
 
 
-def test_only_the_replicas_that_are_missing_are_asked_for_again(own_vss: Callable[..., LocalVSS]) -> None:
+async def test_only_the_replicas_that_are_missing_are_asked_for_again(own_vss: Callable[..., LocalVSS]) -> None:
     vss = own_vss(peers=5)
-
-    async def scenario() -> None:
+    with vss.fault("refuse_data", bucket="b", count=1):
         async with client_of(vss) as client:
             assert (await client.put("b", "k", DATA, rf=2)).unwrap()
-
-    with vss.fault("refuse_data", bucket="b", count=1):
-        asyncio.run(scenario())
     assert len(Wire(vss).peers_with("b", "k_0", DATA)) == 2
 
 
-def test_fewer_peer_ids_than_asked_in_all_tries_is_an_error(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario() -> None:
+async def test_fewer_peer_ids_than_asked_in_all_tries_is_an_error(vss: LocalVSS, bucket_id: str) -> None:
+    with vss.fault("refuse_data", bucket=bucket_id, peer="peer-1"):
         async with client_of(vss) as client:
             error = (await client.put(bucket_id, "k", DATA, rf=3)).unwrap_err()
             assert isinstance(error, PutChunksError)
             assert "2 peers instead of 3" in str(error)
 
-    with vss.fault("refuse_data", bucket=bucket_id, peer="peer-1"):
-        asyncio.run(scenario())
 
-
-def test_more_replicas_than_peers_are_as_many_as_there_are(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            assert (await client.upload(bucket_id, "k", data=DATA, rf=9)).unwrap().replicas == 3
-
-    asyncio.run(scenario())
+async def test_more_replicas_than_peers_are_as_many_as_there_are(vss: LocalVSS, bucket_id: str) -> None:
+    async with client_of(vss) as client:
+        assert (await client.upload(bucket_id, "k", data=DATA, rf=9)).unwrap().replicas == 3
     assert len(Wire(vss).peers_with(bucket_id, "k_0", DATA)) == 3
 
 
-def test_a_peer_that_is_away_counts_as_a_peer(own_vss: Callable[..., LocalVSS], bucket_id: str) -> None:
+async def test_a_peer_that_is_away_counts_as_a_peer(own_vss: Callable[..., LocalVSS], bucket_id: str) -> None:
     """Two of three replicas are no success because the third peer is away just now."""
     vss = own_vss()
-
-    async def scenario() -> None:
+    with vss.fault("peer_down", peer="peer-2"):
         async with client_of(vss) as client:
             error = (await client.put(bucket_id, "k", DATA, rf=3, max_tries=2)).unwrap_err()
             assert isinstance(error, UnavailableError)
-
-    with vss.fault("peer_down", peer="peer-2"):
-        asyncio.run(scenario())
 
 
 # -- what is left behind -------------------------------------------------------------------------------------------------
 
 
-def test_leftover_announcement_is_not_taken_for_the_data(vss: LocalVSS, bucket_id: str) -> None:
+async def test_leftover_announcement_is_not_taken_for_the_data(vss: LocalVSS, bucket_id: str) -> None:
     pieces = cut(DATA, 300, 300)
     Wire(vss).put(bucket_id, "k", pieces, announced_only=[0, 1, 2])
-
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            assert (await client.put(bucket_id, "k", DATA, chunk_size=300)).unwrap()
-            assert bytes((await client.get(bucket_id, "k", force=True)).unwrap().data) == DATA
-
-    asyncio.run(scenario())
+    async with client_of(vss) as client:
+        assert (await client.put(bucket_id, "k", DATA, chunk_size=300)).unwrap()
+        assert bytes((await client.get(bucket_id, "k", force=True)).unwrap().data) == DATA
     for index, piece in enumerate(pieces):
         assert Wire(vss).peers_with(bucket_id, f"k_{index}", piece)
 
 
-def test_incomplete_upload_is_completed_and_nothing_stored_is_sent_again(vss: LocalVSS, bucket_id: str) -> None:
+async def test_incomplete_upload_is_completed_and_nothing_stored_is_sent_again(vss: LocalVSS, bucket_id: str) -> None:
     pieces = cut(DATA, 300, 300)
     Wire(vss).put(bucket_id, "k", pieces, only=[0, 1], announced_only=[1])
     before = len(vss.requests("POST", "/data/"))
-
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            assert (await client.put(bucket_id, "k", DATA, chunk_size=300)).unwrap()
-
-    asyncio.run(scenario())
+    async with client_of(vss) as client:
+        assert (await client.put(bucket_id, "k", DATA, chunk_size=300)).unwrap()
     assert len(vss.requests("POST", "/data/")) - before == 2
     assert len(Wire(vss).peers_with(bucket_id, "k_0", pieces[0])) == 1
 
 
 @pytest.mark.parametrize("chunk_size", [300, 350, 1000, 77])
-def test_incomplete_upload_is_completed_in_the_cut_that_is_there(
+async def test_incomplete_upload_is_completed_in_the_cut_that_is_there(
     vss: LocalVSS, bucket_id: str, chunk_size: int
 ) -> None:
     pieces = cut(DATA, 400, 400)  # as put_file of the official client cuts it
     Wire(vss).put(bucket_id, "k", pieces, only=[0])
-
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            report = (await client.upload(bucket_id, "k", data=DATA, chunk_size=chunk_size)).unwrap()
-            assert (report.num_chunks, report.uploaded) == (3, True)
-
-    asyncio.run(scenario())
+    async with client_of(vss) as client:
+        report = (await client.upload(bucket_id, "k", data=DATA, chunk_size=chunk_size)).unwrap()
+        assert (report.num_chunks, report.uploaded) == (3, True)
     listed = Wire(vss).listed(bucket_id, "k")
     assert sorted((chunk["key"], chunk["size"]) for chunk in listed) == [("k_0", 400), ("k_1", 400), ("k_2", 200)]
     assert {chunk["tags"]["num_chunks"] for chunk in listed} == {"3"}
 
 
-def test_cut_of_a_file_upload_that_stopped_after_its_last_chunk_is_found(vss: LocalVSS, bucket_id: str) -> None:
+async def test_cut_of_a_file_upload_that_stopped_after_its_last_chunk_is_found(vss: LocalVSS, bucket_id: str) -> None:
     Wire(vss).put(bucket_id, "k", cut(DATA, 400, 400), only=[2])
-
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            assert (await client.put(bucket_id, "k", DATA, chunk_size=100)).unwrap()
-            assert bytes((await client.get(bucket_id, "k", force=True)).unwrap().data) == DATA
-
-    asyncio.run(scenario())
+    async with client_of(vss) as client:
+        assert (await client.put(bucket_id, "k", DATA, chunk_size=100)).unwrap()
+        assert bytes((await client.get(bucket_id, "k", force=True)).unwrap().data) == DATA
 
 
-def test_same_bytes_whole_in_another_cut_are_stored_already(vss: LocalVSS, bucket_id: str) -> None:
+async def test_same_bytes_whole_in_another_cut_are_stored_already(vss: LocalVSS, bucket_id: str) -> None:
     Wire(vss).put(bucket_id, "k", cut(DATA, 100, 700))
-
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            report = (await client.upload(bucket_id, "k", data=DATA, chunk_size=500)).unwrap()
-            assert (report.num_chunks, report.uploaded) == (3, False)
-
     before = len(vss.requests("POST"))
-    asyncio.run(scenario())
+    async with client_of(vss) as client:
+        report = (await client.upload(bucket_id, "k", data=DATA, chunk_size=500)).unwrap()
+        assert (report.num_chunks, report.uploaded) == (3, False)
     assert len(vss.requests("POST")) == before
 
 
-def test_same_bytes_whole_in_two_cuts_of_as_many_chunks_are_stored_already(vss: LocalVSS, bucket_id: str) -> None:
+async def test_same_bytes_whole_in_two_cuts_of_as_many_chunks_are_stored_already(vss: LocalVSS, bucket_id: str) -> None:
     Wire(vss).put(bucket_id, "k", cut(DATA, 400, 400))
     Wire(vss).put(bucket_id, "k", cut(DATA, 350, 350))
-
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            report = (await client.upload(bucket_id, "k", data=DATA, chunk_size=1000)).unwrap()
-            assert (report.num_chunks, report.uploaded) == (3, False)
-
-    asyncio.run(scenario())
+    async with client_of(vss) as client:
+        report = (await client.upload(bucket_id, "k", data=DATA, chunk_size=1000)).unwrap()
+        assert (report.num_chunks, report.uploaded) == (3, False)
 
 
 # -- nothing is overwritten ----------------------------------------------------------------------------------------------
 
 
-def test_same_bytes_are_not_sent_again(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            assert (await client.put(bucket_id, "k", DATA, chunk_size=300)).unwrap() is True
-            before = len(vss.requests("POST"))
-            assert (await client.put(bucket_id, "k", DATA, chunk_size=300)).unwrap() is False
-            assert len(vss.requests("POST")) == before
-
-    asyncio.run(scenario())
+async def test_same_bytes_are_not_sent_again(vss: LocalVSS, bucket_id: str) -> None:
+    async with client_of(vss) as client:
+        assert (await client.put(bucket_id, "k", DATA, chunk_size=300)).unwrap() is True
+        before = len(vss.requests("POST"))
+        assert (await client.put(bucket_id, "k", DATA, chunk_size=300)).unwrap() is False
+        assert len(vss.requests("POST")) == before
     assert len(Wire(vss).listed(bucket_id, "k")) == 3
 
 
-def test_same_bytes_with_more_replicas_add_what_is_missing(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            assert (await client.put(bucket_id, "k", DATA, rf=1)).unwrap() is True
-            assert (await client.upload(bucket_id, "k", data=DATA, rf=2)).unwrap().replicas == 2
-
-    asyncio.run(scenario())
+async def test_same_bytes_with_more_replicas_add_what_is_missing(vss: LocalVSS, bucket_id: str) -> None:
+    async with client_of(vss) as client:
+        assert (await client.put(bucket_id, "k", DATA, rf=1)).unwrap() is True
+        assert (await client.upload(bucket_id, "k", data=DATA, rf=2)).unwrap().replicas == 2
     assert len(Wire(vss).peers_with(bucket_id, "k_0", DATA)) == 2
 
 
-def test_other_bytes_are_a_conflict_and_nothing_is_announced(vss: LocalVSS, bucket_id: str) -> None:
+async def test_other_bytes_are_a_conflict_and_nothing_is_announced(vss: LocalVSS, bucket_id: str) -> None:
     Wire(vss).put(bucket_id, "k", [OTHER])
     before = len(vss.requests("POST"))
-
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            error = (await client.put(bucket_id, "k", DATA)).unwrap_err()
-            assert isinstance(error, BallConflictError)
-            assert error.permanent
-            assert f"{bucket_id}/k" in str(error)
-            assert "replace=True" in str(error)
-
-    asyncio.run(scenario())
+    async with client_of(vss) as client:
+        error = (await client.put(bucket_id, "k", DATA)).unwrap_err()
+        assert isinstance(error, BallConflictError)
+        assert error.permanent
+        assert f"{bucket_id}/k" in str(error)
+        assert "replace=True" in str(error)
     assert len(vss.requests("POST")) == before
     assert Wire(vss).data(bucket_id, "k_0") == OTHER
 
 
-def test_other_bytes_that_were_only_announced_are_cleared(vss: LocalVSS, bucket_id: str) -> None:
+async def test_other_bytes_that_were_only_announced_are_cleared(vss: LocalVSS, bucket_id: str) -> None:
     """Every peer answers, and none can deliver them: they would block the key for ever."""
     Wire(vss).put(bucket_id, "k", [OTHER], announced_only=[0])
-
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            assert (await client.put(bucket_id, "k", DATA)).unwrap() is True
-
-    asyncio.run(scenario())
+    async with client_of(vss) as client:
+        assert (await client.put(bucket_id, "k", DATA)).unwrap() is True
     assert [chunk["checksum"] for chunk in Wire(vss).listed(bucket_id, "k")] == [sha256(DATA)]
 
 
@@ -305,7 +237,7 @@ def test_two_writers_of_other_bytes_at_once_never_both_store_theirs(vss: LocalVS
     assert Wire(vss).peers_with(bucket_id, "k_0", OTHER) == set()
 
 
-def test_other_bytes_are_a_conflict_whoever_was_first_by_the_peers_clocks(vss: LocalVSS, bucket_id: str) -> None:
+async def test_other_bytes_are_a_conflict_whoever_was_first_by_the_peers_clocks(vss: LocalVSS, bucket_id: str) -> None:
     """The other writer was first and has stored its bytes, but the clock of its peer is years ahead."""
     wire = Wire(vss)
 
@@ -321,12 +253,9 @@ def test_other_bytes_are_a_conflict_whoever_was_first_by_the_peers_clocks(vss: L
                 chunk["tags"]["updated_at"] = "4" * 19
         return Reply(reply.status, json.dumps(listing).encode())
 
-    async def scenario() -> None:
-        async with meddling(handler, vss) as meddler:
-            assert isinstance((await _put_at(meddler, bucket_id, DATA)).unwrap_err(), BallConflictError)
-            assert meddler.seen("POST", "/data/") == []
-
-    asyncio.run(scenario())
+    async with meddling(handler, vss) as meddler:
+        assert isinstance((await _put_at(meddler, bucket_id, DATA)).unwrap_err(), BallConflictError)
+        assert meddler.seen("POST", "/data/") == []
 
 
 def test_two_writers_of_the_same_bytes_at_once_both_succeed(vss: LocalVSS, bucket_id: str) -> None:
@@ -348,25 +277,21 @@ def test_two_writers_of_the_same_bytes_in_two_cuts_agree_on_one(vss: LocalVSS, b
     assert len(cuts) == 1  # the other one got no further than the announcement of its first chunk
 
 
-def test_nothing_is_sent_while_the_own_announcement_is_not_listed(own_vss: Callable[..., LocalVSS]) -> None:
+async def test_nothing_is_sent_while_the_own_announcement_is_not_listed(own_vss: Callable[..., LocalVSS]) -> None:
     """The listing that has to show who else writes lacks the peers' parts, and nothing says so."""
     vss = own_vss()
-
-    async def scenario() -> None:
+    with vss.fault("hide_from_listing"):
         async with client_of(vss) as client:
             assert isinstance((await client.put("b", "k", DATA)).unwrap_err(), UnavailableError)
             vss.clear_faults()
             assert (await client.put("b", "k", DATA)).unwrap() is True
-
-    with vss.fault("hide_from_listing"):
-        asyncio.run(scenario())
     assert len(vss.requests("POST", "/data/")) == 1
 
 
 # -- code 666 ------------------------------------------------------------------------------------------------------------
 
 
-def test_666_without_data_is_cleared_and_begun_again(vss: LocalVSS, bucket_id: str) -> None:
+async def test_666_without_data_is_cleared_and_begun_again(vss: LocalVSS, bucket_id: str) -> None:
     """Another writer announced the same bytes everywhere after the look, and never sends them."""
     announced: list[bool] = []
 
@@ -376,15 +301,14 @@ def test_666_without_data_is_cleared_and_begun_again(vss: LocalVSS, bucket_id: s
             await asyncio.to_thread(Wire(vss).announce, bucket_id, "k", 0, DATA, DATA, 1, 3)
         return None
 
-    async def scenario() -> None:
-        async with meddling(handler, vss) as meddler:
-            assert (await _put_at(meddler, bucket_id, DATA)).unwrap() is True
-
-    asyncio.run(scenario())
+    async with meddling(handler, vss) as meddler:
+        assert (await _put_at(meddler, bucket_id, DATA)).unwrap() is True
     assert len(Wire(vss).peers_with(bucket_id, "k_0", DATA)) == 1
 
 
-def test_666_with_the_data_on_a_peer_that_is_not_asked_first_deletes_nothing(vss: LocalVSS, bucket_id: str) -> None:
+async def test_666_with_the_data_on_a_peer_that_is_not_asked_first_deletes_nothing(
+    vss: LocalVSS, bucket_id: str
+) -> None:
     wire = Wire(vss)
     task, holders = wire.announce(bucket_id, "k", 0, DATA, DATA, 1, rf=3)
     with (
@@ -392,50 +316,38 @@ def test_666_with_the_data_on_a_peer_that_is_not_asked_first_deletes_nothing(vss
         vss.fault("refuse_data", bucket=bucket_id, peer=holders[1]),
     ):
         assert wire.send(task, DATA) == [holders[2]]
-
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            assert (await client.put(bucket_id, "k", DATA)).unwrap() is False
-
-    asyncio.run(scenario())
+    async with client_of(vss) as client:
+        assert (await client.put(bucket_id, "k", DATA)).unwrap() is False
     assert vss.requests("DELETE", bucket_id) == []
     assert wire.peers_with(bucket_id, "k_0", DATA) == {holders[2]}
 
 
-def test_666_on_a_chunk_with_too_few_replicas_deletes_no_copy(vss: LocalVSS, bucket_id: str) -> None:
+async def test_666_on_a_chunk_with_too_few_replicas_deletes_no_copy(vss: LocalVSS, bucket_id: str) -> None:
     wire = Wire(vss)
     task, holders = wire.announce(bucket_id, "k", 0, DATA, DATA, 1, rf=3)
     with vss.fault("refuse_data", bucket=bucket_id, peer=holders[1]):
         wire.send(task, DATA)
-
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            assert isinstance((await client.put(bucket_id, "k", DATA, rf=3)).unwrap_err(), PutChunksError)
-
-    asyncio.run(scenario())
+    async with client_of(vss) as client:
+        assert isinstance((await client.put(bucket_id, "k", DATA, rf=3)).unwrap_err(), PutChunksError)
     assert vss.requests("DELETE", bucket_id) == []
     assert wire.peers_with(bucket_id, "k_0", DATA) == {holders[0], holders[2]}
 
 
-def test_too_few_replicas_are_mended_by_replace(vss: LocalVSS, bucket_id: str) -> None:
+async def test_too_few_replicas_are_mended_by_replace(vss: LocalVSS, bucket_id: str) -> None:
     """A peer that refused once has the announcement, and takes the data only after the chunk was deleted."""
     wire = Wire(vss)
-
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            with vss.fault("refuse_data", bucket=bucket_id, peer="peer-1"):
-                error = (await client.put(bucket_id, "k", DATA, rf=3)).unwrap_err()
-                assert isinstance(error, PutChunksError)
-                assert error.permanent, "no retry can mend it"
-                assert "replace=True" in str(error)
-            report = (await client.upload(bucket_id, "k", data=DATA, rf=3, replace=True)).unwrap()
-            assert (report.replicas, report.uploaded) == (3, True)
-
-    asyncio.run(scenario())
+    async with client_of(vss) as client:
+        with vss.fault("refuse_data", bucket=bucket_id, peer="peer-1"):
+            error = (await client.put(bucket_id, "k", DATA, rf=3)).unwrap_err()
+            assert isinstance(error, PutChunksError)
+            assert error.permanent, "no retry can mend it"
+            assert "replace=True" in str(error)
+        report = (await client.upload(bucket_id, "k", data=DATA, rf=3, replace=True)).unwrap()
+        assert (report.replicas, report.uploaded) == (3, True)
     assert wire.peers_with(bucket_id, "k_0", DATA) == {"peer-0", "peer-1", "peer-2"}
 
 
-def test_666_without_data_is_looked_at_twice_before_anything_is_deleted(own_vss: Callable[..., LocalVSS]) -> None:
+async def test_666_without_data_is_looked_at_twice_before_anything_is_deleted(own_vss: Callable[..., LocalVSS]) -> None:
     """Another writer of the same bytes may have announced everywhere, and be about to send."""
     vss = own_vss()
     tasks: list[str] = []
@@ -450,56 +362,42 @@ def test_666_without_data_is_looked_at_twice_before_anything_is_deleted(own_vss:
                 await asyncio.to_thread(Wire(vss).send, tasks[0], DATA)
         return None
 
-    async def scenario() -> None:
-        async with meddling(handler, vss) as meddler:
-            assert (await _put_at(meddler, "b", DATA)).is_ok
-            assert meddler.seen("DELETE") == []
-
-    asyncio.run(scenario())
+    async with meddling(handler, vss) as meddler:
+        assert (await _put_at(meddler, "b", DATA)).is_ok
+        assert meddler.seen("DELETE") == []
     assert len(asked_for_peers) == 2
     assert len(Wire(vss).peers_with("b", "k_0", DATA)) == 3
 
 
-def test_an_empty_ball_on_one_peer_is_not_counted_as_on_several(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            await client.put(bucket_id, "empty", b"")
-            vss.reset_requests()
-            assert (await client.upload(bucket_id, "empty", data=b"", rf=2)).unwrap().uploaded is True
-            for _ in range(3):  # it comes to be on every peer, and then it is no error
-                assert (await client.put(bucket_id, "empty", b"", rf=3)).is_ok
-
-    asyncio.run(scenario())
+async def test_an_empty_ball_on_one_peer_is_not_counted_as_on_several(vss: LocalVSS, bucket_id: str) -> None:
+    async with client_of(vss) as client:
+        await client.put(bucket_id, "empty", b"")
+        vss.reset_requests()
+        assert (await client.upload(bucket_id, "empty", data=b"", rf=2)).unwrap().uploaded is True
+        for _ in range(3):  # it comes to be on every peer, and then it is no error
+            assert (await client.put(bucket_id, "empty", b"", rf=3)).is_ok
 
 
-def test_666_while_a_peer_is_away_is_no_proof_of_an_empty_ball(own_vss: Callable[..., LocalVSS]) -> None:
+async def test_666_while_a_peer_is_away_is_no_proof_of_an_empty_ball(own_vss: Callable[..., LocalVSS]) -> None:
     """Its announcement is all there is of an empty chunk; what a peer that is away has of it is not known."""
     vss = own_vss()
     Wire(vss).announce("b", "k", 0, b"", b"", 1, rf=3)
-
-    async def scenario() -> None:
+    with vss.fault("peer_down", peer="peer-2"):
         async with client_of(vss) as client:
             assert isinstance((await client.put("b", "k", b"", rf=3, max_tries=2)).unwrap_err(), UnavailableError)
 
-    with vss.fault("peer_down", peer="peer-2"):
-        asyncio.run(scenario())
 
-
-def test_666_while_a_peer_is_away_deletes_nothing(own_vss: Callable[..., LocalVSS], bucket_id: str) -> None:
+async def test_666_while_a_peer_is_away_deletes_nothing(own_vss: Callable[..., LocalVSS], bucket_id: str) -> None:
     """The peer that is away may have the only copy."""
     vss = own_vss()
     Wire(vss).put(bucket_id, "k", [DATA], rf=3, announced_only=[0])
     refusal = {"detail": {"msg": "No available peers.", "code": 666, "replicas": ["peer-0", "peer-1", "peer-2"]}}
-
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            assert isinstance((await client.put(bucket_id, "k", DATA)).unwrap_err(), UnavailableError)
-
     with (
         vss.fault("peer_down", peer="peer-1"),
         vss.fault("status", method="POST", path="/metadata$", status=404, body=refusal),
     ):
-        asyncio.run(scenario())
+        async with client_of(vss) as client:
+            assert isinstance((await client.put(bucket_id, "k", DATA)).unwrap_err(), UnavailableError)
     assert vss.requests("DELETE") == []
 
 
@@ -524,32 +422,24 @@ def _put_at(meddler: Meddler, bucket_id: str, data: bytes, **arguments: Any) -> 
     return put()
 
 
-def test_666_for_other_bytes_is_a_conflict_and_deletes_nothing(own_vss: Callable[..., LocalVSS]) -> None:
+async def test_666_for_other_bytes_is_a_conflict_and_deletes_nothing(own_vss: Callable[..., LocalVSS]) -> None:
     vss = own_vss()
-
-    async def scenario() -> None:
-        async with meddling(_other_writer_comes_first(vss, "b", OTHER), vss) as meddler:
-            result = await _put_at(meddler, "b", DATA)
-            assert isinstance(result.unwrap_err(), BallConflictError)
-            assert meddler.seen("DELETE") == []
-
-    asyncio.run(scenario())
+    async with meddling(_other_writer_comes_first(vss, "b", OTHER), vss) as meddler:
+        result = await _put_at(meddler, "b", DATA)
+        assert isinstance(result.unwrap_err(), BallConflictError)
+        assert meddler.seen("DELETE") == []
     assert len(Wire(vss).peers_with("b", "k_0", OTHER)) == 3
 
 
-def test_666_for_the_same_bytes_of_another_writer_is_a_success(own_vss: Callable[..., LocalVSS]) -> None:
+async def test_666_for_the_same_bytes_of_another_writer_is_a_success(own_vss: Callable[..., LocalVSS]) -> None:
     vss = own_vss()
-
-    async def scenario() -> None:
-        async with meddling(_other_writer_comes_first(vss, "b", DATA), vss) as meddler:
-            assert (await _put_at(meddler, "b", DATA)).is_ok
-            assert meddler.seen("DELETE") == []
-
-    asyncio.run(scenario())
+    async with meddling(_other_writer_comes_first(vss, "b", DATA), vss) as meddler:
+        assert (await _put_at(meddler, "b", DATA)).is_ok
+        assert meddler.seen("DELETE") == []
     assert len(Wire(vss).peers_with("b", "k_0", DATA)) == 3
 
 
-def test_666_without_data_waits_for_who_may_be_sending(vss: LocalVSS, bucket_id: str) -> None:
+async def test_666_without_data_waits_for_who_may_be_sending(vss: LocalVSS, bucket_id: str) -> None:
     """Another writer of the same bytes has announced them everywhere; its data comes while the first 666 is looked into."""
     wire = Wire(vss)
     tasks: list[str] = []
@@ -562,16 +452,13 @@ def test_666_without_data_waits_for_who_may_be_sending(vss: LocalVSS, bucket_id:
                 tasks.append((await asyncio.to_thread(wire.announce, bucket_id, "k", 0, DATA, DATA, 1, 3))[0])
         return None
 
-    async def scenario() -> None:
-        async with meddling(handler, vss) as meddler:
-            assert (await _put_at(meddler, bucket_id, DATA)).is_ok
-            assert meddler.seen("DELETE") == []
-
-    asyncio.run(scenario())
+    async with meddling(handler, vss) as meddler:
+        assert (await _put_at(meddler, bucket_id, DATA)).is_ok
+        assert meddler.seen("DELETE") == []
     assert len(wire.peers_with(bucket_id, "k_0", DATA)) == 3
 
 
-def test_666_with_a_peer_left_out_of_the_listing_deletes_nothing(own_vss: Callable[..., LocalVSS]) -> None:
+async def test_666_with_a_peer_left_out_of_the_listing_deletes_nothing(own_vss: Callable[..., LocalVSS]) -> None:
     """Every peer knows the key, and answers the roll-call; one is silent in the ball's listing, and has other bytes stored."""
     vss = own_vss()
     wire = Wire(vss)
@@ -587,12 +474,9 @@ def test_666_with_a_peer_left_out_of_the_listing_deletes_nothing(own_vss: Callab
                 return await pass_on(asked)
         return None
 
-    async def scenario() -> None:
-        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
-            error = (await client.put("b", "k", DATA)).unwrap_err()
-            assert "a peer with other bytes under its key comes and goes" in str(error)
-
-    asyncio.run(scenario())
+    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+        error = (await client.put("b", "k", DATA)).unwrap_err()
+        assert "a peer with other bytes under its key comes and goes" in str(error)
     assert vss.requests("DELETE") == []
     assert wire.data("b", "k_0", holder) == OTHER
 
@@ -601,125 +485,92 @@ def test_666_with_a_peer_left_out_of_the_listing_deletes_nothing(own_vss: Callab
 
 
 @pytest.mark.parametrize("detail", ["No available peers.", "Put remote metadata failed"])
-def test_404_at_the_announcement_may_pass(vss: LocalVSS, bucket_id: str, detail: str) -> None:
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            assert (await client.put(bucket_id, "k", DATA, max_tries=3)).unwrap() is True
-
+async def test_404_at_the_announcement_may_pass(vss: LocalVSS, bucket_id: str, detail: str) -> None:
     with vss.fault(
         "status", method="POST", path=f"{bucket_id}/metadata$", status=404, body={"detail": detail}, count=2
     ) as refused:
-        asyncio.run(scenario())
+        async with client_of(vss) as client:
+            assert (await client.put(bucket_id, "k", DATA, max_tries=3)).unwrap() is True
         assert refused.triggered == 2
 
 
 @pytest.mark.parametrize("detail", ["No available peers.", "Put remote metadata failed"])
-def test_404_at_every_announcement_is_unavailable_and_not_absent(vss: LocalVSS, bucket_id: str, detail: str) -> None:
-    async def scenario() -> None:
+async def test_404_at_every_announcement_is_unavailable_and_not_absent(
+    vss: LocalVSS, bucket_id: str, detail: str
+) -> None:
+    with vss.fault("status", method="POST", path=f"{bucket_id}/metadata$", status=404, body={"detail": detail}):
         async with client_of(vss) as client:
             error = (await client.put(bucket_id, "k", DATA, max_tries=2)).unwrap_err()
             assert isinstance(error, UnavailableError)
             assert not isinstance(error, NotFoundError)
 
-    with vss.fault("status", method="POST", path=f"{bucket_id}/metadata$", status=404, body={"detail": detail}):
-        asyncio.run(scenario())
 
-
-def test_404_to_the_data_may_pass(vss: LocalVSS, bucket_id: str) -> None:
+async def test_404_to_the_data_may_pass(vss: LocalVSS, bucket_id: str) -> None:
     """A router that was restarted, or a proxy without a router behind it: nothing is absent."""
-
-    async def scenario() -> None:
+    with vss.fault("status", method="POST", path="/chunked$", bucket=bucket_id, status=404, count=1) as refused:
         async with client_of(vss) as client:
             assert (await client.put(bucket_id, "k", DATA, max_tries=2)).unwrap() is True
-
-    with vss.fault("status", method="POST", path="/chunked$", bucket=bucket_id, status=404, count=1) as refused:
-        asyncio.run(scenario())
         assert refused.triggered == 1
 
 
 # -- tasks ---------------------------------------------------------------------------------------------------------------
 
 
-def test_expired_task_starts_again_with_an_announcement(own_vss: Callable[..., LocalVSS], bucket_id: str) -> None:
+async def test_expired_task_starts_again_with_an_announcement(own_vss: Callable[..., LocalVSS], bucket_id: str) -> None:
     vss = own_vss(options=("--task-lifetime", "0.4"))
-
-    async def scenario() -> None:
+    with vss.fault("latency", method="POST", path="data/", seconds=0.8, count=1):
         async with client_of(vss) as client:
             assert (await client.put(bucket_id, "k", DATA, max_tries=2)).unwrap() is True
-
-    with vss.fault("latency", method="POST", path="data/", seconds=0.8, count=1):
-        asyncio.run(scenario())
     assert [seen["status"] for seen in vss.requests("POST", "data/")] == [500, 200]
 
 
-def test_task_is_used_once(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            assert (await client.put(bucket_id, "k", DATA)).unwrap() is True
-
+async def test_task_is_used_once(vss: LocalVSS, bucket_id: str) -> None:
     with vss.fault("refuse_data", bucket=bucket_id, count=2):
         seen_before = {seen["path"] for seen in vss.requests("POST", "data/")}
-        asyncio.run(scenario())
+        async with client_of(vss) as client:
+            assert (await client.put(bucket_id, "k", DATA)).unwrap() is True
     paths = [seen["path"] for seen in vss.requests("POST", "data/") if seen["path"] not in seen_before]
     assert len(paths) == len(set(paths)) == 3
 
 
-def test_task_goes_to_the_router_that_gave_it(own_vss: Callable[..., LocalVSS]) -> None:
+async def test_task_goes_to_the_router_that_gave_it(own_vss: Callable[..., LocalVSS]) -> None:
     """A task is known to the router that gave it: the chunk's data must not go to the one that is next."""
     vss = own_vss(routers=2)
-
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            assert (await client.put("b", "k", DATA, chunk_size=100)).unwrap() is True
-
-    asyncio.run(scenario())
+    async with client_of(vss) as client:
+        assert (await client.put("b", "k", DATA, chunk_size=100)).unwrap() is True
     announced = {server: len(vss.requests("POST", "/metadata$", server=server)) for server in ("router-0", "router-1")}
     sent = {server: len(vss.requests("POST", "/data/", server=server)) for server in ("router-0", "router-1")}
     assert announced == sent
     assert all(announced.values())
 
 
-def test_lost_answer_is_looked_up_before_anything_is_repeated(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario() -> None:
+async def test_lost_answer_is_looked_up_before_anything_is_repeated(vss: LocalVSS, bucket_id: str) -> None:
+    with vss.fault("reset", method="POST", path="data/", bucket=bucket_id, when="after", count=1) as lost:
         async with client_of(vss) as client:
             assert (await client.put(bucket_id, "k", DATA)).unwrap() is True
-
-    with vss.fault("reset", method="POST", path="data/", bucket=bucket_id, when="after", count=1) as lost:
-        asyncio.run(scenario())
         assert lost.triggered == 1
     assert len(vss.requests("POST", f"{bucket_id}/metadata$")) == 1
     assert len(Wire(vss).peers_with(bucket_id, "k_0", DATA)) == 1
     assert len(Wire(vss).listed(bucket_id, "k")) == 1
 
 
-def test_data_that_did_not_arrive_is_announced_and_sent_again(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario() -> None:
+async def test_data_that_did_not_arrive_is_announced_and_sent_again(vss: LocalVSS, bucket_id: str) -> None:
+    with vss.fault("reset", method="POST", path="data/", bucket=bucket_id, when="before", count=1):
         async with client_of(vss) as client:
             assert (await client.put(bucket_id, "k", DATA)).unwrap() is True
-
-    with vss.fault("reset", method="POST", path="data/", bucket=bucket_id, when="before", count=1):
-        asyncio.run(scenario())
     assert len(Wire(vss).peers_with(bucket_id, "k_0", DATA)) == 1
 
 
-def test_lost_answer_to_an_announcement_is_announced_again(own_vss: Callable[..., LocalVSS]) -> None:
+async def test_lost_answer_to_an_announcement_is_announced_again(own_vss: Callable[..., LocalVSS]) -> None:
     """With one peer the first announcement is in the way of the second one (code 666), without data."""
     vss = own_vss(peers=1)
-
-    async def scenario() -> None:
+    with vss.fault("reset", method="POST", path="/metadata$", when="after", count=1):
         async with client_of(vss) as client:
             assert (await client.put("b", "k", DATA)).unwrap() is True
-
-    with vss.fault("reset", method="POST", path="/metadata$", when="after", count=1):
-        asyncio.run(scenario())
     assert Wire(vss).data("b", "k_0") == DATA
 
 
-def test_no_html_page_of_a_proxy_is_taken_for_an_acknowledgement(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            assert (await client.put(bucket_id, "k", DATA)).unwrap() is True
-
+async def test_no_html_page_of_a_proxy_is_taken_for_an_acknowledgement(vss: LocalVSS, bucket_id: str) -> None:
     page = "<html><body>200 OK</body></html>"
     with vss.fault(
         "status",
@@ -731,43 +582,37 @@ def test_no_html_page_of_a_proxy_is_taken_for_an_acknowledgement(vss: LocalVSS, 
         content_type="text/html",
         count=1,
     ):
-        asyncio.run(scenario())
+        async with client_of(vss) as client:
+            assert (await client.put(bucket_id, "k", DATA)).unwrap() is True
     assert len(Wire(vss).peers_with(bucket_id, "k_0", DATA)) == 1
 
 
 # -- empty balls ---------------------------------------------------------------------------------------------------------
 
 
-def test_empty_ball_is_stored_found_and_read_back_empty(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            assert (await client.put(bucket_id, "k", b"")).unwrap() is True
-            assert (await client.put(bucket_id, "k", b"")).unwrap() is False
-            assert (await client.exists(bucket_id, "k")).unwrap() is True
-            assert (await client.exists(bucket_id, "k", check_storage=True)).unwrap() is True
-            assert bytes((await client.get(bucket_id, "k")).unwrap().data) == b""
-            assert (await client.get_metadata(bucket_id, "k")).unwrap().size == 0
-            assert isinstance((await client.put(bucket_id, "k", DATA)).unwrap_err(), BallConflictError)
-            assert (await client.put(bucket_id, "k", DATA, replace=True)).unwrap() is True
-            assert (await client.put(bucket_id, "k", b"", replace=True)).unwrap() is True
-            assert (await client.delete("k", bucket_id)).unwrap().n_deletes == 1
-            assert (await client.exists(bucket_id, "k")).unwrap() is False
-
-    asyncio.run(scenario())
+async def test_empty_ball_is_stored_found_and_read_back_empty(vss: LocalVSS, bucket_id: str) -> None:
+    async with client_of(vss) as client:
+        assert (await client.put(bucket_id, "k", b"")).unwrap() is True
+        assert (await client.put(bucket_id, "k", b"")).unwrap() is False
+        assert (await client.exists(bucket_id, "k")).unwrap() is True
+        assert (await client.exists(bucket_id, "k", check_storage=True)).unwrap() is True
+        assert bytes((await client.get(bucket_id, "k")).unwrap().data) == b""
+        assert (await client.get_metadata(bucket_id, "k")).unwrap().size == 0
+        assert isinstance((await client.put(bucket_id, "k", DATA)).unwrap_err(), BallConflictError)
+        assert (await client.put(bucket_id, "k", DATA, replace=True)).unwrap() is True
+        assert (await client.put(bucket_id, "k", b"", replace=True)).unwrap() is True
+        assert (await client.delete("k", bucket_id)).unwrap().n_deletes == 1
+        assert (await client.exists(bucket_id, "k")).unwrap() is False
 
 
 # -- replacing -----------------------------------------------------------------------------------------------------------
 
 
-def test_replace_deletes_sees_it_gone_and_writes(vss: LocalVSS, bucket_id: str) -> None:
+async def test_replace_deletes_sees_it_gone_and_writes(vss: LocalVSS, bucket_id: str) -> None:
     Wire(vss).put(bucket_id, "k", cut(OTHER, 300, 300), rf=2)
-
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            assert (await client.put(bucket_id, "k", DATA, replace=True)).unwrap() is True
-            assert bytes((await client.get(bucket_id, "k")).unwrap().data) == DATA
-
-    asyncio.run(scenario())
+    async with client_of(vss) as client:
+        assert (await client.put(bucket_id, "k", DATA, replace=True)).unwrap() is True
+        assert bytes((await client.get(bucket_id, "k")).unwrap().data) == DATA
     assert [(chunk["key"], chunk["checksum"]) for chunk in Wire(vss).listed(bucket_id, "k")] == [("k_0", sha256(DATA))]
     asked = vss.requests(path=f"{bucket_id}|/roll-call/|/data/")
     steps = [seen["method"] if seen["method"] != "GET" else seen["path"].split("/buckets/")[1] for seen in asked]
@@ -778,48 +623,36 @@ def test_replace_deletes_sees_it_gone_and_writes(vss: LocalVSS, bucket_id: str) 
     assert own[: len(expected)] == expected
 
 
-def test_replace_while_a_peer_is_away_deletes_nothing(own_vss: Callable[..., LocalVSS]) -> None:
+async def test_replace_while_a_peer_is_away_deletes_nothing(own_vss: Callable[..., LocalVSS]) -> None:
     vss = own_vss()
     wire = Wire(vss)
     stored = wire.put("b", "k", cut(OTHER, 300, 300), rf=2)
     away = next(peer for peer in ("peer-0", "peer-1", "peer-2") if peer not in stored[0])
-
-    async def scenario() -> None:
+    with vss.fault("peer_down", peer=away):
         async with client_of(vss) as client:
             error = (await client.put("b", "k", DATA, replace=True)).unwrap_err()
             assert isinstance(error, UnavailableError)
             assert away in str(error)
-
-    with vss.fault("peer_down", peer=away):
-        asyncio.run(scenario())
     assert vss.requests("DELETE") == []
     assert len(wire.listed("b", "k")) == 6
 
 
-def test_replace_with_the_same_bytes_deletes_nothing(vss: LocalVSS, bucket_id: str) -> None:
+async def test_replace_with_the_same_bytes_deletes_nothing(vss: LocalVSS, bucket_id: str) -> None:
     Wire(vss).put(bucket_id, "k", cut(DATA, 300, 300))
-
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            assert (await client.put(bucket_id, "k", DATA, replace=True)).unwrap() is False
-
-    asyncio.run(scenario())
+    async with client_of(vss) as client:
+        assert (await client.put(bucket_id, "k", DATA, replace=True)).unwrap() is False
     assert vss.requests("DELETE", bucket_id) == []
 
 
-def test_replace_reads_the_source_before_it_deletes(vss: LocalVSS, bucket_id: str, tmp_path: Any) -> None:
+async def test_replace_reads_the_source_before_it_deletes(vss: LocalVSS, bucket_id: str, tmp_path: Any) -> None:
     Wire(vss).put(bucket_id, "k", [OTHER])
-
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            missing = await client.put_file(bucket_id, "k", tmp_path / "none", replace=True)
-            assert isinstance(missing.unwrap_err(), ValidationError)
-
-    asyncio.run(scenario())
+    async with client_of(vss) as client:
+        missing = await client.put_file(bucket_id, "k", tmp_path / "none", replace=True)
+        assert isinstance(missing.unwrap_err(), ValidationError)
     assert Wire(vss).data(bucket_id, "k_0") == OTHER
 
 
-def test_replace_goes_past_what_a_peer_brought_back(own_vss: Callable[..., LocalVSS]) -> None:
+async def test_replace_goes_past_what_a_peer_brought_back(own_vss: Callable[..., LocalVSS]) -> None:
     """A peer that missed a delete lists its copy again, while the placement service knows nothing of it any more."""
     vss = own_vss()
     wire = Wire(vss)
@@ -828,28 +661,21 @@ def test_replace_goes_past_what_a_peer_brought_back(own_vss: Callable[..., Local
         wire.delete_chunk("b", "k_0")
     assert wire.metadata("b", "k_0")[0] == 500
     assert len(wire.listed("b", "k")) == 1
-
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            assert (await client.put("b", "k", DATA, replace=True)).unwrap() is True
-            assert bytes((await client.get("b", "k")).unwrap().data) == DATA
-
-    asyncio.run(scenario())
+    async with client_of(vss) as client:
+        assert (await client.put("b", "k", DATA, replace=True)).unwrap() is True
+        assert bytes((await client.get("b", "k")).unwrap().data) == DATA
     assert [chunk["checksum"] for chunk in wire.listed("b", "k")] == [sha256(DATA)]
 
 
-def test_put_does_not_take_a_dead_routers_task_to_another(own_vss: Callable[..., LocalVSS]) -> None:
+async def test_put_does_not_take_a_dead_routers_task_to_another(own_vss: Callable[..., LocalVSS]) -> None:
     vss = own_vss()
 
     async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
         return Reply(drop=True) if asked.method == "POST" and "/data/" in asked.path else None
 
-    async def scenario() -> None:
-        async with (
-            meddling(handler, vss) as meddler,
-            AsyncClient(uri_of(meddler.port, vss.port), "tests") as client,
-        ):
-            assert (await client.put("b", "k", DATA, max_tries=4)).unwrap() is True
-
-    asyncio.run(scenario())
+    async with (
+        meddling(handler, vss) as meddler,
+        AsyncClient(uri_of(meddler.port, vss.port), "tests") as client,
+    ):
+        assert (await client.put("b", "k", DATA, max_tries=4)).unwrap() is True
     assert Wire(vss).peers_with("b", "k_0", DATA)

@@ -54,21 +54,17 @@ def test_same_bytes_that_were_only_announced_are_cleared(
     assert _has_data_for_every_announcement(wire, bucket_id, PIECES, rf)
 
 
-def test_single_chunk_that_was_only_announced_is_cleared(vss: LocalVSS, bucket_id: str) -> None:
+async def test_single_chunk_that_was_only_announced_is_cleared(vss: LocalVSS, bucket_id: str) -> None:
     wire = Wire(vss)
     wire.announce(bucket_id, "k", 1, PIECES[1], DATA, 3)
     tags = {"num_chunks": "3", "full_checksum": sha256(DATA)}
-
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            assert (await client.put_single_chunk(bucket_id, "k", Chunk("k", 1, PIECES[1]), tags=tags)).is_ok
-
-    asyncio.run(scenario())
+    async with client_of(vss) as client:
+        assert (await client.put_single_chunk(bucket_id, "k", Chunk("k", 1, PIECES[1]), tags=tags)).is_ok
     assert [chunk["key"] for chunk in wire.listed(bucket_id, "k")] == ["k_1"]
     assert len(wire.peers_with(bucket_id, "k_1", PIECES[1])) == 1
 
 
-def test_same_bytes_whose_data_comes_within_the_grace_time_are_kept(
+async def test_same_bytes_whose_data_comes_within_the_grace_time_are_kept(
     vss: LocalVSS, bucket_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chunk_upload, "GRACE", 1.0)
@@ -88,18 +84,15 @@ def test_same_bytes_whose_data_comes_within_the_grace_time_are_kept(
                 sending.append(asyncio.create_task(send()))
         return None
 
-    async def scenario() -> None:
-        async with meddling(handler, vss) as meddler:
-            assert (await _put_whole(meddler.uri, bucket_id)).unwrap() is False
-            await asyncio.gather(*sending)
-
-    asyncio.run(scenario())
+    async with meddling(handler, vss) as meddler:
+        assert (await _put_whole(meddler.uri, bucket_id)).unwrap() is False
+        await asyncio.gather(*sending)
     assert sending
     assert vss.requests("DELETE", bucket_id) == []
     assert _has_data_for_every_announcement(wire, bucket_id, [DATA])
 
 
-def test_writer_whose_announcement_was_cleared_recovers(own_vss: Callable[..., LocalVSS]) -> None:
+async def test_writer_whose_announcement_was_cleared_recovers(own_vss: Callable[..., LocalVSS]) -> None:
     """Its data takes longer than the grace time; both puts succeed, and every announcement has data."""
     vss = own_vss()
     wire = Wire(vss)
@@ -111,12 +104,9 @@ def test_writer_whose_announcement_was_cleared_recovers(own_vss: Callable[..., L
             await asyncio.wait(other)
         return None
 
-    async def scenario() -> None:
-        async with meddling(handler, vss) as meddler:
-            assert (await _put(meddler.uri, "b", max_concurrency=1, max_backoff=0.05)).is_ok
-        assert (await other[0]).unwrap() is True
-
-    asyncio.run(scenario())
+    async with meddling(handler, vss) as meddler:
+        assert (await _put(meddler.uri, "b", max_concurrency=1, max_backoff=0.05)).is_ok
+    assert (await other[0]).unwrap() is True
     assert vss.requests("DELETE", "/b/k_0$")
     listed = Counter(chunk["key"] for chunk in wire.listed("b", "k"))
     for index, piece in enumerate(cut(DATA, 400)):
@@ -146,7 +136,7 @@ def test_same_bytes_are_not_cleared_where_another_layout_is_stored(vss: LocalVSS
         assert all(len(wire.peers_with(bucket_id, f"k_{index}", piece)) == 1 for index, piece in enumerate(layout))
 
 
-def test_same_bytes_are_not_cleared_where_a_further_writer_comes(vss: LocalVSS, bucket_id: str) -> None:
+async def test_same_bytes_are_not_cleared_where_a_further_writer_comes(vss: LocalVSS, bucket_id: str) -> None:
     """It may be about to send its data: the grace time counts from its announcement."""
     wire = Wire(vss)
     wire.announce(bucket_id, "k", 0, DATA, DATA, 1)
@@ -157,16 +147,13 @@ def test_same_bytes_are_not_cleared_where_a_further_writer_comes(vss: LocalVSS, 
             further.append((await asyncio.to_thread(wire.announce, bucket_id, "k", 0, DATA, DATA, 1))[0])
         return None
 
-    async def scenario() -> None:
-        async with meddling(handler, vss) as meddler:
-            assert (await _put_whole(meddler.uri, bucket_id)).unwrap() is True
-
-    asyncio.run(scenario())
+    async with meddling(handler, vss) as meddler:
+        assert (await _put_whole(meddler.uri, bucket_id)).unwrap() is True
     assert vss.requests("DELETE", bucket_id) == []
     assert wire.send(further[0], DATA)
 
 
-def test_rival_that_comes_after_the_clearing_is_a_conflict(vss: LocalVSS, bucket_id: str) -> None:
+async def test_rival_that_comes_after_the_clearing_is_a_conflict(vss: LocalVSS, bucket_id: str) -> None:
     wire = Wire(vss)
     wire.announce(bucket_id, "k", 0, DATA, DATA, 1)
     rivals: list[Any] = []
@@ -178,11 +165,8 @@ def test_rival_that_comes_after_the_clearing_is_a_conflict(vss: LocalVSS, bucket
             return reply
         return None
 
-    async def scenario() -> None:
-        async with meddling(handler, vss) as meddler:
-            assert isinstance((await _put_whole(meddler.uri, bucket_id)).unwrap_err(), BallConflictError)
-
-    asyncio.run(scenario())
+    async with meddling(handler, vss) as meddler:
+        assert isinstance((await _put_whole(meddler.uri, bucket_id)).unwrap_err(), BallConflictError)
     assert rivals
     assert wire.peers_with(bucket_id, "k_0", DATA) == set()
 

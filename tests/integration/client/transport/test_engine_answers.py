@@ -255,7 +255,7 @@ def test_answer_to_no_request_is_given_to_no_other(engine: BackendFactory) -> No
 
 
 @each_engine
-def test_no_more_is_read_than_the_reader_takes(engine: BackendFactory) -> None:
+async def test_no_more_is_read_than_the_reader_takes(engine: BackendFactory) -> None:
     sent = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -270,17 +270,14 @@ def test_no_more_is_read_than_the_reader_takes(engine: BackendFactory) -> None:
         except ConnectionError:
             writer.close()
 
-    async def scenario() -> None:
-        async with asyncio.timeout(60), await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-            backend = engine(None)
-            stream = await backend.begin("GET", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", {}, b"")
-            assert await stream.next_piece()
-            await asyncio.sleep(0.5)
-            assert sent < 20_000_000  # the system's buffers take several
-            await backend.end(stream)
-            await backend.aclose()
-
-    asyncio.run(scenario())
+    async with asyncio.timeout(60), await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        backend = engine(None)
+        stream = await backend.begin("GET", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", {}, b"")
+        assert await stream.next_piece()
+        await asyncio.sleep(0.5)
+        assert sent < 20_000_000  # the system's buffers take several
+        await backend.end(stream)
+        await backend.aclose()
 
 
 @each_engine

@@ -97,7 +97,7 @@ def test_500_cancelled_requests_leave_no_busy_connection(
 
 
 @each_engine
-def test_delete_is_sent_once_when_the_connection_breaks(engine: BackendFactory) -> None:
+async def test_delete_is_sent_once_when_the_connection_breaks(engine: BackendFactory) -> None:
     deletions = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -106,24 +106,21 @@ def test_delete_is_sent_once_when_the_connection_breaks(engine: BackendFactory) 
             writer.write(OK)
         deletions += 1
 
-    async def scenario() -> None:
-        server, url = await started(serve)
-        transport = Transport(backend_factory=engine)
-        async with asyncio.timeout(60), server:
-            for _ in range(3):
-                assert await send(transport, "GET", url) == b"ok"
-                with pytest.raises(NetworkError, match="broke"):
-                    await send(transport, "DELETE", url)
-            await transport.aclose()
-        assert deletions == 3
-
-    asyncio.run(scenario())
+    server, url = await started(serve)
+    transport = Transport(backend_factory=engine)
+    async with asyncio.timeout(60), server:
+        for _ in range(3):
+            assert await send(transport, "GET", url) == b"ok"
+            with pytest.raises(NetworkError, match="broke"):
+                await send(transport, "DELETE", url)
+        await transport.aclose()
+    assert deletions == 3
 
 
 @each_engine
 @pytest.mark.parametrize("error", [ValueError("source"), OSError(5, "source"), BrokenError("source")], ids=repr)
 @pytest.mark.parametrize("size", [0, 10_000_000])
-def test_error_of_a_body_arrives_as_it_was_raised(engine: BackendFactory, error: Exception, size: int) -> None:
+async def test_error_of_a_body_arrives_as_it_was_raised(engine: BackendFactory, error: Exception, size: int) -> None:
     async def body() -> AsyncGenerator[bytes]:
         yield bytes(size)
         raise error
@@ -132,62 +129,52 @@ def test_error_of_a_body_arrives_as_it_was_raised(engine: BackendFactory, error:
         while await reader.read(1_000_000):
             pass
 
-    async def scenario() -> None:
-        server, url = await started(serve)
-        async with asyncio.timeout(60), server:
-            backend = engine(None)
-            with pytest.raises(type(error)) as caught:
-                await backend.begin("POST", url, {}, body())
-            assert caught.value is error
-            await backend.aclose()
-
-    asyncio.run(scenario())
+    server, url = await started(serve)
+    async with asyncio.timeout(60), server:
+        backend = engine(None)
+        with pytest.raises(type(error)) as caught:
+            await backend.begin("POST", url, {}, body())
+        assert caught.value is error
+        await backend.aclose()
 
 
 @each_engine
-def test_head_after_many_interim_answers_is_in_time_or_never(engine: BackendFactory) -> None:
+async def test_head_after_many_interim_answers_is_in_time_or_never(engine: BackendFactory) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             await writer.drain()
             await asyncio.sleep(0.01)
 
-    async def scenario() -> None:
-        server, url = await started(serve)
-        async with asyncio.timeout(60), server:
-            transport = Transport(backend_factory=engine)
-            with pytest.raises(RequestTimeoutError):
-                await send(transport, "GET", url, timeout=0.3)
-            while busy_connections_of(transport):
-                await asyncio.sleep(0.01)
-            await transport.aclose()
-
-    asyncio.run(scenario())
+    server, url = await started(serve)
+    async with asyncio.timeout(60), server:
+        transport = Transport(backend_factory=engine)
+        with pytest.raises(RequestTimeoutError):
+            await send(transport, "GET", url, timeout=0.3)
+        while busy_connections_of(transport):
+            await asyncio.sleep(0.01)
+        await transport.aclose()
 
 
 @each_engine
-def test_abandoned_upload_keeps_no_socket(engine: BackendFactory) -> None:
+async def test_abandoned_upload_keeps_no_socket(engine: BackendFactory) -> None:
     """The server takes nothing more: a connection that waits for that before it closes would stay for good."""
     served = []
+    released = asyncio.Event()
 
-    async def scenario() -> None:
-        released = asyncio.Event()
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.append(open_files())
+        await released.wait()
 
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            served.append(open_files())
-            await released.wait()
-
-        server, url = await started(serve)
-        async with asyncio.timeout(30), server:
-            transport = Transport(backend_factory=engine)
-            with pytest.raises(RequestTimeoutError):
-                await send(transport, "POST", url, timeout=0.5, content=bytes(20_000_000))
-            while open_files() >= served[0]:
-                await asyncio.sleep(0.01)
-            await transport.aclose()
-            released.set()
-
-    asyncio.run(scenario())
+    server, url = await started(serve)
+    async with asyncio.timeout(30), server:
+        transport = Transport(backend_factory=engine)
+        with pytest.raises(RequestTimeoutError):
+            await send(transport, "POST", url, timeout=0.5, content=bytes(20_000_000))
+        while open_files() >= served[0]:
+            await asyncio.sleep(0.01)
+        await transport.aclose()
+        released.set()
 
 
 def open_files() -> int:

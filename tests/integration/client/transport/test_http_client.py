@@ -19,20 +19,17 @@ def client_of(uri: str, http_client: Any, **arguments: Any) -> AsyncClient:
     return AsyncClient(uri, "tests", debug=False, log_output_path=None, http_client=http_client, **arguments)
 
 
-def test_mocked_router_answers() -> None:
-    async def scenario() -> None:
-        with respx.mock(base_url="http://storage.example:60666/api/v4") as router:
-            peer = {"peer_id": "peer-0", "ip_addr": "peer-0", "port": 25000}
-            peers = router.get("/peers").respond(json={"available": [peer], "unavailable": []})
-            async with httpx.AsyncClient() as http_client, client_of(URI, http_client, token="t0ken") as client:
-                [check] = (await client.check_routers()).unwrap()
-        assert (check.available, check.error) == (["peer-0"], None)
-        assert peers.calls.last.request.headers["Authorization"] == "Bearer t0ken"
-
-    asyncio.run(scenario())
+async def test_mocked_router_answers() -> None:
+    with respx.mock(base_url="http://storage.example:60666/api/v4") as router:
+        peer = {"peer_id": "peer-0", "ip_addr": "peer-0", "port": 25000}
+        peers = router.get("/peers").respond(json={"available": [peer], "unavailable": []})
+        async with httpx.AsyncClient() as http_client, client_of(URI, http_client, token="t0ken") as client:
+            [check] = (await client.check_routers()).unwrap()
+    assert (check.available, check.error) == (["peer-0"], None)
+    assert peers.calls.last.request.headers["Authorization"] == "Bearer t0ken"
 
 
-def test_event_hooks_and_auth_of_the_callers_client_take_part(vss: LocalVSS, bucket_id: str) -> None:
+async def test_event_hooks_and_auth_of_the_callers_client_take_part(vss: LocalVSS, bucket_id: str) -> None:
     data = bytes(range(256)) * 8_000
     seen: list[tuple[str, int]] = []
 
@@ -45,25 +42,19 @@ def test_event_hooks_and_auth_of_the_callers_client_take_part(vss: LocalVSS, buc
         request.headers["X-Signed"] = "yes"
         return request
 
-    async def scenario() -> None:
-        http_client = httpx.AsyncClient(auth=sign, event_hooks={"response": [note]})
-        async with client_of(vss.uri, http_client) as client:
-            (await client.put(bucket_id, "ball", data, chunk_size="1MB")).unwrap()
-            assert (await client.get(bucket_id, "ball")).unwrap().data == data
-        assert {("POST", 200), ("GET", 200)} <= set(seen)
-        assert not http_client.is_closed
-        await http_client.aclose()
-
-    asyncio.run(scenario())
+    http_client = httpx.AsyncClient(auth=sign, event_hooks={"response": [note]})
+    async with client_of(vss.uri, http_client) as client:
+        (await client.put(bucket_id, "ball", data, chunk_size="1MB")).unwrap()
+        assert (await client.get(bucket_id, "ball")).unwrap().data == data
+    assert {("POST", 200), ("GET", 200)} <= set(seen)
+    assert not http_client.is_closed
+    await http_client.aclose()
 
 
-def test_refusal_is_the_same_error_as_with_the_default_engine() -> None:
-    async def scenario() -> None:
-        refuse = httpx.MockTransport(lambda request: httpx.Response(401, json={"detail": "who?"}))
-        async with httpx.AsyncClient(transport=refuse) as http_client, client_of(URI, http_client) as client:
-            assert isinstance((await client.get("bucket", "key")).unwrap_err(), AuthenticationError)
-
-    asyncio.run(scenario())
+async def test_refusal_is_the_same_error_as_with_the_default_engine() -> None:
+    refuse = httpx.MockTransport(lambda request: httpx.Response(401, json={"detail": "who?"}))
+    async with httpx.AsyncClient(transport=refuse) as http_client, client_of(URI, http_client) as client:
+        assert isinstance((await client.get("bucket", "key")).unwrap_err(), AuthenticationError)
 
 
 def test_another_event_loop_is_refused(vss: LocalVSS) -> None:

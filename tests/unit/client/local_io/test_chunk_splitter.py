@@ -145,45 +145,33 @@ def test_chunk_of_a_file_that_became_shorter_is_not_sent(tmp_path: Path) -> None
         _plan_and_change(path, [1_000_000, 1_000_000], b"short")
 
 
-def test_small_file_is_kept(tmp_path: Path) -> None:
+async def test_small_file_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "source"
     path.write_bytes(b"before")
-
-    async def scenario() -> None:
-        async with open_file(path, Threads(1)) as source:
-            path.write_bytes(b"after!")
-            assert source.is_immutable
-            assert await source.read(0, 6) == b"before"
-
-    asyncio.run(scenario())
+    async with open_file(path, Threads(1)) as source:
+        path.write_bytes(b"after!")
+        assert source.is_immutable
+        assert await source.read(0, 6) == b"before"
 
 
-def test_file_that_changed_between_opening_and_the_end_of_hashing(tmp_path: Path) -> None:
+async def test_file_that_changed_between_opening_and_the_end_of_hashing(tmp_path: Path) -> None:
     path = tmp_path / "source"
     path.write_bytes(bytes(2_000_000))
-
-    async def scenario() -> None:
-        async with open_file(path, Threads(1)) as source:
-            os.utime(path, ns=(1, 1))
-            with pytest.raises(IntegrityError, match="changed"):
-                await hash_source(source, [2_000_000], Threads(1))
-
-    asyncio.run(scenario())
+    async with open_file(path, Threads(1)) as source:
+        os.utime(path, ns=(1, 1))
+        with pytest.raises(IntegrityError, match="changed"):
+            await hash_source(source, [2_000_000], Threads(1))
 
 
 @pytest.mark.parametrize("kind", ["none", "folder", "fifo"])
-def test_what_is_no_regular_file_is_refused_and_left_closed(tmp_path: Path, kind: str) -> None:
+async def test_what_is_no_regular_file_is_refused_and_left_closed(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "source"
     if kind == "folder":
         path.mkdir()
     elif kind == "fifo":
         os.mkfifo(path)
-
-    async def scenario() -> None:
-        async with open_file(path, Threads(1)):
-            pass
-
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(ValidationError, match=str(path)):
-        asyncio.run(scenario())
+        async with open_file(path, Threads(1)):
+            pass
     assert len(os.listdir("/proc/self/fd")) == before

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -127,11 +126,7 @@ def test_addresses_are_given_at_once(endpoint: type) -> None:
         assert not inspect.iscoroutinefunction(getattr(endpoint, name))
 
 
-def test_every_request_gives_a_result() -> None:
+async def test_every_request_gives_a_result() -> None:
     """Asked without a server: what comes back is a ``Result`` all the same."""
-
-    async def scenario() -> None:
-        async with AsyncPeer("p", "127.0.0.1", 1) as peer:
-            assert isinstance(await peer.health(), Result)
-
-    asyncio.run(scenario())
+    async with AsyncPeer("p", "127.0.0.1", 1) as peer:
+        assert isinstance(await peer.health(), Result)

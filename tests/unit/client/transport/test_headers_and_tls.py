@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 import traceback
 from typing import Any
@@ -57,52 +56,43 @@ def test_bad_token_is_not_shown(token: str) -> None:
     assert "Authorization" in str(caught.value)
 
 
-def test_secrets_are_in_no_repr_and_no_error() -> None:
-    async def scenario() -> None:
-        transport = Transport(token="s3cret-token", headers={"X-Key": "s3cret-header"})
-        try:
-            with pytest.raises(ConnectFailedError) as caught:
-                await transport.send("GET", "http://127.0.0.1:1/", action="asking", timeout=5, verify=False)
-            for text in (repr(transport), str(transport), str(caught.value), repr(caught.value)):
-                assert "s3cret" not in text
-            assert "asking" in str(caught.value)
-        finally:
-            await transport.aclose()
-
-    asyncio.run(scenario())
+async def test_secrets_are_in_no_repr_and_no_error() -> None:
+    transport = Transport(token="s3cret-token", headers={"X-Key": "s3cret-header"})
+    try:
+        with pytest.raises(ConnectFailedError) as caught:
+            await transport.send("GET", "http://127.0.0.1:1/", action="asking", timeout=5, verify=False)
+        for text in (repr(transport), str(transport), str(caught.value), repr(caught.value)):
+            assert "s3cret" not in text
+        assert "asking" in str(caught.value)
+    finally:
+        await transport.aclose()
 
 
-def test_what_http2_says_of_a_server_is_in_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_http2_says_of_a_server_is_in_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     async def send(*args: Any, **kwargs: Any) -> Any:
         half = b"s3cret-to".hex()
         raise httpx.RemoteProtocolError(
             f"<ConnectionTerminated error_code:2, last_stream_id:0, additional_data:{half}>"
         )
 
-    async def scenario() -> None:
-        transport = Transport(token="s3cret-token", http2=True)
-        monkeypatch.setattr(httpx.AsyncClient, "send", send)
-        with pytest.raises(NetworkError) as caught:
-            await transport.send("GET", "https://127.0.0.1:1/", action="asking", timeout=5, verify=False)
-        shown = "".join(traceback.format_exception(caught.value))
-        assert "ConnectionTerminated, error code 2" in shown
-        assert b"s3cret".hex() not in shown
-        await transport.aclose()
-
     pytest.importorskip("h2")
-    asyncio.run(scenario())
+    transport = Transport(token="s3cret-token", http2=True)
+    monkeypatch.setattr(httpx.AsyncClient, "send", send)
+    with pytest.raises(NetworkError) as caught:
+        await transport.send("GET", "https://127.0.0.1:1/", action="asking", timeout=5, verify=False)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "ConnectionTerminated, error code 2" in shown
+    assert b"s3cret".hex() not in shown
+    await transport.aclose()
 
 
-def test_bad_header_of_a_request_is_refused_before_it_is_sent() -> None:
-    async def scenario() -> None:
-        transport = Transport()
-        with pytest.raises(ValidationError):
-            await transport.send(
-                "GET", "http://127.0.0.1:1/", action="x", timeout=5, verify=False, headers={"a": "b\r\nc: d"}
-            )
-        await transport.aclose()
-
-    asyncio.run(scenario())
+async def test_bad_header_of_a_request_is_refused_before_it_is_sent() -> None:
+    transport = Transport()
+    with pytest.raises(ValidationError):
+        await transport.send(
+            "GET", "http://127.0.0.1:1/", action="x", timeout=5, verify=False, headers={"a": "b\r\nc: d"}
+        )
+    await transport.aclose()
 
 
 def test_certificates_are_checked_when_told() -> None:
