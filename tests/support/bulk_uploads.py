@@ -14,13 +14,15 @@ from airflow_provider_mictlanx.bulks.attempt import ShardUpload
 from airflow_provider_mictlanx.bulks.options import AttemptOptions, BulkSpec, UploadResult
 from airflow_provider_mictlanx.bulks.sources import SourceBall, list_sources
 from airflow_provider_mictlanx.client import AsyncClient
+from tests.support.clients import client_of
 from tests.support.vss import LocalVSS
 
 OWNER = {"dag_id": "nightly", "task_id": "upload"}
 
 
-def client_of(vss: LocalVSS) -> AsyncClient:
-    return AsyncClient(vss.uri, "tests", debug=False, log_output_path=None, capacity_storage=0)
+def uncached_client(vss: LocalVSS) -> AsyncClient:
+    """Return a client that reads everything from the storage space."""
+    return client_of(vss, capacity_storage=0)
 
 
 def make_files(folder: Path, sizes: Mapping[str, int]) -> dict[str, bytes]:

@@ -12,10 +12,10 @@ from typing import Any, Self
 import httpx
 
 from tests.e2e.system.conftest import ROOT
-from tests.support.forked_processes import Child, Nursery
+from tests.support.forked_processes import Child, ForkedProcesses
 from tests.support.vss import LocalVSS
 
-_NURSERY = Nursery("tests.support.dag_run_home", "tests.support.dag_run_process")
+_PROCESSES = ForkedProcesses("tests.support.dag_run_home", "tests.support.dag_run_process")
 
 
 def run_dag(
@@ -51,7 +51,7 @@ class StartedRun:
         environment = _one_file(environment, dag_id)
         self._process: Child | subprocess.Popen[bytes]
         if forked:
-            self._process = _NURSERY.start(
+            self._process = _PROCESSES.start(
                 "tests.support.dag_run_process:run", [str(self._output), *arguments], environment
             )
             return
@@ -92,7 +92,7 @@ def balls_in(vss: LocalVSS, bucket_id: str) -> list[Any]:
 
 def shown_link(environment: Mapping[str, str], dag_id: str, task_id: str, link: str) -> str:
     """Give a link of a task as the web server does: from the database, without the operator itself."""
-    process = _NURSERY.start(
+    process = _PROCESSES.start(
         "tests.support.dag_run_process:show_link", [dag_id, task_id, link], _one_file(environment, dag_id)
     )
     output, errors = process.communicate(240)

@@ -89,7 +89,7 @@ class Child:
         return self.returncode
 
 
-class Nursery:
+class ForkedProcesses:
     """
     Forks processes that have imported some modules already; it starts with the first of them.
 

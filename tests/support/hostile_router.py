@@ -3,7 +3,7 @@ A hostile router, for tests: it stands before a real one, passes requests on as 
 
 Raw asyncio over real sockets, in a thread with a loop of its own, so that clients that block can be served too. What it does
 with a request is a ``Behaviour``: a coroutine function that is given the ``Exchange`` and does with it what it likes, down to
-single bytes. The behaviours themselves are in ``behaviours.py``.
+single bytes. The behaviours themselves are in ``router_behaviours.py``.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from airflow_provider_mictlanx.client import AsyncClient
-from tests.support.raw_requests import Asked, Reply, meddling
+from tests.support.intercepting_router import Asked, Reply, intercepting
 from tests.support.vss import LocalVSS
 
 Actor = Callable[[AsyncClient], Awaitable[Any]]
@@ -42,8 +42,8 @@ class Turns:
         self._waiting = [[] for _ in actors]
         async with contextlib.AsyncExitStack() as stack:
             for number, actor in enumerate(actors):
-                meddler = await stack.enter_async_context(meddling(self._gate(number), self._vss))
-                client = await stack.enter_async_context(AsyncClient(meddler.uri, f"client-{number}"))
+                interceptor = await stack.enter_async_context(intercepting(self._gate(number), self._vss))
+                client = await stack.enter_async_context(AsyncClient(interceptor.uri, f"client-{number}"))
                 task = asyncio.create_task(actor(client))  # type: ignore[arg-type]
                 task.add_done_callback(lambda _: self._changed.set())
                 self._tasks.append(task)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from option import Result
 
 from airflow_provider_mictlanx.client import AsyncPeer, AsyncRouter, MictlanXError, PutMetadataRequest
 from airflow_provider_mictlanx.client.protocol.common_requests import CommonRequests
+from tests.support.sample_bytes import sha256
 from tests.support.vss import LocalVSS
 
 Target = AsyncRouter | AsyncPeer
@@ -20,10 +20,6 @@ def router_of(vss: LocalVSS, number: int = 0) -> AsyncRouter:
 
 def peer_of(vss: LocalVSS, number: int = 0) -> AsyncPeer:
     return AsyncPeer(f"peer-{number}", "127.0.0.1", vss.peer_port(number))
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def chunk_of(bucket_id: str, ball_id: str, data: bytes, index: int = 0, /, **fields: Any) -> PutMetadataRequest:

@@ -20,9 +20,9 @@ from typing import Any, Self
 
 import httpx
 
-from tests.support.forked_processes import Child, Nursery
+from tests.support.forked_processes import Child, ForkedProcesses
 
-_NURSERY = Nursery(
+_PROCESSES = ForkedProcesses(
     *("airflow_provider_mictlanx.local_vss.__main__", "airflow_provider_mictlanx.local_vss.server"),
     *("uvicorn.lifespan.off", "uvicorn.protocols.http.auto", "encodings.idna"),
 )
@@ -128,7 +128,7 @@ class LocalVSS:
             ),
             *("--peer-port-base", str(port + self.routers), "--exit-with-parent", *self.options),
         ]
-        process = _NURSERY.start("airflow_provider_mictlanx.local_vss.__main__:main", arguments)
+        process = _PROCESSES.start("airflow_provider_mictlanx.local_vss.__main__:main", arguments)
         # A start that hangs ends here; the timer closes standard output, so that the line below comes back empty.
         watchdog = threading.Timer(_START_TIMEOUT, process.kill)
         watchdog.start()

@@ -14,7 +14,8 @@ import pytest
 from airflow_provider_mictlanx.client import FileReport, UnknownError, ValidationError
 from airflow_provider_mictlanx.client.object_ids import part_name
 from tests.support.clients import client_of
-from tests.support.raw_requests import Wire, cut, pattern
+from tests.support.raw_requests import RawRequests
+from tests.support.sample_bytes import cut, pattern
 from tests.support.vss import LocalVSS
 
 DATA = pattern(4_000_000)
@@ -23,7 +24,7 @@ NOBODY = 65534
 
 @pytest.fixture
 def ball(vss: LocalVSS, bucket_id: str) -> str:
-    Wire(vss).put(bucket_id, "ball", cut(DATA, *[500_000] * 7))
+    RawRequests(vss).put(bucket_id, "ball", cut(DATA, *[500_000] * 7))
     return bucket_id
 
 

@@ -29,7 +29,7 @@ from airflow_provider_mictlanx.client.errors import (
     UnavailableError,
     ValidationError,
 )
-from tests.support.bulk_uploads import client_of, make_files, on_peers, one_version_each, upload, versions
+from tests.support.bulk_uploads import make_files, on_peers, one_version_each, uncached_client, upload, versions
 from tests.support.vss import LocalVSS
 
 
@@ -47,7 +47,7 @@ def folder(tmp_path: Path) -> Path:
 async def test_full_run(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     contents = make_files(folder, {"a": 10, "empty": 0, "c": 1_500_000, "d": 100})
     lines: list[str] = []
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         result = await upload(
             client, bulk_id, bucket_id, folder, lines=lines, rf=2, chunk_size="400kb", tags={"x": "y"}
         )
@@ -66,7 +66,7 @@ async def test_full_run(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Pat
 
 async def test_again_sends_nothing(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     make_files(folder, {f"f{number}": 50 for number in range(20)})
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         vss.reset_requests()
         again = await upload(client, bulk_id, bucket_id, folder)
@@ -77,7 +77,7 @@ async def test_again_sends_nothing(vss: LocalVSS, bulk_id: str, bucket_id: str, 
 
 async def test_sharded(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     contents = make_files(folder, {f"x/{number}": 50 * number for number in range(1, 31)})
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         results = await asyncio.gather(
             *(upload(client, bulk_id, bucket_id, folder, shard=shard, shards=4) for shard in range(4))
         )
@@ -88,14 +88,14 @@ async def test_sharded(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path
 
 async def test_shard_that_gets_nothing(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     make_files(folder, {"only": 5})
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         results = [await upload(client, bulk_id, bucket_id, folder, shard=shard, shards=3) for shard in range(3)]
         assert [result.total_balls for result in results] == [1, 0, 0]
         assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
 
 
 async def test_nothing_to_upload(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         with pytest.raises(ValidationError, match="allow_empty"):
             await upload(client, bulk_id, bucket_id, folder)
         assert (await bulk_status(client, bulk_id)).state is State.FAILED
@@ -110,7 +110,7 @@ async def test_retry_after_a_failure(
     """The gate is not broken by what a retry mends, and the retry sends only what is missing."""
     contents = make_files(folder, {f"f{number}": 50 for number in range(10)})
     vss = own_vss()
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         with vss.fault("refuse_data", key="f3_0"):
             first = await upload(client, bulk_id, bucket_id, folder, options={"will_retry": True})
         assert (first.uploaded, first.failed, first.failures[0].key) == (9, 1, "f3")
@@ -129,7 +129,7 @@ async def test_failed_for_good_and_mended(
 ) -> None:
     make_files(folder, {f"f{number}": 50 for number in range(10)})
     vss = own_vss()
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         with vss.fault("refuse_data", key="f3_0"):
             await upload(client, bulk_id, bucket_id, folder)
         status = await bulk_status(client, bulk_id)
@@ -147,7 +147,7 @@ async def test_failed_for_good_and_mended(
 async def test_stop_on_failure(own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path) -> None:
     make_files(folder, {f"f{number}": 50 for number in range(10)})
     vss = own_vss()
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         with vss.fault("refuse_data", key="f3_0"):
             told = {"stop_on_failure": True, "max_concurrency": 1}
             result = await upload(client, bulk_id, bucket_id, folder, options=told)
@@ -161,7 +161,7 @@ async def test_storage_that_takes_nothing_is_given_up(
 ) -> None:
     make_files(folder, {f"f{number:03}": 5 for number in range(100)})
     vss = own_vss()
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         with vss.fault("refuse_data", bucket=bucket_id):
             options = {"max_tries": 1, "max_concurrency": 1, "will_retry": True}
             result = await upload(client, bulk_id, bucket_id, folder, options=options)
@@ -172,7 +172,7 @@ async def test_storage_that_takes_nothing_is_given_up(
 
 async def test_other_bytes_under_a_key(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     contents = make_files(folder, {"a": 10, "b": 20})
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         (await client.put(bucket_id, "a", b"other")).unwrap()
         result = await upload(client, bulk_id, bucket_id, folder)
         assert (result.uploaded, result.failed, result.failures[0].key, result.permanently_failed) == (1, 1, "a", True)
@@ -187,7 +187,7 @@ async def test_other_bytes_under_a_key(vss: LocalVSS, bulk_id: str, bucket_id: s
 
 async def test_other_owner_or_spec(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     make_files(folder, {"a": 10, "b": 20})
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         with pytest.raises(BulkConflictError, match=r"dag_id nightly.*not to dag_id other"):
             await upload(client, bulk_id, bucket_id, folder, owner={"dag_id": "other"})
@@ -199,7 +199,7 @@ async def test_other_owner_or_spec(vss: LocalVSS, bulk_id: str, bucket_id: str, 
 async def test_two_owners_at_once(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     """They may not see each other at the start; then the records contradict each other, and that is told."""
     make_files(folder, {f"f{number}": 10 for number in range(20)})
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         ends = await asyncio.gather(
             upload(client, bulk_id, bucket_id, folder, owner={"who": "a"}),
             upload(client, bulk_id, bucket_id, folder, owner={"who": "b"}),
@@ -213,8 +213,8 @@ async def test_two_owners_at_once(vss: LocalVSS, bulk_id: str, bucket_id: str, f
 
 async def test_two_attempts_at_once(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     contents = make_files(folder, {f"f{number}": 10 + number for number in range(40)})
-    async with client_of(vss) as client:
-        async with client_of(vss) as other:
+    async with uncached_client(vss) as client:
+        async with uncached_client(vss) as other:
             both = await asyncio.gather(
                 upload(client, bulk_id, bucket_id, folder, rf=2), upload(other, bulk_id, bucket_id, folder, rf=2)
             )
@@ -229,7 +229,7 @@ async def test_source_that_changed_between_attempts(
 ) -> None:
     contents = make_files(folder, dict.fromkeys(("changed", "gone", "grown", "kept", "stored"), 10))
     vss = own_vss()
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         with vss.fault("status", method="POST", path=f"/buckets/{bucket_id}/metadata", skip=1, status=400):
             first = await upload(client, bulk_id, bucket_id, folder, options={"max_concurrency": 1})
         assert (first.uploaded, first.failed) == (1, 4)
@@ -256,7 +256,7 @@ async def test_file_added_where_another_shard_is_done(
 ) -> None:
     make_files(folder, {f"f{number}": 10 for number in range(4)})
     vss = own_vss()
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder, shard=1, shards=2)
         with vss.fault("refuse_data", bucket=bucket_id):
             await upload(client, bulk_id, bucket_id, folder, shards=2)
@@ -268,7 +268,7 @@ async def test_file_added_where_another_shard_is_done(
 
 async def test_shards_saw_different_sources(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     make_files(folder, {"a": 10, "b": 20})
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder, shards=2)
         (folder / "c").write_bytes(b"new")
         with pytest.raises(BulkConflictError, match=r"shards saw different sources: shard 0 saw 2.*shard 1 saw 3"):
@@ -291,7 +291,7 @@ async def test_source_that_changes_while_it_is_planned(
             (folder / "b").write_bytes(b"x" * 21)
         return found
 
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         with pytest.raises(IntegrityError, match=r"changed while the bulk was planned|vanished") as error:
             await upload(client, bulk_id, bucket_id, listing=listing, options={"will_retry": True})
         assert not error.value.permanent, "a further attempt lists anew"
@@ -301,7 +301,7 @@ async def test_source_that_changes_while_it_is_planned(
 
 async def test_file_that_grows_while_it_is_sent(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     make_files(folder, {"big": 3_000_000})
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         plan = client.plan
 
         async def plan_and_change(**told: Any) -> Any:
@@ -323,7 +323,7 @@ async def test_own_lists(vss: LocalVSS, bulk_id: str, bucket_id: str) -> None:
     def items(*keys: str) -> Callable[[], list[SourceBall]]:
         return lambda: list_items([{"key": key, "data": key} for key in keys], bucket_id)
 
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         told: dict[str, Any] = {"shards": 2, "items_per_shard": True}
         first = await upload(client, bulk_id, bucket_id, listing=items("a", "b"), **told)
         second = await upload(client, bulk_id, bucket_id, listing=items("b", "c"), shard=1, **told)
@@ -335,7 +335,7 @@ async def test_own_lists(vss: LocalVSS, bulk_id: str, bucket_id: str) -> None:
 
 
 async def test_own_lists_without_common_keys(vss: LocalVSS, bulk_id: str, bucket_id: str) -> None:
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         for shard in range(3):
             listing = lambda shard=shard: list_items([{"key": f"k/{shard}", "data": b"x"}], bucket_id)  # noqa: E731
             await upload(client, bulk_id, bucket_id, listing=listing, shard=shard, shards=3, items_per_shard=True)
@@ -345,7 +345,7 @@ async def test_own_lists_without_common_keys(vss: LocalVSS, bulk_id: str, bucket
 async def test_balls_in_the_bucket_of_the_records(vss: LocalVSS, folder: Path) -> None:
     make_files(folder, {"a": 1})
     bulk_id = uuid.uuid4().hex
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         with pytest.raises(ValidationError, match="must not begin with 'bulk-'"):
             await upload(client, bulk_id, records_bucket(bulk_id), folder)
         with pytest.raises(ValidationError, match="another bucket_id"):
@@ -355,7 +355,7 @@ async def test_balls_in_the_bucket_of_the_records(vss: LocalVSS, folder: Path) -
 async def test_ball_of_a_list_in_the_bucket_of_another_bulk(vss: LocalVSS, bulk_id: str, bucket_id: str) -> None:
     """It stops the bulk when it is planned, and the same bulk goes on when that is allowed."""
     items = [{"key": "a", "data": "1"}, {"key": "b", "data": "2", "bucket_id": f"bulk-{bucket_id}"}]
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         given: dict[str, Any] = {"listing": lambda: list_items(items, bucket_id), "items_per_shard": True}
         with pytest.raises(ValidationError, match=f"must not begin with 'bulk-', got 'bulk-{bucket_id}'"):
             await upload(client, bulk_id, bucket_id, **given)
@@ -374,20 +374,20 @@ async def test_one_poke_is_one_listing(vss: LocalVSS, bulk_id: str, bucket_id: s
         status = await bulk_status(client, bulk_id)
         return status.state, len(vss.requests())
 
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         assert await poked(client) == (State.UNPLANNED, 2)
         await upload(client, bulk_id, bucket_id, folder, shards=2)
         assert await poked(client) == (State.UPLOADING, 1)
         await upload(client, bulk_id, bucket_id, folder, shard=1, shards=2)
         assert await poked(client) == (State.COMPLETE, 1)
-        async with client_of(vss) as cold:
+        async with uncached_client(vss) as cold:
             assert await poked(cold) == (State.COMPLETE, 1)
 
 
 async def test_peer_that_is_away(own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path) -> None:
     make_files(folder, {"a": 10, "b": 20})
     vss = own_vss()
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         with vss.fault("peer_down", peer="peer-1"):
             with pytest.raises(UnavailableError, match="a peer is away"):
                 await upload(client, bulk_id, bucket_id, folder)
@@ -411,7 +411,7 @@ async def test_peer_that_goes_away_during_the_upload(
     """What was stored is recorded on the peers that are left."""
     make_files(folder, {f"f{number}": 10 for number in range(10)})
     vss = own_vss()
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         original = client.upload
         fault: list[Any] = []
 
@@ -434,7 +434,7 @@ async def test_peer_that_goes_away_during_the_upload(
 
 
 async def test_waiting_ends_in_time(vss: LocalVSS, bulk_id: str) -> None:
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         with pytest.raises(DeadlineExceededError, match="nobody has planned it"):
             await await_bulk(client, bulk_id, timeout=0.1, poke_interval=60)
         with pytest.raises(BulkFailedError, match="not finished"):
@@ -446,7 +446,7 @@ async def test_waiting_ends_in_time(vss: LocalVSS, bulk_id: str) -> None:
 
 async def test_closed(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     make_files(folder, {"a": 10, "b": 20})
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         first = await await_bulk(client, bulk_id, remove_on_completion=True)
         store = RecordStore(client, bulk_id)
@@ -470,7 +470,7 @@ async def test_closed(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path)
 async def test_closed_with_items_keeps_them(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     """An await that is run again after it closed the bulk gives the same once more."""
     make_files(folder, {"a": 10, "b": 20})
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         first = await await_bulk(client, bulk_id, include_items=True, remove_on_completion=True)
         assert len(first["successes"]) == 2
@@ -479,9 +479,9 @@ async def test_closed_with_items_keeps_them(vss: LocalVSS, bulk_id: str, bucket_
 
 async def test_closed_twice_at_once(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     make_files(folder, {"a": 10, "b": 20})
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
-        async with client_of(vss) as other:
+        async with uncached_client(vss) as other:
             both = await asyncio.gather(
                 *(await_bulk(each, bulk_id, remove_on_completion=True) for each in (client, other))
             )
@@ -490,7 +490,7 @@ async def test_closed_twice_at_once(vss: LocalVSS, bulk_id: str, bucket_id: str,
 
 async def test_cut_off_while_closing(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     make_files(folder, {"a": 10, "b": 20})
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         told = await await_bulk(client, bulk_id)
         store = RecordStore(client, bulk_id)
@@ -505,7 +505,7 @@ async def test_closed_failure_opens_no_gate(
 ) -> None:
     make_files(folder, {"a": 10, "b": 20})
     vss = own_vss()
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         with vss.fault("refuse_data", key="a_0"):
             await upload(client, bulk_id, bucket_id, folder)
         await await_bulk(client, bulk_id, fail_on_error=False, remove_on_completion=True)
@@ -523,7 +523,7 @@ async def test_foreign_ball_among_the_records_stops_nothing(
     make_files(folder, {"a": 1})
     bulk_id = uuid.uuid4().hex
     with caplog.at_level("WARNING", "airflow_provider_mictlanx"):
-        async with client_of(vss) as client:
+        async with uncached_client(vss) as client:
             (await client.put(records_bucket(bulk_id), ball_id, b"data", allow_reserved_bucket=True)).unwrap()
             assert (await upload(client, bulk_id, bucket_id, folder)).uploaded == 1
             assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
@@ -544,7 +544,7 @@ async def test_foreign_balls_are_warned_of_once_in_an_attempt(
     make_files(folder, {"a": 1})
     bulk_id = uuid.uuid4().hex
     with caplog.at_level("WARNING", "airflow_provider_mictlanx"):
-        async with client_of(vss) as client:
+        async with uncached_client(vss) as client:
             for number in range(7):
                 (await client.put(records_bucket(bulk_id), f"b{number}", b"data", allow_reserved_bucket=True)).unwrap()
             await upload(client, bulk_id, bucket_id, folder)
@@ -558,7 +558,7 @@ async def test_bulk_of_another_name_in_the_same_bucket(vss: LocalVSS, folder: Pa
     make_files(folder, {"a": 1})
     bulk_id = f"no safe id {uuid.uuid4()}"
     twin = records_bucket(bulk_id).removeprefix("bulk-")
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         for call in (bulk_status(client, twin), delete_bulk(client, twin), upload(client, twin, bucket_id, folder)):
             with pytest.raises(IntegrityError, match="no safe id"):
@@ -576,7 +576,7 @@ async def test_parts_are_few(
     monkeypatch.setattr(uploading, "LAST_PART", 0.01)
     monkeypatch.setattr(uploading, "WHOLE_PART", 3)
     make_files(folder, {f"f{number:03}": 50 for number in range(200)})
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         most = 0
 
         async def look() -> None:
@@ -603,7 +603,7 @@ async def test_parts_are_few(
 async def test_killed_while_a_part_was_written(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     """A part that is listed, but whose bytes were never sent: its balls are read back, and not sent again."""
     make_files(folder, {f"f{number}": 50 for number in range(5)})
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         store = RecordStore(client, bulk_id)
         records = await store.read()
@@ -640,7 +640,7 @@ async def test_plan_without_data(
         given = {"rf": rf, "tags": told, "max_tries": 1, "allow_reserved_bucket": True}
         (await self.client.put(self.bucket_id, record.name, data, **given)).unwrap()
 
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         with monkeypatch.context() as patched:
             patched.setattr(RecordStore, "_put", once)
             fault = vss.set_fault("refuse_data", key="plan-*", bucket=records_bucket(bulk_id))
@@ -666,7 +666,7 @@ async def test_cancelled_attempt_says_so_in_time(
 ) -> None:
     make_files(folder, {f"f{number}": 50 for number in range(50)})
     vss = own_vss()
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         attempt = asyncio.create_task(upload(client, bulk_id, bucket_id, folder, options={"will_retry": True}))
         slow = vss.set_fault("latency", path="/buckets/data/", skip=20, seconds=20)
         while not slow.triggered:
@@ -686,7 +686,7 @@ async def test_summaries_are_small(vss: LocalVSS, bulk_id: str, bucket_id: str, 
     """Also of a bulk in which everything failed, for long reasons."""
     failures = [Failure(bucket_id="b" * 60, key="k" * 900, code=502, message="m" * 5000) for _ in range(5)]
     make_files(folder, {"a" * 250: 10})
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         result = await upload(client, bulk_id, bucket_id, folder)
         store = RecordStore(client, bulk_id)
         [done] = (await store.read()).dones
@@ -708,7 +708,7 @@ async def test_many_small_files(
         uploading, "FIRST_PART", 3600
     )  # progress is recorded by time, and a busy machine takes more of it
     asked: dict[int, list[int]] = {}
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         for number in (100, 500):
             make_files(folder / str(number), {f"f{name:04}": 20 for name in range(number)})
             told = {"bulk_id": f"{bulk_id} {number}", "bucket_id": f"{bucket_id}-{number}"}

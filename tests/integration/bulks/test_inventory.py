@@ -31,12 +31,12 @@ from airflow_provider_mictlanx.client.errors import (
     PutChunksError,
     UnavailableError,
 )
-from tests.support.bulk_uploads import client_of, make_files, on_peers, one_version_each, upload, versions
-from tests.support.forked_processes import Nursery
-from tests.support.raw_requests import Wire
+from tests.support.bulk_uploads import make_files, on_peers, one_version_each, uncached_client, upload, versions
+from tests.support.forked_processes import ForkedProcesses
+from tests.support.raw_requests import RawRequests
 from tests.support.vss import LocalVSS
 
-_NURSERY = Nursery("tests.support.bulk_attempt")
+_PROCESSES = ForkedProcesses("tests.support.bulk_attempt")
 
 FEW = inventory.ASKED_ONE_BY_ONE
 MANY = FEW + 4
@@ -72,7 +72,7 @@ async def test_cleared_run_sends_what_was_deleted(
     vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path, number: int
 ) -> None:
     contents = files(folder, number)
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         assert (await client.delete_bucket(bucket_id)).unwrap().failed == 0
         lines: list[str] = []
@@ -89,7 +89,7 @@ async def test_cleared_run_sends_what_was_deleted(
 @SIZES
 async def test_lost_ball_is_sent_again(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path, number: int) -> None:
     contents = files(folder, number)
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         (await client.delete("f03", bucket_id)).unwrap()
         vss.reset_requests()
@@ -105,9 +105,9 @@ async def test_lost_ball_is_sent_again(vss: LocalVSS, bulk_id: str, bucket_id: s
 async def test_chunk_that_is_lost(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path, number: int) -> None:
     """Of a ball of three chunks the last one; what is left of it is not sent again."""
     contents = files(folder, number, size=2500)
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder, chunk_size="1kb")
-        Wire(vss).delete_chunk(bucket_id, "f05_2")
+        RawRequests(vss).delete_chunk(bucket_id, "f05_2")
         vss.reset_requests()
         again = await upload(client, bulk_id, bucket_id, folder, chunk_size="1kb")
         assert (again.uploaded, again.skipped, again.failed) == (1, number - 1, 0)
@@ -120,7 +120,7 @@ async def test_lost_while_a_ball_was_missing_anyway(
 ) -> None:
     files(folder, MANY)
     vss = own_vss()
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         with vss.fault("refuse_data", key="f03_0"):
             assert (await upload(client, bulk_id, bucket_id, folder)).failed == 1
         (await client.delete("f07", bucket_id)).unwrap()
@@ -132,7 +132,7 @@ async def test_lost_while_a_ball_was_missing_anyway(
 async def test_empty_balls(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     """They are in no listing, so they are asked for one by one."""
     make_files(folder, {f"f{index:02}": 50 for index in range(MANY)} | {"empty": 0, "empty-too": 0})
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         (await client.delete("empty", bucket_id)).unwrap()
         again = await upload(client, bulk_id, bucket_id, folder)
@@ -145,7 +145,7 @@ async def test_empty_balls(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: 
 
 async def test_only_the_cleared_shard_is_mended(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     files(folder, 2 * MANY)
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         for shard in range(2):
             await upload(client, bulk_id, bucket_id, folder, shard=shard, shards=2)
         await client.delete_bucket(bucket_id)
@@ -164,7 +164,7 @@ async def test_several_buckets(vss: LocalVSS, bulk_id: str, bucket_id: str) -> N
         places = [(f"{bucket_id}-{place}", f"f{index:02}") for place in "ab" for index in range(MANY)]
         return list_items([{"bucket_id": bucket, "key": key, "data": "x"} for bucket, key in places])
 
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, "", listing=listing, items_per_shard=True)
         await client.delete_bucket(f"{bucket_id}-b")
         vss.reset_requests()
@@ -175,7 +175,7 @@ async def test_several_buckets(vss: LocalVSS, bulk_id: str, bucket_id: str) -> N
 
 async def test_other_bytes_under_a_key_since_then(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     contents = files(folder, MANY)
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         (await client.put(bucket_id, "f03", b"other", replace=True)).unwrap()
         again = await upload(client, bulk_id, bucket_id, folder)
@@ -197,9 +197,9 @@ async def test_announced_anew_without_data(
     """
     contents = files(folder, number)
     vss = own_vss()
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
-        wire = Wire(vss)
+        wire = RawRequests(vss)
         for key in ("f03", "f04"):
             wire.delete_chunk(bucket_id, f"{key}_0")
         wire.announce(bucket_id, "f03", 0, contents["f03"], contents["f03"], 1)
@@ -218,7 +218,7 @@ async def test_unreadable_ball_that_is_listed_is_mended_after_a_check(
     """The peer lost the data and lists it still. What a storage check could not read is read by the next attempt, and sent."""
     files(folder, MANY)
     vss = own_vss()
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         with contextlib.closing(sqlite3.connect(vss.data / "metadata.sqlite3")) as books, books:
             books.execute("update replicas set blob = null where bucket_id = ? and key = 'f03_0'", (bucket_id,))
@@ -256,7 +256,7 @@ async def test_peer_that_does_not_answer(
             faults.append(vss.set_fault("peer_down", peer="peer-1"))
         return list_sources(str(folder), bucket_id)
 
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         with pytest.raises(UnavailableError, match=f"{bulk_id}.*peer-1"):
             await upload(client, bulk_id, bucket_id, folder, listing=listing, options={"will_retry": True})
@@ -272,7 +272,7 @@ async def test_peer_that_does_not_answer(
 @pytest.mark.parametrize("balls", [MANY, 3 * MANY])
 async def test_one_listing_for_all_balls(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path, balls: int) -> None:
     files(folder, balls)
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         vss.reset_requests()
         assert (await upload(client, bulk_id, bucket_id, folder)).skipped == balls
@@ -281,7 +281,7 @@ async def test_one_listing_for_all_balls(vss: LocalVSS, bulk_id: str, bucket_id:
 
 async def test_few_balls_are_asked_for_one_by_one(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     files(folder, FEW)
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         vss.reset_requests()
         assert (await upload(client, bulk_id, bucket_id, folder)).skipped == FEW
@@ -294,7 +294,7 @@ async def test_bucket_far_larger_than_the_bulk(
     """Its listing is not read to its end; the balls are asked for one by one."""
     files(folder, MANY)
     monkeypatch.setattr(inventory, "ROWS_PER_BALL", 1)
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         for number in range(MANY):
             (await client.put(bucket_id, f"other-{number}", b"x" * 100, tags={"t": "x" * 500})).unwrap()
         await upload(client, bulk_id, bucket_id, folder)
@@ -315,7 +315,7 @@ async def test_gate_pokes_while_it_is_sent_again(
 ) -> None:
     files(folder, MANY)
     vss = own_vss()
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         (await client.delete("f03", bucket_id)).unwrap()
         slow = vss.set_fault("latency", path="/buckets/data/", seconds=20, skip=2)  # not that of the records before it
@@ -342,14 +342,14 @@ async def test_killed_after_it_recorded_the_loss(
     contents = files(folder, MANY)
     vss = own_vss()
     lost = MANY if deleted == "all" else 1
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         if deleted == "all":
             (await client.delete_bucket(bucket_id)).unwrap()
         else:
             (await client.delete("f03", bucket_id)).unwrap()
         told = {"uri": vss.uri, "bulk_id": bulk_id, "bucket_id": bucket_id, "folder": str(folder)}
-        dying = _NURSERY.start("tests.support.bulk_attempt:main", {**told, "die_after": f"/{bucket_id}/metadata"})
+        dying = _PROCESSES.start("tests.support.bulk_attempt:main", {**told, "die_after": f"/{bucket_id}/metadata"})
         output, _ = await asyncio.to_thread(dying.communicate, timeout=60)
         assert dying.returncode == -signal.SIGKILL, output
         announced = (await client.get_chunks_by_bucket_id(bucket_id)).unwrap().balls
@@ -366,7 +366,7 @@ async def test_bytes_of_the_record_of_the_loss_are_lost(
 ) -> None:
     """Nobody knows which balls it named: every acknowledgement before it is looked into."""
     contents = files(folder, MANY)
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         store = RecordStore(client, bulk_id)
         records = await store.read_completely()
@@ -375,8 +375,8 @@ async def test_bytes_of_the_record_of_the_loss_are_lost(
         await store.write(later)
         part = Part(shard=0, attempt=later.attempt, sequence=2, number=0, plan=plan, lost=1)
         await store.write(part, b"no JSON")
-        Wire(vss).delete_chunk(bucket_id, "f03_0")
-        Wire(vss).announce(bucket_id, "f03", 0, contents["f03"], contents["f03"], 1)
+        RawRequests(vss).delete_chunk(bucket_id, "f03_0")
+        RawRequests(vss).announce(bucket_id, "f03", 0, contents["f03"], contents["f03"], 1)
         assert (await bulk_status(client, bulk_id)).state is State.UPLOADING
         again = await upload(client, bulk_id, bucket_id, folder)
         assert (again.uploaded, again.skipped, again.failed) == (1, MANY - 1, 0)
@@ -389,7 +389,7 @@ async def test_loss_that_can_not_be_recorded_stops_the_attempt(
     """Nothing is announced that an old record would be believed for."""
     files(folder, MANY)
     vss = own_vss()
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         await client.delete_bucket(bucket_id)
         vss.reset_requests()
@@ -412,7 +412,7 @@ async def test_loss_has_to_be_recorded_on_as_many_peers_as_a_start(
             if line.startswith("Lost since"):
                 vss.set_fault("peer_down", peer="peer-1")
 
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         await client.delete_bucket(bucket_id)
         vss.reset_requests()
@@ -423,7 +423,7 @@ async def test_loss_has_to_be_recorded_on_as_many_peers_as_a_start(
         await upload(client, bulk_id, bucket_id, folder)
         last = max((await RecordStore(client, bulk_id).read()).parts, key=lambda part: part.sequence)
         assert last.lost
-        assert len(Wire(vss).listed(RecordStore(client, bulk_id).bucket_id, last.name)) == 3
+        assert len(RawRequests(vss).listed(RecordStore(client, bulk_id).bucket_id, last.name)) == 3
 
 
 async def test_what_another_attempt_stored_may_be_lost_again(
@@ -432,7 +432,7 @@ async def test_what_another_attempt_stored_may_be_lost_again(
     """A failure is none where another attempt has stored the ball since; but not where it is gone by now."""
     files(folder, MANY)
     vss = own_vss()
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         original = client.upload
 
         async def beside_another(bucket: str, key: str, **told: Any) -> Any:
@@ -441,7 +441,7 @@ async def test_what_another_attempt_stored_may_be_lost_again(
             with vss.fault("refuse_data", bucket=bucket_id, key=f"{key}_0"):
                 result = await original(bucket, key, **told)
             if key == "f04":
-                async with client_of(vss) as other:
+                async with uncached_client(vss) as other:
                     assert (await upload(other, bulk_id, bucket_id, folder)).failed == 0
                     (await other.delete("f03", bucket_id)).unwrap()
             return result
@@ -456,7 +456,7 @@ async def test_ball_that_can_not_be_sent_again_fails_the_bulk(
 ) -> None:
     files(folder, MANY)
     vss = own_vss()
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         (await client.delete("f03", bucket_id)).unwrap()
         (folder / "f03").unlink()
@@ -471,10 +471,10 @@ async def test_ball_that_can_not_be_sent_again_fails_the_bulk(
 
 async def test_two_attempts_find_the_loss_at_once(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     contents = files(folder, MANY)
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         await client.delete_bucket(bucket_id)
-        async with client_of(vss) as other:
+        async with uncached_client(vss) as other:
             both = await asyncio.gather(*(upload(each, bulk_id, bucket_id, folder) for each in (client, other)))
         assert [end.failed for end in both] == [0, 0]
         assert await state_of(client, bulk_id) == (State.COMPLETE, MANY)
@@ -491,7 +491,7 @@ async def test_parts_of_an_attempt_that_sends_again(
     monkeypatch.setattr(uploading, "WHOLE_PART", 3)
     files(folder, 60)
     vss = own_vss()
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         await client.delete_bucket(bucket_id)
         seen: list[tuple[State, int]] = []
@@ -539,7 +539,7 @@ async def test_file_that_changed_in_place(
     """A file of the same size with other bytes is a failure, also where it is stored as planned; and it names the ways out."""
     make_files(folder, {"changed": size, "kept": size, "missing": 10})
     vss = own_vss()
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         with vss.fault("refuse_data", key="missing_0"):
             assert (await upload(client, bulk_id, bucket_id, folder)).failed == 1
         in_place(folder / "changed", keep_times)
@@ -564,9 +564,9 @@ async def test_file_that_changed_before_it_was_recorded(
     """Stored by an attempt that was killed, and found stored by the next one, which has not read the file for the plan."""
     make_files(folder, {"changed": 1_500_000})
     vss = own_vss()
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         told = {"uri": vss.uri, "bulk_id": bulk_id, "bucket_id": bucket_id, "folder": str(folder)}
-        dying = _NURSERY.start(
+        dying = _PROCESSES.start(
             "tests.support.bulk_attempt:main", {**told, "die_after": "/buckets/data/", "nth": 3, "part": 60}
         )
         output, _ = await asyncio.to_thread(dying.communicate, timeout=60)
@@ -584,7 +584,7 @@ async def test_grown_or_gone_after_it_was_stored(
     """A file that is gone leaves its ball as planned; one that has grown is another one than that which is stored."""
     make_files(folder, {"gone": 10, "grown": 10, "kept": 10, "missing": 10})
     vss = own_vss()
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         with vss.fault("refuse_data", key="missing_0"):
             await upload(client, bulk_id, bucket_id, folder)
         (folder / "gone").unlink()
@@ -603,7 +603,7 @@ async def test_files_as_they_were_are_not_read_again(
     """Where no time and no size tells of a change, a retry reads only what it sends; where one does, it compares."""
     files(folder, MANY)
     vss = own_vss()
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         plan, read = client.plan, list[str]()
 
         async def counted(**told: Any) -> Any:
@@ -629,7 +629,7 @@ async def test_killed_attempt_that_saw_a_change(
     """What it has not compared itself, its records don't vouch for."""
     files(folder, MANY)
     vss = own_vss()
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         (await client.delete("f03", bucket_id)).unwrap()
         in_place(folder / "f05")
@@ -642,7 +642,7 @@ async def test_data_that_changed(vss: LocalVSS, bulk_id: str, bucket_id: str) ->
     def listing(content: str) -> Callable[[], list[SourceBall]]:
         return lambda: list_items([{"key": "a", "data": content}, {"key": "b", "data": "b"}], bucket_id)
 
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, listing=listing("x"), items_per_shard=True)
         assert (await upload(client, bulk_id, bucket_id, listing=listing("x"), items_per_shard=True)).skipped == 2
         again = await upload(client, bulk_id, bucket_id, listing=listing("y"), items_per_shard=True)
@@ -657,7 +657,7 @@ async def test_file_of_another_store_that_changed(vss: LocalVSS, bulk_id: str, b
     def listing() -> list[SourceBall]:
         return list_sources(base, bucket_id)
 
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, listing=listing)
         assert (await upload(client, bulk_id, bucket_id, listing=listing)).skipped == 2
         await asyncio.sleep(0.002)  # times are compared to the millisecond
@@ -674,7 +674,7 @@ async def test_file_of_another_store_whose_time_is_set_back(vss: LocalVSS, bulk_
     def listing() -> list[SourceBall]:
         return list_sources(base, bucket_id)
 
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, listing=listing)
         before = base.fs.store[f"{base.path}/a"]
         base.fs.pipe_file(f"{base.path}/a", b"x" * 10)
@@ -688,7 +688,7 @@ async def test_source_that_changes_while_it_is_sent_names_the_ways_out(
     vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path
 ) -> None:
     make_files(folder, {"big": 3_000_000})
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         plan = client.plan
 
         async def plan_and_change(**told: Any) -> Any:
@@ -710,7 +710,7 @@ async def test_reader_finds_what_the_cleared_run_reports(
 ) -> None:
     """In the words of the report: the gate opens, and the reader finds every ball."""
     contents = files(folder, 4)
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         await await_bulk(client, bulk_id, timeout=0)
         await client.delete_bucket(bucket_id)

@@ -19,8 +19,8 @@ from airflow_provider_mictlanx.bulks.record_store import RecordStore
 from airflow_provider_mictlanx.bulks.records import parse_ranges
 from airflow_provider_mictlanx.bulks.status import State
 from airflow_provider_mictlanx.client import AsyncClient
-from tests.support.bulk_uploads import client_of, make_files, on_peers, one_version_each, upload, versions
-from tests.support.forked_processes import Child, Nursery
+from tests.support.bulk_uploads import make_files, on_peers, one_version_each, uncached_client, upload, versions
+from tests.support.forked_processes import Child, ForkedProcesses
 from tests.support.vss import LocalVSS
 
 BALLS = 200
@@ -31,11 +31,11 @@ KILLS = 20
 REQUESTS = 4 * BALLS + 10
 """About as many requests as an attempt makes."""
 
-_NURSERY = Nursery("tests.support.bulk_attempt")
+_PROCESSES = ForkedProcesses("tests.support.bulk_attempt")
 
 
 def attempt(vss: LocalVSS, **told: Any) -> Child:
-    return _NURSERY.start("tests.support.bulk_attempt:main", {"uri": vss.uri, **told})
+    return _PROCESSES.start("tests.support.bulk_attempt:main", {"uri": vss.uri, **told})
 
 
 async def acknowledged(client: AsyncClient, bulk_id: str) -> set[int]:
@@ -76,7 +76,7 @@ async def test_killed(
     output, _ = dying.communicate(timeout=120)
     assert dying.returncode == -signal.SIGKILL, output
     assert list(temporary.iterdir()) == []
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         known = await acknowledged(client, bulk_id)
         keys = sorted(contents)
         vss.reset_requests()
@@ -110,7 +110,7 @@ def test_cut_off_but_not_dead(killed_vss: LocalVSS, bucket_id: str, tmp_path: Pa
     first = attempt(vss, bulk_id=bulk_id, bucket_id=bucket_id, folder=str(tmp_path), rf=RF)
 
     async def second() -> None:
-        async with client_of(vss) as client:
+        async with uncached_client(vss) as client:
             while True:  # until it is in the middle of it
                 status = await bulk_status(client, bulk_id)
                 if status.state is not State.UNPLANNED and status.acknowledged:
@@ -122,7 +122,7 @@ def test_cut_off_but_not_dead(killed_vss: LocalVSS, bucket_id: str, tmp_path: Pa
             assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
 
     async def both() -> None:
-        async with client_of(vss) as client:
+        async with uncached_client(vss) as client:
             assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
             assert min(on_peers(vss, bucket_id, contents).values()) >= RF
             assert await versions(client, bucket_id) == one_version_each(contents)
@@ -149,7 +149,7 @@ def test_stopped_while_it_lists(killed_vss: LocalVSS, bucket_id: str) -> None:
         return []
 
     async def cancelled() -> bool:
-        async with client_of(killed_vss) as client:
+        async with uncached_client(killed_vss) as client:
             uploading = asyncio.create_task(upload(client, f"slow {uuid.uuid4()}", bucket_id, listing=listing))
             await asyncio.to_thread(began.wait, 60)
             uploading.cancel()

@@ -17,7 +17,7 @@ from airflow_provider_mictlanx.bulks.sources import list_items, list_sources
 from airflow_provider_mictlanx.bulks.status import State
 from airflow_provider_mictlanx.client.errors import IntegrityError, UnknownError
 from airflow_provider_mictlanx.client.local_io.fsspec_source import FsspecFile
-from tests.support.bulk_uploads import client_of, one_version_each, upload, versions
+from tests.support.bulk_uploads import one_version_each, uncached_client, upload, versions
 from tests.support.vss import LocalVSS
 
 
@@ -37,7 +37,7 @@ async def test_folder_of_another_store(vss: LocalVSS, base: UPath, bucket_id: st
     contents = {"a": os.urandom(10), "b": b"", "c": os.urandom(1_500_000), "sub-d": os.urandom(3_000_000)}
     fill(base, contents)
     bulk_id = f"memory {uuid.uuid4()}"
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         told: dict[str, Any] = {"listing": lambda: list_sources(base, bucket_id), "chunk_size": "4MB"}
         result = await upload(client, bulk_id, bucket_id, **told)
         assert (result.uploaded, result.failed) == (4, 0)
@@ -58,7 +58,7 @@ async def test_file_that_changes_after_it_was_listed(vss: LocalVSS, base: UPath,
     """The same size, other bytes: the marks tell, before anything is sent."""
     fill(base, {"a": b"x" * size})
     listing = list_sources(base, bucket_id)
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         fill(base, {"a": b"y" * size})
         with pytest.raises(IntegrityError, match="changed since it was listed"):
             await upload(client, f"memory {uuid.uuid4()}", bucket_id, listing=lambda: listing)
@@ -70,7 +70,7 @@ async def test_file_that_changes_between_hashing_and_sending(
     vss: LocalVSS, base: UPath, bucket_id: str, how: str
 ) -> None:
     fill(base, {"a": b"x" * 10, "b": b"z" * 10})
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         original = client.upload
 
         async def change_first(*args: Any, **told: Any) -> Any:
@@ -94,7 +94,7 @@ async def test_file_that_changes_between_hashing_and_sending(
 
 async def test_items_of_another_store(vss: LocalVSS, base: UPath, bucket_id: str) -> None:
     fill(base, {"a": b"a"})
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         items = [{"source": base / "a", "key": "x/y"}, {"key": "inline", "data": "text"}]
         result = await upload(
             client,
@@ -142,7 +142,7 @@ async def test_pieces_are_read_one_after_the_other(vss: LocalVSS, base: UPath, b
         def open(self, path: str, mode: str) -> Any:
             return Watched(base.fs.open(path, mode))
 
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         file = FsspecFile(Store(), f"{base.path}/a", "memory://a")
         (await client.upload(bucket_id, "a", file=file, chunk_size="100kb", max_concurrency=8)).unwrap()
         assert bytes((await client.get(bucket_id, "a")).unwrap().data) == content
@@ -159,7 +159,7 @@ async def test_errors_of_a_store_are_the_clients(vss: LocalVSS, base: UPath, buc
         def open(self, path: str, mode: str) -> Any:
             raise RuntimeError("the key was s3cr3t")
 
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         answer = await client.upload(bucket_id, "a", file=FsspecFile(Failing(), f"{base.path}/a", "memory://a"))
         error = answer.unwrap_err()
         assert isinstance(error, UnknownError)

@@ -14,7 +14,7 @@ from airflow_provider_mictlanx.bulks.record_store import RecordStore
 from airflow_provider_mictlanx.bulks.summary import summarize
 from airflow_provider_mictlanx.bulks.verification import AT_ONCE, StorageCheck
 from airflow_provider_mictlanx.client.errors import UnavailableError
-from tests.support.bulk_uploads import client_of, make_files, upload
+from tests.support.bulk_uploads import make_files, uncached_client, upload
 from tests.support.vss import LocalVSS
 
 
@@ -39,14 +39,14 @@ async def test_each_poke_another_process(
     """Nothing is remembered but what the records say; still every chunk is read once."""
     contents = make_files(tmp_path, {f"f{number:02}": 100 for number in range(50)} | {"big": 3000, "empty": 0})
     vss = own_vss()
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         for shard in range(2):
             await upload(client, bulk_id, bucket_id, tmp_path, shard=shard, shards=2, chunk_size="1kb")
         vss.reset_requests()
         pokes = 0
         done = False
         while not done:
-            async with client_of(vss) as cold:
+            async with uncached_client(vss) as cold:
                 check = StorageCheck(bulk_id, run="sensor, first try")
                 done = await check.go_on(cold, 0)
                 pokes += 1
@@ -65,7 +65,7 @@ async def test_another_run_reads_anew(
     """A sensor that was cleared does not believe what an earlier one saw; one that was deferred goes on."""
     make_files(tmp_path, {f"f{number}": 100 for number in range(10)})
     vss = own_vss()
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, tmp_path)
         first = StorageCheck(bulk_id, run="try 1")
         assert await first.go_on(client, 60)
@@ -81,7 +81,7 @@ async def test_what_is_lost_is_found(
 ) -> None:
     make_files(tmp_path, {f"f{number:02}": 100 for number in range(20)})
     vss = own_vss()
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, tmp_path)
         (await client.delete("f03", bucket_id)).unwrap()
         (await client.put(bucket_id, "f07", b"other", replace=True)).unwrap()
@@ -106,7 +106,7 @@ async def test_peer_that_is_away_is_no_failure(
     """A ball on that peer can't be told lost; what was read before stays read, and the rest is read when it is back."""
     make_files(tmp_path, {f"f{number:02}": 100 for number in range(24)})
     vss = own_vss()
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, tmp_path)
         check = StorageCheck(bulk_id)
         await check.go_on(client, 0)
@@ -126,7 +126,7 @@ async def test_killed_while_it_wrote_down_a_failure(
     """The record is listed, its bytes are not there: those balls are read again."""
     make_files(tmp_path, {f"f{number}": 100 for number in range(5)})
     vss = own_vss()
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, tmp_path)
         (await client.delete("f3", bucket_id)).unwrap()
         assert await StorageCheck(bulk_id).go_on(client, 60)
@@ -145,7 +145,7 @@ async def test_killed_while_it_wrote_down_a_failure(
 
 async def test_closed_bulk_can_not_be_checked(vss: LocalVSS, bulk_id: str, bucket_id: str, tmp_path: Path) -> None:
     make_files(tmp_path, {"a": 1})
-    async with client_of(vss) as client:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, tmp_path)
         assert await StorageCheck(bulk_id).go_on(client, 60)
         await await_bulk(client, bulk_id, remove_on_completion=True)

@@ -10,7 +10,8 @@ import pytest
 
 from airflow_provider_mictlanx.client import BallConflictError, NotFoundError, ValidationError
 from tests.support.clients import checked_client, client_of, other_tasks
-from tests.support.raw_requests import Wire, pattern
+from tests.support.raw_requests import RawRequests
+from tests.support.sample_bytes import pattern
 from tests.support.vss import LocalVSS
 
 
@@ -127,7 +128,7 @@ async def test_a_cancelled_await_does_not_cancel_the_uploads(vss: LocalVSS, buck
 async def test_closing_waits_for_the_uploads(vss: LocalVSS, bucket_id: str) -> None:
     async with checked_client(vss) as client:
         (await client.put_bulk("b", balls(bucket_id, *"abcdef"), max_concurrency=2)).unwrap()
-    assert all(Wire(vss).data(bucket_id, f"{name}_0") == pattern(100, seed=n) for n, name in enumerate("abcdef"))
+    assert all(RawRequests(vss).data(bucket_id, f"{name}_0") == pattern(100, seed=n) for n, name in enumerate("abcdef"))
 
 
 @pytest.mark.parametrize("how", ["aclose", "exception"])
@@ -144,7 +145,7 @@ async def test_closing_can_cancel_the_uploads_and_leaves_no_task(vss: LocalVSS, 
         except RuntimeError:
             assert how == "exception"
         assert other_tasks() == set()
-    assert Wire(vss).listed(bucket_id, "a") == []
+    assert RawRequests(vss).listed(bucket_id, "a") == []
 
 
 async def test_a_bad_item_is_refused_before_the_first_request(own_vss: Any, bucket_id: str) -> None:
@@ -162,6 +163,6 @@ async def test_an_item_s_own_options_hold(vss: LocalVSS, bucket_id: str) -> None
     async with checked_client(vss) as client:
         (await client.put_bulk("b", balls(bucket_id, "k", rf=3, chunk_size=40, tags={"colour": "red"}))).unwrap()
         (await client.await_bulk("b")).unwrap()
-    listed = Wire(vss).listed(bucket_id, "k")
+    listed = RawRequests(vss).listed(bucket_id, "k")
     assert sorted(chunk["size"] for chunk in listed) == [40, 40, 40, 60, 60, 60]
     assert {chunk["tags"]["colour"] for chunk in listed} == {"red"}

@@ -16,7 +16,8 @@ import pytest
 from airflow_provider_mictlanx import client as package
 from airflow_provider_mictlanx.client import AsyncClient, MictlanXError
 from tests.support.clients import checked_client
-from tests.support.raw_requests import Wire, pattern
+from tests.support.raw_requests import RawRequests
+from tests.support.sample_bytes import pattern
 from tests.support.vss import LocalVSS
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -184,7 +185,7 @@ async def test_number_of_requests(vss: LocalVSS, bucket_id: str, tmp_path: Path,
     expected = int(fixed) + (N * int(per_chunk or 1) if per_chunk is not None else 0)
     async with checked_client(vss) as client:
         (await client.put(bucket_id, "ball", DATA, chunk_size=250)).unwrap()
-        assert len(Wire(vss).listed(bucket_id, "ball")) == N
+        assert len(RawRequests(vss).listed(bucket_id, "ball")) == N
         if call == "`get`, cached":
             await client.get(bucket_id, "ball")
         if call == "`get_to_file`, file exists":

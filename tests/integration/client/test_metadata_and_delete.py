@@ -21,7 +21,8 @@ from airflow_provider_mictlanx.client import async_client as looking
 from airflow_provider_mictlanx.client.transfer import delete as client_delete
 from airflow_provider_mictlanx.client.transfer import listing as client_listing
 from tests.support.clients import checked_client
-from tests.support.raw_requests import Wire, pattern, sha256
+from tests.support.raw_requests import RawRequests
+from tests.support.sample_bytes import pattern, sha256
 from tests.support.vss import LocalVSS
 
 DATA = pattern(1000)
@@ -43,7 +44,7 @@ async def test_get_metadata_tells_of_the_ball(vss: LocalVSS, bucket_id: str) -> 
 
 
 async def test_get_metadata_by_key_tells_of_one_chunk(vss: LocalVSS, bucket_id: str) -> None:
-    Wire(vss).put(bucket_id, "ball", [DATA[:400], DATA[400:]], only=[1])
+    RawRequests(vss).put(bucket_id, "ball", [DATA[:400], DATA[400:]], only=[1])
     async with checked_client(vss) as client:
         found = (await client.get_metadata_by_key(bucket_id, "ball_1")).unwrap()
         assert found.metadata.checksum == sha256(DATA[400:])
@@ -75,7 +76,7 @@ async def test_a_bucket_as_balls_and_as_chunks(vss: LocalVSS, bucket_id: str) ->
         (await client.put(bucket_id, "b", DATA, chunk_size=300, rf=2)).unwrap()
         (await client.put(bucket_id, "a/1", DATA * 2)).unwrap()
         (await client.put(bucket_id, "empty", b"")).unwrap()
-        Wire(vss).put(bucket_id, "unfinished", [b"x", b"y"], only=[0])
+        RawRequests(vss).put(bucket_id, "unfinished", [b"x", b"y"], only=[0])
         bucket = (await client.get_bucket_metadata(bucket_id)).unwrap()
         assert [ball.key for ball in bucket] == ["a/1", "b"]
         assert (len(bucket), bucket.size_bytes(), bucket.size()) == (2, 3000, "3 KB")
@@ -120,7 +121,7 @@ async def test_listings_say_so_where_a_peer_is_away(own_vss: Callable[..., Local
 
 async def test_unreadable_is_not_a_no_while_a_peer_is_away(own_vss: Callable[..., LocalVSS], bucket_id: str) -> None:
     vss = own_vss(peers=2)
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     [holder] = wire.put(bucket_id, "ball", [DATA])[0]
     wire.put(bucket_id, "ball", [DATA], announced_only=[0])  # on the other peer
     async with checked_client(vss) as client:
@@ -138,7 +139,7 @@ async def test_unreadable_is_not_a_no_where_the_peer_is_back_before_anybody_asks
     own_vss: Callable[..., LocalVSS], bucket_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vss = own_vss(peers=2)
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     [holder] = wire.put(bucket_id, "ball", [DATA])[0]
     wire.put(bucket_id, "ball", [DATA], announced_only=[0])  # on the other peer
 

@@ -27,19 +27,12 @@ from airflow_provider_mictlanx.client import (
     RequestTimeoutError,
     ValidationError,
 )
+from tests.support.addresses import free_port, uri_of
+from tests.support.clients import client_of
+from tests.support.intercepting_router import Asked, Reply, intercepting
 from tests.support.new_threads import NewThreads
-from tests.support.raw_requests import (
-    Asked,
-    Reply,
-    Wire,
-    client_of,
-    cut,
-    free_port,
-    meddling,
-    pattern,
-    sha256,
-    uri_of,
-)
+from tests.support.raw_requests import RawRequests
+from tests.support.sample_bytes import cut, pattern, sha256
 from tests.support.vss import LocalVSS
 
 DATA = pattern(1000)
@@ -150,7 +143,7 @@ async def test_bytearray_that_changes_while_it_is_put_is_not_stored_mixed(vss: L
 
 
 def test_get_with_a_limit(vss: LocalVSS, bucket_id: str) -> None:
-    Wire(vss).put(bucket_id, "k", cut(DATA, 500))
+    RawRequests(vss).put(bucket_id, "k", cut(DATA, 500))
     assert bytes(value_of(vss, "get", bucket_id, "k", max_size=1000).data) == DATA
     error = error_of(vss, "get", bucket_id, "k", max_size=999)
     assert isinstance(error, ValidationError)
@@ -159,7 +152,7 @@ def test_get_with_a_limit(vss: LocalVSS, bucket_id: str) -> None:
 
 
 def test_get_from_a_chunk_on(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
-    Wire(vss).put(bucket_id, "k", cut(DATA, 300, 300))
+    RawRequests(vss).put(bucket_id, "k", cut(DATA, 300, 300))
     assert bytes(value_of(vss, "get", bucket_id, "k", chunk_index=1).data) == DATA[300:]
     assert bytes(value_of(vss, "get", bucket_id, "k", chunk_index=2).data) == DATA[600:]
     assert isinstance(error_of(vss, "get", bucket_id, "k", chunk_index=3), ValidationError)
@@ -168,7 +161,7 @@ def test_get_from_a_chunk_on(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> N
 
 
 def test_ball_of_another_client_without_tags_is_read(vss: LocalVSS, bucket_id: str) -> None:
-    Wire(vss).put(bucket_id, "k", cut(DATA, 300, 300), standard_tags=False)
+    RawRequests(vss).put(bucket_id, "k", cut(DATA, 300, 300), standard_tags=False)
     assert bytes(value_of(vss, "get", bucket_id, "k").data) == DATA
     assert value_of(vss, "get_metadata", bucket_id, "k").checksum == ""
 
@@ -303,7 +296,7 @@ async def test_bad_input_of_put_causes_no_request(bad: dict[str, Any], tmp_path:
 
     source = tmp_path / "source"
     source.write_bytes(DATA)
-    async with meddling(handler) as meddler, AsyncClient(meddler.uri, "tests") as client:
+    async with intercepting(handler) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
         arguments = {"bucket_id": "b", "key": "k", "value": DATA, **bad}
         error = (await client.put(**arguments)).unwrap_err()
         assert isinstance(error, ValidationError), error
@@ -311,7 +304,7 @@ async def test_bad_input_of_put_causes_no_request(bad: dict[str, Any], tmp_path:
         if "value" not in bad:
             arguments = {"bucket_id": "b", "key": "k", "path": source, **bad}
             assert isinstance((await client.put_file(**arguments)).unwrap_err(), ValidationError)
-        assert meddler.asked == []
+        assert interceptor.asked == []
 
 
 BAD_GETS: list[dict[str, Any]] = [
@@ -337,13 +330,13 @@ async def test_bad_input_of_get_causes_no_request(bad: dict[str, Any], tmp_path:
     async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
         return Reply(500)
 
-    async with meddling(handler) as meddler, AsyncClient(meddler.uri, "tests") as client:
+    async with intercepting(handler) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
         assert isinstance((await client.get(**{"bucket_id": "b", "key": "k", **bad})).unwrap_err(), ValidationError)
         arguments = {"bucket_id": "b", "ball_id": "k", "output_path": str(tmp_path / "out"), **bad}
         if "key" in arguments:
             arguments["ball_id"] = arguments.pop("key")
         assert isinstance((await client.get_to_file(**arguments)).unwrap_err(), ValidationError)
-        assert meddler.asked == []
+        assert interceptor.asked == []
 
 
 async def test_bad_files_cause_no_request(tmp_path: Path) -> None:
@@ -352,7 +345,7 @@ async def test_bad_files_cause_no_request(tmp_path: Path) -> None:
 
     (tmp_path / "file").write_bytes(DATA)
     os.mkfifo(tmp_path / "fifo")
-    async with meddling(handler) as meddler, AsyncClient(meddler.uri, "tests") as client:
+    async with intercepting(handler) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
 
         async def refused(call: Awaitable[Any]) -> str:
             error = (await call).unwrap_err()
@@ -370,7 +363,7 @@ async def test_bad_files_cause_no_request(tmp_path: Path) -> None:
         assert "no folder" in await refused(client.get_to_file("b", "k", str(tmp_path / "file")))
         assert "no folder" in await refused(client.get_to_file("b", "k", str(tmp_path / "file" / "below")))
         assert "can't be written" in await refused(client.get_to_file("b", "k", "/proc/here"))
-        assert meddler.asked == []
+        assert interceptor.asked == []
     assert not (tmp_path / "out").exists()
 
 
@@ -400,7 +393,7 @@ def test_file_that_changes_while_it_is_put_is_not_stored_mixed(vss: LocalVSS, bu
         return None
 
     async def scenario() -> None:
-        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+        async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
             result = await client.put_file(bucket_id, "k", source, chunk_size="1MB", max_concurrency=1)
             error = result.unwrap_err()
             assert isinstance(error, IntegrityError)
@@ -410,7 +403,7 @@ def test_file_that_changes_while_it_is_put_is_not_stored_mixed(vss: LocalVSS, bu
     asyncio.run(scenario())
     assert value_of(vss, "exists", bucket_id, "k") is False
     for index in range(3):
-        assert Wire(vss).peers_with(bucket_id, f"k_{index}", new[index * 1_000_000 :][:1_000_000]) == set()
+        assert RawRequests(vss).peers_with(bucket_id, f"k_{index}", new[index * 1_000_000 :][:1_000_000]) == set()
 
 
 async def test_file_that_becomes_shorter_while_it_is_put(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
@@ -422,7 +415,7 @@ async def test_file_that_becomes_shorter_while_it_is_put(vss: LocalVSS, bucket_i
             os.truncate(source, 1000)
         return None
 
-    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+    async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
         result = await client.put_file(bucket_id, "k", source, chunk_size="1MB", max_concurrency=1)
         assert isinstance(result.unwrap_err(), IntegrityError)
 
@@ -438,7 +431,7 @@ def test_file_with_a_name_that_is_no_text_is_put(vss: LocalVSS, bucket_id: str, 
 
 
 def test_another_file_is_left_alone_unless_it_is_to_be_replaced(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
-    Wire(vss).put(bucket_id, "k", cut(DATA, 300, 300))
+    RawRequests(vss).put(bucket_id, "k", cut(DATA, 300, 300))
     target = tmp_path / "k"
     target.write_bytes(b"mine")
     before = len(vss.requests("GET", f"{bucket_id}/k_"))
@@ -452,7 +445,7 @@ def test_another_file_is_left_alone_unless_it_is_to_be_replaced(vss: LocalVSS, b
 
 
 def test_symbolic_link_is_not_written_through(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
-    Wire(vss).put(bucket_id, "k", [DATA])
+    RawRequests(vss).put(bucket_id, "k", [DATA])
     outside, folder = tmp_path / "outside", tmp_path / "folder"
     outside.write_bytes(b"mine")
     folder.mkdir()
@@ -465,7 +458,7 @@ def test_symbolic_link_is_not_written_through(vss: LocalVSS, bucket_id: str, tmp
 
 
 async def test_two_downloads_to_one_file_at_once(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
-    Wire(vss).put(bucket_id, "k", cut(DATA, 300, 300))
+    RawRequests(vss).put(bucket_id, "k", cut(DATA, 300, 300))
     async with client_of(vss) as client:
         results = await asyncio.gather(*(client.get_to_file(bucket_id, "k", str(tmp_path)) for _ in range(5)))
         for result in results:
@@ -478,7 +471,7 @@ async def test_two_downloads_to_one_file_at_once(vss: LocalVSS, bucket_id: str, 
 
 
 def test_timeout_is_per_request(vss: LocalVSS, bucket_id: str) -> None:
-    Wire(vss).put(bucket_id, "k", [DATA])
+    RawRequests(vss).put(bucket_id, "k", [DATA])
     with vss.fault("latency", bucket=bucket_id, seconds=5):
         error = error_of(vss, "get", bucket_id, "k", timeout=0.2, max_retries=2)
     assert isinstance(error, RequestTimeoutError)
@@ -531,7 +524,7 @@ def test_cancelled_call_leaves_nothing_behind(vss: LocalVSS, bucket_id: str, tmp
 
 
 def test_failed_download_leaves_nothing_behind(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
-    Wire(vss).put(bucket_id, "k", cut(DATA, 300, 300), announced_only=[2])
+    RawRequests(vss).put(bucket_id, "k", cut(DATA, 300, 300), announced_only=[2])
     with nothing_left_behind(tmp_path):
         error_of(vss, "get_to_file", bucket_id, "k", str(tmp_path), max_retries=1)
 
@@ -569,7 +562,7 @@ async def test_https_asked_of_http_is_an_error(vss: LocalVSS) -> None:
 async def test_requests_go_to_the_router_with_the_fewest_in_flight(own_vss: Callable[..., LocalVSS]) -> None:
     """One router is slow: while it has a request in flight, the others go to the other one."""
     vss = own_vss(routers=2)
-    Wire(vss).put("b", "k", [pattern(10, n) for n in range(20)])
+    RawRequests(vss).put("b", "k", [pattern(10, n) for n in range(20)])
     with vss.fault("latency", router="router-0", path="/b/k_", seconds=0.7):
         async with client_of(vss) as client:
             (await client.get("b", "k", max_paralell_gets=2, force=True)).unwrap()

@@ -8,7 +8,8 @@ import pytest
 
 from airflow_provider_mictlanx.client import AsyncClient, NotFoundError
 from tests.support.clients import checked_client, client_of
-from tests.support.raw_requests import Wire, pattern
+from tests.support.raw_requests import RawRequests
+from tests.support.sample_bytes import pattern
 from tests.support.vss import LocalVSS
 
 DATA = pattern(1000)
@@ -53,7 +54,7 @@ async def test_what_another_client_replaced_or_deleted_is_not_handed_out(vss: Lo
             (await other.put(bucket_id, "k", b"new", replace=True)).unwrap()
         got = (await client.get(bucket_id, "k")).unwrap()
         assert (bytes(got.data), got.metadatas[0].size) == (b"new", 3)
-        Wire(vss).delete(bucket_id, "k")
+        RawRequests(vss).delete(bucket_id, "k")
         assert isinstance((await client.get(bucket_id, "k", max_retries=1)).unwrap_err(), NotFoundError)
 
 

@@ -21,7 +21,7 @@ from airflow_provider_mictlanx.client import (
 from tests.support.certificates import Authority
 from tests.support.clients import checked_client
 from tests.support.new_threads import NewThreads
-from tests.support.raw_requests import pattern
+from tests.support.sample_bytes import pattern
 from tests.support.vss import LocalVSS
 
 DATA = pattern(1000)

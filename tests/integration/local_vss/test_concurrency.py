@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.integration.local_vss.conftest import Wire
+from tests.support.bare_client import BareClient
 
 
 @pytest.mark.parametrize("options", [(), ("--fsync",)])
@@ -14,7 +14,7 @@ def test_many_writers_and_readers(own_vss, bucket_id, options) -> None:
     vss = own_vss(routers=2, options=options)
 
     def work(worker: int) -> None:
-        wire, other = Wire(vss, worker % 2), Wire(vss, (worker + 1) % 2)
+        wire, other = BareClient(vss, worker % 2), BareClient(vss, (worker + 1) % 2)
         for n in range(25):
             data = f"{worker}:{n}".encode() * (1 + 20_000 * (n % 2))
             assert len(wire.put(bucket_id, f"w{worker}_{n}", data, rf=2)) == 2
@@ -26,7 +26,7 @@ def test_many_writers_and_readers(own_vss, bucket_id, options) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))
     expected = {f"w{worker}_{n}" for worker in range(0, 8, 2) for n in range(25)}
-    assert set(Wire(vss).listed(bucket_id)) == expected
+    assert set(BareClient(vss).listed(bucket_id)) == expected
 
 
 @pytest.mark.parametrize("options", [(), ("--fsync",)])
@@ -34,7 +34,7 @@ def test_announcements_of_one_key_never_share_a_peer(own_vss, bucket_id, options
     vss = own_vss(peers=5, options=options)
 
     def announce(_: int) -> list[str] | None:
-        answer = Wire(vss).announce(bucket_id, "ball_0", b"data")
+        answer = BareClient(vss).announce(bucket_id, "ball_0", b"data")
         return answer.json()["replicas"] if answer.status_code == 200 else None
 
     with ThreadPoolExecutor(12) as pool:
@@ -44,7 +44,7 @@ def test_announcements_of_one_key_never_share_a_peer(own_vss, bucket_id, options
 
 def test_a_large_body_does_not_hold_up_others(vss, wire, bucket_id) -> None:
     task = wire.announce(bucket_id, "large_0", b"x" * 1_000_000).json()["tasks_ids"][0]
-    other = Wire(vss)
+    other = BareClient(vss)
 
     def slowly():
         for n in range(100):

@@ -10,7 +10,7 @@ import threading
 import httpx
 import pytest
 
-from tests.integration.local_vss.conftest import Wire
+from tests.support.bare_client import BareClient
 
 
 @pytest.mark.parametrize("kill", [False, True])
@@ -48,7 +48,7 @@ def test_killed_in_the_middle_of_many_writes(own_vss, wire_to, bucket_id, option
     enough = threading.Event()
 
     def write(worker: int) -> None:
-        wire = Wire(vss)
+        wire = BareClient(vss)
         for n in range(100_000):
             key, data = f"w{worker}-{n}_0", f"{worker}/{n}".encode() * (5_000 if n % 5 == 0 else 1)
             try:

@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.operators.mictlanx import MictlanXDeleteOperator
 from tests.support.operator_runs import run, store
-from tests.support.raw_requests import Wire
+from tests.support.raw_requests import RawRequests
 from tests.support.vss import LocalVSS
 
 
@@ -32,12 +32,12 @@ def test_by_keys(hook: MictlanXHook, bucket_id: str, told: Callable[[], list[str
 
 def test_by_prefix_half_written_ones_too(hook: MictlanXHook, vss: LocalVSS, bucket_id: str) -> None:
     store(hook, bucket_id, "a/1", "a/2", "b")
-    Wire(vss).put(bucket_id, "half", [b"1", b"2"], only=[0])
+    RawRequests(vss).put(bucket_id, "half", [b"1", b"2"], only=[0])
     result = deleted(bucket_id, prefix="a/")
     assert (result["deleted"], result["failed"], result["total"]) == (2, 0, 2)
     assert deleted(bucket_id, prefix="half")["deleted"] == 1
     assert hook.list_keys(bucket_id) == ["b"]
-    assert Wire(vss).listed(bucket_id, "half") == []
+    assert RawRequests(vss).listed(bucket_id, "half") == []
     assert deleted(bucket_id, prefix="nothing")["total"] == 0
 
 

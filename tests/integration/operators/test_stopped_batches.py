@@ -14,8 +14,8 @@ from airflow_provider_mictlanx.operators.mictlanx import (
     MictlanXDeleteOperator,
     MictlanXGetToFolderOperator,
 )
-from tests.integration.operators.test_stopped_tasks import HOW, STOPPED_WITHIN, stop
 from tests.support.operator_runs import run
+from tests.support.task_stopping import HOW, STOPPED_WITHIN, stop
 from tests.support.vss import LocalVSS
 
 DATA = {f"in/{number}": os.urandom(100_000) for number in range(6)}

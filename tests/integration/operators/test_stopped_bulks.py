@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
-from tests.integration.operators.test_stopped_tasks import HOW, SLOW, STOPPED_WITHIN, stop
 from tests.support.airflow_bulks import put_bulk
+from tests.support.task_stopping import HOW, SLOW, STOPPED_WITHIN, stop
 from tests.support.vss import LocalVSS
 
 

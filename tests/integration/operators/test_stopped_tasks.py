@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import threading
-import time
 from asyncio import CancelledError
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from airflow_provider_mictlanx.client.errors import MictlanXError
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.operators.mictlanx import MictlanXPutOperator
-from tests.support.forked_processes import Nursery
-from tests.support.vss import FaultHandle, LocalVSS
+from tests.support.task_stopping import HOW, SLOW, STOPPED_WITHIN, stop, wait_until_it_hangs
+from tests.support.vss import LocalVSS
 
-SLOW = 600
-"""How long the request takes in which a task is stopped (seconds)."""
-STOPPED_WITHIN = 40
-"""
-Less than that and than the time for cleaning up here, and enough for a busy machine (seconds). That two seconds are enough
-on another one is what ``tests/unit/hooks/test_sync_runner.py`` tells.
-"""
-_NURSERY = Nursery("tests.support.stopped_task")
 DATA = os.urandom(1_000_000)
-HOW = {
-    "airflow 3": "CancelledError",
-    "airflow 2": "AirflowTaskTerminated",
-    "execution_timeout": "AirflowTaskTimeout",
-}
 
 
 @pytest.fixture
@@ -41,27 +24,6 @@ def slow_vss(own_vss: Callable[..., LocalVSS], connect: Callable[..., None]) -> 
     vss = own_vss(peers=1)
     connect(vss)
     return vss
-
-
-def wait_until_it_hangs(fault: FaultHandle) -> None:
-    ends = time.monotonic() + 60
-    while not fault.triggered:
-        assert time.monotonic() < ends, "the transfer never came to the slow request"
-        time.sleep(0.02)
-
-
-def stop(fault: FaultHandle, how: str, in_a_loop: bool, operator: str, **arguments: Any) -> dict[str, Any]:
-    """Start a task in a process of its own, stop it in the middle of its transfer, and give what came of it."""
-    call = {"operator": operator, "arguments": arguments, "how": how, "in_a_loop": in_a_loop}
-    process = _NURSERY.start("tests.support.stopped_task:main", call)
-    try:
-        wait_until_it_hangs(fault)
-        process.send_signal(signal.SIGALRM if how == "execution_timeout" else signal.SIGTERM)
-        output, _ = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    outcome: dict[str, Any] = json.loads(next(line for line in output.splitlines() if line.startswith("{")))
-    return outcome
 
 
 @pytest.mark.parametrize("in_a_loop", [False, True], ids=["no-loop", "in-a-running-loop"])

@@ -11,7 +11,9 @@ import pytest
 
 from airflow_provider_mictlanx.client import AsyncClient, AsyncPeer, UpstreamProtocolError
 from airflow_provider_mictlanx.client.transport.limits import MAX_SMALL_RESPONSE
-from tests.support.raw_requests import Asked, Reply, Wire, cut, meddling, pattern
+from tests.support.intercepting_router import Asked, Reply, intercepting
+from tests.support.raw_requests import RawRequests
+from tests.support.sample_bytes import cut, pattern
 from tests.support.vss import LocalVSS
 
 DATA = pattern(1000)
@@ -24,8 +26,8 @@ async def answers_nothing(asked: Asked, pass_on: Callable[[Asked], Awaitable[Rep
 
 async def test_addresses_in_answers_are_not_connected_to(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
     """A router that names a stranger as its only peers: no operation ever asks the stranger anything."""
-    Wire(vss).put(bucket_id, "ball", cut(DATA, 400), announced_only=[1])
-    async with meddling(answers_nothing) as stranger:
+    RawRequests(vss).put(bucket_id, "ball", cut(DATA, 400), announced_only=[1])
+    async with intercepting(answers_nothing) as stranger:
         peers = [
             {
                 "peer_id": f"peer-{n}",
@@ -43,7 +45,7 @@ async def test_addresses_in_answers_are_not_connected_to(vss: LocalVSS, bucket_i
             return None
 
         async with (
-            meddling(names_strangers, vss) as router,
+            intercepting(names_strangers, vss) as router,
             AsyncClient(router.uri, "tests", debug=False, log_output_path=None, token="s3cret") as client,
         ):
             assert (await client.get(bucket_id, "ball", max_retries=1)).is_err  # asked of "each peer"
@@ -59,7 +61,7 @@ async def test_addresses_in_answers_are_not_connected_to(vss: LocalVSS, bucket_i
 
 
 async def test_a_peer_of_an_answer_is_asked_without_the_token(vss: LocalVSS, bucket_id: str) -> None:
-    Wire(vss).put(bucket_id, "ball", [DATA])
+    RawRequests(vss).put(bucket_id, "ball", [DATA])
     vss.reset_requests()
     async with AsyncClient(vss.uri, "tests", debug=False, log_output_path=None, token="s3cret") as client:
         [router] = client._pool.routers

@@ -23,8 +23,11 @@ from airflow_provider_mictlanx.client import (
     NotFoundError,
     UnavailableError,
 )
-from tests.support.raw_requests import Asked, Reply, Wire, client_of, meddling, pattern
+from tests.support.clients import client_of
+from tests.support.intercepting_router import Asked, Reply, intercepting
+from tests.support.raw_requests import RawRequests
 from tests.support.request_order import Actor, Turns
+from tests.support.sample_bytes import pattern
 from tests.support.vss import LocalVSS
 
 KEY = "k"
@@ -45,7 +48,7 @@ class Meeting:
 
     def __init__(self, vss: LocalVSS, schedule: Sequence[int]) -> None:
         self.vss = vss
-        self.wire = Wire(vss)
+        self.wire = RawRequests(vss)
         self.bucket_id = f"bucket-{uuid.uuid4().hex}"
         self._schedule = schedule
         self.order: list[tuple[int, str]] = []
@@ -219,7 +222,7 @@ def test_bucket_that_is_deleted_beside_a_writer_is_empty_or_says_what_came_in(
 
 
 async def test_bucket_that_is_written_to_all_the_time_is_reported_as_not_empty(vss: LocalVSS, bucket_id: str) -> None:
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     added: list[str] = []
 
     async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
@@ -228,7 +231,7 @@ async def test_bucket_that_is_written_to_all_the_time_is_reported_as_not_empty(v
             await asyncio.to_thread(wire.put, bucket_id, added[-1], [ONE])
         return None
 
-    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+    async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
         report = (await client.delete_bucket(bucket_id)).unwrap()
         assert (report.failed, report.total) == (1, len(added))
         assert list(report.failures) == added[-1:]

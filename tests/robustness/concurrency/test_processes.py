@@ -14,11 +14,12 @@ from airflow_provider_mictlanx.client import (
     NotFoundError,
     UnavailableError,
 )
-from tests.support.forked_processes import Child, Nursery
-from tests.support.raw_requests import client_of, pattern
+from tests.support.clients import client_of
+from tests.support.forked_processes import Child, ForkedProcesses
+from tests.support.sample_bytes import pattern
 from tests.support.vss import LocalVSS
 
-_NURSERY = Nursery(__name__)
+_PROCESSES = ForkedProcesses(__name__)
 
 WRITERS = 3
 ROUNDS = 12
@@ -46,7 +47,7 @@ def write(told: dict[str, Any]) -> None:
 
 def test_writers_in_processes_of_their_own(vss: LocalVSS, bucket_id: str) -> None:
     told = {"uri": vss.uri, "bucket_id": bucket_id}
-    writers = [_NURSERY.start(f"{__name__}:write", {**told, "writer": number}) for number in range(WRITERS)]
+    writers = [_PROCESSES.start(f"{__name__}:write", {**told, "writer": number}) for number in range(WRITERS)]
     try:
         asyncio.run(_rounds(vss, bucket_id, writers))
     finally:

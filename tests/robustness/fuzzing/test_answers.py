@@ -17,8 +17,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_mictlanx.client import AsyncClient, MictlanXError
+from tests.support.intercepting_router import Asked, Reply, intercepting
 from tests.support.malformed_values import spoilt, texts
-from tests.support.raw_requests import Asked, Reply, Wire, cut, meddling, pattern
+from tests.support.raw_requests import RawRequests
+from tests.support.sample_bytes import cut, pattern
 from tests.support.vss import LocalVSS
 
 DATA = pattern(900)
@@ -48,7 +50,7 @@ CALLS: dict[str, Callable[[AsyncClient, str], Awaitable[Any]]] = {
 @given(name=st.sampled_from(sorted(CALLS)), number=st.integers(1, 4), always=st.booleans(), data=st.data())
 def test_spoilt_answer(vss: LocalVSS, name: str, number: int, always: bool, data: st.DataObject) -> None:
     bucket_id = f"bucket-{uuid.uuid4().hex}"
-    Wire(vss).put(bucket_id, "k", cut(DATA, 300, 300))
+    RawRequests(vss).put(bucket_id, "k", cut(DATA, 300, 300))
     spoilt_body: dict[str, bytes] = {}
 
     async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
@@ -63,7 +65,7 @@ def test_spoilt_answer(vss: LocalVSS, name: str, number: int, always: bool, data
         return Reply(reply.status, spoilt_body[route], reply.headers)
 
     async def scenario() -> None:
-        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+        async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
             result = await CALLS[name](client, bucket_id)
         if result.is_err:
             assert isinstance(result.unwrap_err(), MictlanXError)

@@ -25,7 +25,7 @@ from airflow_provider_mictlanx.client import AsyncClient, BallConflictError, Mic
 from airflow_provider_mictlanx.sensors.mictlanx import MictlanXObjectSensor
 from tests.robustness.hidden_states.states import KEY, OURS, THEIRS
 from tests.support import bulk_uploads as bulks
-from tests.support.raw_requests import client_of
+from tests.support.clients import client_of
 from tests.support.vss import LocalVSS
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ def bulk(cell: Cell) -> str:
     source = _file(cell).parent
 
     async def attempt() -> str:
-        async with bulks.client_of(cell.vss) as client:
+        async with bulks.uncached_client(cell.vss) as client:
             given = {"chunk_size": "400", "options": {"max_tries": 3}}
             try:
                 result = await bulks.upload(client, cell.bulk_id, cell.bucket_id, source, **given)

@@ -33,7 +33,8 @@ from tests.robustness.hidden_states.operations import (
     sensor,
 )
 from tests.robustness.hidden_states.states import KEY, OURS, THEIRS, State
-from tests.support.raw_requests import Wire, cut
+from tests.support.raw_requests import RawRequests
+from tests.support.sample_bytes import cut
 from tests.support.vss import LocalVSS
 
 CONFLICT = "BallConflictError"
@@ -120,7 +121,7 @@ def test_cell(
     ending: str,
 ) -> None:
     connect(vss)
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     cell = Cell(vss, bucket_id, tmp_path)
     state(wire, bucket_id)
     before = _stored(vss, bucket_id)
@@ -153,7 +154,7 @@ def test_cell(
 @pytest.mark.parametrize("name", GRID)
 def test_cleared_bulk_ends_as_a_new_one(vss: LocalVSS, bucket_id: str, tmp_path: Path, name: str) -> None:
     """Its records acknowledge our bytes, somebody deleted them, and then things came to that state: the records don't matter."""
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     cell = Cell(vss, bucket_id, tmp_path)
     assert bulk(cell) == "sent"
     for index in range(3):
@@ -174,7 +175,7 @@ def test_cleared_bulk_ends_as_a_new_one(vss: LocalVSS, bucket_id: str, tmp_path:
         assert any_client_reads(wire, bucket_id, OURS) or name == "brought_back", "that copy is placed nowhere"
 
 
-def any_client_reads(wire: Wire, bucket_id: str, data: bytes) -> bool:
+def any_client_reads(wire: RawRequests, bucket_id: str, data: bytes) -> bool:
     """
     Tell whether a reader can put the bytes together who asks the router and nobody else, past its cache.
 

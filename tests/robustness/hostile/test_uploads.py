@@ -20,7 +20,7 @@ from tests.robustness.hostile.checks import (
 from tests.robustness.hostile.uploads import CREATED, DISTURBANCES, MIDDLE, SIZE, Disturbance
 from tests.support.engines import ENGINES, each_engine
 from tests.support.hostile_server import Connection, serving
-from tests.support.raw_requests import pattern
+from tests.support.sample_bytes import pattern
 
 DATA = pattern(SIZE)
 DIGEST = hashlib.sha256(DATA).hexdigest()

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from airflow_provider_mictlanx.client import AsyncClient
-from tests.support.forked_processes import Nursery
-from tests.support.raw_requests import Asked, Reply, meddling
+from tests.support.forked_processes import ForkedProcesses
+from tests.support.intercepting_router import Asked, Reply, intercepting
 from tests.support.vss import LocalVSS
 
-_NURSERY = Nursery(__name__)
+_PROCESSES = ForkedProcesses(__name__)
 _LONGEST = 120
 """No call takes longer (seconds)."""
 
@@ -30,7 +30,7 @@ def call(told: dict[str, Any]) -> None:
 
 def kill_a_bulk(**told: Any) -> bool:
     """Upload a bulk in a process that gets SIGKILL after its n-th request was answered; return whether it came to that."""
-    attempt = _NURSERY.start("tests.support.bulk_attempt:main", {**told, "how": "after", "part": 60})
+    attempt = _PROCESSES.start("tests.support.bulk_attempt:main", {**told, "how": "after", "part": 60})
     output, _ = attempt.communicate(timeout=_LONGEST)
     assert attempt.returncode in (0, -signal.SIGKILL), output
     return bool(attempt.returncode)
@@ -65,9 +65,9 @@ async def kill_at(
             client.kill()
         return Reply(drop=True)
 
-    async with meddling(handler, vss) as meddler:
-        told = {"uri": meddler.uri, "method": method, "arguments": arguments, "further": further}
-        client = _NURSERY.start(f"{__name__}:call", {**told, "data": None if data is None else data.hex()})
+    async with intercepting(handler, vss) as interceptor:
+        told = {"uri": interceptor.uri, "method": method, "arguments": arguments, "further": further}
+        client = _PROCESSES.start(f"{__name__}:call", {**told, "data": None if data is None else data.hex()})
         try:
             await asyncio.to_thread(client.wait, _LONGEST)
         finally:

@@ -33,7 +33,8 @@ from airflow_provider_mictlanx.client import (
 )
 from tests.robustness.model.killed import kill_a_bulk, kill_at
 from tests.support import bulk_uploads as bulks
-from tests.support.raw_requests import Asked, Reply, meddling, pattern, sha256
+from tests.support.intercepting_router import Asked, Reply, intercepting
+from tests.support.sample_bytes import pattern, sha256
 from tests.support.vss import FaultHandle, LocalVSS
 
 Place = tuple[str, str]
@@ -399,8 +400,8 @@ class StorageMachine(RuleBasedStateMachine):
             return Reply(drop=True) if seen >= number else None
 
         async with (
-            meddling(handler, self._vss) as meddler,
-            AsyncClient(meddler.uri, "model", debug=False, log_output_path=None) as client,
+            intercepting(handler, self._vss) as interceptor,
+            AsyncClient(interceptor.uri, "model", debug=False, log_output_path=None) as client,
         ):
             given = {"chunk_size": cut, "replace": over, "max_concurrency": 1}
             result = await client.upload(self._bucket(place[0]), place[1], data=data, **given)
@@ -422,8 +423,8 @@ class StorageMachine(RuleBasedStateMachine):
 
         async def make() -> Any:
             async with (
-                meddling(handler, self._vss) as meddler,
-                AsyncClient(meddler.uri, "model", debug=False, log_output_path=None) as client,
+                intercepting(handler, self._vss) as interceptor,
+                AsyncClient(interceptor.uri, "model", debug=False, log_output_path=None) as client,
             ):
                 return await call(client)
 

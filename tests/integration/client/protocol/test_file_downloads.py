@@ -20,16 +20,8 @@ from airflow_provider_mictlanx.client import (
     UpstreamProtocolError,
     ValidationError,
 )
-from tests.support.router_requests import (
-    Target,
-    announce,
-    chunk_of,
-    error_of,
-    peer_of,
-    put,
-    router_of,
-    sha256,
-)
+from tests.support.router_requests import Target, announce, chunk_of, error_of, peer_of, put, router_of
+from tests.support.sample_bytes import sha256
 from tests.support.vss import LocalVSS
 
 DATA = os.urandom(700_001)

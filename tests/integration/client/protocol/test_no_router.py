@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from airflow_provider_mictlanx.client import AsyncClient, UnknownError, UpstreamProtocolError
-from tests.support.raw_requests import Asked, Handler, Reply, meddling
+from tests.support.intercepting_router import Asked, Handler, Reply, intercepting
 from tests.support.vss import LocalVSS
 
 NOT_FOUND = Reply(404, b'{"detail": "Not Found"}', {"Content-Type": "application/json"})
@@ -34,7 +34,7 @@ CALLS: dict[str, Callable[[AsyncClient], Awaitable[object]]] = {
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 async def test_404_to_everything_is_no_absent_object(call: Callable[[AsyncClient], Awaitable[object]]) -> None:
-    async with meddling(_always(NOT_FOUND)) as meddler, AsyncClient(meddler.uri, "tests") as client:
+    async with intercepting(_always(NOT_FOUND)) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
         error = (await call(client)).unwrap_err()  # type: ignore[attr-defined]
         assert type(error) is UpstreamProtocolError, error
         assert "no MictlanX router answers at this address" in str(error)
@@ -48,7 +48,7 @@ async def test_wrong_path_before_a_real_router_is_no_absent_object(vss: LocalVSS
 
 async def test_web_page_is_shown_to_who_reads_the_error() -> None:
     page = Reply(200, b"<html><body><h1>Welcome to nginx</h1></body></html>", {"Content-Type": "text/html"})
-    async with meddling(_always(page)) as meddler, AsyncClient(meddler.uri, "tests") as client:
+    async with intercepting(_always(page)) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
         error = (await client.get("b", "k")).unwrap_err()
         assert type(error) is UpstreamProtocolError
         assert "it is text/html and begins 'Welcome to nginx'" in str(error)
@@ -64,8 +64,8 @@ async def test_secrets_that_an_answer_repeats_are_in_no_error(
         return Reply(status, json.dumps({"detail": said}).encode() if as_json else said.encode())
 
     async with (
-        meddling(handler) as meddler,
-        AsyncClient(meddler.uri, "tests", token='s3cr3t"token', headers={"X-Key": "s3cr3t-key"}) as client,
+        intercepting(handler) as interceptor,
+        AsyncClient(interceptor.uri, "tests", token='s3cr3t"token', headers={"X-Key": "s3cr3t-key"}) as client,
     ):
         checks = (await client.check_routers()).unwrap()
         for error in ((await client.put("b", "k", b"data")).unwrap_err(), checks[0].error):
@@ -77,7 +77,7 @@ async def test_secrets_that_an_answer_repeats_are_in_no_error(
 
 async def test_answer_that_is_too_deep_is_an_error_like_any_other() -> None:
     async with (
-        meddling(_always(Reply(500, b"[" * 100_000))) as meddler,
-        AsyncClient(meddler.uri, "tests") as client,
+        intercepting(_always(Reply(500, b"[" * 100_000))) as interceptor,
+        AsyncClient(interceptor.uri, "tests") as client,
     ):
         assert type((await client.get("b", "k")).unwrap_err()) is UnknownError

@@ -24,7 +24,8 @@ from airflow_provider_mictlanx.client import (
     concurrency,
 )
 from airflow_provider_mictlanx.client.models import BallChunksResponse, GetRouterBucketMetadataResponse
-from tests.support.router_requests import announce, chunk_of, error_of, put, read, router_of, sha256
+from tests.support.router_requests import announce, chunk_of, error_of, put, read, router_of
+from tests.support.sample_bytes import sha256
 from tests.support.vss import LocalVSS
 
 DATA = b"some bytes of a chunk" * 10

@@ -22,7 +22,8 @@ from airflow_provider_mictlanx.client import (
 )
 from tests.support.clients import checked_client, other_tasks
 from tests.support.engines import busy_connections_of
-from tests.support.raw_requests import Wire, pattern, sha256
+from tests.support.raw_requests import RawRequests
+from tests.support.sample_bytes import pattern, sha256
 from tests.support.vss import LocalVSS
 
 PARTS = [pattern(300), pattern(10, seed=1), pattern(700, seed=2)]
@@ -61,7 +62,7 @@ async def test_put_chunks_keeps_the_caller_s_cut_and_tags(vss: LocalVSS, bucket_
         assert (await client.put_chunks(bucket_id, "ball", given, tags={"colour": "red"}, rf=2)).unwrap() is True
         assert (await client.put_chunks(bucket_id, "ball", given, rf=2)).unwrap() is False
         assert bytes((await client.get(bucket_id, "ball")).unwrap().data) == WHOLE
-    listed = Wire(vss).listed(bucket_id, "ball")
+    listed = RawRequests(vss).listed(bucket_id, "ball")
     assert sorted((chunk["key"], chunk["size"]) for chunk in listed) == [
         *(("ball_0", 300), ("ball_0", 300), ("ball_1", 10), ("ball_1", 10), ("ball_2", 700), ("ball_2", 700))
     ]
@@ -171,22 +172,22 @@ async def test_another_chunk_under_the_same_key_is_a_conflict(vss: LocalVSS, buc
         assert isinstance(error, BallConflictError)
         assert sha256(b"another whole")[:12] not in str(error)
         assert sha256(WHOLE)[:12] in str(error)
-        assert Wire(vss).data(bucket_id, "ball_1") == PARTS[1]
+        assert RawRequests(vss).data(bucket_id, "ball_1") == PARTS[1]
         assert (await client.put_single_chunk(bucket_id, "ball", other_bytes, tags=place(), replace=True)).unwrap()
-    assert Wire(vss).data(bucket_id, "ball_1") == pattern(10, seed=9)
-    assert len(Wire(vss).listed(bucket_id, "ball")) == 1
+    assert RawRequests(vss).data(bucket_id, "ball_1") == pattern(10, seed=9)
+    assert len(RawRequests(vss).listed(bucket_id, "ball")) == 1
 
 
 async def test_a_single_chunk_that_was_announced_only_is_put(vss: LocalVSS, bucket_id: str) -> None:
-    Wire(vss).put(bucket_id, "ball", PARTS, only=[1], announced_only=[1])
+    RawRequests(vss).put(bucket_id, "ball", PARTS, only=[1], announced_only=[1])
     async with checked_client(vss) as client:
         assert (await client.put_single_chunk(bucket_id, "ball", chunks_of(PARTS)[1], tags=place())).unwrap() is True
-    assert len(Wire(vss).peers_with(bucket_id, "ball_1", PARTS[1])) == 1
+    assert len(RawRequests(vss).peers_with(bucket_id, "ball_1", PARTS[1])) == 1
 
 
 async def test_replacing_a_single_chunk_goes_past_what_a_peer_brought_back(own_vss: Callable[..., LocalVSS]) -> None:
     vss = own_vss()
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     [holder] = wire.put("b", "ball", [PARTS[0], b"old", PARTS[2]], only=[1])[1]
     with vss.fault("peer_down", peer=holder):
         wire.delete_chunk("b", "ball_1")
@@ -200,7 +201,7 @@ async def test_replacing_a_single_chunk_goes_past_what_a_peer_brought_back(own_v
 
 
 async def test_get_chunk_of_a_ball_that_is_not_whole(vss: LocalVSS, bucket_id: str) -> None:
-    Wire(vss).put(bucket_id, "ball", PARTS, only=[0, 2], tags={"colour": "red"})
+    RawRequests(vss).put(bucket_id, "ball", PARTS, only=[0, 2], tags={"colour": "red"})
     async with checked_client(vss) as client:
         chunk, metadata = (await client.get_chunk(bucket_id, "ball", 2)).unwrap()
         assert (chunk.data, chunk.index, chunk.group_id, chunk.chunk_id) == (PARTS[2], 2, "ball", "ball_2")
@@ -303,7 +304,7 @@ def in_use(client: AsyncClient) -> int:
 
 
 async def test_the_whole_is_verified_at_the_end_when_in_order(vss: LocalVSS, bucket_id: str) -> None:
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     for index, part in enumerate(PARTS):
         task, _ = wire.announce(bucket_id, "ball", index, part, b"not their whole", 3)
         wire.send(task, part)
@@ -316,7 +317,7 @@ async def test_the_whole_is_verified_at_the_end_when_in_order(vss: LocalVSS, buc
 
 
 async def test_an_older_version_is_read_where_nothing_was_given_yet(vss: LocalVSS, bucket_id: str) -> None:
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     wire.put(bucket_id, "ball", PARTS)
     wire.put(bucket_id, "ball", [b"new 0", b"new 1", b"new 2"], announced_only=[0, 1, 2])
     async with checked_client(vss) as client:
@@ -328,7 +329,7 @@ async def test_an_older_version_is_read_where_nothing_was_given_yet(vss: LocalVS
 
 
 async def test_there_is_no_way_back_once_a_chunk_was_given(vss: LocalVSS, bucket_id: str) -> None:
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     wire.put(bucket_id, "ball", PARTS)
     wire.put(bucket_id, "ball", [b"new 0", b"new 1", b"new 2"], announced_only=[2])
     async with checked_client(vss) as client:

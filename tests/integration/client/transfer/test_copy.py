@@ -16,7 +16,8 @@ from airflow_provider_mictlanx.client import (
 )
 from airflow_provider_mictlanx.client.result import unwrap
 from tests.support.clients import checked_client, client_of
-from tests.support.raw_requests import Wire, cut, pattern, sha256
+from tests.support.raw_requests import RawRequests
+from tests.support.sample_bytes import cut, pattern, sha256
 from tests.support.vss import LocalVSS
 
 DATA = pattern(1000)
@@ -30,7 +31,7 @@ async def copied(vss: LocalVSS, bucket_id: str, **arguments: Any) -> Any:
 
 
 async def test_copy_keeps_the_cut_and_the_tags(vss: LocalVSS, bucket_id: str) -> None:
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     wire.put(bucket_id, "ball", cut(DATA, 300, 10), tags={"run": "r1", "extension": "bin", "fullname": "a.bin"})
     report = await copied(vss, bucket_id, rf=2)
     assert (report.size, report.checksum, report.num_chunks, report.replicas) == (1000, sha256(DATA), 3, 2)
@@ -56,7 +57,7 @@ async def test_a_key_that_is_no_id_is_kept_in_the_tags_of_its_own_ball_only(vss:
 
 @pytest.mark.parametrize("data", [b"", b"x", DATA])
 async def test_same_bytes_again_send_nothing(vss: LocalVSS, bucket_id: str, data: bytes) -> None:
-    Wire(vss).put(bucket_id, "ball", [data])
+    RawRequests(vss).put(bucket_id, "ball", [data])
     assert (await copied(vss, bucket_id)).uploaded is True or data == b""
     vss.reset_requests()
     report = await copied(vss, bucket_id)
@@ -66,7 +67,7 @@ async def test_same_bytes_again_send_nothing(vss: LocalVSS, bucket_id: str, data
 
 
 async def test_what_was_begun_in_another_cut_is_gone_on_with(vss: LocalVSS, bucket_id: str) -> None:
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     wire.put(bucket_id, "ball", cut(DATA, 400, 400))
     wire.put(bucket_id, "copy", cut(DATA, 300, 300, 300), only=[0, 2])
     assert (await copied(vss, bucket_id)).num_chunks == 4
@@ -74,7 +75,7 @@ async def test_what_was_begun_in_another_cut_is_gone_on_with(vss: LocalVSS, buck
 
 
 async def test_other_bytes_are_a_conflict_unless_replaced(vss: LocalVSS, bucket_id: str) -> None:
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     wire.put(bucket_id, "ball", cut(DATA, 500))
     wire.put(bucket_id, "copy", [b"other"])
     with pytest.raises(BallConflictError):
@@ -86,7 +87,7 @@ async def test_other_bytes_are_a_conflict_unless_replaced(vss: LocalVSS, bucket_
 
 async def test_a_wrong_original_is_told_before_anything_is_replaced(vss: LocalVSS, bucket_id: str) -> None:
     """Every chunk is as announced, but together they are not what the writer said of the whole."""
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     for index, data in enumerate(cut(DATA, 500)):
         task, _ = wire.announce(bucket_id, "ball", index, data, b"something else", 2)
         wire.send(task, data)
@@ -99,7 +100,7 @@ async def test_a_wrong_original_is_told_before_anything_is_replaced(vss: LocalVS
 
 
 async def test_the_next_older_whole_version_is_copied_where_the_newest_is_lost(vss: LocalVSS, bucket_id: str) -> None:
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     wire.put(bucket_id, "ball", cut(DATA, 500))
     wire.put(bucket_id, "ball", [b"announced, never sent"], announced_only=[0])
     assert (await copied(vss, bucket_id)).checksum == sha256(DATA)

@@ -10,7 +10,11 @@ from typing import Any
 import pytest
 
 from airflow_provider_mictlanx.client import AsyncClient, BallConflictError, IntegrityError
-from tests.support.raw_requests import Asked, Meddler, Reply, Wire, client_of, cut, meddling, pattern, uri_of
+from tests.support.addresses import uri_of
+from tests.support.clients import client_of
+from tests.support.intercepting_router import Asked, InterceptingRouter, Reply, intercepting
+from tests.support.raw_requests import RawRequests
+from tests.support.sample_bytes import cut, pattern
 from tests.support.vss import LocalVSS
 
 DATA = pattern(1000)
@@ -31,7 +35,7 @@ def _announcements(vss: LocalVSS) -> int:
 
 
 def _has_no_announcement_without_data(vss: LocalVSS, key: str, pieces: list[bytes]) -> bool:
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     listed = Counter(chunk["key"] for chunk in wire.listed("b", key))
     return all(
         listed[f"{key}_{index}"] == len(wire.peers_with("b", f"{key}_{index}", piece)) == 1
@@ -102,7 +106,7 @@ def test_announcement_whose_answer_was_lost_is_cleared(own_vss: Callable[..., Lo
 async def test_clearing_deletes_no_announcement_of_another_writer(own_vss: Callable[..., LocalVSS]) -> None:
     """Another writer of the same bytes has announced them between our announcement and our data."""
     vss = own_vss()
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     tasks: list[str] = []
 
     async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
@@ -111,7 +115,7 @@ async def test_clearing_deletes_no_announcement_of_another_writer(own_vss: Calla
         return None
 
     with vss.fault("refuse_data", count=1):
-        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+        async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
             assert (await client.put("b", "k", DATA, max_backoff=0.05)).unwrap() is True
     assert vss.requests("DELETE") == []
     assert wire.send(tasks[0], DATA)
@@ -119,7 +123,7 @@ async def test_clearing_deletes_no_announcement_of_another_writer(own_vss: Calla
 
 async def test_rival_that_came_before_the_second_announcement_is_a_conflict(own_vss: Callable[..., LocalVSS]) -> None:
     vss = own_vss()
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     rivals: list[Any] = []
 
     async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
@@ -130,7 +134,7 @@ async def test_rival_that_came_before_the_second_announcement_is_a_conflict(own_
         return None
 
     with vss.fault("refuse_data", count=1):
-        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+        async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
             error = (await client.put("b", "k", DATA, max_backoff=0.05)).unwrap_err()
             assert isinstance(error, BallConflictError)
     assert wire.peers_with("b", "k_0", DATA) == set()
@@ -140,26 +144,26 @@ async def test_rival_that_came_before_the_second_announcement_is_a_conflict(own_
 async def test_router_lost_before_the_data_is_replaced_by_another(own_vss: Callable[..., LocalVSS], rf: int) -> None:
     """A task is known only to the router that gave it: another router needs a new announcement."""
     vss = own_vss()
-    meddlers: list[Meddler] = []
+    interceptors: list[InterceptingRouter] = []
 
     async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
         if asked.method == "POST" and asked.path.endswith("/metadata"):
             reply = await pass_on(asked)
-            if sum(len(meddler.seen("POST")) for meddler in meddlers) == 1:
-                next(meddler for meddler in meddlers if asked in meddler.asked).refuse_connections()
+            if sum(len(interceptor.seen("POST")) for interceptor in interceptors) == 1:
+                next(interceptor for interceptor in interceptors if asked in interceptor.asked).refuse_connections()
                 return Reply(reply.status, reply.body, {**reply.headers, "Connection": "close"})
             return reply
         return None
 
     async with (
-        meddling(handler, vss) as first,
-        meddling(handler, vss) as second,
+        intercepting(handler, vss) as first,
+        intercepting(handler, vss) as second,
         AsyncClient(uri_of(first.port, second.port), "tests") as client,
     ):
-        meddlers.extend((first, second))
+        interceptors.extend((first, second))
         put = await client.put("b", "k", DATA, rf=rf, max_tries=3, max_backoff=0.05)
         assert put.unwrap() is True
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     assert _announcements(vss) == 2
     assert len(vss.requests("POST", "/data/")) == 1
     assert len(wire.listed("b", "k")) == len(wire.peers_with("b", "k_0", DATA)) == rf
@@ -209,7 +213,7 @@ def test_server_that_fails_by_a_pattern_stops_no_put(
         return None
 
     async def scenario() -> None:
-        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+        async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
             for number in range(3):
                 asked.clear()
                 put = await client.put(
@@ -224,7 +228,7 @@ def test_server_that_fails_by_a_pattern_stops_no_put(
                 assert put.unwrap() is True
 
     asyncio.run(scenario())
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     for number in range(3):
         assert len(wire.listed(bucket_id, f"k{number}")) == CHUNKS
         assert wire.peers_with(bucket_id, f"k{number}_7", PIECES[7])
@@ -248,10 +252,10 @@ async def test_put_of_a_file_that_changed_leaves_nothing_in_the_way(
             path.write_bytes(changed)
         return None
 
-    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+    async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
         options: dict[str, Any] = {"chunk_size": size // chunks, "max_concurrency": 1}
         error = (await client.put_file("b", "k", path, **options)).unwrap_err()
         assert isinstance(error, IntegrityError)
-        assert Wire(vss).listed("b", "k") == []
+        assert RawRequests(vss).listed("b", "k") == []
         assert (await client.put_file("b", "k", path, **options)).unwrap() is True
         assert bytes((await client.get("b", "k")).unwrap().data) == changed

@@ -8,7 +8,7 @@ import pytest
 
 from airflow_provider_mictlanx.client import AsyncRouter, PutMetadataRequest
 from tests.support.clients import checked_client, client_of
-from tests.support.raw_requests import pattern, sha256
+from tests.support.sample_bytes import pattern, sha256
 from tests.support.vss import LocalVSS
 
 CHUNK = 1000

@@ -24,7 +24,8 @@ from airflow_provider_mictlanx.client import (
 from airflow_provider_mictlanx.client.local_io.atomic_file import OpenFolder
 from airflow_provider_mictlanx.client.object_ids import part_name
 from tests.support.clients import client_of
-from tests.support.raw_requests import Wire, cut, pattern, sha256
+from tests.support.raw_requests import RawRequests
+from tests.support.sample_bytes import cut, pattern, sha256
 from tests.support.vss import LocalVSS
 
 CHUNK = 300_000
@@ -73,7 +74,7 @@ def interrupted(vss: LocalVSS, bucket_id: str, folder: Path) -> Path:
 
 
 def test_what_failed_goes_on_where_it_was(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
-    Wire(vss).put(bucket_id, "ball", CHUNKS)
+    RawRequests(vss).put(bucket_id, "ball", CHUNKS)
     interrupted(vss, bucket_id, tmp_path)
     report = download(vss, bucket_id, tmp_path)
     assert asked_for(vss, bucket_id) == [LAST]
@@ -85,7 +86,7 @@ def test_what_failed_goes_on_where_it_was(vss: LocalVSS, bucket_id: str, tmp_pat
 def test_what_was_cancelled_goes_on_and_the_old_file_stays_until_then(
     vss: LocalVSS, bucket_id: str, tmp_path: Path
 ) -> None:
-    Wire(vss).put(bucket_id, "ball", CHUNKS)
+    RawRequests(vss).put(bucket_id, "ball", CHUNKS)
     (tmp_path / "target").write_bytes(b"the old one")
 
     async def until_all_but_one_are_there(part: Path) -> None:
@@ -114,7 +115,7 @@ def test_what_was_cancelled_goes_on_and_the_old_file_stays_until_then(
 
 
 def test_what_was_killed_goes_on(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
-    Wire(vss).put(bucket_id, "ball", CHUNKS)
+    RawRequests(vss).put(bucket_id, "ball", CHUNKS)
     part = tmp_path / part_name("target", 0)
     command = [sys.executable, "-m", "tests.support.interrupted_download", vss.uri, bucket_id, "ball"]
     with vss.fault("latency", seconds=60, method="GET", bucket=bucket_id, key=f"ball_{LAST}", path=f"ball_{LAST}$"):
@@ -136,7 +137,7 @@ def test_what_was_killed_goes_on(vss: LocalVSS, bucket_id: str, tmp_path: Path) 
 
 
 def test_chunks_of_another_version_are_not_used(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
-    Wire(vss).put(bucket_id, "ball", CHUNKS)
+    RawRequests(vss).put(bucket_id, "ball", CHUNKS)
     interrupted(vss, bucket_id, tmp_path)
     new = cut(pattern(2_000_000, seed=1), *[CHUNK] * 6)
     new[3] = CHUNKS[3]  # the same bytes at the same place: they may stay
@@ -154,7 +155,7 @@ def test_chunks_of_another_version_are_not_used(vss: LocalVSS, bucket_id: str, t
 
 
 def test_a_part_that_was_tampered_with_is_mended(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
-    Wire(vss).put(bucket_id, "ball", CHUNKS)
+    RawRequests(vss).put(bucket_id, "ball", CHUNKS)
     part = interrupted(vss, bucket_id, tmp_path)
     with part.open("r+b") as file:
         file.seek(2 * CHUNK + 7)
@@ -167,14 +168,14 @@ def test_a_part_that_was_tampered_with_is_mended(vss: LocalVSS, bucket_id: str, 
 
 
 def test_a_part_is_not_kept_where_the_same_call_would_fail_again(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
-    Wire(vss).put(bucket_id, "ball", CHUNKS)
+    RawRequests(vss).put(bucket_id, "ball", CHUNKS)
     with vss.fault("flip_bit", bucket=bucket_id, key=f"ball_{LAST}"), pytest.raises(IntegrityError):
         download(vss, bucket_id, tmp_path, force=True)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_little_is_not_worth_a_part(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
-    Wire(vss).put(bucket_id, "ball", cut(DATA[:30_000], 10_000, 10_000), announced_only=[2])
+    RawRequests(vss).put(bucket_id, "ball", cut(DATA[:30_000], 10_000, 10_000), announced_only=[2])
     with pytest.raises(GetChunkError):
         download(vss, bucket_id, tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -185,8 +186,8 @@ def test_little_is_not_worth_a_part(vss: LocalVSS, bucket_id: str, tmp_path: Pat
 
 def test_downloads_to_one_target_do_not_disturb_one_another(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
     other = pattern(2_100_000, seed=2)
-    Wire(vss).put(bucket_id, "ball", CHUNKS)
-    Wire(vss).put(bucket_id, "other", cut(other, *[CHUNK] * 6))
+    RawRequests(vss).put(bucket_id, "ball", CHUNKS)
+    RawRequests(vss).put(bucket_id, "other", cut(other, *[CHUNK] * 6))
     command = [sys.executable, "-m", "tests.support.interrupted_download", vss.uri, bucket_id, "ball"]
     with vss.fault("latency", seconds=0.1, bucket=bucket_id, method="GET", path="ball_|other_"):
         process = subprocess.Popen([*command, str(tmp_path)])
@@ -209,7 +210,7 @@ def test_downloads_to_one_target_do_not_disturb_one_another(vss: LocalVSS, bucke
 
 
 def test_a_link_in_the_place_of_a_part_is_not_written_through(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
-    Wire(vss).put(bucket_id, "ball", CHUNKS)
+    RawRequests(vss).put(bucket_id, "ball", CHUNKS)
     outside, folder = tmp_path / "outside", tmp_path / "folder"
     outside.write_bytes(b"mine")
     folder.mkdir()
@@ -223,7 +224,7 @@ def test_a_link_in_the_place_of_a_part_is_not_written_through(vss: LocalVSS, buc
 
 def test_a_target_whose_part_was_not_removed_is_left_as_it_is(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
     """Killed after the link and before the removal of the part: both names are one file."""
-    Wire(vss).put(bucket_id, "ball", CHUNKS)
+    RawRequests(vss).put(bucket_id, "ball", CHUNKS)
     (tmp_path / "target").write_bytes(b"the old one")
     os.link(tmp_path / "target", tmp_path / part_name("target", 0))
     with last_chunk_missing(vss, bucket_id), pytest.raises(UnknownError):
@@ -237,7 +238,7 @@ def test_a_target_whose_part_was_not_removed_is_left_as_it_is(vss: LocalVSS, buc
 def test_a_folder_that_becomes_a_link_meanwhile_is_the_one_that_was_opened(
     vss: LocalVSS, bucket_id: str, tmp_path: Path
 ) -> None:
-    Wire(vss).put(bucket_id, "ball", CHUNKS)
+    RawRequests(vss).put(bucket_id, "ball", CHUNKS)
     folder, moved, elsewhere = tmp_path / "folder", tmp_path / "moved", tmp_path / "elsewhere"
     folder.mkdir()
     elsewhere.mkdir()
@@ -269,7 +270,7 @@ def test_no_name_in_tags_leaves_the_folder_or_takes_a_parts_name(
     folder = tmp_path / "a" / "b"
     folder.mkdir(parents=True)
     tags = {"fullname": fullname, "full_path": fullname, "bucket_relative_path": "../../", "extension": "../x"}
-    Wire(vss).put(bucket_id, "ball", [DATA[:1000]], tags=tags)
+    RawRequests(vss).put(bucket_id, "ball", [DATA[:1000]], tags=tags)
     path = Path(download(vss, bucket_id, folder, filename="").path)
     assert path.parent == folder
     assert path.read_bytes() == DATA[:1000]

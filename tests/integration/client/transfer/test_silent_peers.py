@@ -22,7 +22,10 @@ from airflow_provider_mictlanx.client import (
 )
 from airflow_provider_mictlanx.client.transfer import chunk_upload, listing
 from tests.support import bulk_uploads as bulks
-from tests.support.raw_requests import Asked, Reply, Wire, client_of, cut, meddling, pattern, sha256
+from tests.support.clients import client_of
+from tests.support.intercepting_router import Asked, Reply, intercepting
+from tests.support.raw_requests import RawRequests
+from tests.support.sample_bytes import cut, pattern, sha256
 from tests.support.vss import LocalVSS
 
 DATA = pattern(1000)
@@ -81,7 +84,7 @@ def test_write_with_silent_peer_changes_nothing(
     own_vss: Callable[..., LocalVSS], kind: str, rf: int, chunks: int, call: str
 ) -> None:
     vss = own_vss()
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     stored = wire.put("b", "k", cut(DATA, *[1000 // chunks] * (chunks - 1)), rf=rf)
     holder = stored[0][-1]
     vss.reset_requests()
@@ -99,7 +102,7 @@ def test_write_with_silent_peer_changes_nothing(
 @pytest.mark.parametrize("call", ["replace", "delete"])
 def test_hung_peer_is_found_within_the_roll_calls_timeout(own_vss: Callable[..., LocalVSS], call: str) -> None:
     vss = own_vss()
-    Wire(vss).put("b", "k", [DATA], rf=2)
+    RawRequests(vss).put("b", "k", [DATA], rf=2)
     started = time.monotonic()
     with vss.fault("peer_hung", peer="peer-2", seconds=60):
         error = asyncio.run(
@@ -136,7 +139,7 @@ async def test_roll_call_that_the_router_failed_is_repeated(
 ) -> None:
     """The first answer to every question of a roll-call gets lost, before a delete and after it."""
     vss = own_vss()
-    Wire(vss).put("b", "k", cut(DATA, 400, 400), rf=2)
+    RawRequests(vss).put("b", "k", cut(DATA, 400, 400), rf=2)
     asked_before: Counter[str] = Counter()
     calls: dict[str, Call] = {
         "delete": lambda client: client.delete("k", "b"),
@@ -151,7 +154,7 @@ async def test_roll_call_that_the_router_failed_is_repeated(
         asked_before[path] += 1
         return reply if asked.method == "GET" and asked_before[path] % 2 else None
 
-    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+    async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
         assert (await calls[call](client)).is_ok
     assert asked_before["/peers"] >= 2
 
@@ -160,7 +163,7 @@ async def test_roll_call_that_the_router_failed_is_repeated(
 @pytest.mark.parametrize("method", ["get", "exists", "get_metadata"])
 def test_read_with_silent_peer_is_not_absent(own_vss: Callable[..., LocalVSS], kind: str, method: str) -> None:
     vss = own_vss()
-    (holder,) = Wire(vss).put("b", "k", [DATA])[0]
+    (holder,) = RawRequests(vss).put("b", "k", [DATA])[0]
     options = {"max_retries": 1} if method == "get" else {}
     error = _while_silent(
         vss, kind, holder, lambda client: getattr(client, method)("b", "k", timeout=1, deadline=30, **options)
@@ -176,7 +179,7 @@ async def test_delete_that_a_peer_misses_is_an_error_until_it_is_repeated(
 ) -> None:
     """The peer answers the roll-call, is silent for the time of the delete, and comes back."""
     vss = own_vss()
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     holder = wire.put("b", "k", cut(DATA, 400, 400), rf=rf)[0][0]
     silent: list[Any] = []
 
@@ -185,7 +188,7 @@ async def test_delete_that_a_peer_misses_is_an_error_until_it_is_repeated(
             silent.append(await asyncio.to_thread(vss.set_fault, "peer_silent", peer=holder))
         return None
 
-    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+    async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
         delete = client.delete if kind == "ball" else client.delete_by_key
         key = "k" if kind == "ball" else "k_0"
         error = (await delete(key, "b", deadline=3)).unwrap_err()
@@ -203,7 +206,7 @@ async def test_delete_that_a_peer_misses_is_an_error_until_it_is_repeated(
 
 async def test_delete_stops_at_the_first_shortfall(own_vss: Callable[..., LocalVSS]) -> None:
     vss = own_vss()
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     pieces = cut(DATA, *[100] * 9)
     wire.put("b", "k", pieces, rf=3)
     deletes: list[str] = []
@@ -215,7 +218,7 @@ async def test_delete_stops_at_the_first_shortfall(own_vss: Callable[..., LocalV
             deletes.append(asked.path)
         return None
 
-    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+    async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
         error = (await client.delete("k", "b", deadline=4)).unwrap_err()
         assert error.error_code in (1000, 1004)
     assert deletes == ["/api/v4/buckets/b/k_0"]
@@ -228,14 +231,14 @@ def test_delete_of_a_stored_ball_that_no_peer_lists_changes_nothing(
 ) -> None:
     """Its peers are silent in one question only: the roll-call and the metadata of the first chunk are answered."""
     vss = own_vss()
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     wire.put("b", "k", cut(DATA, 400, 400), rf=2)
 
     async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
         return Reply(404, b'{"detail": "b@k not found"}') if asked.path.endswith("/k/chunks") else None
 
     async def scenario() -> None:
-        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+        async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
             deleting = {
                 "delete": lambda: client.delete("k", "b", deadline=3),
                 "delete_by_key": lambda: client.delete_by_key("k_0", "b", deadline=3),
@@ -244,7 +247,7 @@ def test_delete_of_a_stored_ball_that_no_peer_lists_changes_nothing(
             error = (await deleting()).unwrap_err()
             assert isinstance(error, UnavailableError) or error.error_code == 1004
             assert "k_0 is stored, but no peer lists it" in str(error)
-            assert meddler.seen("DELETE") + meddler.seen("POST") == []
+            assert interceptor.seen("DELETE") + interceptor.seen("POST") == []
 
     asyncio.run(scenario())
     assert _read(vss) == DATA
@@ -252,7 +255,7 @@ def test_delete_of_a_stored_ball_that_no_peer_lists_changes_nothing(
 
 def test_ball_that_claims_countless_chunks_is_deleted(vss: LocalVSS, bucket_id: str) -> None:
     """Any writer can claim them, and each chunk that is not listed is deleted by its key."""
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     wire.put(bucket_id, "k", [DATA], tags={"num_chunks": "999999999"})
 
     deleted = asyncio.run(_call(vss, lambda client: client.delete("k", bucket_id, deadline=20)))
@@ -266,7 +269,7 @@ async def test_peer_that_hangs_during_a_delete_is_found_after_one_try(
     own_vss: Callable[..., LocalVSS], call: str
 ) -> None:
     vss = own_vss()
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     holder = wire.put("b", "k", cut(DATA, 400, 400), rf=2)[0][0]
     for number in range(10):
         wire.put("b", f"other{number}", [DATA])
@@ -281,18 +284,18 @@ async def test_peer_that_hangs_during_a_delete_is_found_after_one_try(
             await asyncio.to_thread(vss.set_fault, "peer_hung", id="hung", peer=holder, seconds=30)
         return None
 
-    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+    async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
         error = (await calls[call](client)).unwrap_err()
         assert isinstance(error, UnavailableError), error
         assert "within 0.5 s" in str(error)
-        assert len(meddler.seen("DELETE")) == 1
-        assert meddler.seen("POST") == []
+        assert len(interceptor.seen("DELETE")) == 1
+        assert interceptor.seen("POST") == []
 
 
 def test_peers_that_are_not_told_in_time_are_no_hung_peer(own_vss: Callable[..., LocalVSS]) -> None:
     """The router answers ``GET /peers`` without asking any of them."""
     vss = own_vss()
-    Wire(vss).put("b", "k", [DATA])
+    RawRequests(vss).put("b", "k", [DATA])
     with vss.fault("latency", path="/peers$", seconds=5):
         error = asyncio.run(_call(vss, lambda client: client.delete("k", "b", deadline=20))).unwrap_err()
     assert isinstance(error, RequestTimeoutError)
@@ -301,7 +304,7 @@ def test_peers_that_are_not_told_in_time_are_no_hung_peer(own_vss: Callable[...,
 
 def test_replace_with_a_peer_lost_during_the_delete_writes_nothing(own_vss: Callable[..., LocalVSS]) -> None:
     vss = own_vss()
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     holder = wire.put("b", "k", [OTHER], rf=1)[0][0]
 
     async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
@@ -310,11 +313,11 @@ def test_replace_with_a_peer_lost_during_the_delete_writes_nothing(own_vss: Call
         return None
 
     async def scenario() -> None:
-        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+        async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
             error = (await client.put("b", "k", DATA, replace=True, max_tries=2)).unwrap_err()
             assert isinstance(error, UnavailableError)
             assert "0 of 1 replicas" in str(error) or holder in str(error)
-            assert meddler.seen("POST") == []
+            assert interceptor.seen("POST") == []
 
     asyncio.run(scenario())
     vss.clear_faults()
@@ -330,7 +333,7 @@ def test_put_while_a_peer_that_has_nothing_of_it_is_silent_succeeds(own_vss: Cal
         for number in range(6):
             assert asyncio.run(_call(vss, lambda client: client.put("b", f"k{number}", DATA))).unwrap() is True  # noqa: B023
     for number in range(6):
-        assert len(Wire(vss).peers_with("b", f"k{number}_0", DATA)) == 1
+        assert len(RawRequests(vss).peers_with("b", f"k{number}_0", DATA)) == 1
 
 
 def test_announcement_that_failed_on_one_of_its_peers_is_cleared(own_vss: Callable[..., LocalVSS]) -> None:
@@ -340,7 +343,7 @@ def test_announcement_that_failed_on_one_of_its_peers_is_cleared(own_vss: Callab
         for number in range(4):
             put = _call(vss, lambda client: client.put("b", f"k{number}", DATA, rf=2))  # noqa: B023
             assert asyncio.run(put).unwrap() is True
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     for number in range(4):
         assert len(wire.listed("b", f"k{number}")) == 2
         assert wire.peers_with("b", f"k{number}_0", DATA) == {"peer-0", "peer-2"}
@@ -364,26 +367,26 @@ async def test_put_whose_listing_lacks_an_own_replica_sends_nothing(
             await asyncio.to_thread(vss.set_fault, "hide_from_listing", id="hidden", peer="peer-1")
         return None
 
-    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+    async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
         error = (await calls[call](client)).unwrap_err()
         assert isinstance(error, UnavailableError)
-        assert meddler.seen("POST", "/data/") == []
+        assert interceptor.seen("POST", "/data/") == []
 
 
 @pytest.mark.parametrize("call", ["put", "put_one_of_several"])
 async def test_rival_between_look_and_announcement_is_a_conflict(own_vss: Callable[..., LocalVSS], call: str) -> None:
     vss = own_vss()
-    wire = Wire(vss)
+    wire = RawRequests(vss)
 
     async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
         if asked.method == "POST" and asked.path.endswith("/metadata"):
             await asyncio.to_thread(wire.put, "b", "k", cut(DATA, 400, 400))
         return None
 
-    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+    async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
         error = (await PUTS[call](client)).unwrap_err()
         assert isinstance(error, BallConflictError)
-        assert meddler.seen("POST", "/data/") == []
+        assert interceptor.seen("POST", "/data/") == []
 
 
 # -- placements and announcements without data ----------------------------------------------------------------------------
@@ -394,7 +397,7 @@ def test_placement_that_outlived_its_data_does_not_block_the_key(
     own_vss: Callable[..., LocalVSS], replace: bool
 ) -> None:
     vss = own_vss()
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     (holder,) = wire.put("b", "k", [OTHER])[0]
     wire.forget_at_peer(int(holder[-1]), "b", "k")
     assert wire.metadata("b", "k_0")[1]["detail"].startswith("404: No metadata found")
@@ -420,7 +423,7 @@ def test_three_writers_at_once_leave_a_key_that_can_be_written(own_vss: Callable
     if not any(result.is_ok for result in results):
         assert asyncio.run(_call(vss, lambda client: client.put("b", "k", data))).unwrap() is True
         assert _read(vss) == data
-        assert {chunk["checksum"] for chunk in Wire(vss).listed("b", "k")} == {sha256(data)}
+        assert {chunk["checksum"] for chunk in RawRequests(vss).listed("b", "k")} == {sha256(data)}
 
 
 def test_announcement_of_other_bytes_beside_stored_ones_is_no_conflict_for_these(
@@ -428,7 +431,7 @@ def test_announcement_of_other_bytes_beside_stored_ones_is_no_conflict_for_these
 ) -> None:
     """A writer that lost leaves its announcement beside the winner's bytes; the winner's retry is a success."""
     vss = own_vss()
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     wire.put("b", "k", [DATA])
     wire.put("b", "k", [OTHER], announced_only=[0])
     assert asyncio.run(_call(vss, lambda client: client.put("b", "k", DATA))).unwrap() is False
@@ -440,7 +443,7 @@ def test_announcement_of_other_bytes_beside_stored_ones_is_no_conflict_for_these
 async def test_other_bytes_on_a_peer_that_comes_back_are_not_cleared(own_vss: Callable[..., LocalVSS]) -> None:
     """One peer has only their announcement; the one that has them is silent until the first roll-call."""
     vss = own_vss()
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     task, (without, holder) = wire.announce("b", "k", 0, OTHER, OTHER, 1, rf=2)
     with vss.fault("refuse_data", peer=without):
         assert wire.send(task, OTHER) == [holder]
@@ -451,17 +454,17 @@ async def test_other_bytes_on_a_peer_that_comes_back_are_not_cleared(own_vss: Ca
             await asyncio.to_thread(silent.off)
         return None
 
-    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+    async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
         error = (await client.put("b", "k", DATA)).unwrap_err()
         assert isinstance(error, BallConflictError), error
-        assert meddler.seen("DELETE") == []
+        assert interceptor.seen("DELETE") == []
     assert wire.peers_with("b", "k_0", OTHER) == {holder}
 
 
 async def test_other_bytes_are_read_again_with_each_roll_call(own_vss: Callable[..., LocalVSS]) -> None:
     """The peer that has them is silent while it is read and in the first roll-call, twice, and answers the second one."""
     vss = own_vss()
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     task, (without, holder) = wire.announce("b", "k", 0, OTHER, OTHER, 1, rf=2)
     with vss.fault("refuse_data", peer=without):
         assert wire.send(task, OTHER) == [holder]
@@ -478,10 +481,10 @@ async def test_other_bytes_are_read_again_with_each_roll_call(own_vss: Callable[
             return Reply(404, b'{"detail": "try again later"}')
         return None
 
-    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+    async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
         error = (await client.put("b", "k", DATA)).unwrap_err()
         assert isinstance(error, BallConflictError), error
-        assert meddler.seen("DELETE") == []
+        assert interceptor.seen("DELETE") == []
     assert wire.peers_with("b", "k_0", OTHER) == {holder}
 
 
@@ -490,7 +493,7 @@ def test_announcement_whose_data_comes_within_the_grace_time_is_a_conflict(
 ) -> None:
     monkeypatch.setattr(chunk_upload, "GRACE", 1.0)
     vss = own_vss()
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     task, _ = wire.announce("b", "k", 0, OTHER, OTHER, 1)
 
     async def scenario() -> None:
@@ -506,7 +509,7 @@ def test_announcement_whose_data_comes_within_the_grace_time_is_a_conflict(
 
 def test_announcement_without_data_is_not_cleared_while_a_peer_is_silent(own_vss: Callable[..., LocalVSS]) -> None:
     vss = own_vss()
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     _, (holder,) = wire.announce("b", "k", 0, OTHER, OTHER, 1)
     other = next(peer for peer in ("peer-0", "peer-1", "peer-2") if peer != holder)
     error = _while_silent(

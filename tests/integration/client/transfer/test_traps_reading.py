@@ -19,7 +19,11 @@ from airflow_provider_mictlanx.client import (
     UnavailableError,
     UpstreamProtocolError,
 )
-from tests.support.raw_requests import Asked, Reply, Wire, client_of, cut, meddling, pattern, sha256, uri_of
+from tests.support.addresses import uri_of
+from tests.support.clients import client_of
+from tests.support.intercepting_router import Asked, Reply, intercepting
+from tests.support.raw_requests import RawRequests
+from tests.support.sample_bytes import cut, pattern, sha256
 from tests.support.vss import LocalVSS
 
 DATA = pattern(1000)
@@ -64,7 +68,7 @@ def test_500_for_a_missing_ball_is_a_no(vss: LocalVSS, bucket_id: str) -> None:
 
 
 def test_404_for_data_of_a_live_ball_is_asked_again(vss: LocalVSS, bucket_id: str) -> None:
-    Wire(vss).put(bucket_id, "k", [DATA])
+    RawRequests(vss).put(bucket_id, "k", [DATA])
     body = {"detail": "Fail to fetch data from peer peer-0, try again later."}
     with vss.fault("status", path=f"{bucket_id}/k_0$", method="GET", status=404, body=body, count=6) as refused:
         assert got(vss, bucket_id) == DATA
@@ -72,7 +76,7 @@ def test_404_for_data_of_a_live_ball_is_asked_again(vss: LocalVSS, bucket_id: st
 
 
 def test_404_for_metadata_and_chunks_of_a_placed_ball_is_no_no(vss: LocalVSS, bucket_id: str) -> None:
-    Wire(vss).put(bucket_id, "k", [DATA])
+    RawRequests(vss).put(bucket_id, "k", [DATA])
     body = {"detail": "Fail to fetch metadata from peer peer-0, try again later."}
     with (
         vss.fault("status", path=f"{bucket_id}/metadata/k_0$", status=404, body=body),
@@ -84,9 +88,12 @@ def test_404_for_metadata_and_chunks_of_a_placed_ball_is_no_no(vss: LocalVSS, bu
 
 def test_500_no_metadata_found_is_no_no(vss: LocalVSS, bucket_id: str) -> None:
     """The placement service knows a replica, and its peer lost it, or was restarted just now."""
-    ((peer,),) = Wire(vss).put(bucket_id, "k", [DATA]).values()
-    Wire(vss).forget_at_peer(int(peer[-1]), bucket_id, "k")
-    assert Wire(vss).metadata(bucket_id, "k_0") == (500, {"detail": f"404: No metadata found for {bucket_id}@k_0"})
+    ((peer,),) = RawRequests(vss).put(bucket_id, "k", [DATA]).values()
+    RawRequests(vss).forget_at_peer(int(peer[-1]), bucket_id, "k")
+    assert RawRequests(vss).metadata(bucket_id, "k_0") == (
+        500,
+        {"detail": f"404: No metadata found for {bucket_id}@k_0"},
+    )
     assert isinstance(error_of(vss, "exists", bucket_id, "k"), UnavailableError)
     assert isinstance(error_of(vss, "get_metadata", bucket_id, "k"), UnavailableError)
 
@@ -104,7 +111,7 @@ def test_missing_while_a_peer_is_away_is_not_known(own_vss: Callable[..., LocalV
 def test_ball_on_a_peer_that_is_away_is_not_absent(own_vss: Callable[..., LocalVSS], number: int) -> None:
     """One chunk on each peer, so that one of the ball's chunks is missing in the listing, whichever peer is away."""
     vss = own_vss()
-    Wire(vss).put("b", "k", cut(DATA, 300, 300))
+    RawRequests(vss).put("b", "k", cut(DATA, 300, 300))
     with vss.fault("peer_down", peer=f"peer-{number}"):
         assert isinstance(error_of(vss, "exists", "b", "k"), UnavailableError)
         assert isinstance(error_of(vss, "get", "b", "k"), UnavailableError)
@@ -116,7 +123,7 @@ def test_ball_on_a_peer_that_is_away_is_not_absent(own_vss: Callable[..., LocalV
 def test_bucket_listing_that_lacks_a_peer_is_not_believed(own_vss: Callable[..., LocalVSS]) -> None:
     """``GET /peers`` calls all of them available, and the listing names those that answered."""
     vss = own_vss()
-    ((peer,),) = Wire(vss).put("b", "k", [DATA]).values()
+    ((peer,),) = RawRequests(vss).put("b", "k", [DATA]).values()
     with vss.fault("hide_from_listing", peer=peer):
         error = error_of(vss, "list_balls", "b")
         assert isinstance(error, UnavailableError)
@@ -128,14 +135,14 @@ def test_bucket_listing_that_lacks_a_peer_is_not_believed(own_vss: Callable[...,
 def test_ball_listing_that_lacks_a_peer_is_not_believed(own_vss: Callable[..., LocalVSS]) -> None:
     """A chunk that is placed, and listed by nobody although every peer is available, is not a chunk that is missing."""
     vss = own_vss()
-    stored = Wire(vss).put("b", "k", cut(DATA, 300, 300))
+    stored = RawRequests(vss).put("b", "k", cut(DATA, 300, 300))
     with vss.fault("hide_from_listing", peer=stored[1][0]):
         assert isinstance(error_of(vss, "exists", "b", "k"), UnavailableError)
         assert isinstance(error_of(vss, "get_metadata", "b", "k"), UnavailableError)
 
 
 def test_ball_that_was_never_written_to_its_end_does_not_exist(vss: LocalVSS, bucket_id: str) -> None:
-    Wire(vss).put(bucket_id, "k", cut(DATA, 300, 300), only=[0, 2])
+    RawRequests(vss).put(bucket_id, "k", cut(DATA, 300, 300), only=[0, 2])
     assert value_of(vss, "exists", bucket_id, "k") is False
     error = error_of(vss, "get", bucket_id, "k")
     assert isinstance(error, NotFoundError)
@@ -144,7 +151,7 @@ def test_ball_that_was_never_written_to_its_end_does_not_exist(vss: LocalVSS, bu
 
 
 def test_empty_first_chunk_of_several_is_no_empty_ball(vss: LocalVSS, bucket_id: str) -> None:
-    Wire(vss).announce(bucket_id, "k", 0, b"", DATA, 3)
+    RawRequests(vss).announce(bucket_id, "k", 0, b"", DATA, 3)
     assert isinstance(error_of(vss, "get", bucket_id, "k"), MictlanXError)
     assert isinstance(error_of(vss, "exists", bucket_id, "k"), UnavailableError)
 
@@ -153,7 +160,7 @@ def test_empty_first_chunk_of_several_is_no_empty_ball(vss: LocalVSS, bucket_id:
 
 
 def test_announced_and_never_sent_is_listed_and_not_believed(vss: LocalVSS, bucket_id: str) -> None:
-    Wire(vss).put(bucket_id, "k", [DATA], announced_only=[0])
+    RawRequests(vss).put(bucket_id, "k", [DATA], announced_only=[0])
     assert value_of(vss, "exists", bucket_id, "k") is True  # the listing answers, as the documentation says
     assert value_of(vss, "exists", bucket_id, "k", check_storage=True) is False
     error = error_of(vss, "get", bucket_id, "k", max_retries=2)
@@ -164,7 +171,7 @@ def test_announced_and_never_sent_is_listed_and_not_believed(vss: LocalVSS, buck
 
 def test_acknowledged_and_not_stored_is_found_out_by_check_storage(vss: LocalVSS, bucket_id: str) -> None:
     with vss.fault("ack_without_storing", bucket=bucket_id):
-        Wire(vss).put(bucket_id, "k", [DATA])
+        RawRequests(vss).put(bucket_id, "k", [DATA])
     # The router's cache has what it received: only a read past it tells.
     assert value_of(vss, "exists", bucket_id, "k", check_storage=True) is False
 
@@ -172,14 +179,14 @@ def test_acknowledged_and_not_stored_is_found_out_by_check_storage(vss: LocalVSS
 async def test_no_copy_that_could_be_read_is_no_no_while_a_peer_is_away(own_vss: Callable[..., LocalVSS]) -> None:
     """The listing has every chunk, and then the peer goes away before its data is read."""
     vss = own_vss()
-    ((peer,),) = Wire(vss).put("b", "k", [DATA]).values()
+    ((peer,),) = RawRequests(vss).put("b", "k", [DATA]).values()
 
     async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
         if asked.path.endswith("/b/k_0") and not vss.faults():
             vss.set_fault("peer_down", peer=peer)
         return None
 
-    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+    async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
         error = (await client.exists("b", "k", check_storage=True)).unwrap_err()
         assert isinstance(error, UnavailableError)
 
@@ -188,50 +195,50 @@ async def test_no_copy_that_could_be_read_is_no_no_while_a_peer_is_away(own_vss:
 
 
 def test_newer_announcement_without_data_does_not_hide_an_older_ball(vss: LocalVSS, bucket_id: str) -> None:
-    Wire(vss).put(bucket_id, "k", cut(DATA, 300, 300))
-    Wire(vss).put(bucket_id, "k", [OTHER], announced_only=[0])
+    RawRequests(vss).put(bucket_id, "k", cut(DATA, 300, 300))
+    RawRequests(vss).put(bucket_id, "k", [OTHER], announced_only=[0])
     assert got(vss, bucket_id) == DATA
     assert value_of(vss, "exists", bucket_id, "k", check_storage=True) is True
 
 
 def test_newer_incomplete_version_does_not_hide_an_older_whole_one(vss: LocalVSS, bucket_id: str) -> None:
-    Wire(vss).put(bucket_id, "k", cut(DATA, 300, 300))
-    Wire(vss).put(bucket_id, "k", cut(OTHER, 300, 300), only=[0, 1])
+    RawRequests(vss).put(bucket_id, "k", cut(DATA, 300, 300))
+    RawRequests(vss).put(bucket_id, "k", cut(OTHER, 300, 300), only=[0, 1])
     assert got(vss, bucket_id) == DATA
 
 
 def test_replicas_that_differ_are_told_apart_and_the_newest_whole_version_is_read(
     vss: LocalVSS, bucket_id: str
 ) -> None:
-    Wire(vss).put(bucket_id, "k", cut(OTHER, 300, 300))
-    Wire(vss).put(bucket_id, "k", cut(DATA, 300, 300))
+    RawRequests(vss).put(bucket_id, "k", cut(OTHER, 300, 300))
+    RawRequests(vss).put(bucket_id, "k", cut(DATA, 300, 300))
     for _ in range(6):  # the router asks another replica every time
         assert got(vss, bucket_id) == DATA
 
 
 def test_same_bytes_in_two_cuts_are_not_mixed(vss: LocalVSS, bucket_id: str) -> None:
-    Wire(vss).put(bucket_id, "k", cut(DATA, 300, 300))
-    Wire(vss).put(bucket_id, "k", cut(DATA, 500))
+    RawRequests(vss).put(bucket_id, "k", cut(DATA, 300, 300))
+    RawRequests(vss).put(bucket_id, "k", cut(DATA, 500))
     for _ in range(4):
         assert got(vss, bucket_id) == DATA
 
 
 def test_same_bytes_in_two_cuts_of_as_many_chunks_are_not_mixed(vss: LocalVSS, bucket_id: str) -> None:
-    Wire(vss).put(bucket_id, "k", cut(DATA, 300, 300))
-    Wire(vss).put(bucket_id, "k", cut(DATA, 400, 400))
+    RawRequests(vss).put(bucket_id, "k", cut(DATA, 300, 300))
+    RawRequests(vss).put(bucket_id, "k", cut(DATA, 400, 400))
     for _ in range(4):
         assert got(vss, bucket_id) == DATA
 
 
 def test_merge_is_never_asked_for(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
-    Wire(vss).put(bucket_id, "k", cut(DATA, 300, 300))
+    RawRequests(vss).put(bucket_id, "k", cut(DATA, 300, 300))
     got(vss, bucket_id)
     value_of(vss, "get_to_file", bucket_id, "k", str(tmp_path))
     assert vss.requests(path=f"{bucket_id}/k/merge") == []
 
 
 def test_one_replica_that_is_wrong_is_passed_over(vss: LocalVSS, bucket_id: str) -> None:
-    Wire(vss).put(bucket_id, "k", [DATA], rf=3)
+    RawRequests(vss).put(bucket_id, "k", [DATA], rf=3)
     for peer in ("peer-0", "peer-1"):
         with vss.fault("flip_bit", bucket=bucket_id, peer=peer):
             for _ in range(4):
@@ -239,7 +246,7 @@ def test_one_replica_that_is_wrong_is_passed_over(vss: LocalVSS, bucket_id: str)
 
 
 def test_replica_only_one_peer_has_is_found(vss: LocalVSS, bucket_id: str) -> None:
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     task, holders = wire.announce(bucket_id, "k", 0, DATA, DATA, 1, rf=3)
     with (
         vss.fault("refuse_data", bucket=bucket_id, peer=holders[0]),
@@ -250,7 +257,7 @@ def test_replica_only_one_peer_has_is_found(vss: LocalVSS, bucket_id: str) -> No
 
 
 def test_wrong_in_every_replica_is_an_integrity_error(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
-    Wire(vss).put(bucket_id, "k", [DATA], rf=2)
+    RawRequests(vss).put(bucket_id, "k", [DATA], rf=2)
     with vss.fault("flip_bit", bucket=bucket_id):
         error = error_of(vss, "get", bucket_id, "k", max_retries=2, force=True)
         assert isinstance(error, IntegrityError)
@@ -264,7 +271,7 @@ def test_wrong_in_every_replica_is_an_integrity_error(vss: LocalVSS, bucket_id: 
 
 def test_chunks_that_are_right_and_a_whole_that_is_not(vss: LocalVSS, bucket_id: str) -> None:
     """Its writer named another whole: every chunk is as announced, and the ball is not."""
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     for index, piece in enumerate(cut(DATA, 300, 300)):
         task, _ = wire.announce(bucket_id, "k", index, piece, OTHER, 3)
         wire.send(task, piece)
@@ -287,19 +294,19 @@ def test_stale_cache_of_another_router_is_passed_over(own_vss: Callable[..., Loc
             there: bool = (await client.exists("b", "k")).unwrap()
             return there
 
-    first = Wire(vss)
+    first = RawRequests(vss)
     first.put("b", "k", [OTHER])
     assert asyncio.run(read()) == OTHER  # the second router has it in its cache now
     first.delete("b", "k")
-    assert Wire(vss, router=1).data("b", "k_0", force=False) == OTHER
+    assert RawRequests(vss, router=1).data("b", "k_0", force=False) == OTHER
     assert asyncio.run(ask()) is False
     first.put("b", "k", [DATA])
-    assert Wire(vss, router=1).data("b", "k_0", force=False) == OTHER
+    assert RawRequests(vss, router=1).data("b", "k_0", force=False) == OTHER
     assert asyncio.run(read()) == DATA
 
 
 def test_cut_short_upload_in_the_cache_is_passed_over(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     wire.put(bucket_id, "k", [DATA])
     task, _ = wire.announce(bucket_id, "k", 0, DATA, DATA, 1)
     wire.break_off_upload(task, DATA[:400], len(DATA))
@@ -314,7 +321,7 @@ def test_cut_short_upload_in_the_cache_is_passed_over(vss: LocalVSS, bucket_id: 
 
 
 def test_force_bypasses_the_cache_from_the_start(vss: LocalVSS, bucket_id: str) -> None:
-    Wire(vss).put(bucket_id, "k", [DATA])
+    RawRequests(vss).put(bucket_id, "k", [DATA])
     assert got(vss, bucket_id, force=True) == DATA
     (asked,) = vss.requests("GET", f"{bucket_id}/k_0$")
     assert asked["headers"]["force-get"] == "1"
@@ -323,14 +330,14 @@ def test_force_bypasses_the_cache_from_the_start(vss: LocalVSS, bucket_id: str) 
 @pytest.mark.parametrize("clean", [True, False])
 @pytest.mark.parametrize("at", [0, 1, 999])
 def test_body_that_ends_early_is_read_again(vss: LocalVSS, bucket_id: str, at: int, clean: bool) -> None:
-    Wire(vss).put(bucket_id, "k", [DATA])
+    RawRequests(vss).put(bucket_id, "k", [DATA])
     with vss.fault("cut_body", method="GET", path=f"{bucket_id}/k_0$", at=at, clean=clean, count=1) as broken:
         assert got(vss, bucket_id) == DATA
         assert broken.triggered == 1
 
 
 def test_body_that_always_ends_early_is_an_error_and_no_file(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
-    Wire(vss).put(bucket_id, "k", cut(DATA, 400))
+    RawRequests(vss).put(bucket_id, "k", cut(DATA, 400))
     with vss.fault("cut_body", method="GET", path=f"{bucket_id}/k_1$", at=500, clean=True):
         error = error_of(vss, "get_to_file", bucket_id, "k", str(tmp_path), max_retries=2)
         assert isinstance(error, IntegrityError)
@@ -339,7 +346,7 @@ def test_body_that_always_ends_early_is_an_error_and_no_file(vss: LocalVSS, buck
 
 
 def test_body_that_does_not_end_is_not_taken(vss: LocalVSS, bucket_id: str) -> None:
-    Wire(vss).put(bucket_id, "k", [DATA])
+    RawRequests(vss).put(bucket_id, "k", [DATA])
     with vss.fault(
         "status", method="GET", path=f"{bucket_id}/k_0$", status=200, body="x" * 5000, content_type="text/plain"
     ):
@@ -368,7 +375,7 @@ def test_body_that_does_not_end_is_not_taken(vss: LocalVSS, bucket_id: str) -> N
 def test_path_in_tags_does_not_leave_the_folder(
     vss: LocalVSS, bucket_id: str, tmp_path: Path, tags: dict[str, str], expected: str
 ) -> None:
-    Wire(vss).put(bucket_id, "k", [DATA], tags=tags)
+    RawRequests(vss).put(bucket_id, "k", [DATA], tags=tags)
     folder = tmp_path / "a" / "b" / "out"
     path = Path(value_of(vss, "get_to_file", bucket_id, "k", str(folder)))
     assert path == folder / expected
@@ -381,7 +388,7 @@ def test_path_in_tags_does_not_leave_the_folder(
 
 def test_delete_clears_the_placement_too(vss: LocalVSS, bucket_id: str) -> None:
     """A peer lost the ball; deleting it by its id would leave it placed, and unwritable, for ever."""
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     ((peer,),) = wire.put(bucket_id, "k", [DATA]).values()
     wire.forget_at_peer(int(peer[-1]), bucket_id, "k")
     assert wire.metadata(bucket_id, "k_0")[1]["detail"].startswith("404: No metadata found")
@@ -392,7 +399,7 @@ def test_delete_clears_the_placement_too(vss: LocalVSS, bucket_id: str) -> None:
 
 def test_delete_clears_the_placement_of_chunks_that_are_not_listed(vss: LocalVSS, bucket_id: str) -> None:
     """A peer lost its chunk: the others tell how many chunks there were."""
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     stored = wire.put(bucket_id, "k", cut(DATA, 300, 300))
     wire.forget_at_peer(int(stored[1][0][-1]), bucket_id, "k")
     assert {chunk["key"] for chunk in wire.listed(bucket_id, "k")} == {"k_0", "k_2"}
@@ -403,10 +410,10 @@ def test_delete_clears_the_placement_of_chunks_that_are_not_listed(vss: LocalVSS
 
 def test_delete_while_a_peer_is_away_is_no_success(own_vss: Callable[..., LocalVSS]) -> None:
     vss = own_vss()
-    stored = Wire(vss).put("b", "k", [DATA], rf=2)
+    stored = RawRequests(vss).put("b", "k", [DATA], rf=2)
     with vss.fault("peer_down", peer=stored[0][0]):
         assert isinstance(error_of(vss, "delete", "k", "b"), UnavailableError)
-    assert len(Wire(vss).listed("b", "k")) == 2  # nothing was deleted, so that nothing is brought back
+    assert len(RawRequests(vss).listed("b", "k")) == 2  # nothing was deleted, so that nothing is brought back
     assert value_of(vss, "delete", "k", "b").n_deletes == 2
     assert value_of(vss, "exists", "b", "k") is False
 
@@ -416,7 +423,7 @@ async def test_fewer_deletes_than_replicas_listed_is_looked_into(
 ) -> None:
     """The peer answers the listing, misses the delete and is there again at once: only the number tells."""
     vss = own_vss()
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     holder = wire.put(bucket_id, "k", [DATA], rf=2)[0][0]
     rounds: list[str] = []
 
@@ -428,7 +435,7 @@ async def test_fewer_deletes_than_replicas_listed_is_looked_into(
                     return await pass_on(asked)
         return None
 
-    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+    async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
         (await client.delete("k", bucket_id)).unwrap()
     assert wire.listed(bucket_id, "k") == []
     assert rounds[1:] == [f"/api/v4/buckets/{bucket_id}/bid/k"]
@@ -438,7 +445,7 @@ async def test_delete_that_a_peer_missed_is_no_success_while_that_peer_is_left_o
     own_vss: Callable[..., LocalVSS],
 ) -> None:
     vss = own_vss()
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     holder = wire.put("b", "k", [DATA], rf=2)[0][0]
     met: list[str] = []
 
@@ -451,7 +458,7 @@ async def test_delete_that_a_peer_missed_is_no_success_while_that_peer_is_left_o
         vss.set_fault("hide_from_listing", peer=holder)
         return reply
 
-    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+    async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
         assert isinstance((await client.delete("k", "b")).unwrap_err(), UnavailableError)
         vss.clear_faults()
         assert (await client.delete("k", "b")).unwrap().n_deletes == 1
@@ -463,7 +470,7 @@ def test_delete_of_what_is_not_there_is_a_success(vss: LocalVSS, bucket_id: str)
 
 
 async def test_delete_bucket_lists_again_until_nothing_is_left(vss: LocalVSS, bucket_id: str) -> None:
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     wire.put(bucket_id, "a", [DATA], rf=2)
     added: list[str] = []
 
@@ -473,7 +480,7 @@ async def test_delete_bucket_lists_again_until_nothing_is_left(vss: LocalVSS, bu
             await asyncio.to_thread(wire.put, bucket_id, "late", [DATA])
         return None
 
-    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+    async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
         report = (await client.delete_bucket(bucket_id)).unwrap()
         assert (report.deleted, report.failed, report.total) == (2, 0, 2)
         assert report.keys == ["a", "late"]
@@ -488,12 +495,15 @@ async def test_redirect_is_not_followed(status: int) -> None:
     async def elsewhere(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
         return Reply(200, b"{}")
 
-    async with meddling(elsewhere) as target:
+    async with intercepting(elsewhere) as target:
 
         async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
             return Reply(status, b"", {"Location": f"http://127.0.0.1:{target.port}{asked.path}"})
 
-        async with meddling(handler) as meddler, AsyncClient(meddler.uri, "tests", token="secret") as client:
+        async with (
+            intercepting(handler) as interceptor,
+            AsyncClient(interceptor.uri, "tests", token="secret") as client,
+        ):
             for result in (
                 await client.get("b", "k"),
                 await client.put("b", "k", DATA),
@@ -503,26 +513,26 @@ async def test_redirect_is_not_followed(status: int) -> None:
                 assert isinstance(error, UpstreamProtocolError)
                 assert error.permanent
                 assert "redirect" in str(error)
-            assert len(meddler.asked) == 3
+            assert len(interceptor.asked) == 3
         assert target.asked == []
 
 
 async def test_compressed_answers_are_not_asked_for_and_not_taken(vss: LocalVSS, bucket_id: str) -> None:
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     wire.put(bucket_id, "k", [DATA])
     squeezed = gzip.compress(DATA)
-    meddled: list[str] = []
+    answered: list[str] = []
 
     async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
         assert asked.headers["accept-encoding"] == "identity"
-        if asked.path.endswith("/k_0") and "/metadata/" not in asked.path and not meddled:
-            meddled.append(asked.path)
+        if asked.path.endswith("/k_0") and "/metadata/" not in asked.path and not answered:
+            answered.append(asked.path)
             return Reply(200, squeezed, {"Content-Encoding": "gzip"})
         return None
 
-    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+    async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
         assert bytes((await client.get(bucket_id, "k")).unwrap().data) == DATA
-    assert meddled
+    assert answered
 
 
 async def test_compressed_listing_is_an_error() -> None:
@@ -531,7 +541,7 @@ async def test_compressed_listing_is_an_error() -> None:
             200, gzip.compress(b'{"peers_ids": [], "bucket_id": "b", "balls": []}'), {"Content-Encoding": "gzip"}
         )
 
-    async with meddling(handler) as meddler, AsyncClient(meddler.uri, "tests") as client:
+    async with intercepting(handler) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
         error = (await client.list_balls("b")).unwrap_err()
         assert isinstance(error, UpstreamProtocolError)
         assert "compressed" in str(error)
@@ -557,14 +567,14 @@ async def test_answer_that_does_not_fit_is_an_error_and_not_an_empty_bucket(body
     async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
         return Reply(200, b'{"available": [{"peer_id": "p"}]}' if asked.path.endswith("/peers") else body)
 
-    async with meddling(handler) as meddler, AsyncClient(meddler.uri, "tests") as client:
+    async with intercepting(handler) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
         for result in (
             await client.list_balls("b"),
             await client.exists("b", "k"),
             await client.put("b", "k", DATA),
         ):
             assert isinstance(result.unwrap_err(), UpstreamProtocolError)
-        assert meddler.seen("POST") == []
+        assert interceptor.seen("POST") == []
 
 
 def test_data_answer_without_peer_ids_is_no_acknowledgement(vss: LocalVSS, bucket_id: str) -> None:
@@ -578,7 +588,7 @@ async def test_answer_that_is_no_http_is_an_error() -> None:
     async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
         return Reply(raw=b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
 
-    async with meddling(handler) as meddler, AsyncClient(meddler.uri, "tests") as client:
+    async with intercepting(handler) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
         assert isinstance((await client.get("b", "k")).unwrap_err(), UpstreamProtocolError)
 
 
@@ -588,7 +598,7 @@ async def test_answer_that_is_no_http_is_an_error() -> None:
 def test_filtered_ball_is_refused_and_no_stored_bytes_are_handed_out(
     vss: LocalVSS, bucket_id: str, tmp_path: Path
 ) -> None:
-    Wire(vss).put(bucket_id, "k", cut(DATA, 300, 300), tags={"mictlanx_filters": '["zstd"]'})
+    RawRequests(vss).put(bucket_id, "k", cut(DATA, 300, 300), tags={"mictlanx_filters": '["zstd"]'})
     for error in (
         error_of(vss, "get", bucket_id, "k"),
         error_of(vss, "get_to_file", bucket_id, "k", str(tmp_path)),
@@ -602,12 +612,12 @@ def test_filtered_ball_is_refused_and_no_stored_bytes_are_handed_out(
 
 
 def test_put_over_a_filtered_ball_is_a_conflict_even_with_the_same_stored_bytes(vss: LocalVSS, bucket_id: str) -> None:
-    Wire(vss).put(bucket_id, "k", [DATA], tags={"mictlanx_filters": '["zstd"]'})
+    RawRequests(vss).put(bucket_id, "k", [DATA], tags={"mictlanx_filters": '["zstd"]'})
     assert error_of(vss, "put", bucket_id, "k", DATA).permanent
 
 
 def test_checksum_of_the_listing_itself_is_not_used(vss: LocalVSS, bucket_id: str) -> None:
     """It is that of the oldest replica, whatever was written since."""
-    Wire(vss).put(bucket_id, "k", [OTHER])
-    Wire(vss).put(bucket_id, "k", [DATA])
+    RawRequests(vss).put(bucket_id, "k", [OTHER])
+    RawRequests(vss).put(bucket_id, "k", [DATA])
     assert value_of(vss, "get_metadata", bucket_id, "k").checksum == sha256(DATA)

@@ -17,7 +17,11 @@ from airflow_provider_mictlanx.client import (
     UnavailableError,
     ValidationError,
 )
-from tests.support.raw_requests import Asked, Meddler, Reply, Wire, client_of, cut, meddling, pattern, sha256, uri_of
+from tests.support.addresses import uri_of
+from tests.support.clients import client_of
+from tests.support.intercepting_router import Asked, InterceptingRouter, Reply, intercepting
+from tests.support.raw_requests import RawRequests
+from tests.support.sample_bytes import cut, pattern, sha256
 from tests.support.vss import LocalVSS
 
 DATA = pattern(1000)
@@ -61,7 +65,7 @@ async def test_200_without_peer_ids_is_announced_and_sent_again(vss: LocalVSS, b
         async with client_of(vss) as client:
             assert (await client.put(bucket_id, "k", DATA)).unwrap()
         assert refused.triggered == 1
-    assert len(Wire(vss).peers_with(bucket_id, "k_0", DATA)) == 1
+    assert len(RawRequests(vss).peers_with(bucket_id, "k_0", DATA)) == 1
 
 
 async def test_200_without_peer_ids_in_all_tries_is_an_error(vss: LocalVSS, bucket_id: str) -> None:
@@ -78,7 +82,7 @@ async def test_fewer_peer_ids_than_asked_are_made_up_for(vss: LocalVSS, bucket_i
         async with client_of(vss) as client:
             report = (await client.upload(bucket_id, "k", data=DATA, rf=2)).unwrap()
             assert report.replicas == 2
-    assert len(Wire(vss).peers_with(bucket_id, "k_0", DATA)) == 2
+    assert len(RawRequests(vss).peers_with(bucket_id, "k_0", DATA)) == 2
 
 
 async def test_only_the_replicas_that_are_missing_are_asked_for_again(own_vss: Callable[..., LocalVSS]) -> None:
@@ -86,7 +90,7 @@ async def test_only_the_replicas_that_are_missing_are_asked_for_again(own_vss: C
     with vss.fault("refuse_data", bucket="b", count=1):
         async with client_of(vss) as client:
             assert (await client.put("b", "k", DATA, rf=2)).unwrap()
-    assert len(Wire(vss).peers_with("b", "k_0", DATA)) == 2
+    assert len(RawRequests(vss).peers_with("b", "k_0", DATA)) == 2
 
 
 async def test_fewer_peer_ids_than_asked_in_all_tries_is_an_error(vss: LocalVSS, bucket_id: str) -> None:
@@ -100,7 +104,7 @@ async def test_fewer_peer_ids_than_asked_in_all_tries_is_an_error(vss: LocalVSS,
 async def test_more_replicas_than_peers_are_as_many_as_there_are(vss: LocalVSS, bucket_id: str) -> None:
     async with client_of(vss) as client:
         assert (await client.upload(bucket_id, "k", data=DATA, rf=9)).unwrap().replicas == 3
-    assert len(Wire(vss).peers_with(bucket_id, "k_0", DATA)) == 3
+    assert len(RawRequests(vss).peers_with(bucket_id, "k_0", DATA)) == 3
 
 
 async def test_a_peer_that_is_away_counts_as_a_peer(own_vss: Callable[..., LocalVSS], bucket_id: str) -> None:
@@ -117,22 +121,22 @@ async def test_a_peer_that_is_away_counts_as_a_peer(own_vss: Callable[..., Local
 
 async def test_leftover_announcement_is_not_taken_for_the_data(vss: LocalVSS, bucket_id: str) -> None:
     pieces = cut(DATA, 300, 300)
-    Wire(vss).put(bucket_id, "k", pieces, announced_only=[0, 1, 2])
+    RawRequests(vss).put(bucket_id, "k", pieces, announced_only=[0, 1, 2])
     async with client_of(vss) as client:
         assert (await client.put(bucket_id, "k", DATA, chunk_size=300)).unwrap()
         assert bytes((await client.get(bucket_id, "k", force=True)).unwrap().data) == DATA
     for index, piece in enumerate(pieces):
-        assert Wire(vss).peers_with(bucket_id, f"k_{index}", piece)
+        assert RawRequests(vss).peers_with(bucket_id, f"k_{index}", piece)
 
 
 async def test_incomplete_upload_is_completed_and_nothing_stored_is_sent_again(vss: LocalVSS, bucket_id: str) -> None:
     pieces = cut(DATA, 300, 300)
-    Wire(vss).put(bucket_id, "k", pieces, only=[0, 1], announced_only=[1])
+    RawRequests(vss).put(bucket_id, "k", pieces, only=[0, 1], announced_only=[1])
     before = len(vss.requests("POST", "/data/"))
     async with client_of(vss) as client:
         assert (await client.put(bucket_id, "k", DATA, chunk_size=300)).unwrap()
     assert len(vss.requests("POST", "/data/")) - before == 2
-    assert len(Wire(vss).peers_with(bucket_id, "k_0", pieces[0])) == 1
+    assert len(RawRequests(vss).peers_with(bucket_id, "k_0", pieces[0])) == 1
 
 
 @pytest.mark.parametrize("chunk_size", [300, 350, 1000, 77])
@@ -140,24 +144,24 @@ async def test_incomplete_upload_is_completed_in_the_cut_that_is_there(
     vss: LocalVSS, bucket_id: str, chunk_size: int
 ) -> None:
     pieces = cut(DATA, 400, 400)  # as put_file of the official client cuts it
-    Wire(vss).put(bucket_id, "k", pieces, only=[0])
+    RawRequests(vss).put(bucket_id, "k", pieces, only=[0])
     async with client_of(vss) as client:
         report = (await client.upload(bucket_id, "k", data=DATA, chunk_size=chunk_size)).unwrap()
         assert (report.num_chunks, report.uploaded) == (3, True)
-    listed = Wire(vss).listed(bucket_id, "k")
+    listed = RawRequests(vss).listed(bucket_id, "k")
     assert sorted((chunk["key"], chunk["size"]) for chunk in listed) == [("k_0", 400), ("k_1", 400), ("k_2", 200)]
     assert {chunk["tags"]["num_chunks"] for chunk in listed} == {"3"}
 
 
 async def test_cut_of_a_file_upload_that_stopped_after_its_last_chunk_is_found(vss: LocalVSS, bucket_id: str) -> None:
-    Wire(vss).put(bucket_id, "k", cut(DATA, 400, 400), only=[2])
+    RawRequests(vss).put(bucket_id, "k", cut(DATA, 400, 400), only=[2])
     async with client_of(vss) as client:
         assert (await client.put(bucket_id, "k", DATA, chunk_size=100)).unwrap()
         assert bytes((await client.get(bucket_id, "k", force=True)).unwrap().data) == DATA
 
 
 async def test_same_bytes_whole_in_another_cut_are_stored_already(vss: LocalVSS, bucket_id: str) -> None:
-    Wire(vss).put(bucket_id, "k", cut(DATA, 100, 700))
+    RawRequests(vss).put(bucket_id, "k", cut(DATA, 100, 700))
     before = len(vss.requests("POST"))
     async with client_of(vss) as client:
         report = (await client.upload(bucket_id, "k", data=DATA, chunk_size=500)).unwrap()
@@ -166,8 +170,8 @@ async def test_same_bytes_whole_in_another_cut_are_stored_already(vss: LocalVSS,
 
 
 async def test_same_bytes_whole_in_two_cuts_of_as_many_chunks_are_stored_already(vss: LocalVSS, bucket_id: str) -> None:
-    Wire(vss).put(bucket_id, "k", cut(DATA, 400, 400))
-    Wire(vss).put(bucket_id, "k", cut(DATA, 350, 350))
+    RawRequests(vss).put(bucket_id, "k", cut(DATA, 400, 400))
+    RawRequests(vss).put(bucket_id, "k", cut(DATA, 350, 350))
     async with client_of(vss) as client:
         report = (await client.upload(bucket_id, "k", data=DATA, chunk_size=1000)).unwrap()
         assert (report.num_chunks, report.uploaded) == (3, False)
@@ -182,18 +186,18 @@ async def test_same_bytes_are_not_sent_again(vss: LocalVSS, bucket_id: str) -> N
         before = len(vss.requests("POST"))
         assert (await client.put(bucket_id, "k", DATA, chunk_size=300)).unwrap() is False
         assert len(vss.requests("POST")) == before
-    assert len(Wire(vss).listed(bucket_id, "k")) == 3
+    assert len(RawRequests(vss).listed(bucket_id, "k")) == 3
 
 
 async def test_same_bytes_with_more_replicas_add_what_is_missing(vss: LocalVSS, bucket_id: str) -> None:
     async with client_of(vss) as client:
         assert (await client.put(bucket_id, "k", DATA, rf=1)).unwrap() is True
         assert (await client.upload(bucket_id, "k", data=DATA, rf=2)).unwrap().replicas == 2
-    assert len(Wire(vss).peers_with(bucket_id, "k_0", DATA)) == 2
+    assert len(RawRequests(vss).peers_with(bucket_id, "k_0", DATA)) == 2
 
 
 async def test_other_bytes_are_a_conflict_and_nothing_is_announced(vss: LocalVSS, bucket_id: str) -> None:
-    Wire(vss).put(bucket_id, "k", [OTHER])
+    RawRequests(vss).put(bucket_id, "k", [OTHER])
     before = len(vss.requests("POST"))
     async with client_of(vss) as client:
         error = (await client.put(bucket_id, "k", DATA)).unwrap_err()
@@ -202,15 +206,15 @@ async def test_other_bytes_are_a_conflict_and_nothing_is_announced(vss: LocalVSS
         assert f"{bucket_id}/k" in str(error)
         assert "replace=True" in str(error)
     assert len(vss.requests("POST")) == before
-    assert Wire(vss).data(bucket_id, "k_0") == OTHER
+    assert RawRequests(vss).data(bucket_id, "k_0") == OTHER
 
 
 async def test_other_bytes_that_were_only_announced_are_cleared(vss: LocalVSS, bucket_id: str) -> None:
     """Every peer answers, and none can deliver them: they would block the key for ever."""
-    Wire(vss).put(bucket_id, "k", [OTHER], announced_only=[0])
+    RawRequests(vss).put(bucket_id, "k", [OTHER], announced_only=[0])
     async with client_of(vss) as client:
         assert (await client.put(bucket_id, "k", DATA)).unwrap() is True
-    assert [chunk["checksum"] for chunk in Wire(vss).listed(bucket_id, "k")] == [sha256(DATA)]
+    assert [chunk["checksum"] for chunk in RawRequests(vss).listed(bucket_id, "k")] == [sha256(DATA)]
 
 
 def _together(vss: LocalVSS, bucket_id: str, *puts: tuple[bytes, int]) -> list[Any]:
@@ -233,13 +237,13 @@ def _together(vss: LocalVSS, bucket_id: str, *puts: tuple[bytes, int]) -> list[A
 def test_two_writers_of_other_bytes_at_once_never_both_store_theirs(vss: LocalVSS, bucket_id: str) -> None:
     results = _together(vss, bucket_id, (DATA, 1000), (OTHER, 1000))
     assert all(result.is_err and isinstance(result.unwrap_err(), BallConflictError) for result in results)
-    assert Wire(vss).peers_with(bucket_id, "k_0", DATA) == set()
-    assert Wire(vss).peers_with(bucket_id, "k_0", OTHER) == set()
+    assert RawRequests(vss).peers_with(bucket_id, "k_0", DATA) == set()
+    assert RawRequests(vss).peers_with(bucket_id, "k_0", OTHER) == set()
 
 
 async def test_other_bytes_are_a_conflict_whoever_was_first_by_the_peers_clocks(vss: LocalVSS, bucket_id: str) -> None:
     """The other writer was first and has stored its bytes, but the clock of its peer is years ahead."""
-    wire = Wire(vss)
+    wire = RawRequests(vss)
 
     async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
         if asked.method == "POST" and asked.path.endswith("/metadata"):
@@ -253,9 +257,9 @@ async def test_other_bytes_are_a_conflict_whoever_was_first_by_the_peers_clocks(
                 chunk["tags"]["updated_at"] = "4" * 19
         return Reply(reply.status, json.dumps(listing).encode())
 
-    async with meddling(handler, vss) as meddler:
-        assert isinstance((await _put_at(meddler, bucket_id, DATA)).unwrap_err(), BallConflictError)
-        assert meddler.seen("POST", "/data/") == []
+    async with intercepting(handler, vss) as interceptor:
+        assert isinstance((await _put_at(interceptor, bucket_id, DATA)).unwrap_err(), BallConflictError)
+        assert interceptor.seen("POST", "/data/") == []
 
 
 def test_two_writers_of_the_same_bytes_at_once_both_succeed(vss: LocalVSS, bucket_id: str) -> None:
@@ -272,7 +276,7 @@ def test_two_writers_of_the_same_bytes_at_once_both_succeed(vss: LocalVSS, bucke
 def test_two_writers_of_the_same_bytes_in_two_cuts_agree_on_one(vss: LocalVSS, bucket_id: str) -> None:
     results = _together(vss, bucket_id, (DATA, 300), (DATA, 500))
     assert [result.is_ok for result in results] == [True, True]
-    listed = Wire(vss).listed(bucket_id, "k")
+    listed = RawRequests(vss).listed(bucket_id, "k")
     cuts = {chunk["tags"]["num_chunks"] for chunk in listed if chunk["key"] != "k_0"}
     assert len(cuts) == 1  # the other one got no further than the announcement of its first chunk
 
@@ -298,18 +302,18 @@ async def test_666_without_data_is_cleared_and_begun_again(vss: LocalVSS, bucket
     async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
         if asked.method == "POST" and asked.path.endswith("/metadata") and not announced:
             announced.append(True)
-            await asyncio.to_thread(Wire(vss).announce, bucket_id, "k", 0, DATA, DATA, 1, 3)
+            await asyncio.to_thread(RawRequests(vss).announce, bucket_id, "k", 0, DATA, DATA, 1, 3)
         return None
 
-    async with meddling(handler, vss) as meddler:
-        assert (await _put_at(meddler, bucket_id, DATA)).unwrap() is True
-    assert len(Wire(vss).peers_with(bucket_id, "k_0", DATA)) == 1
+    async with intercepting(handler, vss) as interceptor:
+        assert (await _put_at(interceptor, bucket_id, DATA)).unwrap() is True
+    assert len(RawRequests(vss).peers_with(bucket_id, "k_0", DATA)) == 1
 
 
 async def test_666_with_the_data_on_a_peer_that_is_not_asked_first_deletes_nothing(
     vss: LocalVSS, bucket_id: str
 ) -> None:
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     task, holders = wire.announce(bucket_id, "k", 0, DATA, DATA, 1, rf=3)
     with (
         vss.fault("refuse_data", bucket=bucket_id, peer=holders[0]),
@@ -323,7 +327,7 @@ async def test_666_with_the_data_on_a_peer_that_is_not_asked_first_deletes_nothi
 
 
 async def test_666_on_a_chunk_with_too_few_replicas_deletes_no_copy(vss: LocalVSS, bucket_id: str) -> None:
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     task, holders = wire.announce(bucket_id, "k", 0, DATA, DATA, 1, rf=3)
     with vss.fault("refuse_data", bucket=bucket_id, peer=holders[1]):
         wire.send(task, DATA)
@@ -335,7 +339,7 @@ async def test_666_on_a_chunk_with_too_few_replicas_deletes_no_copy(vss: LocalVS
 
 async def test_too_few_replicas_are_mended_by_replace(vss: LocalVSS, bucket_id: str) -> None:
     """A peer that refused once has the announcement, and takes the data only after the chunk was deleted."""
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     async with client_of(vss) as client:
         with vss.fault("refuse_data", bucket=bucket_id, peer="peer-1"):
             error = (await client.put(bucket_id, "k", DATA, rf=3)).unwrap_err()
@@ -355,18 +359,18 @@ async def test_666_without_data_is_looked_at_twice_before_anything_is_deleted(ow
 
     async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
         if asked.method == "POST" and asked.path.endswith("/metadata") and not tasks:  # after the look
-            tasks.append((await asyncio.to_thread(Wire(vss).announce, "b", "k", 0, DATA, DATA, 1, 3))[0])
+            tasks.append((await asyncio.to_thread(RawRequests(vss).announce, "b", "k", 0, DATA, DATA, 1, 3))[0])
         if asked.method == "GET" and asked.path.endswith("/peers"):
             asked_for_peers.append(True)
             if len(asked_for_peers) == 2:  # the second look after code 666
-                await asyncio.to_thread(Wire(vss).send, tasks[0], DATA)
+                await asyncio.to_thread(RawRequests(vss).send, tasks[0], DATA)
         return None
 
-    async with meddling(handler, vss) as meddler:
-        assert (await _put_at(meddler, "b", DATA)).is_ok
-        assert meddler.seen("DELETE") == []
+    async with intercepting(handler, vss) as interceptor:
+        assert (await _put_at(interceptor, "b", DATA)).is_ok
+        assert interceptor.seen("DELETE") == []
     assert len(asked_for_peers) == 2
-    assert len(Wire(vss).peers_with("b", "k_0", DATA)) == 3
+    assert len(RawRequests(vss).peers_with("b", "k_0", DATA)) == 3
 
 
 async def test_an_empty_ball_on_one_peer_is_not_counted_as_on_several(vss: LocalVSS, bucket_id: str) -> None:
@@ -381,7 +385,7 @@ async def test_an_empty_ball_on_one_peer_is_not_counted_as_on_several(vss: Local
 async def test_666_while_a_peer_is_away_is_no_proof_of_an_empty_ball(own_vss: Callable[..., LocalVSS]) -> None:
     """Its announcement is all there is of an empty chunk; what a peer that is away has of it is not known."""
     vss = own_vss()
-    Wire(vss).announce("b", "k", 0, b"", b"", 1, rf=3)
+    RawRequests(vss).announce("b", "k", 0, b"", b"", 1, rf=3)
     with vss.fault("peer_down", peer="peer-2"):
         async with client_of(vss) as client:
             assert isinstance((await client.put("b", "k", b"", rf=3, max_tries=2)).unwrap_err(), UnavailableError)
@@ -390,7 +394,7 @@ async def test_666_while_a_peer_is_away_is_no_proof_of_an_empty_ball(own_vss: Ca
 async def test_666_while_a_peer_is_away_deletes_nothing(own_vss: Callable[..., LocalVSS], bucket_id: str) -> None:
     """The peer that is away may have the only copy."""
     vss = own_vss()
-    Wire(vss).put(bucket_id, "k", [DATA], rf=3, announced_only=[0])
+    RawRequests(vss).put(bucket_id, "k", [DATA], rf=3, announced_only=[0])
     refusal = {"detail": {"msg": "No available peers.", "code": 666, "replicas": ["peer-0", "peer-1", "peer-2"]}}
     with (
         vss.fault("peer_down", peer="peer-1"),
@@ -408,15 +412,15 @@ def _other_writer_comes_first(vss: LocalVSS, bucket_id: str, data: bytes) -> Any
     async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
         if asked.method == "POST" and asked.path.endswith("/metadata") and not done:
             done.append(True)
-            Wire(vss).put(bucket_id, "k", [data], rf=3)
+            RawRequests(vss).put(bucket_id, "k", [data], rf=3)
         return None
 
     return handler
 
 
-def _put_at(meddler: Meddler, bucket_id: str, data: bytes, **arguments: Any) -> Awaitable[Any]:
+def _put_at(interceptor: InterceptingRouter, bucket_id: str, data: bytes, **arguments: Any) -> Awaitable[Any]:
     async def put() -> Any:
-        async with AsyncClient(meddler.uri, "tests") as client:
+        async with AsyncClient(interceptor.uri, "tests") as client:
             return await client.put(bucket_id, "k", data, **arguments)
 
     return put()
@@ -424,24 +428,24 @@ def _put_at(meddler: Meddler, bucket_id: str, data: bytes, **arguments: Any) -> 
 
 async def test_666_for_other_bytes_is_a_conflict_and_deletes_nothing(own_vss: Callable[..., LocalVSS]) -> None:
     vss = own_vss()
-    async with meddling(_other_writer_comes_first(vss, "b", OTHER), vss) as meddler:
-        result = await _put_at(meddler, "b", DATA)
+    async with intercepting(_other_writer_comes_first(vss, "b", OTHER), vss) as interceptor:
+        result = await _put_at(interceptor, "b", DATA)
         assert isinstance(result.unwrap_err(), BallConflictError)
-        assert meddler.seen("DELETE") == []
-    assert len(Wire(vss).peers_with("b", "k_0", OTHER)) == 3
+        assert interceptor.seen("DELETE") == []
+    assert len(RawRequests(vss).peers_with("b", "k_0", OTHER)) == 3
 
 
 async def test_666_for_the_same_bytes_of_another_writer_is_a_success(own_vss: Callable[..., LocalVSS]) -> None:
     vss = own_vss()
-    async with meddling(_other_writer_comes_first(vss, "b", DATA), vss) as meddler:
-        assert (await _put_at(meddler, "b", DATA)).is_ok
-        assert meddler.seen("DELETE") == []
-    assert len(Wire(vss).peers_with("b", "k_0", DATA)) == 3
+    async with intercepting(_other_writer_comes_first(vss, "b", DATA), vss) as interceptor:
+        assert (await _put_at(interceptor, "b", DATA)).is_ok
+        assert interceptor.seen("DELETE") == []
+    assert len(RawRequests(vss).peers_with("b", "k_0", DATA)) == 3
 
 
 async def test_666_without_data_waits_for_who_may_be_sending(vss: LocalVSS, bucket_id: str) -> None:
     """Another writer of the same bytes has announced them everywhere; its data comes while the first 666 is looked into."""
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     tasks: list[str] = []
 
     async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
@@ -452,16 +456,16 @@ async def test_666_without_data_waits_for_who_may_be_sending(vss: LocalVSS, buck
                 tasks.append((await asyncio.to_thread(wire.announce, bucket_id, "k", 0, DATA, DATA, 1, 3))[0])
         return None
 
-    async with meddling(handler, vss) as meddler:
-        assert (await _put_at(meddler, bucket_id, DATA)).is_ok
-        assert meddler.seen("DELETE") == []
+    async with intercepting(handler, vss) as interceptor:
+        assert (await _put_at(interceptor, bucket_id, DATA)).is_ok
+        assert interceptor.seen("DELETE") == []
     assert len(wire.peers_with(bucket_id, "k_0", DATA)) == 3
 
 
 async def test_666_with_a_peer_left_out_of_the_listing_deletes_nothing(own_vss: Callable[..., LocalVSS]) -> None:
     """Every peer knows the key, and answers the roll-call; one is silent in the ball's listing, and has other bytes stored."""
     vss = own_vss()
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     task, (holder,) = wire.announce("b", "k", 0, OTHER, OTHER, 1, rf=1)
     wire.send(task, OTHER)
     wire.announce("b", "k", 0, DATA, DATA, 1, rf=2)
@@ -474,7 +478,7 @@ async def test_666_with_a_peer_left_out_of_the_listing_deletes_nothing(own_vss: 
                 return await pass_on(asked)
         return None
 
-    async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+    async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
         error = (await client.put("b", "k", DATA)).unwrap_err()
         assert "a peer with other bytes under its key comes and goes" in str(error)
     assert vss.requests("DELETE") == []
@@ -550,15 +554,15 @@ async def test_lost_answer_is_looked_up_before_anything_is_repeated(vss: LocalVS
             assert (await client.put(bucket_id, "k", DATA)).unwrap() is True
         assert lost.triggered == 1
     assert len(vss.requests("POST", f"{bucket_id}/metadata$")) == 1
-    assert len(Wire(vss).peers_with(bucket_id, "k_0", DATA)) == 1
-    assert len(Wire(vss).listed(bucket_id, "k")) == 1
+    assert len(RawRequests(vss).peers_with(bucket_id, "k_0", DATA)) == 1
+    assert len(RawRequests(vss).listed(bucket_id, "k")) == 1
 
 
 async def test_data_that_did_not_arrive_is_announced_and_sent_again(vss: LocalVSS, bucket_id: str) -> None:
     with vss.fault("reset", method="POST", path="data/", bucket=bucket_id, when="before", count=1):
         async with client_of(vss) as client:
             assert (await client.put(bucket_id, "k", DATA)).unwrap() is True
-    assert len(Wire(vss).peers_with(bucket_id, "k_0", DATA)) == 1
+    assert len(RawRequests(vss).peers_with(bucket_id, "k_0", DATA)) == 1
 
 
 async def test_lost_answer_to_an_announcement_is_announced_again(own_vss: Callable[..., LocalVSS]) -> None:
@@ -567,7 +571,7 @@ async def test_lost_answer_to_an_announcement_is_announced_again(own_vss: Callab
     with vss.fault("reset", method="POST", path="/metadata$", when="after", count=1):
         async with client_of(vss) as client:
             assert (await client.put("b", "k", DATA)).unwrap() is True
-    assert Wire(vss).data("b", "k_0") == DATA
+    assert RawRequests(vss).data("b", "k_0") == DATA
 
 
 async def test_no_html_page_of_a_proxy_is_taken_for_an_acknowledgement(vss: LocalVSS, bucket_id: str) -> None:
@@ -584,7 +588,7 @@ async def test_no_html_page_of_a_proxy_is_taken_for_an_acknowledgement(vss: Loca
     ):
         async with client_of(vss) as client:
             assert (await client.put(bucket_id, "k", DATA)).unwrap() is True
-    assert len(Wire(vss).peers_with(bucket_id, "k_0", DATA)) == 1
+    assert len(RawRequests(vss).peers_with(bucket_id, "k_0", DATA)) == 1
 
 
 # -- empty balls ---------------------------------------------------------------------------------------------------------
@@ -609,11 +613,13 @@ async def test_empty_ball_is_stored_found_and_read_back_empty(vss: LocalVSS, buc
 
 
 async def test_replace_deletes_sees_it_gone_and_writes(vss: LocalVSS, bucket_id: str) -> None:
-    Wire(vss).put(bucket_id, "k", cut(OTHER, 300, 300), rf=2)
+    RawRequests(vss).put(bucket_id, "k", cut(OTHER, 300, 300), rf=2)
     async with client_of(vss) as client:
         assert (await client.put(bucket_id, "k", DATA, replace=True)).unwrap() is True
         assert bytes((await client.get(bucket_id, "k")).unwrap().data) == DATA
-    assert [(chunk["key"], chunk["checksum"]) for chunk in Wire(vss).listed(bucket_id, "k")] == [("k_0", sha256(DATA))]
+    assert [(chunk["key"], chunk["checksum"]) for chunk in RawRequests(vss).listed(bucket_id, "k")] == [
+        ("k_0", sha256(DATA))
+    ]
     asked = vss.requests(path=f"{bucket_id}|/roll-call/|/data/")
     steps = [seen["method"] if seen["method"] != "GET" else seen["path"].split("/buckets/")[1] for seen in asked]
     roll_call, listing = "roll-call/metadata", f"{bucket_id}/metadata/k/chunks"
@@ -625,7 +631,7 @@ async def test_replace_deletes_sees_it_gone_and_writes(vss: LocalVSS, bucket_id:
 
 async def test_replace_while_a_peer_is_away_deletes_nothing(own_vss: Callable[..., LocalVSS]) -> None:
     vss = own_vss()
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     stored = wire.put("b", "k", cut(OTHER, 300, 300), rf=2)
     away = next(peer for peer in ("peer-0", "peer-1", "peer-2") if peer not in stored[0])
     with vss.fault("peer_down", peer=away):
@@ -638,24 +644,24 @@ async def test_replace_while_a_peer_is_away_deletes_nothing(own_vss: Callable[..
 
 
 async def test_replace_with_the_same_bytes_deletes_nothing(vss: LocalVSS, bucket_id: str) -> None:
-    Wire(vss).put(bucket_id, "k", cut(DATA, 300, 300))
+    RawRequests(vss).put(bucket_id, "k", cut(DATA, 300, 300))
     async with client_of(vss) as client:
         assert (await client.put(bucket_id, "k", DATA, replace=True)).unwrap() is False
     assert vss.requests("DELETE", bucket_id) == []
 
 
 async def test_replace_reads_the_source_before_it_deletes(vss: LocalVSS, bucket_id: str, tmp_path: Any) -> None:
-    Wire(vss).put(bucket_id, "k", [OTHER])
+    RawRequests(vss).put(bucket_id, "k", [OTHER])
     async with client_of(vss) as client:
         missing = await client.put_file(bucket_id, "k", tmp_path / "none", replace=True)
         assert isinstance(missing.unwrap_err(), ValidationError)
-    assert Wire(vss).data(bucket_id, "k_0") == OTHER
+    assert RawRequests(vss).data(bucket_id, "k_0") == OTHER
 
 
 async def test_replace_goes_past_what_a_peer_brought_back(own_vss: Callable[..., LocalVSS]) -> None:
     """A peer that missed a delete lists its copy again, while the placement service knows nothing of it any more."""
     vss = own_vss()
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     ((holder,),) = wire.put("b", "k", [OTHER]).values()
     with vss.fault("peer_down", peer=holder):
         wire.delete_chunk("b", "k_0")
@@ -674,8 +680,8 @@ async def test_put_does_not_take_a_dead_routers_task_to_another(own_vss: Callabl
         return Reply(drop=True) if asked.method == "POST" and "/data/" in asked.path else None
 
     async with (
-        meddling(handler, vss) as meddler,
-        AsyncClient(uri_of(meddler.port, vss.port), "tests") as client,
+        intercepting(handler, vss) as interceptor,
+        AsyncClient(uri_of(interceptor.port, vss.port), "tests") as client,
     ):
         assert (await client.put("b", "k", DATA, max_tries=4)).unwrap() is True
-    assert Wire(vss).peers_with("b", "k_0", DATA)
+    assert RawRequests(vss).peers_with("b", "k_0", DATA)

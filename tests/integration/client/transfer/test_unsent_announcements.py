@@ -11,7 +11,10 @@ import pytest
 
 from airflow_provider_mictlanx.client import AsyncClient, BallConflictError, Chunk
 from airflow_provider_mictlanx.client.transfer import chunk_upload, listing
-from tests.support.raw_requests import Asked, Reply, Wire, client_of, cut, meddling, pattern, sha256
+from tests.support.clients import client_of
+from tests.support.intercepting_router import Asked, Reply, intercepting
+from tests.support.raw_requests import RawRequests
+from tests.support.sample_bytes import cut, pattern, sha256
 from tests.support.vss import LocalVSS
 
 DATA = pattern(1000)
@@ -31,7 +34,7 @@ async def _put(uri: str, bucket_id: str, data: bytes = DATA, **options: Any) -> 
         return await client.put(bucket_id, "k", data, chunk_size=400, **options)
 
 
-def _has_data_for_every_announcement(wire: Wire, bucket_id: str, pieces: list[bytes], rf: int = 1) -> bool:
+def _has_data_for_every_announcement(wire: RawRequests, bucket_id: str, pieces: list[bytes], rf: int = 1) -> bool:
     listed = Counter(chunk["key"] for chunk in wire.listed(bucket_id, "k"))
     return all(
         listed[f"k_{index}"] == len(wire.peers_with(bucket_id, f"k_{index}", piece)) == rf
@@ -44,7 +47,7 @@ def _has_data_for_every_announcement(wire: Wire, bucket_id: str, pieces: list[by
 def test_same_bytes_that_were_only_announced_are_cleared(
     vss: LocalVSS, bucket_id: str, announced: list[int], announced_rf: int, rf: int
 ) -> None:
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     for index, piece in enumerate(PIECES):
         unsent = index in announced
         task, _ = wire.announce(bucket_id, "k", index, piece, DATA, 3, announced_rf if unsent else rf)
@@ -55,7 +58,7 @@ def test_same_bytes_that_were_only_announced_are_cleared(
 
 
 async def test_single_chunk_that_was_only_announced_is_cleared(vss: LocalVSS, bucket_id: str) -> None:
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     wire.announce(bucket_id, "k", 1, PIECES[1], DATA, 3)
     tags = {"num_chunks": "3", "full_checksum": sha256(DATA)}
     async with client_of(vss) as client:
@@ -68,7 +71,7 @@ async def test_same_bytes_whose_data_comes_within_the_grace_time_are_kept(
     vss: LocalVSS, bucket_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chunk_upload, "GRACE", 1.0)
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     task, _ = wire.announce(bucket_id, "k", 0, DATA, DATA, 1)
     listings: list[bool] = []
     sending: list[asyncio.Task[None]] = []
@@ -84,8 +87,8 @@ async def test_same_bytes_whose_data_comes_within_the_grace_time_are_kept(
                 sending.append(asyncio.create_task(send()))
         return None
 
-    async with meddling(handler, vss) as meddler:
-        assert (await _put_whole(meddler.uri, bucket_id)).unwrap() is False
+    async with intercepting(handler, vss) as interceptor:
+        assert (await _put_whole(interceptor.uri, bucket_id)).unwrap() is False
         await asyncio.gather(*sending)
     assert sending
     assert vss.requests("DELETE", bucket_id) == []
@@ -95,7 +98,7 @@ async def test_same_bytes_whose_data_comes_within_the_grace_time_are_kept(
 async def test_writer_whose_announcement_was_cleared_recovers(own_vss: Callable[..., LocalVSS]) -> None:
     """Its data takes longer than the grace time; both puts succeed, and every announcement has data."""
     vss = own_vss()
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     other: list[asyncio.Task[Any]] = []
 
     async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
@@ -104,8 +107,8 @@ async def test_writer_whose_announcement_was_cleared_recovers(own_vss: Callable[
             await asyncio.wait(other)
         return None
 
-    async with meddling(handler, vss) as meddler:
-        assert (await _put(meddler.uri, "b", max_concurrency=1, max_backoff=0.05)).is_ok
+    async with intercepting(handler, vss) as interceptor:
+        assert (await _put(interceptor.uri, "b", max_concurrency=1, max_backoff=0.05)).is_ok
     assert (await other[0]).unwrap() is True
     assert vss.requests("DELETE", "/b/k_0$")
     listed = Counter(chunk["key"] for chunk in wire.listed("b", "k"))
@@ -117,7 +120,7 @@ async def test_writer_whose_announcement_was_cleared_recovers(own_vss: Callable[
 def test_same_bytes_are_not_cleared_while_a_peer_does_not_answer(own_vss: Callable[..., LocalVSS], kind: str) -> None:
     """It may have the data."""
     vss = own_vss()
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     _, (holder,) = wire.announce("b", "k", 0, DATA, DATA, 1)
     other = next(peer for peer in ("peer-0", "peer-1", "peer-2") if peer != holder)
     with vss.fault(kind, peer=other):
@@ -127,7 +130,7 @@ def test_same_bytes_are_not_cleared_while_a_peer_does_not_answer(own_vss: Callab
 
 def test_same_bytes_are_not_cleared_where_another_layout_is_stored(vss: LocalVSS, bucket_id: str) -> None:
     """A delete by the chunk's key would take the other layout's copy too."""
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     wire.put(bucket_id, "k", PIECES, announced_only=[0, 1, 2])
     wire.put(bucket_id, "k", cut(DATA, 500))
     assert asyncio.run(_put(vss.uri, bucket_id)).unwrap() is True
@@ -138,7 +141,7 @@ def test_same_bytes_are_not_cleared_where_another_layout_is_stored(vss: LocalVSS
 
 async def test_same_bytes_are_not_cleared_where_a_further_writer_comes(vss: LocalVSS, bucket_id: str) -> None:
     """It may be about to send its data: the grace time counts from its announcement."""
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     wire.announce(bucket_id, "k", 0, DATA, DATA, 1)
     further: list[str] = []
 
@@ -147,14 +150,14 @@ async def test_same_bytes_are_not_cleared_where_a_further_writer_comes(vss: Loca
             further.append((await asyncio.to_thread(wire.announce, bucket_id, "k", 0, DATA, DATA, 1))[0])
         return None
 
-    async with meddling(handler, vss) as meddler:
-        assert (await _put_whole(meddler.uri, bucket_id)).unwrap() is True
+    async with intercepting(handler, vss) as interceptor:
+        assert (await _put_whole(interceptor.uri, bucket_id)).unwrap() is True
     assert vss.requests("DELETE", bucket_id) == []
     assert wire.send(further[0], DATA)
 
 
 async def test_rival_that_comes_after_the_clearing_is_a_conflict(vss: LocalVSS, bucket_id: str) -> None:
-    wire = Wire(vss)
+    wire = RawRequests(vss)
     wire.announce(bucket_id, "k", 0, DATA, DATA, 1)
     rivals: list[Any] = []
 
@@ -165,8 +168,8 @@ async def test_rival_that_comes_after_the_clearing_is_a_conflict(vss: LocalVSS, 
             return reply
         return None
 
-    async with meddling(handler, vss) as meddler:
-        assert isinstance((await _put_whole(meddler.uri, bucket_id)).unwrap_err(), BallConflictError)
+    async with intercepting(handler, vss) as interceptor:
+        assert isinstance((await _put_whole(interceptor.uri, bucket_id)).unwrap_err(), BallConflictError)
     assert rivals
     assert wire.peers_with(bucket_id, "k_0", DATA) == set()
 
