@@ -105,7 +105,7 @@ def test_every_method_is_on_the_page() -> None:
     assert {name for name in named if not (hasattr(AsyncClient, name) or hasattr(package, name))} == set()
 
 
-def test_every_parameter_of_the_constructor_is_on_the_page_with_its_default() -> None:
+def test_constructor_parameters_and_defaults_are_documented() -> None:
     parameters = inspect.signature(AsyncClient).parameters
     rows = table_under("client.md", "The constructor")
     documented = {name: row[1] for row in rows for name in re.findall(r"`(\w+)`", row[0])}

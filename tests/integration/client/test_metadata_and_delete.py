@@ -135,7 +135,7 @@ async def test_unreadable_is_not_a_no_while_a_peer_is_away(own_vss: Callable[...
             assert (await client.exists(bucket_id, "ball", check_storage=True)).unwrap() is False
 
 
-async def test_unreadable_is_not_a_no_where_the_peer_is_back_before_anybody_asks(
+async def test_unreadable_with_returned_peer_is_not_absent(
     own_vss: Callable[..., LocalVSS], bucket_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vss = own_vss(peers=2)
@@ -252,7 +252,7 @@ async def test_get_to_file_sends_headers_too_and_bad_ones_are_refused(
 
 
 @pytest.mark.parametrize("what", ["ball", "chunk"])
-async def test_a_delete_does_not_take_a_peer_for_there_that_comes_back_at_its_end(
+async def test_delete_with_peer_returning_at_its_end_is_no_success(
     own_vss: Callable[..., LocalVSS], bucket_id: str, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """It missed the delete, and by the time that somebody asks for the peers it is back, with its copy."""
@@ -278,9 +278,7 @@ async def test_a_delete_does_not_take_a_peer_for_there_that_comes_back_at_its_en
         assert (await client.exists(bucket_id, "ball", check_storage=True)).unwrap() is False
 
 
-async def test_a_delete_that_comes_late_does_not_take_what_a_replace_wrote(
-    own_vss: Callable[..., LocalVSS], bucket_id: str
-) -> None:
+async def test_late_delete_spares_what_a_replace_wrote(own_vss: Callable[..., LocalVSS], bucket_id: str) -> None:
     """One chunk's delete fails, another one's is slow: the replace may not go on while that is under way."""
     vss = own_vss()
     new = pattern(1000, seed=1)

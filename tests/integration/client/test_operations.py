@@ -131,7 +131,7 @@ def test_bytes_likes_are_put(vss: LocalVSS, bucket_id: str, value: Any) -> None:
     assert bytes(value_of(vss, "get", bucket_id, "k").data) == DATA
 
 
-async def test_bytearray_that_changes_while_it_is_put_is_not_stored_mixed(vss: LocalVSS, bucket_id: str) -> None:
+async def test_bytearray_changed_during_put_is_not_stored_mixed(vss: LocalVSS, bucket_id: str) -> None:
     with vss.fault("latency", bucket=bucket_id, seconds=0.2, count=1):
         value = bytearray(DATA)
         async with client_of(vss) as client:

@@ -45,7 +45,7 @@ async def test_any_goes_at_random(vss: LocalVSS, bucket_id: str) -> None:
         assert len(client._cache.balls()) == 2
 
 
-async def test_what_another_client_replaced_or_deleted_is_not_handed_out(vss: LocalVSS, bucket_id: str) -> None:
+async def test_ball_changed_by_another_client_is_not_served_from_cache(vss: LocalVSS, bucket_id: str) -> None:
     async with checked_client(vss) as client:
         (await client.put(bucket_id, "k", DATA)).unwrap()
         assert await reads(vss, client, bucket_id, "k") == 1
@@ -58,7 +58,7 @@ async def test_what_another_client_replaced_or_deleted_is_not_handed_out(vss: Lo
         assert isinstance((await client.get(bucket_id, "k", max_retries=1)).unwrap_err(), NotFoundError)
 
 
-async def test_what_is_the_same_again_is_handed_out_though_it_was_put_anew(vss: LocalVSS, bucket_id: str) -> None:
+async def test_same_bytes_put_anew_are_served_from_cache(vss: LocalVSS, bucket_id: str) -> None:
     async with checked_client(vss) as client:
         (await client.put(bucket_id, "k", DATA)).unwrap()
         assert await reads(vss, client, bucket_id, "k") == 1
@@ -89,9 +89,7 @@ async def test_nothing_is_kept_that_does_not_fit(vss: LocalVSS, bucket_id: str, 
         assert client._cache.balls() == set()
 
 
-async def test_what_is_handed_out_can_t_be_written_to_and_is_forgotten_at_the_end(
-    vss: LocalVSS, bucket_id: str
-) -> None:
+async def test_cached_data_is_read_only_and_dropped_at_the_end(vss: LocalVSS, bucket_id: str) -> None:
     kept: list[AsyncClient] = []
     async with checked_client(vss) as client:
         kept.append(client)

@@ -73,7 +73,7 @@ def calls(bucket_id: str, folder: Path) -> dict[str, Callable[[AsyncClient], Any
     }
 
 
-async def test_a_certificate_that_is_not_trusted_is_refused_by_every_call(
+async def test_untrusted_certificate_is_refused_by_every_call(
     tls_vss: LocalVSS, bucket_id: str, tmp_path: Path
 ) -> None:
     async with checked_client(tls_vss, verify=True) as client:
@@ -117,7 +117,7 @@ async def test_a_ca_file_that_is_none(tls_vss: LocalVSS, bucket_id: str, tmp_pat
 
 
 @pytest.mark.parametrize("most", [1, 3])
-async def test_max_workers_bounds_the_threads_and_they_end_with_the_client(
+async def test_max_workers_bounds_threads_that_end_with_client(
     vss: LocalVSS, bucket_id: str, tmp_path: Path, most: int
 ) -> None:
     threads = NewThreads()
@@ -133,7 +133,7 @@ async def test_max_workers_bounds_the_threads_and_they_end_with_the_client(
     assert threads.after_their_end() == []
 
 
-async def test_a_client_that_is_never_used_opens_nothing_and_closes_twice() -> None:
+async def test_unused_client_opens_nothing_and_closes_twice() -> None:
     threads = NewThreads()
     client = AsyncClient("mictlanx://r@127.0.0.1:1/?protocol=http", "c", debug=False, log_output_path=None)
     assert "r@127.0.0.1:1" in repr(client)

@@ -144,7 +144,7 @@ def test_what_is_no_name_is_told_by_the_task(connected: LocalVSS, bucket_id: Any
     assert links_of(listing, expected=AirflowFailException) == {}
 
 
-def test_every_operator_and_sensor_has_one_and_the_provider_lists_it() -> None:
+def test_operators_and_sensors_have_links_the_provider_lists() -> None:
     listed = {path.rpartition(".")[2] for path in get_provider_info()["extra-links"]}
     ours: list[Any] = [*OPERATORS, *SENSORS]
     for kind in ours:

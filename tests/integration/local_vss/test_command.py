@@ -187,7 +187,7 @@ def test_faults_and_log_stay_on_loopback(started, tmp_path) -> None:
         {"Origin": "https://example.org"},
     ],
 )
-def test_faults_and_log_are_not_for_what_a_proxy_or_a_page_passes_on(vss, headers) -> None:
+def test_control_api_refuses_requests_of_proxies_and_pages(vss, headers) -> None:
     for port in (vss.port, vss.peer_port()):
         for method, path in (("PUT", "/_faults"), ("GET", "/_faults"), ("DELETE", "/_faults"), ("GET", "/_requests")):
             answer = httpx.request(method, f"http://127.0.0.1:{port}{path}", headers=headers, trust_env=False)

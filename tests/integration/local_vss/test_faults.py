@@ -53,7 +53,7 @@ def test_nothing_is_placed_on_a_peer_that_is_down(vss, wire, bucket_id) -> None:
     assert wire.put(bucket_id, "ball_0", b"data") == ["peer-1"]
 
 
-def test_a_peer_that_goes_down_between_announcement_and_data_is_missing_from_the_answer(vss, wire, bucket_id) -> None:
+def test_peer_down_before_data_is_missing_from_answer(vss, wire, bucket_id) -> None:
     announced = wire.announce(bucket_id, "ball_0", b"data", replication_factor=2).json()
     down, up = announced["replicas"]
     with vss.fault("peer_down", peer=down):
@@ -99,7 +99,7 @@ def test_a_silent_peer_is_left_out_without_a_word(vss, wire, bucket_id) -> None:
     assert len(wire.chunks(bucket_id, "ball").json()["chunks"]) == 1
 
 
-def test_an_announcement_on_a_silent_peer_leaves_metadata_that_is_placed_nowhere(vss, wire, bucket_id) -> None:
+def test_announcement_on_silent_peer_leaves_unplaced_metadata(vss, wire, bucket_id) -> None:
     with vss.fault("peer_silent", peer="peer-1"):
         assert wire.announce(bucket_id, "ball_0", b"data", replication_factor=3).status_code == 500
         assert len(wire.chunks(bucket_id, "ball").json()["chunks"]) == 2

@@ -122,7 +122,7 @@ def test_a_task_expires(own_vss, wire_to, bucket_id) -> None:
     assert wire.metadata(bucket_id, "ball_0").status_code == 200
 
 
-def test_a_client_that_goes_away_leaves_what_it_sent_in_the_cache(wire, vss, bucket_id) -> None:
+def test_client_that_disconnects_leaves_its_data_in_the_cache(wire, vss, bucket_id) -> None:
     task = wire.announce(bucket_id, "ball_0", b"whole").json()["tasks_ids"][0]
 
     def body():
@@ -247,7 +247,7 @@ def test_present_routers_do_not_know_content(wire, bucket_id) -> None:
 # -- deleting ----------------------------------------------------------------------------------------------------------
 
 
-def test_delete_by_ball_leaves_the_placement_of_what_the_peers_do_not_know(vss, wire, bucket_id) -> None:
+def test_delete_by_ball_keeps_placement_unknown_to_peers(vss, wire, bucket_id) -> None:
     (peer,) = wire.put(bucket_id, "ball_0", b"data")
     gone = httpx.delete(f"{vss.peer_api(int(peer[-1]))}/buckets/{bucket_id}/ball_0")
     assert gone.headers["n-deletes"] == "1"

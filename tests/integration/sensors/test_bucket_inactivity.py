@@ -134,7 +134,7 @@ def test_trigger_goes_on_from_what_the_sensor_saw(hook: MictlanXHook, bucket_id:
     assert "are gone" in payload["message"]
 
 
-def test_trigger_that_takes_over_a_quiet_bucket_does_not_wait_again(hook: MictlanXHook, bucket_id: str) -> None:
+def test_trigger_taking_over_inactive_bucket_waits_no_more(hook: MictlanXHook, bucket_id: str) -> None:
     hook.put(bucket_id, "a", "1")
     arguments: dict[str, Any] = {"bucket_id": bucket_id, "prefix": "", "min_objects": 1, "allow_delete": True}
     watch = InactivityMonitor(bucket_id, inactivity_period=3600)
@@ -205,7 +205,7 @@ def test_every_change_begins_the_wait_anew() -> None:
     assert watch.update(listing(1200, a=930, c=1190)) is None, "the same bytes again"
 
 
-def test_write_of_a_peer_whose_clock_is_behind_is_seen_as_a_change() -> None:
+def test_write_of_peer_with_late_clock_is_a_change() -> None:
     watch = watching()
     watch.update(listing(1000, a=990))
     assert watch.update(listing(1055, a=990, late=500)) is None

@@ -89,7 +89,7 @@ def test_what_can_not_be_read_does_not_count(wait: Wait, own: LocalVSS, bucket_i
 
 
 @pytest.mark.parametrize("which", [{"prefix": "", "min_objects": 2}, {"key": ["a", "b"]}])
-def test_nothing_is_read_twice_and_nothing_before_there_is_enough(
+def test_nothing_is_read_twice_nor_before_enough_is_stored(
     own: LocalVSS, bucket_id: str, which: dict[str, Any]
 ) -> None:
     sensor = Wait("deferrable", MictlanXObjectSensor).sensor(bucket_id=bucket_id, **which)

@@ -111,9 +111,7 @@ def test_of_two_writers_of_other_bytes_one_at_most_succeeds(vss: LocalVSS, order
 
 @sampled
 @given(schedule=schedules(3))
-def test_of_three_writers_of_other_bytes_in_several_chunks_one_at_most_succeeds(
-    vss: LocalVSS, schedule: list[int]
-) -> None:
+def test_three_writers_of_other_bytes_one_at_most_succeeds(vss: LocalVSS, schedule: list[int]) -> None:
     contents = [pattern(900, seed) for seed in range(3)]
     meeting = Meeting(vss, schedule)
     results = meeting.hold(*(meeting.puts(data, 300) for data in contents))
@@ -195,9 +193,7 @@ def test_nobody_reads_a_mixture_while_two_replace(vss: LocalVSS, schedule: list[
 
 @sampled
 @given(schedule=schedules(2, 40))
-def test_bucket_that_is_deleted_beside_a_writer_is_empty_or_says_what_came_in(
-    vss: LocalVSS, schedule: list[int]
-) -> None:
+def test_delete_bucket_beside_writer_empties_or_reports_rest(vss: LocalVSS, schedule: list[int]) -> None:
     meeting = Meeting(vss, schedule)
     assert meeting.do(lambda client: client.put(meeting.bucket_id, "before", TWO)).is_ok
     written, deleted = meeting.hold(meeting.puts(ONE, 300), meeting.deletes_bucket())
@@ -221,7 +217,7 @@ def test_bucket_that_is_deleted_beside_a_writer_is_empty_or_says_what_came_in(
     assert bytes(meeting.read().unwrap().data) == ONE
 
 
-async def test_bucket_that_is_written_to_all_the_time_is_reported_as_not_empty(vss: LocalVSS, bucket_id: str) -> None:
+async def test_bucket_written_to_all_the_time_is_reported_not_empty(vss: LocalVSS, bucket_id: str) -> None:
     wire = RawRequests(vss)
     added: list[str] = []
 

@@ -61,7 +61,7 @@ async def test_no_more_at_once_than_asked_also_when_balls_are_added() -> None:
     assert response["uploaded_size"] == 7
 
 
-async def test_a_ball_that_is_added_the_moment_the_last_worker_ends_is_put() -> None:
+async def test_ball_added_as_last_worker_ends_is_put() -> None:
     async def put(item: BallK) -> PutReport:
         return report(item)
 
@@ -75,7 +75,7 @@ async def test_a_ball_that_is_added_the_moment_the_last_worker_ends_is_put() -> 
     assert [done["item"]["key"] for done in response["successes"]] == ["a", "late"]
 
 
-async def test_an_unexpected_exception_is_that_ball_s_failure_and_the_others_go_on() -> None:
+async def test_unexpected_exception_fails_only_its_ball() -> None:
     async def put(item: BallK) -> PutReport:
         if item["key"] == "bad":
             raise RuntimeError("a fault in the code")
@@ -91,7 +91,7 @@ async def test_an_unexpected_exception_is_that_ball_s_failure_and_the_others_go_
     assert response["successed"] == 2
 
 
-async def test_stop_on_failure_stops_what_has_not_begun_and_nothing_else() -> None:
+async def test_stop_on_failure_stops_only_what_has_not_begun() -> None:
     puts = Puts()
 
     async def put(item: BallK) -> PutReport:
@@ -123,7 +123,7 @@ async def test_an_await_that_was_cancelled_leaves_the_bulk_as_it_was() -> None:
     assert (await jobs.wait("b", False))["successed"] == 2
 
 
-async def test_adding_while_it_is_awaited_is_refused_and_after_that_a_new_bulk_begins() -> None:
+async def test_add_while_awaited_is_refused_then_starts_new_bulk() -> None:
     puts = Puts()
     jobs = BulkJobs(puts)
     jobs.start("b", items("a"), 1, False)

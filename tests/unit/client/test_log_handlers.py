@@ -36,7 +36,7 @@ def _as_before() -> Iterator[None]:
     assert (log.handlers, log.level) == before
 
 
-def test_debug_logs_everything_to_the_console_while_the_client_lives(capsys: pytest.CaptureFixture[str]) -> None:
+def test_debug_logs_to_console_while_client_is_open(capsys: pytest.CaptureFixture[str]) -> None:
     client = client_of(debug=True)
     log.debug("a detail")
     logging.getLogger(f"{log.name}.retry").info("a try")

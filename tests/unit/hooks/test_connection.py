@@ -295,7 +295,7 @@ def test_type_of_the_connection_may_be_ours_or_missing(settings: Any, conn_type:
         '{"conn_type": "mictlanx", "password": "s3cret"',
     ],
 )
-def test_what_airflow_itself_refuses_is_told_from_what_is_not_there(settings: Any, refused: str) -> None:
+def test_connection_refused_by_airflow_differs_from_missing(settings: Any, refused: str) -> None:
     with pytest.raises(ValidationError, match=f"{VARIABLE} is set, but Airflow's own parser refuses") as caught:
         settings(refused)
     assert f'{VARIABLE}=\'{{"conn_type": "mictlanx", "extra": {{"uri": "mictlanx://' in str(caught.value)

@@ -123,7 +123,7 @@ def test_loop_is_of_another_thread_than_the_main_one() -> None:
     assert Runner().run(which) is not threading.main_thread()
 
 
-def test_exception_of_a_signal_handler_comes_up_as_it_is_after_the_clean_up(call: Any) -> None:
+def test_signal_handler_exception_is_raised_after_cleanup(call: Any) -> None:
     work = Endless(cleaning_up=0.05)
     raising_in_main_thread(work.began, Interruption)
     with pytest.raises(Interruption):

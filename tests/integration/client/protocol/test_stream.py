@@ -137,7 +137,7 @@ async def test_time_is_over_while_it_is_read() -> None:
         await server.wait_until_closed()
 
 
-async def test_time_that_is_over_does_not_strike_whoever_stopped_reading() -> None:
+async def test_expired_timeout_spares_who_stopped_reading() -> None:
     """The time is looked at while a piece is waited for, and never cancels the caller's own work."""
     async with endless() as (server, router):
         stream = (await router.get_streaming("b", "k", timeout=0.5)).unwrap()

@@ -185,7 +185,7 @@ async def test_a_single_chunk_that_was_announced_only_is_put(vss: LocalVSS, buck
     assert len(RawRequests(vss).peers_with(bucket_id, "ball_1", PARTS[1])) == 1
 
 
-async def test_replacing_a_single_chunk_goes_past_what_a_peer_brought_back(own_vss: Callable[..., LocalVSS]) -> None:
+async def test_replace_of_single_chunk_passes_returned_peers_data(own_vss: Callable[..., LocalVSS]) -> None:
     vss = own_vss()
     wire = RawRequests(vss)
     [holder] = wire.put("b", "ball", [PARTS[0], b"old", PARTS[2]], only=[1])[1]
@@ -248,7 +248,7 @@ async def test_get_chunks_gives_every_chunk_once(vss: LocalVSS, bucket_id: str, 
         assert sorted(index for index, _ in tail) == [12, 13]
 
 
-async def test_chunks_come_as_they_become_complete_unless_order_is_asked_for(vss: LocalVSS, bucket_id: str) -> None:
+async def test_chunks_come_as_completed_unless_order_is_asked_for(vss: LocalVSS, bucket_id: str) -> None:
     async with checked_client(vss) as client:
         (await client.put_chunks(bucket_id, "ball", chunks_of(PARTS))).unwrap()
         with vss.fault("latency", path=f"{bucket_id}/ball_0", seconds=0.3):

@@ -43,7 +43,7 @@ async def test_copy_keeps_the_cut_and_the_tags(vss: LocalVSS, bucket_id: str) ->
     assert b"".join(wire.data(bucket_id, f"copy_{index}") or b"" for index in range(3)) == DATA
 
 
-async def test_a_key_that_is_no_id_is_kept_in_the_tags_of_its_own_ball_only(vss: LocalVSS, bucket_id: str) -> None:
+async def test_unsafe_key_is_kept_in_tags_of_its_own_ball_only(vss: LocalVSS, bucket_id: str) -> None:
     async with checked_client(vss) as client:
         (await client.put(bucket_id, "a/one.txt", b"x", tags={"run": "r1"})).unwrap()
         (await client.copy(bucket_id, "a/one.txt", bucket_id, "b/two.txt")).unwrap()
@@ -99,7 +99,7 @@ async def test_a_wrong_original_is_told_before_anything_is_replaced(vss: LocalVS
     assert not vss.requests("POST", "metadata")
 
 
-async def test_the_next_older_whole_version_is_copied_where_the_newest_is_lost(vss: LocalVSS, bucket_id: str) -> None:
+async def test_copy_with_newest_version_lost_takes_next_older(vss: LocalVSS, bucket_id: str) -> None:
     wire = RawRequests(vss)
     wire.put(bucket_id, "ball", cut(DATA, 500))
     wire.put(bucket_id, "ball", [b"announced, never sent"], announced_only=[0])

@@ -121,7 +121,7 @@ async def test_clearing_deletes_no_announcement_of_another_writer(own_vss: Calla
     assert wire.send(tasks[0], DATA)
 
 
-async def test_rival_that_came_before_the_second_announcement_is_a_conflict(own_vss: Callable[..., LocalVSS]) -> None:
+async def test_rival_before_second_announcement_is_conflict(own_vss: Callable[..., LocalVSS]) -> None:
     vss = own_vss()
     wire = RawRequests(vss)
     rivals: list[Any] = []

@@ -87,7 +87,7 @@ async def test_what_the_official_client_writes_is_read(
         assert (await client.delete("frame", bucket_id)).unwrap().n_deletes == 2 * len(LAYOUTS[layout])
 
 
-async def test_the_application_s_sha256_ids_are_found_by_the_name_and_by_the_id(vss: LocalVSS, bucket_id: str) -> None:
+async def test_sha256_ids_are_found_by_name_and_by_id(vss: LocalVSS, bucket_id: str) -> None:
     """An application stores under the SHA-256 of a name and keeps the name in a tag; so does this client."""
     name = "studies/2026/scan 1.dcm"
     async with checked_client(vss) as client:

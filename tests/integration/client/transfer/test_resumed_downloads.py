@@ -83,9 +83,7 @@ def test_what_failed_goes_on_where_it_was(vss: LocalVSS, bucket_id: str, tmp_pat
     assert (tmp_path / "target").read_bytes() == DATA
 
 
-def test_what_was_cancelled_goes_on_and_the_old_file_stays_until_then(
-    vss: LocalVSS, bucket_id: str, tmp_path: Path
-) -> None:
+def test_cancelled_download_resumes_and_old_file_stays(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
     RawRequests(vss).put(bucket_id, "ball", CHUNKS)
     (tmp_path / "target").write_bytes(b"the old one")
 
@@ -235,9 +233,7 @@ def test_a_target_whose_part_was_not_removed_is_left_as_it_is(vss: LocalVSS, buc
     assert [path.name for path in tmp_path.iterdir()] == ["target"]
 
 
-def test_a_folder_that_becomes_a_link_meanwhile_is_the_one_that_was_opened(
-    vss: LocalVSS, bucket_id: str, tmp_path: Path
-) -> None:
+def test_folder_replaced_by_link_stays_the_opened_one(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
     RawRequests(vss).put(bucket_id, "ball", CHUNKS)
     folder, moved, elsewhere = tmp_path / "folder", tmp_path / "moved", tmp_path / "elsewhere"
     folder.mkdir()

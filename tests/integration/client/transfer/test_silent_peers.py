@@ -174,7 +174,7 @@ def test_read_with_silent_peer_is_not_absent(own_vss: Callable[..., LocalVSS], k
 
 @pytest.mark.parametrize("rf", [1, 2])
 @pytest.mark.parametrize("kind", ["ball", "chunk"])
-async def test_delete_that_a_peer_misses_is_an_error_until_it_is_repeated(
+async def test_delete_missed_by_a_peer_is_error_until_repeated(
     own_vss: Callable[..., LocalVSS], rf: int, kind: str
 ) -> None:
     """The peer answers the roll-call, is silent for the time of the delete, and comes back."""
@@ -226,9 +226,7 @@ async def test_delete_stops_at_the_first_shortfall(own_vss: Callable[..., LocalV
 
 
 @pytest.mark.parametrize("call", ["delete", "delete_by_key", "replace"])
-def test_delete_of_a_stored_ball_that_no_peer_lists_changes_nothing(
-    own_vss: Callable[..., LocalVSS], call: str
-) -> None:
+def test_delete_of_unlisted_stored_ball_changes_nothing(own_vss: Callable[..., LocalVSS], call: str) -> None:
     """Its peers are silent in one question only: the roll-call and the metadata of the first chunk are answered."""
     vss = own_vss()
     wire = RawRequests(vss)
@@ -302,7 +300,7 @@ def test_peers_that_are_not_told_in_time_are_no_hung_peer(own_vss: Callable[...,
     assert "hangs" not in str(error)
 
 
-def test_replace_with_a_peer_lost_during_the_delete_writes_nothing(own_vss: Callable[..., LocalVSS]) -> None:
+def test_replace_losing_a_peer_during_delete_writes_nothing(own_vss: Callable[..., LocalVSS]) -> None:
     vss = own_vss()
     wire = RawRequests(vss)
     holder = wire.put("b", "k", [OTHER], rf=1)[0][0]
@@ -326,7 +324,7 @@ def test_replace_with_a_peer_lost_during_the_delete_writes_nothing(own_vss: Call
     assert {chunk["checksum"] for chunk in wire.listed("b", "k")} == {sha256(DATA)}
 
 
-def test_put_while_a_peer_that_has_nothing_of_it_is_silent_succeeds(own_vss: Callable[..., LocalVSS]) -> None:
+def test_put_with_unrelated_silent_peer_succeeds(own_vss: Callable[..., LocalVSS]) -> None:
     """A silent peer that the chunk is not placed on stands in no way of a new ball."""
     vss = own_vss()
     with vss.fault("peer_silent", peer="peer-1"):
@@ -426,7 +424,7 @@ def test_three_writers_at_once_leave_a_key_that_can_be_written(own_vss: Callable
         assert {chunk["checksum"] for chunk in RawRequests(vss).listed("b", "k")} == {sha256(data)}
 
 
-def test_announcement_of_other_bytes_beside_stored_ones_is_no_conflict_for_these(
+def test_same_bytes_beside_other_announcement_are_no_conflict(
     own_vss: Callable[..., LocalVSS],
 ) -> None:
     """A writer that lost leaves its announcement beside the winner's bytes; the winner's retry is a success."""
@@ -488,7 +486,7 @@ async def test_other_bytes_are_read_again_with_each_roll_call(own_vss: Callable[
     assert wire.peers_with("b", "k_0", OTHER) == {holder}
 
 
-def test_announcement_whose_data_comes_within_the_grace_time_is_a_conflict(
+def test_announcement_with_data_within_grace_is_conflict(
     own_vss: Callable[..., LocalVSS], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chunk_upload, "GRACE", 1.0)
@@ -507,7 +505,7 @@ def test_announcement_whose_data_comes_within_the_grace_time_is_a_conflict(
     assert _read(vss) == OTHER
 
 
-def test_announcement_without_data_is_not_cleared_while_a_peer_is_silent(own_vss: Callable[..., LocalVSS]) -> None:
+def test_announcement_is_not_cleared_while_a_peer_is_silent(own_vss: Callable[..., LocalVSS]) -> None:
     vss = own_vss()
     wire = RawRequests(vss)
     _, (holder,) = wire.announce("b", "k", 0, OTHER, OTHER, 1)

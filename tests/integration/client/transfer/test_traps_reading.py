@@ -169,14 +169,14 @@ def test_announced_and_never_sent_is_listed_and_not_believed(vss: LocalVSS, buck
     assert isinstance(error_of(vss, "get_metadata", bucket_id, "k", check_storage=True), GetChunkError)
 
 
-def test_acknowledged_and_not_stored_is_found_out_by_check_storage(vss: LocalVSS, bucket_id: str) -> None:
+def test_check_storage_finds_acknowledged_but_missing_data(vss: LocalVSS, bucket_id: str) -> None:
     with vss.fault("ack_without_storing", bucket=bucket_id):
         RawRequests(vss).put(bucket_id, "k", [DATA])
     # The router's cache has what it received: only a read past it tells.
     assert value_of(vss, "exists", bucket_id, "k", check_storage=True) is False
 
 
-async def test_no_copy_that_could_be_read_is_no_no_while_a_peer_is_away(own_vss: Callable[..., LocalVSS]) -> None:
+async def test_no_readable_copy_with_silent_peer_is_not_absent(own_vss: Callable[..., LocalVSS]) -> None:
     """The listing has every chunk, and then the peer goes away before its data is read."""
     vss = own_vss()
     ((peer,),) = RawRequests(vss).put("b", "k", [DATA]).values()
@@ -194,22 +194,20 @@ async def test_no_copy_that_could_be_read_is_no_no_while_a_peer_is_away(own_vss:
 # -- versions ------------------------------------------------------------------------------------------------------------
 
 
-def test_newer_announcement_without_data_does_not_hide_an_older_ball(vss: LocalVSS, bucket_id: str) -> None:
+def test_newer_announcement_does_not_hide_older_ball(vss: LocalVSS, bucket_id: str) -> None:
     RawRequests(vss).put(bucket_id, "k", cut(DATA, 300, 300))
     RawRequests(vss).put(bucket_id, "k", [OTHER], announced_only=[0])
     assert got(vss, bucket_id) == DATA
     assert value_of(vss, "exists", bucket_id, "k", check_storage=True) is True
 
 
-def test_newer_incomplete_version_does_not_hide_an_older_whole_one(vss: LocalVSS, bucket_id: str) -> None:
+def test_newer_incomplete_version_does_not_hide_complete_one(vss: LocalVSS, bucket_id: str) -> None:
     RawRequests(vss).put(bucket_id, "k", cut(DATA, 300, 300))
     RawRequests(vss).put(bucket_id, "k", cut(OTHER, 300, 300), only=[0, 1])
     assert got(vss, bucket_id) == DATA
 
 
-def test_replicas_that_differ_are_told_apart_and_the_newest_whole_version_is_read(
-    vss: LocalVSS, bucket_id: str
-) -> None:
+def test_differing_replicas_newest_complete_version_is_read(vss: LocalVSS, bucket_id: str) -> None:
     RawRequests(vss).put(bucket_id, "k", cut(OTHER, 300, 300))
     RawRequests(vss).put(bucket_id, "k", cut(DATA, 300, 300))
     for _ in range(6):  # the router asks another replica every time
@@ -397,7 +395,7 @@ def test_delete_clears_the_placement_too(vss: LocalVSS, bucket_id: str) -> None:
     assert value_of(vss, "exists", bucket_id, "k") is False
 
 
-def test_delete_clears_the_placement_of_chunks_that_are_not_listed(vss: LocalVSS, bucket_id: str) -> None:
+def test_delete_clears_placement_of_unlisted_chunks(vss: LocalVSS, bucket_id: str) -> None:
     """A peer lost its chunk: the others tell how many chunks there were."""
     wire = RawRequests(vss)
     stored = wire.put(bucket_id, "k", cut(DATA, 300, 300))
@@ -441,7 +439,7 @@ async def test_fewer_deletes_than_replicas_listed_is_looked_into(
     assert rounds[1:] == [f"/api/v4/buckets/{bucket_id}/bid/k"]
 
 
-async def test_delete_that_a_peer_missed_is_no_success_while_that_peer_is_left_out_of_the_listing(
+async def test_delete_missed_by_unlisted_peer_is_no_success(
     own_vss: Callable[..., LocalVSS],
 ) -> None:
     vss = own_vss()
@@ -563,7 +561,7 @@ ODD_ANSWERS = [
 
 
 @pytest.mark.parametrize("body", ODD_ANSWERS)
-async def test_answer_that_does_not_fit_is_an_error_and_not_an_empty_bucket(body: bytes) -> None:
+async def test_malformed_answer_is_error_not_empty_bucket(body: bytes) -> None:
     async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
         return Reply(200, b'{"available": [{"peer_id": "p"}]}' if asked.path.endswith("/peers") else body)
 
@@ -595,9 +593,7 @@ async def test_answer_that_is_no_http_is_an_error() -> None:
 # -- newer clients -------------------------------------------------------------------------------------------------------
 
 
-def test_filtered_ball_is_refused_and_no_stored_bytes_are_handed_out(
-    vss: LocalVSS, bucket_id: str, tmp_path: Path
-) -> None:
+def test_filtered_ball_is_refused_without_stored_bytes(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
     RawRequests(vss).put(bucket_id, "k", cut(DATA, 300, 300), tags={"mictlanx_filters": '["zstd"]'})
     for error in (
         error_of(vss, "get", bucket_id, "k"),
@@ -611,7 +607,7 @@ def test_filtered_ball_is_refused_and_no_stored_bytes_are_handed_out(
     assert vss.requests("GET", f"{bucket_id}/k_") == []
 
 
-def test_put_over_a_filtered_ball_is_a_conflict_even_with_the_same_stored_bytes(vss: LocalVSS, bucket_id: str) -> None:
+def test_put_of_same_bytes_over_filtered_ball_is_conflict(vss: LocalVSS, bucket_id: str) -> None:
     RawRequests(vss).put(bucket_id, "k", [DATA], tags={"mictlanx_filters": '["zstd"]'})
     assert error_of(vss, "put", bucket_id, "k", DATA).permanent
 

@@ -32,9 +32,7 @@ OTHER = pattern(1000, seed=1)
 
 
 @pytest.mark.parametrize("key", ["a.b c", "a__b", "-a", "ünï/cødé.txt", "../x", "x " * 1500, "a_", "\t"])
-async def test_unsafe_key_is_stored_under_its_sha256_and_read_back_by_its_name(
-    vss: LocalVSS, bucket_id: str, key: str
-) -> None:
+async def test_unsafe_key_is_stored_by_sha256_and_read_by_name(vss: LocalVSS, bucket_id: str, key: str) -> None:
     async with client_of(vss) as client:
         assert (await client.put(bucket_id, key, DATA)).unwrap()
         assert bytes((await client.get(bucket_id, key)).unwrap().data) == DATA
@@ -129,7 +127,7 @@ async def test_leftover_announcement_is_not_taken_for_the_data(vss: LocalVSS, bu
         assert RawRequests(vss).peers_with(bucket_id, f"k_{index}", piece)
 
 
-async def test_incomplete_upload_is_completed_and_nothing_stored_is_sent_again(vss: LocalVSS, bucket_id: str) -> None:
+async def test_incomplete_upload_is_completed_without_resending(vss: LocalVSS, bucket_id: str) -> None:
     pieces = cut(DATA, 300, 300)
     RawRequests(vss).put(bucket_id, "k", pieces, only=[0, 1], announced_only=[1])
     before = len(vss.requests("POST", "/data/"))
@@ -153,7 +151,7 @@ async def test_incomplete_upload_is_completed_in_the_cut_that_is_there(
     assert {chunk["tags"]["num_chunks"] for chunk in listed} == {"3"}
 
 
-async def test_cut_of_a_file_upload_that_stopped_after_its_last_chunk_is_found(vss: LocalVSS, bucket_id: str) -> None:
+async def test_cut_of_upload_stopped_after_last_chunk_is_found(vss: LocalVSS, bucket_id: str) -> None:
     RawRequests(vss).put(bucket_id, "k", cut(DATA, 400, 400), only=[2])
     async with client_of(vss) as client:
         assert (await client.put(bucket_id, "k", DATA, chunk_size=100)).unwrap()
@@ -169,7 +167,7 @@ async def test_same_bytes_whole_in_another_cut_are_stored_already(vss: LocalVSS,
     assert len(vss.requests("POST")) == before
 
 
-async def test_same_bytes_whole_in_two_cuts_of_as_many_chunks_are_stored_already(vss: LocalVSS, bucket_id: str) -> None:
+async def test_same_bytes_complete_in_two_equal_cuts_are_stored(vss: LocalVSS, bucket_id: str) -> None:
     RawRequests(vss).put(bucket_id, "k", cut(DATA, 400, 400))
     RawRequests(vss).put(bucket_id, "k", cut(DATA, 350, 350))
     async with client_of(vss) as client:
@@ -234,14 +232,14 @@ def _together(vss: LocalVSS, bucket_id: str, *puts: tuple[bytes, int]) -> list[A
         return asyncio.run(scenario())
 
 
-def test_two_writers_of_other_bytes_at_once_never_both_store_theirs(vss: LocalVSS, bucket_id: str) -> None:
+def test_two_writers_of_other_bytes_never_both_succeed(vss: LocalVSS, bucket_id: str) -> None:
     results = _together(vss, bucket_id, (DATA, 1000), (OTHER, 1000))
     assert all(result.is_err and isinstance(result.unwrap_err(), BallConflictError) for result in results)
     assert RawRequests(vss).peers_with(bucket_id, "k_0", DATA) == set()
     assert RawRequests(vss).peers_with(bucket_id, "k_0", OTHER) == set()
 
 
-async def test_other_bytes_are_a_conflict_whoever_was_first_by_the_peers_clocks(vss: LocalVSS, bucket_id: str) -> None:
+async def test_other_bytes_are_conflict_whatever_the_peers_clocks(vss: LocalVSS, bucket_id: str) -> None:
     """The other writer was first and has stored its bytes, but the clock of its peer is years ahead."""
     wire = RawRequests(vss)
 
@@ -281,7 +279,7 @@ def test_two_writers_of_the_same_bytes_in_two_cuts_agree_on_one(vss: LocalVSS, b
     assert len(cuts) == 1  # the other one got no further than the announcement of its first chunk
 
 
-async def test_nothing_is_sent_while_the_own_announcement_is_not_listed(own_vss: Callable[..., LocalVSS]) -> None:
+async def test_nothing_is_sent_while_announcement_is_unlisted(own_vss: Callable[..., LocalVSS]) -> None:
     """The listing that has to show who else writes lacks the peers' parts, and nothing says so."""
     vss = own_vss()
     with vss.fault("hide_from_listing"):
@@ -310,9 +308,7 @@ async def test_666_without_data_is_cleared_and_begun_again(vss: LocalVSS, bucket
     assert len(RawRequests(vss).peers_with(bucket_id, "k_0", DATA)) == 1
 
 
-async def test_666_with_the_data_on_a_peer_that_is_not_asked_first_deletes_nothing(
-    vss: LocalVSS, bucket_id: str
-) -> None:
+async def test_666_with_data_on_a_later_peer_deletes_nothing(vss: LocalVSS, bucket_id: str) -> None:
     wire = RawRequests(vss)
     task, holders = wire.announce(bucket_id, "k", 0, DATA, DATA, 1, rf=3)
     with (
@@ -351,7 +347,7 @@ async def test_too_few_replicas_are_mended_by_replace(vss: LocalVSS, bucket_id: 
     assert wire.peers_with(bucket_id, "k_0", DATA) == {"peer-0", "peer-1", "peer-2"}
 
 
-async def test_666_without_data_is_looked_at_twice_before_anything_is_deleted(own_vss: Callable[..., LocalVSS]) -> None:
+async def test_666_without_data_is_checked_twice_before_deleting(own_vss: Callable[..., LocalVSS]) -> None:
     """Another writer of the same bytes may have announced everywhere, and be about to send."""
     vss = own_vss()
     tasks: list[str] = []

@@ -67,7 +67,7 @@ async def test_single_chunk_that_was_only_announced_is_cleared(vss: LocalVSS, bu
     assert len(wire.peers_with(bucket_id, "k_1", PIECES[1])) == 1
 
 
-async def test_same_bytes_whose_data_comes_within_the_grace_time_are_kept(
+async def test_same_bytes_with_data_within_grace_are_kept(
     vss: LocalVSS, bucket_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chunk_upload, "GRACE", 1.0)
@@ -128,7 +128,7 @@ def test_same_bytes_are_not_cleared_while_a_peer_does_not_answer(own_vss: Callab
     assert vss.requests("DELETE") == []
 
 
-def test_same_bytes_are_not_cleared_where_another_layout_is_stored(vss: LocalVSS, bucket_id: str) -> None:
+def test_same_bytes_stored_in_other_layout_are_not_cleared(vss: LocalVSS, bucket_id: str) -> None:
     """A delete by the chunk's key would take the other layout's copy too."""
     wire = RawRequests(vss)
     wire.put(bucket_id, "k", PIECES, announced_only=[0, 1, 2])

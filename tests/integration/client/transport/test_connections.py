@@ -10,7 +10,7 @@ from tests.support.engines import busy_connections_of
 from tests.support.vss import LocalVSS
 
 
-def test_a_request_that_is_cancelled_at_any_moment_gives_its_connection_back(vss: LocalVSS) -> None:
+def test_request_cancelled_any_time_returns_its_connection(vss: LocalVSS) -> None:
     async def cancel_at_many_moments() -> int:
         transport = Transport()
         for moment in range(120):

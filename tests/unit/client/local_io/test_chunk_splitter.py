@@ -154,7 +154,7 @@ async def test_small_file_is_kept(tmp_path: Path) -> None:
         assert await source.read(0, 6) == b"before"
 
 
-async def test_file_that_changed_between_opening_and_the_end_of_hashing(tmp_path: Path) -> None:
+async def test_file_changed_before_end_of_hashing_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "source"
     path.write_bytes(bytes(2_000_000))
     async with open_file(path, Threads(1)) as source:

@@ -95,7 +95,7 @@ def test_an_answer_ends_the_rest(balancer: RouterPool[Router]) -> None:
     assert "a" in picked(balancer, 3)
 
 
-def test_routers_that_were_tried_are_passed_over_while_there_are_others(balancer: RouterPool[Router]) -> None:
+def test_tried_routers_are_skipped_while_others_are_left(balancer: RouterPool[Router]) -> None:
     assert balancer.pick(["a"]).router_id != "a"
     assert balancer.pick(["a", "b"]).router_id == "c"
     assert balancer.pick(["a", "b", "c"]).router_id in "abc"
