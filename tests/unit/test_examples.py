@@ -11,7 +11,6 @@ from types import SimpleNamespace
 
 import pytest
 
-import tests.support.airflow_home  # noqa: F401
 from tests.support.public_names import OPERATORS, SENSORS, TRIGGERS, hook_methods
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 import airflow_provider_mictlanx
-from tests.support import airflow_home  # noqa: F401, before anything imports Airflow
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])

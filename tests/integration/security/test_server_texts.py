@@ -24,7 +24,6 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-import tests.support.airflow_home  # noqa: F401, before anything imports Airflow
 from airflow_provider_mictlanx.client import AsyncClient, MictlanXError
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.triggers.mictlanx import MictlanXObjectTrigger

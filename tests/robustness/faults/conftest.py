@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import pytest
 
-import tests.support.airflow_home  # noqa: F401, before anything imports Airflow
 from tests.robustness.faults import results
 from tests.robustness.faults.space import Space, running
 from tests.support.vss import LocalVSS
