@@ -55,13 +55,13 @@ matrix: $(VENV)/.matrix ## Run the tests on every Airflow and Python: make matri
 	$(BIN)/nox $(if $(CELL),--session "tests($(CELL))") -- $(PARALLEL) $(PYTEST_ARGS)
 
 test-demo: $(VENV)/.dev ## Test the demo: interruption, cleanup, and errors
-	$(BIN)/python -m pytest tests/system -m demo $(PARALLEL) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/e2e/system -m demo $(PARALLEL) $(PYTEST_ARGS)
 
 test-distributed: redis chromium $(VENV)/.distributed ## Test with a complete Airflow: scheduler, triggerer, Celery workers, a browser
-	$(BIN)/python -m pytest tests/distributed --timeout 1500 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/e2e/distributed --timeout 1500 $(PYTEST_ARGS)
 
 screenshots: chromium $(VENV)/.distributed ## Renew the screenshots in docs/images
-	SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/distributed/test_browser.py --timeout 900
+	SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/e2e/distributed/test_browser.py --timeout 900
 
 redis:
 	@command -v redis-server >/dev/null || { echo "redis-server is missing; on Debian: apt-get install redis-server" >&2; exit 1; }
@@ -70,19 +70,19 @@ chromium:
 	@command -v chromium >/dev/null || { echo "chromium is missing; on Debian: apt-get install chromium" >&2; exit 1; }
 
 faults: $(VENV)/.dev ## Test every fault with every operation, and write the results into docs/faults.md
-	FAULTS_WRITE=1 $(BIN)/python -m pytest tests/faults $(PARALLEL) $(PYTEST_ARGS)
+	FAULTS_WRITE=1 $(BIN)/python -m pytest tests/robustness/faults $(PARALLEL) $(PYTEST_ARGS)
 
 bench: $(VENV)/.dev ## Measure the client, and write docs/benchmarks.md: make bench [QUICK=1]
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
 model: $(VENV)/.dev ## Compare the client with a dictionary in random steps: make model [MODEL_STEPS=10000]
-	MICTLANX_MODEL_STEPS=$(MODEL_STEPS) $(BIN)/python -m pytest -q -s --show-capture=no tests/integration/model
+	MICTLANX_MODEL_STEPS=$(MODEL_STEPS) $(BIN)/python -m pytest -q -s --show-capture=no tests/robustness/model
 
 mutants: $(VENV)/.dev ## Remove guards one by one, and check that a test fails: make mutants [MUTANTS="upload.py …"]
 	$(BIN)/python scripts/mutants.py $(MUTANTS)
 
 test-privileged: $(VENV)/.dev ## As root: test downloads onto full and read-only disks, and into other users' folders
-	$(BIN)/python -m pytest tests/privileged $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/e2e/privileged $(PYTEST_ARGS)
 
 audit: $(VENV)/.audit ## Compare the installed packages with the advisories of PyPI
 	@$(BIN)/python scripts/audit.py

@@ -44,7 +44,7 @@ from airflow_provider_mictlanx.bulks.status import compute_status
 from airflow_provider_mictlanx.bulks.summary import summarize
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.models import GetRouterBucketMetadataResponse
-from tests.vss import LocalVSS
+from tests.support.vss import LocalVSS
 
 BULK = "nightly-20261123"
 REPLICAS = 3

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.vss import LocalVSS
+from tests.support.vss import LocalVSS
 
 ROOT = Path(__file__).parents[1]
 

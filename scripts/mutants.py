@@ -26,35 +26,35 @@ _COPIED = (PACKAGE, "tests", "docs", "scripts", "example_dags", "pyproject.toml"
 _LONGEST = 600
 """Timeout for the tests of one mutant (seconds); a mutant that hangs counts as caught."""
 
-WRITING = "tests/integration/client/test_traps_writing.py"
-FAILED_DATA = "tests/integration/client/test_failed_data.py"
-UNSENT = "tests/integration/client/test_unsent_announcements.py"
-SILENT_PEERS = "tests/integration/client/test_silent_peers.py"
-READING = "tests/integration/client/test_traps_reading.py"
+WRITING = "tests/integration/client/transfer/test_traps_writing.py"
+FAILED_DATA = "tests/integration/client/transfer/test_failed_data.py"
+UNSENT = "tests/integration/client/transfer/test_unsent_announcements.py"
+SILENT_PEERS = "tests/integration/client/transfer/test_silent_peers.py"
+READING = "tests/integration/client/transfer/test_traps_reading.py"
 OPERATIONS = "tests/integration/client/test_operations.py"
-CHUNKS = "tests/integration/client_surface/test_chunks.py"
-MEETINGS = "tests/integration/concurrency/test_interleavings.py"
-GRID = "tests/integration/hidden_states/test_grid.py"
+CHUNKS = "tests/integration/client/transfer/test_chunks.py"
+MEETINGS = "tests/robustness/concurrency/test_interleavings.py"
+GRID = "tests/robustness/hidden_states/test_grid.py"
 VERSIONS = "tests/unit/client/test_versions.py"
 STATUS = "tests/unit/bulks/test_status.py"
 PLAN = "tests/unit/bulks/test_plan.py"
 BULK = "tests/integration/bulks/test_bulk.py"
-RESERVED = "tests/integration/client_surface/test_reserved_buckets.py"
-RESERVED_IN_AIRFLOW = "tests/integration/airflow_batches/test_reserved_buckets.py"
-NAMED = "tests/integration/client_surface/test_what_errors_name.py"
-NAMED_IN_AIRFLOW = "tests/integration/airflow/test_what_errors_name.py"
-CONNECTION = "tests/unit/airflow/test_connection.py"
-PLACES = "tests/unit/batches/test_places.py"
-FOLDER = "tests/integration/airflow_batches/test_get_to_folder.py"
-ENGINES = "tests/integration/client/test_engines.py"
-ENGINE_ANSWERS = "tests/integration/client/test_engine_answers.py"
-ENGINE_LIFE = "tests/integration/client/test_engine_lifecycle.py"
-HOSTILE_ANSWERS = "tests/integration/hostile/test_answers.py"
-HOSTILE_UPLOADS = "tests/integration/hostile/test_uploads.py"
-SPELLINGS = "tests/unit/fuzzing/test_clean_texts.py"
+RESERVED = "tests/integration/client/test_reserved_buckets.py"
+RESERVED_IN_AIRFLOW = "tests/integration/operators/test_reserved_buckets.py"
+NAMED = "tests/integration/client/test_error_names.py"
+NAMED_IN_AIRFLOW = "tests/integration/hooks/test_error_names.py"
+CONNECTION = "tests/unit/hooks/test_connection.py"
+PLACES = "tests/unit/batches/test_local_paths.py"
+FOLDER = "tests/integration/operators/test_get_to_folder.py"
+ENGINES = "tests/integration/client/transport/test_engines.py"
+ENGINE_ANSWERS = "tests/integration/client/transport/test_engine_answers.py"
+ENGINE_LIFE = "tests/integration/client/transport/test_engine_lifecycle.py"
+HOSTILE_ANSWERS = "tests/robustness/hostile/test_answers.py"
+HOSTILE_UPLOADS = "tests/robustness/hostile/test_uploads.py"
+SPELLINGS = "tests/robustness/fuzzing/test_clean_texts.py"
 TEXTS = "tests/unit/client/test_texts.py"
-SERVERS = "tests/integration/security/test_texts_of_servers.py"
-TAKING_OVER = "tests/integration/bulks/test_taking_over.py"
+SERVERS = "tests/integration/security/test_server_texts.py"
+TAKING_OVER = "tests/integration/bulks/test_inventory.py"
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ MUTANTS = (
             "if again or self._cleared:",
             "if self._cleared:",
             FAILED_DATA,
-            ["test_rival_that_came_before_the_second_announcement_is_a_conflict"],
+            ["test_rival_before_second_announcement_is_conflict"],
         ),
         (
             "max_tries counts per request",
@@ -226,14 +226,14 @@ MUTANTS = (
             "        await asyncio.sleep(GRACE)\n",
             "",
             UNSENT,
-            ["test_same_bytes_whose_data_comes_within_the_grace_time_are_kept"],
+            ["test_same_bytes_with_data_within_grace_are_kept"],
         ),
         (
             "data that came within the grace time is not deleted",
             "        await for_each(unsent, ChunkUpload.find_replicas, self.options.max_concurrency)\n        with",
             "        with",
             UNSENT,
-            ["test_same_bytes_whose_data_comes_within_the_grace_time_are_kept"],
+            ["test_same_bytes_with_data_within_grace_are_kept"],
         ),
         (
             "announcements of the same bytes are not deleted while a peer does not answer",
@@ -247,7 +247,7 @@ MUTANTS = (
             "if chunk.is_missing and await chunk.has_no_data()]",
             "if chunk.is_missing]",
             UNSENT,
-            ["test_same_bytes_are_not_cleared_where_another_layout_is_stored"],
+            ["test_same_bytes_stored_in_other_layout_are_not_cleared"],
         ),
         (
             "a further announcement is not deleted before its time",
@@ -292,7 +292,7 @@ MUTANTS = (
             "for wait in (0.0, chunk_upload.GRACE):",
             "for wait in (0.0,):",
             SILENT_PEERS,
-            ["test_announcement_whose_data_comes_within_the_grace_time_is_a_conflict"],
+            ["test_announcement_with_data_within_grace_is_conflict"],
         ),
         (
             "other bytes are unreadable only when every peer answers",
@@ -313,7 +313,7 @@ MUTANTS = (
             "            if await self._is_readable(version):\n                return same\n",
             "            pass\n",
             SILENT_PEERS,
-            ["test_announcement_of_other_bytes_beside_stored_ones_is_no_conflict_for_these"],
+            ["test_same_bytes_beside_other_announcement_are_no_conflict"],
         ),
         (
             "a placed chunk that nobody lists is absent only when every peer answers",
@@ -334,7 +334,7 @@ MUTANTS = (
             "        for version in versions:\n            if not self._is_same(version):\n                raise self._conflict(version)\n        if self._plan.size == 0:",
             "        if self._plan.size == 0:",
             WRITING,
-            ["test_other_bytes_are_a_conflict_whoever_was_first_by_the_peers_clocks"],
+            ["test_other_bytes_are_conflict_whatever_the_peers_clocks"],
         ),
         (
             "of two cuts of the same bytes the first wins",
@@ -348,7 +348,7 @@ MUTANTS = (
             "if not own or sum(chunk.key == self.name.chunk(0) for chunk in listed) < first.announced:",
             "if False:",
             WRITING,
-            ["test_nothing_is_sent_while_the_own_announcement_is_not_listed"],
+            ["test_nothing_is_sent_while_announcement_is_unlisted"],
         ),
         (
             "all replicas that were announced have to be listed",
@@ -383,7 +383,7 @@ MUTANTS = (
             "        if version.filters:\n            return False\n",
             "",
             READING,
-            ["test_put_over_a_filtered_ball_is_a_conflict_even_with_the_same_stored_bytes"],
+            ["test_put_of_same_bytes_over_filtered_ball_is_conflict"],
         ),
     ),
     *_mutants(
@@ -434,7 +434,7 @@ MUTANTS = (
             "                await require_all_peers(self._routers, action, name.bucket_id, peers)\n",
             "",
             SILENT_PEERS,
-            ["test_delete_that_a_peer_misses_is_an_error_until_it_is_repeated"],
+            ["test_delete_missed_by_a_peer_is_error_until_repeated"],
         ),
         (
             "a delete stops at the first shortfall",
@@ -455,14 +455,14 @@ MUTANTS = (
             "replicas.update({name.chunk(index): 0 for index in indexes})",
             "pass",
             READING,
-            ["test_delete_clears_the_placement_of_chunks_that_are_not_listed"],
+            ["test_delete_clears_placement_of_unlisted_chunks"],
         ),
         (
             "nothing is deleted while no peer lists what one of them answers for",
             "if found.size > 0:  # listings omit empty chunks",
             "if False:  # listings omit empty chunks",
             SILENT_PEERS,
-            ["test_delete_of_a_stored_ball_that_no_peer_lists_changes_nothing"],
+            ["test_delete_of_unlisted_stored_ball_changes_nothing"],
         ),
         (
             "a delete that gets no answer is followed by a roll-call",
@@ -504,7 +504,7 @@ MUTANTS = (
             "failed=len(left),",
             "failed=0,",
             MEETINGS,
-            ["test_bucket_that_is_written_to_all_the_time_is_reported_as_not_empty"],
+            ["test_bucket_written_to_all_the_time_is_reported_not_empty"],
         ),
     ),
     *_mutants(
@@ -618,7 +618,7 @@ MUTANTS = (
             "        if not self.is_last:\n            self._at += 1\n            return\n",
             "",
             READING,
-            ["test_newer_announcement_without_data_does_not_hide_an_older_ball"],
+            ["test_newer_announcement_does_not_hide_older_ball"],
         ),
         (
             "a ball that was replaced meanwhile is looked up again",
@@ -646,7 +646,7 @@ MUTANTS = (
             "if not plain:",
             "if False:",
             READING,
-            ["test_filtered_ball_is_refused_and_no_stored_bytes_are_handed_out"],
+            ["test_filtered_ball_is_refused_without_stored_bytes"],
         ),
         (
             "a file's name leaves no folder",
@@ -663,7 +663,7 @@ MUTANTS = (
             "    if is_safe_id(key):\n        return key\n",
             "    return key\n",
             WRITING,
-            ["test_unsafe_key_is_stored_under_its_sha256_and_read_back_by_its_name"],
+            ["test_unsafe_key_is_stored_by_sha256_and_read_by_name"],
         ),
         (
             "buckets of records are changed only on request",

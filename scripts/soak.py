@@ -51,7 +51,7 @@ from airflow_provider_mictlanx.client import (
 from airflow_provider_mictlanx.client.concurrency import for_each
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.transfer import listing as client_listing
-from tests.vss import LocalVSS
+from tests.support.vss import LocalVSS
 
 PEERS, ROUTERS, REPLICAS = 3, 2, 2
 KEYS = 12

@@ -1,1 +1,1 @@
-"""The tests; what several of them use is in ``tests.vss`` and ``tests.conftest``."""
+"""The tests. Their helpers are in ``tests.support``, shared fixtures in ``tests.conftest``."""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from tenacity import wait_none
 
 os.environ.setdefault("MICTLANX_LOG_PATH", "")  # before the client is imported: its default folder is outside the tests
 
-from airflow_provider_mictlanx.client import texts
+from airflow_provider_mictlanx.client import retry, texts
 from airflow_provider_mictlanx.client.redaction import Secrets
-from tests.vss import LocalVSS
+from tests.support.vss import LocalVSS
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -56,3 +58,28 @@ def own_vss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
 def bucket_id() -> str:
     """A bucket that nobody else uses."""
     return f"bucket-{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let a connection lead to a local VSS: ``connect(vss, timeout=5)``."""
+
+    def set_connection(vss: LocalVSS, conn_id: str = "mictlanx_default", password: str = "", **extra: object) -> None:
+        connection = {"conn_type": "mictlanx", "extra": {"uri": vss.uri, **extra}, "password": password}
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(connection))
+
+    return set_connection
+
+
+@pytest.fixture
+def connected(vss: LocalVSS, connect: Callable[..., None]) -> LocalVSS:
+    """The shared local VSS, behind the default connection."""
+    connect(vss)
+    return vss
+
+
+@pytest.fixture
+def no_retry_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retry at once: how long tries wait is tested with the retry rule itself."""
+    monkeypatch.setattr(retry, "wait_random_exponential", lambda **_: wait_none())
+    monkeypatch.setattr(retry, "wait_exponential", lambda **_: wait_none())

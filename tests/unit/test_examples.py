@@ -11,15 +11,14 @@ from types import SimpleNamespace
 
 import pytest
 
-import tests.airflow_home  # noqa: F401
-from tests.public import OPERATORS, SENSORS, TRIGGERS, hook_methods
+from tests.support.public_names import OPERATORS, SENSORS, TRIGGERS, hook_methods
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = {file.name: file.read_text() for file in (ROOT / "example_dags").glob("*.py")}
 README = (ROOT / "README.md").read_text()
 PAGES = "\n".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
 PACKAGE = "\n".join(module.read_text() for module in (ROOT / "airflow_provider_mictlanx").rglob("*.py"))
-TESTS = "\n".join(test.read_text() for test in (ROOT / "tests" / "system").glob("test_*.py"))
+TESTS = "\n".join(test.read_text() for test in (ROOT / "tests" / "e2e" / "system").glob("test_*.py"))
 
 
 def blocks() -> dict[str, str]:

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 import airflow_provider_mictlanx
-from tests import airflow_home  # noqa: F401, before anything imports Airflow
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -129,7 +128,7 @@ def test_classes_that_are_named_exist(page: Path) -> None:
 
 def test_readme_has_every_operator_hook_and_sensor() -> None:
     from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
-    from tests.public import OPERATORS, SENSORS
+    from tests.support.public_names import OPERATORS, SENSORS
 
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     public = [MictlanXHook, *OPERATORS, *SENSORS]

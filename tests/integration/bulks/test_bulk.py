@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +29,8 @@ from airflow_provider_mictlanx.client.errors import (
     UnavailableError,
     ValidationError,
 )
-from tests.integration.bulks.help import client_of, make_files, on_peers, one_version_each, upload, versions
-from tests.vss import LocalVSS
-
-Scenario = Callable[[AsyncClient], Awaitable[None]]
-
-
-def run(vss: LocalVSS, scenario: Scenario) -> None:
-    async def with_client() -> None:
-        async with client_of(vss) as client:
-            await scenario(client)
-
-    asyncio.run(with_client())
+from tests.support.bulk_uploads import make_files, on_peers, one_version_each, uncached_client, upload, versions
+from tests.support.vss import LocalVSS
 
 
 @pytest.fixture
@@ -54,11 +44,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "source"
 
 
-def test_full_run(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+async def test_full_run(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     contents = make_files(folder, {"a": 10, "empty": 0, "c": 1_500_000, "d": 100})
     lines: list[str] = []
-
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         result = await upload(
             client, bulk_id, bucket_id, folder, lines=lines, rf=2, chunk_size="400kb", tags={"x": "y"}
         )
@@ -74,13 +63,10 @@ def test_full_run(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> 
         }
         assert told["failures"] == []
 
-    run(vss, scenario)
 
-
-def test_again_sends_nothing(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+async def test_again_sends_nothing(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     make_files(folder, {f"f{number}": 50 for number in range(20)})
-
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         vss.reset_requests()
         again = await upload(client, bulk_id, bucket_id, folder)
@@ -88,13 +74,10 @@ def test_again_sends_nothing(vss: LocalVSS, bulk_id: str, bucket_id: str, folder
         asked = [(seen["method"], seen["path"].rpartition("/")[2]) for seen in vss.requests(path=bucket_id)]
         assert asked == [("GET", "metadata")], "the records tell, and one listing confirms it"
 
-    run(vss, scenario)
 
-
-def test_sharded(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+async def test_sharded(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     contents = make_files(folder, {f"x/{number}": 50 * number for number in range(1, 31)})
-
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         results = await asyncio.gather(
             *(upload(client, bulk_id, bucket_id, folder, shard=shard, shards=4) for shard in range(4))
         )
@@ -102,22 +85,17 @@ def test_sharded(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> N
         status = await bulk_status(client, bulk_id)
         assert (status.state, status.total_balls, status.acknowledged) == (State.COMPLETE, 30, 30)
 
-    run(vss, scenario)
 
-
-def test_shard_that_gets_nothing(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+async def test_shard_that_gets_nothing(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     make_files(folder, {"only": 5})
-
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         results = [await upload(client, bulk_id, bucket_id, folder, shard=shard, shards=3) for shard in range(3)]
         assert [result.total_balls for result in results] == [1, 0, 0]
         assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
 
-    run(vss, scenario)
 
-
-def test_nothing_to_upload(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_nothing_to_upload(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+    async with uncached_client(vss) as client:
         with pytest.raises(ValidationError, match="allow_empty"):
             await upload(client, bulk_id, bucket_id, folder)
         assert (await bulk_status(client, bulk_id)).state is State.FAILED
@@ -125,15 +103,14 @@ def test_nothing_to_upload(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: 
         assert result.total_balls == 0
         assert (await await_bulk(client, bulk_id, timeout=0))["total_balls"] == 0
 
-    run(vss, scenario)
 
-
-def test_retry_after_a_failure(own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path) -> None:
+async def test_retry_after_a_failure(
+    own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
+) -> None:
     """The gate is not broken by what a retry mends, and the retry sends only what is missing."""
     contents = make_files(folder, {f"f{number}": 50 for number in range(10)})
     vss = own_vss()
-
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         with vss.fault("refuse_data", key="f3_0"):
             first = await upload(client, bulk_id, bucket_id, folder, options={"will_retry": True})
         assert (first.uploaded, first.failed, first.failures[0].key) == (9, 1, "f3")
@@ -146,16 +123,13 @@ def test_retry_after_a_failure(own_vss: Callable[..., LocalVSS], bulk_id: str, b
         assert is_open(await bulk_status(client, bulk_id), fail_on_error=True)
         assert await versions(client, bucket_id) == one_version_each(contents)
 
-    run(vss, scenario)
 
-
-def test_failed_for_good_and_mended(
+async def test_failed_for_good_and_mended(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
 ) -> None:
     make_files(folder, {f"f{number}": 50 for number in range(10)})
     vss = own_vss()
-
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         with vss.fault("refuse_data", key="f3_0"):
             await upload(client, bulk_id, bucket_id, folder)
         status = await bulk_status(client, bulk_id)
@@ -169,14 +143,11 @@ def test_failed_for_good_and_mended(
         await upload(client, bulk_id, bucket_id, folder)
         assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
 
-    run(vss, scenario)
 
-
-def test_stop_on_failure(own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path) -> None:
+async def test_stop_on_failure(own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path) -> None:
     make_files(folder, {f"f{number}": 50 for number in range(10)})
     vss = own_vss()
-
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         with vss.fault("refuse_data", key="f3_0"):
             told = {"stop_on_failure": True, "max_concurrency": 1}
             result = await upload(client, bulk_id, bucket_id, folder, options=told)
@@ -184,16 +155,13 @@ def test_stop_on_failure(own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_
         assert "not started, because f3 failed" in result.failures[-1].message
         assert (await upload(client, bulk_id, bucket_id, folder)).skipped == 3
 
-    run(vss, scenario)
 
-
-def test_storage_that_takes_nothing_is_given_up(
+async def test_storage_that_takes_nothing_is_given_up(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
 ) -> None:
     make_files(folder, {f"f{number:03}": 5 for number in range(100)})
     vss = own_vss()
-
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         with vss.fault("refuse_data", bucket=bucket_id):
             options = {"max_tries": 1, "max_concurrency": 1, "will_retry": True}
             result = await upload(client, bulk_id, bucket_id, folder, options=options)
@@ -201,13 +169,10 @@ def test_storage_that_takes_nothing_is_given_up(
         assert "not started, because the last 16 balls all failed" in result.failures[-1].message
         assert (await upload(client, bulk_id, bucket_id, folder)).failed == 0
 
-    run(vss, scenario)
 
-
-def test_other_bytes_under_a_key(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+async def test_other_bytes_under_a_key(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     contents = make_files(folder, {"a": 10, "b": 20})
-
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         (await client.put(bucket_id, "a", b"other")).unwrap()
         result = await upload(client, bulk_id, bucket_id, folder)
         assert (result.uploaded, result.failed, result.failures[0].key, result.permanently_failed) == (1, 1, "a", True)
@@ -216,16 +181,13 @@ def test_other_bytes_under_a_key(vss: LocalVSS, bulk_id: str, bucket_id: str, fo
         assert (replaced.uploaded, replaced.failed) == (1, 0)
         assert await versions(client, bucket_id) == one_version_each(contents)
 
-    run(vss, scenario)
-
 
 # Other owners, other specs, other sources
 
 
-def test_other_owner_or_spec(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+async def test_other_owner_or_spec(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     make_files(folder, {"a": 10, "b": 20})
-
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         with pytest.raises(BulkConflictError, match=r"dag_id nightly.*not to dag_id other"):
             await upload(client, bulk_id, bucket_id, folder, owner={"dag_id": "other"})
@@ -233,14 +195,11 @@ def test_other_owner_or_spec(vss: LocalVSS, bulk_id: str, bucket_id: str, folder
             await upload(client, bulk_id, bucket_id, folder, rf=2)
         assert (await bulk_status(client, bulk_id)).state is State.COMPLETE, "who was refused left no trace"
 
-    run(vss, scenario)
 
-
-def test_two_owners_at_once(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+async def test_two_owners_at_once(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     """They may not see each other at the start; then the records contradict each other, and that is told."""
     make_files(folder, {f"f{number}": 10 for number in range(20)})
-
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         ends = await asyncio.gather(
             upload(client, bulk_id, bucket_id, folder, owner={"who": "a"}),
             upload(client, bulk_id, bucket_id, folder, owner={"who": "b"}),
@@ -251,14 +210,11 @@ def test_two_owners_at_once(vss: LocalVSS, bulk_id: str, bucket_id: str, folder:
         refused_at_once = status.state is State.COMPLETE
         assert refused_at_once or "different owners" in "; ".join(status.problems)
 
-    run(vss, scenario)
 
-
-def test_two_attempts_at_once(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+async def test_two_attempts_at_once(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     contents = make_files(folder, {f"f{number}": 10 + number for number in range(40)})
-
-    async def scenario(client: AsyncClient) -> None:
-        async with client_of(vss) as other:
+    async with uncached_client(vss) as client:
+        async with uncached_client(vss) as other:
             both = await asyncio.gather(
                 upload(client, bulk_id, bucket_id, folder, rf=2), upload(other, bulk_id, bucket_id, folder, rf=2)
             )
@@ -267,16 +223,13 @@ def test_two_attempts_at_once(vss: LocalVSS, bulk_id: str, bucket_id: str, folde
         assert await versions(client, bucket_id) == one_version_each(contents)
         assert min(on_peers(vss, bucket_id, contents).values()) >= 2
 
-    run(vss, scenario)
 
-
-def test_source_that_changed_between_attempts(
+async def test_source_that_changed_between_attempts(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
 ) -> None:
     contents = make_files(folder, dict.fromkeys(("changed", "gone", "grown", "kept", "stored"), 10))
     vss = own_vss()
-
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         with vss.fault("status", method="POST", path=f"/buckets/{bucket_id}/metadata", skip=1, status=400):
             first = await upload(client, bulk_id, bucket_id, folder, options={"max_concurrency": 1})
         assert (first.uploaded, first.failed) == (1, 4)
@@ -297,16 +250,13 @@ def test_source_that_changed_between_attempts(
         told = await await_bulk(client, bulk_id, timeout=0, fail_on_error=False)
         assert told["successed"] + told["failed"] == told["total_balls"]
 
-    run(vss, scenario)
 
-
-def test_file_added_where_another_shard_is_done(
+async def test_file_added_where_another_shard_is_done(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
 ) -> None:
     make_files(folder, {f"f{number}": 10 for number in range(4)})
     vss = own_vss()
-
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder, shard=1, shards=2)
         with vss.fault("refuse_data", bucket=bucket_id):
             await upload(client, bulk_id, bucket_id, folder, shards=2)
@@ -315,13 +265,10 @@ def test_file_added_where_another_shard_is_done(
         result = await upload(client, bulk_id, bucket_id, folder, shards=2)
         assert {failure.key for failure in result.failures} == {f"new{number}" for number in range(4)}
 
-    run(vss, scenario)
 
-
-def test_shards_saw_different_sources(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+async def test_shards_saw_different_sources(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     make_files(folder, {"a": 10, "b": 20})
-
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder, shards=2)
         (folder / "c").write_bytes(b"new")
         with pytest.raises(BulkConflictError, match=r"shards saw different sources: shard 0 saw 2.*shard 1 saw 3"):
@@ -330,11 +277,9 @@ def test_shards_saw_different_sources(vss: LocalVSS, bulk_id: str, bucket_id: st
         assert status.state is State.FAILED
         assert "shards saw different sources" in status.problems[0]
 
-    run(vss, scenario)
-
 
 @pytest.mark.parametrize("how", ["vanished", "grown"])
-def test_source_that_changes_while_it_is_planned(
+async def test_source_that_changes_while_it_is_planned(
     vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path, how: str
 ) -> None:
     make_files(folder, {"a": 10, "b": 20})
@@ -346,20 +291,17 @@ def test_source_that_changes_while_it_is_planned(
             (folder / "b").write_bytes(b"x" * 21)
         return found
 
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         with pytest.raises(IntegrityError, match=r"changed during planning|deleted during planning") as error:
             await upload(client, bulk_id, bucket_id, listing=listing, options={"will_retry": True})
         assert not error.value.permanent, "a further attempt lists anew"
         assert await versions(client, bucket_id) == {}
         assert (await bulk_status(client, bulk_id)).state is State.UNPLANNED
 
-    run(vss, scenario)
 
-
-def test_file_that_grows_while_it_is_sent(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+async def test_file_that_grows_while_it_is_sent(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     make_files(folder, {"big": 3_000_000})
-
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         plan = client.plan
 
         async def plan_and_change(**told: Any) -> Any:
@@ -373,17 +315,15 @@ def test_file_that_grows_while_it_is_sent(vss: LocalVSS, bulk_id: str, bucket_id
         assert (result.uploaded, result.failed) == (0, 1)
         assert "changed" in result.failures[0].message
 
-    run(vss, scenario)
-
 
 # Lists of their own
 
 
-def test_own_lists(vss: LocalVSS, bulk_id: str, bucket_id: str) -> None:
+async def test_own_lists(vss: LocalVSS, bulk_id: str, bucket_id: str) -> None:
     def items(*keys: str) -> Callable[[], list[SourceBall]]:
         return lambda: list_items([{"key": key, "data": key} for key in keys], bucket_id)
 
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         told: dict[str, Any] = {"shards": 2, "items_per_shard": True}
         first = await upload(client, bulk_id, bucket_id, listing=items("a", "b"), **told)
         second = await upload(client, bulk_id, bucket_id, listing=items("b", "c"), shard=1, **told)
@@ -393,50 +333,40 @@ def test_own_lists(vss: LocalVSS, bulk_id: str, bucket_id: str) -> None:
         status = await bulk_status(client, bulk_id)
         assert (status.state, status.total_balls, status.acknowledged) == (State.FAILED, 4, 3)
 
-    run(vss, scenario)
 
-
-def test_own_lists_without_common_keys(vss: LocalVSS, bulk_id: str, bucket_id: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_own_lists_without_common_keys(vss: LocalVSS, bulk_id: str, bucket_id: str) -> None:
+    async with uncached_client(vss) as client:
         for shard in range(3):
             listing = lambda shard=shard: list_items([{"key": f"k/{shard}", "data": b"x"}], bucket_id)  # noqa: E731
             await upload(client, bulk_id, bucket_id, listing=listing, shard=shard, shards=3, items_per_shard=True)
         assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
 
-    run(vss, scenario)
 
-
-def test_balls_in_the_bucket_of_the_records(vss: LocalVSS, folder: Path) -> None:
+async def test_balls_in_the_bucket_of_the_records(vss: LocalVSS, folder: Path) -> None:
     make_files(folder, {"a": 1})
     bulk_id = uuid.uuid4().hex
-
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         with pytest.raises(ValidationError, match="must not begin with 'bulk-'"):
             await upload(client, bulk_id, records_bucket(bulk_id), folder)
         with pytest.raises(ValidationError, match=r"contains the records of bulk .*choose another one"):
             await upload(client, bulk_id, records_bucket(bulk_id), folder, allow_reserved_bucket=True)
 
-    run(vss, scenario)
 
-
-def test_ball_of_a_list_in_the_bucket_of_another_bulk(vss: LocalVSS, bulk_id: str, bucket_id: str) -> None:
+async def test_ball_of_a_list_in_the_bucket_of_another_bulk(vss: LocalVSS, bulk_id: str, bucket_id: str) -> None:
     """It stops the bulk when it is planned, and the same bulk goes on when that is allowed."""
     items = [{"key": "a", "data": "1"}, {"key": "b", "data": "2", "bucket_id": f"bulk-{bucket_id}"}]
-
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         given: dict[str, Any] = {"listing": lambda: list_items(items, bucket_id), "items_per_shard": True}
         with pytest.raises(ValidationError, match=f"must not begin with 'bulk-', got 'bulk-{bucket_id}'"):
             await upload(client, bulk_id, bucket_id, **given)
         assert vss.requests(path=f"/buckets/(bulk-)?{bucket_id}/") == []
         assert (await upload(client, bulk_id, bucket_id, **given, allow_reserved_bucket=True)).uploaded == 2
 
-    run(vss, scenario)
-
 
 # Looking at it
 
 
-def test_one_poke_is_one_listing(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+async def test_one_poke_is_one_listing(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     make_files(folder, {f"f{number}": 50 for number in range(20)})
 
     async def poked(client: AsyncClient) -> tuple[State, int]:
@@ -444,23 +374,20 @@ def test_one_poke_is_one_listing(vss: LocalVSS, bulk_id: str, bucket_id: str, fo
         status = await bulk_status(client, bulk_id)
         return status.state, len(vss.requests())
 
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         assert await poked(client) == (State.UNPLANNED, 2)
         await upload(client, bulk_id, bucket_id, folder, shards=2)
         assert await poked(client) == (State.UPLOADING, 1)
         await upload(client, bulk_id, bucket_id, folder, shard=1, shards=2)
         assert await poked(client) == (State.COMPLETE, 1)
-        async with client_of(vss) as cold:
+        async with uncached_client(vss) as cold:
             assert await poked(cold) == (State.COMPLETE, 1)
 
-    run(vss, scenario)
 
-
-def test_peer_that_is_away(own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path) -> None:
+async def test_peer_that_is_away(own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path) -> None:
     make_files(folder, {"a": 10, "b": 20})
     vss = own_vss()
-
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         with vss.fault("peer_down", peer="peer-1"):
             with pytest.raises(UnavailableError, match="a peer does not answer"):
                 await upload(client, bulk_id, bucket_id, folder)
@@ -477,17 +404,14 @@ def test_peer_that_is_away(own_vss: Callable[..., LocalVSS], bulk_id: str, bucke
         with vss.fault("peer_down", peer="peer-1"):
             assert (await bulk_status(client, bulk_id)).state is State.COMPLETE, "what is good is believed"
 
-    run(vss, scenario)
 
-
-def test_peer_that_goes_away_during_the_upload(
+async def test_peer_that_goes_away_during_the_upload(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
 ) -> None:
     """What was stored is recorded on the peers that are left."""
     make_files(folder, {f"f{number}": 10 for number in range(10)})
     vss = own_vss()
-
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         original = client.upload
         fault: list[Any] = []
 
@@ -508,26 +432,21 @@ def test_peer_that_goes_away_during_the_upload(
         assert again.skipped >= stored
         assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
 
-    run(vss, scenario)
 
-
-def test_waiting_ends_in_time(vss: LocalVSS, bulk_id: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
+async def test_waiting_ends_in_time(vss: LocalVSS, bulk_id: str) -> None:
+    async with uncached_client(vss) as client:
         with pytest.raises(DeadlineExceededError, match="is not planned yet"):
             await await_bulk(client, bulk_id, timeout=0.1, poke_interval=60)
         with pytest.raises(BulkFailedError, match="not finished"):
             await read_result(client, bulk_id)
 
-    run(vss, scenario)
-
 
 # Closing it
 
 
-def test_closed(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+async def test_closed(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     make_files(folder, {"a": 10, "b": 20})
-
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         first = await await_bulk(client, bulk_id, remove_on_completion=True)
         store = RecordStore(client, bulk_id)
@@ -547,40 +466,31 @@ def test_closed(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> No
         assert (await delete_bulk(client, bulk_id)).failed == 0
         assert (await upload(client, bulk_id, bucket_id, folder)).skipped == 2, "its balls were not deleted"
 
-    run(vss, scenario)
 
-
-def test_closed_with_items_keeps_them(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+async def test_closed_with_items_keeps_them(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     """An await that is run again after it closed the bulk gives the same once more."""
     make_files(folder, {"a": 10, "b": 20})
-
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         first = await await_bulk(client, bulk_id, include_items=True, remove_on_completion=True)
         assert len(first["successes"]) == 2
         assert await await_bulk(client, bulk_id, include_items=True, remove_on_completion=True) == first
 
-    run(vss, scenario)
 
-
-def test_closed_twice_at_once(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+async def test_closed_twice_at_once(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     make_files(folder, {"a": 10, "b": 20})
-
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
-        async with client_of(vss) as other:
+        async with uncached_client(vss) as other:
             both = await asyncio.gather(
                 *(await_bulk(each, bulk_id, remove_on_completion=True) for each in (client, other))
             )
         assert both[0] == both[1] == await await_bulk(client, bulk_id)
 
-    run(vss, scenario)
 
-
-def test_cut_off_while_closing(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+async def test_cut_off_while_closing(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     make_files(folder, {"a": 10, "b": 20})
-
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         told = await await_bulk(client, bulk_id)
         store = RecordStore(client, bulk_id)
@@ -589,16 +499,13 @@ def test_cut_off_while_closing(vss: LocalVSS, bulk_id: str, bucket_id: str, fold
         assert await await_bulk(client, bulk_id, remove_on_completion=True) == told
         assert (await store.read()).names == []
 
-    run(vss, scenario)
 
-
-def test_closed_failure_opens_no_gate(
+async def test_closed_failure_opens_no_gate(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
 ) -> None:
     make_files(folder, {"a": 10, "b": 20})
     vss = own_vss()
-
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         with vss.fault("refuse_data", key="a_0"):
             await upload(client, bulk_id, bucket_id, folder)
         await await_bulk(client, bulk_id, fail_on_error=False, remove_on_completion=True)
@@ -607,72 +514,61 @@ def test_closed_failure_opens_no_gate(
         with pytest.raises(BulkFailedError, match="1 of 2"):
             is_open(status, fail_on_error=True)
 
-    run(vss, scenario)
-
 
 @pytest.mark.parametrize("ball_id", ["somebodys", "closed", f"start-0-{'a' * 16}", f"done-0-{'b' * 16}"])
-def test_foreign_ball_among_the_records_stops_nothing(
+async def test_foreign_ball_among_the_records_stops_nothing(
     vss: LocalVSS, folder: Path, bucket_id: str, ball_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Another client may know nothing of reserved buckets, and may use any name."""
     make_files(folder, {"a": 1})
     bulk_id = uuid.uuid4().hex
-
-    async def scenario(client: AsyncClient) -> None:
-        (await client.put(records_bucket(bulk_id), ball_id, b"data", allow_reserved_bucket=True)).unwrap()
-        assert (await upload(client, bulk_id, bucket_id, folder)).uploaded == 1
-        assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
-        assert (await await_bulk(client, bulk_id, timeout=0, include_items=True))["successed"] == 1
-        assert f"contains 1 ball besides the records of bulk '{bulk_id}'" in caplog.text
-        assert repr(ball_id) in caplog.text
-        caplog.clear()
-        deleted = await delete_bulk(client, bulk_id)
-        assert (deleted.deleted, deleted.failed, deleted.total) == (3, 0, 3)
-        assert "not deleted" in caplog.text
-        assert (await bulk_status(client, bulk_id)).state is State.UNPLANNED
-        assert bytes((await client.get(records_bucket(bulk_id), ball_id)).unwrap().data) == b"data"
-
     with caplog.at_level("WARNING", "airflow_provider_mictlanx"):
-        run(vss, scenario)
+        async with uncached_client(vss) as client:
+            (await client.put(records_bucket(bulk_id), ball_id, b"data", allow_reserved_bucket=True)).unwrap()
+            assert (await upload(client, bulk_id, bucket_id, folder)).uploaded == 1
+            assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
+            assert (await await_bulk(client, bulk_id, timeout=0, include_items=True))["successed"] == 1
+            assert f"contains 1 ball besides the records of bulk '{bulk_id}'" in caplog.text
+            assert repr(ball_id) in caplog.text
+            caplog.clear()
+            deleted = await delete_bulk(client, bulk_id)
+            assert (deleted.deleted, deleted.failed, deleted.total) == (3, 0, 3)
+            assert "not deleted" in caplog.text
+            assert (await bulk_status(client, bulk_id)).state is State.UNPLANNED
+            assert bytes((await client.get(records_bucket(bulk_id), ball_id)).unwrap().data) == b"data"
 
 
-def test_foreign_balls_are_warned_of_once_in_an_attempt(
+async def test_foreign_balls_are_warned_of_once_in_an_attempt(
     vss: LocalVSS, folder: Path, bucket_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_files(folder, {"a": 1})
     bulk_id = uuid.uuid4().hex
-
-    async def scenario(client: AsyncClient) -> None:
-        for number in range(7):
-            (await client.put(records_bucket(bulk_id), f"b{number}", b"data", allow_reserved_bucket=True)).unwrap()
-        await upload(client, bulk_id, bucket_id, folder)
-
     with caplog.at_level("WARNING", "airflow_provider_mictlanx"):
-        run(vss, scenario)
+        async with uncached_client(vss) as client:
+            for number in range(7):
+                (await client.put(records_bucket(bulk_id), f"b{number}", b"data", allow_reserved_bucket=True)).unwrap()
+            await upload(client, bulk_id, bucket_id, folder)
     [warning] = [record.getMessage() for record in caplog.records if "records of bulk" in record.getMessage()]
     assert "7 balls" in warning
     assert "'b0', 'b1', 'b2', 'b3', 'b4' and 2 more" in warning
 
 
-def test_bulk_of_another_name_in_the_same_bucket(vss: LocalVSS, folder: Path, bucket_id: str) -> None:
+async def test_bulk_of_another_name_in_the_same_bucket(vss: LocalVSS, folder: Path, bucket_id: str) -> None:
     """An id that is the SHA-256 of another one has the same bucket."""
     make_files(folder, {"a": 1})
     bulk_id = f"no safe id {uuid.uuid4()}"
     twin = records_bucket(bulk_id).removeprefix("bulk-")
-
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         for call in (bulk_status(client, twin), delete_bulk(client, twin), upload(client, twin, bucket_id, folder)):
             with pytest.raises(IntegrityError, match="no safe id"):
                 await call
 
-    run(vss, scenario)
-
 
 # The records
 
 
-def test_parts_are_few(
+async def test_parts_are_few(
     vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long an attempt takes, a poke lists a few of its parts; and what these tell is everything."""
@@ -680,8 +576,7 @@ def test_parts_are_few(
     monkeypatch.setattr(uploading, "LAST_PART", 0.01)
     monkeypatch.setattr(uploading, "FULL_PART", 3)
     make_files(folder, {f"f{number:03}": 50 for number in range(200)})
-
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         most = 0
 
         async def look() -> None:
@@ -704,14 +599,11 @@ def test_parts_are_few(
         again = await upload(client, bulk_id, bucket_id, folder)
         assert again.skipped == 200
 
-    run(vss, scenario)
 
-
-def test_killed_while_a_part_was_written(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+async def test_killed_while_a_part_was_written(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     """A part that is listed, but whose bytes were never sent: its balls are read back, and not sent again."""
     make_files(folder, {f"f{number}": 50 for number in range(5)})
-
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
         store = RecordStore(client, bulk_id)
         records = await store.read()
@@ -729,11 +621,9 @@ def test_killed_while_a_part_was_written(vss: LocalVSS, bulk_id: str, bucket_id:
         again = await upload(client, bulk_id, bucket_id, folder)
         assert (again.uploaded, again.skipped) == (0, 5)
 
-    run(vss, scenario)
-
 
 @pytest.mark.parametrize("changed", [False, True])
-def test_plan_without_data(
+async def test_plan_without_data(
     own_vss: Callable[..., LocalVSS],
     bulk_id: str,
     bucket_id: str,
@@ -750,7 +640,7 @@ def test_plan_without_data(
         given = {"rf": rf, "tags": told, "max_tries": 1, "allow_reserved_bucket": True}
         (await self.client.put(self.bucket_id, record.name, data, **given)).unwrap()
 
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         with monkeypatch.context() as patched:
             patched.setattr(RecordStore, "_put", once)
             fault = vss.set_fault("refuse_data", key="plan-*", bucket=records_bucket(bulk_id))
@@ -770,16 +660,13 @@ def test_plan_without_data(
         (folder / "c").unlink()
         assert (await upload(client, bulk_id, bucket_id, folder)).uploaded == 2
 
-    run(vss, scenario)
 
-
-def test_cancelled_attempt_says_so_in_time(
+async def test_cancelled_attempt_says_so_in_time(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
 ) -> None:
     make_files(folder, {f"f{number}": 50 for number in range(50)})
     vss = own_vss()
-
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         attempt = asyncio.create_task(upload(client, bulk_id, bucket_id, folder, options={"will_retry": True}))
         slow = vss.set_fault("latency", path="/buckets/data/", skip=20, seconds=20)
         while not slow.triggered:
@@ -794,15 +681,12 @@ def test_cancelled_attempt_says_so_in_time(
         again = await upload(client, bulk_id, bucket_id, folder)
         assert (again.failed, again.uploaded + again.skipped) == (0, 50)
 
-    run(vss, scenario)
 
-
-def test_summaries_are_small(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+async def test_summaries_are_small(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     """Also of a bulk in which everything failed, for long reasons."""
     failures = [Failure(bucket_id="b" * 60, key="k" * 900, code=502, message="m" * 5000) for _ in range(5)]
     make_files(folder, {"a" * 250: 10})
-
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         result = await upload(client, bulk_id, bucket_id, folder)
         store = RecordStore(client, bulk_id)
         [done] = (await store.read()).dones
@@ -815,10 +699,8 @@ def test_summaries_are_small(vss: LocalVSS, bulk_id: str, bucket_id: str, folder
         assert told["failures"]
         assert result.total_balls == 1
 
-    run(vss, scenario)
 
-
-def test_many_small_files(
+async def test_many_small_files(
     vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Requests grow with the balls, four for each; neither a poke nor a second attempt nor an XCom grows with them."""
@@ -826,8 +708,7 @@ def test_many_small_files(
         uploading, "FIRST_PART", 3600
     )  # progress is recorded by time, and a busy machine takes more of it
     asked: dict[int, list[int]] = {}
-
-    async def scenario(client: AsyncClient) -> None:
+    async with uncached_client(vss) as client:
         for number in (100, 500):
             make_files(folder / str(number), {f"f{name:04}": 20 for name in range(number)})
             told = {"bulk_id": f"{bulk_id} {number}", "bucket_id": f"{bucket_id}-{number}"}
@@ -841,8 +722,6 @@ def test_many_small_files(
                 else:
                     await upload(client, **told, source=folder / str(number))
                 asked[number].append(len(vss.requests()))
-
-    run(vss, scenario)
     assert asked[500][1:] == asked[100][1:]
     assert asked[500][2:] == [1, 1]
     assert asked[500][0] - asked[100][0] == 4 * 400

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 import time
@@ -18,8 +17,8 @@ from airflow_provider_mictlanx.bulks.sources import list_items, list_sources
 from airflow_provider_mictlanx.bulks.status import State
 from airflow_provider_mictlanx.client.errors import IntegrityError, UnknownError
 from airflow_provider_mictlanx.client.local_io.fsspec_source import FsspecFile
-from tests.integration.bulks.help import client_of, one_version_each, upload, versions
-from tests.vss import LocalVSS
+from tests.support.bulk_uploads import one_version_each, uncached_client, upload, versions
+from tests.support.vss import LocalVSS
 
 
 @pytest.fixture
@@ -34,22 +33,18 @@ def fill(base: UPath, contents: dict[str, bytes]) -> None:
         time.sleep(0.002)  # times are compared to the millisecond
 
 
-def test_folder_of_another_store(vss: LocalVSS, base: UPath, bucket_id: str) -> None:
+async def test_folder_of_another_store(vss: LocalVSS, base: UPath, bucket_id: str) -> None:
     contents = {"a": os.urandom(10), "b": b"", "c": os.urandom(1_500_000), "sub-d": os.urandom(3_000_000)}
     fill(base, contents)
     bulk_id = f"memory {uuid.uuid4()}"
-
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            told: dict[str, Any] = {"listing": lambda: list_sources(base, bucket_id), "chunk_size": "4MB"}
-            result = await upload(client, bulk_id, bucket_id, **told)
-            assert (result.uploaded, result.failed) == (4, 0)
-            for key, content in contents.items():
-                assert bytes((await client.get(bucket_id, key)).unwrap().data) == content
-            assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
-            assert (await upload(client, bulk_id, bucket_id, **told)).skipped == 4
-
-    asyncio.run(scenario())
+    async with uncached_client(vss) as client:
+        told: dict[str, Any] = {"listing": lambda: list_sources(base, bucket_id), "chunk_size": "4MB"}
+        result = await upload(client, bulk_id, bucket_id, **told)
+        assert (result.uploaded, result.failed) == (4, 0)
+        for key, content in contents.items():
+            assert bytes((await client.get(bucket_id, key)).unwrap().data) == content
+        assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
+        assert (await upload(client, bulk_id, bucket_id, **told)).skipped == 4
 
 
 def test_local_path_of_this_kind(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
@@ -59,70 +54,60 @@ def test_local_path_of_this_kind(vss: LocalVSS, bucket_id: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("size", [10, 3_000_000])
-def test_file_that_changes_after_it_was_listed(vss: LocalVSS, base: UPath, bucket_id: str, size: int) -> None:
+async def test_file_that_changes_after_it_was_listed(vss: LocalVSS, base: UPath, bucket_id: str, size: int) -> None:
     """The same size, other bytes: the marks tell, before anything is sent."""
     fill(base, {"a": b"x" * size})
     listing = list_sources(base, bucket_id)
-
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            fill(base, {"a": b"y" * size})
-            with pytest.raises(IntegrityError, match="changed since it was listed"):
-                await upload(client, f"memory {uuid.uuid4()}", bucket_id, listing=lambda: listing)
-            assert await versions(client, bucket_id) == {}
-
-    asyncio.run(scenario())
+    async with uncached_client(vss) as client:
+        fill(base, {"a": b"y" * size})
+        with pytest.raises(IntegrityError, match="changed since it was listed"):
+            await upload(client, f"memory {uuid.uuid4()}", bucket_id, listing=lambda: listing)
+        assert await versions(client, bucket_id) == {}
 
 
 @pytest.mark.parametrize("how", ["changes", "goes away"])
-def test_file_that_changes_between_hashing_and_sending(vss: LocalVSS, base: UPath, bucket_id: str, how: str) -> None:
+async def test_file_that_changes_between_hashing_and_sending(
+    vss: LocalVSS, base: UPath, bucket_id: str, how: str
+) -> None:
     fill(base, {"a": b"x" * 10, "b": b"z" * 10})
+    async with uncached_client(vss) as client:
+        original = client.upload
 
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            original = client.upload
+        async def change_first(*args: Any, **told: Any) -> Any:
+            if args[0] != bucket_id:  # a record
+                pass
+            elif how == "changes":
+                fill(base, {"a": b"y" * 10})
+            elif base.fs.exists(f"{base.path}/a"):
+                base.fs.rm(f"{base.path}/a")
+            return await original(*args, **told)
 
-            async def change_first(*args: Any, **told: Any) -> Any:
-                if args[0] != bucket_id:  # a record
-                    pass
-                elif how == "changes":
-                    fill(base, {"a": b"y" * 10})
-                elif base.fs.exists(f"{base.path}/a"):
-                    base.fs.rm(f"{base.path}/a")
-                return await original(*args, **told)
-
-            client.upload = change_first  # type: ignore[method-assign]
-            result = await upload(
-                client, f"memory {uuid.uuid4()}", bucket_id, listing=lambda: list_sources(base, bucket_id)
-            )
-            assert (result.total_balls, result.uploaded) == (2, 1), result
-            assert [failure.key for failure in result.failures] == ["a"]
-            assert ("changed" if how == "changes" else "is gone") in result.failures[0].message
-            assert await versions(client, bucket_id) == one_version_each({"b": b"z" * 10})
-
-    asyncio.run(scenario())
+        client.upload = change_first  # type: ignore[method-assign]
+        result = await upload(
+            client, f"memory {uuid.uuid4()}", bucket_id, listing=lambda: list_sources(base, bucket_id)
+        )
+        assert (result.total_balls, result.uploaded) == (2, 1), result
+        assert [failure.key for failure in result.failures] == ["a"]
+        assert ("changed" if how == "changes" else "is gone") in result.failures[0].message
+        assert await versions(client, bucket_id) == one_version_each({"b": b"z" * 10})
 
 
-def test_items_of_another_store(vss: LocalVSS, base: UPath, bucket_id: str) -> None:
+async def test_items_of_another_store(vss: LocalVSS, base: UPath, bucket_id: str) -> None:
     fill(base, {"a": b"a"})
-
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            items = [{"source": base / "a", "key": "x/y"}, {"key": "inline", "data": "text"}]
-            result = await upload(
-                client,
-                f"memory {uuid.uuid4()}",
-                bucket_id,
-                listing=lambda: list_items(items, bucket_id),
-                items_per_shard=True,
-            )
-            assert result.uploaded == 2
-            assert bytes((await client.get(bucket_id, "x/y")).unwrap().data) == b"a"
-
-    asyncio.run(scenario())
+    async with uncached_client(vss) as client:
+        items = [{"source": base / "a", "key": "x/y"}, {"key": "inline", "data": "text"}]
+        result = await upload(
+            client,
+            f"memory {uuid.uuid4()}",
+            bucket_id,
+            listing=lambda: list_items(items, bucket_id),
+            items_per_shard=True,
+        )
+        assert result.uploaded == 2
+        assert bytes((await client.get(bucket_id, "x/y")).unwrap().data) == b"a"
 
 
-def test_pieces_are_read_one_after_the_other(vss: LocalVSS, base: UPath, bucket_id: str) -> None:
+async def test_pieces_are_read_one_after_the_other(vss: LocalVSS, base: UPath, bucket_id: str) -> None:
     """One open file has one place in it: two chunks that are read at once must not move each other's."""
     content = os.urandom(5_000_000)
     fill(base, {"a": content})
@@ -157,17 +142,14 @@ def test_pieces_are_read_one_after_the_other(vss: LocalVSS, base: UPath, bucket_
         def open(self, path: str, mode: str) -> Any:
             return Watched(base.fs.open(path, mode))
 
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            file = FsspecFile(Store(), f"{base.path}/a", "memory://a")
-            (await client.upload(bucket_id, "a", file=file, chunk_size="100kb", max_concurrency=8)).unwrap()
-            assert bytes((await client.get(bucket_id, "a")).unwrap().data) == content
-
-    asyncio.run(scenario())
+    async with uncached_client(vss) as client:
+        file = FsspecFile(Store(), f"{base.path}/a", "memory://a")
+        (await client.upload(bucket_id, "a", file=file, chunk_size="100kb", max_concurrency=8)).unwrap()
+        assert bytes((await client.get(bucket_id, "a")).unwrap().data) == content
     assert at_once == [0, 1]
 
 
-def test_errors_of_a_store_are_the_clients(vss: LocalVSS, base: UPath, bucket_id: str) -> None:
+async def test_errors_of_a_store_are_the_clients(vss: LocalVSS, base: UPath, bucket_id: str) -> None:
     fill(base, {"a": b"a"})
 
     class Failing:
@@ -177,12 +159,9 @@ def test_errors_of_a_store_are_the_clients(vss: LocalVSS, base: UPath, bucket_id
         def open(self, path: str, mode: str) -> Any:
             raise RuntimeError("the key was s3cr3t")
 
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            answer = await client.upload(bucket_id, "a", file=FsspecFile(Failing(), f"{base.path}/a", "memory://a"))
-            error = answer.unwrap_err()
-            assert isinstance(error, UnknownError)
-            assert "memory://a can't be read: RuntimeError" in str(error)
-            assert "s3cr3t" not in str(error)
-
-    asyncio.run(scenario())
+    async with uncached_client(vss) as client:
+        answer = await client.upload(bucket_id, "a", file=FsspecFile(Failing(), f"{base.path}/a", "memory://a"))
+        error = answer.unwrap_err()
+        assert isinstance(error, UnknownError)
+        assert "memory://a can't be read: RuntimeError" in str(error)
+        assert "s3cr3t" not in str(error)

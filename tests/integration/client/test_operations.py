@@ -27,20 +27,13 @@ from airflow_provider_mictlanx.client import (
     RequestTimeoutError,
     ValidationError,
 )
-from tests.integration.client.wire import (
-    Asked,
-    Reply,
-    Wire,
-    client_of,
-    cut,
-    free_port,
-    meddling,
-    pattern,
-    sha256,
-    uri_of,
-)
-from tests.threads import NewThreads
-from tests.vss import LocalVSS
+from tests.support.addresses import free_port, uri_of
+from tests.support.clients import client_of
+from tests.support.intercepting_router import Asked, Reply, intercepting
+from tests.support.new_threads import NewThreads
+from tests.support.raw_requests import RawRequests
+from tests.support.sample_bytes import cut, pattern, sha256
+from tests.support.vss import LocalVSS
 
 DATA = pattern(1000)
 
@@ -138,8 +131,8 @@ def test_bytes_likes_are_put(vss: LocalVSS, bucket_id: str, value: Any) -> None:
     assert bytes(value_of(vss, "get", bucket_id, "k").data) == DATA
 
 
-def test_bytearray_that_changes_while_it_is_put_is_not_stored_mixed(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario() -> None:
+async def test_bytearray_changed_during_put_is_not_stored_mixed(vss: LocalVSS, bucket_id: str) -> None:
+    with vss.fault("latency", bucket=bucket_id, seconds=0.2, count=1):
         value = bytearray(DATA)
         async with client_of(vss) as client:
             task = asyncio.create_task(client.put(bucket_id, "k", value, chunk_size=100))  # type: ignore[arg-type]
@@ -148,12 +141,9 @@ def test_bytearray_that_changes_while_it_is_put_is_not_stored_mixed(vss: LocalVS
             assert (await task).is_ok
             assert bytes((await client.get(bucket_id, "k")).unwrap().data) == DATA
 
-    with vss.fault("latency", bucket=bucket_id, seconds=0.2, count=1):
-        asyncio.run(scenario())
-
 
 def test_get_with_a_limit(vss: LocalVSS, bucket_id: str) -> None:
-    Wire(vss).put(bucket_id, "k", cut(DATA, 500))
+    RawRequests(vss).put(bucket_id, "k", cut(DATA, 500))
     assert bytes(value_of(vss, "get", bucket_id, "k", max_size=1000).data) == DATA
     error = error_of(vss, "get", bucket_id, "k", max_size=999)
     assert isinstance(error, ValidationError)
@@ -162,7 +152,7 @@ def test_get_with_a_limit(vss: LocalVSS, bucket_id: str) -> None:
 
 
 def test_get_from_a_chunk_on(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
-    Wire(vss).put(bucket_id, "k", cut(DATA, 300, 300))
+    RawRequests(vss).put(bucket_id, "k", cut(DATA, 300, 300))
     assert bytes(value_of(vss, "get", bucket_id, "k", chunk_index=1).data) == DATA[300:]
     assert bytes(value_of(vss, "get", bucket_id, "k", chunk_index=2).data) == DATA[600:]
     assert isinstance(error_of(vss, "get", bucket_id, "k", chunk_index=3), ValidationError)
@@ -171,7 +161,7 @@ def test_get_from_a_chunk_on(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> N
 
 
 def test_ball_of_another_client_without_tags_is_read(vss: LocalVSS, bucket_id: str) -> None:
-    Wire(vss).put(bucket_id, "k", cut(DATA, 300, 300), standard_tags=False)
+    RawRequests(vss).put(bucket_id, "k", cut(DATA, 300, 300), standard_tags=False)
     assert bytes(value_of(vss, "get", bucket_id, "k").data) == DATA
     assert value_of(vss, "get_metadata", bucket_id, "k").checksum == ""
 
@@ -191,76 +181,66 @@ def test_client_is_used_in_two_loops_after_each_other(vss: LocalVSS, bucket_id: 
     assert asyncio.run(get()) == DATA
 
 
-def test_many_calls_at_once_on_one_client(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            results = await asyncio.gather(*(client.put(bucket_id, f"k{n}", pattern(50, n)) for n in range(30)))
-            assert all(result.unwrap() for result in results)
-            balls = (await client.list_balls(bucket_id)).unwrap()
-            assert [ball.key for ball in balls] == sorted(f"k{n}" for n in range(30))
-            report = (await client.delete_bucket(bucket_id)).unwrap()
-            assert (report.deleted, report.failed, report.total, len(report.keys)) == (30, 0, 30, 30)
-            assert (await client.list_balls(bucket_id)).unwrap() == []
-            assert (await client.delete_bucket(bucket_id)).unwrap().total == 0
-
-    asyncio.run(scenario())
+async def test_many_calls_at_once_on_one_client(vss: LocalVSS, bucket_id: str) -> None:
+    async with client_of(vss) as client:
+        results = await asyncio.gather(*(client.put(bucket_id, f"k{n}", pattern(50, n)) for n in range(30)))
+        assert all(result.unwrap() for result in results)
+        balls = (await client.list_balls(bucket_id)).unwrap()
+        assert [ball.key for ball in balls] == sorted(f"k{n}" for n in range(30))
+        report = (await client.delete_bucket(bucket_id)).unwrap()
+        assert (report.deleted, report.failed, report.total, len(report.keys)) == (30, 0, 30, 30)
+        assert (await client.list_balls(bucket_id)).unwrap() == []
+        assert (await client.delete_bucket(bucket_id)).unwrap().total == 0
 
 
-def test_list_balls_chooses_by_prefix_or_glob(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            for key in ("a/1.jpg", "a/2.png", "b/1.jpg", "plain"):
-                (await client.put(bucket_id, key, DATA)).unwrap()
-            (await client.put(bucket_id, "empty", b"")).unwrap()
+async def test_list_balls_chooses_by_prefix_or_glob(vss: LocalVSS, bucket_id: str) -> None:
+    async with client_of(vss) as client:
+        for key in ("a/1.jpg", "a/2.png", "b/1.jpg", "plain"):
+            (await client.put(bucket_id, key, DATA)).unwrap()
+        (await client.put(bucket_id, "empty", b"")).unwrap()
 
-            async def keys(**how: str) -> list[str]:
-                return [ball.key for ball in (await client.list_balls(bucket_id, **how)).unwrap()]
+        async def keys(**how: str) -> list[str]:
+            return [ball.key for ball in (await client.list_balls(bucket_id, **how)).unwrap()]
 
-            assert await keys() == ["a/1.jpg", "a/2.png", "b/1.jpg", "plain"]  # never those of size 0
-            assert await keys(prefix="a/") == ["a/1.jpg", "a/2.png"]
-            assert await keys(glob="*.jpg") == ["a/1.jpg", "b/1.jpg"]
-            assert await keys(glob="?/[2-9].*") == ["a/2.png"]
-            both = await client.list_balls(bucket_id, prefix="a", glob="b")
-            assert isinstance(both.unwrap_err(), ValidationError)
-
-    asyncio.run(scenario())
+        assert await keys() == ["a/1.jpg", "a/2.png", "b/1.jpg", "plain"]  # never those of size 0
+        assert await keys(prefix="a/") == ["a/1.jpg", "a/2.png"]
+        assert await keys(glob="*.jpg") == ["a/1.jpg", "b/1.jpg"]
+        assert await keys(glob="?/[2-9].*") == ["a/2.png"]
+        both = await client.list_balls(bucket_id, prefix="a", glob="b")
+        assert isinstance(both.unwrap_err(), ValidationError)
 
 
 # -- how many requests -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("chunks", [1, 2, 7])
-def test_requests_of_every_operation(vss: LocalVSS, bucket_id: str, tmp_path: Path, chunks: int) -> None:
+async def test_requests_of_every_operation(vss: LocalVSS, bucket_id: str, tmp_path: Path, chunks: int) -> None:
     data = pattern(100 * chunks)
+    async with client_of(vss) as client:
 
-    async def scenario() -> None:
-        async with client_of(vss) as client:
+        async def requests_of(call: Awaitable[Any]) -> int:
+            before = len(_asked())
+            (await call).unwrap()
+            return len(_asked()) - before
 
-            async def requests_of(call: Awaitable[Any]) -> int:
-                before = len(_asked())
-                (await call).unwrap()
-                return len(_asked()) - before
+        def _asked() -> list[dict[str, Any]]:
+            return vss.requests(path=f"{bucket_id}|/data/|/peers$|/roll-call/")
 
-            def _asked() -> list[dict[str, Any]]:
-                return vss.requests(path=f"{bucket_id}|/data/|/peers$|/roll-call/")
-
-            assert await requests_of(client.put(bucket_id, "k", data, chunk_size=100)) == 2 * chunks + 2
-            # Found stored: a look, a listing, and every chunk read back.
-            assert await requests_of(client.put(bucket_id, "k", data, chunk_size=100)) == chunks + 2
-            assert await requests_of(client.get(bucket_id, "k", force=True)) == chunks + 1
-            assert await requests_of(client.get_to_file(bucket_id, "k", str(tmp_path))) == chunks + 1
-            assert await requests_of(client.get_to_file(bucket_id, "k", str(tmp_path))) == 1
-            assert await requests_of(client.exists(bucket_id, "k")) == 1
-            assert await requests_of(client.exists(bucket_id, "k", check_storage=True)) == chunks + 1
-            assert await requests_of(client.exists(bucket_id, "none")) == 4
-            assert await requests_of(client.get_metadata(bucket_id, "k")) == 1
-            assert await requests_of(client.list_balls(bucket_id)) == 2
-            # The peers, a roll-call and a listing; every chunk's key; a roll-call and a listing.
-            assert await requests_of(client.delete("k", bucket_id)) == chunks + 5
-            assert await requests_of(client.delete("k", bucket_id)) == 4
-            assert await requests_of(client.put(bucket_id, "k", data, chunk_size=100, rf=3)) == 2 * chunks + 2
-
-    asyncio.run(scenario())
+        assert await requests_of(client.put(bucket_id, "k", data, chunk_size=100)) == 2 * chunks + 2
+        # Found stored: a look, a listing, and every chunk read back.
+        assert await requests_of(client.put(bucket_id, "k", data, chunk_size=100)) == chunks + 2
+        assert await requests_of(client.get(bucket_id, "k", force=True)) == chunks + 1
+        assert await requests_of(client.get_to_file(bucket_id, "k", str(tmp_path))) == chunks + 1
+        assert await requests_of(client.get_to_file(bucket_id, "k", str(tmp_path))) == 1
+        assert await requests_of(client.exists(bucket_id, "k")) == 1
+        assert await requests_of(client.exists(bucket_id, "k", check_storage=True)) == chunks + 1
+        assert await requests_of(client.exists(bucket_id, "none")) == 4
+        assert await requests_of(client.get_metadata(bucket_id, "k")) == 1
+        assert await requests_of(client.list_balls(bucket_id)) == 2
+        # The peers, a roll-call and a listing; every chunk's key; a roll-call and a listing.
+        assert await requests_of(client.delete("k", bucket_id)) == chunks + 5
+        assert await requests_of(client.delete("k", bucket_id)) == 4
+        assert await requests_of(client.put(bucket_id, "k", data, chunk_size=100, rf=3)) == 2 * chunks + 2
 
 
 # -- bad input -------------------------------------------------------------------------------------------------------------
@@ -310,24 +290,21 @@ BAD_PUTS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("bad", BAD_PUTS, ids=str)
-def test_bad_input_of_put_causes_no_request(bad: dict[str, Any], tmp_path: Path) -> None:
+async def test_bad_input_of_put_causes_no_request(bad: dict[str, Any], tmp_path: Path) -> None:
     async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
         return Reply(500)
 
-    async def scenario() -> None:
-        source = tmp_path / "source"
-        source.write_bytes(DATA)
-        async with meddling(handler) as meddler, AsyncClient(meddler.uri, "tests") as client:
-            arguments = {"bucket_id": "b", "key": "k", "value": DATA, **bad}
-            error = (await client.put(**arguments)).unwrap_err()
-            assert isinstance(error, ValidationError), error
-            assert error.permanent
-            if "value" not in bad:
-                arguments = {"bucket_id": "b", "key": "k", "path": source, **bad}
-                assert isinstance((await client.put_file(**arguments)).unwrap_err(), ValidationError)
-            assert meddler.asked == []
-
-    asyncio.run(scenario())
+    source = tmp_path / "source"
+    source.write_bytes(DATA)
+    async with intercepting(handler) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
+        arguments = {"bucket_id": "b", "key": "k", "value": DATA, **bad}
+        error = (await client.put(**arguments)).unwrap_err()
+        assert isinstance(error, ValidationError), error
+        assert error.permanent
+        if "value" not in bad:
+            arguments = {"bucket_id": "b", "key": "k", "path": source, **bad}
+            assert isinstance((await client.put_file(**arguments)).unwrap_err(), ValidationError)
+        assert interceptor.asked == []
 
 
 BAD_GETS: list[dict[str, Any]] = [
@@ -349,51 +326,45 @@ BAD_GETS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("bad", BAD_GETS, ids=str)
-def test_bad_input_of_get_causes_no_request(bad: dict[str, Any], tmp_path: Path) -> None:
+async def test_bad_input_of_get_causes_no_request(bad: dict[str, Any], tmp_path: Path) -> None:
     async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
         return Reply(500)
 
-    async def scenario() -> None:
-        async with meddling(handler) as meddler, AsyncClient(meddler.uri, "tests") as client:
-            assert isinstance((await client.get(**{"bucket_id": "b", "key": "k", **bad})).unwrap_err(), ValidationError)
-            arguments = {"bucket_id": "b", "ball_id": "k", "output_path": str(tmp_path / "out"), **bad}
-            if "key" in arguments:
-                arguments["ball_id"] = arguments.pop("key")
-            assert isinstance((await client.get_to_file(**arguments)).unwrap_err(), ValidationError)
-            assert meddler.asked == []
-
-    asyncio.run(scenario())
+    async with intercepting(handler) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
+        assert isinstance((await client.get(**{"bucket_id": "b", "key": "k", **bad})).unwrap_err(), ValidationError)
+        arguments = {"bucket_id": "b", "ball_id": "k", "output_path": str(tmp_path / "out"), **bad}
+        if "key" in arguments:
+            arguments["ball_id"] = arguments.pop("key")
+        assert isinstance((await client.get_to_file(**arguments)).unwrap_err(), ValidationError)
+        assert interceptor.asked == []
 
 
-def test_bad_files_cause_no_request(tmp_path: Path) -> None:
+async def test_bad_files_cause_no_request(tmp_path: Path) -> None:
     async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
         return Reply(500)
 
-    async def scenario() -> None:
-        (tmp_path / "file").write_bytes(DATA)
-        os.mkfifo(tmp_path / "fifo")
-        async with meddling(handler) as meddler, AsyncClient(meddler.uri, "tests") as client:
+    (tmp_path / "file").write_bytes(DATA)
+    os.mkfifo(tmp_path / "fifo")
+    async with intercepting(handler) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
 
-            async def refused(call: Awaitable[Any]) -> str:
-                error = (await call).unwrap_err()
-                assert isinstance(error, ValidationError)
-                return str(error)
+        async def refused(call: Awaitable[Any]) -> str:
+            error = (await call).unwrap_err()
+            assert isinstance(error, ValidationError)
+            return str(error)
 
-            assert "must be an existing file" in await refused(client.put_file("b", "k", tmp_path / "none"))
-            assert "got a folder" in await refused(client.put_file("b", "k", tmp_path))
-            assert "got a special file" in await refused(client.put_file("b", "k", tmp_path / "fifo"))
-            assert "either" in await refused(client.upload("b", "k"))
-            assert "either" in await refused(client.upload("b", "k", data=b"", path=tmp_path / "file"))
-            for name in ("..", "a/b", "", ".", "a\\b", "x" * 256, "a\0b"):
-                if name:
-                    await refused(client.get_to_file("b", "k", str(tmp_path / "out"), fullname=name))
-            assert "must be a folder" in await refused(client.get_to_file("b", "k", str(tmp_path / "file")))
-            assert "must be a folder" in await refused(client.get_to_file("b", "k", str(tmp_path / "file" / "below")))
-            assert "must be writable" in await refused(client.get_to_file("b", "k", "/proc/here"))
-            assert meddler.asked == []
-        assert not (tmp_path / "out").exists()
-
-    asyncio.run(scenario())
+        assert "must be an existing file" in await refused(client.put_file("b", "k", tmp_path / "none"))
+        assert "got a folder" in await refused(client.put_file("b", "k", tmp_path))
+        assert "got a special file" in await refused(client.put_file("b", "k", tmp_path / "fifo"))
+        assert "either" in await refused(client.upload("b", "k"))
+        assert "either" in await refused(client.upload("b", "k", data=b"", path=tmp_path / "file"))
+        for name in ("..", "a/b", "", ".", "a\\b", "x" * 256, "a\0b"):
+            if name:
+                await refused(client.get_to_file("b", "k", str(tmp_path / "out"), fullname=name))
+        assert "must be a folder" in await refused(client.get_to_file("b", "k", str(tmp_path / "file")))
+        assert "must be a folder" in await refused(client.get_to_file("b", "k", str(tmp_path / "file" / "below")))
+        assert "must be writable" in await refused(client.get_to_file("b", "k", "/proc/here"))
+        assert interceptor.asked == []
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
@@ -422,7 +393,7 @@ def test_file_that_changes_while_it_is_put_is_not_stored_mixed(vss: LocalVSS, bu
         return None
 
     async def scenario() -> None:
-        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
+        async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
             result = await client.put_file(bucket_id, "k", source, chunk_size="1MB", max_concurrency=1)
             error = result.unwrap_err()
             assert isinstance(error, IntegrityError)
@@ -432,10 +403,10 @@ def test_file_that_changes_while_it_is_put_is_not_stored_mixed(vss: LocalVSS, bu
     asyncio.run(scenario())
     assert value_of(vss, "exists", bucket_id, "k") is False
     for index in range(3):
-        assert Wire(vss).peers_with(bucket_id, f"k_{index}", new[index * 1_000_000 :][:1_000_000]) == set()
+        assert RawRequests(vss).peers_with(bucket_id, f"k_{index}", new[index * 1_000_000 :][:1_000_000]) == set()
 
 
-def test_file_that_becomes_shorter_while_it_is_put(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
+async def test_file_that_becomes_shorter_while_it_is_put(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(pattern(3_000_000))
 
@@ -444,12 +415,9 @@ def test_file_that_becomes_shorter_while_it_is_put(vss: LocalVSS, bucket_id: str
             os.truncate(source, 1000)
         return None
 
-    async def scenario() -> None:
-        async with meddling(handler, vss) as meddler, AsyncClient(meddler.uri, "tests") as client:
-            result = await client.put_file(bucket_id, "k", source, chunk_size="1MB", max_concurrency=1)
-            assert isinstance(result.unwrap_err(), IntegrityError)
-
-    asyncio.run(scenario())
+    async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
+        result = await client.put_file(bucket_id, "k", source, chunk_size="1MB", max_concurrency=1)
+        assert isinstance(result.unwrap_err(), IntegrityError)
 
 
 def test_file_with_a_name_that_is_no_text_is_put(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
@@ -463,7 +431,7 @@ def test_file_with_a_name_that_is_no_text_is_put(vss: LocalVSS, bucket_id: str, 
 
 
 def test_another_file_is_left_alone_unless_it_is_to_be_replaced(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
-    Wire(vss).put(bucket_id, "k", cut(DATA, 300, 300))
+    RawRequests(vss).put(bucket_id, "k", cut(DATA, 300, 300))
     target = tmp_path / "k"
     target.write_bytes(b"mine")
     before = len(vss.requests("GET", f"{bucket_id}/k_"))
@@ -477,7 +445,7 @@ def test_another_file_is_left_alone_unless_it_is_to_be_replaced(vss: LocalVSS, b
 
 
 def test_symbolic_link_is_not_written_through(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
-    Wire(vss).put(bucket_id, "k", [DATA])
+    RawRequests(vss).put(bucket_id, "k", [DATA])
     outside, folder = tmp_path / "outside", tmp_path / "folder"
     outside.write_bytes(b"mine")
     folder.mkdir()
@@ -489,17 +457,13 @@ def test_symbolic_link_is_not_written_through(vss: LocalVSS, bucket_id: str, tmp
     assert (folder / "k").read_bytes() == DATA
 
 
-def test_two_downloads_to_one_file_at_once(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
-    Wire(vss).put(bucket_id, "k", cut(DATA, 300, 300))
-
-    async def scenario() -> None:
-        async with client_of(vss) as client:
-            results = await asyncio.gather(*(client.get_to_file(bucket_id, "k", str(tmp_path)) for _ in range(5)))
-            for result in results:
-                assert result.is_ok or isinstance(result.unwrap_err(), FileAlreadyExists)
-            assert any(result.is_ok for result in results)
-
-    asyncio.run(scenario())
+async def test_two_downloads_to_one_file_at_once(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
+    RawRequests(vss).put(bucket_id, "k", cut(DATA, 300, 300))
+    async with client_of(vss) as client:
+        results = await asyncio.gather(*(client.get_to_file(bucket_id, "k", str(tmp_path)) for _ in range(5)))
+        for result in results:
+            assert result.is_ok or isinstance(result.unwrap_err(), FileAlreadyExists)
+        assert any(result.is_ok for result in results)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [DATA]
 
 
@@ -507,7 +471,7 @@ def test_two_downloads_to_one_file_at_once(vss: LocalVSS, bucket_id: str, tmp_pa
 
 
 def test_timeout_is_per_request(vss: LocalVSS, bucket_id: str) -> None:
-    Wire(vss).put(bucket_id, "k", [DATA])
+    RawRequests(vss).put(bucket_id, "k", [DATA])
     with vss.fault("latency", bucket=bucket_id, seconds=5):
         error = error_of(vss, "get", bucket_id, "k", timeout=0.2, max_retries=2)
     assert isinstance(error, RequestTimeoutError)
@@ -560,7 +524,7 @@ def test_cancelled_call_leaves_nothing_behind(vss: LocalVSS, bucket_id: str, tmp
 
 
 def test_failed_download_leaves_nothing_behind(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
-    Wire(vss).put(bucket_id, "k", cut(DATA, 300, 300), announced_only=[2])
+    RawRequests(vss).put(bucket_id, "k", cut(DATA, 300, 300), announced_only=[2])
     with nothing_left_behind(tmp_path):
         error_of(vss, "get_to_file", bucket_id, "k", str(tmp_path), max_retries=1)
 
@@ -568,70 +532,50 @@ def test_failed_download_leaves_nothing_behind(vss: LocalVSS, bucket_id: str, tm
 # -- routers -----------------------------------------------------------------------------------------------------------------
 
 
-def test_dead_router_is_passed_over(own_vss: Callable[..., LocalVSS]) -> None:
+async def test_dead_router_is_passed_over(own_vss: Callable[..., LocalVSS]) -> None:
     vss = own_vss()
-
-    async def scenario() -> None:
-        async with AsyncClient(uri_of(free_port(), vss.port), "tests") as client:
-            assert (await client.put("b", "k", DATA, chunk_size=100, max_tries=1)).unwrap() is True
-            assert bytes((await client.get("b", "k", max_retries=1)).unwrap().data) == DATA
-
-    asyncio.run(scenario())
+    async with AsyncClient(uri_of(free_port(), vss.port), "tests") as client:
+        assert (await client.put("b", "k", DATA, chunk_size=100, max_tries=1)).unwrap() is True
+        assert bytes((await client.get("b", "k", max_retries=1)).unwrap().data) == DATA
 
 
-def test_all_routers_dead_is_an_error_that_names_one() -> None:
+async def test_all_routers_dead_is_an_error_that_names_one() -> None:
     port = free_port()
-
-    async def scenario() -> None:
-        async with AsyncClient(uri_of(port), "tests") as client:
-            error = (await client.get("b", "k", max_retries=2)).unwrap_err()
-            assert isinstance(error, ConnectFailedError)
-            assert f"127.0.0.1:{port}" in str(error)
-
-    asyncio.run(scenario())
+    async with AsyncClient(uri_of(port), "tests") as client:
+        error = (await client.get("b", "k", max_retries=2)).unwrap_err()
+        assert isinstance(error, ConnectFailedError)
+        assert f"127.0.0.1:{port}" in str(error)
 
 
-def test_unknown_host_is_a_dns_error() -> None:
-    async def scenario() -> None:
-        async with AsyncClient("mictlanx://r@no-such-host.invalid:1/?protocol=http", "tests") as client:
-            assert isinstance((await client.get("b", "k", max_retries=1)).unwrap_err(), DNSResolutionError)
-
-    asyncio.run(scenario())
+async def test_unknown_host_is_a_dns_error() -> None:
+    async with AsyncClient("mictlanx://r@no-such-host.invalid:1/?protocol=http", "tests") as client:
+        assert isinstance((await client.get("b", "k", max_retries=1)).unwrap_err(), DNSResolutionError)
 
 
-def test_https_asked_of_http_is_an_error(vss: LocalVSS) -> None:
+async def test_https_asked_of_http_is_an_error(vss: LocalVSS) -> None:
     """With https the port is left out, so this asks 443 of the machine, where nobody answers with TLS."""
-
-    async def scenario() -> None:
-        uri = f"mictlanx://r@127.0.0.1:{vss.port}/?protocol=https"
-        async with AsyncClient(uri, "tests") as client:
-            assert isinstance((await client.get("b", "k", max_retries=1)).unwrap_err(), NetworkError)
-
-    asyncio.run(scenario())
+    uri = f"mictlanx://r@127.0.0.1:{vss.port}/?protocol=https"
+    async with AsyncClient(uri, "tests") as client:
+        assert isinstance((await client.get("b", "k", max_retries=1)).unwrap_err(), NetworkError)
 
 
-def test_requests_go_to_the_router_with_the_fewest_in_flight(own_vss: Callable[..., LocalVSS]) -> None:
+async def test_requests_go_to_the_router_with_the_fewest_in_flight(own_vss: Callable[..., LocalVSS]) -> None:
     """One router is slow: while it has a request in flight, the others go to the other one."""
     vss = own_vss(routers=2)
-    Wire(vss).put("b", "k", [pattern(10, n) for n in range(20)])
-
-    async def scenario() -> None:
+    RawRequests(vss).put("b", "k", [pattern(10, n) for n in range(20)])
+    with vss.fault("latency", router="router-0", path="/b/k_", seconds=0.7):
         async with client_of(vss) as client:
             (await client.get("b", "k", max_paralell_gets=2, force=True)).unwrap()
-
-    with vss.fault("latency", router="router-0", path="/b/k_", seconds=0.7):
-        asyncio.run(scenario())
     slow = len(vss.requests("GET", "/b/k_", server="router-0"))
     fast = len(vss.requests("GET", "/b/k_", server="router-1"))
     assert slow + fast == 20
     assert slow <= 4
 
 
-def test_check_routers_tells_each_router(own_vss: Callable[..., LocalVSS]) -> None:
+async def test_check_routers_tells_each_router(own_vss: Callable[..., LocalVSS]) -> None:
     vss = own_vss()
     dead = free_port()
-
-    async def scenario() -> None:
+    with vss.fault("peer_down", peer="peer-1"):
         async with AsyncClient(uri_of(vss.port, dead), "tests") as client:
             alive, gone = (await client.check_routers()).unwrap()
             assert (alive.router_id, alive.url) == ("r0", f"http://127.0.0.1:{vss.port}")
@@ -640,9 +584,6 @@ def test_check_routers_tells_each_router(own_vss: Callable[..., LocalVSS]) -> No
             assert alive.milliseconds > 0
             assert isinstance(gone.error, ConnectFailedError)
             assert (gone.available, gone.unavailable) == ([], [])
-
-    with vss.fault("peer_down", peer="peer-1"):
-        asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 429, 408])
@@ -675,17 +616,14 @@ def test_refusals_are_not_tried_again(vss: LocalVSS, bucket_id: str, status: int
 # -- secrets -----------------------------------------------------------------------------------------------------------------
 
 
-def test_token_and_headers_are_sent_and_never_shown(vss: LocalVSS, bucket_id: str) -> None:
-    async def scenario() -> None:
+async def test_token_and_headers_are_sent_and_never_shown(vss: LocalVSS, bucket_id: str) -> None:
+    with vss.fault("status", bucket=bucket_id, status=401):
         async with client_of(vss, token="s3cret-token", headers={"X-Key": "s3cret-header"}) as client:
             result = await client.put(bucket_id, "k", DATA)
             shown = [repr(client), str(result.unwrap_err()), repr(result.unwrap_err())]
             assert not any("s3cret" in text for text in shown)
             for attribute in vars(client).values():
                 assert "s3cret" not in repr(attribute)
-
-    with vss.fault("status", bucket=bucket_id, status=401):
-        asyncio.run(scenario())
     (seen,) = vss.requests(path=bucket_id)
     assert seen["headers"]["authorization"] == "sha256:" + sha256(b"Bearer s3cret-token")
     assert seen["headers"]["x-key"] == "s3cret-header"

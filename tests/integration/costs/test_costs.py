@@ -20,7 +20,7 @@ from airflow_provider_mictlanx.bulks.options import AttemptOptions, BulkSpec
 from airflow_provider_mictlanx.bulks.sources import list_sources
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.result import unwrap
-from tests.vss import LocalVSS
+from tests.support.vss import LocalVSS
 
 SIZE = 4_000_000
 """Of a ball of four chunks (bytes)."""

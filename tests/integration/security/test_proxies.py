@@ -25,8 +25,8 @@ from airflow_provider_mictlanx.client import (
 )
 from airflow_provider_mictlanx.client.transport.proxies import Proxy, ProxyRules
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
-from tests.certificates import Authority
-from tests.vss import LocalVSS
+from tests.support.certificates import Authority
+from tests.support.vss import LocalVSS
 
 ROOT = Path(__file__).parents[3]
 TOKEN = "t0ken-of-the-routers"
@@ -136,43 +136,34 @@ async def put_and_get(client: AsyncClient, bucket_id: str) -> None:
     assert (await client.get(bucket_id, "key", max_retries=2)).unwrap().data == DATA
 
 
-def test_http_goes_through_the_proxy(vss: LocalVSS, bucket_id: str, open_proxy: int) -> None:
-    async def scenario() -> None:
-        async with Recorder().before(open_proxy) as recorder:
-            async with client_through(vss.uri, f"http://127.0.0.1:{recorder.port}") as client:
-                await put_and_get(client, bucket_id)
-            assert f"http://127.0.0.1:{vss.port}/api/v4/".encode() in recorder.seen
-            assert b"Proxy-Authorization" not in recorder.seen
-
-    asyncio.run(scenario())
+async def test_http_goes_through_the_proxy(vss: LocalVSS, bucket_id: str, open_proxy: int) -> None:
+    async with Recorder().before(open_proxy) as recorder:
+        async with client_through(vss.uri, f"http://127.0.0.1:{recorder.port}") as client:
+            await put_and_get(client, bucket_id)
+        assert f"http://127.0.0.1:{vss.port}/api/v4/".encode() in recorder.seen
+        assert b"Proxy-Authorization" not in recorder.seen
 
 
-def test_http_proxy_gets_its_credentials(vss: LocalVSS, bucket_id: str, closed_proxy: int) -> None:
-    async def scenario() -> None:
-        async with Recorder().before(closed_proxy) as recorder:
-            async with client_through(vss.uri, f"http://{CREDENTIALS}@127.0.0.1:{recorder.port}") as client:
-                await put_and_get(client, bucket_id)
-            assert BASIC in recorder.seen
-
-    asyncio.run(scenario())
+async def test_http_proxy_gets_its_credentials(vss: LocalVSS, bucket_id: str, closed_proxy: int) -> None:
+    async with Recorder().before(closed_proxy) as recorder:
+        async with client_through(vss.uri, f"http://{CREDENTIALS}@127.0.0.1:{recorder.port}") as client:
+            await put_and_get(client, bucket_id)
+        assert BASIC in recorder.seen
 
 
 @pytest.mark.parametrize("http2", [0, 1], ids=["aiohttp", "httpx"])
-def test_https_is_tunnelled_and_hides_the_token(
+async def test_https_is_tunnelled_and_hides_the_token(
     tls_vss: LocalVSS, bucket_id: str, closed_proxy: int, authority: Authority, http2: int
 ) -> None:
-    async def scenario() -> None:
-        uri = tls_vss.uri.replace("http2=0", f"http2={http2}")
-        async with Recorder().before(closed_proxy) as recorder:
-            proxy = f"http://{CREDENTIALS}@127.0.0.1:{recorder.port}"
-            async with client_through(uri, proxy, verify=str(authority.certificate)) as client:
-                await put_and_get(client, bucket_id)
-            assert f"CONNECT 127.0.0.1:{tls_vss.port} HTTP/1.1".encode() in recorder.seen
-            assert BASIC in recorder.seen
-            assert TOKEN.encode() not in recorder.seen
-            assert bucket_id.encode() not in recorder.seen
-
-    asyncio.run(scenario())
+    uri = tls_vss.uri.replace("http2=0", f"http2={http2}")
+    async with Recorder().before(closed_proxy) as recorder:
+        proxy = f"http://{CREDENTIALS}@127.0.0.1:{recorder.port}"
+        async with client_through(uri, proxy, verify=str(authority.certificate)) as client:
+            await put_and_get(client, bucket_id)
+        assert f"CONNECT 127.0.0.1:{tls_vss.port} HTTP/1.1".encode() in recorder.seen
+        assert BASIC in recorder.seen
+        assert TOKEN.encode() not in recorder.seen
+        assert bucket_id.encode() not in recorder.seen
 
 
 @pytest.mark.parametrize("credentials", ["", "someone:wr0ng-password@"], ids=["none", "wrong"])
@@ -253,21 +244,17 @@ def test_environment_holds_only_where_it_is_trusted(
     assert asyncio.run(put(trust_env=True))
 
 
-def test_netrc_of_the_environment_is_never_sent(
+async def test_netrc_of_the_environment_is_never_sent(
     vss: LocalVSS, bucket_id: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login someone password netrc-password\n")
     (tmp_path / "netrc").chmod(0o600)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-
-    async def scenario() -> None:
-        async with Recorder().before(vss.port) as recorder:
-            uri = vss.uri.replace(str(vss.port), str(recorder.port))
-            async with client_through(uri, None, trust_env=True, token=None) as client:
-                (await client.put(bucket_id, "key", b"data")).unwrap()
-            assert b"uthorization" not in recorder.seen
-
-    asyncio.run(scenario())
+    async with Recorder().before(vss.port) as recorder:
+        uri = vss.uri.replace(str(vss.port), str(recorder.port))
+        async with client_through(uri, None, trust_env=True, token=None) as client:
+            (await client.put(bucket_id, "key", b"data")).unwrap()
+        assert b"uthorization" not in recorder.seen
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import cycle
 from pathlib import Path
 
-from tests.public import OPERATORS, SENSORS, async_twins, hook_methods
-from tests.unit.fuzzing.spellings import ENCODERS
-from tests.vss import LocalVSS
+from tests.support.public_names import OPERATORS, SENSORS, async_twins, hook_methods
+from tests.support.secret_spellings import ENCODERS
+from tests.support.vss import LocalVSS
 
 TOKEN, HEADER, COOKIE = "tok3n-S3NTINEL-aaaa", "h3ader-S3NTINEL-bbbb/+=", "cook13-S3NTINEL-cccc"
 SECOND, PASTED = "s3cond-S3NTINEL-dddd", "past3d-S3NTINEL-eeee"
@@ -92,7 +92,7 @@ def drive(vss: LocalVSS, folder: Path) -> str:
             "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps({"type": "console"}),
         }
         script = (
-            f"import tests.airflow_home, os, runpy; os.environ.update({environment}); "
+            f"import tests.support.airflow_home, os, runpy; os.environ.update({environment}); "
             "runpy.run_module('tests.integration.security.drive_everything', run_name='__main__')"
         )
         run = subprocess.run(

@@ -57,7 +57,7 @@ def test_glob(tree: Path, pattern: str, expected: list[str]) -> None:
     assert keys(f"{tree}/{pattern}") == expected
 
 
-def test_keys_of_a_glob_are_relative_to_the_folder_before_the_wildcard(tree: Path) -> None:
+def test_glob_keys_are_relative_to_folder_before_wildcard(tree: Path) -> None:
     assert keys(f"{tree}/sub/**/*.jpg") == ["c.jpg", "deep/d.jpg"]
     assert keys(f"{tree}/sub/deep/*") == ["d.jpg"]
 

@@ -410,7 +410,7 @@ def test_failure_that_a_retry_may_mend() -> None:
     assert (now.state, now.has_retryable_failures, now.failed, now.failures) == (State.UPLOADING, True, 1, [FAILURE])
 
 
-def test_quiet_shard_is_the_one_under_way_that_was_heard_of_the_longest_ago() -> None:
+def test_stalest_shard_is_the_running_one_heard_of_longest_ago() -> None:
     ended = [start(0, 4, 1, 1), plan(0, 4), good(0, 1), start(1, 4, 2, 1), plan(1, 4), bad(1, 2, will_retry=True)]
     assert status(*ended).stalest_shard is None, "one is complete, and of the other one a try has ended"
     now = status(*ended, start(2, 4, 3, 1), plan(2, 4), start(3, 4, 4, 1), plan(3, 4), part(2, 3, 0, 1))

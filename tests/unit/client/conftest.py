@@ -1,8 +1,5 @@
-"""How Hypothesis runs here: on busy machines too, where the time of an example says nothing."""
+"""The settings of Hypothesis, which a busy machine does not break."""
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, settings
-
-settings.register_profile("client", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60)
-settings.load_profile("client")
+import tests.support.hypothesis_profile  # noqa: F401

@@ -113,56 +113,41 @@ def test_tries_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert "Try 1 failed: the wire is cut" in caplog.text
 
 
-def test_deadline_ends_a_call() -> None:
-    async def scenario() -> None:
+async def test_deadline_ends_a_call() -> None:
+    with pytest.raises(DeadlineExceededError, match=r"getting b/k.*0\.05 s"):
         async with deadline_scope(0.05, "getting b/k"):
             await asyncio.sleep(30)
 
-    with pytest.raises(DeadlineExceededError, match=r"getting b/k.*0\.05 s"):
-        asyncio.run(scenario())
 
-
-def test_deadline_tells_what_had_failed() -> None:
+async def test_deadline_tells_what_had_failed() -> None:
     async def work() -> None:
         async for attempt in RetryConfig(max_tries=2, max_backoff=30, first_backoff=30, jitter=False).attempts():
             with attempt:
                 raise NetworkError("the wire is cut")
 
-    async def scenario() -> None:
+    with pytest.raises(DeadlineExceededError, match=r"0\.05 s; the last failure was: the wire is cut"):
         async with deadline_scope(0.05, "getting b/k"), asyncio.TaskGroup() as group:
             group.create_task(work())
 
-    with pytest.raises(DeadlineExceededError, match=r"0\.05 s; the last failure was: the wire is cut"):
-        asyncio.run(scenario())
+
+async def test_no_deadline_and_one_that_is_kept() -> None:
+    async with deadline_scope(None, "x"):
+        pass
+    async with deadline_scope(30, "x"):
+        pass
 
 
-def test_no_deadline_and_one_that_is_kept() -> None:
-    async def scenario() -> None:
-        async with deadline_scope(None, "x"):
-            pass
-        async with deadline_scope(30, "x"):
-            pass
-
-    asyncio.run(scenario())
-
-
-def test_other_timeouts_within_are_their_own() -> None:
-    async def scenario() -> None:
+async def test_other_timeouts_within_are_their_own() -> None:
+    with pytest.raises(TimeoutError, match="another"):
         async with deadline_scope(30, "x"):
             raise TimeoutError("another")
 
-    with pytest.raises(TimeoutError, match="another"):
-        asyncio.run(scenario())
-
 
 @pytest.mark.parametrize("bad", [0, -1, "1", True, float("nan")])
-def test_bad_deadlines_are_refused(bad: Any) -> None:
-    async def scenario() -> None:
+async def test_bad_deadlines_are_refused(bad: Any) -> None:
+    with pytest.raises(ValidationError):
         async with deadline_scope(bad, "x"):
             raise AssertionError("not reached")
-
-    with pytest.raises(ValidationError):
-        asyncio.run(scenario())
 
 
 def test_errors_are_mictlanx_errors() -> None:

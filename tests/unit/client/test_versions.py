@@ -87,7 +87,7 @@ def test_same_bytes_in_cuts_of_other_numbers_are_two_versions() -> None:
 
 
 @given(st.integers(0, 2**32))
-def test_same_bytes_in_two_even_cuts_of_as_many_chunks_are_two_versions(seed: int) -> None:
+def test_same_bytes_in_two_equal_cuts_are_two_versions(seed: int) -> None:
     chunks = ball(10, 10, 5) + ball(9, 9, 7, at=50)
     random.Random(seed).shuffle(chunks)
     shapes = [shape(version) for version in group_versions(chunks)]
@@ -112,7 +112,7 @@ def test_missing_index_is_not_whole() -> None:
     assert shape(version) == (False, [10, 5])
 
 
-def test_no_num_chunks_is_as_many_as_are_listed_up_to_the_highest() -> None:
+def test_missing_num_chunks_counts_up_to_highest_index() -> None:
     def untagged(index: int) -> Metadata:
         return Metadata(key=f"k_{index}", size=10, checksum=checksum(index), ball_id="k", bucket_id="b")
 

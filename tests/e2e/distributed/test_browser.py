@@ -1,0 +1,241 @@
+"""
+Airflow's UI in a real browser: the connection form and its test, and a run of the example DAG, as a person sees them.
+
+With ``SCREENSHOTS=folder`` the tests leave pictures there; ``make screenshots`` renews those of the documentation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, FloatRect, Locator, Page, expect, sync_playwright
+
+from scripts.running_airflow import RunningAirflow, free_port
+from tests.support import slow_storage as storage
+from tests.support.vss import LocalVSS
+
+PATIENCE = 90_000
+"""How long the page may take for anything, on a machine that does other things too (ms)."""
+WIDTH, HEIGHT = 1280, 840
+TOKEN = "not-to-be-seen"
+TOKEN_SEEN = f"sha256:{hashlib.sha256(f'Bearer {TOKEN}'.encode()).hexdigest()}"
+"""What the local VSS's request log shows of it."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium; without its sandbox, which it does not start as root."""
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.fail("chromium is missing; on Debian: apt-get install chromium", pytrace=False)
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser: Browser, local_airflow: RunningAirflow) -> Iterator[Page]:
+    """A page of the shared Airflow's UI, in English and in UTC."""
+    expect.set_options(timeout=PATIENCE)
+    context = browser.new_context(
+        base_url=local_airflow.url, viewport={"width": WIDTH, "height": HEIGHT}, locale="en-US", timezone_id="UTC"
+    )
+    context.set_default_timeout(PATIENCE)
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture
+def conn_id(local_airflow: RunningAirflow) -> Iterator[str]:
+    """The id of a connection that is not there before, nor after the test."""
+    name = "storage"
+    yield name
+    local_airflow.request("DELETE", f"/api/v2/connections/{name}")
+
+
+def picture(page: Page, name: str, *, height: int = HEIGHT) -> None:
+    """Keep the upper part of what the page shows, where somebody asked for pictures."""
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.mouse.move(0, 0)  # so that no tooltip is in the way
+        page.wait_for_timeout(700)  # and what fades in is there
+        area = FloatRect(x=0, y=0, width=WIDTH, height=height)
+        page.screenshot(path=Path(folder, f"{name}.png"), clip=area)
+
+
+def unfold(dialog: Locator, section: str) -> None:
+    """Open a section of the connection form, which closes the others."""
+    dialog.get_by_role("button", name=section, exact=True).click()
+
+
+def save(dialog: Locator) -> None:
+    """Press *Save*, and wait until the form is gone."""
+    dialog.get_by_role("button", name="Save").click()
+    expect(dialog).to_be_hidden()
+
+
+def press_test(page: Page, conn_id: str) -> str:
+    """Press *Test* beside a connection, and give what the page then says, when earlier messages are gone."""
+    page.mouse.move(0, 0)  # a message stays while the mouse is over it, as it is where "Save" was
+    expect(page.get_by_role("status").filter(has_text="Connection")).to_have_count(0)
+    row = page.get_by_role("row").filter(has=page.get_by_role("cell", name=conn_id, exact=True))
+    row.get_by_role("button", name="Test Connection").click()
+    notice = page.get_by_role("status").filter(has_text="Test Connection").last
+    expect(notice).to_be_visible()
+    return " ".join(notice.inner_text().split())
+
+
+def tokens_sent(vss: LocalVSS) -> set[str]:
+    """Give what came as authorization of a test, as the request log shows it."""
+    return {request["headers"]["authorization"] for request in vss.requests(path="/peers$")}
+
+
+def test_connection_form(page: Page, local_airflow: RunningAirflow, vss: LocalVSS, conn_id: str) -> None:
+    # A person opens the form, chooses the type, and finds what it takes to reach a router.
+    page.goto("/connections")
+    page.get_by_role("button", name="Add Connection").click()
+    dialog = page.get_by_role("dialog")
+    dialog.locator("[name=connection_id]").fill(conn_id)
+    dialog.get_by_role("combobox").click()
+    page.keyboard.type("MictlanX")
+    page.keyboard.press("Enter")
+    for label in ("Router", "Token", "Port"):
+        expect(dialog.get_by_text(label, exact=True)).to_be_visible()
+    for hidden in ("login", "schema"):
+        expect(dialog.locator(f"[name={hidden}]")).to_have_count(0)
+    expect(dialog.locator("[name=host]")).to_have_attribute(
+        "placeholder", "one router, such as http://host:60666; several go into Routers (Extra Fields)"
+    )
+    picture(page, "connection-form")
+
+    # Two routers, one per line; the second one's port is the connection's.
+    dialog.locator("[name=port]").fill(str(vss.port + 1))
+    dialog.locator("[name=password]").fill(TOKEN)
+    unfold(dialog, "Extra Fields")
+    dialog.locator("[name=element_routers]").click()
+    page.keyboard.type(f"http://127.0.0.1:{vss.port}\nhttp://localhost")
+    dialog.locator("[name=element_client_id]").fill("a person")
+    dialog.locator("[name=connection_id]").focus()
+    dialog.locator("[name=connection_id]").scroll_into_view_if_needed()
+    picture(page, "connection-routers")
+    save(dialog)
+
+    said = press_test(page, conn_id)
+    assert said.startswith("Test Connection Successful 2 routers of one storage space with 3 peers. router-0 (")
+    for url in (vss.url(0), f"http://localhost:{vss.port + 1}"):
+        assert f"({url}): 3 peers available, " in said
+    picture(page, "connection-test")
+    assert tokens_sent(vss) == {TOKEN_SEEN}
+
+    # Opened again, nothing is lost, and what is secret is not shown. Another value for one field leaves the others.
+    page.reload()
+    page.get_by_role("row", name=conn_id).get_by_role("button", name="Edit Connection").click()
+    expect(dialog.locator("[name=port]")).to_have_value(str(vss.port + 1))
+    assert TOKEN not in page.content()
+    assert dialog.locator("[name=password]").input_value() != TOKEN
+    unfold(dialog, "Extra Fields")
+    expect(dialog.locator("[name=element_routers]")).to_have_value(f"http://127.0.0.1:{vss.port}\nhttp://localhost")
+    expect(dialog.locator("[name=element_client_id]")).to_have_value("a person")
+    expect(dialog.locator("[name=element_verify]")).to_be_checked()
+    wrong = free_port()
+    dialog.locator("[name=element_routers]").fill(f"http://127.0.0.1:{vss.port}\nhttp://127.0.0.1:{wrong}")
+    save(dialog)
+    kept = local_airflow.request("GET", f"/api/v2/connections/{conn_id}")
+    extra = {name: value for name, value in json.loads(kept["extra"]).items() if value is not None}
+    routers = [f"http://127.0.0.1:{vss.port}", f"http://127.0.0.1:{wrong}"]
+    assert extra == {"routers": routers, "verify": True, "client_id": "a person"}
+
+    # A router that nobody is at.
+    vss.reset_requests()
+    said = press_test(page, conn_id)
+    assert said.startswith(f"Test Connection Failed 1 of 2 routers failed. router-0 ({vss.url()}): 3 peers available, ")
+    assert f"router-1 (http://127.0.0.1:{wrong}): no connection (Connection refused)" in said
+    assert said.endswith("check the address, and that the router is running")
+    assert tokens_sent(vss) == {TOKEN_SEEN}
+    picture(page, "connection-test-failed")
+
+
+def test_example_dag_from_the_ui(
+    page: Page, local_airflow: RunningAirflow, vss: LocalVSS, tmp_path: Path, conn_id: str
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    content = os.urandom(300_000)
+    (source / "measured.bin").write_bytes(content)
+    connection = {
+        "connection_id": conn_id,
+        "conn_type": "mictlanx",
+        "extra": json.dumps({"routers": [vss.url(0), vss.url(1)]}),
+    }
+    local_airflow.request("POST", "/api/v2/connections", connection)
+    dag_id = "example_mictlanx"
+    local_airflow.wait_for("the DAG", lambda: dag_id in known_dags(local_airflow), 180)
+    kept = storage.put_off_deletes(vss, seconds=25)  # there is time to look at what the DAG has stored
+
+    page.goto(f"/dags/{dag_id}")
+    page.get_by_role("button", name="Trigger").first.click()
+    dialog = page.get_by_role("dialog")
+    for name, value in {"connection": conn_id, "source": str(source), "target": str(tmp_path / "copies")}.items():
+        dialog.locator(f"[name=element_{name}]").fill(value)
+    dialog.get_by_role("button", name="Trigger", exact=True).click()
+    expect(dialog).to_be_hidden()
+    run_id = local_airflow.wait_for("the run", lambda: run_of(local_airflow, dag_id, conn_id), 60)
+    run = f"/dags/{dag_id}/runs/{run_id}"
+    put, get = f"{run}/tasks/store_and_check.put_file/mapped/0", f"{run}/tasks/store_and_check.get_file/mapped/0"
+
+    # While the run is under way: the link leads to what the router tells of the object.
+    local_airflow.wait_for(
+        "the file to be read back", lambda: "get_file" in done_tasks(local_airflow, dag_id, run_id), 240
+    )
+    page.goto(f"{get}/details")
+    link = page.get_by_role("link", name="MictlanX object")
+    expect(link).to_be_visible()
+    with page.context.expect_page() as opened:
+        link.click()
+    told = json.loads(opened.value.locator("body").inner_text())
+    assert {chunk["tags"]["full_path"] for chunk in told["chunks"]} == {"measured.bin"}
+    assert told["size_bytes"] == len(content)
+    opened.value.close()
+    picture(page, "task-link", height=460)
+    kept.off()
+
+    page.goto(run)
+    expect(page.get_by_text("Success", exact=True).first).to_be_visible(timeout=240_000)
+    expect(page.get_by_role("row").filter(has_text="Success")).to_have_count(9)
+    picture(page, "grid")
+
+    page.goto(put)
+    expect(page.get_by_text("measured.bin: 300 KB in ").first).to_be_visible()
+    page.keyboard.press("w")  # long lines are wrapped
+    picture(page, "log", height=460)
+
+    page.goto(f"{put}/xcom")
+    expect(page.get_by_role("row").filter(has_text="mictlanx_object")).to_contain_text(vss.api())
+    result = page.get_by_role("row").filter(has_text="return_value")
+    expect(result).to_contain_text("measured.bin")
+    page.get_by_role("button", name=re.compile("^Expand( all extra JSON)?$")).last.click()
+    picture(page, "xcom", height=760)
+
+
+def known_dags(airflow: RunningAirflow) -> set[str]:
+    return {dag["dag_id"] for dag in airflow.request("GET", "/api/v2/dags?limit=1000")["dags"]}
+
+
+def done_tasks(airflow: RunningAirflow, dag_id: str, run_id: str) -> set[str]:
+    """Give the names, without their groups, of the tasks that succeeded."""
+    tasks = airflow.task_instances(dag_id, run_id)
+    return {task["task_id"].rpartition(".")[2] for task in tasks if task["state"] == "success"}
+
+
+def run_of(airflow: RunningAirflow, dag_id: str, conn_id: str) -> str | None:
+    """Give the id of the run that was triggered with this connection."""
+    runs: list[dict[str, Any]] = airflow.request("GET", f"/api/v2/dags/{dag_id}/dagRuns?limit=1000")["dag_runs"]
+    return next((run["dag_run_id"] for run in runs if run["conf"].get("connection") == conn_id), None)

@@ -1,0 +1,68 @@
+"""What tests of whole DAGs share: a migrated database, an Airflow of their own, real files, a look at processes."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.vss import LocalVSS
+
+ROOT = Path(__file__).resolve().parents[3]
+FILES = {
+    "one.txt": b"one line\n",
+    "empty.bin": b"",
+    "folder/one.txt": b"another file of the same name\n",
+    "folder/año nuevo.txt": "¡hola!\n".encode(),
+    "several chunks.bin": os.urandom(700_001),
+}
+
+
+def airflow_environment(home: Path) -> dict[str, str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))}
+    return environment | {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "example_dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
+    }
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a migrated database, to be copied: made once for all workers, since it takes a while."""
+    folder = tmp_path_factory.getbasetemp()
+    shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    home = shared / "airflow-of-all"
+    with (shared / "airflow-of-all.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (home / "migrated").exists():
+            command = [sys.executable, "-m", "airflow", "db", "migrate"]
+            subprocess.run(command, env=airflow_environment(home), check=True, capture_output=True, timeout=240)
+            (home / "migrated").touch()
+    return home / "airflow.db"
+
+
+@pytest.fixture
+def environment(database: Path, tmp_path: Path, vss: LocalVSS) -> dict[str, str]:
+    home = tmp_path / "airflow"
+    home.mkdir()
+    shutil.copy(database, home / "airflow.db")
+    return airflow_environment(home) | {"AIRFLOW_CONN_MICTLANX_DEFAULT": vss.uri}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "source"
+    for name, content in FILES.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    return folder

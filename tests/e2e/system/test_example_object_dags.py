@@ -1,0 +1,81 @@
+"""The example DAGs of objects and of the hook, in processes of their own, against the local VSS."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.system.conftest import FILES, ROOT
+from tests.support.dag_runs import balls_in, run_dag, xcoms
+from tests.support.vss import LocalVSS
+
+NOT_EMPTY = [name for name in FILES if FILES[name]]
+"""Empty ones are in no listing."""
+
+
+def test_objects_are_copied_listed_read_and_deleted(
+    environment: dict[str, str], tmp_path: Path, source: Path, vss: LocalVSS
+) -> None:
+    target = tmp_path / "copies"
+    status, report = run_dag(environment, tmp_path, "example_mictlanx_objects", source=str(source), target=str(target))
+    assert Counter(task["state"] for task in report["tasks"]) == {"success": 15 + len(NOT_EMPTY) + 1}, report
+    assert (status, report["state"]) == (0, "success")
+    (copied,), (listed,), (note,) = (xcoms(report, task) for task in ("copy_all", "list_keys", "get_note"))
+    assert (copied["copied"], copied["failed"]) == (len(NOT_EMPTY), 0)
+    assert listed == sorted(["out/note.txt", *(f"out/{name}" for name in NOT_EMPTY)])
+    assert str(note).startswith("run manual__") or str(note).startswith("run ")
+    assert [copy["source_key"] for copy in xcoms(report, "archive_each")] == listed
+    (read,), (bulk,) = xcoms(report, "get_archive"), xcoms(report, "get_bulk")
+    assert (read["downloaded"], bulk["downloaded"]) == (len(listed), len(FILES))
+    assert xcoms(report, "compare") == [{"compared": len(NOT_EMPTY) + len(FILES)}]
+    assert (xcoms(report, "delete_keys")[0]["deleted"], xcoms(report, "delete_prefix")[0]["deleted"]) == (
+        len(listed),
+        len(NOT_EMPTY),
+    )
+    bucket_id = str(xcoms(report, "name_bucket")[0])
+    assert balls_in(vss, bucket_id) == balls_in(vss, f"{bucket_id}-archive") == []
+    assert [path for path in target.rglob("*") if path.is_file()] == []
+
+
+def test_hook_in_tasks_of_ones_own(environment: dict[str, str], tmp_path: Path, vss: LocalVSS) -> None:
+    status, report = run_dag(environment, tmp_path, "example_mictlanx_taskflow")
+    assert (status, Counter(task["state"] for task in report["tasks"])) == (0, {"success": 8}), report
+    (looked,), (bulk,) = xcoms(report, "look"), xcoms(report, "bulk")
+    assert looked["readable"] is True
+    assert (looked["tomorrow"], looked["kind"]) == (None, "summary")
+    assert (looked["both"]["count"], looked["quiet"]["count"]) == (2, 2)
+    assert looked["keys"] == ["out/dag.py", "out/summary.json"]
+    assert looked["size"] == 12 + (ROOT / "example_dags" / "example_mictlanx_taskflow.py").stat().st_size
+    assert xcoms(report, "read") == [2]
+    assert xcoms(report, "read_at_once") == [5]
+    assert xcoms(report, "give_up") == ["stopped"]
+    assert bulk["state"] == "complete"
+    assert bulk["gate"] == bulk["result"]
+    assert xcoms(report, "tidy") == [0]
+    assert balls_in(vss, str(xcoms(report, "name_bucket")[0])) == []
+
+
+@pytest.mark.skipif(
+    tuple(map(int, re.findall(r"\d+", version("apache-airflow"))[:2])) < (3, 2), reason="async tasks are new in 3.2"
+)
+def test_async_tasks(environment: dict[str, str], tmp_path: Path, vss: LocalVSS) -> None:
+    status, report = run_dag(environment, tmp_path, "example_mictlanx_async")
+    assert (status, xcoms(report, "store_and_read")) == (0, [50]), report
+    [twins] = xcoms(report, "call_every_method")
+    assert twins == {
+        "read": ["a note", "a note", "dag.py"],
+        "routers": 1,
+        "there": True,
+        "size": len("a note"),
+        "keys": ["out/dag.py", "out/note"],
+        "balls": 5,
+        "both": 2,
+        "downloaded": 2,
+        "state": "complete",
+        "gate": True,
+        "left": 0,
+    }

@@ -1,0 +1,332 @@
+"""Every request of ``AsyncRouter`` against the local VSS."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from airflow_provider_mictlanx.client import (
+    AsyncRouter,
+    GetChunkError,
+    IntegrityError,
+    MaxAvailabilityReachedError,
+    NotFoundError,
+    PeerInfo,
+    PutChunksError,
+    UnavailableError,
+    UpdateMetadataRequest,
+    ValidationError,
+    concurrency,
+)
+from airflow_provider_mictlanx.client.models import BallChunksResponse, GetRouterBucketMetadataResponse
+from tests.support.router_requests import announce, chunk_of, error_of, put, read, router_of
+from tests.support.sample_bytes import sha256
+from tests.support.vss import LocalVSS
+
+DATA = b"some bytes of a chunk" * 10
+
+
+async def test_chunk_goes_out_and_comes_back(vss: LocalVSS, bucket_id: str) -> None:
+    async with router_of(vss) as router:
+        announced = (await router.put_metadata(chunk_of(bucket_id, "ball", DATA, replication_factor=2))).unwrap()
+        assert len(announced.replicas) == 2
+        sent = (await router.put_chunked(announced.tasks_ids[0], DATA)).unwrap()
+        assert sorted(sent.peer_ids) == sorted(announced.replicas)
+        assert (sent.bucket_id, sent.key, sent.size) == (bucket_id, "ball_0", len(DATA))
+        known = (await router.get_metadata(bucket_id, "ball_0")).unwrap()
+        assert known.peer_id in announced.replicas
+        assert (known.metadata.size, known.metadata.checksum) == (len(DATA), sha256(DATA))
+        assert await read(router, bucket_id, "ball_0") == DATA
+
+
+async def _async_pieces(*pieces: bytes) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+
+
+def _pieces(*pieces: bytes) -> Iterator[bytes]:
+    yield from pieces
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda: b"abcdef",
+        lambda: bytearray(b"abcdef"),
+        lambda: memoryview(b"abcdef"),
+        lambda: [b"abc", b"", b"def"],
+        lambda: _pieces(b"a", b"bcdef"),
+        lambda: _async_pieces(b"abcde", b"f"),
+        lambda: (memoryview(b"abc"), bytearray(b"def")),
+    ],
+    ids=["bytes", "bytearray", "memoryview", "list", "generator", "async generator", "tuple of views"],
+)
+async def test_data_is_sent_in_any_form(vss: LocalVSS, bucket_id: str, body: Callable[[], Any]) -> None:
+    async with router_of(vss) as router:
+        task_id = await announce(router, chunk_of(bucket_id, "ball", b"abcdef"))
+        assert (await router.put_chunked(task_id, body())).unwrap().peer_ids
+        assert await read(router, bucket_id, "ball_0", headers={"Force-Get": "1"}) == b"abcdef"
+
+
+@pytest.mark.parametrize("body", ["text", ["text"], [5]], ids=repr)
+async def test_what_holds_no_bytes_is_refused(vss: LocalVSS, bucket_id: str, body: Any) -> None:
+    async with router_of(vss) as router:
+        task_id = await announce(router, chunk_of(bucket_id, "ball", b"text"))
+        assert "bytes" in str(error_of(await router.put_chunked(task_id, body)))
+        assert (await router.get_streaming(bucket_id, "ball_0", headers={"Force-Get": "1"})).is_err
+
+
+async def test_an_iterators_own_error_is_not_hidden(vss: LocalVSS, bucket_id: str) -> None:
+    def broken() -> Iterator[bytes]:
+        yield b"abc"
+        raise RuntimeError("the source broke")
+
+    async with router_of(vss) as router:
+        task_id = await announce(router, chunk_of(bucket_id, "ball", b"abcdef"))
+        with pytest.raises(RuntimeError, match="the source broke"):
+            await router.put_chunked(task_id, broken())
+
+
+async def test_put_data_is_multipart(vss: LocalVSS, bucket_id: str) -> None:
+    async with router_of(vss) as router:
+        task_id = await announce(router, chunk_of(bucket_id, "ball", DATA))
+        assert (await router.put_data(task_id, DATA)).unwrap() is True
+        (sent,) = vss.requests("POST", f"/buckets/data/{task_id}$")
+        assert sent["status"] == 201
+        assert sent["headers"]["content-type"].startswith("multipart/form-data")
+        assert await read(router, bucket_id, "ball_0", headers={"Force-Get": "1"}) == DATA
+
+
+async def test_peers_that_refuse_are_seen_by_put_chunked_only(own_vss: Callable[..., LocalVSS], bucket_id: str) -> None:
+    vss = own_vss()
+    async with router_of(vss) as router:
+        with vss.fault("refuse_data"):
+            task_id = await announce(router, chunk_of(bucket_id, "ball", DATA))
+            assert (await router.put_chunked(task_id, DATA)).unwrap().peer_ids == []
+            task_id = await announce(router, chunk_of(bucket_id, "other", DATA))
+            assert (await router.put_data(task_id, DATA)).unwrap() is True
+
+
+async def test_task_is_spent_once(vss: LocalVSS, bucket_id: str) -> None:
+    async with router_of(vss) as router:
+        task_id = await announce(router, chunk_of(bucket_id, "ball", DATA))
+        assert (await router.put_chunked(task_id, DATA)).is_ok
+        error = error_of(await router.put_chunked(task_id, DATA))
+        assert type(error) is PutChunksError
+        assert f"Task({task_id}) not found" in str(error)
+
+
+async def test_code_666_names_the_holders(vss: LocalVSS, bucket_id: str) -> None:
+    async with router_of(vss) as router:
+        announcement = chunk_of(bucket_id, "ball", DATA, replication_factor=3)
+        await announce(router, announcement)
+        error = error_of(await router.put_metadata(announcement))
+        assert type(error) is MaxAvailabilityReachedError
+        assert sorted(error.replicas) == ["peer-0", "peer-1", "peer-2"]
+
+
+async def test_other_404s_of_an_announcement_may_pass(own_vss: Callable[..., LocalVSS], bucket_id: str) -> None:
+    vss = own_vss()
+    async with router_of(vss) as router:
+        with vss.fault("peer_down"):
+            error = error_of(await router.put_metadata(chunk_of(bucket_id, "ball", DATA)))
+        assert type(error) is UnavailableError
+        assert error.transient
+
+
+@pytest.mark.parametrize(
+    "names", [{"bucket_id": "a.b"}, {"key": "a b_0"}, {"ball_id": "a__b"}, {"bucket_id": ""}, {"key": "ä_0"}], ids=repr
+)
+async def test_names_that_could_not_be_read_back_are_not_announced(vss: LocalVSS, names: dict[str, str]) -> None:
+    async with router_of(vss) as router:
+        vss.reset_requests()
+        error = error_of(await router.put_metadata(chunk_of("bucket", "ball", DATA, **names)))
+        assert type(error) is ValidationError
+        assert repr(*names.values()) in str(error)
+        assert not vss.requests("POST", "/metadata$")
+
+
+async def test_missing_chunk(vss: LocalVSS, bucket_id: str) -> None:
+    async with router_of(vss) as router:
+        assert type(error_of(await router.get_metadata(bucket_id, "none_0"))) is NotFoundError
+        assert type(error_of(await router.get_chunks_metadata(bucket_id, "none"))) is NotFoundError
+        assert type(error_of(await router.get_streaming(bucket_id, "none_0"))) is GetChunkError
+        assert type(error_of(await router.delete(bucket_id, "none_0"))) is NotFoundError
+        assert type(error_of(await router.disable(bucket_id, "none_0"))) is NotFoundError
+        change = UpdateMetadataRequest(producer_id="me")
+        assert type(error_of(await router.update_metadata(bucket_id, "none_0", change))) is NotFoundError
+        assert (await router.get_bucket_metadata(bucket_id)).unwrap().balls == []
+        assert (await router.delete_by_ball_id(bucket_id, "none")).unwrap().n_deletes == 0
+
+
+async def test_metadata_of_a_peer_that_is_away_is_no_no(own_vss: Callable[..., LocalVSS], bucket_id: str) -> None:
+    vss = own_vss(peers=1)
+    async with router_of(vss) as router:
+        key = await put(router, bucket_id, "ball", DATA)
+        with vss.fault("peer_down"):
+            assert type(error_of(await router.get_metadata(bucket_id, key))) is UnavailableError
+            assert type(error_of(await router.get_streaming(bucket_id, key, headers={"Force-Get": "1"}))) is (
+                GetChunkError
+            )
+
+
+async def test_listings(vss: LocalVSS, bucket_id: str) -> None:
+    async with router_of(vss) as router:
+        for index, data in enumerate((b"first", b"second")):
+            await put(router, bucket_id, "ball", data, index, tags={"index": str(index), "num_chunks": "2"})
+        ball = (await router.get_chunks_metadata(bucket_id, "ball")).unwrap()
+        assert {chunk.index: chunk.size for chunk in ball.chunks} == {0: 5, 1: 6}
+        assert (ball.bucket_id, ball.ball_id, ball.size_bytes) == (bucket_id, "ball", 11)
+        bucket = (await router.get_bucket_metadata(bucket_id)).unwrap()
+        assert {chunk.key for chunk in bucket.balls} == {"ball_0", "ball_1"}
+        assert bucket.peer_ids == bucket.peers_ids == ["peer-0", "peer-1", "peer-2"]
+
+
+def test_long_listings_are_read_off_the_loop(vss: LocalVSS, bucket_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading: list[int] = []
+
+    def noted(model: type[BaseModel]) -> None:
+        read = model.model_validate_json
+
+        def note_and_read(body: bytes) -> BaseModel:
+            reading.append(threading.get_ident())
+            return read(body)
+
+        monkeypatch.setattr(model, "model_validate_json", note_and_read)
+
+    async def ask() -> set[str]:
+        async with router_of(vss) as router:
+            await put(router, bucket_id, "ball", b"first", 0, tags={"index": "0", "num_chunks": "1"})
+            noted(BallChunksResponse)
+            noted(GetRouterBucketMetadataResponse)
+            monkeypatch.setattr(concurrency, "INLINE", 300)
+            ball = (await router.get_chunks_metadata(bucket_id, "ball")).unwrap()
+            bucket = (await router.get_bucket_metadata(bucket_id)).unwrap()
+            return {chunk.key for chunk in (*ball.chunks, *bucket.balls)}
+
+    assert asyncio.run(ask()) == {"ball_0"}
+    assert len(reading) == 2
+    assert threading.get_ident() not in reading
+
+
+async def test_deletes_count_replicas(vss: LocalVSS, bucket_id: str) -> None:
+    async with router_of(vss) as router:
+        for index in (0, 1, 2):
+            await put(router, bucket_id, "ball", DATA, index, replication_factor=2)
+        deleted = (await router.delete(bucket_id, "ball_0")).unwrap()
+        assert (deleted.n_deletes, deleted.key) == (2, "ball_0")
+        vss.reset_requests()
+        rest = (await router.delete_by_ball_id(bucket_id, "ball", force=False)).unwrap()
+        assert (rest.n_deletes, rest.ball_id) == (4, "ball")
+        assert vss.requests("DELETE")[0]["headers"]["force"] == "0"
+
+
+async def test_disable_and_update(vss: LocalVSS, bucket_id: str) -> None:
+    async with router_of(vss) as router:
+        key = await put(router, bucket_id, "ball", DATA, replication_factor=3, tags={"index": "0", "old": "1"})
+        assert (await router.disable(bucket_id, key)).unwrap() is True
+        assert (await router.get_metadata(bucket_id, key)).unwrap().metadata.is_disabled
+        change = UpdateMetadataRequest(tags={"index": "0", "new": "2"}, content_type="text/plain")
+        assert (await router.update_metadata(bucket_id, key, change)).unwrap() is True
+        for _ in range(3):  # every replica in its turn
+            known = (await router.get_metadata(bucket_id, key)).unwrap().metadata
+            assert known.content_type == "text/plain"
+            assert known.tags == {"index": "0", "new": "2", "updated_at": known.tags["updated_at"]}
+            assert known.producer_id == "tests"
+        nothing = error_of(await router.update_metadata(bucket_id, key, UpdateMetadataRequest()))
+        assert type(nothing) is ValidationError
+
+
+async def test_stats_and_peers(own_vss: Callable[..., LocalVSS], bucket_id: str) -> None:
+    vss = own_vss(peers=2)
+    async with router_of(vss) as router:
+        await put(router, bucket_id, "ball", DATA, replication_factor=2)
+        stats = (await router.get_stats()).unwrap()
+        assert [peer.peer_id for peer in stats] == ["peer-0", "peer-1"]
+        for peer in stats:
+            assert peer.used_disk == len(DATA)
+            assert 0 < peer.available_disk < peer.total_disk
+            assert 0 < peer.disk_uf < 1
+            assert [(ball.key, ball.size, ball.checksum) for ball in peer.balls] == [
+                ("ball_0", len(DATA), sha256(DATA))
+            ]
+        with vss.fault("peer_down", peer="peer-1"):
+            peers = (await router.get_peers()).unwrap()
+            assert [peer.peer_id for peer in peers.available] == ["peer-0"]
+            assert [(peer.peer_id, peer.port) for peer in peers.unavailable] == [("peer-1", vss.peer_port(1))]
+            assert [peer.peer_id for peer in (await router.get_stats()).unwrap()] == ["peer-0"]
+        new = PeerInfo(peer_id="peer-new", ip_addr="127.0.0.1", port=0)
+        assert (await router.add_peers([new])).unwrap() is True
+        assert "peer-new" in (await router.get_peers()).unwrap().peer_ids
+        (sent,) = vss.requests("POST", "/peers$")
+        assert sent["status"] == 204
+
+
+async def test_add_peers_without_peers_is_an_error(vss: LocalVSS) -> None:
+    async with router_of(vss) as router:
+        assert type(error_of(await router.add_peers([]))) is ValidationError
+
+
+async def test_a_peer_that_is_refused_is_an_error(vss: LocalVSS) -> None:
+    async with router_of(vss) as router:
+        error = error_of(await router.add_peers([PeerInfo(peer_id="no id", port=0)]))
+        assert type(error) is ValidationError
+        assert "no id" in str(error)
+
+
+async def test_stats_under_the_peers_ids_are_understood(vss: LocalVSS) -> None:
+    one = {"peer_id": "a", "used_disk": 1, "total_disk": 4, "available_disk": 3, "disk_uf": 0.25}
+    async with router_of(vss) as router:
+        with vss.fault("status", status=200, body={"a": one}, path="/peers/stats$"):
+            (stats,) = (await router.get_stats()).unwrap()
+        assert (stats.peer_id, stats.disk_uf, stats.balls) == ("a", 0.25, [])
+
+
+async def test_read_data_is_bounded_and_asks_a_certain_peer(vss: LocalVSS, bucket_id: str) -> None:
+    async with router_of(vss) as router:
+        announced = (await router.put_metadata(chunk_of(bucket_id, "ball", DATA))).unwrap()
+        (holder,) = (await router.put_chunked(announced.tasks_ids[0], DATA)).unwrap().peer_ids
+        pieces: list[bytes] = []
+
+        async def keep(piece: bytes) -> None:
+            pieces.append(piece)
+
+        read_by = router.read_data
+        assert (await read_by(bucket_id, "ball_0", keep, max_size=len(DATA), force=True, peer_id=holder)).unwrap() == (
+            len(DATA)
+        )
+        assert b"".join(pieces) == DATA
+        other = "peer-0" if holder != "peer-0" else "peer-1"
+        assert type(error_of(await read_by(bucket_id, "ball_0", keep, max_size=len(DATA), peer_id=other))) is (
+            GetChunkError
+        )
+        too_long = error_of(await read_by(bucket_id, "ball_0", keep, max_size=len(DATA) - 1))
+        assert type(too_long) is IntegrityError
+
+
+async def test_behind_a_proxy_with_a_path(own_vss: Callable[..., LocalVSS], bucket_id: str) -> None:
+    vss = own_vss(options=("--path-prefix", "/v0/mictlanx"))
+    async with AsyncRouter("router-0", "127.0.0.1/v0/mictlanx/", vss.port) as router:
+        assert router.base_url() == f"http://127.0.0.1:{vss.port}/v0/mictlanx"
+        await put(router, bucket_id, "ball", DATA)
+        assert await read(router, bucket_id, "ball_0") == DATA
+
+
+async def test_ids_are_quoted(vss: LocalVSS, bucket_id: str) -> None:
+    async with router_of(vss) as router:
+        assert type(error_of(await router.get_metadata(bucket_id, "a?b#c d%2F"))) is NotFoundError
+        (asked,) = vss.requests("GET", f"{bucket_id}/metadata/")
+        assert (asked["path"].rpartition("/")[2], asked["query"]) == ("a?b#c d%2F", "")
+        for wrong in ("", ".", "..", None, 5, "\ud800"):
+            for error in (
+                error_of(await router.get_metadata(bucket_id, wrong)),  # type: ignore[arg-type]
+                error_of(await router.delete(bucket_id, wrong)),  # type: ignore[arg-type]
+                error_of(await router.delete_by_ball_id(wrong, "ball")),  # type: ignore[arg-type]
+                error_of(await router.put_chunked(wrong, b"")),  # type: ignore[arg-type]
+            ):
+                assert type(error) is ValidationError

@@ -1,0 +1,261 @@
+"""A data request that fails: read back, sent again to the same task, and only then cleared and announced anew."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from airflow_provider_mictlanx.client import AsyncClient, BallConflictError, IntegrityError
+from tests.support.addresses import uri_of
+from tests.support.clients import client_of
+from tests.support.intercepting_router import Asked, InterceptingRouter, Reply, intercepting
+from tests.support.raw_requests import RawRequests
+from tests.support.sample_bytes import cut, pattern
+from tests.support.vss import LocalVSS
+
+DATA = pattern(1000)
+CHUNKS = 20
+PIECES = cut(pattern(CHUNKS * 50), *[50] * (CHUNKS - 1))
+
+
+def _put(vss: LocalVSS, key: str = "k", data: bytes = DATA, **options: Any) -> Any:
+    async def scenario() -> Any:
+        async with client_of(vss) as client:
+            return await client.put("b", key, data, max_backoff=0.05, **options)
+
+    return asyncio.run(scenario())
+
+
+def _announcements(vss: LocalVSS) -> int:
+    return len(vss.requests("POST", "b/metadata$"))
+
+
+def _has_no_announcement_without_data(vss: LocalVSS, key: str, pieces: list[bytes]) -> bool:
+    wire = RawRequests(vss)
+    listed = Counter(chunk["key"] for chunk in wire.listed("b", key))
+    return all(
+        listed[f"{key}_{index}"] == len(wire.peers_with("b", f"{key}_{index}", piece)) == 1
+        for index, piece in enumerate(pieces)
+    )
+
+
+@pytest.mark.parametrize("status", [404, 500, 502, 503])
+def test_data_that_failed_is_sent_again_to_the_same_task(own_vss: Callable[..., LocalVSS], status: int) -> None:
+    vss = own_vss()
+    with vss.fault("status", method="POST", path="/data/", status=status, count=1):
+        assert _put(vss).unwrap() is True
+    sent = vss.requests("POST", "/data/")
+    assert [seen["status"] for seen in sent] == [status, 200]
+    assert len({seen["path"] for seen in sent}) == 1
+    assert _announcements(vss) == 1
+    assert _has_no_announcement_without_data(vss, "k", [DATA])
+
+
+@pytest.mark.parametrize("rf", [1, 2])
+def test_data_that_was_stored_before_the_failure_is_read_back(own_vss: Callable[..., LocalVSS], rf: int) -> None:
+    """Sent again, the router would answer that no peer stored it."""
+    vss = own_vss()
+    with vss.fault("fail_after_storing", count=1):
+        assert _put(vss, rf=rf).unwrap() is True
+    assert len(vss.requests("POST", "/data/")) == 1
+    assert _announcements(vss) == 1
+
+
+@pytest.mark.parametrize("rf", [1, 2])
+def test_resend_that_is_answered_without_peers_is_read_back(own_vss: Callable[..., LocalVSS], rf: int) -> None:
+    """The first read-back is not answered, and the second send is acknowledged by no peer, as it is stored already."""
+    vss = own_vss()
+    with (
+        vss.fault("fail_after_storing", count=1),
+        vss.fault("status", method="GET", path="/b/k_0$", status=404, count=1),
+    ):
+        assert _put(vss, rf=rf).unwrap() is True
+    assert [seen["status"] for seen in vss.requests("POST", "/data/")] == [500, 200]
+    assert _announcements(vss) == 1
+    assert vss.requests("DELETE") == []
+
+
+def test_refused_data_is_cleared_before_it_is_announced_anew(own_vss: Callable[..., LocalVSS]) -> None:
+    vss = own_vss()
+    with vss.fault("refuse_data", count=2):
+        assert _put(vss).unwrap() is True
+    assert _announcements(vss) == 3
+    assert len(vss.requests("DELETE", "/b/k_0$")) == 2
+    assert _has_no_announcement_without_data(vss, "k", [DATA])
+
+
+def test_a_peer_that_refuses_all_data_costs_no_put(own_vss: Callable[..., LocalVSS]) -> None:
+    vss = own_vss()
+    with vss.fault("refuse_data", peer="peer-1"):
+        for number in range(6):
+            assert _put(vss, f"k{number}").unwrap() is True
+    assert all(_has_no_announcement_without_data(vss, f"k{number}", [DATA]) for number in range(6))
+
+
+def test_announcement_whose_answer_was_lost_is_cleared(own_vss: Callable[..., LocalVSS]) -> None:
+    vss = own_vss()
+    with vss.fault("reset", method="POST", path="b/metadata$", when="after", count=2):
+        assert _put(vss).unwrap() is True
+    assert _has_no_announcement_without_data(vss, "k", [DATA])
+
+
+async def test_clearing_deletes_no_announcement_of_another_writer(own_vss: Callable[..., LocalVSS]) -> None:
+    """Another writer of the same bytes has announced them between our announcement and our data."""
+    vss = own_vss()
+    wire = RawRequests(vss)
+    tasks: list[str] = []
+
+    async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+        if "/data/" in asked.path and not tasks:
+            tasks.append((await asyncio.to_thread(wire.announce, "b", "k", 0, DATA, DATA, 1))[0])
+        return None
+
+    with vss.fault("refuse_data", count=1):
+        async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
+            assert (await client.put("b", "k", DATA, max_backoff=0.05)).unwrap() is True
+    assert vss.requests("DELETE") == []
+    assert wire.send(tasks[0], DATA)
+
+
+async def test_rival_before_second_announcement_is_conflict(own_vss: Callable[..., LocalVSS]) -> None:
+    vss = own_vss()
+    wire = RawRequests(vss)
+    rivals: list[Any] = []
+
+    async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+        if asked.method == "DELETE" and not rivals:
+            reply = await pass_on(asked)
+            rivals.append(await asyncio.to_thread(wire.put, "b", "k", [pattern(1000, 1)]))
+            return reply
+        return None
+
+    with vss.fault("refuse_data", count=1):
+        async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
+            error = (await client.put("b", "k", DATA, max_backoff=0.05)).unwrap_err()
+            assert isinstance(error, BallConflictError)
+    assert wire.peers_with("b", "k_0", DATA) == set()
+
+
+@pytest.mark.parametrize("rf", [1, 2])
+async def test_router_lost_before_the_data_is_replaced_by_another(own_vss: Callable[..., LocalVSS], rf: int) -> None:
+    """A task is known only to the router that gave it: another router needs a new announcement."""
+    vss = own_vss()
+    interceptors: list[InterceptingRouter] = []
+
+    async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+        if asked.method == "POST" and asked.path.endswith("/metadata"):
+            reply = await pass_on(asked)
+            if sum(len(interceptor.seen("POST")) for interceptor in interceptors) == 1:
+                next(interceptor for interceptor in interceptors if asked in interceptor.asked).refuse_connections()
+                return Reply(reply.status, reply.body, {**reply.headers, "Connection": "close"})
+            return reply
+        return None
+
+    async with (
+        intercepting(handler, vss) as first,
+        intercepting(handler, vss) as second,
+        AsyncClient(uri_of(first.port, second.port), "tests") as client,
+    ):
+        interceptors.extend((first, second))
+        put = await client.put("b", "k", DATA, rf=rf, max_tries=3, max_backoff=0.05)
+        assert put.unwrap() is True
+    wire = RawRequests(vss)
+    assert _announcements(vss) == 2
+    assert len(vss.requests("POST", "/data/")) == 1
+    assert len(wire.listed("b", "k")) == len(wire.peers_with("b", "k_0", DATA)) == rf
+
+
+def test_max_tries_counts_per_request(own_vss: Callable[..., LocalVSS]) -> None:
+    vss = own_vss()
+    with vss.fault("status", method="POST", path="/data/", status=503) as failing:
+        assert _put(vss, max_tries=3).is_err
+        assert failing.triggered == 3
+    with vss.fault("status", method="POST", path="b/metadata$", status=503) as failing:
+        assert _put(vss, "other", max_tries=3).is_err
+        assert failing.triggered == 3
+
+
+# -- servers that fail by a pattern ----------------------------------------------------------------------------------------
+
+
+def _each_third(asked: Counter[str], key: str) -> Reply | None:
+    asked[key] += 1
+    return Reply(500, b'{"detail": "every third"}') if asked[key] % 3 == 0 else None
+
+
+def _first_two(asked: Counter[str], key: str) -> Reply | None:
+    asked[key] += 1
+    return Reply(404, b'{"detail": "try again later"}') if asked[key] <= 2 else None
+
+
+@pytest.mark.parametrize("at_once", [1, 10])
+@pytest.mark.parametrize("pattern_of", [_each_third, _first_two])
+def test_server_that_fails_by_a_pattern_stops_no_put(
+    vss: LocalVSS, bucket_id: str, pattern_of: Callable[[Counter[str], str], Reply | None], at_once: int
+) -> None:
+    """Each path has a pattern of its own, and so has each chunk's data, whatever its task."""
+    asked: Counter[str] = Counter()
+    chunk_of: dict[str, str] = {}
+
+    async def handler(request: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+        task = request.path.split("/")[-2] if "/data/" in request.path else ""
+        if reply := pattern_of(asked, chunk_of.get(task, f"{request.method} {request.path}")):
+            return reply
+        if request.method == "POST" and request.path.endswith("/metadata"):
+            reply = await pass_on(request)
+            answer = reply.json()
+            chunk_of[answer["tasks_ids"][0]] = f"data of {answer['key']}"
+            return reply
+        return None
+
+    async def scenario() -> None:
+        async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
+            for number in range(3):
+                asked.clear()
+                put = await client.put(
+                    bucket_id,
+                    f"k{number}",
+                    b"".join(PIECES),
+                    chunk_size=50,
+                    max_tries=5,
+                    max_backoff=0.02,
+                    max_concurrency=at_once,
+                )
+                assert put.unwrap() is True
+
+    asyncio.run(scenario())
+    wire = RawRequests(vss)
+    for number in range(3):
+        assert len(wire.listed(bucket_id, f"k{number}")) == CHUNKS
+        assert wire.peers_with(bucket_id, f"k{number}_7", PIECES[7])
+
+
+# -- a source that changes -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunks", [1, 4])
+async def test_put_of_a_file_that_changed_leaves_nothing_in_the_way(
+    own_vss: Callable[..., LocalVSS], tmp_path: Any, chunks: int
+) -> None:
+    vss = own_vss()
+    size = 2_000_000  # a small file is read once, and kept
+    path = tmp_path / "file"
+    path.write_bytes(pattern(size))
+    changed = pattern(size, seed=9)
+
+    async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+        if asked.path.endswith("/k/chunks"):
+            path.write_bytes(changed)
+        return None
+
+    async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
+        options: dict[str, Any] = {"chunk_size": size // chunks, "max_concurrency": 1}
+        error = (await client.put_file("b", "k", path, **options)).unwrap_err()
+        assert isinstance(error, IntegrityError)
+        assert RawRequests(vss).listed("b", "k") == []
+        assert (await client.put_file("b", "k", path, **options)).unwrap() is True
+        assert bytes((await client.get("b", "k")).unwrap().data) == changed

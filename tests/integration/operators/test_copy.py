@@ -1,0 +1,165 @@
+"""``MictlanXCopyOperator``: one object and a prefix, between buckets and between connections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_mictlanx.batches.runner import BatchError
+from airflow_provider_mictlanx.client.errors import BallConflictError, NotFoundError
+from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
+from airflow_provider_mictlanx.operators.mictlanx import MictlanXCopyOperator
+from tests.support.operator_runs import run, store
+from tests.support.vss import LocalVSS
+
+ONE = {"bucket_id", "key", "ball_id", "size", "checksum", "num_chunks", "replicas", "uploaded", "response_time"}
+
+
+def copied(bucket_id: str, dest_bucket_id: str, **arguments: Any) -> Any:
+    arguments = {"max_tries": 2, "max_backoff": 0.05, **arguments}
+    return run(MictlanXCopyOperator(task_id="copy", bucket_id=bucket_id, dest_bucket_id=dest_bucket_id, **arguments))
+
+
+def test_one_object(hook: MictlanXHook, bucket_id: str, told: Callable[[], list[str]]) -> None:
+    dest = f"{bucket_id}-2"
+    hook.put(bucket_id, "a/b.txt", "¡hola!", tags={"run": "r1"})
+    result = copied(bucket_id, dest, key="a/b.txt", dest_key="c/d.txt", rf=2)
+    assert set(result) == ONE | {"source_bucket_id", "source_key"}
+    assert (result["bucket_id"], result["key"], result["source_key"]) == (dest, "c/d.txt", "a/b.txt")
+    assert (result["uploaded"], result["replicas"]) == (True, 2)
+    assert hook.get(dest, "c/d.txt").decode() == "¡hola!"
+    assert hook.get_metadata(dest, "c/d.txt")["tags"]["run"] == "r1"
+    assert copied(bucket_id, dest, key="a/b.txt", dest_key="c/d.txt")["uploaded"] is False
+    first, second = told()
+    assert first.startswith(f"Copied {bucket_id}/a/b.txt to {dest}/c/d.txt: 7 bytes in 1 chunk, ")
+    assert second == f"Nothing to copy: {dest}/c/d.txt: 7 bytes in 1 chunk is stored already"
+
+
+def test_other_content_fails_at_once_unless_replaced(hook: MictlanXHook, bucket_id: str) -> None:
+    store(hook, bucket_id, "a", "b")
+    with pytest.raises(AirflowFailException, match="BallConflictError") as caught:
+        copied(bucket_id, bucket_id, key="a", dest_key="b")
+    assert isinstance(caught.value.__cause__, BallConflictError)
+    assert copied(bucket_id, bucket_id, key="a", dest_key="b", replace=True)["uploaded"]
+    assert hook.get(bucket_id, "b") == b"a"
+    with pytest.raises(NotFoundError):
+        copied(bucket_id, bucket_id, key="nothing", dest_key="c")
+
+
+def test_prefix_to_another_space(
+    hook: MictlanXHook,
+    own_vss: Callable[..., LocalVSS],
+    connect: Callable[..., None],
+    bucket_id: str,
+    told: Callable[[], list[str]],
+) -> None:
+    connect(own_vss(peers=1), "other_space")
+    other = MictlanXHook("other_space")
+    store(hook, bucket_id, "in/1", "in/sub/2", "in/3", "else")
+    store(other, bucket_id, "arrived/1")
+    other.delete(bucket_id, "arrived/1")
+    options = {"prefix": "in/", "dest_prefix": "arrived/", "dest_conn_id": "other_space"}
+    result = copied(bucket_id, bucket_id, **options)
+    assert result.pop("response_time") > 0
+    assert result == {
+        "bucket_id": bucket_id,
+        "prefix": "in/",
+        "dest_bucket_id": bucket_id,
+        "dest_prefix": "arrived/",
+        "total_balls": 3,
+        "copied": 3,
+        "skipped": 0,
+        "failed": 0,
+        "copied_size": 16,
+        "failures": [],
+    }
+    assert other.list_keys(bucket_id) == ["arrived/1", "arrived/3", "arrived/sub/2"]
+    assert other.get(bucket_id, "arrived/sub/2") == b"in/sub/2"
+    (line,) = told()
+    assert line.startswith(
+        f"Copying in/* of bucket {bucket_id} to arrived/* of bucket {bucket_id}: 3 balls copied, 16 bytes in "
+    )
+    hook.put(bucket_id, "in/4", "four")
+    again = copied(bucket_id, bucket_id, **options)
+    assert (again["copied"], again["skipped"]) == (1, 3)
+    assert copied(bucket_id, bucket_id, prefix="", dest_conn_id="other_space")["copied"] == 5
+    assert copied(bucket_id, bucket_id, prefix="nothing", dest_conn_id="other_space")["total_balls"] == 0
+
+
+def test_prefix_with_one_conflict(hook: MictlanXHook, bucket_id: str) -> None:
+    store(hook, bucket_id, "in/1", "in/2")
+    hook.put(bucket_id, "out/1", "something else")
+    result = copied(bucket_id, bucket_id, prefix="in/", dest_prefix="out/", fail_on_error=False)
+    assert (result["copied"], result["failed"]) == (1, 1)
+    assert [(failure["key"], failure["code"]) for failure in result["failures"]] == [("in/1", 405)]
+    with pytest.raises(AirflowFailException, match=r"1 of 2 balls failed: in/1: .*No retry can fix this") as caught:
+        copied(bucket_id, bucket_id, prefix="in/", dest_prefix="out/")
+    assert isinstance(caught.value.__cause__, BatchError)
+    assert caught.value.__cause__.result["skipped"] == 1
+    assert copied(bucket_id, bucket_id, prefix="in/", dest_prefix="out/", replace=True)["copied"] == 1
+    assert hook.get(bucket_id, "out/1") == b"in/1"
+
+
+def test_what_may_pass_is_retried(
+    own_vss: Callable[..., LocalVSS], connect: Callable[..., None], bucket_id: str
+) -> None:
+    vss = own_vss(peers=1)
+    connect(vss)
+    store(MictlanXHook(), bucket_id, "in/1", "in/2")
+    with vss.fault("status", method="POST", status=500), pytest.raises(BatchError, match="Run it again") as caught:
+        copied(bucket_id, bucket_id, prefix="in/", dest_prefix="out/")
+    assert not caught.value.permanent
+    assert copied(bucket_id, bucket_id, prefix="in/", dest_prefix="out/")["copied"] == 2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"key": "a"},
+        {"prefix": "a"},
+        {"prefix": ""},
+        {"key": "a", "dest_key": ""},
+        {"key": "", "dest_key": "b"},
+        {"key": "a", "dest_bucket_id": "a.b"},
+        {"prefix": "a", "dest_bucket_id": "a.b"},
+        {"prefix": "a", "dest_prefix": "b", "max_concurrency": 0},
+        {"key": "a", "dest_key": "b", "max_concurrency": 0},
+        {"key": "a", "dest_key": "b", "rf": 0},
+        {"key": "a", "dest_conn_id": "nobody_knows_it"},
+    ],
+)
+def test_bad_input_is_refused_before_the_first_request(vss: LocalVSS, hook: MictlanXHook, wrong: Any) -> None:
+    vss.reset_requests()
+    with pytest.raises(AirflowFailException):
+        copied(**{"bucket_id": "bucket", "dest_bucket_id": "bucket", **wrong})
+    assert vss.requests() == []
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"key": "a", "prefix": "a"}, {"key": "a", "dest_prefix": "b"}, {"prefix": "a", "dest_key": "b"}],
+)
+def test_one_object_or_a_prefix(given: Any) -> None:
+    with pytest.raises(ValueError, match=r"MictlanXCopyOperator \(task_id: copy\): .* must be given"):
+        MictlanXCopyOperator(task_id="copy", bucket_id="bucket", dest_bucket_id="bucket", **given)
+
+
+def test_what_renders_to_nothing_copies_nothing(hook: MictlanXHook, bucket_id: str) -> None:
+    """As ``key=task.output`` of a task that returned None; it once copied the whole bucket."""
+    store(hook, bucket_id, "a", "b")
+    dest = f"{bucket_id}-2"
+    for given, rendered in (("key", None), ("prefix", None)):
+        operator = MictlanXCopyOperator(task_id="copy", bucket_id=bucket_id, dest_bucket_id=dest, **{given: "a"})
+        setattr(operator, given, rendered)
+        with pytest.raises(AirflowFailException, match="exactly one of key and prefix must be given, got none"):
+            run(operator)
+    assert hook.list_keys(dest) == []
+
+
+@pytest.mark.parametrize("dest_prefix", [7, ["a/"]])
+def test_prefix_of_the_copies_is_a_text(hook: MictlanXHook, bucket_id: str, dest_prefix: Any) -> None:
+    with pytest.raises(AirflowFailException, match=r"ValidationError: dest_prefix must be str"):
+        copied(bucket_id, f"{bucket_id}-2", prefix="a", dest_prefix=dest_prefix)

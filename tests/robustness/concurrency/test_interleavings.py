@@ -1,0 +1,236 @@
+"""
+Clients at once, in chosen interleavings: nothing is overwritten, mixed or lost, whoever's request comes first.
+
+What can't be had without a conditional put is on the page of the protocol's traps; these tests hold the line up to there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_mictlanx.client import (
+    AsyncClient,
+    BallConflictError,
+    GetChunkError,
+    NotFoundError,
+    UnavailableError,
+)
+from tests.support.clients import client_of
+from tests.support.intercepting_router import Asked, Reply, intercepting
+from tests.support.raw_requests import RawRequests
+from tests.support.request_order import Actor, Turns
+from tests.support.sample_bytes import pattern
+from tests.support.vss import LocalVSS
+
+KEY = "k"
+ONE = pattern(900)
+TWO = pattern(900, seed=1)
+
+sampled = settings(
+    max_examples=12, deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate]
+)
+
+
+def schedules(clients: int, turns: int = 24) -> st.SearchStrategy[list[int]]:
+    return st.lists(st.integers(0, clients - 1), min_size=turns // 2, max_size=turns)
+
+
+class Meeting:
+    """A bucket in which clients meet in a given order."""
+
+    def __init__(self, vss: LocalVSS, schedule: Sequence[int]) -> None:
+        self.vss = vss
+        self.wire = RawRequests(vss)
+        self.bucket_id = f"bucket-{uuid.uuid4().hex}"
+        self._schedule = schedule
+        self.order: list[tuple[int, str]] = []
+
+    def puts(self, data: bytes, chunk_size: int = 900, **arguments: Any) -> Actor:
+        return lambda client: client.put(
+            self.bucket_id, KEY, data, chunk_size=chunk_size, max_concurrency=1, **arguments
+        )
+
+    def reads(self, times: int) -> Actor:
+        async def read(client: AsyncClient) -> list[Any]:
+            return [await client.get(self.bucket_id, KEY, max_paralell_gets=1) for _ in range(times)]
+
+        return read
+
+    def deletes(self) -> Actor:
+        return lambda client: client.delete(KEY, self.bucket_id)
+
+    def deletes_bucket(self) -> Actor:
+        return lambda client: client.delete_bucket(self.bucket_id, max_concurrency=1)
+
+    def hold(self, *actors: Actor) -> list[Any]:
+        """Let them meet; gives what each came to."""
+
+        async def scenario() -> list[Any]:
+            turns = Turns(self.vss, self._schedule)
+            results = await turns.run(*actors)
+            self.order = turns.order
+            return results
+
+        return asyncio.run(scenario())
+
+    def read(self) -> Any:
+        """Read the ball afterwards, past the cache."""
+        return self.do(lambda client: client.get(self.bucket_id, KEY, force=True))
+
+    def do(self, call: Callable[[AsyncClient], Awaitable[Any]]) -> Any:
+        async def scenario() -> Any:
+            async with client_of(self.vss) as client:
+                return await call(client)
+
+        return asyncio.run(scenario())
+
+    @property
+    def deletes_were_sent(self) -> bool:
+        return any(request.startswith("DELETE") for _, request in self.order)
+
+
+ORDERS = [tuple(0 if turn in first else 1 for turn in range(8)) for first in itertools.combinations(range(8), 4)]
+"""Each way to interleave two writers of a new ball of one chunk: look, announce, list, send."""
+
+
+@pytest.mark.parametrize("orders", [ORDERS[at::7] for at in range(7)], ids=range(7))
+def test_of_two_writers_of_other_bytes_one_at_most_succeeds(vss: LocalVSS, orders: list[tuple[int, ...]]) -> None:
+    for order in orders:
+        meeting = Meeting(vss, order)
+        results = meeting.hold(meeting.puts(ONE), meeting.puts(TWO))
+        _one_at_most(meeting, results, [ONE, TWO])
+
+
+@sampled
+@given(schedule=schedules(3))
+def test_three_writers_of_other_bytes_one_at_most_succeeds(vss: LocalVSS, schedule: list[int]) -> None:
+    contents = [pattern(900, seed) for seed in range(3)]
+    meeting = Meeting(vss, schedule)
+    results = meeting.hold(*(meeting.puts(data, 300) for data in contents))
+    _one_at_most(meeting, results, contents)
+
+
+def _one_at_most(meeting: Meeting, results: list[Any], contents: list[bytes]) -> None:
+    stored = [data for data, result in zip(contents, results, strict=True) if result.is_ok]
+    assert len(stored) <= 1
+    assert {type(result.unwrap_err()) for result in results if result.is_err} <= {BallConflictError}
+    read = meeting.read()
+    if stored:
+        assert bytes(read.unwrap().data) == stored[0]
+    else:
+        assert isinstance(read.unwrap_err(), NotFoundError | GetChunkError)  # what the losers announced, without data
+
+
+@sampled
+@given(schedule=schedules(2))
+def test_two_writers_of_the_same_bytes_both_succeed(vss: LocalVSS, schedule: list[int]) -> None:
+    meeting = Meeting(vss, schedule)
+    results = meeting.hold(meeting.puts(ONE, 300), meeting.puts(ONE, 300))
+    assert [result.is_ok for result in results] == [True, True]
+    assert bytes(meeting.read().unwrap().data) == ONE
+    assert not meeting.deletes_were_sent
+
+
+@sampled
+@given(schedule=schedules(2))
+def test_two_writers_of_the_same_bytes_in_two_cuts_both_succeed(vss: LocalVSS, schedule: list[int]) -> None:
+    meeting = Meeting(vss, schedule)
+    results = meeting.hold(meeting.puts(ONE, 300), meeting.puts(ONE, 450))
+    assert [result.is_ok for result in results] == [True, True]
+    assert bytes(meeting.read().unwrap().data) == ONE
+    assert not meeting.deletes_were_sent
+
+
+@sampled
+@given(schedule=schedules(4, 40))
+def test_more_writers_of_the_same_bytes_than_peers_all_succeed(vss: LocalVSS, schedule: list[int]) -> None:
+    meeting = Meeting(vss, schedule)
+    results = meeting.hold(*[meeting.puts(ONE, 450)] * 4)
+    assert [result.is_ok for result in results] == [True] * 4
+    assert bytes(meeting.read().unwrap().data) == ONE
+
+
+@sampled
+@given(schedule=schedules(2, 40))
+def test_reader_during_a_replace_sees_old_or_new_or_nothing(vss: LocalVSS, schedule: list[int]) -> None:
+    meeting = Meeting(vss, schedule)
+    assert meeting.do(meeting.puts(ONE, 300)).is_ok
+    replaced, reads = meeting.hold(meeting.puts(TWO, 450, replace=True), meeting.reads(3))
+    assert replaced.unwrap() is True
+    for read in reads:
+        if read.is_ok:
+            assert bytes(read.unwrap().data) in (ONE, TWO)
+        else:
+            assert isinstance(read.unwrap_err(), NotFoundError | GetChunkError | UnavailableError)
+    assert bytes(meeting.read().unwrap().data) == TWO
+
+
+@sampled
+@given(schedule=schedules(3, 40))
+def test_nobody_reads_a_mixture_while_two_replace(vss: LocalVSS, schedule: list[int]) -> None:
+    """Two who replace one key may take it from one another, but what is read is one of the versions, whole."""
+    meeting = Meeting(vss, schedule)
+    assert meeting.do(meeting.puts(pattern(900, seed=2), 300)).is_ok
+    *_, reads = meeting.hold(
+        meeting.puts(ONE, 300, replace=True), meeting.puts(TWO, 450, replace=True), meeting.reads(3)
+    )
+    for read in [*reads, meeting.read()]:
+        if read.is_ok:
+            assert bytes(read.unwrap().data) in (ONE, TWO, pattern(900, seed=2))
+        else:
+            assert isinstance(read.unwrap_err(), NotFoundError | GetChunkError | UnavailableError)
+    assert meeting.do(meeting.puts(ONE, replace=True)).is_ok
+    assert bytes(meeting.read().unwrap().data) == ONE
+
+
+@sampled
+@given(schedule=schedules(2, 40))
+def test_delete_bucket_beside_writer_empties_or_reports_rest(vss: LocalVSS, schedule: list[int]) -> None:
+    meeting = Meeting(vss, schedule)
+    assert meeting.do(lambda client: client.put(meeting.bucket_id, "before", TWO)).is_ok
+    written, deleted = meeting.hold(meeting.puts(ONE, 300), meeting.deletes_bucket())
+    report = deleted.unwrap()
+    assert report.failed == 0
+    assert "before" in report.keys
+    # What is there in the end was announced after the last look, which found the bucket empty.
+    last_look = max(
+        at
+        for at, (client, request) in enumerate(meeting.order)
+        if client == 1 and request.endswith(f"/buckets/{meeting.bucket_id}/metadata")
+    )
+    announced_later = [
+        request for client, request in meeting.order[last_look:] if client == 0 and request.endswith("/metadata")
+    ]
+    listed = {chunk["key"] for chunk in meeting.wire.listed(meeting.bucket_id, KEY)}
+    assert len(listed) <= len(announced_later)
+    if not announced_later:
+        assert KEY in report.keys or written.is_err
+    assert meeting.do(meeting.puts(ONE, 300)).is_ok
+    assert bytes(meeting.read().unwrap().data) == ONE
+
+
+async def test_bucket_written_to_all_the_time_is_reported_not_empty(vss: LocalVSS, bucket_id: str) -> None:
+    wire = RawRequests(vss)
+    added: list[str] = []
+
+    async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+        if asked.path.endswith(f"/buckets/{bucket_id}/metadata"):  # before each look of the deleter
+            added.append(f"late-{len(added)}")
+            await asyncio.to_thread(wire.put, bucket_id, added[-1], [ONE])
+        return None
+
+    async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
+        report = (await client.delete_bucket(bucket_id)).unwrap()
+        assert (report.failed, report.total) == (1, len(added))
+        assert list(report.failures) == added[-1:]
+        assert "came in" in report.failures[added[-1]]
+        assert report.keys == sorted(added[:-1])
+    assert wire.data(bucket_id, f"{added[-1]}_0") == ONE

@@ -1,0 +1,87 @@
+"""What the tests of bulks share: an upload in one call, and a look at what is really stored, peer by peer."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_mictlanx.bulks.attempt import ShardUpload
+from airflow_provider_mictlanx.bulks.options import AttemptOptions, BulkSpec, UploadResult
+from airflow_provider_mictlanx.bulks.sources import SourceBall, list_sources
+from airflow_provider_mictlanx.client import AsyncClient
+from tests.support.clients import client_of
+from tests.support.vss import LocalVSS
+
+OWNER = {"dag_id": "nightly", "task_id": "upload"}
+
+
+def uncached_client(vss: LocalVSS) -> AsyncClient:
+    """Return a client that reads everything from the storage space."""
+    return client_of(vss, capacity_storage=0)
+
+
+def make_files(folder: Path, sizes: Mapping[str, int]) -> dict[str, bytes]:
+    """Write files of random bytes; gives them by their path in the folder."""
+    contents = {name: os.urandom(size) for name, size in sizes.items()}
+    for name, content in contents.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return contents
+
+
+async def upload(
+    client: AsyncClient,
+    bulk_id: str,
+    bucket_id: str,
+    source: Path | None = None,
+    *,
+    shard: int = 0,
+    listing: Callable[[], list[SourceBall]] | None = None,
+    owner: Mapping[str, str] = OWNER,
+    lines: list[str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    **spec: Any,
+) -> UploadResult:
+    """Make one attempt."""
+    told = {"sources": [str(source)] if source else [], "bucket_id": bucket_id} | spec
+    return await ShardUpload(
+        client,
+        BulkSpec(bulk_id, **told),
+        shard,
+        listing or (lambda: list_sources(str(source), bucket_id, told.get("key_prefix", ""))),
+        owner,
+        AttemptOptions(**({"max_tries": 2, "max_backoff": 0.01} | dict(options or {}))),
+        (lines if lines is not None else []).append,
+    ).run()
+
+
+def on_peers(vss: LocalVSS, bucket_id: str, contents: Mapping[str, bytes]) -> dict[str, int]:
+    """Give on how many peers each ball of one chunk is, with the right bytes: asked of the peers themselves."""
+    found = dict.fromkeys(contents, 0)
+    for number in range(vss.peers):
+        peer = http.client.HTTPConnection("127.0.0.1", vss.peer_port(number), timeout=60)
+        with contextlib.closing(peer):
+            for key, content in contents.items():
+                peer.request("GET", f"/api/v4/buckets/{bucket_id}/{key}_0")
+                answer = peer.getresponse()
+                found[key] += (answer.read(), answer.status) == (content, 200)
+    return found
+
+
+async def versions(client: AsyncClient, bucket_id: str) -> dict[str, set[tuple[str, int]]]:
+    """Give the versions of each listed chunk, as SHA-256 and size."""
+    listing = (await client.get_chunks_by_bucket_id(bucket_id)).unwrap()
+    found: dict[str, set[tuple[str, int]]] = {}
+    for chunk in listing.balls:
+        found.setdefault(chunk.key, set()).add((chunk.checksum, chunk.size))
+    return found
+
+
+def one_version_each(contents: Mapping[str, bytes]) -> dict[str, set[tuple[str, int]]]:
+    """Give what ``versions`` gives where every ball of one chunk is there once."""
+    return {f"{key}_0": {(hashlib.sha256(data).hexdigest(), len(data))} for key, data in contents.items()}

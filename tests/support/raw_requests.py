@@ -1,0 +1,151 @@
+"""
+Requests to a router without the client: what another writer sends, and what a reader sees.
+
+Tests set up and check the storage space with these, so that a fault of the client cannot hide in both.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from tests.support.sample_bytes import sha256
+from tests.support.vss import LocalVSS
+
+# As in tests/support/vss.py: to make one for each request would take most of the tests' time.
+_HTTP = httpx.Client(verify=False, trust_env=False, timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
+
+
+class RawRequests:
+    """Requests as another client would make them."""
+
+    def __init__(self, vss: LocalVSS, router: int = 0) -> None:
+        self.vss = vss
+        self.api = f"{vss.api(router)}/buckets"
+
+    def announce(
+        self,
+        bucket_id: str,
+        ball_id: str,
+        index: int,
+        data: bytes,
+        whole: bytes,
+        num_chunks: int,
+        rf: int = 1,
+        tags: Mapping[str, str] | None = None,
+        standard_tags: bool = True,
+    ) -> tuple[str, list[str]]:
+        """Announce a chunk; gives its task and the peers that are to have it."""
+        standard = {
+            "index": str(index),
+            "num_chunks": str(num_chunks),
+            "full_checksum": sha256(whole),
+            "chunk_size": str(len(data)),
+            "group_id": ball_id,
+        }
+        answer = self._checked(
+            "POST",
+            f"{self.api}/{bucket_id}/metadata",
+            json={
+                "bucket_id": bucket_id,
+                "key": f"{ball_id}_{index}",
+                "ball_id": ball_id,
+                "checksum": sha256(data),
+                "size": len(data),
+                "tags": {**(standard if standard_tags else {}), **(tags or {})},
+                "producer_id": "another",
+                "content_type": "application/octet-stream",
+                "is_disabled": False,
+                "replication_factor": rf,
+            },
+        ).json()
+        return answer["tasks_ids"][0], answer["replicas"]
+
+    def send(self, task_id: str, data: bytes) -> list[str]:
+        """Send the data of a task; gives the peers that stored it."""
+        answer = self._checked("POST", f"{self.api}/data/{task_id}/chunked", content=data).json()
+        peers: list[str] = answer["peer_ids"]
+        return peers
+
+    def put(
+        self,
+        bucket_id: str,
+        ball_id: str,
+        chunks: Sequence[bytes],
+        *,
+        rf: int = 1,
+        only: Sequence[int] | None = None,
+        announced_only: Sequence[int] = (),
+        tags: Mapping[str, str] | None = None,
+        standard_tags: bool = True,
+    ) -> dict[int, list[str]]:
+        """Put a ball of these chunks, or ``only`` some of them; gives the peers that stored each."""
+        stored = {}
+        for index, data in enumerate(chunks):
+            if only is not None and index not in only:
+                continue
+            task, _ = self.announce(
+                bucket_id, ball_id, index, data, b"".join(chunks), len(chunks), rf, tags, standard_tags
+            )
+            if index not in announced_only:
+                stored[index] = self.send(task, data)
+        return stored
+
+    def listed(self, bucket_id: str, ball_id: str) -> list[dict[str, Any]]:
+        """Give what the peers list of a ball."""
+        answer = self._request("GET", f"{self.api}/{bucket_id}/metadata/{ball_id}/chunks")
+        if answer.status_code == 404:
+            return []
+        answer.raise_for_status()
+        chunks: list[dict[str, Any]] = answer.json()["chunks"]
+        return chunks
+
+    def data(self, bucket_id: str, key: str, peer_id: str = "", force: bool = True) -> bytes | None:
+        """Give the bytes of a chunk, None where there are none."""
+        headers = {**({"Force-Get": "1"} if force else {}), **({"Peer-Id": peer_id} if peer_id else {})}
+        answer = self._request("GET", f"{self.api}/{bucket_id}/{key}", headers=headers)
+        return answer.content if answer.status_code == 200 else None
+
+    def peers_with(self, bucket_id: str, key: str, data: bytes) -> set[str]:
+        """Give the peers that have exactly these bytes of a chunk."""
+        peers = [f"peer-{number}" for number in range(self.vss.peers)]
+        return {peer for peer in peers if self.data(bucket_id, key, peer) == data}
+
+    def metadata(self, bucket_id: str, key: str) -> tuple[int, Any]:
+        """Give the status and the body of the question for a chunk's metadata."""
+        answer = self._request("GET", f"{self.api}/{bucket_id}/metadata/{key}")
+        return answer.status_code, answer.json()
+
+    def delete(self, bucket_id: str, ball_id: str) -> int:
+        answer = self._checked("DELETE", f"{self.api}/{bucket_id}/bid/{ball_id}", headers={"Force": "1"}).json()
+        number: int = answer["n_deletes"]
+        return number
+
+    def delete_chunk(self, bucket_id: str, key: str) -> int:
+        answer = self._checked("DELETE", f"{self.api}/{bucket_id}/{key}", headers={"Force": "1"}).json()
+        number: int = answer["n_deletes"]
+        return number
+
+    def forget_at_peer(self, peer: int, bucket_id: str, ball_id: str) -> None:
+        """Let a peer lose a ball, without a word to the placement service."""
+        self._checked("DELETE", f"{self.vss.peer_api(peer)}/buckets/{bucket_id}/bid/{ball_id}")
+
+    def break_off_upload(self, task_id: str, data: bytes, size: int) -> None:
+        """Begin to send ``size`` bytes, and close the connection after ``data``."""
+        url = urlsplit(f"{self.api}/data/{task_id}/chunked")
+        with socket.create_connection((url.hostname, url.port)) as connection:
+            head = f"POST {url.path} HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Length: {size}\r\n\r\n"
+            connection.sendall(head.encode() + data)
+
+    def _checked(self, method: str, url: str, **arguments: Any) -> httpx.Response:
+        answer = self._request(method, url, **arguments)
+        answer.raise_for_status()
+        return answer
+
+    @staticmethod
+    def _request(method: str, url: str, **arguments: Any) -> httpx.Response:
+        return _HTTP.request(method, url, **arguments)
