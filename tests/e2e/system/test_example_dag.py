@@ -132,12 +132,15 @@ class TestDemo:
         assert "Traceback" in log.read_text()
         assert processes_with(str(work)) == []
 
-    @pytest.mark.parametrize(("name", "reason"), [("nowhere", "no such file or folder"), ("empty", "no file in this")])
+    @pytest.mark.parametrize(
+        ("name", "reason"),
+        [("nowhere", "an existing file or folder, got"), ("empty", "at least one file, got the folder")],
+    )
     def test_useless_source(self, name: str, reason: str, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()
         demo = self.start(str(tmp_path / name), "--work", str(tmp_path / "work"))
         output, errors = demo.communicate(timeout=60)
         assert demo.returncode == 1
-        assert f"SOURCE={tmp_path / name}: there is {reason}" in errors
+        assert f"{reason} {tmp_path / name}" in errors
         assert output == ""
         assert not (tmp_path / "work").exists()

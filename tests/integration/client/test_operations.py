@@ -355,8 +355,8 @@ async def test_bad_files_cause_no_request(tmp_path: Path) -> None:
         assert "must be an existing file" in await refused(client.put_file("b", "k", tmp_path / "none"))
         assert "got a folder" in await refused(client.put_file("b", "k", tmp_path))
         assert "got a special file" in await refused(client.put_file("b", "k", tmp_path / "fifo"))
-        assert "either" in await refused(client.upload("b", "k"))
-        assert "either" in await refused(client.upload("b", "k", data=b"", path=tmp_path / "file"))
+        assert "exactly one of" in await refused(client.upload("b", "k"))
+        assert "exactly one of" in await refused(client.upload("b", "k", data=b"", path=tmp_path / "file"))
         for name in ("..", "a/b", "", ".", "a\\b", "x" * 256, "a\0b"):
             if name:
                 await refused(client.get_to_file("b", "k", str(tmp_path / "out"), fullname=name))

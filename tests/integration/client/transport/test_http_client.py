@@ -72,7 +72,7 @@ def test_another_event_loop_is_refused(vss: LocalVSS) -> None:
 
 @pytest.mark.parametrize("verify", [True, "ca.pem"])
 def test_verify_beside_a_client_is_refused(verify: Any) -> None:
-    with pytest.raises(ValidationError, match="verify must be the default with an http_client"):
+    with pytest.raises(ValidationError, match="verify must be unset with an http_client"):
         client_of(URI, httpx.AsyncClient(), verify=verify)
 
 
