@@ -151,7 +151,7 @@ def test_connection_form(page: Page, local_airflow: RunningAirflow, vss: LocalVS
     kept = local_airflow.request("GET", f"/api/v2/connections/{conn_id}")
     extra = {name: value for name, value in json.loads(kept["extra"]).items() if value is not None}
     routers = [f"http://127.0.0.1:{vss.port}", f"http://127.0.0.1:{wrong}"]
-    assert extra == {"routers": routers, "verify": True, "client_id": "a person"}
+    assert extra == {"routers": routers, "verify": True, "trust_env": False, "client_id": "a person"}
 
     # A router that nobody is at.
     vss.reset_requests()

@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -48,8 +48,21 @@ def deferrable() -> Wait:
     return Wait("deferrable", MictlanXObjectSensor)
 
 
-def later(work: Callable[[], Any], seconds: float = 0.3) -> None:
-    threading.Timer(seconds, work).start()
+Later = Callable[..., None]
+
+
+@pytest.fixture
+def later() -> Iterator[Later]:
+    """Do some work after a while, in a thread that ends with the test."""
+    timers: list[threading.Timer] = []
+
+    def start(work: Callable[[], Any], seconds: float = 0.3) -> None:
+        timers.append(threading.Timer(seconds, work))
+        timers[-1].start()
+
+    yield start
+    for timer in timers:
+        timer.join()
 
 
 # What is found
@@ -62,7 +75,7 @@ def test_found_at_the_first_poke(wait: Wait, hook: MictlanXHook, bucket_id: str)
     assert (found["key"], found["size"], found["tags"]["run"]) == ("a/key", 1, "r1")
 
 
-def test_found_later(wait: Wait, hook: MictlanXHook, bucket_id: str) -> None:
+def test_found_later(wait: Wait, hook: MictlanXHook, bucket_id: str, later: Later) -> None:
     later(lambda: hook.put(bucket_id, "key", "x"))
     found = wait(bucket_id=bucket_id, key="key")
     assert found == hook.get_metadata(bucket_id, "key")
@@ -70,7 +83,12 @@ def test_found_later(wait: Wait, hook: MictlanXHook, bucket_id: str) -> None:
 
 @pytest.mark.parametrize("poke_that_finds", ["first", "later"])
 def test_log_says_what_was_found(
-    wait: Wait, hook: MictlanXHook, bucket_id: str, logged: Callable[[], list[str]], poke_that_finds: str
+    wait: Wait,
+    hook: MictlanXHook,
+    bucket_id: str,
+    logged: Callable[[], list[str]],
+    later: Later,
+    poke_that_finds: str,
 ) -> None:
     """On the worker: after a deferral too, where another process's log has the pokes."""
     if poke_that_finds == "first":
@@ -228,6 +246,7 @@ def test_errors_are_the_same_in_every_mode(
     hook: MictlanXHook,
     bucket_id: str,
     monkeypatch: pytest.MonkeyPatch,
+    later: Later,
     first: int,
     error: Exception,
     options: dict[str, Any],
