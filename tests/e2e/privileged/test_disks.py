@@ -78,7 +78,7 @@ def test_a_disk_without_room_for_a_name(vss: LocalVSS, ball: str, small_disk: Ca
 
 def test_a_read_only_disk_is_refused(vss: LocalVSS, ball: str, small_disk: Callable[..., Path]) -> None:
     disk = small_disk("1m", "ro")
-    with pytest.raises(ValidationError, match="can't be written to: Read-only file system") as caught:
+    with pytest.raises(ValidationError, match="must be writable, got .*: Read-only file system") as caught:
         download(vss, ball, disk)
     assert caught.value.permanent
 
@@ -129,7 +129,8 @@ def test_a_folder_that_may_not_be_written_to_is_refused(vss: LocalVSS, ball: str
     (folder / "target").unlink()
     said = download_as_nobody(vss, ball, folder)
     assert said.startswith("ValidationError"), said
-    assert "can't be written to: Permission denied" in said
+    assert "must be writable" in said
+    assert "Permission denied" in said
     assert list(folder.iterdir()) == []
     said = download_as_nobody(vss, ball, folder / "below")
     assert said.startswith("ValidationError"), said
