@@ -78,7 +78,7 @@ def test_a_disk_without_room_for_a_name(vss: LocalVSS, ball: str, small_disk: Ca
 
 def test_a_read_only_disk_is_refused(vss: LocalVSS, ball: str, small_disk: Callable[..., Path]) -> None:
     disk = small_disk("1m", "ro")
-    with pytest.raises(ValidationError, match="must be writable, got .*: Read-only file system") as caught:
+    with pytest.raises(ValidationError, match=r"must be writable, got .*: Read-only file system") as caught:
         download(vss, ball, disk)
     assert caught.value.permanent
 
