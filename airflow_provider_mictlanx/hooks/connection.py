@@ -277,8 +277,8 @@ def parse_connection(connection: AirflowConnection, extra: Mapping[str, Any]) ->
     conn_id = str(connection.conn_id)
     if (conn_type := getattr(connection, "conn_type", None)) and str(conn_type).lower() not in _CONN_TYPES:
         raise ValidationError(
-            f"connection {conn_id!r}: its type must be mictlanx, got {conn_type!r}; choose a connection of type "
-            "MictlanX, or change its type"
+            f"connection {conn_id!r} is of type {conn_type}, not mictlanx; choose a connection of type MictlanX, or "
+            "change its type"
         )
     with _errors_begin_with_connection(conn_id):
         if not isinstance(extra, Mapping):

@@ -289,7 +289,7 @@ def test_port_without_protocol_is_an_error_with_both_ways_out(settings: Any, con
 @pytest.mark.parametrize("conn_type", ["postgres", "aws", "Postgres", "generic"])
 def test_connection_of_another_type_is_diagnosed(settings: Any, conn_type: str) -> None:
     with pytest.raises(
-        ValidationError, match=f"^connection '{CONN_ID}': its type must be mictlanx, got '{conn_type}'"
+        ValidationError, match=f"^connection '{CONN_ID}' is of type {conn_type}, not mictlanx"
     ) as caught:
         settings({"conn_type": conn_type, "host": "db", "login": "me", "password": "s3cret", "extra": {"sslmode": "x"}})
     assert "s3cret" not in str(caught.value)
