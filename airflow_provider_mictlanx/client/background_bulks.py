@@ -226,11 +226,15 @@ class BulkJobs:
 
 def check_items(balls: Iterable[Mapping[str, Any]], allow_reserved_bucket: bool = False) -> list[BallK]:
     """Return the checked items of a bulk, or raise ``ValidationError`` that names the invalid one."""
+    if isinstance(balls, Mapping | str | bytes) or not isinstance(balls, Iterable):
+        raise ValidationError(f"balls must be a list of dicts, got {type(balls).__name__}")
     return [_check_item(ball, place, allow_reserved_bucket) for place, ball in enumerate(balls)]
 
 
 def _check_item(ball: Mapping[str, Any], place: int, allow_reserved_bucket: bool) -> BallK:
     where = f"item {place} of the bulk"
+    if not isinstance(ball, Mapping):
+        raise ValidationError(f"{where}: it must be a dict, got {type(ball).__name__}")
     known = {"bucket_id", "ball_id", "key", "source", *BALL_OPTIONS}
     if unknown := sorted(str(name) for name in ball.keys() - known):
         raise ValidationError(f"{where}: options must be among {', '.join(sorted(known))}, got {', '.join(unknown)}")

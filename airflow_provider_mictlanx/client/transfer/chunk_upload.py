@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -80,7 +81,7 @@ class PutOptions:
         check_tags(self.tags)
 
 
-class UploadBase:
+class UploadBase(ABC):
     """
     Base class for the upload of a ball and of a single chunk, used by ``ChunkUpload``.
 
@@ -115,13 +116,13 @@ class UploadBase:
         self.only_announced = False
         """True while the ball consists only of this put's announcements, as far as known."""
 
+    @abstractmethod
     def layout_tags(self, chunk: PlannedChunk) -> dict[str, str]:
         """Return the tags for a chunk's place in the ball."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def check_no_conflict(self) -> None:
         """Raise ``BallConflictError`` if other bytes are announced."""
-        raise NotImplementedError
 
     def announcement_for(self, chunk: PlannedChunk, rf: int) -> PutMetadataRequest:
         """Build the announcement of a chunk for ``rf`` peers."""

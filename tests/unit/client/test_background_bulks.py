@@ -185,6 +185,8 @@ BAD_ITEMS: list[tuple[Any, str]] = [
     ({}, "bucket_id"),
     ({"bucket_id": "a.b", "key": "k", "source": b""}, "bucket_id must be a safe id"),
     ({"bucket_id": "b", "source": b""}, "key must be a str"),
+    (5, "it must be a dict, got int"),
+    ("key", "it must be a dict, got str"),
     ({"bucket_id": "b", "key": "k"}, "source must be bytes or the path of a file, got None"),
     ({"bucket_id": "b", "key": "k", "source": 5}, "source must be bytes or the path of a file, got 5"),
     (
@@ -209,6 +211,12 @@ def test_a_bad_item_is_named(bad: Any, why: str) -> None:
         check_items([*items("good"), bad])
     assert str(raised.value).startswith("item 1 of the bulk")
     assert why in str(raised.value)
+
+
+@pytest.mark.parametrize("balls", [None, 7, "text", b"bytes", {"bucket_id": "b", "key": "k", "source": b""}])
+def test_balls_that_are_not_a_list_are_refused(balls: Any) -> None:
+    with pytest.raises(ValidationError, match=f"balls must be a list of dicts, got {type(balls).__name__}"):
+        check_items(balls)
 
 
 def test_bytes_that_can_be_written_to_are_copied() -> None:
