@@ -44,7 +44,7 @@ from airflow_provider_mictlanx.client.object_ids import check_bucket_may_change,
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.retry import deadline_scope
 from airflow_provider_mictlanx.client.texts import clean
-from airflow_provider_mictlanx.client.validation import check_int, parse_size
+from airflow_provider_mictlanx.client.validation import check_int, check_timeout, parse_size
 from airflow_provider_mictlanx.get_provider_info import UI_FIELD_BEHAVIOUR
 from airflow_provider_mictlanx.hooks import connection_form, summaries
 from airflow_provider_mictlanx.hooks.arguments import (
@@ -1115,13 +1115,16 @@ class MictlanXHook(CleanLog, BaseHook):
         async with self.open_client() as client:
             return unwrap(await method(client, *args, **kwargs, **filled))
 
-    async def _with_connection_defaults(self, options: Mapping[str, object]) -> dict[str, Any]:
+    async def _with_connection_defaults(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """
         Return options under the client's names, with unset ones from the connection.
 
         Options that neither the caller nor the connection sets are omitted.
         """
         settings = await self.aget_settings()
+        if (seconds := options.get("request_timeout")) is not None:
+            with errors_name_connection(self.mictlanx_conn_id):
+                check_timeout(seconds, "request_timeout")
         named = {"timeout" if name == "request_timeout" else name: value for name, value in options.items()}
         filled = {name: getattr(settings, name, None) if value is None else value for name, value in named.items()}
         return {name: value for name, value in filled.items() if value is not None or name not in _FILLED}

@@ -325,6 +325,12 @@ async def test_async_look_up_does_not_block_the_loop(connected: LocalVSS, monkey
     assert main not in seen
 
 
+def test_request_timeout_is_named_as_the_caller_knows_it(hook: MictlanXHook, bucket_id: str) -> None:
+    message = r"^request_timeout must be a number of seconds above 0, got 'soon' \(connection 'mictlanx_default'\)"
+    with pytest.raises(ValidationError, match=message):
+        hook.put(bucket_id, "key", "x", request_timeout="soon")
+
+
 def test_paths_that_are_none_are_refused(hook: MictlanXHook, bucket_id: str) -> None:
     for path in ("", "a\0b", 5):
         with pytest.raises(ValidationError, match="path"):
