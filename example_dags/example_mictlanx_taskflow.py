@@ -52,7 +52,7 @@ def store(bucket_id: str) -> dict[str, Any]:
 
 @task
 def look(bucket_id: str) -> dict[str, Any]:
-    """Look up the stored objects."""
+    """Find the stored objects."""
     hook = MictlanXHook()
     # [START howto_hook_mictlanx_look]
     readable = hook.exists(bucket_id, "latest.json", check_storage=True)  # reads the object; by default only a listing

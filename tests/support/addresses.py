@@ -11,7 +11,7 @@ def uri_of(*ports: int) -> str:
 
 
 def free_port() -> int:
-    """Give a port on which nobody listens just now."""
+    """Return a port on which no server listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -52,7 +52,7 @@ class BareClient:
         return self.client.get(f"/buckets/{bucket_id}/metadata/{ball_id}/chunks")
 
     def listed(self, bucket_id: str) -> list[str]:
-        """Give the keys of a bucket's listing, each once, in their order."""
+        """Return the keys of a bucket's listing, each once, in their order."""
         balls = self.client.get(f"/buckets/{bucket_id}/metadata").json()["balls"]
         return list(dict.fromkeys(ball["key"] for ball in balls))
 

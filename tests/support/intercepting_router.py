@@ -70,7 +70,7 @@ class InterceptingRouter:
             self.server.close()
 
     def seen(self, method: str, part: str = "") -> list[Asked]:
-        """Give the requests of a method that have this in their path."""
+        """Return the requests of a method whose path contains this."""
         return [asked for asked in self.asked if asked.method == method and part in asked.path]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

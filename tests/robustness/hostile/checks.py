@@ -34,7 +34,7 @@ async def transport_of(engine: BackendFactory) -> AsyncIterator[Transport]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a request came to: a response, or an error of the client."""
+    """The outcome of a request: a response, or an error of the client."""
 
     response: Response | None
     error: MictlanXError | None
@@ -67,7 +67,7 @@ def check_error(error: MictlanXError) -> None:
     assert message.startswith("asking failed: "), message
     assert message.isprintable(), message
     assert len(message) < 500, message
-    assert not isinstance(error, ValidationError), "a fault of the server is none of the caller's"
+    assert not isinstance(error, ValidationError), "the server's fault must not be reported as the caller's"
     shown = "".join(traceback.format_exception(error))
     assert TOKEN not in shown
     assert TOKEN[:16].encode().hex() not in shown

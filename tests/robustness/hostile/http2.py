@@ -142,7 +142,7 @@ class Http2Server:
         return [one for one in self.requests if one.path == path]
 
     async def settle(self) -> None:
-        """Give the client time to see what the script did."""
+        """Wait until the client has seen what the script did."""
         await asyncio.sleep(0.03)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

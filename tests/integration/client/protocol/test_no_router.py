@@ -1,4 +1,4 @@
-"""What answers is no router: a proxy without the right path, a web server, something that echoes what it was sent."""
+"""Servers that are not routers: a proxy without the right path, a web server, a server that echoes requests."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ async def test_more_replicas_than_peers_are_as_many_as_there_are(vss: LocalVSS, 
 
 
 async def test_a_peer_that_is_away_counts_as_a_peer(own_vss: Callable[..., LocalVSS], bucket_id: str) -> None:
-    """Two of three replicas are no success because the third peer is away just now."""
+    """Two of three replicas do not suffice because the third peer is unavailable."""
     vss = own_vss()
     with vss.fault("peer_down", peer="peer-2"):
         async with client_of(vss) as client:
@@ -374,7 +374,7 @@ async def test_an_empty_ball_on_one_peer_is_not_counted_as_on_several(vss: Local
         await client.put(bucket_id, "empty", b"")
         vss.reset_requests()
         assert (await client.upload(bucket_id, "empty", data=b"", rf=2)).unwrap().uploaded is True
-        for _ in range(3):  # it comes to be on every peer, and then it is no error
+        for _ in range(3):  # once every peer has it, it is not an error
             assert (await client.put(bucket_id, "empty", b"", rf=3)).is_ok
 
 
@@ -402,7 +402,7 @@ async def test_666_while_a_peer_is_away_deletes_nothing(own_vss: Callable[..., L
 
 
 def _other_writer_comes_first(vss: LocalVSS, bucket_id: str, data: bytes) -> Any:
-    """Give a handler: between the client's look and its announcement, another writer puts a ball on all peers."""
+    """Return a handler: between the client's look and its announcement, another writer puts a ball on all peers."""
     done: list[bool] = []
 
     async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
