@@ -8,6 +8,7 @@ from airflow_provider_mictlanx.client.background_bulks import (
     BallKDTO as BallKDTO,
     BulkPutResponse as BulkPutResponse,
 )
+from airflow_provider_mictlanx.client.chunks import Chunk as Chunk, Chunks as Chunks
 from airflow_provider_mictlanx.client.errors import (
     AuthenticationError as AuthenticationError,
     BallConflictError as BallConflictError,
@@ -34,8 +35,8 @@ from airflow_provider_mictlanx.client.models import (
     AsyncGetResponse as AsyncGetResponse,
     Ball as Ball,
     BallChunksResponse as BallChunksResponse,
+    BallSize as BallSize,
     Bucket as Bucket,
-    Chunk as Chunk,
     DeleteBucketResponse as DeleteBucketResponse,
     DeletedByBallIdResponse as DeletedByBallIdResponse,
     DeletedByKeyResponse as DeletedByKeyResponse,

@@ -14,7 +14,7 @@ import fnmatch
 import os
 import posixpath
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -25,6 +25,7 @@ from airflow_provider_mictlanx.client.background_bulks import (
     BulkPutResponse,
     check_items,
 )
+from airflow_provider_mictlanx.client.chunks import Chunk, ChunkLike
 from airflow_provider_mictlanx.client.concurrency import Threads
 from airflow_provider_mictlanx.client.errors import (
     GetChunkError,
@@ -49,7 +50,6 @@ from airflow_provider_mictlanx.client.models import (
     AsyncGetResponse,
     Ball,
     Bucket,
-    Chunk,
     DeleteBucketResponse,
     DeletedByBallIdResponse,
     DeletedByKeyResponse,
@@ -444,7 +444,7 @@ class AsyncClient:
         self,
         bucket_id: str,
         key: str,
-        chunks: Sequence[Chunk],
+        chunks: Iterable[ChunkLike],
         tags: Mapping[str, str] = NO_TAGS,
         rf: int = 1,
         timeout: float = 120,
@@ -462,14 +462,16 @@ class AsyncClient:
         Each chunk's ``metadata`` becomes its tags. Its ``group_id`` and ``chunk_id`` are ignored: the chunk keys are
         derived from ``key``. Parameters and errors: see ``put``, and:
 
-        :param chunks: all chunks of the ball, with the indexes 0, 1, 2 … in any order
+        :param chunks: all chunks of the ball, with the indexes 0, 1, 2 … in any order: ``Chunk``, or any objects with
+            ``group_id``, ``index``, ``data``, ``chunk_id`` and ``metadata``
         """
         name = changing_name(bucket_id, key, allow_reserved_bucket)
-        source = ChunksSource([_copy_chunk(chunk) for chunk in chunks])
+        copies = [_copy_chunk(chunk) for chunk in chunks]
+        source = ChunksSource(copies)
         options = PutOptions(rf, max_concurrency, replace, tags, self.client_id)
         routers = self._sender(timeout, NO_HEADERS, RetryConfig(max_tries, max_backoff))
-        chunk_tags = {chunk.index: check_tags(chunk.metadata) for chunk in chunks}
-        async with self._doing(f"putting {name} in {len(chunks)} chunks", deadline, name):
+        chunk_tags = {chunk.index: check_tags(chunk.metadata) for chunk in copies}
+        async with self._doing(f"putting {name} in {len(copies)} chunks", deadline, name):
             upload = Upload(routers, self._threads, name, source, options, name.key_tags, chunk_tags)
             return (await upload.run(source.layout)).uploaded
 
@@ -478,7 +480,7 @@ class AsyncClient:
         self,
         bucket_id: str,
         ball_id: str,
-        chunk: Chunk,
+        chunk: ChunkLike,
         chunk_size: str | int = "256kb",
         rf: int = 1,
         timeout: float = 120,
@@ -499,23 +501,23 @@ class AsyncClient:
         complete. Parameters and errors: see ``put``, and:
 
         :param ball_id: the ball id, or any key
-        :param chunk: ``chunk.index`` is its position in the ball, from 0
+        :param chunk: a ``Chunk``, or any object with its attributes; ``index`` is its position in the ball, from 0
         :param chunk_size: ignored; the chunk is stored unchanged
         :param max_concurrency: ignored; requests are sent one after another
         :param replace: delete other bytes under the chunk's key first
         """
         name = changing_name(bucket_id, ball_id, allow_reserved_bucket)
-        chunk = _copy_chunk(chunk)
+        copy = _copy_chunk(chunk)
         options = PutOptions(rf, 1, replace, tags, self.client_id)
         routers = self._sender(timeout, NO_HEADERS, RetryConfig(max_tries, max_backoff))
-        place = place_tags(chunk, {**tags, **check_tags(chunk.metadata)})
-        source = BytesSource(chunk.data, f"chunk {chunk.index} of {name}")
-        async with self._doing(f"putting chunk {chunk.index} of {name}", deadline, name):
+        place = place_tags(copy, {**tags, **check_tags(copy.metadata)})
+        source = BytesSource(copy.data, f"chunk {copy.index} of {name}")
+        async with self._doing(f"putting chunk {copy.index} of {name}", deadline, name):
             given = (routers, self._threads, name, source, options, name.key_tags)
             if place is None:
-                return (await Upload(*given, {0: chunk.metadata}).run([source.size])).uploaded
-            single = SingleChunkUpload(*given, {chunk.index: {**chunk.metadata, **place}})
-            return (await single.run(chunk.index)).uploaded
+                return (await Upload(*given, {0: copy.metadata}).run([source.size])).uploaded
+            single = SingleChunkUpload(*given, {copy.index: {**copy.metadata, **place}})
+            return (await single.run(copy.index)).uploaded
 
     # -- downloading ------------------------------------------------------------------------------------------------
 
@@ -1153,10 +1155,10 @@ def changing_name(bucket_id: str, key: str, allow_reserved_bucket: bool, paramet
     return ObjectId(check_bucket_may_change(bucket_id, allow_reserved_bucket, parameter), make_ball_id(key), key)
 
 
-def _copy_chunk(chunk: Chunk) -> Chunk:
+def _copy_chunk(chunk: ChunkLike) -> Chunk:
     """Return a copy of a chunk whose bytes the caller cannot change."""
     index = check_int("index", chunk.index, least=0)
-    return Chunk(chunk.group_id, index, _as_bytes(chunk.data), chunk.chunk_id, chunk.metadata)
+    return Chunk(chunk.group_id, index, _as_bytes(chunk.data), None, chunk.metadata)
 
 
 def _as_bytes(data: object) -> bytes:

@@ -7,12 +7,11 @@ Answers may have unknown fields, which newer services send. A missing or invalid
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import humanfriendly
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel
@@ -243,12 +242,34 @@ class PeerStats(PeerUFs):
     peers: list[str] = Field(default_factory=list)
 
 
-def _listed(stats: Any) -> Any:
-    return list(stats.values()) if isinstance(stats, dict) else stats
+class AllPeersStats(RootModel[dict[str, PeerStats]]):
+    """The statistics of every answering peer, by peer id."""
 
 
-class AllPeersStats(RootModel[Annotated[list[PeerStats], BeforeValidator(_listed)]]):
-    """The statistics of every answering peer, as a list or as a dict by peer id."""
+class BallSize(NamedTuple):
+    """
+    One chunk stored on a peer.
+
+    :ivar size: bytes
+    """
+
+    bucket_id: str
+    key: str
+    size: Size
+
+
+class BallSizes(RootModel[list[BallSize]]):
+    """The chunks stored on a peer."""
+
+
+class BallCount(WireModel):
+    """The number of chunks stored on a peer."""
+
+    len: Count
+
+
+class PeerState(RootModel[dict[str, Any]]):
+    """The state of a peer; the protocol does not specify its fields."""
 
 
 class PeerPutMetadataResponse(WireModel):
@@ -357,40 +378,6 @@ class DeleteBucketResponse(WireModel):
 
 
 NO_TAGS: Mapping[str, str] = MappingProxyType({})
-
-
-class Chunk:
-    """
-    One chunk of a ball.
-
-    :param group_id: the ball id
-    :param index: the chunk's index in the ball, from 0
-    :param data: the bytes
-    :param chunk_id: the chunk's key, ``{group_id}_{index}`` by default
-    :param metadata: tags of this chunk
-    """
-
-    def __init__(
-        self, group_id: str, index: int, data: bytes, chunk_id: str | None = None, metadata: Mapping[str, str] = NO_TAGS
-    ) -> None:
-        self.group_id = group_id
-        self.index = index
-        self.data = data
-        self.chunk_id = f"{group_id}_{index}" if chunk_id is None else chunk_id
-        self.metadata = dict(metadata or {})
-
-    @property
-    def size(self) -> int:
-        """Size of the chunk (bytes)."""
-        return len(self.data)
-
-    @cached_property
-    def checksum(self) -> str:
-        """SHA-256 of the chunk, in hex."""
-        return hashlib.sha256(self.data).hexdigest()
-
-    def __repr__(self) -> str:
-        return f"Chunk(group_id={self.group_id!r}, index={self.index}, size={self.size})"
 
 
 @dataclass(frozen=True)

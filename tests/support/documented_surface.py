@@ -103,16 +103,3 @@ def constructors() -> dict[str, Documented]:
     """Give the classes whose constructor is a heading: ``AsyncRouter(router_id, …)``."""
     calls = [parse_call(heading) for heading in surface_sections() if "(" in heading]
     return {call.name: call for call in calls}
-
-
-def words_of(name: str) -> list[str]:
-    """Give the methods that the section of a class names."""
-    [text] = [text for heading, text in surface_sections().items() if heading.startswith(f"{name}(")]
-    methods = text.split("Every one takes")[0]
-    return [code.removesuffix("()") for code in _CODE.findall(methods)]
-
-
-def taken_by_every_one() -> list[str]:
-    """Give the parameters that every request of a router takes."""
-    [text] = [text for heading, text in surface_sections().items() if heading.startswith("AsyncRouter(")]
-    return _CODE.findall(text.split("Every one takes")[1])

@@ -11,10 +11,10 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
+from airflow_provider_mictlanx.client.chunks import Chunk
 from airflow_provider_mictlanx.client.concurrency import Threads
 from airflow_provider_mictlanx.client.errors import IntegrityError, ValidationError
 from airflow_provider_mictlanx.client.local_io.atomic_file import check_path
-from airflow_provider_mictlanx.client.models import Chunk
 
 READ_WHOLE_LIMIT = 1024 * 1024
 """Up to this size (bytes), a file is read into memory at once."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
-from collections.abc import Sequence
-from typing import Generic, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
-from pydantic import BaseModel, RootModel
+from pydantic import BaseModel
 
 from airflow_provider_mictlanx.client.concurrency import PIECE
 from airflow_provider_mictlanx.client.errors import FileAlreadyExists, UpstreamProtocolError, ValidationError
@@ -18,7 +19,6 @@ from airflow_provider_mictlanx.client.models import (
     DeletedByBallIdResponse,
     DeletedByKeyResponse,
     GetMetadataResponse,
-    PeerInfo,
     PeersResponse,
     PutMetadataRequest,
     UpdateMetadataRequest,
@@ -30,6 +30,7 @@ from airflow_provider_mictlanx.client.protocol.endpoint import (
     M,
     RequestOptions,
     as_body,
+    build_model,
     make_form,
     quote_id,
 )
@@ -49,6 +50,15 @@ DEFAULT_FOLDER = "/mictlanx/data"
 Acknowledgement = TypeVar("Acknowledgement", bound=BaseModel)
 
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+
+
+class PeerAddress(Protocol):
+    """A peer to add: ``PeerInfo``, ``AsyncPeer``, or the official client's classes."""
+
+    peer_id: str
+    ip_addr: str
+    port: int
+    protocol: str
 
 
 class CommonRequests(Endpoint, Generic[Acknowledgement]):
@@ -95,30 +105,31 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
     async def put_data(
         self,
         task_id: str,
-        data: bytes | bytearray | memoryview,
+        key: str,
+        value: bytes | bytearray | memoryview,
+        content_type: str,
         timeout: float = 120,
         headers: Headers = NO_HEADERS,
+        file_id: str = "data",
         verify: Verify = False,
-        *,
-        filename: str = "data",
-        content_type: str = "application/octet-stream",
     ) -> bool:
         """
-        Send the data of an announced chunk as the multipart field ``data``; return True.
+        Send the data of an announced chunk as a multipart form; return True.
 
         The answer is a status without a body: it confirms that the data arrived, not that a peer stored it. The answer
         of ``put_chunked`` names the peers that stored it.
 
         :param task_id: of the announcement; this request spends it even if it fails
-        :param data: the bytes of the chunk
+        :param key: the chunk's key, sent as the file name of the multipart field
+        :param value: the bytes of the chunk
+        :param content_type: of the multipart field
         :param timeout: for the request (seconds)
         :param headers: further headers
+        :param file_id: name of the multipart field; services read ``data``
         :param verify: how TLS is checked
-        :param filename: of the multipart field
-        :param content_type: of the multipart field
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
-        form, body = make_form("data", filename, content_type, memoryview(data).tobytes())
+        form, body = make_form(file_id, key, content_type, memoryview(value).tobytes())
         path = f"/buckets/data/{quote_id(task_id, 'task_id')}"
         action = f"sending the data of task {task_id} to {self._label}"
         await self._send("POST", path, action, options, content=body, content_type=form)
@@ -126,7 +137,7 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
 
     @returns_result
     async def disable(
-        self, bucket_id: str, key: str, timeout: float = 120, headers: Headers = NO_HEADERS, verify: Verify = False
+        self, bucket_id: str, key: str, headers: Headers = NO_HEADERS, verify: Verify = False, timeout: float = 120
     ) -> bool:
         """
         Mark a chunk as disabled (``is_disabled`` in its metadata); return True.
@@ -135,9 +146,9 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
 
         :param bucket_id: the bucket
         :param key: the chunk's key, ``{ball_id}_{index}``
-        :param timeout: for the request (seconds)
         :param headers: further headers
         :param verify: how TLS is checked
+        :param timeout: for the request (seconds)
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/{quote_id(key, 'key')}/disable"
@@ -149,30 +160,33 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         self,
         bucket_id: str,
         key: str,
-        metadata: UpdateMetadataRequest,
-        timeout: float = 120,
+        metadata: UpdateMetadataRequest | Mapping[str, Any],
         headers: Headers = NO_HEADERS,
         verify: Verify = False,
+        timeout: float = 120,
     ) -> bool:
         """
         Update the metadata of a chunk; return True. A router updates every replica.
 
-        ``NotFoundError``: no asked peer knows the chunk. ``ValidationError``: ``metadata`` is empty.
+        ``NotFoundError``: no asked peer knows the chunk. ``ValidationError``: ``metadata`` is empty or invalid.
+        ``UnknownError``: among others, a router of version 0.1.0a5, which always answers 500.
 
         :param bucket_id: the bucket
         :param key: the chunk's key, ``{ball_id}_{index}``
         :param metadata: the fields to change; given tags replace all tags
-        :param timeout: for the request (seconds)
         :param headers: further headers
         :param verify: how TLS is checked
+        :param timeout: for the request (seconds)
         """
+        if isinstance(metadata, Mapping):
+            metadata = build_model(UpdateMetadataRequest, **metadata)
         if not metadata.model_dump(exclude_none=True):
             raise ValidationError(f"metadata must have a field to change, got {metadata!r} for chunk {bucket_id}/{key}")
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
-        path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/metadata/{quote_id(key, 'key')}"
+        path = f"/u/buckets/{quote_id(bucket_id, 'bucket_id')}/{quote_id(key, 'key')}"
         action = self._action("updating chunk", bucket_id, key)
         content = metadata.model_dump_json(exclude_none=True).encode()
-        await self._send("PUT", path, action, options, content=content, content_type="application/json")
+        await self._send("POST", path, action, options, content=content, content_type="application/json")
         return True
 
     async def _announce(self, model: type[M], metadata: PutMetadataRequest, content: str, options: RequestOptions) -> M:
@@ -348,32 +362,8 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
 
     # -- deleting --------------------------------------------------------------------------------------------------
 
-    @returns_result
-    async def delete(
-        self,
-        bucket_id: str,
-        key: str,
-        timeout: float = 120,
-        headers: Headers = NO_HEADERS,
-        verify: Verify = False,
-        *,
-        force: bool = True,
-    ) -> DeletedByKeyResponse:
-        """
-        Delete a chunk; return the number of deleted replicas.
-
-        A router deletes every replica and the placement; a peer deletes its own replica.
-
-        ``NotFoundError``: the placement service of a router knows no replica. A peer without a replica returns 0.
-
-        :param bucket_id: the bucket
-        :param key: the chunk's key, ``{ball_id}_{index}``
-        :param timeout: for the request (seconds)
-        :param headers: further headers
-        :param verify: how TLS is checked
-        :param force: the header ``Force``
-        """
-        options = RequestOptions(timeout=timeout, headers={**headers, "Force": str(int(force))}, verify=verify)
+    async def _delete(self, bucket_id: str, key: str, options: RequestOptions, force: bool) -> DeletedByKeyResponse:
+        options = {**options, "headers": {**options["headers"], "Force": str(int(force))}}
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/{quote_id(key, 'key')}"
         action = self._action("deleting chunk", bucket_id, key)
         response = await self._send("DELETE", path, action, options)
@@ -382,8 +372,8 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
     @returns_result
     async def delete_by_ball_id(
         self,
-        bucket_id: str,
         ball_id: str,
+        bucket_id: str,
         timeout: float = 120,
         headers: Headers = NO_HEADERS,
         verify: Verify = False,
@@ -396,8 +386,8 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         A router deletes every replica that the answering peers know; a peer deletes its own. A router keeps the
         placement of chunks that the peers do not know: ``delete`` their keys too.
 
-        :param bucket_id: the bucket
         :param ball_id: the ball
+        :param bucket_id: the bucket
         :param timeout: for the request (seconds)
         :param headers: further headers
         :param verify: how TLS is checked
@@ -443,24 +433,33 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
 
     @returns_result
     async def add_peers(
-        self, peers: Sequence[PeerInfo], timeout: float = 120, headers: Headers = NO_HEADERS, verify: Verify = False
+        self,
+        peers: Sequence[PeerAddress],
+        headers: Headers = NO_HEADERS,
+        timeout: float = 120,
+        verify: Verify = False,
     ) -> bool:
         """
         Add storage peers; return True. A peer that is already known is not changed.
 
         ``ValidationError``: ``peers`` is empty, or the service refused one.
 
-        :param peers: their ids and addresses, at least one
-        :param timeout: for the request (seconds)
+        :param peers: at least one: ``PeerInfo``, ``AsyncPeer``, or any object with ``peer_id``, ``ip_addr``, ``port``
+            and ``protocol``
         :param headers: further headers
+        :param timeout: for the request (seconds)
         :param verify: how TLS is checked
         """
         if not peers:
             raise ValidationError("peers must contain at least one peer, got none")
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         action = f"adding peers {', '.join(peer.peer_id for peer in peers)} at {self._label}"
-        content = RootModel[list[PeerInfo]](list(peers)).model_dump_json().encode()
-        await self._send("POST", "/peers", action, options, content=content, content_type="application/json")
+        added = [
+            {"protocol": peer.protocol, "peer_id": peer.peer_id, "hostname": peer.ip_addr, "port": peer.port}
+            for peer in peers
+        ]
+        content = json.dumps(added).encode()
+        await self._send("POST", "/xpeers", action, options, content=content, content_type="application/json")
         return True
 
 

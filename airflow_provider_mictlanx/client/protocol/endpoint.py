@@ -236,6 +236,17 @@ def parse_date(response: Response) -> float | None:
         return None
 
 
+def build_model(model: type[M], **fields: Any) -> M:
+    """Build the body of a request; raise ``ValidationError`` that names an invalid field."""
+    try:
+        return model(**fields)
+    except InvalidModel as error:
+        fault = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in fault["loc"])
+        constraint = fault["msg"].removeprefix("Input should be ")
+        raise ValidationError(f"{where} must be {constraint}, got {fault['input']!r}") from None
+
+
 def quote_id(text: str, name: str) -> str:
     """
     Quote an id as a path segment; raise ``ValidationError`` for one that would change the path.

@@ -8,28 +8,37 @@ from __future__ import annotations
 
 import json
 import uuid
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
+from urllib.parse import urlencode
 
 from airflow_provider_mictlanx.client.errors import UpstreamProtocolError
 from airflow_provider_mictlanx.client.models import (
+    NO_TAGS,
+    BallCount,
+    BallSize,
+    BallSizes,
+    DeletedByKeyResponse,
     GetSizeResponse,
     PeerBallResponse,
     PeerBucketResponse,
     PeerInfo,
     PeerPutChunkedResponse,
     PeerPutMetadataResponse,
+    PeerState,
     PeerStats,
     PeerUFs,
     PutMetadataRequest,
 )
 from airflow_provider_mictlanx.client.protocol.common_requests import CommonRequests
-from airflow_provider_mictlanx.client.protocol.endpoint import Headers, M, RequestOptions, quote_id
+from airflow_provider_mictlanx.client.protocol.endpoint import Headers, M, RequestOptions, build_model, quote_id
 from airflow_provider_mictlanx.client.protocol.status_handlers import PEER_STATUS_HANDLERS
 from airflow_provider_mictlanx.client.result import returns_result, unwrap
 from airflow_provider_mictlanx.client.transport.connections import Response, Transport
 from airflow_provider_mictlanx.client.transport.headers import NO_HEADERS
 from airflow_provider_mictlanx.client.transport.limits import MAX_LISTING
 from airflow_provider_mictlanx.client.transport.tls import Verify
+from airflow_provider_mictlanx.client.validation import check_int
 
 
 class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
@@ -80,6 +89,21 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         """Build a peer from a router's ``PeerInfo`` (``AsyncRouter.get_peers``)."""
         return cls(peer.peer_id, peer.ip_addr, peer.port, peer.protocol, peer.api_version, transport=transport)
 
+    @staticmethod
+    def empty() -> AsyncPeer:
+        """Return a placeholder for "no peer": its id is empty, and its host cannot exist."""
+        return AsyncPeer("", "peer.invalid", 0)
+
+    def to_dict(self) -> dict[str, str | int]:
+        """Return id and address of the peer."""
+        return {
+            "peer_id": self.peer_id,
+            "ip_addr": self.ip_addr,
+            "port": self.port,
+            "protocol": self.protocol,
+            "api_version": self.api_version,
+        }
+
     def __repr__(self) -> str:
         return f"AsyncPeer({self.peer_id!r}, {self.base_url()!r})"
 
@@ -87,6 +111,59 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
 
     @returns_result
     async def put_metadata(
+        self,
+        key: str,
+        size: int,
+        checksum: str,
+        producer_id: str,
+        content_type: str,
+        ball_id: str,
+        bucket_id: str,
+        tags: Mapping[str, str] = NO_TAGS,
+        timeout: float = 120,
+        is_disable: bool = False,
+        headers: Headers = NO_HEADERS,
+        verify: Verify = False,
+        *,
+        task_id: str = "",
+        update: bool = False,
+    ) -> PeerPutMetadataResponse:
+        """
+        Announce a chunk to this peer; return the task to send its data to.
+
+        Errors: see ``announce``, which takes a ``PutMetadataRequest``.
+
+        :param key: the chunk's key, ``{ball_id}_{index}``
+        :param size: of the chunk (bytes)
+        :param checksum: SHA-256 of the chunk, in hex
+        :param producer_id: the writer
+        :param content_type: of the chunk
+        :param ball_id: the ball
+        :param bucket_id: the bucket
+        :param tags: dict of str
+        :param timeout: for the request (seconds)
+        :param is_disable: mark the chunk as disabled
+        :param headers: further headers
+        :param verify: how TLS is checked
+        :param task_id: the id of the task (header ``Task-Id``); a random id by default
+        :param update: replace an earlier announcement of this key (header ``Update``)
+        """
+        metadata = build_model(
+            PutMetadataRequest,
+            bucket_id=bucket_id,
+            key=key,
+            ball_id=ball_id,
+            checksum=checksum,
+            size=size,
+            tags=tags,
+            producer_id=producer_id,
+            content_type=content_type,
+            is_disabled=is_disable,
+        )
+        return unwrap(await self.announce(metadata, timeout, headers, verify, task_id=task_id, update=update))
+
+    @returns_result
+    async def announce(
         self,
         metadata: PutMetadataRequest,
         timeout: float = 120,
@@ -134,7 +211,25 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         action = self._action("listing the chunks of ball", bucket_id, ball_id)
         return await self._json(PeerBallResponse, "GET", path, action, options, max_size=MAX_LISTING)
 
-    get_chunks_metadata = get_by_ball_id  # the routers' name
+    @returns_result
+    async def get_chunks_metadata(
+        self,
+        ball_id: str,
+        bucket_id: str = "",
+        timeout: float = 120,
+        headers: Headers = NO_HEADERS,
+        verify: Verify = False,
+    ) -> PeerBallResponse:
+        """
+        List the chunks of a ball, as ``get_by_ball_id`` does.
+
+        :param ball_id: the ball
+        :param bucket_id: the bucket; required, although the official client's default is empty
+        :param timeout: for the request (seconds)
+        :param headers: further headers
+        :param verify: how TLS is checked
+        """
+        return unwrap(await self.get_by_ball_id(bucket_id, ball_id, timeout, headers, verify))
 
     @returns_result
     async def get_bucket_metadata(
@@ -172,7 +267,112 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
             GetSizeResponse, "GET", path, self._action("reading the size of chunk", bucket_id, key), options
         )
 
-    # -- deleting --------------------------------------------------------------------------------------------------
+    @returns_result
+    async def get_balls(
+        self,
+        start: int = 0,
+        end: int = 0,
+        headers: Headers = NO_HEADERS,
+        timeout: float = 120,
+        verify: Verify = False,
+    ) -> list[BallSize]:
+        """
+        List the chunks stored on the peer, as ``(bucket_id, key, size)``.
+
+        :param start: number of chunks to skip
+        :param end: number of the chunk before which the list ends; 0 for the peer's default
+        :param headers: further headers
+        :param timeout: for the request (seconds)
+        :param verify: how TLS is checked
+        """
+        return await self._ball_sizes("/xballs", start, end, headers, timeout, verify)
+
+    @returns_result
+    async def get_all_ball_sizes(
+        self,
+        headers: Headers = NO_HEADERS,
+        timeout: float = 120,
+        start: int = 0,
+        end: int = 0,
+        verify: Verify = False,
+    ) -> list[BallSize]:
+        """
+        List the sizes of the chunks stored on the peer, as ``(bucket_id, key, size)``.
+
+        :param headers: further headers
+        :param timeout: for the request (seconds)
+        :param start: number of chunks to skip
+        :param end: number of the chunk before which the list ends; 0 for the peer's default
+        :param verify: how TLS is checked
+        """
+        return await self._ball_sizes("/xballs/size", start, end, headers, timeout, verify)
+
+    async def _ball_sizes(
+        self, path: str, start: int, end: int, headers: Headers, timeout: float, verify: Verify
+    ) -> list[BallSize]:
+        options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
+        path, action = path + _page(start, end), f"listing the chunks of {self._label}"
+        return (await self._json(BallSizes, "GET", path, action, options, max_size=MAX_LISTING)).root
+
+    @returns_result
+    async def get_balls_len(self, headers: Headers = NO_HEADERS, timeout: float = 120, verify: Verify = False) -> int:
+        """
+        Return the number of chunks stored on the peer.
+
+        :param headers: further headers
+        :param timeout: for the request (seconds)
+        :param verify: how TLS is checked
+        """
+        options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
+        action = f"counting the chunks of {self._label}"
+        return (await self._json(BallCount, "GET", "/balls/len", action, options)).len
+
+    # -- replicating and deleting ----------------------------------------------------------------------------------
+
+    @returns_result
+    async def replicate(
+        self, bucket_id: str, key: str, timeout: float = 120, headers: Headers = NO_HEADERS, verify: Verify = False
+    ) -> bool:
+        """
+        Ask the peer to copy a chunk to another peer; return True if it accepted.
+
+        ``NotFoundError``: the peer does not have the chunk, or does not support this request.
+
+        :param bucket_id: the bucket
+        :param key: the chunk's key, ``{ball_id}_{index}``
+        :param timeout: for the request (seconds)
+        :param headers: further headers
+        :param verify: how TLS is checked
+        """
+        options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
+        path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/{quote_id(key, 'key')}/replicate"
+        await self._send("POST", path, self._action("replicating chunk", bucket_id, key), options)
+        return True
+
+    @returns_result
+    async def delete(
+        self,
+        bucket_id: str,
+        key: str,
+        timeout: float = 120,
+        headers: Headers = NO_HEADERS,
+        verify: Verify = False,
+        *,
+        force: bool = True,
+    ) -> DeletedByKeyResponse:
+        """
+        Delete the peer's replica of a chunk; return the number of deleted replicas, 0 if it has none.
+
+        :param bucket_id: the bucket
+        :param key: the chunk's key, ``{ball_id}_{index}``
+        :param timeout: for the request (seconds)
+        :param headers: further headers
+        :param verify: how TLS is checked
+        :param force: the header ``Force``
+        """
+        return await self._delete(
+            bucket_id, key, RequestOptions(timeout=timeout, headers=headers, verify=verify), force
+        )
 
     async def _parse_deleted(self, model: type[M], response: Response, action: str, **names: str) -> M:
         """Parse the answer to a delete, which has the number in a header and no body."""
@@ -186,17 +386,48 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
     # -- the peer itself -------------------------------------------------------------------------------------------
 
     @returns_result
-    async def get_stats(self, timeout: float = 120, headers: Headers = NO_HEADERS, verify: Verify = False) -> PeerStats:
+    async def get_stats(
+        self,
+        headers: Headers = NO_HEADERS,
+        timeout: float = 120,
+        start: int = 0,
+        end: int = 0,
+        verify: Verify = False,
+    ) -> PeerStats:
         """
         Return the disk usage of the peer and the chunks stored on it.
 
-        :param timeout: for the request (seconds)
         :param headers: further headers
+        :param timeout: for the request (seconds)
+        :param start: number of chunks to skip
+        :param end: number of the chunk before which the list ends; 0 for the peer's default
         :param verify: how TLS is checked
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         action = f"reading the statistics of {self._label}"
-        return await self._json(PeerStats, "GET", "/stats", action, options, max_size=MAX_LISTING)
+        return await self._json(PeerStats, "GET", "/stats" + _page(start, end), action, options, max_size=MAX_LISTING)
+
+    @returns_result
+    async def get_state(
+        self,
+        headers: Headers = NO_HEADERS,
+        timeout: float = 120,
+        start: int = 0,
+        end: int = 0,
+        verify: Verify = False,
+    ) -> dict[str, Any]:
+        """
+        Return the state of the peer, as it reports it.
+
+        :param headers: further headers
+        :param timeout: for the request (seconds)
+        :param start: number of entries to skip
+        :param end: number of the entry before which the list ends; 0 for the peer's default
+        :param verify: how TLS is checked
+        """
+        options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
+        path, action = "/peers/state" + _page(start, end), f"reading the state of {self._label}"
+        return (await self._json(PeerState, "GET", path, action, options, max_size=MAX_LISTING)).root
 
     @returns_result
     async def get_ufs(self, timeout: float = 120, headers: Headers = NO_HEADERS, verify: Verify = False) -> PeerUFs:
@@ -211,15 +442,17 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         return await self._json(PeerUFs, "GET", "/stats/ufs", f"reading the disk usage of {self._label}", options)
 
     @returns_result
-    async def get_balls_len(self, timeout: float = 120, headers: Headers = NO_HEADERS, verify: Verify = False) -> int:
+    async def flush_tasks(self, headers: Headers = NO_HEADERS, timeout: float = 120, verify: Verify = False) -> bool:
         """
-        Return the number of chunks stored on the peer, counted from ``get_stats``.
+        Delete the tasks of the peer, so that announcements without data accept none any more; return True.
 
-        :param timeout: for the request (seconds)
         :param headers: further headers
+        :param timeout: for the request (seconds)
         :param verify: how TLS is checked
         """
-        return len(unwrap(await self.get_stats(timeout, headers, verify)).balls)
+        options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
+        await self._send("DELETE", "/tasks", f"deleting the tasks of {self._label}", options)
+        return True
 
     @returns_result
     async def health(self, timeout: float = 10, headers: Headers = NO_HEADERS, verify: Verify = False) -> bool:
@@ -233,3 +466,10 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         await self._send("GET", "/health", f"checking the health of {self._label}", options)
         return True
+
+
+def _page(start: int, end: int) -> str:
+    """Return the query for a part of a list; empty for the peer's default."""
+    check_int("start", start, least=0)
+    check_int("end", end, least=0)
+    return "?" + urlencode({"start": start, "end": end}) if start or end else ""

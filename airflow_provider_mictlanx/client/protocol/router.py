@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import ClassVar
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import ClassVar, Protocol
 
-from airflow_provider_mictlanx.client.errors import UpstreamProtocolError, ValidationError
+from option import Err, Ok, Result
+
+from airflow_provider_mictlanx.client.errors import MictlanXError, UpstreamProtocolError, ValidationError
 from airflow_provider_mictlanx.client.models import (
+    NO_TAGS,
     AllPeersStats,
     BallChunksResponse,
+    DeletedByKeyResponse,
     GetRouterBucketMetadataResponse,
     PeerStats,
     PutChunkedResponse,
@@ -17,14 +22,33 @@ from airflow_provider_mictlanx.client.models import (
 )
 from airflow_provider_mictlanx.client.object_ids import is_safe_id
 from airflow_provider_mictlanx.client.protocol.common_requests import CommonRequests
-from airflow_provider_mictlanx.client.protocol.endpoint import Headers, RequestOptions, parse_date, quote_id
+from airflow_provider_mictlanx.client.protocol.endpoint import (
+    Headers,
+    RequestOptions,
+    build_model,
+    parse_date,
+    quote_id,
+)
 from airflow_provider_mictlanx.client.protocol.status_handlers import ROUTER_STATUS_HANDLERS
-from airflow_provider_mictlanx.client.result import returns_result
+from airflow_provider_mictlanx.client.result import returns_result, unwrap
 from airflow_provider_mictlanx.client.transport.connections import Transport
 from airflow_provider_mictlanx.client.transport.headers import NO_HEADERS
 from airflow_provider_mictlanx.client.transport.limits import MAX_LISTING
 from airflow_provider_mictlanx.client.transport.tls import Verify
-from airflow_provider_mictlanx.client.uri import MictlanXURI, RouterAddress
+from airflow_provider_mictlanx.client.uri import SCHEME, MictlanXURI, RouterAddress
+
+_OLD_ROUTER_ID = re.compile(r"^([A-Za-z0-9._-]+):(?=[^@]+:-?\d+(?:/?\?|/?$))")
+"""The router id of the older form ``router_id:host:port``."""
+
+
+class RouterLike(Protocol):
+    """A router of another class, such as the official client's."""
+
+    router_id: str
+    ip_addr: str
+    port: int
+    protocol: str
+    api_version: int
 
 
 class AsyncRouter(CommonRequests[PutChunkedResponse]):
@@ -79,6 +103,33 @@ class AsyncRouter(CommonRequests[PutChunkedResponse]):
         how = (uri.protocol, uri.http2, uri.api_version)
         return cls(address.router_id, host, address.port or 0, *how, transport=transport)
 
+    @staticmethod
+    def from_str(x: str) -> Result[AsyncRouter, MictlanXError]:
+        """
+        Build a router from its address; return it in a ``Result``.
+
+        :param x: ``router-0@host:60666`` or ``router-0:host:60666``, optionally with the path of a proxy after the host
+            and ``/?protocol=https`` at the end (``http`` by default), or a MictlanX URI of one router
+        """
+        try:
+            address = x if x.lower().startswith(SCHEME) else SCHEME + _OLD_ROUTER_ID.sub(r"\1@", x)
+            uri = MictlanXURI.parse(address if "?" in address else f"{address}/?protocol=http")
+            if len(uri.routers) > 1:
+                raise ValidationError(f"x must be the address of one router, got {len(uri.routers)} addresses")
+            return Ok(AsyncRouter.at(uri.named_routers[0], uri))
+        except MictlanXError as error:
+            return Err(error)
+
+    @staticmethod
+    def from_router(x: RouterLike, http2: bool = False) -> AsyncRouter:
+        """
+        Build a router from another object of a router.
+
+        :param x: any object with ``router_id``, ``ip_addr``, ``port``, ``protocol`` and ``api_version``
+        :param http2: whether to offer HTTP/2 over ``https``
+        """
+        return AsyncRouter(x.router_id, x.ip_addr, x.port, x.protocol, http2, x.api_version)
+
     def __repr__(self) -> str:
         return f"AsyncRouter({self.router_id!r}, {self.base_url()!r})"
 
@@ -86,6 +137,57 @@ class AsyncRouter(CommonRequests[PutChunkedResponse]):
 
     @returns_result
     async def put_metadata(
+        self,
+        key: str,
+        size: int,
+        checksum: str,
+        producer_id: str,
+        content_type: str,
+        ball_id: str,
+        bucket_id: str,
+        tags: Mapping[str, str] = NO_TAGS,
+        timeout: float = 120,
+        is_disabled: bool = False,
+        replication_factor: int = 1,
+        headers: Headers = NO_HEADERS,
+        verify: Verify = False,
+    ) -> PutMetadataResponse:
+        """
+        Announce a chunk; return the task to send its data to, and the peers chosen to store it.
+
+        Errors: see ``announce``, which takes a ``PutMetadataRequest``.
+
+        :param key: the chunk's key, ``{ball_id}_{index}``
+        :param size: of the chunk (bytes)
+        :param checksum: SHA-256 of the chunk, in hex
+        :param producer_id: the writer
+        :param content_type: of the chunk
+        :param ball_id: the ball
+        :param bucket_id: the bucket
+        :param tags: dict of str
+        :param timeout: for the request (seconds)
+        :param is_disabled: mark the chunk as disabled
+        :param replication_factor: number of replicas
+        :param headers: further headers
+        :param verify: how TLS is checked
+        """
+        metadata = build_model(
+            PutMetadataRequest,
+            bucket_id=bucket_id,
+            key=key,
+            ball_id=ball_id,
+            checksum=checksum,
+            size=size,
+            tags=tags,
+            producer_id=producer_id,
+            content_type=content_type,
+            is_disabled=is_disabled,
+            replication_factor=replication_factor,
+        )
+        return unwrap(await self.announce(metadata, timeout, headers, verify))
+
+    @returns_result
+    async def announce(
         self, metadata: PutMetadataRequest, timeout: float = 120, headers: Headers = NO_HEADERS, verify: Verify = False
     ) -> PutMetadataResponse:
         """
@@ -107,15 +209,15 @@ class AsyncRouter(CommonRequests[PutChunkedResponse]):
 
     @returns_result
     async def get_chunks_metadata(
-        self, bucket_id: str, key: str, timeout: float = 120, headers: Headers = NO_HEADERS, verify: Verify = False
+        self, key: str, bucket_id: str = "", timeout: float = 120, headers: Headers = NO_HEADERS, verify: Verify = False
     ) -> BallChunksResponse:
         """
         List the announced chunks of a ball, including replicas and divergent versions.
 
         ``NotFoundError``: no answering peer knows a chunk, which may be due to an outage.
 
-        :param bucket_id: the bucket
         :param key: the ball id
+        :param bucket_id: the bucket; required, although the official client's default is empty
         :param timeout: for the request (seconds)
         :param headers: further headers
         :param verify: how TLS is checked
@@ -195,14 +297,43 @@ class AsyncRouter(CommonRequests[PutChunkedResponse]):
         action = self._action("reading chunk", bucket_id, key) + (f", peer {peer_id}" if peer_id else "")
         return await self._read(path, into, action, options, "data", max_size)
 
+    # -- deleting --------------------------------------------------------------------------------------------------
+
+    @returns_result
+    async def delete(
+        self,
+        bucket_id: str,
+        key: str,
+        headers: Headers = NO_HEADERS,
+        verify: Verify = False,
+        timeout: float = 120,
+        *,
+        force: bool = True,
+    ) -> DeletedByKeyResponse:
+        """
+        Delete every replica of a chunk, and its placement; return the number of deleted replicas.
+
+        ``NotFoundError``: the placement service knows no replica.
+
+        :param bucket_id: the bucket
+        :param key: the chunk's key, ``{ball_id}_{index}``
+        :param headers: further headers
+        :param verify: how TLS is checked
+        :param timeout: for the request (seconds)
+        :param force: the header ``Force``
+        """
+        return await self._delete(
+            bucket_id, key, RequestOptions(timeout=timeout, headers=headers, verify=verify), force
+        )
+
     # -- the storage space -----------------------------------------------------------------------------------------
 
     @returns_result
     async def get_stats(
         self, timeout: float = 120, headers: Headers = NO_HEADERS, verify: Verify = False
-    ) -> list[PeerStats]:
+    ) -> dict[str, PeerStats]:
         """
-        Return the disk usage of every answering peer and the chunks stored on it.
+        Return, by peer id, the disk usage of every answering peer and the chunks stored on it.
 
         :param timeout: for the request (seconds)
         :param headers: further headers

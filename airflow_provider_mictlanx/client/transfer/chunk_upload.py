@@ -315,7 +315,7 @@ class ChunkUpload:
 
             async def ask(router: AsyncRouter, options: RequestOptions) -> Result[PutMetadataResponse, MictlanXError]:
                 asked.append(router)
-                return await router.put_metadata(request, **options)
+                return await router.announce(request, **options)
 
             try:
                 self._task = None
@@ -359,7 +359,7 @@ class ChunkUpload:
             if not upload.only_announced or len(listed) > len(replicas):
                 return
             await upload.routers.request(
-                lambda router, options: router.delete_by_ball_id(upload.name.bucket_id, upload.name.ball_id, **options)
+                lambda router, options: router.delete_by_ball_id(upload.name.ball_id, upload.name.bucket_id, **options)
             )
         upload.announced[key] = 0
 

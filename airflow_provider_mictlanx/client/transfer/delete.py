@@ -175,7 +175,7 @@ class Deletion:
         """Delete a ball on all peers, with or without placement; return the number of replicas."""
         answer = await self._routers.request(
             lambda router, options: router.delete_by_ball_id(
-                name.bucket_id, name.ball_id, **options, force=self._force
+                name.ball_id, name.bucket_id, **options, force=self._force
             ),
             final=(RequestTimeoutError,),
         )

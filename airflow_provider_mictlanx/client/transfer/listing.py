@@ -43,7 +43,7 @@ async def list_chunks(routers: RequestSender, name: ObjectId) -> list[Metadata]:
     try:
         answer = await _ask_peers(
             routers,
-            lambda router, options: router.get_chunks_metadata(name.bucket_id, name.ball_id, **options),
+            lambda router, options: router.get_chunks_metadata(name.ball_id, name.bucket_id, **options),
             f"listing {name}",
             name.bucket_id,
             final=(NotFoundError,),

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from airflow_provider_mictlanx.client.chunks import Chunk
 from airflow_provider_mictlanx.client.errors import BallConflictError, NotFoundError, UnavailableError, ValidationError
 from airflow_provider_mictlanx.client.local_io.chunk_splitter import ChunkManifest, PlannedChunk, hash_source
-from airflow_provider_mictlanx.client.models import Chunk, Metadata, PutReport
+from airflow_provider_mictlanx.client.models import Metadata, PutReport
 from airflow_provider_mictlanx.client.transfer.chunk_upload import ChunkUpload, UploadBase
 from airflow_provider_mictlanx.client.transfer.delete import Deletion
 from airflow_provider_mictlanx.client.transfer.listing import chunk_metadata, list_chunks, require_all_peers

@@ -66,9 +66,6 @@ def test_the_pages_are_read() -> None:
         ("value", REQUIRED),
         ("chunk_size", "256kb"),
     ]
-    assert len(pages.words_of("AsyncRouter")) == 18
-    assert set(pages.words_of("AsyncPeer")) == {"get_by_ball_id", "get_size", "get_ufs", "get_balls_len", "health"}
-    assert pages.taken_by_every_one() == ["timeout", "headers", "verify"]
 
 
 @pytest.mark.parametrize(
@@ -125,28 +122,6 @@ def test_what_is_in_the_result(documented: Documented) -> None:
 @pytest.mark.parametrize("name", sorted(CONSTRUCTORS))
 def test_constructors(name: str) -> None:
     assert_documented(getattr(client, name), CONSTRUCTORS[name])
-
-
-@pytest.mark.parametrize("word", pages.words_of("AsyncRouter"))
-@pytest.mark.parametrize("owner", ["AsyncRouter", "AsyncPeer"])
-def test_words_of_routers_and_peers(owner: str, word: str) -> None:
-    assert_a_request(getattr(getattr(client, owner), word), word)
-
-
-@pytest.mark.parametrize("word", pages.words_of("AsyncPeer"))
-def test_words_of_peers_only(word: str) -> None:
-    assert_a_request(getattr(client.AsyncPeer, word), word)
-
-
-def assert_a_request(function: Any, word: str) -> None:
-    assert inspect.getdoc(function)
-    if word in ("base_url", "get_addr"):
-        return
-    parameters = inspect.signature(function).parameters
-    for name in pages.taken_by_every_one():
-        assert parameters[name].default is not REQUIRED
-    assert parameters["headers"].default == {}
-    assert parameters["verify"].default is False
 
 
 def test_chunk_tells_size_and_checksum() -> None:

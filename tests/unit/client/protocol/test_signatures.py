@@ -1,92 +1,88 @@
-"""The documented surface of ``AsyncRouter`` and ``AsyncPeer``: names, order and defaults as they are promised."""
+"""The surface of ``AsyncRouter``, ``AsyncPeer``, ``Chunk`` and ``Chunks``: names, order and defaults of the tables."""
 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from option import Result
 
+from airflow_provider_mictlanx import client
 from airflow_provider_mictlanx.client import AsyncPeer, AsyncRouter
+from tests.support import official_surface as surface
+from tests.support.documented_surface import DATA, Documented, parse_call, surface_sections
 
-# The methods whose signatures are promised word for word; what follows them is this client's own, and by keyword only.
-PROMISED: dict[str, dict[str, Any]] = {
-    "get_by_checksum_to_file": {
-        "checksum": ...,
-        "chunk_size": "1MB",
-        "sink_folder_path": "/mictlanx/data",
-        "timeout": 300,
-        "filename": "",
-        "headers": {},
-        "extension": "",
-        "verify": False,
-    },
-    "get_metadata": {"bucket_id": ..., "key": ..., "timeout": 300, "headers": {}, "verify": False},
+OWN_REQUESTS = {
+    AsyncRouter: ["announce", "get_peers", "read_data"],
+    AsyncPeer: ["announce", "get_peers", "add_peers", "update_metadata", "get_by_checksum_to_file", "health"],
 }
-
-CONSTRUCTORS: dict[type, dict[str, Any]] = {
-    AsyncRouter: {
-        "router_id": ...,
-        "ip_addr": ...,
-        "port": ...,
-        "protocol": "http",
-        "http2": False,
-        "api_version": 4,
-    },
-    AsyncPeer: {"peer_id": ..., "ip_addr": ..., "port": ..., "protocol": "http", "api_version": 4},
-}
-
-ADDRESS = ["base_url", "get_addr"]
-REQUESTS = [
-    "put_metadata",
-    "put_data",
-    "put_chunked",
-    "get_metadata",
-    "get_chunks_metadata",
-    "get_bucket_metadata",
-    "get_streaming",
-    "get_to_file",
-    "get_by_checksum_to_file",
-    "delete",
-    "delete_by_ball_id",
-    "disable",
-    "update_metadata",
-    "get_stats",
-    "get_peers",
-    "add_peers",
-]
-PEERS_OWN = ["get_by_ball_id", "get_size", "get_ufs", "get_balls_len", "health"]
+"""This client's further requests."""
 
 EVERY_REQUEST = [
-    *((AsyncRouter, name) for name in REQUESTS),
-    *((AsyncPeer, name) for name in [*REQUESTS, *PEERS_OWN]),
+    (owner, name)
+    for owner, own in OWN_REQUESTS.items()
+    for name in [*(documented.name for documented in surface.REQUESTS[owner.__name__]), *own]
 ]
+OFFICIAL = [
+    (owner, documented)
+    for owner in ("AsyncRouter", "AsyncPeer", "Chunk", "Chunks")
+    for documented in [*surface.REQUESTS.get(owner, []), *surface.parse_lines(surface.PLAIN[owner])]
+]
+STATIC = ["from_str", "from_router", "empty", "from_bytes", "from_ndarray", "from_list"]
 
 
-def _positional(function: Any) -> dict[str, Any]:
-    """Give the parameters that can be given by position, with their defaults."""
-    return {
-        parameter.name: ... if parameter.default is parameter.empty else parameter.default
-        for parameter in inspect.signature(function).parameters.values()
-        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.name != "self"
-    }
+def assert_official(function: Any, documented: Documented) -> None:
+    """The official parameters come first, by position and by name; each of the others has a default."""
+    actual = [p for p in inspect.signature(function).parameters.values() if p.name != "self"]
+    official, further = actual[: len(documented.parameters)], actual[len(documented.parameters) :]
+    assert [(p.name, p.default) for p in official] == documented.parameters
+    assert all(
+        type(p.default) is type(default)
+        for p, (_, default) in zip(official, documented.parameters, strict=True)
+        if default != {}
+    )
+    assert all(p.kind is p.POSITIONAL_OR_KEYWORD for p in official)
+    assert all(p.default is not p.empty for p in further)
 
 
-@pytest.mark.parametrize("endpoint", [AsyncRouter, AsyncPeer])
-@pytest.mark.parametrize("name", PROMISED)
-def test_promised_signatures(endpoint: type, name: str) -> None:
-    found = _positional(getattr(endpoint, name))
-    assert list(found) == list(PROMISED[name]), "the order counts"
-    assert found == PROMISED[name]
+def _label(value: Any) -> str:
+    return value if isinstance(value, str) else value.name
 
 
-@pytest.mark.parametrize("endpoint", CONSTRUCTORS)
-def test_constructors(endpoint: type) -> None:
-    found = _positional(endpoint)
-    assert list(found) == list(CONSTRUCTORS[endpoint]), "the order counts"
-    assert found == CONSTRUCTORS[endpoint]
+@pytest.mark.parametrize(("owner", "documented"), OFFICIAL, ids=_label)
+def test_signature_is_official(owner: str, documented: Documented) -> None:
+    assert_official(getattr(getattr(client, owner), documented.name), documented)
+
+
+@pytest.mark.parametrize("owner", surface.CONSTRUCTORS)
+def test_constructor_is_official(owner: str) -> None:
+    assert_official(getattr(client, owner), parse_call(surface.CONSTRUCTORS[owner]))
+
+
+@pytest.mark.parametrize(("owner", "documented"), OFFICIAL, ids=_label)
+def test_static_methods_are_static(owner: str, documented: Documented) -> None:
+    found = inspect.getattr_static(getattr(client, owner), documented.name)
+    assert isinstance(found, staticmethod) == (documented.name in STATIC)
+
+
+def test_tables_are_those_of_the_page() -> None:
+    """Calls that the page shows in full are the same text there."""
+    page = (DATA / "client-surface.md").read_text()
+    for call in [*surface.WRITTEN_OUT, *surface.CONSTRUCTORS.values()]:
+        name = call.partition("(")[0]
+        assert f"{call}`" in page or f"## {call}\n" in page or name in surface.ABBREVIATED, call
+        assert re.search(rf"[`. ]{name}\b", page), name
+
+
+def test_every_row_of_the_page_is_in_the_tables() -> None:
+    for owner in ("AsyncRouter", "AsyncPeer"):
+        [text] = [text for heading, text in surface_sections().items() if heading.startswith(f"{owner}(")]
+        names = set(re.findall(r"`([a-z_]+)\(", text)) - {"add_peers" if owner == "AsyncPeer" else ""}
+        tables = {documented.name for documented in surface.REQUESTS[owner]}
+        assert names == tables | {call.name for call in surface.parse_lines(surface.PLAIN[owner])}
 
 
 @pytest.mark.parametrize(("endpoint", "name"), EVERY_REQUEST)
@@ -97,8 +93,6 @@ def test_every_request_takes_timeout_headers_and_verify(endpoint: type, name: st
     assert parameters["timeout"].default > 0
     assert parameters["headers"].default == {}
     assert parameters["verify"].default is False
-    order = [name for name in parameters if name in ("timeout", "headers", "verify")]
-    assert order == ["timeout", "headers", "verify"]
 
 
 @pytest.mark.parametrize(("endpoint", "name"), EVERY_REQUEST)
@@ -118,12 +112,6 @@ def test_every_request_is_documented(endpoint: type, name: str) -> None:
         if parameter != "self":
             assert f":param {parameter}:" in text, parameter
     assert "(seconds)" in text
-
-
-@pytest.mark.parametrize("endpoint", CONSTRUCTORS)
-def test_addresses_are_given_at_once(endpoint: type) -> None:
-    for name in ADDRESS:
-        assert not inspect.iscoroutinefunction(getattr(endpoint, name))
 
 
 async def test_every_request_gives_a_result() -> None:
