@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
-from pydantic import BaseModel, RootModel
+from pydantic import BaseModel
 
 from airflow_provider_mictlanx.client.concurrency import PIECE
 from airflow_provider_mictlanx.client.errors import FileAlreadyExists, UpstreamProtocolError, ValidationError
@@ -155,7 +156,7 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         verify: Verify = False,
     ) -> bool:
         """
-        Update the metadata of a chunk; return True. A router updates every replica.
+        Update the metadata of a chunk; return True. Routers of version 0.1.0a5 answer with an error.
 
         ``NotFoundError``: no asked peer knows the chunk. ``ValidationError``: ``metadata`` is empty.
 
@@ -169,10 +170,10 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         if not metadata.model_dump(exclude_none=True):
             raise ValidationError(f"metadata must have a field to change, got {metadata!r} for chunk {bucket_id}/{key}")
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
-        path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/metadata/{quote_id(key, 'key')}"
+        path = f"/u/buckets/{quote_id(bucket_id, 'bucket_id')}/{quote_id(key, 'key')}"
         action = self._action("updating chunk", bucket_id, key)
         content = metadata.model_dump_json(exclude_none=True).encode()
-        await self._send("PUT", path, action, options, content=content, content_type="application/json")
+        await self._send("POST", path, action, options, content=content, content_type="application/json")
         return True
 
     async def _announce(self, model: type[M], metadata: PutMetadataRequest, content: str, options: RequestOptions) -> M:
@@ -459,8 +460,12 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
             raise ValidationError("peers must contain at least one peer, got none")
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         action = f"adding peers {', '.join(peer.peer_id for peer in peers)} at {self._label}"
-        content = RootModel[list[PeerInfo]](list(peers)).model_dump_json().encode()
-        await self._send("POST", "/peers", action, options, content=content, content_type="application/json")
+        sent = [
+            {"protocol": peer.protocol, "peer_id": peer.peer_id, "hostname": peer.ip_addr, "port": peer.port}
+            for peer in peers
+        ]
+        content = json.dumps(sent).encode()
+        await self._send("POST", "/xpeers", action, options, content=content, content_type="application/json")
         return True
 
 

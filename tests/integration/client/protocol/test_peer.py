@@ -162,7 +162,7 @@ async def test_peers_of_a_peer(vss: LocalVSS) -> None:
         assert type(error_of(await peer.get_peers())) is NotFoundError
         assert type(error_of(await peer.add_peers([PeerInfo(**info)]))) is NotFoundError
         answer = {"available": [info], "unavailable": []}
-        with vss.fault("status", peer="peer-0", path="/api/v4/peers$", status=200, body=answer):
+        with vss.fault("status", peer="peer-0", path="/api/v4/x?peers$", status=200, body=answer):
             assert (await peer.get_peers()).unwrap().available == [PeerInfo(**info)]
             assert (await peer.add_peers([PeerInfo(**info)])).unwrap() is True
 

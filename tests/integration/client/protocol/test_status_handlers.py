@@ -137,9 +137,10 @@ async def test_answer_that_is_none_of_the_protocols(
 async def test_details_of_a_422_are_told(vss: LocalVSS) -> None:
     """The service's own list of what is wrong is in the error; here a body that was not made by the models."""
     async with router_of(vss) as router, peer_of(vss) as peer:
-        for target in (router, peer):
-            odd = UpdateMetadataRequest.model_construct(tags={"a": 5})  # type: ignore[dict-item]
-            error = error_of(await target.update_metadata("b", "ball_0", odd))
+        odd_peer = PeerInfo.model_construct(peer_id="p", protocol=5)  # type: ignore[arg-type]
+        odd_change = UpdateMetadataRequest.model_construct(tags={"a": 5})  # type: ignore[dict-item]
+        for result in (await router.add_peers([odd_peer]), await peer.update_metadata("b", "ball_0", odd_change)):
+            error = error_of(result)
             assert type(error) is ValidationError
             assert error.status_code == 422
             assert "should be a valid string" in str(error)
