@@ -30,20 +30,23 @@ _BUCKET_ROUTES = (
     ("POST", "/data/{task_id}", "put_data"),
     ("GET", "/checksum/{checksum}", "get_by_checksum"),
     ("GET", "/{bucket_id}/metadata/{key}", "get_metadata"),
-    ("PUT", "/{bucket_id}/metadata/{key}", "update_metadata"),
-    ("POST", "/{bucket_id}/metadata/{key}", "update_metadata"),
     ("DELETE", "/{bucket_id}/bid/{ball_id}", "delete_by_ball_id"),
     ("POST", "/{bucket_id}/{key}/disable", "disable"),
+    ("GET", "/{bucket_id}/{key}/size", "get_size"),
     ("GET", "/{bucket_id}/{key}", "get_data"),
     ("DELETE", "/{bucket_id}/{key}", "delete"),
 )
 
 
-def bucket_routes(endpoints: object) -> list[Route]:
+def bucket_routes(endpoints: Any) -> list[Route]:
     """Return the routes that routers and peers share; ``endpoints`` has their methods."""
+    update = f"{API}/u/buckets/{{bucket_id}}/{{key}}"
     return [
-        Route(f"{API}/buckets{path}", getattr(endpoints, name), methods=[method])
-        for method, path, name in _BUCKET_ROUTES
+        *(
+            Route(f"{API}/buckets{path}", getattr(endpoints, name), methods=[method])
+            for method, path, name in _BUCKET_ROUTES
+        ),
+        Route(update, endpoints.update_metadata, methods=["POST"]),
     ]
 
 
@@ -131,6 +134,15 @@ def answer_data(request: Request, data: ChunkData) -> Response:
         headers["Content-Disposition"] = f"attachment; filename={_header_safe(name)}"
     content_type = _header_safe(query.get("content_type") or data.content_type)
     return DataResponse(data.pieces(parse_chunk_size(request)), 200, headers, content_type)
+
+
+def parse_slice(request: Request, end: int = 0) -> slice:
+    """Return the rows that the query parameters ``start`` and ``end`` select; an ``end`` of 0 selects all of them."""
+    query = request.query_params
+    try:
+        return slice(int(query.get("start", "0")), int(query.get("end", end)) or None)
+    except ValueError as error:
+        raise ProtocolError(422, f"start and end must be integers: {error}") from error
 
 
 def parse_chunk_size(request: Request) -> int:

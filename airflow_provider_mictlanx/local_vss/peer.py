@@ -172,6 +172,15 @@ class Peer:
         fields["tags"] = {**metadata["tags"], "updated_at": str(self._database.timestamp())}
         return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
 
+    def copy_to(self, other: Peer, replica: Replica, bucket_id: str) -> None:
+        """Copy a stored replica to another peer, within a transaction. Files never change, so a link is a copy."""
+        blob = uuid.uuid4().hex
+        os.link(self._folder / str(replica.blob), other._folder / blob)
+        columns = "bucket_id, key, ball_id, size, checksum, task_id, metadata"
+        statement = f"insert into replicas (peer_id, blob, {columns}) select ?, ?, {columns} from replicas"
+        values = (other.peer_id, blob, self.peer_id, bucket_id, replica.key)
+        self._database.execute(f"{statement} where peer_id = ? and {_ONE_CHUNK}", *values)
+
     def delete_key(self, bucket_id: str, key: str) -> list[str]:
         """Delete a chunk, within a transaction; return its key, or nothing if the peer had no replica."""
         return self._delete(_ONE_CHUNK, bucket_id, key)
@@ -230,8 +239,13 @@ class Peer:
         statement = "select metadata from replicas where peer_id = ? and bucket_id = ? and size > 0 order by seq"
         return [metadata for (metadata,) in self._database.execute(statement, self.peer_id, bucket_id)]
 
-    def usage(self) -> dict[str, Any]:
-        """Return the peer's statistics: disk size and use (bytes), used fraction, and stored chunks."""
+    def sizes(self) -> list[tuple[str, str, int]]:
+        """Return bucket id, key and size of the stored chunks, in the order of their announcements."""
+        columns, where = "bucket_id, key, size", "peer_id = ? and blob is not null order by seq"
+        return self._database.execute(f"select {columns} from replicas where {where}", self.peer_id).fetchall()
+
+    def usage(self, rows: slice) -> dict[str, Any]:
+        """Return the peer's statistics: disk size and use (bytes), used fraction, and the selected stored chunks."""
         stored = self._select("blob is not null order by seq")
         used, total = sum(replica.size for replica in stored), shutil.disk_usage(self._folder).total
         return {
@@ -240,7 +254,9 @@ class Peer:
             "total_disk": total,
             "available_disk": max(0, total - used),
             "disk_uf": used / total if total else 0.0,
-            "balls": [{"key": replica.key, "size": replica.size, "checksum": replica.checksum} for replica in stored],
+            "balls": [
+                {"key": replica.key, "size": replica.size, "checksum": replica.checksum} for replica in stored[rows]
+            ],
         }
 
     def _select(self, where: str, *values: str) -> list[Replica]:

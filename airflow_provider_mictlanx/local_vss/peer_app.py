@@ -47,9 +47,16 @@ class PeerApp:
             [
                 *http.bucket_routes(self),
                 Route(f"{buckets}/{{bucket_id}}/metadata/{{ball_id}}/group", self.get_group),
-                Route(f"{buckets}/{{bucket_id}}/{{key}}/size", self.get_size),
+                Route(f"{buckets}/{{bucket_id}}/{{key}}/replicate", self.replicate, methods=["POST"]),
+                Route(f"{API}/tasks", self.flush_tasks, methods=["DELETE"]),
                 Route(f"{API}/stats", self.get_stats),
                 Route(f"{API}/stats/ufs", self.get_ufs),
+                # The protocol page does not describe the state: it has the fields of the statistics.
+                Route(f"{API}/peers/state", self.get_stats),
+                # The protocol page gives both the same rows.
+                Route(f"{API}/xballs", self.get_sizes),
+                Route(f"{API}/xballs/size", self.get_sizes),
+                Route(f"{API}/balls/len", self.get_balls_len),
                 # The protocol page names no prefix of /health, so both forms answer.
                 Route(f"{API}/health", self.health),
                 Route("/health", self.health),
@@ -188,16 +195,41 @@ class PeerApp:
             deleted = self._peer.delete_ball(*http.object_names(request))
         return Response(status_code=204, headers={"n-deletes": str(len(deleted))})
 
+    async def replicate(self, request: Request) -> Response:
+        """Copy a chunk to the next peer without one. The protocol page leaves the choice and the answer open."""
+        bucket_id, replica = request.path_params["bucket_id"], self._find(request)
+        others = (peer for peer in self._space.peers.values() if not peer.is_down)
+        chosen = [peer for peer in others if peer.find(bucket_id, replica.key) is None][:1]
+        if replica.blob is None or not chosen:
+            raise ProtocolError(404, "No available peers.")
+        async with self._space.database.transaction():
+            self._peer.copy_to(chosen[0], replica, bucket_id)
+        return JSONResponse({"bucket_id": bucket_id, "key": replica.key, "peer_ids": [chosen[0].peer_id]})
+
+    async def flush_tasks(self, request: Request) -> Response:
+        """Forget the tasks that were announced to the peer itself."""
+        self._peer.tasks.clear()
+        return Response(status_code=204)
+
+    async def get_sizes(self, request: Request) -> Response:
+        """Return bucket id, key and size of every stored chunk."""
+        sizes = await asyncio.to_thread(self._peer.sizes)
+        return JSONResponse(sizes[http.parse_slice(request)])
+
+    async def get_balls_len(self, request: Request) -> Response:
+        """Return the number of stored chunks."""
+        return JSONResponse({"len": len(await asyncio.to_thread(self._peer.sizes))})
+
     async def get_stats(self, request: Request) -> Response:
         """Return the disk usage, and the stored chunks."""
-        usage = await asyncio.to_thread(self._peer.usage)
+        usage = await asyncio.to_thread(self._peer.usage, http.parse_slice(request))
         return JSONResponse(
             {**usage, "peers": [peer_id for peer_id in self._space.peers if peer_id != self._peer.peer_id]}
         )
 
     async def get_ufs(self, request: Request) -> Response:
         """Return the disk usage."""
-        usage = await asyncio.to_thread(self._peer.usage)
+        usage = await asyncio.to_thread(self._peer.usage, slice(0))
         return JSONResponse({name: usage[name] for name in ("total_disk", "used_disk", "disk_uf")})
 
     async def health(self, request: Request) -> Response:

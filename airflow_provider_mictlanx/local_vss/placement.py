@@ -70,11 +70,11 @@ class Placement:
         Raise ``NoPeerLeftError`` if no peer is left.
         """
         holders = self.holders(normalized(bucket_id), normalized(key))
-        start = self._next % len(peers)
+        start = self._next % max(1, len(peers))
         in_turn = [*peers[start:], *peers[:start]]
         chosen = [peer for peer in in_turn if peer in available and peer not in holders][:copies]
         if not chosen:
-            raise NoPeerLeftError(holders, everywhere=set(peers) <= set(holders))
+            raise NoPeerLeftError(holders, everywhere=bool(peers) and set(peers) <= set(holders))
         self._next = peers.index(chosen[-1]) + 1
         return chosen
 
@@ -94,3 +94,7 @@ class Placement:
     def forget(self, bucket_id: str, key: str) -> None:
         """Delete the placement of a chunk, under exactly this name."""
         self._database.execute("delete from placement where bucket_id = ? and key = ?", bucket_id, key)
+
+    def forget_peer(self, peer_id: str) -> None:
+        """Delete the placement of all chunks on a peer."""
+        self._database.execute("delete from placement where peer_id = ?", peer_id)

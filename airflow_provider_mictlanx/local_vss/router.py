@@ -7,6 +7,7 @@ If the protocol page does not specify an answer, a comment names the choice.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 import uuid
@@ -18,7 +19,7 @@ from cachetools import LRUCache
 from pydantic import BaseModel, Field, TypeAdapter
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from airflow_provider_mictlanx.client.models import PutMetadataRequest
@@ -33,14 +34,18 @@ from airflow_provider_mictlanx.local_vss.storage_space import StorageSpace
 
 
 class NewPeer(BaseModel):
-    """A peer to add."""
+    """A peer to add. All peers run in this process, so ``hostname`` and ``protocol`` have no effect."""
 
+    protocol: str
     peer_id: str
-    port: int = Field(default=0, ge=0, le=65535)
+    hostname: str
+    port: int = Field(ge=-1, le=65535)
 
 
 _ANNOUNCEMENT = TypeAdapter(PutMetadataRequest)
-_NEW_PEERS: TypeAdapter[NewPeer | list[NewPeer]] = TypeAdapter(NewPeer | list[NewPeer])
+_NEW_PEER = TypeAdapter(NewPeer)
+_NEW_PEERS = TypeAdapter(list[NewPeer])
+_PEER_IDS: TypeAdapter[list[NewPeer | str]] = TypeAdapter(list[NewPeer | str])
 
 
 class Router:
@@ -72,8 +77,14 @@ class Router:
                 Route(f"{buckets}/{{bucket_id}}/metadata/{{ball_id}}/chunks", self.get_chunks_metadata),
                 Route(f"{buckets}/{{bucket_id}}/{{ball_id}}/merge", self.get_merged),
                 Route(f"{API}/peers", self.get_peers),
-                Route(f"{API}/peers", self.add_peers, methods=["POST"]),
+                Route(f"{API}/peers", self.add_peer, methods=["POST"]),
                 Route(f"{API}/peers/stats", self.get_stats),
+                Route(f"{API}/peers/{{peer_id}}", self.remove_peer, methods=["DELETE"]),
+                Route(f"{API}/xpeers", self.add_peers, methods=["POST"]),
+                Route(f"{API}/xpeers", self.remove_peers, methods=["DELETE"]),
+                Route(f"{API}/cache", self.list_cache),
+                Route(f"{API}/cache/stats", self.get_cache_stats),
+                Route(f"{API}/cache/reset", self.clear_cache, methods=["DELETE"]),
                 Route("/openapi.json", self.openapi),
                 Route("/metrics", self.metrics),
             ]
@@ -179,7 +190,7 @@ class Router:
         announced = task.announced
         if announced.size == 0 and body.size > 0:
             raise ProtocolError(500, f"Unexpected data of {body.size} bytes for a chunk of size 0")
-        peers = [self._space.peers[peer_id] for peer_id in task.peer_ids]
+        peers = [peer for peer_id in task.peer_ids if (peer := self._space.peers.get(peer_id))]
         for peer in peers:
             await peer.wait_while_hung()
         stored = await asyncio.gather(*(peer.store(task, body) for peer in peers))
@@ -195,12 +206,8 @@ class Router:
         return Response(status_code=204)
 
     async def update_metadata(self, request: Request) -> Response:
-        """Change tags and other metadata of a chunk. The protocol page names no path; this one is a choice."""
-        started = time.perf_counter_ns()
-        change = await http.read_json(request, http.CHANGE)
-        await self._change(request, change.model_dump(exclude_none=True))
-        bucket_id, key = http.object_names(request)
-        return JSONResponse({"bucket_id": bucket_id, "key": key, "service_time": time.perf_counter_ns() - started})
+        """Answer 500 in plain text, as the real service does."""
+        return PlainTextResponse("Internal Server Error", 500)
 
     async def _change(self, request: Request, changes: Mapping[str, Any]) -> None:
         bucket_id, key = http.object_names(request)
@@ -307,6 +314,18 @@ class Router:
             raise ProtocolError(404, NO_DATA)
         return data
 
+    async def get_size(self, request: Request) -> Response:
+        """Return the size of every placed replica whose peer answers."""
+        bucket_id, key = http.object_names(request)
+        sizes = []
+        for peer_id in self._space.placement.holders(bucket_id, key):
+            peer = self._space.peers[peer_id]
+            await peer.wait_while_hung()
+            with contextlib.suppress(PeerDownError):
+                if replica := peer.find(bucket_id, key):
+                    sizes.append({"bucket_id": bucket_id, "key": key, "peer_id": peer_id, "size": replica.size})
+        return JSONResponse(sizes)
+
     async def get_merged(self, request: Request) -> Response:
         """Return the bytes of a ball. A failure after the first chunk only ends the body early."""
         bucket_id, ball_id = http.object_names(request)
@@ -394,33 +413,69 @@ class Router:
             known["unavailable" if peer.is_unavailable else "available"].append({"peer_id": peer.peer_id, **address})
         return JSONResponse(known)
 
+    async def add_peer(self, request: Request) -> Response:
+        """Add a peer."""
+        return self._add([await http.read_json(request, _NEW_PEER)])
+
     async def add_peers(self, request: Request) -> Response:
+        """Add peers."""
+        return self._add(await http.read_json(request, _NEW_PEERS))
+
+    def _add(self, peers: list[NewPeer]) -> Response:
         """
         Add peers: every new one starts in this process, on the requested port.
 
         The real service connects to a peer at the address; here, all peers run in this process.
         """
-        value = await http.read_json(request, _NEW_PEERS)
-        peers = value if isinstance(value, list) else [value]
         for peer in peers:
             if not is_safe_id(peer.peer_id):
                 raise ProtocolError(400, f"peer_id must have only letters, digits, '-' and '_', got {peer.peer_id!r}")
         for peer in peers:
-            if peer.peer_id not in self._space.peers:
+            if peer.peer_id not in self._space.peers and not self._space.restore_peer(peer.peer_id):
                 try:
-                    self._start_peer(peer.peer_id, peer.port)
+                    self._start_peer(peer.peer_id, max(0, peer.port))
                 except OSError as error:
                     raise ProtocolError(400, f"Peer {peer.peer_id} can't listen on {peer.port}: {error}") from error
         return Response(status_code=204)
 
-    async def get_stats(self, request: Request) -> Response:
-        """Return the disk usage and the stored chunks of every peer."""
-        peers = self._reachable_peers()
+    async def remove_peer(self, request: Request) -> Response:
+        """Remove a peer. It keeps running, with its replicas."""
+        peer_id = request.path_params["peer_id"]
+        if not self._space.remove_peer(peer_id):
+            raise ProtocolError(404, f"Peer {peer_id} not found")
+        return Response(status_code=204)
 
-        def stats() -> list[dict[str, Any]]:
-            return [
-                {**peer.usage(), "peers": [other.peer_id for other in peers if other is not peer]} for peer in peers
-            ]
+    async def remove_peers(self, request: Request) -> Response:
+        """Remove peers. The protocol page says "a list": of ids, or of what ``POST`` takes."""
+        for peer in await http.read_json(request, _PEER_IDS):
+            self._space.remove_peer(peer if isinstance(peer, str) else peer.peer_id)
+        return Response(status_code=204)
+
+    async def list_cache(self, request: Request) -> Response:
+        """Return the names of the cached chunks."""
+        return JSONResponse({"keys": [f"{bucket_id}@{key}" for bucket_id, key in self._cache]})
+
+    async def get_cache_stats(self, request: Request) -> Response:
+        """Return the size and the use of the cache (bytes)."""
+        total, used = int(self._cache.maxsize), int(self._cache.currsize)
+        uf = used / total if total else 0.0
+        return JSONResponse({"total": total, "used": used, "available": total - used, "uf": uf})
+
+    async def clear_cache(self, request: Request) -> Response:
+        """Clear the cache of this router."""
+        self._cache.clear()
+        return Response(status_code=204)
+
+    async def get_stats(self, request: Request) -> Response:
+        """Return the disk usage and the stored chunks of every peer that answers, by peer id."""
+        peers, rows = self._reachable_peers(), http.parse_slice(request, 100)
+
+        def stats() -> dict[str, dict[str, Any]]:
+            ids = [peer.peer_id for peer in peers]
+            return {
+                peer.peer_id: {**peer.usage(rows), "peers": [other for other in ids if other != peer.peer_id]}
+                for peer in peers
+            }
 
         return JSONResponse(await asyncio.to_thread(stats))
 

@@ -28,6 +28,7 @@ class StorageSpace:
         self.faults = FaultBoard()
         self.tasks = Tasks(options.task_lifetime)
         self.peers: dict[str, Peer] = {}
+        self._removed: dict[str, Peer] = {}
         try:
             options.data.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(options.data)
@@ -45,9 +46,24 @@ class StorageSpace:
             ) from error
 
     def add_peer(self, peer_id: str) -> Peer:
-        """Add a peer to the space permanently."""
+        """Add a new peer to the space permanently."""
         self.database.execute("insert into peers select ?, coalesce(max(position), -1) + 1 from peers", peer_id)
         return self._open_peer(peer_id)
+
+    def remove_peer(self, peer_id: str) -> bool:
+        """Remove a peer and its placements until the next start; return False if its id is unknown."""
+        peer = self.peers.pop(peer_id, None)
+        if peer is not None:
+            self._removed[peer_id] = peer
+            self.placement.forget_peer(peer_id)
+        return peer is not None
+
+    def restore_peer(self, peer_id: str) -> bool:
+        """Add a removed peer again, with its replicas; return False if its id is unknown."""
+        peer = self._removed.pop(peer_id, None)
+        if peer is not None:
+            self.peers[peer_id] = peer
+        return peer is not None
 
     def incoming_body(self) -> IncomingBody:
         """Return an empty body for the data of a request."""

@@ -48,8 +48,8 @@ async def put(target: Target, bucket_id: str, ball_id: str, data: bytes, index: 
 async def announce(target: Target, announcement: PutMetadataRequest, **arguments: Any) -> str:
     """Announce a chunk; gives its task."""
     if isinstance(target, AsyncPeer):
-        return (await target.put_metadata(announcement, **arguments)).unwrap().task_id
-    return (await target.put_metadata(announcement, **arguments)).unwrap().tasks_ids[0]
+        return (await target.announce(announcement, **arguments)).unwrap().task_id
+    return (await target.announce(announcement, **arguments)).unwrap().tasks_ids[0]
 
 
 async def read(target: CommonRequests, bucket_id: str, key: str, **arguments: Any) -> bytes:

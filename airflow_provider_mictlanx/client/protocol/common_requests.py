@@ -166,10 +166,10 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         timeout: float = 120,
     ) -> bool:
         """
-        Update the metadata of a chunk; return True. A router updates every replica.
+        Update the metadata of a chunk; return True.
 
         ``NotFoundError``: no asked peer knows the chunk. ``ValidationError``: ``metadata`` is empty or invalid.
-        ``UnknownError``: among others, a router of version 0.1.0a5, which always answers 500.
+        ``UnknownError``: the service failed; routers of version 0.1.0a5 always do.
 
         :param bucket_id: the bucket
         :param key: the chunk's key, ``{ball_id}_{index}``

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaita
 from contextlib import AsyncExitStack
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar, Self, TypeAlias, TypedDict, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from pydantic import BaseModel
 from pydantic import ValidationError as InvalidModel
@@ -245,6 +245,13 @@ def build_model(model: type[M], **fields: Any) -> M:
         where = ".".join(str(part) for part in fault["loc"])
         constraint = fault["msg"].removeprefix("Input should be ")
         raise ValidationError(f"{where} must be {constraint}, got {fault['input']!r}") from None
+
+
+def page_query(start: int, end: int) -> str:
+    """Return the query for a part of a list; empty for the service's default."""
+    check_int("start", start, least=0)
+    check_int("end", end, least=0)
+    return "?" + urlencode({"start": start, "end": end}) if start or end else ""
 
 
 def quote_id(text: str, name: str) -> str:

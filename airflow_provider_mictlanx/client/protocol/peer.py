@@ -10,7 +10,6 @@ import json
 import uuid
 from collections.abc import Mapping
 from typing import Any, ClassVar
-from urllib.parse import urlencode
 
 from airflow_provider_mictlanx.client.errors import UpstreamProtocolError
 from airflow_provider_mictlanx.client.models import (
@@ -31,14 +30,20 @@ from airflow_provider_mictlanx.client.models import (
     PutMetadataRequest,
 )
 from airflow_provider_mictlanx.client.protocol.common_requests import CommonRequests
-from airflow_provider_mictlanx.client.protocol.endpoint import Headers, M, RequestOptions, build_model, quote_id
+from airflow_provider_mictlanx.client.protocol.endpoint import (
+    Headers,
+    M,
+    RequestOptions,
+    build_model,
+    page_query,
+    quote_id,
+)
 from airflow_provider_mictlanx.client.protocol.status_handlers import PEER_STATUS_HANDLERS
 from airflow_provider_mictlanx.client.result import returns_result, unwrap
 from airflow_provider_mictlanx.client.transport.connections import Response, Transport
 from airflow_provider_mictlanx.client.transport.headers import NO_HEADERS
 from airflow_provider_mictlanx.client.transport.limits import MAX_LISTING
 from airflow_provider_mictlanx.client.transport.tls import Verify
-from airflow_provider_mictlanx.client.validation import check_int
 
 
 class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
@@ -311,7 +316,7 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         self, path: str, start: int, end: int, headers: Headers, timeout: float, verify: Verify
     ) -> list[BallSize]:
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
-        path, action = path + _page(start, end), f"listing the chunks of {self._label}"
+        path, action = path + page_query(start, end), f"listing the chunks of {self._label}"
         return (await self._json(BallSizes, "GET", path, action, options, max_size=MAX_LISTING)).root
 
     @returns_result
@@ -405,7 +410,9 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         action = f"reading the statistics of {self._label}"
-        return await self._json(PeerStats, "GET", "/stats" + _page(start, end), action, options, max_size=MAX_LISTING)
+        return await self._json(
+            PeerStats, "GET", "/stats" + page_query(start, end), action, options, max_size=MAX_LISTING
+        )
 
     @returns_result
     async def get_state(
@@ -426,7 +433,7 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         :param verify: how TLS is checked
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
-        path, action = "/peers/state" + _page(start, end), f"reading the state of {self._label}"
+        path, action = "/peers/state" + page_query(start, end), f"reading the state of {self._label}"
         return (await self._json(PeerState, "GET", path, action, options, max_size=MAX_LISTING)).root
 
     @returns_result
@@ -466,10 +473,3 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         await self._send("GET", "/health", f"checking the health of {self._label}", options)
         return True
-
-
-def _page(start: int, end: int) -> str:
-    """Return the query for a part of a list; empty for the peer's default."""
-    check_int("start", start, least=0)
-    check_int("end", end, least=0)
-    return "?" + urlencode({"start": start, "end": end}) if start or end else ""

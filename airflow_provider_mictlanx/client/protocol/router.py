@@ -26,6 +26,7 @@ from airflow_provider_mictlanx.client.protocol.endpoint import (
     Headers,
     RequestOptions,
     build_model,
+    page_query,
     parse_date,
     quote_id,
 )
@@ -330,7 +331,13 @@ class AsyncRouter(CommonRequests[PutChunkedResponse]):
 
     @returns_result
     async def get_stats(
-        self, timeout: float = 120, headers: Headers = NO_HEADERS, verify: Verify = False
+        self,
+        timeout: float = 120,
+        headers: Headers = NO_HEADERS,
+        verify: Verify = False,
+        *,
+        start: int = 0,
+        end: int = 0,
     ) -> dict[str, PeerStats]:
         """
         Return, by peer id, the disk usage of every answering peer and the chunks stored on it.
@@ -338,11 +345,19 @@ class AsyncRouter(CommonRequests[PutChunkedResponse]):
         :param timeout: for the request (seconds)
         :param headers: further headers
         :param verify: how TLS is checked
+        :param start: number of chunks of each peer to skip
+        :param end: number of the chunk before which each list ends; 0 for the router's default of 100
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         action = f"reading the statistics of the peers of {self._label}"
         response = await self._json(
-            AllPeersStats, "GET", "/peers/stats", action, options, "storage space", max_size=MAX_LISTING
+            AllPeersStats,
+            "GET",
+            "/peers/stats" + page_query(start, end),
+            action,
+            options,
+            "storage space",
+            max_size=MAX_LISTING,
         )
         return response.root
 

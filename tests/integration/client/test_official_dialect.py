@@ -59,7 +59,8 @@ def call(target: Any, documented: Documented, way: str, values: dict[str, Any], 
     if way == "by name":
         return method(**arguments)
     required = [arguments[name] for name, default in documented.parameters if default is REQUIRED]
-    return method(*required, **{name: arguments[name] for name in needed if name in arguments})
+    optional = [name for name, default in documented.parameters if default is not REQUIRED]
+    return method(*required, **{name: arguments[name] for name in optional if name in needed})
 
 
 @pytest.mark.parametrize("way", WAYS)

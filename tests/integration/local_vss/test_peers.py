@@ -109,7 +109,7 @@ def test_other_bytes_need_the_header_update(peer, bucket_id) -> None:
 
 def test_change_and_disable(peer, bucket_id) -> None:
     put(peer, bucket_id, "ball_0", b"data")
-    assert peer.put(f"/buckets/{bucket_id}/metadata/ball_0", json={"tags": {"colour": "red"}}).status_code == 204
+    assert peer.post(f"/u/buckets/{bucket_id}/ball_0", json={"tags": {"colour": "red"}}).status_code == 204
     assert peer.post(f"/buckets/{bucket_id}/ball_0/disable").status_code == 204
     metadata = peer.get(f"/buckets/{bucket_id}/metadata/ball_0").json()["metadata"]
     assert metadata["is_disabled"] is True
@@ -125,6 +125,41 @@ def test_stats_and_health(vss, peer, bucket_id) -> None:
     assert set(ufs) == {"total_disk", "used_disk", "disk_uf"}
     assert peer.get("/health").status_code == 200
     assert httpx.get(f"http://127.0.0.1:{vss.peer_port(1)}/health").status_code == 200
+
+
+def test_lists_of_stored_chunks(vss, peer, bucket_id) -> None:
+    before = peer.get("/balls/len").json()["len"]
+    put(peer, bucket_id, "ball_0", b"data")
+    put(peer, bucket_id, "ball_1", b"more!")
+    assert peer.get("/balls/len").json() == {"len": before + 2}
+    rows = [[bucket_id, "ball_0", 4], [bucket_id, "ball_1", 5]]
+    for path in ("/xballs", "/xballs/size"):
+        assert [row for row in peer.get(path).json() if row[0] == bucket_id] == rows
+        some = peer.get(path, params={"start": before + 1, "end": before + 2}).json()
+        assert some == peer.get(path).json()[before + 1 : before + 2]
+    assert peer.get("/xballs", params={"start": "x"}).status_code == 422
+    state = peer.get("/peers/state").json()
+    assert (state["peer_id"], state["peers"]) == ("peer-1", ["peer-0", "peer-2"])
+
+
+def test_flushed_tasks_accept_no_data(peer, bucket_id) -> None:
+    task = peer.post(f"/buckets/{bucket_id}/metadata", json=announcement(bucket_id, "ball_0", b"data")).json()[
+        "task_id"
+    ]
+    assert peer.delete("/tasks").status_code == 204
+    assert peer.post(f"/buckets/data/{task}/chunked", content=b"data").status_code == 500
+
+
+def test_replicate_copies_to_a_peer_without_one(vss, peer, bucket_id) -> None:
+    put(peer, bucket_id, "ball_0", b"data")
+    path = f"/buckets/{bucket_id}/ball_0/replicate"
+    assert peer.post(path).json() == {"bucket_id": bucket_id, "key": "ball_0", "peer_ids": ["peer-0"]}
+    assert peer.post(path).json()["peer_ids"] == ["peer-2"]
+    assert peer.post(path).status_code == 404
+    assert peer.post(f"/buckets/{bucket_id}/none_0/replicate").status_code == 404
+    assert peer.delete(f"/buckets/{bucket_id}/ball_0").headers["n-deletes"] == "1"
+    for number in (0, 2):
+        assert httpx.get(f"{vss.peer_api(number)}/buckets/{bucket_id}/ball_0").content == b"data"
 
 
 def test_what_a_router_wrote_is_at_its_peers(vss, wire, bucket_id) -> None:

@@ -268,20 +268,55 @@ def test_delete_removes_files(own_vss, wire_to, bucket_id) -> None:
     assert [path for path in (vss.data / "peers").rglob("*") if path.is_file()] == []
 
 
-def test_disable_and_update_change_the_metadata(wire, bucket_id) -> None:
+def test_disable_changes_the_metadata_of_every_replica(wire, bucket_id) -> None:
     wire.put(bucket_id, "ball_0", b"data", rf=3)
     assert wire.client.post(f"/buckets/{bucket_id}/ball_0/disable").status_code == 204
-    changed = wire.client.put(f"/buckets/{bucket_id}/metadata/ball_0", json={"tags": {"index": "0", "colour": "red"}})
-    assert changed.status_code == 200
     for _ in range(3):
         metadata = wire.metadata(bucket_id, "ball_0").json()["metadata"]
         assert metadata["is_disabled"] is True
-        assert metadata["tags"]["colour"] == "red"
         assert metadata["size"] == 4
     assert wire.client.post(f"/buckets/{bucket_id}/none_0/disable").status_code == 404
 
 
+def test_update_fails_in_plain_text_and_changes_nothing(wire, bucket_id) -> None:
+    wire.put(bucket_id, "ball_0", b"data")
+    before = wire.metadata(bucket_id, "ball_0").json()["metadata"]
+    answer = wire.client.post(f"/u/buckets/{bucket_id}/ball_0", json={"tags": {"colour": "red"}})
+    assert (answer.status_code, answer.text) == (500, "Internal Server Error")
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert wire.client.put(f"/buckets/{bucket_id}/metadata/ball_0", json={"tags": {}}).status_code == 405
+    assert wire.metadata(bucket_id, "ball_0").json()["metadata"] == before
+
+
 # -- the rest of the page ----------------------------------------------------------------------------------------------
+
+
+def test_size_names_the_placed_replicas(vss, wire, bucket_id) -> None:
+    holders = wire.put(bucket_id, "ball_0", b"data", rf=2)
+    rows = [{"bucket_id": bucket_id, "key": "ball_0", "peer_id": peer, "size": 4} for peer in sorted(holders)]
+    assert wire.client.get(f"/buckets/{bucket_id}/ball_0/size").json() == rows
+    missing = wire.client.get(f"/buckets/{bucket_id}/none_0/size")
+    assert (missing.status_code, missing.json()) == (200, [])
+    # A replica without a placement, and a placement without a replica, have no row.
+    (spare,) = {"peer-0", "peer-1", "peer-2"} - set(holders)
+    source, target = (vss.peer_api(int(peer[-1])) for peer in (holders[0], spare))
+    httpx.post(f"{source}/buckets/{bucket_id}/ball_0/replicate")
+    assert httpx.get(f"{target}/buckets/{bucket_id}/ball_0/size").json()["size"] == 4
+    httpx.delete(f"{source}/buckets/{bucket_id}/ball_0")
+    assert [row["peer_id"] for row in wire.client.get(f"/buckets/{bucket_id}/ball_0/size").json()] == [holders[1]]
+
+
+def test_cache_is_listed_measured_and_cleared(own_vss, wire_to, bucket_id) -> None:
+    vss = own_vss(routers=2, options=("--cache-size", "1000"))
+    wire, other = wire_to(vss, 0), wire_to(vss, 1)
+    assert wire.client.get("/cache").json() == {"keys": []}
+    wire.put(bucket_id, "ball_0", b"data")
+    assert wire.client.get("/cache").json() == {"keys": [f"{bucket_id}@ball_0"]}
+    assert wire.client.get("/cache/stats").json() == {"total": 1000, "used": 4, "available": 996, "uf": 0.004}
+    other.get(bucket_id, "ball_0")
+    assert wire.client.delete("/cache/reset").status_code == 204
+    assert wire.client.get("/cache").json() == {"keys": []}
+    assert other.client.get("/cache").json() == {"keys": [f"{bucket_id}@ball_0"]}
 
 
 def test_every_router_describes_and_counts_itself(vss, wire, bucket_id) -> None:
@@ -297,12 +332,19 @@ def test_every_router_describes_and_counts_itself(vss, wire, bucket_id) -> None:
 def test_stats_of_every_peer(own_vss, wire_to, bucket_id) -> None:
     wire = wire_to(own_vss())
     wire.put(bucket_id, "ball_0", b"data", rf=2)
-    stats = wire.client.get("/peers/stats").json()
+    by_id = wire.client.get("/peers/stats").json()
+    assert list(by_id) == ["peer-0", "peer-1", "peer-2"]
+    stats = list(by_id.values())
+    assert [peer["peer_id"] for peer in stats] == list(by_id)
     assert [peer["used_disk"] for peer in stats] == [4, 4, 0]
     assert [len(peer["balls"]) for peer in stats] == [1, 1, 0]
     assert stats[0]["peers"] == ["peer-1", "peer-2"]
     assert all(peer["available_disk"] == peer["total_disk"] - peer["used_disk"] for peer in stats)
     assert all(peer["disk_uf"] == peer["used_disk"] / peer["total_disk"] for peer in stats)
+    wire.put(bucket_id, "ball_1", b"data", rf=3)
+    some = wire.client.get("/peers/stats", params={"start": 1, "end": 2}).json()
+    assert [[ball["key"] for ball in peer["balls"]] for peer in some.values()] == [["ball_1"], ["ball_1"], []]
+    assert [peer["used_disk"] for peer in some.values()] == [8, 8, 4]
 
 
 def test_a_peer_that_is_added_takes_replicas_and_stays(own_vss, wire_to, bucket_id) -> None:
@@ -310,13 +352,41 @@ def test_a_peer_that_is_added_takes_replicas_and_stays(own_vss, wire_to, bucket_
     wire = wire_to(vss)
     wire.put(bucket_id, "ball_0", b"data")
     assert wire.announce(bucket_id, "ball_0", b"data").json()["detail"]["code"] == 666
-    assert wire.client.post("/peers", json=[{"peer_id": "extra", "port": 0}]).status_code == 204
-    assert wire.client.post("/peers", json=[{"peer_id": "../x"}]).status_code == 400
+    extra = {"protocol": "http", "peer_id": "extra", "hostname": "127.0.0.1", "port": 0}
+    assert wire.client.post("/xpeers", json=extra).status_code == 422
+    assert wire.client.post("/xpeers", json=[{**extra, "peer_id": "../x"}]).status_code == 400
+    assert wire.client.post("/xpeers", json=[extra]).status_code == 204
     assert wire.put(bucket_id, "ball_0", b"data") == ["extra"]
     (_, extra) = wire.client.get("/peers").json()["available"]
     assert httpx.get(f"http://127.0.0.1:{extra['port']}/health").json()["peer_id"] == "extra"
     vss.restart()
     assert wire.get(bucket_id, "ball_0", Peer_Id="extra").content == b"data"
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_removed_peer_comes_back_without_placements(own_vss, wire_to, bucket_id, many) -> None:
+    vss = own_vss(peers=2)
+    wire = wire_to(vss)
+    announced = wire.announce(bucket_id, "waiting_0", b"data", replication_factor=2).json()["tasks_ids"][0]
+    wire.put(bucket_id, "ball_0", b"data", rf=2)
+    peer = {"protocol": "http", "peer_id": "peer-1", "hostname": "127.0.0.1", "port": vss.peer_port(1)}
+    if many:
+        assert wire.client.request("DELETE", "/xpeers", json=["peer-1", "nobody"]).status_code == 204
+    else:
+        assert wire.client.delete("/peers/peer-1").status_code == 204
+        assert wire.client.delete("/peers/peer-1").status_code == 404
+    assert wire.client.get(f"/buckets/{bucket_id}/metadata").json()["peers_ids"] == ["peer-0"]
+    assert [row["peer_id"] for row in wire.client.get(f"/buckets/{bucket_id}/ball_0/size").json()] == ["peer-0"]
+    assert wire.send(announced, b"data").json()["peer_ids"] == ["peer-0"]
+    assert wire.delete(bucket_id, "ball_0").json()["n_deletes"] == 1
+
+    assert wire.client.post("/xpeers" if many else "/peers", json=[peer] if many else peer).status_code == 204
+    assert wire.metadata(bucket_id, "ball_0").json() == NO_REPLICA
+    assert len(wire.chunks(bucket_id, "ball").json()["chunks"]) == 1
+    assert wire.client.request("DELETE", "/xpeers", json=[peer, "peer-0"]).status_code == 204
+    assert wire.announce(bucket_id, "ball_0", b"data").json() == {"detail": "No available peers."}
+    vss.restart()
+    assert len(wire.put(bucket_id, "ball_0", b"data", rf=2)) == 2
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ DATA = b"some bytes of a chunk" * 10
 
 async def test_chunk_goes_out_and_comes_back(vss: LocalVSS, bucket_id: str) -> None:
     async with peer_of(vss) as peer:
-        announced = (await peer.put_metadata(chunk_of(bucket_id, "ball", DATA), task_id="task-of-mine")).unwrap()
+        announced = (await peer.announce(chunk_of(bucket_id, "ball", DATA), task_id="task-of-mine")).unwrap()
         assert (announced.key, announced.task_id, announced.node_id) == ("ball_0", "task-of-mine", "peer-0")
         sent = (await peer.put_chunked(announced.task_id, [DATA[:7], DATA[7:]])).unwrap()
         assert (sent.node_id, sent.bucket_id, sent.key, sent.size) == ("peer-0", bucket_id, "ball_0", len(DATA))
@@ -56,12 +56,12 @@ async def test_is_disable_is_taken(vss: LocalVSS, bucket_id: str) -> None:
 async def test_other_bytes_are_announced_with_update_only(vss: LocalVSS, bucket_id: str) -> None:
     async with peer_of(vss) as peer:
         await put(peer, bucket_id, "ball", DATA)
-        error = error_of(await peer.put_metadata(chunk_of(bucket_id, "ball", b"other")))
+        error = error_of(await peer.announce(chunk_of(bucket_id, "ball", b"other")))
         assert type(error) is BallConflictError
         assert "update=True" in str(error)
         assert await read(peer, bucket_id, "ball_0") == DATA
         task_id = await announce(peer, chunk_of(bucket_id, "ball", b"other"), update=True)
-        assert (await peer.put_data(task_id, b"other")).unwrap() is True
+        assert (await peer.put_data(task_id, "ball_0", b"other", "application/octet-stream")).unwrap() is True
         assert await read(peer, bucket_id, "ball_0") == b"other"
 
 
@@ -84,7 +84,7 @@ async def test_missing_chunk(vss: LocalVSS, bucket_id: str) -> None:
         assert (await peer.get_by_ball_id(bucket_id, "none")).unwrap().balls == []
         assert (await peer.get_bucket_metadata(bucket_id)).unwrap().balls == []
         assert (await peer.delete(bucket_id, "none_0")).unwrap().n_deletes == 0
-        assert (await peer.delete_by_ball_id(bucket_id, "none")).unwrap().n_deletes == 0
+        assert (await peer.delete_by_ball_id("none", bucket_id)).unwrap().n_deletes == 0
 
 
 async def test_peer_lists_its_own_only(vss: LocalVSS, bucket_id: str) -> None:
@@ -94,7 +94,7 @@ async def test_peer_lists_its_own_only(vss: LocalVSS, bucket_id: str) -> None:
         ball = (await peer.get_by_ball_id(bucket_id, "ball")).unwrap()
         assert (ball.bucket_id, ball.ball_id, ball.size) == (bucket_id, "ball", 11)
         assert {chunk.key: chunk.size for chunk in ball.balls} == {"ball_0": 5, "ball_1": 6}
-        assert (await peer.get_chunks_metadata(bucket_id, "ball")).unwrap().chunks == ball.balls
+        assert (await peer.get_chunks_metadata("ball", bucket_id)).unwrap().chunks == ball.balls
         bucket = (await peer.get_bucket_metadata(bucket_id)).unwrap()
         assert (bucket.peer_id, {chunk.key for chunk in bucket.balls}) == ("peer-0", {"ball_0", "ball_1"})
         assert (await other.get_by_ball_id(bucket_id, "ball")).unwrap().balls == []
@@ -107,7 +107,7 @@ async def test_deletes_are_counted_in_a_header(vss: LocalVSS, bucket_id: str) ->
             await put(peer, bucket_id, "ball", DATA, index)
         deleted = (await peer.delete(bucket_id, "ball_0")).unwrap()
         assert (deleted.n_deletes, deleted.key) == (1, "ball_0")
-        rest = (await peer.delete_by_ball_id(bucket_id, "ball")).unwrap()
+        rest = (await peer.delete_by_ball_id("ball", bucket_id)).unwrap()
         assert (rest.n_deletes, rest.ball_id) == (2, "ball")
         assert (await peer.get_by_ball_id(bucket_id, "ball")).unwrap().balls == []
 
@@ -162,14 +162,14 @@ async def test_peers_of_a_peer(vss: LocalVSS) -> None:
         assert type(error_of(await peer.get_peers())) is NotFoundError
         assert type(error_of(await peer.add_peers([PeerInfo(**info)]))) is NotFoundError
         answer = {"available": [info], "unavailable": []}
-        with vss.fault("status", peer="peer-0", path="/api/v4/peers$", status=200, body=answer):
+        with vss.fault("status", peer="peer-0", path="/api/v4/x?peers$", status=200, body=answer):
             assert (await peer.get_peers()).unwrap().available == [PeerInfo(**info)]
             assert (await peer.add_peers([PeerInfo(**info)])).unwrap() is True
 
 
 async def test_peers_that_a_router_names_can_be_asked(vss: LocalVSS, bucket_id: str) -> None:
     async with router_of(vss) as router:
-        announced = (await router.put_metadata(chunk_of(bucket_id, "ball", DATA))).unwrap()
+        announced = (await router.announce(chunk_of(bucket_id, "ball", DATA))).unwrap()
         (holder,) = (await router.put_chunked(announced.tasks_ids[0], DATA)).unwrap().peer_ids
         for info in (await router.get_peers()).unwrap().available:
             async with AsyncPeer.at(info) as peer:

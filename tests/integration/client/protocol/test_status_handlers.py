@@ -32,15 +32,15 @@ async def _forget(piece: bytes) -> None:
 
 
 SHARED: dict[str, Call] = {
-    "put_metadata": lambda t: t.put_metadata(chunk_of("b", "ball", b"data")),
-    "put_data": lambda t: t.put_data("task", b"data"),
+    "put_metadata": lambda t: t.announce(chunk_of("b", "ball", b"data")),
+    "put_data": lambda t: t.put_data("task", "ball_0", b"data", "text/plain"),
     "put_chunked": lambda t: t.put_chunked("task", b"data"),
     "get_metadata": lambda t: t.get_metadata("b", "ball_0"),
-    "get_chunks_metadata": lambda t: t.get_chunks_metadata("b", "ball"),
+    "get_chunks_metadata": lambda t: t.get_chunks_metadata("ball", "b"),
     "get_bucket_metadata": lambda t: t.get_bucket_metadata("b"),
     "get_streaming": lambda t: t.get_streaming("b", "ball_0"),
     "delete": lambda t: t.delete("b", "ball_0"),
-    "delete_by_ball_id": lambda t: t.delete_by_ball_id("b", "ball"),
+    "delete_by_ball_id": lambda t: t.delete_by_ball_id("ball", "b"),
     "disable": lambda t: t.disable("b", "ball_0"),
     "update_metadata": lambda t: t.update_metadata("b", "ball_0", UpdateMetadataRequest(producer_id="me")),
     "get_stats": lambda t: t.get_stats(),
@@ -53,6 +53,11 @@ PEERS_OWN: dict[str, Call] = {
     "get_size": lambda t: t.get_size("b", "ball_0"),
     "get_ufs": lambda t: t.get_ufs(),
     "get_balls_len": lambda t: t.get_balls_len(),
+    "get_balls": lambda t: t.get_balls(),
+    "get_all_ball_sizes": lambda t: t.get_all_ball_sizes(),
+    "get_state": lambda t: t.get_state(),
+    "replicate": lambda t: t.replicate("b", "ball_0"),
+    "flush_tasks": lambda t: t.flush_tasks(),
     "health": lambda t: t.health(),
 }
 CALLS = [
@@ -104,7 +109,7 @@ async def test_connection_that_is_dropped(vss: LocalVSS, target_of: Callable[[Lo
             assert isinstance(error_of(await call(target)), NetworkError)
 
 
-NO_JSON = [name for name in SHARED if name in ("put_data", "disable", "update_metadata", "add_peers")]
+NO_JSON = ["put_data", "disable", "update_metadata", "add_peers", "replicate", "flush_tasks"]
 """Requests that are answered by a status alone."""
 
 
@@ -114,7 +119,7 @@ NO_JSON = [name for name in SHARED if name in ("put_data", "disable", "update_me
         param
         for param in CALLS
         if str(param.id).split(".")[1]
-        not in [*NO_JSON, "get_streaming", "read_data", "health", "delete", "delete_by_ball_id"]
+        not in [*NO_JSON, "get_state", "get_streaming", "read_data", "health", "delete", "delete_by_ball_id"]
     ],
 )
 @pytest.mark.parametrize(
@@ -137,9 +142,10 @@ async def test_answer_that_is_none_of_the_protocols(
 async def test_details_of_a_422_are_told(vss: LocalVSS) -> None:
     """The service's own list of what is wrong is in the error; here a body that was not made by the models."""
     async with router_of(vss) as router, peer_of(vss) as peer:
-        for target in (router, peer):
-            odd = UpdateMetadataRequest.model_construct(tags={"a": 5})  # type: ignore[dict-item]
-            error = error_of(await target.update_metadata("b", "ball_0", odd))
+        odd_peer = PeerInfo.model_construct(peer_id="p", protocol=5)  # type: ignore[arg-type]
+        odd_change = UpdateMetadataRequest.model_construct(tags={"a": 5})  # type: ignore[dict-item]
+        for result in (await router.add_peers([odd_peer]), await peer.update_metadata("b", "ball_0", odd_change)):
+            error = error_of(result)
             assert type(error) is ValidationError
             assert error.status_code == 422
             assert "should be a valid string" in str(error)

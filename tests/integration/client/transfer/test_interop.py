@@ -52,7 +52,7 @@ async def write_as_the_official_client(
                 **tags,
             },
         )
-        task = (await router.put_metadata(announcement)).unwrap()
+        task = (await router.announce(announcement)).unwrap()
         assert len((await router.put_chunked(task.tasks_ids[0], part)).unwrap().peer_ids) == 2
 
 
@@ -112,7 +112,7 @@ async def test_what_this_client_writes_has_the_official_layout(
             path = tmp_path / "frame.jpg"
             (await client.put_file(bucket_id, key, path, chunk_size="1kb", rf=2, tags={"colour": "red"})).unwrap()
         ball_id = key if key == "frame" else sha256(key.encode())
-        listed = (await router.get_chunks_metadata(bucket_id, ball_id)).unwrap().chunks
+        listed = (await router.get_chunks_metadata(ball_id, bucket_id)).unwrap().chunks
         parts = pieces(LAYOUTS[layout])
         by_index = {chunk.index: chunk for chunk in listed}
         assert sorted(chunk.key for chunk in listed) == sorted(2 * [f"{ball_id}_{n}" for n in range(len(parts))])
