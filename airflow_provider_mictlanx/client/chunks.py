@@ -97,16 +97,22 @@ class Chunk:
 
         Other parameters: see ``Chunk``.
 
-        :param xs: numbers, times or strings of one type, or lists of these with equal length
+        :param xs: numbers or strings, or lists of these with equal length
 
-        :raises ValidationError: numpy cannot convert the list to such an array
+        :raises ValidationError: numpy cannot convert the list to an array, or would change its values
         """
         import numpy as np
 
         try:
             ndarray = np.array(xs)
+            has_nan = ndarray.dtype.kind in "fc" and bool(np.isnan(ndarray).any())  # NaN is not equal to itself
+            is_kept = has_nan or ndarray.dtype.hasobject or bool(ndarray.tolist() == xs)
         except ValueError as error:
             raise ValidationError(f"xs must be a list that numpy can convert to an array: {error}") from error
+        if not is_kept:
+            raise ValidationError(
+                f"xs must contain values of one type, which numpy keeps; {ndarray.dtype} changes them"
+            )
         return Chunk.from_ndarray(group_id, index, ndarray, metadata, chunk_id)
 
     def to_ndarray(self) -> Result[np.ndarray[Any, Any], MictlanXError]:
@@ -206,7 +212,7 @@ class Chunks:
             view = memoryview(data)
             size = _chunk_size(len(view), chunk_size, num_chunks)
             parts = [bytes(view[start : start + size]) for start in range(0, len(view), size)] or [b""]
-            return Ok(Chunks.from_iterator(parts, group_id).unwrap())
+            return Chunks.from_iterator(parts, group_id)
         except ValidationError as error:
             return Err(error)
 
@@ -237,13 +243,14 @@ class Chunks:
 
         :param ndarray: an array that ``Chunk.from_ndarray`` accepts
         :param group_id: the ball id
-        :param num_chunks: number of chunks
+        :param num_chunks: number of chunks; at most the array's length
         """
         import numpy as np
 
         try:
             check_int("num_chunks", num_chunks)
-            parts = np.array_split(ndarray, num_chunks) if num_chunks > 1 else [ndarray]
+            most = max(len(ndarray), 1) if ndarray.ndim else 1
+            parts = np.array_split(ndarray, min(num_chunks, most)) if most > 1 else [ndarray]
             chunks = [Chunk.from_ndarray(group_id, index, part) for index, part in enumerate(parts)]
             return Ok(Chunks(chunks, len(chunks)))
         except ValidationError as error:

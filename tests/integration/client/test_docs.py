@@ -16,6 +16,8 @@ import pytest
 from airflow_provider_mictlanx import client as package
 from airflow_provider_mictlanx.client import AsyncClient, MictlanXError
 from tests.support.clients import checked_client
+from tests.support.documented_surface import client_table
+from tests.support.official_surface import PLAIN, REQUESTS, parse_lines
 from tests.support.raw_requests import RawRequests
 from tests.support.sample_bytes import pattern
 from tests.support.vss import LocalVSS
@@ -91,7 +93,35 @@ def test_the_page_for_those_who_change_runs(vss: LocalVSS, bucket_id: str, tmp_p
 
 
 def public_methods(kind: type) -> set[str]:
-    return {name for name, _ in inspect.getmembers(kind, callable) if not name.startswith("_")}
+    return {name for name, _ in inspect.getmembers(kind, inspect.isroutine) if not name.startswith("_")}
+
+
+def names_after(text: str, *starts: str) -> set[str]:
+    """Return the names in code between the last of these beginnings and the end of its sentence, row or list."""
+    for start in starts:
+        text = text.split(start, 1)[1]
+    return set(re.findall(r"`(\w+)`", re.split(r"\.\s|\|\n", text)[0]))
+
+
+def test_additional_methods_are_on_the_page() -> None:
+    text = (DOCS / "from-the-official-client.md").read_text()
+    official = {documented.name for documented in client_table()}
+    assert names_after(text, "Additional methods of\n`AsyncClient` are") == public_methods(AsyncClient) - official
+
+
+def test_additions_to_routers_and_peers_are_on_the_page() -> None:
+    page = (DOCS / "from-the-official-client.md").read_text()
+    further: set[str] = set()
+    own: set[str] = set()
+    for owner, requests in REQUESTS.items():
+        kind = getattr(package, owner)
+        for documented in requests:
+            names = [name for name in inspect.signature(getattr(kind, documented.name)).parameters if name != "self"]
+            further |= set(names[len(documented.parameters) :])
+        own |= public_methods(kind) - {documented.name for documented in [*requests, *parse_lines(PLAIN[owner])]}
+    calls = {documented.name for requests in REQUESTS.values() for documented in requests}
+    assert names_after(page, "| additional arguments |") - calls == further
+    assert names_after(page, "| additional methods |") - {"put_metadata"} == own
 
 
 def test_every_method_is_on_the_page() -> None:

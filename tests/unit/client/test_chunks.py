@@ -62,9 +62,14 @@ def test_list_becomes_a_chunk_and_back(xs: list[Any]) -> None:
     assert (chunk.chunk_id, chunk.metadata["color"]) == ("own", "red")
 
 
-@pytest.mark.parametrize("xs", [[{"a": 1}], [None], [[1], [1, 2]]], ids=repr)
-def test_list_of_objects_is_refused(xs: list[Any]) -> None:
-    with pytest.raises(ValidationError, match=r"must (contain numbers|be a list)"):
+def test_list_with_nan_is_taken() -> None:
+    first, second = Chunk.from_list("ball", 0, [float("nan"), 1.5]).to_list().unwrap()
+    assert (str(first), second) == ("nan", 1.5)
+
+
+@pytest.mark.parametrize("xs", [[{"a": 1}], [None], [[1], [1, 2]], [1, "a"], ["a\0"], [2**53 + 1, 0.5]], ids=repr)
+def test_list_that_would_change_is_refused(xs: list[Any]) -> None:
+    with pytest.raises(ValidationError, match=r"must (contain (numbers|values)|be a list)"):
         Chunk.from_list("ball", 0, xs)
 
 
@@ -140,6 +145,11 @@ def test_array_is_split_along_its_first_axis() -> None:
     assert [len(part) for part in data_of(chunks)] == [48, 32]
     assert np.array_equal(np.concatenate([chunk.to_ndarray().unwrap() for chunk in chunks]), array)
     assert data_of(Chunks.from_ndarray(array, "ball").unwrap()) == [array.tobytes()]
+
+
+@pytest.mark.parametrize(("array", "count"), [(np.arange(2), 2), (np.array(5), 1), (np.array([]), 1)], ids=repr)
+def test_array_has_no_empty_part_of_several(array: Any, count: int) -> None:
+    assert len(Chunks.from_ndarray(array, "ball", num_chunks=9).unwrap()) == count
 
 
 def test_iterator_has_a_chunk_per_item() -> None:

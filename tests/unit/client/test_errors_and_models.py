@@ -10,11 +10,10 @@ import pytest
 from pydantic import BaseModel
 from pydantic import ValidationError as InvalidModel
 
-from airflow_provider_mictlanx.client import errors
+from airflow_provider_mictlanx.client import Chunk, errors
 from airflow_provider_mictlanx.client.errors import MictlanXError
 from airflow_provider_mictlanx.client.models import (
     Bucket,
-    Chunk,
     DeletedByBallIdResponse,
     DeletedByKeyResponse,
     GetRouterBucketMetadataResponse,

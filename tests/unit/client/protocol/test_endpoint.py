@@ -98,3 +98,43 @@ def test_http2_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPat
 def test_http1_needs_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "h2", None)
     AsyncRouter("r", "h", 1, "https")
+
+
+@pytest.mark.parametrize(
+    ("text", "router_id", "base_url"),
+    [
+        ("router-7@host:60666", "router-7", "http://host:60666"),
+        ("router-7:host:60666", "router-7", "http://host:60666"),
+        ("router-7:host/v0/mictlanx:-1", "router-7", "http://host/v0/mictlanx"),
+        ("router-7:[::1]:60666", "router-7", "http://[::1]:60666"),
+        ("host:60666", "router-0", "http://host:60666"),
+        ("router-7@host/path:60666/?protocol=https", "router-7", "https://host/path"),
+        ("router-7:host:60666?protocol=https", "router-7", "https://host"),
+        ("mictlanx://router-7@host:60666/?protocol=http", "router-7", "http://host:60666"),
+    ],
+)
+def test_router_from_str(text: str, router_id: str, base_url: str) -> None:
+    router = AsyncRouter.from_str(text).unwrap()
+    assert (router.router_id, router.base_url()) == (router_id, base_url)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "host", "host:a", "http://host:60666", "router@host:0:1", "r0@a:1,r1@b:2", "r0@h:1/?protocol=ftp"]
+)
+def test_router_from_invalid_str(text: str) -> None:
+    assert type(AsyncRouter.from_str(text).unwrap_err()) is ValidationError
+
+
+def test_router_from_another_router() -> None:
+    known = AsyncRouter("r", "host/path", 60666, "https", api_version=5)
+    router = AsyncRouter.from_router(known, True)
+    assert router is not known
+    assert (router.router_id, router.base_url(), router.api_version) == ("r", "https://host/path", 5)
+    assert (router.http2, known.http2) == (True, False)
+
+
+def test_peer_to_dict_and_empty() -> None:
+    address = {"peer_id": "p", "ip_addr": "host", "port": 25000, "protocol": "http", "api_version": 4}
+    assert AsyncPeer("p", "host", 25000).to_dict() == address
+    assert AsyncPeer(**address).to_dict() == address  # type: ignore[arg-type]
+    assert AsyncPeer.empty().peer_id == ""
