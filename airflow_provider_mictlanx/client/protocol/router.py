@@ -37,6 +37,7 @@ from airflow_provider_mictlanx.client.transport.headers import NO_HEADERS
 from airflow_provider_mictlanx.client.transport.limits import MAX_LISTING
 from airflow_provider_mictlanx.client.transport.tls import Verify
 from airflow_provider_mictlanx.client.uri import SCHEME, MictlanXURI, RouterAddress
+from airflow_provider_mictlanx.client.validation import check_str
 
 _OLD_ROUTER_ID = re.compile(r"^([A-Za-z0-9._-]+):(?=[^@]+:-?\d+(?:/?\?|/?$))")
 """The router id of the older form ``router_id:host:port``."""
@@ -110,11 +111,12 @@ class AsyncRouter(CommonRequests[PutChunkedResponse]):
         Build a router from its address; return it in a ``Result``.
 
         :param x: ``router-0@host:60666`` or ``router-0:host:60666``, optionally with the path of a proxy after the host
-            and ``/?protocol=https`` at the end (``http`` by default), or a MictlanX URI of one router
+            and ``/?protocol=https`` at the end (``http`` by default); or a MictlanX URI of one router
         """
         try:
-            address = x if x.lower().startswith(SCHEME) else SCHEME + _OLD_ROUTER_ID.sub(r"\1@", x)
-            uri = MictlanXURI.parse(address if "?" in address else f"{address}/?protocol=http")
+            if not check_str("x", x).lower().startswith(SCHEME):
+                x = SCHEME + _OLD_ROUTER_ID.sub(r"\1@", x) + ("" if "?" in x else "/?protocol=http")
+            uri = MictlanXURI.parse(x)
             if len(uri.routers) > 1:
                 raise ValidationError(f"x must be the address of one router, got {len(uri.routers)} addresses")
             return Ok(AsyncRouter.at(uri.named_routers[0], uri))

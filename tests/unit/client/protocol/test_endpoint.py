@@ -111,6 +111,7 @@ def test_http1_needs_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
         ("router-7@host/path:60666/?protocol=https", "router-7", "https://host/path"),
         ("router-7:host:60666?protocol=https", "router-7", "https://host"),
         ("mictlanx://router-7@host:60666/?protocol=http", "router-7", "http://host:60666"),
+        ("mictlanx://router-7@host:60666", "router-7", "https://host"),
     ],
 )
 def test_router_from_str(text: str, router_id: str, base_url: str) -> None:
@@ -119,9 +120,10 @@ def test_router_from_str(text: str, router_id: str, base_url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "host", "host:a", "http://host:60666", "router@host:0:1", "r0@a:1,r1@b:2", "r0@h:1/?protocol=ftp"]
+    "text",
+    ["", "host", "host:a", "http://host:60666", "router@host:0:1", "r0@a:1,r1@b:2", "r0@h:1/?protocol=ftp", None],
 )
-def test_router_from_invalid_str(text: str) -> None:
+def test_router_from_invalid_str(text: Any) -> None:
     assert type(AsyncRouter.from_str(text).unwrap_err()) is ValidationError
 
 
