@@ -41,8 +41,8 @@ PARAMETERS: dict[str, frozenset[str]] = {
 """Parameters of each kind of fault."""
 
 
-HUNG_SECONDS = 120.0
-"""Time that the real router waits for a hung peer in most requests (seconds)."""
+HUNG_SECONDS = 300.0
+"""Longest time that the real router waits for a hung peer in a request (seconds)."""
 
 RequestContext = Mapping[str, str | None]
 """The request or replica that a fault is matched with: values by name of parameter."""
@@ -67,7 +67,7 @@ class Fault(BaseModel):
     :ivar body: JSON of the injected answer, or a string that is sent unchanged
     :ivar content_type: content type of a body that is a string
     :ivar headers: further headers of the injected answer
-    :ivar seconds: delay before the request is handled; for a hung peer, the time that a router waits for it
+    :ivar seconds: delay before the request is handled; for a hung peer, the longest time that a router waits for it
     :ivar when: ``before`` drops the connection before the request is handled, ``after`` before the answer is sent
     :ivar at: number of bytes after which the body is cut
     :ivar clean: end a cut body as if it were complete, instead of dropping the connection

@@ -56,6 +56,11 @@ class Replica(NamedTuple):
     blob: str | None
 
 
+def updated_at(metadata: str) -> str:
+    """Return ``updated_at`` of JSON metadata without parsing it, which would take seconds in a long listing."""
+    return metadata.partition('"updated_at":"')[2].partition('"')[0]
+
+
 class Peer:
     """
     One storage peer. Reads raise ``PeerDownError`` while a fault keeps it from answering.
@@ -89,11 +94,15 @@ class Peer:
         """Return whether the peer does not answer, even if the placement service does not know it."""
         return self._faults.peer_state(self.peer_id, *_UNREACHABLE) is not None
 
-    async def wait_while_hung(self) -> None:
-        """Wait as long as a router waits for a hung peer."""
+    async def wait_while_hung(self, timeout: float = 120) -> None:
+        """
+        Wait as long as a router waits for a hung peer.
+
+        :param timeout: the real router's timeout of the request to the peer (seconds)
+        """
         started = time.monotonic()
         while fault := self._faults.peer_state(self.peer_id, "peer_hung"):
-            if time.monotonic() - started >= fault.seconds:
+            if time.monotonic() - started >= min(timeout, fault.seconds):
                 return
             await asyncio.sleep(0.02)
 
@@ -172,6 +181,11 @@ class Peer:
         fields["tags"] = {**metadata["tags"], "updated_at": str(self._database.timestamp())}
         return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
 
+    def flush_tasks(self) -> None:
+        """Forget all tasks: the data of earlier announcements is refused."""
+        self.tasks.clear()
+        self._database.execute("update replicas set task_id = '' where peer_id = ? and blob is null", self.peer_id)
+
     def copy_to(self, other: Peer, replica: Replica, bucket_id: str) -> None:
         """Copy a stored replica to another peer, within a transaction. Files never change, so a link is a copy."""
         blob = uuid.uuid4().hex
@@ -233,11 +247,11 @@ class Peer:
         self._check_up("hide_from_listing")
         return self._select(f"{_ONE_BALL} order by seq", bucket_id, ball_id)
 
-    def bucket(self, bucket_id: str) -> list[str]:
-        """Return the metadata (JSON) of the peer's chunks in a bucket, without chunks of size 0."""
+    def bucket(self, bucket_id: str) -> list[tuple[str, str]]:
+        """Return key and metadata (JSON) of the peer's chunks in a bucket, without chunks of size 0."""
         self._check_up("hide_from_listing")
-        statement = "select metadata from replicas where peer_id = ? and bucket_id = ? and size > 0 order by seq"
-        return [metadata for (metadata,) in self._database.execute(statement, self.peer_id, bucket_id)]
+        statement = "select key, metadata from replicas where peer_id = ? and bucket_id = ? and size > 0 order by seq"
+        return self._database.execute(statement, self.peer_id, bucket_id).fetchall()
 
     def sizes(self) -> list[tuple[str, str, int]]:
         """Return bucket id, key and size of the stored chunks, in the order of their announcements."""

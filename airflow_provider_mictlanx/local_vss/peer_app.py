@@ -173,7 +173,7 @@ class PeerApp:
 
     async def get_bucket_metadata(self, request: Request) -> Response:
         """Return the metadata of the peer's chunks of a bucket."""
-        balls = ",".join(self._peer.bucket(request.path_params["bucket_id"]))
+        balls = ",".join(metadata for _, metadata in self._peer.bucket(request.path_params["bucket_id"]))
         return Response(f'{{"peer_id":"{self._peer.peer_id}","balls":[{balls}]}}', media_type="application/json")
 
     async def get_group(self, request: Request) -> Response:
@@ -207,8 +207,8 @@ class PeerApp:
         return JSONResponse({"bucket_id": bucket_id, "key": replica.key, "peer_ids": [chosen[0].peer_id]})
 
     async def flush_tasks(self, request: Request) -> Response:
-        """Forget the tasks that were announced to the peer itself."""
-        self._peer.tasks.clear()
+        """Forget the peer's tasks, also those that routers announced."""
+        self._peer.flush_tasks()
         return Response(status_code=204)
 
     async def get_sizes(self, request: Request) -> Response:

@@ -20,7 +20,7 @@ from airflow_provider_mictlanx.local_vss.database import Database
 
 def normalized(name: str) -> str:
     """Return a name in the placement service's form."""
-    return re.sub(r"[-_]{2,}", "-", re.sub(r"[^A-Za-z0-9_-]", "", name)).strip("-_")
+    return re.sub(r"[-_]{2,}", "-", re.sub(r"[^A-Za-z0-9_-]", "", name)).strip("-")
 
 
 class Task(NamedTuple):

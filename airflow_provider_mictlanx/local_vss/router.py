@@ -27,7 +27,7 @@ from airflow_provider_mictlanx.client.object_ids import is_safe_id
 from airflow_provider_mictlanx.local_vss import http
 from airflow_provider_mictlanx.local_vss.blobs import ChunkData, IncomingBody
 from airflow_provider_mictlanx.local_vss.http import API, NO_DATA, ProtocolError
-from airflow_provider_mictlanx.local_vss.peer import Peer, PeerDownError, Replica
+from airflow_provider_mictlanx.local_vss.peer import Peer, PeerDownError, Replica, updated_at
 from airflow_provider_mictlanx.local_vss.placement import NoPeerLeftError, Task, normalized
 from airflow_provider_mictlanx.local_vss.request_log import RequestLog
 from airflow_provider_mictlanx.local_vss.storage_space import StorageSpace
@@ -104,7 +104,7 @@ class Router:
             await peer.wait_while_hung()
         if missed:
             silent = ", ".join(peer.peer_id for peer in missed)
-            raise ProtocolError(500, f"Put remote metadata failed: peer {silent} did not answer")
+            raise ProtocolError(500, f"Announcement failed: peer {silent} did not answer")
         self._space.tasks[task.task_id] = task
         return JSONResponse(
             {
@@ -225,7 +225,7 @@ class Router:
         peer = self._next_holder("metadata", bucket_id, key)
         if peer is None:
             raise ProtocolError(500, "404: No available peers")
-        await peer.wait_while_hung()
+        await peer.wait_while_hung(300)
         try:
             replica = peer.find(bucket_id, key)
         except PeerDownError as error:
@@ -243,17 +243,21 @@ class Router:
         return Response(await asyncio.to_thread(self._list_bucket, bucket_id), media_type="application/json")
 
     def _list_bucket(self, bucket_id: str) -> bytes:
-        """Return the listing (JSON). As the real one, it repeats for every peer all chunks of the previous peers."""
+        """Return the listing (JSON). As the real one, it repeats for every peer the newest entry per key so far."""
         answered: list[str] = []
-        so_far: list[str] = []
+        newest: dict[str, str] = {}
         listed: list[str] = []
         for peer in list(self._space.peers.values()):
             try:
-                so_far.extend(peer.bucket(bucket_id))
+                rows = peer.bucket(bucket_id)
             except PeerDownError:
                 continue  # as the real router, which never reports an incomplete listing
+            for key, metadata in rows:
+                known = newest.setdefault(key, metadata)
+                if known is not metadata and updated_at(known) < updated_at(metadata):
+                    newest[key] = metadata
             answered.append(peer.peer_id)
-            listed.extend(so_far)
+            listed.extend(newest.values())
         head = json.dumps({"bucket_id": bucket_id, "peers_ids": answered}, separators=(",", ":"))
         return f'{head[:-1]},"balls":[{",".join(listed)}]}}'.encode()
 
@@ -320,7 +324,7 @@ class Router:
         sizes = []
         for peer_id in self._space.placement.holders(bucket_id, key):
             peer = self._space.peers[peer_id]
-            await peer.wait_while_hung()
+            await peer.wait_while_hung(10)
             with contextlib.suppress(PeerDownError):
                 if replica := peer.find(bucket_id, key):
                     sizes.append({"bucket_id": bucket_id, "key": key, "peer_id": peer_id, "size": replica.size})
@@ -368,7 +372,7 @@ class Router:
     async def delete(self, request: Request) -> Response:
         """Delete a chunk at every peer that answers, and its placement; ignore the header ``Force``."""
         bucket_id, key = http.object_names(request)
-        await self._wait_for_peers()
+        await self._wait_for_peers(30)
         deleted: list[str] = []
         async with self._space.database.transaction():
             holders = self._space.placement.holders(bucket_id, key)
@@ -400,10 +404,10 @@ class Router:
     def _reachable_peers(self) -> list[Peer]:
         return [peer for peer in self._space.peers.values() if not peer.is_down]
 
-    async def _wait_for_peers(self) -> None:
+    async def _wait_for_peers(self, timeout: float = 120) -> None:
         """Wait for hung peers, one after another, as a router does that asks all peers."""
         for peer in list(self._space.peers.values()):
-            await peer.wait_while_hung()
+            await peer.wait_while_hung(timeout)
 
     async def get_peers(self, request: Request) -> Response:
         """Return the peers that are available according to the placement service, and the others."""

@@ -124,6 +124,16 @@ def test_a_hung_peer_is_waited_for(vss, wire, bucket_id) -> None:
     assert len(wire.chunks(bucket_id, "ball").json()["chunks"]) == 1
 
 
+def test_silent_peer_is_left_out_of_the_sizes(vss, wire, bucket_id) -> None:
+    silent, answering = wire.put(bucket_id, "ball_0", b"data", rf=2)
+    path = f"/buckets/{bucket_id}/ball_0/size"
+    with vss.fault("peer_silent", peer=silent):
+        assert [row["peer_id"] for row in wire.client.get(path).json()] == [answering]
+        with vss.fault("peer_silent", peer=answering):
+            assert wire.client.get(path).json() == []
+    assert len(wire.client.get(path).json()) == 2
+
+
 def test_a_task_is_valid_until_its_peers_were_tried(vss, wire, bucket_id) -> None:
     task = wire.announce(bucket_id, "ball_0", b"data").json()["tasks_ids"][0]
     with vss.fault("fail_after_storing", count=1):

@@ -150,6 +150,13 @@ def test_flushed_tasks_accept_no_data(peer, bucket_id) -> None:
     assert peer.post(f"/buckets/data/{task}/chunked", content=b"data").status_code == 500
 
 
+def test_flushed_tasks_of_a_router_accept_no_data(peer, wire, bucket_id) -> None:
+    announced = wire.announce(bucket_id, "ball_0", b"data", replication_factor=3).json()
+    assert peer.delete("/tasks").status_code == 204
+    assert sorted(wire.send(announced["tasks_ids"][0], b"data").json()["peer_ids"]) == ["peer-0", "peer-2"]
+    assert wire.client.delete("/tasks").status_code == 404  # routers have none
+
+
 def test_replicate_copies_to_a_peer_without_one(vss, peer, bucket_id) -> None:
     put(peer, bucket_id, "ball_0", b"data")
     path = f"/buckets/{bucket_id}/ball_0/replicate"
