@@ -26,7 +26,7 @@ from airflow_provider_mictlanx.client.background_bulks import (
     check_items,
 )
 from airflow_provider_mictlanx.client.chunks import Chunk, ChunkLike
-from airflow_provider_mictlanx.client.concurrency import Threads
+from airflow_provider_mictlanx.client.concurrency import Threads, for_each
 from airflow_provider_mictlanx.client.errors import (
     GetChunkError,
     IntegrityError,
@@ -86,6 +86,7 @@ from airflow_provider_mictlanx.client.transfer.listing import (
     get_peers,
     list_bucket,
     list_bucket_and_missing_peers,
+    list_chunks,
     list_small_bucket,
     require_all_peers,
 )
@@ -925,10 +926,31 @@ class AsyncClient:
         routers = self._sender(timeout, headers)
         async with self._doing(f"listing bucket {bucket_id}", deadline, bucket_id):
             listing = await routers.with_retries(lambda: list_bucket(routers, bucket_id))
-        # Selecting from thousands of balls would block the event loop for a large part of a second.
-        return await self._threads.run_sized(
-            len(listing.balls) * LISTED_SIZE, _select_balls, listing.balls, prefix, glob
-        )
+            # Selecting from thousands of balls would block the event loop for a large part of a second.
+            balls, incomplete = await self._threads.run_sized(
+                len(listing.balls) * LISTED_SIZE, _select_balls, listing.balls, prefix, glob
+            )
+            hidden = await self._find_hidden(routers, bucket_id, incomplete)
+        return sorted([*balls, *hidden], key=lambda ball: ball.key)
+
+    async def _find_hidden(self, routers: RequestSender, bucket_id: str, ball_ids: Sequence[str]) -> list[Ball]:
+        """
+        Return the complete versions of balls that a bucket's listing shows incomplete.
+
+        In such a listing, newer announcements can hide the chunks of an older version; a ball's listing shows all.
+        """
+        found: list[Ball] = []
+
+        async def look_up(ball_id: str) -> None:
+            name = ObjectId(bucket_id, ball_id)
+            chunks = await routers.with_retries(lambda: list_chunks(routers, name))
+            found.extend(_select_balls(chunks, "", "")[0])
+
+        await for_each(ball_ids, look_up, 10)
+        if len(found) < len(ball_ids):
+            action = f"listing bucket {bucket_id}"
+            await routers.with_retries(lambda: require_all_peers(routers, action, bucket_id))
+        return found
 
     async def _find(self, name: ObjectId, routers: RequestSender, check_storage: bool, deadline: float | None) -> Ball:
         async with self._doing(f"finding {name}", deadline, name):
@@ -1179,9 +1201,13 @@ def _retry_config(
     return RetryConfig(max_retries, min(max_backoff, max_delay), delay * backoff_factor, jitter=jitter)
 
 
-def _select_balls(chunks: list[Metadata], prefix: str, glob: str) -> list[Ball]:
-    """Return the complete balls of a listing whose keys match, sorted by key."""
+def _select_balls(chunks: list[Metadata], prefix: str, glob: str) -> tuple[list[Ball], list[str]]:
+    """Return the complete balls of a listing whose keys match, and the ids of the incomplete ones."""
     newest = [group_versions(listed)[:1] for listed in group_by_ball(chunks).values()]
-    balls = [version.as_ball() for versions in newest for version in versions if version.is_complete]
-    chosen = [ball for ball in balls if ball.key.startswith(prefix) and fnmatch.fnmatchcase(ball.key, glob or "*")]
-    return sorted(chosen, key=lambda ball: ball.key)
+    balls = [(version.as_ball(), version.is_complete) for versions in newest for version in versions]
+    chosen = [
+        (ball, is_complete)
+        for ball, is_complete in balls
+        if ball.key.startswith(prefix) and fnmatch.fnmatchcase(ball.key, glob or "*")
+    ]
+    return [ball for ball, is_complete in chosen if is_complete], [ball.ball_id for ball, done in chosen if not done]

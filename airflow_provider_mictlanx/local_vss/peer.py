@@ -190,6 +190,8 @@ class Peer:
         """Copy a stored replica to another peer, within a transaction. Files never change, so a link is a copy."""
         blob = uuid.uuid4().hex
         os.link(self._folder / str(replica.blob), other._folder / blob)
+        if self._fsync:
+            sync_to_disk(other._folder)
         columns = "bucket_id, key, ball_id, size, checksum, task_id, metadata"
         statement = f"insert into replicas (peer_id, blob, {columns}) select ?, ?, {columns} from replicas"
         values = (other.peer_id, blob, self.peer_id, bucket_id, replica.key)

@@ -322,12 +322,11 @@ class Router:
         """Return the size of every placed replica whose peer answers."""
         bucket_id, key = http.object_names(request)
         sizes = []
-        for peer_id in self._space.placement.holders(bucket_id, key):
-            peer = self._space.peers[peer_id]
+        for peer in [self._space.peers[peer_id] for peer_id in self._space.placement.holders(bucket_id, key)]:
             await peer.wait_while_hung(10)
             with contextlib.suppress(PeerDownError):
                 if replica := peer.find(bucket_id, key):
-                    sizes.append({"bucket_id": bucket_id, "key": key, "peer_id": peer_id, "size": replica.size})
+                    sizes.append({"bucket_id": bucket_id, "key": key, "peer_id": peer.peer_id, "size": replica.size})
         return JSONResponse(sizes)
 
     async def get_merged(self, request: Request) -> Response:

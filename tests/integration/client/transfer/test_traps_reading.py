@@ -207,6 +207,30 @@ def test_newer_incomplete_version_does_not_hide_complete_one(vss: LocalVSS, buck
     assert got(vss, bucket_id) == DATA
 
 
+@pytest.mark.parametrize("chunks", [cut(DATA, 300, 300), [DATA]], ids=["several chunks", "one chunk"])
+def test_ball_hidden_by_newer_announcement_is_listed(
+    own_vss: Callable[..., LocalVSS], bucket_id: str, chunks: list[bytes]
+) -> None:
+    vss = own_vss(peers=2)
+    with vss.fault("peer_down", peer="peer-0"):
+        RawRequests(vss).put(bucket_id, "k", chunks)
+    RawRequests(vss).put(bucket_id, "k", cut(OTHER, 500), only=[0], announced_only=[0])
+    RawRequests(vss).put(bucket_id, "incomplete", cut(OTHER, 500), only=[0])
+    vss.reset_requests()
+    (ball,) = value_of(vss, "list_balls", bucket_id)
+    assert (ball.key, ball.checksum, ball.size) == ("k", sha256(DATA), len(DATA))
+    assert len(vss.requests("GET", "/chunks$")) == 2
+    assert value_of(vss, "list_balls", bucket_id, "other") == []
+    assert len(vss.requests("GET", "/chunks$")) == 2  # only the requested keys are looked up
+    # A peer that falls silent after the bucket's listing is noticed.
+    silent = {"bucket_id": bucket_id, "peers_ids": ["peer-0"], "balls": []}
+    with (
+        vss.fault("status", path="/chunks$", status=404, body={"detail": "not found"}),
+        vss.fault("status", method="GET", path="/metadata$", status=200, body=silent, skip=1),
+    ):
+        assert isinstance(error_of(vss, "list_balls", bucket_id), UnavailableError)
+
+
 def test_differing_replicas_newest_complete_version_is_read(vss: LocalVSS, bucket_id: str) -> None:
     RawRequests(vss).put(bucket_id, "k", cut(OTHER, 300, 300))
     RawRequests(vss).put(bucket_id, "k", cut(DATA, 300, 300))
