@@ -18,6 +18,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
 
+from msgspec import structs
+
 from airflow_provider_mictlanx.client.background_bulks import (
     BALL_OPTIONS,
     BallK,
@@ -25,7 +27,7 @@ from airflow_provider_mictlanx.client.background_bulks import (
     BulkPutResponse,
     check_items,
 )
-from airflow_provider_mictlanx.client.concurrency import Threads
+from airflow_provider_mictlanx.client.concurrency import Threads, sort_in_slices
 from airflow_provider_mictlanx.client.errors import (
     GetChunkError,
     IntegrityError,
@@ -824,7 +826,7 @@ class AsyncClient:
             listing, missing = await routers.with_retries(
                 lambda: list_bucket_and_missing_peers(routers, bucket_id, max_size)
             )
-            return listing.model_copy(update={"extra": {**listing.extra, "missing_peers": missing}})
+            return structs.replace(listing, extra={**listing.extra, "missing_peers": missing})
 
     @returns_result
     async def missing_peers(
@@ -1179,7 +1181,13 @@ def _retry_config(
 
 def _select_balls(chunks: list[Metadata], prefix: str, glob: str) -> list[Ball]:
     """Return the complete balls of a listing whose keys match, sorted by key."""
-    newest = [group_versions(listed)[:1] for listed in group_by_ball(chunks).values()]
-    balls = [version.as_ball() for versions in newest for version in versions if version.is_complete]
-    chosen = [ball for ball in balls if ball.key.startswith(prefix) and fnmatch.fnmatchcase(ball.key, glob or "*")]
-    return sorted(chosen, key=lambda ball: ball.key)
+    balls: list[Ball] = []
+    groups = group_by_ball(chunks)
+    while groups:  # a group is freed as soon as possible, because the garbage collector stops all threads
+        _, listed = groups.popitem()
+        versions = group_versions(listed)
+        if versions and versions[0].is_complete:
+            ball = versions[0].as_ball()
+            if ball.key.startswith(prefix) and fnmatch.fnmatchcase(ball.key, glob or "*"):
+                balls.append(ball)
+    return sort_in_slices(balls, key=lambda ball: ball.key)

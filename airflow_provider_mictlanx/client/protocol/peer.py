@@ -132,7 +132,8 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/metadata/{quote_id(ball_id, 'ball_id')}/group"
         action = self._action("listing the chunks of ball", bucket_id, ball_id)
-        return await self._json(PeerBallResponse, "GET", path, action, options, max_size=MAX_LISTING)
+        listing, _ = await self._list(PeerBallResponse, path, action, options)
+        return listing
 
     get_chunks_metadata = get_by_ball_id  # the routers' name
 
@@ -151,7 +152,8 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/metadata"
         action = f"listing bucket {bucket_id} at {self._label}"
-        return await self._json(PeerBucketResponse, "GET", path, action, options, max_size=MAX_LISTING)
+        listing, _ = await self._list(PeerBucketResponse, path, action, options)
+        return listing
 
     @returns_result
     async def get_size(
@@ -174,7 +176,7 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
 
     # -- deleting --------------------------------------------------------------------------------------------------
 
-    async def _parse_deleted(self, model: type[M], response: Response, action: str, **names: str) -> M:
+    def _parse_deleted(self, model: type[M], response: Response, action: str, **names: str) -> M:
         """Parse the answer to a delete, which has the number in a header and no body."""
         number = response.headers.get("n-deletes", "")
         if not (number.isascii() and number.isdigit()):
