@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import bulks, memory, report
+from benchmarks import bulks, listings, memory, report
 from benchmarks.scenarios import Measuring
 from benchmarks.servers import ROOT
 
@@ -39,8 +39,11 @@ def main() -> None:
     peaks = memory.peaks(asked.quick)
     for peak in peaks:
         say(f"{peak}")
+    listed = listings.listings(asked.quick)
+    for listing in listed:
+        say(f"{listing}")
     output = asked.output or (Path(tempfile.mkdtemp(prefix="benchmarks-")) if asked.quick else ROOT / "docs")
-    page = report.page(cells, found, peaks, time.monotonic() - began, asked.quick)
+    page = report.page(cells, found, peaks, listed, time.monotonic() - began, asked.quick)
     (output / "benchmarks.md").write_text(page, encoding="utf-8")
     (output / "benchmarks.svg").write_text(report.plot(cells), encoding="utf-8")
     say(f"\n{page}\nWritten to {output} after {time.monotonic() - began:.0f} s")

@@ -21,6 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from airflow_provider_mictlanx.bulks.attempt import FULL_PART, ShardUpload
@@ -166,7 +168,7 @@ def poke_step(balls: int, shards: int) -> dict[str, Any]:
 
 def read_records(answer: bytes) -> Records:
     """Parse the answer to a listing."""
-    response = GetRouterBucketMetadataResponse.model_validate_json(answer)
+    response = msgspec.json.decode(answer, type=GetRouterBucketMetadataResponse)
     return read_listing(BULK, response.balls, complete=True)
 
 

@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import itertools
 import json
+import re
 import sys
 import threading
 import time
@@ -38,6 +40,33 @@ BUSY = {
     "data": (0.049, 3.5e-9),
     "other": (0.020, 0.0),
 }
+
+
+LISTING = re.compile(r"listing-(\d+)-(\d+)")
+
+
+def listing_bucket(chunks: int, replicas: int) -> str:
+    """Return the id of a bucket whose listing is made up: balls of one chunk each, on several peers."""
+    return f"listing-{chunks}-{replicas}"
+
+
+def made_up_listing(chunks: int, replicas: int) -> bytes:
+    """Return the listing of a bucket that stores nothing, peer after peer as the real router does."""
+    rows = []
+    for replica in range(replicas):
+        for number in range(chunks):
+            key = f"2026-11-{number // 1000:04}-frame-{number:07}"
+            checksum = hashlib.sha256(key.encode()).hexdigest()
+            tags = {"index": "0", "num_chunks": "1", "full_checksum": checksum, "chunk_size": str(100_000 + number)}
+            tags |= {"group_id": key, "fullname": f"{key}.jpg", "filename": key, "extension": "jpg"}
+            tags |= {"full_path": f"frames/{key}.jpg", "bucket_relative_path": "frames/"}
+            tags["updated_at"] = str(1_795_425_636_389_432_932 + 1000 * number + replica)
+            row = {"key": f"{key}_0", "size": 100_000 + number, "checksum": checksum, "tags": tags}
+            row |= {"content_type": "application/octet-stream", "producer_id": "airflow", "ball_id": key}
+            row |= {"bucket_id": listing_bucket(chunks, replicas), "is_disabled": False}
+            rows.append(json.dumps(row, separators=(",", ":")))
+    head = {"bucket_id": listing_bucket(chunks, replicas), "peers_ids": PEERS}
+    return f'{json.dumps(head)[:-1]},"balls":[{",".join(rows)}]}}'.encode()
 
 
 class Store:
@@ -68,8 +97,10 @@ class Store:
         told = {name: task[name] for name in ("bucket_id", "key", "size")}
         return {**told, "combined_key": f"{task['bucket_id']}@{task['key']}", "peer_ids": task["replicas"]}
 
-    def listed(self, bucket_id: str) -> dict[str, Any]:
+    def listed(self, bucket_id: str) -> dict[str, Any] | bytes:
         """List a bucket."""
+        if made_up := LISTING.fullmatch(bucket_id):
+            return made_up_listing(int(made_up[1]), int(made_up[2]))
         balls = [chunk for (bucket, _), chunk in self.chunks.items() if bucket == bucket_id and chunk["size"]]
         return {"bucket_id": bucket_id, "peers_ids": PEERS, "balls": balls}
 

@@ -8,13 +8,19 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from benchmarks.bulks import Bulk
+from benchmarks.listings import Listed
 from benchmarks.memory import Peak
 from benchmarks.scenarios import Cell
 
 OTHERS = ("official", "client per request")
 
 
-def page(cells: list[Cell], bulks: list[Bulk], peaks: list[Peak], seconds: float, quick: bool) -> str:
+LISTING_TARGETS = {"chunks": "1.5 s, 400 MiB, 50 ms, growth × 11"}
+
+
+def page(
+    cells: list[Cell], bulks: list[Bulk], peaks: list[Peak], listings: list[Listed], seconds: float, quick: bool
+) -> str:
     """Return the page in Markdown."""
     parts = [
         "# Benchmarks",
@@ -31,6 +37,7 @@ def page(cells: list[Cell], bulks: list[Bulk], peaks: list[Peak], seconds: float
     parts += ["![speed of the client relative to the floor](benchmarks.svg)", "## Transfers", transfers(cells)]
     parts += ["## Bulks, uploaded by the operator in an Airflow process", bulk_table(bulks)]
     parts += ["## Peak memory above the start", peak_table(peaks)]
+    parts += ["## Listing of a large bucket", listing_table(listings)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -70,6 +77,17 @@ def bulk_table(bulks: list[Bulk]) -> str:
 def peak_table(peaks: list[Peak]) -> str:
     """Return the table of memory peaks."""
     return table(["transfer", "", "MiB"], [[peak.title, peak.direction, f"{peak.mib:.0f}"] for peak in peaks])
+
+
+def listing_table(listings: list[Listed]) -> str:
+    """Return the table of listings."""
+    rows = []
+    for small, large in zip(listings[::2], listings[1::2], strict=True):
+        title = f"{large.work}, {large.chunks:,} chunks × {large.replicas} replicas"
+        figures = [f"{large.cpu:.2f} s", f"{large.mib:.0f} MiB", f"{large.stall * 1000:.0f} ms"]
+        growth = f"× {large.cpu / small.cpu:.1f} from {small.chunks:,}"
+        rows.append([title, *figures, growth, LISTING_TARGETS.get(large.work, "")])
+    return table(["work", "CPU", "peak memory", "longest stall of the loop", "growth of the CPU", "target"], rows)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

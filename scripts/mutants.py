@@ -35,6 +35,7 @@ OPERATIONS = "tests/integration/client/test_operations.py"
 CHUNKS = "tests/integration/client/transfer/test_chunks.py"
 MEETINGS = "tests/robustness/concurrency/test_interleavings.py"
 GRID = "tests/robustness/hidden_states/test_grid.py"
+LISTINGS = "tests/unit/client/protocol/test_listing_parser.py"
 VERSIONS = "tests/unit/client/test_versions.py"
 STATUS = "tests/unit/bulks/test_status.py"
 PLAN = "tests/unit/bulks/test_plan.py"
@@ -567,8 +568,8 @@ MUTANTS = (
         ),
         (
             "chunks of other bytes never belong together",
-            "groups[chunk.full_checksum, chunk.num_chunks].append(chunk)",
-            "groups[None, chunk.num_chunks].append(chunk)",
+            "groups[chunk.full_checksum, num_chunks].append((chunk.updated_at, index, chunk))",
+            "groups[None, num_chunks].append((chunk.updated_at, index, chunk))",
             VERSIONS,
             ["test_versions_of_other_bytes_are_never_mixed"],
         ),
@@ -1338,6 +1339,30 @@ MUTANTS = (
             "shown = ip_addr  # without user and password",
             TEXTS,
             ["test_user_and_password_of_an_address_are_not_shown"],
+        ),
+    ),
+    *_mutants(
+        "client/protocol/listing_parser.py",
+        (
+            "the rows of a listing begin at its top level",
+            '                _decode_object(head + b"]}")\n',
+            "",
+            LISTINGS,
+            ["test_nested_listing_is_skipped_with_few_decodes"],
+        ),
+        (
+            "a guess that fails waits for twice as many bytes",
+            "self._required = 2 * len(self._rest)",
+            "self._required = SLICE",
+            LISTINGS,
+            ["test_misleading_text_costs_few_decodes"],
+        ),
+        (
+            "replicas that differ stay apart",
+            "row = shared if shared == row else row",
+            "row = shared",
+            LISTINGS,
+            ["test_replicas_that_differ_stay_apart"],
         ),
     ),
     *_mutants(

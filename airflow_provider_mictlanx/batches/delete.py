@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from airflow_provider_mictlanx.batches.runner import Batch, BatchResult, Failure, Item
 from airflow_provider_mictlanx.client.async_client import AsyncClient
+from airflow_provider_mictlanx.client.concurrency import run_in_thread, sort_in_slices
 from airflow_provider_mictlanx.client.errors import UnavailableError
 from airflow_provider_mictlanx.client.object_ids import original_key
 from airflow_provider_mictlanx.client.result import unwrap
@@ -71,8 +72,12 @@ async def delete_prefix(
 
     async def list_keys() -> dict[str, None]:
         listing = unwrap(await client.get_chunks_by_bucket_id(bucket_id, options.timeout))
-        keys = {original_key(chunk.ball_id, chunk.tags) for chunk in listing.balls}
-        return dict.fromkeys(sorted(key for key in keys if key.startswith(prefix)))
+
+        def select() -> dict[str, None]:
+            keys = {original_key(chunk.ball_id, chunk.tags) for chunk in listing.balls}
+            return dict.fromkeys(sort_in_slices([key for key in keys if key.startswith(prefix)], key=str))
+
+        return await run_in_thread(select)
 
     async def delete(keys: Iterable[str]) -> dict[str, Failure]:
         result = await delete_keys(client, bucket_id, keys, options, log_progress)

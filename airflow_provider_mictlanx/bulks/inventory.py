@@ -38,7 +38,7 @@ ROW = 500
 """Approximate size of a row of a listing, in bytes."""
 
 MAX_LISTING_SIZE = 256 * 1024**2
-"""Limit for a listing, in bytes: its rows take five times as much memory."""
+"""Limit for a listing, in bytes: its rows take up to twice as much memory."""
 
 AT_ONCE = 8
 """Limit for the balls that are looked up at the same time."""

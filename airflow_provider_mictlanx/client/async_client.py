@@ -18,6 +18,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Se
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
 
+from msgspec import structs
+
 from airflow_provider_mictlanx.client.background_bulks import (
     BALL_OPTIONS,
     BallK,
@@ -26,7 +28,7 @@ from airflow_provider_mictlanx.client.background_bulks import (
     check_items,
 )
 from airflow_provider_mictlanx.client.chunks import Chunk, ChunkLike
-from airflow_provider_mictlanx.client.concurrency import Threads, for_each
+from airflow_provider_mictlanx.client.concurrency import Threads, for_each, sort_in_slices
 from airflow_provider_mictlanx.client.errors import (
     GetChunkError,
     IntegrityError,
@@ -827,7 +829,7 @@ class AsyncClient:
             listing, missing = await routers.with_retries(
                 lambda: list_bucket_and_missing_peers(routers, bucket_id, max_size)
             )
-            return listing.model_copy(update={"extra": {**listing.extra, "missing_peers": missing}})
+            return structs.replace(listing, extra={**listing.extra, "missing_peers": missing})
 
     @returns_result
     async def missing_peers(
@@ -931,7 +933,8 @@ class AsyncClient:
                 len(listing.balls) * LISTED_SIZE, _select_balls, listing.balls, prefix, glob
             )
             hidden = await self._find_hidden(routers, bucket_id, incomplete)
-        return sorted([*balls, *hidden], key=lambda ball: ball.key)
+        found = [*balls, *hidden]
+        return await self._threads.run_sized(len(found) * LISTED_SIZE, sort_in_slices, found, key=lambda ball: ball.key)
 
     async def _find_hidden(self, routers: RequestSender, bucket_id: str, ball_ids: Sequence[str]) -> list[Ball]:
         """
@@ -1203,11 +1206,17 @@ def _retry_config(
 
 def _select_balls(chunks: list[Metadata], prefix: str, glob: str) -> tuple[list[Ball], list[str]]:
     """Return the complete balls of a listing whose keys match, and the ids of the incomplete ones."""
-    newest = [group_versions(listed)[:1] for listed in group_by_ball(chunks).values()]
-    balls = [(version.as_ball(), version.is_complete) for versions in newest for version in versions]
-    chosen = [
-        (ball, is_complete)
-        for ball, is_complete in balls
-        if ball.key.startswith(prefix) and fnmatch.fnmatchcase(ball.key, glob or "*")
-    ]
-    return [ball for ball, is_complete in chosen if is_complete], [ball.ball_id for ball, done in chosen if not done]
+    complete: list[Ball] = []
+    incomplete: list[str] = []
+    groups = group_by_ball(chunks)
+    while groups:  # a group is freed as soon as possible, because the garbage collector stops all threads
+        _, listed = groups.popitem()
+        for version in group_versions(listed)[:1]:
+            ball = version.as_ball()
+            if not ball.key.startswith(prefix) or not fnmatch.fnmatchcase(ball.key, glob or "*"):
+                continue
+            if version.is_complete:
+                complete.append(ball)
+            else:
+                incomplete.append(ball.ball_id)
+    return complete, incomplete

@@ -8,9 +8,10 @@ never belong together. The same bytes in another chunk layout are another versio
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import itemgetter
 
 from airflow_provider_mictlanx.client.models import Ball, Metadata
 from airflow_provider_mictlanx.client.object_ids import original_key
@@ -98,26 +99,33 @@ def group_versions(chunks: Iterable[Metadata]) -> list[Version]:
     Replicas may repeat, and indexes come in any order. Chunks without an index are left out, since no reader could
     place them.
     """
-    groups: defaultdict[tuple[str | None, int | None], list[Metadata]] = defaultdict(list)
+    groups: defaultdict[tuple[str | None, int | None], list[tuple[int, int, Metadata]]] = defaultdict(list)
     for chunk in chunks:
-        if chunk.index >= 0 and (chunk.num_chunks is None or chunk.index < chunk.num_chunks):
-            groups[chunk.full_checksum, chunk.num_chunks].append(chunk)
+        index, num_chunks = chunk.index, chunk.num_chunks  # read once: they are parsed from the tags
+        if index >= 0 and (num_chunks is None or index < num_chunks):
+            groups[chunk.full_checksum, num_chunks].append((chunk.updated_at, index, chunk))
     versions = [version for group in groups.values() for version in _versions_in_group(group)]
+    if len(versions) == 1:
+        return versions
     # If two end with the same chunk, the one that began later does not mix chunks of an older layout.
     return sorted(versions, key=lambda v: (v.is_complete, v.updated_at, v.begun_at), reverse=True)
 
 
-def _versions_in_group(group: Sequence[Metadata]) -> list[Version]:
+def _versions_in_group(group: list[tuple[int, int, Metadata]]) -> list[Version]:
     """
     Group chunks with the same ball checksum and number of chunks by chunk layout.
 
     No tag names the layout. Chunks of the same size belong together; otherwise the newest chunks of each index do, and
     the oldest. A wrong guess costs a reader one verification, but never returns wrong bytes.
+
+    :param group: the chunks with their times and indexes
     """
     by_index: defaultdict[int, dict[tuple[int, str], Metadata]] = defaultdict(dict)
-    for chunk in sorted(group, key=lambda chunk: chunk.updated_at):
-        by_index[chunk.index][chunk.size, chunk.checksum] = chunk
+    for _, index, chunk in sorted(group, key=itemgetter(0)):
+        by_index[index][chunk.size, chunk.checksum] = chunk
     first = min(by_index)
+    if all(len(candidates) == 1 for candidates in by_index.values()):  # one layout
+        return [_chain(by_index, start, newest=True) for start in by_index[first].values()]
     found: dict[tuple[tuple[int, str], ...], Version] = {}
     for newest in (True, False):
         for start in by_index[first].values():

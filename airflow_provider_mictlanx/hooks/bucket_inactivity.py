@@ -17,8 +17,9 @@ from typing import Any
 
 from humanfriendly import format_timespan
 
+from airflow_provider_mictlanx.client.concurrency import sort_in_slices
 from airflow_provider_mictlanx.client.errors import NotFoundError
-from airflow_provider_mictlanx.client.models import GetRouterBucketMetadataResponse, Metadata
+from airflow_provider_mictlanx.client.models import GetRouterBucketMetadataResponse
 from airflow_provider_mictlanx.client.object_ids import check_bucket_id, original_key
 from airflow_provider_mictlanx.client.validation import check_int, check_seconds, check_str
 from airflow_provider_mictlanx.client.versions import group_by_ball, group_versions
@@ -106,17 +107,22 @@ class InactivityMonitor:
         }
 
     def _take_snapshot(self, listing: GetRouterBucketMetadataResponse) -> BucketSnapshot:
-        announced = {
-            ball_id: chunks
-            for ball_id, chunks in group_by_ball(listing.balls).items()
-            if original_key(ball_id, chunks[0].tags).startswith(self.prefix)
-        }
-        newest = {ball_id: group_versions(chunks)[:1] for ball_id, chunks in announced.items()}
-        every_chunk = [chunk for chunks in announced.values() for chunk in chunks]
+        sizes: dict[str, int] = {}
+        lines: set[str] = set()
+        updated_at = 0
+        for ball_id, chunks in group_by_ball(listing.balls).items():
+            if not original_key(ball_id, chunks[0].tags).startswith(self.prefix):
+                continue
+            versions = group_versions(chunks)
+            if versions and versions[0].is_complete:
+                sizes[ball_id] = versions[0].size
+            for chunk in chunks:
+                updated_at = max(updated_at, chunk.updated_at)
+                lines.add(f"{chunk.key} {chunk.size} {chunk.checksum}")
         return BucketSnapshot(
-            sizes={ball_id: found[0].size for ball_id, found in newest.items() if found and found[0].is_complete},
-            updated_at=max((chunk.updated_at for chunk in every_chunk), default=0),
-            digest=_digest(every_chunk),
+            sizes=sizes,
+            updated_at=updated_at,
+            digest=_digest(lines),
             seen_at=time.time() if listing.answered_at is None else listing.answered_at,
         )
 
@@ -142,7 +148,9 @@ class InactivityMonitor:
         return f"{line}, unchanged for {format_timespan(round(inactive))} of {format_timespan(self.inactivity_period)}"
 
 
-def _digest(chunks: list[Metadata]) -> str:
+def _digest(lines: set[str]) -> str:
     """Return a digest of all announcements, independent of their order and of the peers that reported them."""
-    lines = sorted({f"{chunk.key} {chunk.size} {chunk.checksum}" for chunk in chunks})
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    digest = hashlib.sha256()
+    for number, line in enumerate(sort_in_slices(list(lines), key=str)):
+        digest.update(f"\n{line}".encode() if number else line.encode())
+    return digest.hexdigest()

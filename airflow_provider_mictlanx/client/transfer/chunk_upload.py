@@ -241,7 +241,7 @@ class ChunkUpload:
     def _metadata(self) -> Metadata:
         """The chunk's metadata as a reader sees it."""
         request = self._upload.announcement_for(self._chunk, self._rf)
-        return Metadata.model_validate(request.model_dump(exclude={"replication_factor"}))
+        return Metadata(**request.model_dump(exclude={"replication_factor"}))
 
     @property
     def announced(self) -> int:

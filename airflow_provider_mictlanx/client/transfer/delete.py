@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TypeVar
 
-from airflow_provider_mictlanx.client.concurrency import for_each
+from airflow_provider_mictlanx.client.concurrency import for_each, run_in_thread
 from airflow_provider_mictlanx.client.errors import MictlanXError, NotFoundError, RequestTimeoutError, UnavailableError
 from airflow_provider_mictlanx.client.models import DeleteBucketResponse, Metadata
 from airflow_provider_mictlanx.client.object_ids import ObjectId
@@ -196,7 +196,7 @@ class Deletion:
 
         async def list_balls() -> dict[str, list[Metadata]]:
             listing = await self._routers.with_retries(lambda: list_bucket(self._routers, bucket_id))
-            return group_by_ball(listing.balls)
+            return await run_in_thread(lambda: group_by_ball(listing.balls))
 
         seen, failures = await delete_until_unlisted(
             list_balls, lambda balls: self._delete_all(bucket_id, balls), min_rounds=3

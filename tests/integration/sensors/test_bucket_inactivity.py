@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, TaskDeferred
 
@@ -168,8 +169,8 @@ def listing(at: float | None, **chunks: float) -> GetRouterBucketMetadataRespons
         }
         for name, written in chunks.items()
     ]
-    made = GetRouterBucketMetadataResponse.model_validate({"bucket_id": "b", "peers_ids": ["p"], "balls": balls * 2})
-    return made.model_copy(update={"answered_at": at})
+    told = {"bucket_id": "b", "peers_ids": ["p"], "balls": balls * 2, "answered_at": at}
+    return msgspec.convert(told, GetRouterBucketMetadataResponse)
 
 
 def watching(**options: Any) -> InactivityMonitor:
