@@ -18,7 +18,7 @@ import pytest
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.operators.mictlanx import MictlanXPutOperator
-from tests.support.addresses import free_port
+from tests.support.addresses import free_port, reserved
 from tests.support.airflow_bulks import put_bulk
 from tests.support.operator_runs import run
 from tests.support.sample_bytes import pattern
@@ -63,14 +63,13 @@ def restarted(storage: LocalVSS, caplog: pytest.LogCaptureFixture) -> Iterator[N
     """Kill the storage in the middle of the block's upload, and start it 10 s later; the log has one wait."""
     storage.set_fault("latency", method="POST", path="/chunked", seconds=0.05)  # it ends with the kill
 
-    def restart() -> float:
+    def restart() -> None:
         while len(storage.requests("POST", "/chunked$", server="router")) < 12:
             time.sleep(0.02)
         storage.kill()
-        time.sleep(DOWN)
-        started = time.monotonic()
+        with reserved(storage.port, *map(storage.peer_port, range(storage.peers))):
+            time.sleep(DOWN)
         storage.start()
-        return started
 
     with ThreadPoolExecutor(1) as pool, caplog.at_level(logging.INFO, "airflow_provider_mictlanx"):
         restarting = pool.submit(restart)

@@ -11,14 +11,21 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from option import Err, Ok, Result
 
 from airflow_provider_mictlanx.client import (
     AsyncClient,
+    AsyncRouter,
+    CertificateError,
     ConnectFailedError,
     DeadlineExceededError,
     DNSResolutionError,
+    MictlanXError,
     ValidationError,
 )
+from airflow_provider_mictlanx.client.protocol.endpoint import RequestOptions
+from airflow_provider_mictlanx.client.retry import RetryConfig
+from airflow_provider_mictlanx.client.transfer.router_pool import Request
 from tests.support.addresses import free_port, uri_of
 from tests.support.clients import other_tasks
 from tests.support.sample_bytes import pattern
@@ -173,6 +180,28 @@ async def test_nothing_waits_while_another_router_answers(
         assert (await client.put("b", "k", DATA, chunk_size=100, max_tries=1)).unwrap() is True
         assert time.monotonic() - started < 5
     assert "waiting" not in caplog.text
+
+
+async def test_a_task_waits_for_its_router(vss: LocalVSS) -> None:
+    """Nothing was sent, so the task is as it was; no other router knows it."""
+    answers: list[Result[int, MictlanXError]] = [Err(ConnectFailedError("no")), Ok(1)]
+    async with patient(vss.uri, 20) as client:
+        routers = client._sender(5, {}, RetryConfig(max_tries=1))
+        assert await routers.request_to(client._pool.routers[0], answer_with(answers)) == 1
+
+
+async def test_a_refused_certificate_is_not_waited_for(vss: LocalVSS) -> None:
+    answers: list[Result[int, MictlanXError]] = [Err(CertificateError("no")), Ok(1)]
+    async with patient(vss.uri, 20) as client:
+        with pytest.raises(CertificateError):
+            await client._sender(5, {}).request(answer_with(answers))
+
+
+def answer_with(answers: list[Result[int, MictlanXError]]) -> Request[int]:
+    async def request(router: AsyncRouter, options: RequestOptions) -> Result[int, MictlanXError]:
+        return answers.pop(0)
+
+    return request
 
 
 @pytest.mark.parametrize("seconds", [-1, float("inf"), float("nan"), "1", True, None])
