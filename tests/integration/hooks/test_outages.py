@@ -94,11 +94,9 @@ def test_bulk_fails_after_one_wait(
     storage.set_fault("latency", method="POST", path="/chunked", seconds=0.05)
     killing = threading.Thread(target=kill_midway, args=(storage,))
     killing.start()
-    started = time.monotonic()
     with pytest.raises(MictlanXError, match=r"could not be reached for 0\.5 s"):
         MictlanXHook().put_bulk("bulk", "b", balls=BALLS, max_concurrency=4)
     killing.join()
-    assert time.monotonic() - started < 8
     assert caplog.text.count("waiting up to 0.5 s for") == 1
 
 
@@ -107,7 +105,7 @@ def test_poke_asks_once(dead: str, make_wait: Callable[..., Wait], mode: str, ca
     started = time.monotonic()
     with pytest.raises(ConnectFailedError, match=dead):
         make_wait(mode, MictlanXObjectSensor)(bucket_id="b", key="k")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
     assert "waiting" not in caplog.text
 
 
@@ -115,7 +113,7 @@ async def test_poke_of_a_trigger_asks_once(dead: str, caplog: pytest.LogCaptureF
     trigger = MictlanXObjectTrigger(
         mictlanx_conn_id="mictlanx_default", poke_interval=0.01, ends_at=None, bucket_id="b", key="k"
     )
-    (event,) = await asyncio.wait_for(events_of(trigger), 5)
+    (event,) = await asyncio.wait_for(events_of(trigger), 15)
     assert dead in json.dumps(event.payload)
     assert "waiting" not in caplog.text
 
@@ -123,7 +121,7 @@ async def test_poke_of_a_trigger_asks_once(dead: str, caplog: pytest.LogCaptureF
 def test_connection_test_asks_once(dead: str, caplog: pytest.LogCaptureFixture) -> None:
     started = time.monotonic()
     succeeded, message = MictlanXHook().test_connection()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
     assert not succeeded
     assert dead in message
     assert "waiting" not in caplog.text
