@@ -55,6 +55,8 @@ HOSTILE_UPLOADS = "tests/robustness/hostile/test_uploads.py"
 SPELLINGS = "tests/robustness/fuzzing/test_clean_texts.py"
 TEXTS = "tests/unit/client/test_texts.py"
 SERVERS = "tests/integration/security/test_server_texts.py"
+OUTAGES = "tests/integration/client/transfer/test_outages.py"
+OUTAGES_IN_AIRFLOW = "tests/integration/hooks/test_outages.py"
 TAKING_OVER = "tests/integration/bulks/test_inventory.py"
 
 
@@ -586,6 +588,99 @@ MUTANTS = (
             "alike = choice",
             VERSIONS,
             ["test_two_cuts_that_were_announced_in_turns_are_both_found"],
+        ),
+    ),
+    *_mutants(
+        "client/transfer/router_pool.py",
+        (
+            "a request waits while no router can be reached",
+            "if not self._patience:",
+            "if True:",
+            OUTAGES,
+            ["test_one_try_survives_a_restart", "test_a_bulk_fails_after_one_wait"],
+        ),
+        (
+            "a wait in vain is not repeated",
+            "if now < self._gave_up + self._patience:",
+            "if False:",
+            OUTAGES,
+            ["test_a_bulk_fails_after_one_wait"],
+        ),
+        (
+            "an answer ends the time in which nothing waits",
+            "            self._gave_up = -math.inf\n        finally:",
+            "        finally:",
+            OUTAGES,
+            ["test_a_later_outage_is_waited_for_again"],
+        ),
+        (
+            "the error after the wait uses up no tries",
+            "error.exhausted = True",
+            "error.exhausted = False",
+            OUTAGES,
+            ["test_without_patience_the_error_comes_at_once"],
+        ),
+        (
+            "only one request begins the wait",
+            "if not self._waiting or self._wait_ended > self._wait_began:",
+            "if True:",
+            OUTAGES,
+            ["test_many_requests_share_one_wait"],
+        ),
+        (
+            "only one request probes the routers",
+            "if self._wait_ended < now:",
+            "if True:",
+            OUTAGES,
+            ["test_many_requests_share_one_wait"],
+        ),
+        (
+            "another router is tried before the wait",
+            "if len(tried) < len(self.pool.routers):",
+            "if False:",
+            OUTAGES,
+            ["test_nothing_waits_while_another_router_answers"],
+        ),
+        (
+            "a refused certificate is not waited for",
+            " and not isinstance(error, CertificateError)",
+            "",
+            OUTAGES,
+            ["test_a_refused_certificate_is_not_waited_for"],
+        ),
+        (
+            "a request waits for the only router that knows its task",
+            "if len(self.pool.routers) == 1:",
+            "if False:",
+            OUTAGES,
+            ["test_a_task_waits_for_its_router"],
+        ),
+        (
+            "the error at the deadline names the wait's cause",
+            "remember_failure(error)\n                first",
+            "first",
+            OUTAGES,
+            ["test_deadline_ends_the_wait"],
+        ),
+    ),
+    *_mutants(
+        "sensors/mictlanx.py",
+        (
+            "a poke asks once",
+            "open_client(connect_patience=0)",
+            "open_client()",
+            OUTAGES_IN_AIRFLOW,
+            ["test_poke_asks_once"],
+        ),
+    ),
+    *_mutants(
+        "triggers/mictlanx.py",
+        (
+            "a poke of a trigger asks once",
+            "open_client(connect_patience=0)",
+            "open_client()",
+            OUTAGES_IN_AIRFLOW,
+            ["test_poke_of_a_trigger_asks_once"],
         ),
     ),
     *_mutants(

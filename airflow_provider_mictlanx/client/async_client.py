@@ -92,7 +92,12 @@ from airflow_provider_mictlanx.client.transfer.listing import (
     list_small_bucket,
     require_all_peers,
 )
-from airflow_provider_mictlanx.client.transfer.router_pool import RequestSender, RouterPool
+from airflow_provider_mictlanx.client.transfer.router_pool import (
+    CONNECT_PATIENCE,
+    ROUTERS_SHOWN,
+    RequestSender,
+    RouterPool,
+)
 from airflow_provider_mictlanx.client.transfer.single_chunk import SingleChunkUpload, place_tags
 from airflow_provider_mictlanx.client.transfer.upload import Upload
 from airflow_provider_mictlanx.client.transport.connections import Transport, borrow_client
@@ -111,10 +116,6 @@ log = get_logger("airflow_provider_mictlanx.client")
 
 LOG_PATH = os.environ.get("MICTLANX_LOG_PATH", "/mictlanx/client")
 """Default folder of the log files."""
-
-
-ROUTERS_SHOWN = 3
-"""Maximum number of routers that an error names."""
 
 
 LISTED_SIZE = 500
@@ -148,6 +149,8 @@ class AsyncClient:
     :param proxy: HTTP proxy of every request, as ``http://user:password@proxy.example.org:3128``. A router that speaks
         https is reached through a tunnel (CONNECT): the proxy sees neither token nor data
     :param trust_env: use ``HTTP_PROXY``, ``HTTPS_PROXY`` and ``NO_PROXY`` of the environment if ``proxy`` is None
+    :param connect_patience: time for which a request waits while no router can be reached, which uses up no tries
+        (seconds); 0 raises the error at once
 
     :raises ValidationError: an argument is invalid
     """
@@ -170,6 +173,7 @@ class AsyncClient:
         http_client: httpx.AsyncClient | None = None,
         proxy: str | None = None,
         trust_env: bool = False,
+        connect_patience: float = CONNECT_PATIENCE,
     ) -> None:
         if not client_id or any("\ud800" <= c <= "\udfff" for c in client_id):
             raise ValidationError(f"client_id must be valid Unicode and not empty, got {client_id!r}")
@@ -188,7 +192,10 @@ class AsyncClient:
             raise ValidationError("verify must be unset with an http_client, which has its own TLS settings")
         else:
             self._transport = Transport(token=token, headers=headers, backend_factory=borrow_client(http_client))
-        self._pool = RouterPool([AsyncRouter.at(place, self.uri, self._transport) for place in self.uri.named_routers])
+        self._pool = RouterPool(
+            [AsyncRouter.at(place, self.uri, self._transport) for place in self.uri.named_routers],
+            patience=connect_patience,
+        )
         self._jobs = BulkJobs(self._put_item)
         self._logs = ClientLogs(client_id, debug, log_output_path, log_when, log_interval)
         if self.uri.protocol == "https" and verify is False and http_client is None:

@@ -179,15 +179,20 @@ class MictlanXHook(CleanLog, BaseHook):
         return _new_client(self.settings, self.settings.tls())
 
     @asynccontextmanager
-    async def open_client(self) -> AsyncIterator[AsyncClient]:
+    async def open_client(self, *, connect_patience: float | None = None) -> AsyncIterator[AsyncClient]:
         """
         Open a client for many calls: ``async with hook.open_client() as client``; the end of the block closes it.
 
         Its methods return a ``Result``. It belongs to the running event loop and can't be used in another one. A
         ``MictlanXError`` raised in the block names the connection.
+
+        :param connect_patience: seconds for which a request waits while no router can be reached; default: the
+            connection's, else 20
         """
         settings = await self.aget_settings()
         verify = await asyncio.to_thread(settings.tls) if settings.reads_tls_files else settings.verify
+        if connect_patience is not None:
+            settings = settings.model_copy(update={"connect_patience": connect_patience})
         async with _new_client(settings, verify) as client:
             with errors_name_connection(self.mictlanx_conn_id):
                 yield client
@@ -1180,6 +1185,7 @@ def _new_client(settings: ConnectionSettings, verify: Any) -> AsyncClient:
         headers=settings.headers,
         proxy=settings.proxy,
         trust_env=settings.trust_env,
+        connect_patience=settings.connect_patience,
     )
 
 

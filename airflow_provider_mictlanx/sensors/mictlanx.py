@@ -104,7 +104,7 @@ class MictlanXSensor(MictlanXTask, BaseSensorOperator):
         return PokeReturnValue(is_done=found is not None, xcom_value=found)
 
     async def _apoke(self, trigger: PollingTrigger) -> Any | None:
-        async with self.hook.open_client() as client:
+        async with self.hook.open_client(connect_patience=0) as client:
             return await trigger.apoke(self.hook, client)
 
     def _get_trigger(self, context: Context) -> PollingTrigger:

@@ -541,21 +541,21 @@ async def test_dead_router_is_passed_over(own_vss: Callable[..., LocalVSS]) -> N
 
 async def test_all_routers_dead_is_an_error_that_names_one() -> None:
     port = free_port()
-    async with AsyncClient(uri_of(port), "tests") as client:
+    async with AsyncClient(uri_of(port), "tests", connect_patience=0) as client:
         error = (await client.get("b", "k", max_retries=2)).unwrap_err()
         assert isinstance(error, ConnectFailedError)
         assert f"127.0.0.1:{port}" in str(error)
 
 
 async def test_unknown_host_is_a_dns_error() -> None:
-    async with AsyncClient("mictlanx://r@no-such-host.invalid:1/?protocol=http", "tests") as client:
+    async with AsyncClient("mictlanx://r@no-such-host.invalid:1/?protocol=http", "tests", connect_patience=0) as client:
         assert isinstance((await client.get("b", "k", max_retries=1)).unwrap_err(), DNSResolutionError)
 
 
 async def test_https_asked_of_http_is_an_error(vss: LocalVSS) -> None:
     """With https the port is left out, so this asks 443 of the machine, where nobody answers with TLS."""
     uri = f"mictlanx://r@127.0.0.1:{vss.port}/?protocol=https"
-    async with AsyncClient(uri, "tests") as client:
+    async with AsyncClient(uri, "tests", connect_patience=0) as client:
         assert isinstance((await client.get("b", "k", max_retries=1)).unwrap_err(), NetworkError)
 
 

@@ -462,6 +462,6 @@ def test_test_connection_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_dead_router_is_told_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AIRFLOW_CONN_MICTLANX_DEFAULT", "mictlanx://r0@127.0.0.1:1/?protocol=http")
+    monkeypatch.setenv("AIRFLOW_CONN_MICTLANX_DEFAULT", "mictlanx://r0@127.0.0.1:1/?protocol=http&connect_patience=0")
     with pytest.raises(ConnectFailedError, match=r"127\.0\.0\.1:1"):
         MictlanXHook().put("bucket", "key", "x", max_tries=1, deadline=20)
