@@ -8,6 +8,7 @@ Answers may have unknown fields, which newer services send. A missing or invalid
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,6 +28,9 @@ Checksum = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """A SHA-256 in lower-case hex."""
 
 
+_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
+"""The index in a chunk's key; ``video_007`` does not belong to the ball ``video``, but is an object of its own."""
+
 Tags = Annotated[dict[str, str], BeforeValidator(lambda tags: {} if tags is None else tags)]
 
 
@@ -40,7 +44,7 @@ class Metadata(WireModel):
     """
     The metadata of one replica of a chunk.
 
-    :ivar key: the chunk's key, ``{ball_id}_{index}``
+    :ivar key: the chunk's key: ``{ball_id}_{index}``, or any name if it is an object of its own (``own_key``)
     :ivar size: announced size (bytes)
     :ivar checksum: announced SHA-256 of the chunk, in hex
     :ivar tags: ``index``, ``num_chunks``, ``full_checksum`` …; ``updated_at`` (nanoseconds) is added by the peer
@@ -59,18 +63,37 @@ class Metadata(WireModel):
     @cached_property
     def index(self) -> int:
         """The chunk's index in the ball, from the tag ``index`` or the key; -1 if neither contains it."""
+        if self.own_key:
+            return 0
         text = self.tags.get("index") or self.key.removeprefix(f"{self.ball_id}_")
         return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
 
     @cached_property
+    def own_key(self) -> str:
+        """
+        The key of a chunk that is a complete object of its own; empty for a chunk of a ball.
+
+        Other clients store objects under any key, without tags. Only ``{ball_id}_{index}``, with the index written as
+        Python writes an int, and chunks with the tag ``index`` belong to a ball.
+        """
+        if self.tags.get("index"):
+            return ""
+        ball_id, _, index = self.key.rpartition("_")
+        return "" if ball_id == self.ball_id and _INDEX.fullmatch(index) else self.key
+
+    @cached_property
     def num_chunks(self) -> int | None:
         """The ball's number of chunks, from this chunk's tags; None if they do not contain it."""
+        if self.own_key:
+            return 1
         text = self.tags.get("num_chunks", "")
         return int(text) if text.isascii() and text.isdigit() and 0 < len(text) < 10 else None
 
     @cached_property
     def full_checksum(self) -> str | None:
         """The SHA-256 of the ball, from the tags, or from this chunk if it is the only one."""
+        if self.own_key:
+            return self.checksum
         return self.tags.get("full_checksum") or (self.checksum if self.num_chunks == 1 else None)
 
     @cached_property
@@ -342,8 +365,8 @@ class DeleteBucketResponse(WireModel):
     :ivar deleted: number of deleted balls
     :ivar failed: number of balls that could not be deleted
     :ivar total: number of listed balls
-    :ivar keys: the ids of the deleted balls
-    :ivar failures: the cause of each failure, by ball id
+    :ivar keys: the ids of the deleted balls, and the keys of objects with keys of their own
+    :ivar failures: the cause of each failure, by ball id or key
     :ivar response_time: seconds
     """
 
@@ -422,7 +445,7 @@ class Ball:
     :ivar chunks: one replica's metadata of every chunk, ordered by index
     :ivar checksum: SHA-256 of the ball in hex; empty if its writer did not record it
     :ivar size: bytes
-    :ivar key: the key that its writer used, from the tags; the ball id by default
+    :ivar key: the key that its writer used: the chunk's own key, or from the tags; the ball id by default
     :ivar updated_at: time of its newest announcement (nanoseconds since 1970)
     """
 
@@ -443,6 +466,16 @@ class Ball:
     def num_chunks(self) -> int:
         """The number of chunks."""
         return len(self.chunks)
+
+    @property
+    def own_key(self) -> str:
+        """The chunk's key if it is not ``{ball_id}_{index}``, as other clients use; empty for a ball."""
+        return self.chunks[0].own_key
+
+    @property
+    def verified(self) -> bool:
+        """Return whether its writer recorded a SHA-256 of the complete object, which every read verifies."""
+        return bool(self.checksum)
 
     @property
     def extension(self) -> str:
@@ -499,10 +532,12 @@ class AsyncGetResponse:
 
     :ivar data: the bytes
     :ivar metadatas: the metadata of every chunk, ordered by index
+    :ivar verified: False if its writer recorded no SHA-256 of the complete ball, so only its chunks were verified
     """
 
     data: memoryview
     metadatas: list[Metadata]
+    verified: bool = True
 
 
 @dataclass(frozen=True)
@@ -539,6 +574,7 @@ class FileReport:
     :ivar checksum: SHA-256 of the ball, in hex
     :ivar downloaded: False if a file with the same content already existed
     :ivar response_time: seconds
+    :ivar verified: False if its writer recorded no SHA-256 of the complete ball, so only its chunks were verified
     """
 
     bucket_id: str
@@ -550,6 +586,7 @@ class FileReport:
     num_chunks: int
     downloaded: bool
     response_time: float
+    verified: bool = True
 
 
 @dataclass(frozen=True)
