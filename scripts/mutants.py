@@ -31,6 +31,8 @@ FAILED_DATA = "tests/integration/client/transfer/test_failed_data.py"
 UNSENT = "tests/integration/client/transfer/test_unsent_announcements.py"
 SILENT_PEERS = "tests/integration/client/transfer/test_silent_peers.py"
 READING = "tests/integration/client/transfer/test_traps_reading.py"
+OWN_KEYS = "tests/integration/client/transfer/test_own_keys.py"
+LENGTHS = "tests/integration/client/transfer/test_unrecorded_lengths.py"
 OPERATIONS = "tests/integration/client/test_operations.py"
 CHUNKS = "tests/integration/client/transfer/test_chunks.py"
 MEETINGS = "tests/robustness/concurrency/test_interleavings.py"
@@ -88,6 +90,13 @@ def _mutants(file: str, *rows: tuple[str, str, str, str, Sequence[str]]) -> tupl
 MUTANTS = (
     *_mutants(
         "client/transfer/chunk_upload.py",
+        (
+            "an announcement is not cleared by ball id if another object has that id",
+            "listed = await list_rows(upload.routers, upload.name)  # a delete by ball id deletes objects with own keys too",
+            "listed = await list_chunks(upload.routers, upload.name)",
+            OWN_KEYS,
+            ["test_failed_announcement_is_not_cleared_with_keys"],
+        ),
         (
             "the answer's peer_ids are the acknowledgement, not its status",
             "self._stored_on.update(answer.peer_ids)",
@@ -496,6 +505,23 @@ MUTANTS = (
             ["test_fewer_deletes_than_replicas_listed_is_looked_into"],
         ),
         (
+            "a delete by ball id deletes no other object",
+            "        if others:\n            raise ValidationError(",
+            "        if False:\n            raise ValidationError(",
+            OWN_KEYS,
+            [
+                "test_delete_of_an_unplaced_key_names_the_others[delete]",
+                "test_stale_copy_of_a_ball_is_not_deleted_with_keys",
+            ],
+        ),
+        (
+            "the delete of a ball leaves objects with keys of their own",
+            "if (row.key == key if key else not row.own_key)",
+            'if key in ("", row.key)',
+            OWN_KEYS,
+            ["test_ball_and_keys_with_the_same_ball_id_stay_apart[router]"],
+        ),
+        (
             "a bucket is listed again until it is empty",
             "if not listed or stuck or round_number == ROUNDS:",
             "if not listed or stuck or round_number == 1:",
@@ -553,10 +579,89 @@ MUTANTS = (
         ),
         (
             "an empty ball is looked up by its chunk's metadata",
-            "if (first := await get_first_chunk(routers, name)).size == 0:  # listings omit empty balls",
-            "if (first := await get_first_chunk(routers, name)).size == -1:  # listings omit empty balls",
+            "if placed and first.size == 0:  # listings omit empty balls",
+            "if placed and first.size == -1:  # listings omit empty balls",
             WRITING,
             ["test_empty_ball_is_stored_found_and_read_back_empty"],
+        ),
+        (
+            "a ball of unrecorded length is read only if every peer listed it",
+            "    if all(version.is_recorded for version in versions if version.is_complete):\n",
+            "    if versions:\n",
+            LENGTHS,
+            ["test_ball_is_not_read_short[no_tags-2]", "test_listing_that_lacks_a_peer_once_is_not_believed[no_tags]"],
+        ),
+        (
+            "chunks that only the complete listing shows are read",
+            "group_versions([*known, *more])",
+            "group_versions(known)",
+            LENGTHS,
+            ["test_listing_that_lacks_a_peer_once_is_not_believed[no_tags]"],
+        ),
+        (
+            "an empty first chunk of unrecorded length is not the complete ball",
+            "return await _confirm_lengths(routers, name, [*found, *listed])",
+            "return [*found, *listed]",
+            LENGTHS,
+            ["test_empty_first_chunk_is_not_the_complete_ball"],
+        ),
+        (
+            "objects with keys of their own are no chunks of a ball",
+            "if not chunk.own_key]\n\n\nasync def list_rows(",
+            "]\n\n\nasync def list_rows(",
+            OWN_KEYS,
+            ["test_ball_and_keys_with_the_same_ball_id_stay_apart[peer]"],
+        ),
+        (
+            "a ball id with several keys is an error",
+            "if len(own) > 1 and key not in own:",
+            "if False:",
+            OWN_KEYS,
+            ["test_each_key_of_a_ball_id_is_an_object"],
+        ),
+        (
+            "an object without placement is looked for at every peer",
+            "        if not await _is_on_any_peer(routers, bucket_id, key, peers):\n            return []\n",
+            "        return []\n",
+            OWN_KEYS,
+            ["test_object_is_read_by_its_key_and_its_ball_id[directly_to_a_peer]"],
+        ),
+        (
+            "the chunk of another ball is not taken for an empty ball, or for a placed one",
+            "placed = first.ball_id == name.ball_id",
+            "placed = True",
+            OWN_KEYS,
+            ["test_chunk_of_another_ball_is_not_replaced"],
+        ),
+    ),
+    *_mutants(
+        "client/models.py",
+        (
+            "an index with leading zeros is a key of its own",
+            '_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")',
+            '_INDEX = re.compile(r"[0-9]{1,9}")',
+            OWN_KEYS,
+            ["test_object_is_read_by_its_key_and_its_ball_id[a_frame_with_leading_zeros]"],
+        ),
+    ),
+    *_mutants(
+        "client/transfer/upload.py",
+        (
+            "the chunk of another ball is not replaced",
+            "if self.options.replace and all(version.ball_id == self.name.ball_id for version in others):",
+            "if self.options.replace:",
+            OWN_KEYS,
+            ["test_chunk_of_another_ball_is_not_replaced"],
+        ),
+    ),
+    *_mutants(
+        "client/transfer/chunk_reader.py",
+        (
+            "a copy is called lost only if every peer answered",
+            "            unknown |= set(await silent_peers(self._routers.with_timeout(PEER_CHECK_TIMEOUT), bucket_id, peers))\n",
+            "            pass\n",
+            SILENT_PEERS,
+            ["test_copies_are_called_lost_only_if_every_peer_answered"],
         ),
     ),
     *_mutants(

@@ -9,10 +9,10 @@ from airflow_provider_mictlanx.batches.runner import Batch, BatchResult, Failure
 from airflow_provider_mictlanx.client.async_client import AsyncClient
 from airflow_provider_mictlanx.client.concurrency import run_in_thread, sort_in_slices
 from airflow_provider_mictlanx.client.errors import UnavailableError
-from airflow_provider_mictlanx.client.object_ids import original_key
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.texts import get_logger
 from airflow_provider_mictlanx.client.transfer.delete import delete_until_unlisted
+from airflow_provider_mictlanx.client.versions import listed_key
 
 log = get_logger(__name__)
 
@@ -44,14 +44,19 @@ async def delete_keys(
 
     :param keys: the keys; duplicates are ignored
     """
+    also = dict.fromkeys(keys)
 
     async def delete(item: Item) -> bool:
         response = await client.delete(
-            item.key, item.bucket_id, options.timeout, allow_reserved_bucket=options.allow_reserved_bucket
+            item.key,
+            item.bucket_id,
+            options.timeout,
+            also=also.keys(),
+            allow_reserved_bucket=options.allow_reserved_bucket,
         )
         return unwrap(response).n_deletes > 0
 
-    items = [Item(bucket_id, key) for key in dict.fromkeys(keys)]
+    items = [Item(bucket_id, key) for key in also]
     return await Batch(options.max_concurrency, log_progress, "deleting").run(items, delete)
 
 
@@ -74,7 +79,7 @@ async def delete_prefix(
         listing = unwrap(await client.get_chunks_by_bucket_id(bucket_id, options.timeout))
 
         def select() -> dict[str, None]:
-            keys = {original_key(chunk.ball_id, chunk.tags) for chunk in listing.balls}
+            keys = {listed_key(chunk) for chunk in listing.balls}
             return dict.fromkeys(sort_in_slices([key for key in keys if key.startswith(prefix)], key=str))
 
         return await run_in_thread(select)

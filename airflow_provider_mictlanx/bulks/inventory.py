@@ -125,7 +125,7 @@ def _announced(rows: Iterable[Metadata], balls: Sequence[PlannedBall], wanted: I
     by_id = {make_ball_id(balls[index].key): index for index in wanted}
     chunks: defaultdict[int, list[Metadata]] = defaultdict(list)
     for row in rows:
-        if (index := by_id.get(row.ball_id)) is not None:
+        if not row.own_key and (index := by_id.get(row.ball_id)) is not None:
             chunks[index].append(row)
     # The newest complete version comes first: readers get that one.
     newest = {index: versions[0] for index, listed in chunks.items() if (versions := group_versions(listed))}

@@ -14,7 +14,7 @@ import fnmatch
 import os
 import posixpath
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -106,7 +106,7 @@ from airflow_provider_mictlanx.client.transport.proxies import ProxyRules
 from airflow_provider_mictlanx.client.transport.tls import Verify
 from airflow_provider_mictlanx.client.uri import MictlanXURI
 from airflow_provider_mictlanx.client.validation import check_int, check_non_negative, check_str, check_tags, parse_size
-from airflow_provider_mictlanx.client.versions import group_by_ball, group_versions
+from airflow_provider_mictlanx.client.versions import group_by_object, group_versions
 
 if TYPE_CHECKING:
     import httpx
@@ -556,11 +556,13 @@ class AsyncClient:
         """
         Read a ball into memory, and verify size and SHA-256 of every chunk and of the complete ball.
 
-        Returns ``data`` and the ``metadatas`` of the chunks, in order. A wrong or missing chunk is read again without
-        the router's cache, then from each peer. If all of these fail, the next older complete version is read.
+        Returns ``data``, the ``metadatas`` of the chunks, in order, and ``verified``: False if the writer recorded no
+        SHA-256 of the complete ball, so only its chunks were verified. Every peer must then take part in the listing.
+        A wrong or missing chunk is read again without the router's cache, then from each peer. If all of these fail,
+        the next older complete version is read.
 
         :param bucket_id: see ``put``
-        :param key: the key, or the ball id
+        :param key: the key, or the ball id; also a chunk key other than ``{ball_id}_{index}``, as other clients use
         :param max_paralell_gets: maximum chunks in flight
         :param headers: sent with every request of this call
         :param chunk_size: ignored; chunks have the sizes that their writer chose
@@ -589,7 +591,7 @@ class AsyncClient:
         download = Download(self._sender(timeout, headers, retry), self._threads, max_paralell_gets, force, chunk_index)
         async with self._doing(f"getting {name}", deadline, name):
             version, data = await download.to_memory(name, self._cache, max_size)
-        return AsyncGetResponse(data=data, metadatas=version.ordered)
+        return AsyncGetResponse(data=data, metadatas=version.ordered, verified=version.checksum is not None)
 
     @returns_result
     async def get_chunk(
@@ -1021,27 +1023,32 @@ class AsyncClient:
         force: bool = True,
         headers: Headers = NO_HEADERS,
         *,
+        also: Collection[str] = (),
         allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> DeletedByBallIdResponse:
         """
         Delete all chunks and replicas of a ball, and confirm it; a missing ball is not an error.
 
-        Returns ``n_deletes``, the number of deleted replicas, and ``ball_id``.
+        Returns ``n_deletes``, the number of deleted replicas, and ``ball_id``. An object that another client stored
+        under a chunk key of its own is deleted alone; others with the same ball id stay.
 
         :param ball_id: the ball id, or any key
         :param timeout: for each request (seconds)
         :param force: sent as the header ``Force``
         :param headers: sent with every request of this call
+        :param also: keys of objects with the same ball id that may be deleted with it: an object written directly to a
+            peer has no placement, and can only be deleted with all of them
         :param allow_reserved_bucket: allow a bucket that begins with ``bulk-``, which contains records of a bulk
         :param deadline: for the complete call (seconds)
 
         :raises UnavailableError: a peer does not answer, and may still have its replicas
+        :raises ValidationError: other objects would be deleted, or the ball id has several; they are named
         """
         name = changing_name(bucket_id, ball_id, allow_reserved_bucket)
         deletion = Deletion(self._sender(timeout, headers), force)
         async with self._doing(f"deleting {name}", deadline, name):
-            return DeletedByBallIdResponse(n_deletes=await deletion.remove(name), ball_id=name.ball_id)
+            return DeletedByBallIdResponse(n_deletes=await deletion.remove_object(name, also), ball_id=name.ball_id)
 
     @returns_result
     async def delete_by_key(
@@ -1052,6 +1059,7 @@ class AsyncClient:
         force: bool = True,
         headers: Headers = NO_HEADERS,
         *,
+        also: Collection[str] = (),
         allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> DeletedByKeyResponse:
@@ -1061,14 +1069,13 @@ class AsyncClient:
         ``delete`` deletes a complete ball. Returns ``n_deletes``, the number of deleted replicas, and ``key``.
         Parameters and errors: see ``delete``, and:
 
-        :param key: the chunk's key, ``{ball_id}_{index}``
+        :param key: the chunk's key: ``{ball_id}_{index}``, or a key of its own
         """
         check_bucket_may_change(bucket_id, allow_reserved_bucket)
         check_chunk_key(key)
         deletion = Deletion(self._sender(timeout, headers), force)
         async with self._doing(f"deleting chunk {bucket_id}/{key}", deadline, f"{bucket_id}/{key}"):
-            name = ObjectId(bucket_id, key.rpartition("_")[0] or key, key)
-            return DeletedByKeyResponse(n_deletes=await deletion.remove(name, key=key), key=key)
+            return DeletedByKeyResponse(n_deletes=await deletion.remove_chunk(bucket_id, key, also), key=key)
 
     @returns_result
     async def delete_bucket(
@@ -1215,7 +1222,7 @@ def _select_balls(chunks: list[Metadata], prefix: str, glob: str) -> tuple[list[
     """Return the complete balls of a listing whose keys match, and the ids of the incomplete ones."""
     complete: list[Ball] = []
     incomplete: list[str] = []
-    groups = group_by_ball(chunks)
+    groups = group_by_object(chunks)
     while groups:  # a group is freed as soon as possible, because the garbage collector stops all threads
         _, listed = groups.popitem()
         for version in group_versions(listed)[:1]:

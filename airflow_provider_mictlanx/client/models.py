@@ -8,6 +8,7 @@ what a user passes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -30,6 +31,10 @@ else:
     Tags = dict[str, str] | None  # services may answer null, which is read as an empty dict
 
 
+_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
+"""The index in a chunk's key; ``video_007`` does not belong to the ball ``video``, but is an object of its own."""
+
+
 class RequestModel(BaseModel):
     """Base class of request bodies."""
 
@@ -44,7 +49,7 @@ class Metadata(Answer, frozen=True, kw_only=True, gc=False):  # without cycles, 
     """
     The metadata of one replica of a chunk.
 
-    :ivar key: the chunk's key, ``{ball_id}_{index}``
+    :ivar key: the chunk's key: ``{ball_id}_{index}``, or any name if it is an object of its own (``own_key``)
     :ivar size: announced size (bytes)
     :ivar checksum: announced SHA-256 of the chunk, in hex
     :ivar tags: ``index``, ``num_chunks``, ``full_checksum`` …; ``updated_at`` (nanoseconds) is added by the peer
@@ -67,18 +72,37 @@ class Metadata(Answer, frozen=True, kw_only=True, gc=False):  # without cycles, 
     @property
     def index(self) -> int:
         """The chunk's index in the ball, from the tag ``index`` or the key; -1 if neither contains it."""
+        if self.own_key:
+            return 0
         text = self.tags.get("index") or self.key.removeprefix(f"{self.ball_id}_")
         return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
 
     @property
+    def own_key(self) -> str:
+        """
+        The key of a chunk that is a complete object of its own; empty for a chunk of a ball.
+
+        Other clients store objects under any key, without tags. Only ``{ball_id}_{index}``, with the index written as
+        Python writes an int, and chunks with the tag ``index`` belong to a ball.
+        """
+        if self.tags.get("index"):
+            return ""
+        ball_id, _, index = self.key.rpartition("_")
+        return "" if ball_id == self.ball_id and _INDEX.fullmatch(index) else self.key
+
+    @property
     def num_chunks(self) -> int | None:
         """The ball's number of chunks, from this chunk's tags; None if they do not contain it."""
+        if self.own_key:
+            return 1
         text = self.tags.get("num_chunks", "")
         return int(text) if text.isascii() and text.isdigit() and 0 < len(text) < 10 else None
 
     @property
     def full_checksum(self) -> str | None:
         """The SHA-256 of the ball, from the tags, or from this chunk if it is the only one."""
+        if self.own_key:
+            return self.checksum
         return self.tags.get("full_checksum") or (self.checksum if self.num_chunks == 1 else None)
 
     @property
@@ -369,8 +393,8 @@ class DeleteBucketResponse(RequestModel):
     :ivar deleted: number of deleted balls
     :ivar failed: number of balls that could not be deleted
     :ivar total: number of listed balls
-    :ivar keys: the ids of the deleted balls
-    :ivar failures: the cause of each failure, by ball id
+    :ivar keys: the ids of the deleted balls, and the keys of objects with keys of their own
+    :ivar failures: the cause of each failure, by ball id or key
     :ivar response_time: seconds
     """
 
@@ -415,7 +439,7 @@ class Ball:
     :ivar chunks: one replica's metadata of every chunk, ordered by index
     :ivar checksum: SHA-256 of the ball in hex; empty if its writer did not record it
     :ivar size: bytes
-    :ivar key: the key that its writer used, from the tags; the ball id by default
+    :ivar key: the key that its writer used: the chunk's own key, or from the tags; the ball id by default
     :ivar updated_at: time of its newest announcement (nanoseconds since 1970)
     """
 
@@ -436,6 +460,16 @@ class Ball:
     def num_chunks(self) -> int:
         """The number of chunks."""
         return len(self.chunks)
+
+    @property
+    def own_key(self) -> str:
+        """The chunk's key if it is not ``{ball_id}_{index}``, as other clients use; empty for a ball."""
+        return self.chunks[0].own_key
+
+    @property
+    def verified(self) -> bool:
+        """Return whether its writer recorded a SHA-256 of the complete object, which every read verifies."""
+        return bool(self.checksum)
 
     @property
     def extension(self) -> str:
@@ -492,10 +526,12 @@ class AsyncGetResponse:
 
     :ivar data: the bytes
     :ivar metadatas: the metadata of every chunk, ordered by index
+    :ivar verified: False if its writer recorded no SHA-256 of the complete ball, so only its chunks were verified
     """
 
     data: memoryview
     metadatas: list[Metadata]
+    verified: bool = True
 
 
 @dataclass(frozen=True)
@@ -532,6 +568,7 @@ class FileReport:
     :ivar checksum: SHA-256 of the ball, in hex
     :ivar downloaded: False if a file with the same content already existed
     :ivar response_time: seconds
+    :ivar verified: False if its writer recorded no SHA-256 of the complete ball, so only its chunks were verified
     """
 
     bucket_id: str
@@ -543,6 +580,7 @@ class FileReport:
     num_chunks: int
     downloaded: bool
     response_time: float
+    verified: bool = True
 
 
 @dataclass(frozen=True)

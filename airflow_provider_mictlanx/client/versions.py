@@ -18,6 +18,9 @@ from airflow_provider_mictlanx.client.object_ids import original_key
 
 FILTERS_TAG = "mictlanx_filters"
 
+ObjectRow = tuple[str, str]
+"""Ball id and own key (``Metadata.own_key``, empty for a ball) of a listed object."""
+
 
 @dataclass(frozen=True)
 class Version:
@@ -39,6 +42,16 @@ class Version:
     def is_complete(self) -> bool:
         """Return whether every chunk is listed; its data may still be missing."""
         return all(index in self.chunks for index in range(self.num_chunks))
+
+    @property
+    def is_recorded(self) -> bool:
+        """Return whether its writer recorded its checksum and number of chunks; else only the listing shows them."""
+        return self.checksum is not None and self.ordered[0].num_chunks is not None
+
+    @property
+    def own_key(self) -> str:
+        """The key of an object with a key of its own (``Metadata.own_key``); empty for a ball."""
+        return self.ordered[0].own_key
 
     @cached_property
     def updated_at(self) -> int:
@@ -79,22 +92,27 @@ class Version:
             chunks=chunks,
             checksum=self.checksum or "",
             size=self.size,
-            key=original_key(self.ball_id, chunks[0].tags),
+            key=listed_key(chunks[0]),
             updated_at=self.updated_at,
         )
 
 
-def group_by_ball(listing: Iterable[Metadata]) -> dict[str, list[Metadata]]:
-    """Group the chunks of a bucket's listing by ball id."""
-    balls: defaultdict[str, list[Metadata]] = defaultdict(list)
+def listed_key(chunk: Metadata) -> str:
+    """Return the key of a listed chunk's object, as its writer used it."""
+    return chunk.own_key or original_key(chunk.ball_id, chunk.tags)
+
+
+def group_by_object(listing: Iterable[Metadata]) -> dict[ObjectRow, list[Metadata]]:
+    """Group the chunks of a bucket's listing by ball id and own key."""
+    objects: defaultdict[ObjectRow, list[Metadata]] = defaultdict(list)
     for chunk in listing:
-        balls[chunk.ball_id].append(chunk)
-    return dict(balls)
+        objects[chunk.ball_id, chunk.own_key].append(chunk)
+    return dict(objects)
 
 
 def group_versions(chunks: Iterable[Metadata]) -> list[Version]:
     """
-    Group the announced chunks of one ball into versions: complete ones first, then the newest first.
+    Group the announced chunks of one object into versions: complete ones first, then the newest first.
 
     Replicas may repeat, and indexes come in any order. Chunks without an index are left out, since no reader could
     place them.

@@ -20,9 +20,9 @@ from humanfriendly import format_timespan
 from airflow_provider_mictlanx.client.concurrency import sort_in_slices
 from airflow_provider_mictlanx.client.errors import NotFoundError
 from airflow_provider_mictlanx.client.models import GetRouterBucketMetadataResponse
-from airflow_provider_mictlanx.client.object_ids import check_bucket_id, original_key
+from airflow_provider_mictlanx.client.object_ids import check_bucket_id
 from airflow_provider_mictlanx.client.validation import check_int, check_seconds, check_str
-from airflow_provider_mictlanx.client.versions import group_by_ball, group_versions
+from airflow_provider_mictlanx.client.versions import ObjectRow, group_by_object, group_versions, listed_key
 from airflow_provider_mictlanx.hooks.summaries import format_count, name_bucket
 
 
@@ -31,13 +31,13 @@ class BucketSnapshot:
     """
     The relevant content of one listing.
 
-    :ivar sizes: of the complete objects, in bytes, by ball id
+    :ivar sizes: of the complete objects, in bytes, by ball id and own key
     :ivar updated_at: time of the newest announcement (nanoseconds since 1970); 0 if no peer reports one
     :ivar digest: of all announced chunks; equal digests mean equal content
     :ivar seen_at: time of the router's answer (seconds since 1970)
     """
 
-    sizes: dict[str, int] = field(repr=False)
+    sizes: dict[ObjectRow, int] = field(repr=False)
     updated_at: int
     digest: str
     seen_at: float
@@ -74,7 +74,7 @@ class InactivityMonitor:
         """JSON of fixed size, from which another process can continue; None before the first listing."""
         self.line = ""
         """The log line for the latest listing."""
-        self._ball_ids: frozenset[str] | None = None
+        self._rows: frozenset[ObjectRow] | None = None
 
     def update(self, listing: GetRouterBucketMetadataResponse) -> dict[str, Any] | None:
         """
@@ -107,15 +107,15 @@ class InactivityMonitor:
         }
 
     def _take_snapshot(self, listing: GetRouterBucketMetadataResponse) -> BucketSnapshot:
-        sizes: dict[str, int] = {}
+        sizes: dict[ObjectRow, int] = {}
         lines: set[str] = set()
         updated_at = 0
-        for ball_id, chunks in group_by_ball(listing.balls).items():
-            if not original_key(ball_id, chunks[0].tags).startswith(self.prefix):
+        for row, chunks in group_by_object(listing.balls).items():
+            if not listed_key(chunks[0]).startswith(self.prefix):
                 continue
             versions = group_versions(chunks)
             if versions and versions[0].is_complete:
-                sizes[ball_id] = versions[0].size
+                sizes[row] = versions[0].size
             for chunk in chunks:
                 updated_at = max(updated_at, chunk.updated_at)
                 lines.add(f"{chunk.key} {chunk.size} {chunk.checksum}")
@@ -127,13 +127,13 @@ class InactivityMonitor:
         )
 
     def _check_nothing_disappeared(self, snapshot: BucketSnapshot) -> None:
-        """Compare ball ids with the previous listing, or only their number if another process read that one."""
-        ball_ids = frozenset(snapshot.sizes)
-        if self._ball_ids is not None:
-            missing = len(self._ball_ids - ball_ids)
+        """Compare the objects with the previous listing, or only their number if another process read that one."""
+        rows = frozenset(snapshot.sizes)
+        if self._rows is not None:
+            missing = len(self._rows - rows)
         else:
-            missing = (self.state["count"] if self.state else 0) - len(ball_ids)
-        self._ball_ids = ball_ids
+            missing = (self.state["count"] if self.state else 0) - len(rows)
+        self._rows = rows
         if missing > 0:
             raise NotFoundError(
                 f"{name_bucket(self.bucket_id, self.prefix)}: {missing} of the earlier objects disappeared; "

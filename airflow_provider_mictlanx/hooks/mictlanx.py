@@ -335,7 +335,8 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         Read an object into a file. The file appears when it is complete and verified.
 
-        Returns ``{bucket_id, key, ball_id, path, size, checksum, num_chunks, downloaded, response_time}``:
+        Returns ``{bucket_id, key, ball_id, path, size, checksum, num_chunks, downloaded, response_time,
+        verified}``: ``verified`` is False if its writer recorded no SHA-256 of the complete object,
         ``downloaded`` is False if a file with this content existed already. Parameters: see ``aput``, and:
 
         :param output_path: a folder on this machine; created if missing
@@ -374,7 +375,8 @@ class MictlanXHook(CleanLog, BaseHook):
         when it is complete and verified.
 
         Returns ``{bucket_id, prefix, glob, bulk_id, output_path, total_balls, downloaded, skipped, failed,
-        downloaded_size, response_time, failures}``: ``skipped`` existed already, ``failures`` are the first few as
+        downloaded_size, response_time, failures, unverified}``: ``skipped`` existed already, ``unverified`` are
+        downloads whose writer recorded no SHA-256 of the complete object, ``failures`` are the first few as
         ``{bucket_id, key, code, message}``. A bucket never lists empty objects (size 0); a bulk does.
 
         An object fails if its key can't be a file below the folder, or if another key would be the same file; the
@@ -411,7 +413,9 @@ class MictlanXHook(CleanLog, BaseHook):
                 log_progress=self._log_progress,
             )
         selection = {"bucket_id": bucket_id, "prefix": prefix, "glob": glob, "bulk_id": bulk_id}
-        result = summaries.batch_summary(outcome, "downloaded", **selection, output_path=str(root))
+        result = summaries.batch_summary(
+            outcome, "downloaded", **selection, output_path=str(root), unverified=outcome.unverified
+        )
         reads = [bucket_location(bucket) for bucket in dict.fromkeys(item.bucket_id for item in items)]
         if bucket_id is not None:
             reads = [lineage.selected_location(bucket_id, prefix, glob)]
@@ -445,8 +449,9 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         Return the metadata of an object, or raise ``NotFoundError``.
 
-        Returns ``{bucket_id, key, ball_id, size, checksum, num_chunks, tags, updated_at}``; ``updated_at`` is in
-        nanoseconds since 1970. Parameters: see ``aexists``.
+        Returns ``{bucket_id, key, ball_id, size, checksum, num_chunks, verified, tags, updated_at}``; ``updated_at`` is
+        in nanoseconds since 1970. ``verified`` is False if its writer recorded no SHA-256 of the complete object.
+        Parameters: see ``aexists``.
         """
         ball = await self._call(AsyncClient.get_metadata, bucket_id, key, check_storage=check_storage, options=options)
         return summaries.ball_summary(ball)
@@ -609,17 +614,18 @@ class MictlanXHook(CleanLog, BaseHook):
         """Read the objects that are not in ``readable``; return the verified ones in the same order."""
 
         async def read(ball: Ball) -> None:
-            if (before := readable.get(ball.ball_id)) is not None and _content(before) == _content(ball):
+            name = ball.own_key or ball.ball_id
+            if (before := readable.get(name)) is not None and _content(before) == _content(ball):
                 return
-            readable.pop(ball.ball_id, None)
+            readable.pop(name, None)
             try:
-                verified = await client.get_metadata(ball.bucket_id, ball.ball_id, check_storage=True, **options)
-                readable[ball.ball_id] = unwrap(verified)
+                verified = await client.get_metadata(ball.bucket_id, name, check_storage=True, **options)
+                readable[name] = unwrap(verified)
             except _NOT_YET as error:
                 self.log.info("%s/%s is not readable yet: %s", ball.bucket_id, ball.key, error)
 
         await for_each(balls, read, READ_AT_ONCE)
-        return [readable[ball.ball_id] for ball in balls if ball.ball_id in readable]
+        return [readable[name] for ball in balls if (name := ball.own_key or ball.ball_id) in readable]
 
     async def afind_unchanged_bucket(
         self, monitor: InactivityMonitor, *, request_timeout: float | None = None, client: AsyncClient | None = None

@@ -259,7 +259,8 @@ class MictlanXGetToFileOperator(TransferOperator):
     """
     Read an object into a file of the worker. The file appears when it is complete and verified.
 
-    XCom: ``{bucket_id, key, ball_id, path, size, checksum, num_chunks, downloaded, response_time}``; ``downloaded`` is
+    XCom: ``{bucket_id, key, ball_id, path, size, checksum, num_chunks, downloaded, response_time,
+    verified}``; ``verified`` is False if its writer recorded no SHA-256 of the complete object; ``downloaded`` is
     False if a file with this content existed already.
 
     .. seealso::
@@ -318,7 +319,8 @@ class MictlanXGetToFolderOperator(TransferOperator):
     others are read.
 
     XCom: ``{bucket_id, prefix, glob, bulk_id, output_path, total_balls, downloaded, skipped, failed, downloaded_size,
-    response_time, failures}``; ``skipped`` existed already, ``failures`` are the first few as ``{bucket_id, key, code,
+    response_time, failures, unverified}``; ``skipped`` existed already, ``unverified`` counts downloaded objects whose
+    writer recorded no SHA-256 of the complete object, ``failures`` are the first few as ``{bucket_id, key, code,
     message}``.
 
     A bucket never lists empty objects (size 0); a bulk does.

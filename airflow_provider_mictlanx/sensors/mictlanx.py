@@ -202,7 +202,7 @@ class MictlanXObjectSensor(MictlanXSensor):
     every chunk once (``check_storage``). It waits while an object is missing, incomplete or unreadable, and while a
     peer does not answer; every other error is raised.
 
-    XCom, the same in every mode. For one key: ``{bucket_id, key, ball_id, size, checksum, num_chunks, tags,
+    XCom, the same in every mode. For one key: ``{bucket_id, key, ball_id, size, checksum, num_chunks, verified, tags,
     updated_at}``. For several: ``{bucket_id, count, total_size, objects}``; ``objects`` are the first few, as
     ``{key, size}``.
 

@@ -147,7 +147,8 @@ class Upload(UploadBase):
         :param same: the listed versions with the bytes to be put
         """
         deletion = Deletion(self.routers, max_concurrency=self.options.max_concurrency)
-        if self.options.replace:
+        # A chunk of another ball may have the key of this one's first chunk; it is not replaced.
+        if self.options.replace and all(version.ball_id == self.name.ball_id for version in others):
             await deletion.remove(self.name, "replacing")
             return []
         for wait in (0.0, chunk_upload.GRACE):

@@ -234,12 +234,13 @@ async def test_requests_of_every_operation(vss: LocalVSS, bucket_id: str, tmp_pa
         assert await requests_of(client.get_to_file(bucket_id, "k", str(tmp_path))) == 1
         assert await requests_of(client.exists(bucket_id, "k")) == 1
         assert await requests_of(client.exists(bucket_id, "k", check_storage=True)) == chunks + 1
-        assert await requests_of(client.exists(bucket_id, "none")) == 4
+        assert await requests_of(client.exists(bucket_id, "none")) == 8
+        assert await requests_of(client.exists(bucket_id, "none/in/folders")) == 4
         assert await requests_of(client.get_metadata(bucket_id, "k")) == 1
         assert await requests_of(client.list_balls(bucket_id)) == 2
         # The peers, a roll-call and a listing; every chunk's key; a roll-call and a listing.
         assert await requests_of(client.delete("k", bucket_id)) == chunks + 5
-        assert await requests_of(client.delete("k", bucket_id)) == 4
+        assert await requests_of(client.delete("k", bucket_id)) == 8
         assert await requests_of(client.put(bucket_id, "k", data, chunk_size=100, rf=3)) == 2 * chunks + 2
 
 

@@ -83,7 +83,7 @@ def test_every_method(call: Callable[..., Any], bucket_id: str, tmp_path: Path) 
     got = call("get_to_file", bucket_id, "a/b c.txt", tmp_path / "new" / "folder")
     assert got.pop("response_time") > 0
     path = str(tmp_path / "new" / "folder" / "b c.txt")
-    assert got == described | {"size": size, "path": path, "downloaded": True}
+    assert got == described | {"size": size, "path": path, "downloaded": True, "verified": True}
     assert Path(path).read_text() == TEXT
     assert call("get_to_file", bucket_id, "a/b c.txt", tmp_path / "new" / "folder")["downloaded"] is False
 

@@ -47,6 +47,7 @@ def test_bucket_and_parts_of_it(
         "failed": 0,
         "downloaded_size": 27,
         "failures": [],
+        "unverified": 0,
     }
     assert files_in(tmp_path / "whole") == {
         "a": "a",
