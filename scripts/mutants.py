@@ -550,10 +550,10 @@ MUTANTS = (
         ),
         (
             "an empty ball is looked up by its chunk's metadata",
-            "if (first := await get_first_chunk(routers, name)).size == 0:  # listings omit empty balls",
-            "if (first := await get_first_chunk(routers, name)).size == -1:  # listings omit empty balls",
-            WRITING,
-            ["test_empty_ball_is_stored_found_and_read_back_empty"],
+            "if (first := await get_first_chunk(routers, name)).size == 0:  # one without a companion",
+            "if (first := await get_first_chunk(routers, name)).size == -1:  # one without a companion",
+            EMPTY,
+            ["test_empty_ball_of_another_writer_is_found_by_its_key"],
         ),
     ),
     *_mutants(

@@ -16,6 +16,7 @@ from functools import partial
 from airflow_provider_mictlanx.bulks.plan import PlannedBall
 from airflow_provider_mictlanx.bulks.record_store import RecordStore
 from airflow_provider_mictlanx.client.concurrency import for_each, run_in_thread
+from airflow_provider_mictlanx.client.empty_objects import companion_key, with_empty_objects
 from airflow_provider_mictlanx.client.errors import (
     GetChunkError,
     IntegrityError,
@@ -60,10 +61,10 @@ class Inventory:
         """
         Return the acknowledged balls that the storage does not have with the plan's checksum.
 
-        Each bucket is listed once, or its balls are looked up one by one if there are few. Balls of size 0, which are
-        never listed, are always looked up. A ball that was announced after the record that acknowledges it is read:
-        the record is about earlier data. Raises ``UnavailableError`` if a peer does not answer, so a missing ball can't
-        be confirmed as lost.
+        Each bucket is listed once, or its balls are looked up one by one if there are few. An empty ball without its
+        companion counts as lost, so that it is put again. A ball that was announced after the record that acknowledges
+        it is read: the record is about earlier data. Raises ``UnavailableError`` if a peer does not answer, so a
+        missing ball can't be confirmed as lost.
 
         :param acknowledged: time of the acknowledging record, by ball (nanoseconds since 1970, by the peers' clocks)
         :param in_doubt: balls to read in any case, since a storage check could not read them
@@ -71,7 +72,7 @@ class Inventory:
         single: list[int] = []
         by_bucket: defaultdict[str, list[int]] = defaultdict(list)
         for index in sorted(acknowledged):
-            (by_bucket[balls[index].bucket_id] if balls[index].size else single).append(index)
+            by_bucket[balls[index].bucket_id].append(index)
         announced: dict[int, int] = {}
         for bucket_id, wanted in by_bucket.items():
             rows = None if len(wanted) <= ASKED_ONE_BY_ONE else await self._list(bucket_id, len(wanted))
@@ -117,7 +118,13 @@ class Inventory:
         except (UnavailableError, GetChunkError, IntegrityError) as error:
             await self.store.check_peers(str(error))
             return None  # every peer answers, so the peer where the ball is placed has lost it
-        return stored if _is_planned(stored, ball) else None
+        if not _is_planned(stored, ball) or (ball.size == 0 and not await self._has_companion(ball)):
+            return None
+        return stored
+
+    async def _has_companion(self, ball: PlannedBall) -> bool:
+        key = companion_key(make_ball_id(ball.key))
+        return (await self.store.client.get_metadata_by_key(ball.bucket_id, key, self.store.timeout)).is_ok
 
 
 def _announced(rows: Iterable[Metadata], balls: Sequence[PlannedBall], wanted: Iterable[int]) -> dict[int, int]:
@@ -128,7 +135,11 @@ def _announced(rows: Iterable[Metadata], balls: Sequence[PlannedBall], wanted: I
         if (index := by_id.get(row.ball_id)) is not None:
             chunks[index].append(row)
     # The newest complete version comes first: readers get that one.
-    newest = {index: versions[0] for index, listed in chunks.items() if (versions := group_versions(listed))}
+    newest = {
+        index: versions[0]
+        for index, listed in chunks.items()
+        if (versions := group_versions(with_empty_objects(listed)))
+    }
     return {
         index: version.updated_at
         for index, version in newest.items()

@@ -26,6 +26,7 @@ from airflow_provider_mictlanx.client.background_bulks import (
     check_items,
 )
 from airflow_provider_mictlanx.client.concurrency import Threads
+from airflow_provider_mictlanx.client.empty_objects import with_empty_objects
 from airflow_provider_mictlanx.client.errors import (
     GetChunkError,
     IntegrityError,
@@ -1179,7 +1180,7 @@ def _retry_config(
 
 def _select_balls(chunks: list[Metadata], prefix: str, glob: str) -> list[Ball]:
     """Return the complete balls of a listing whose keys match, sorted by key."""
-    newest = [group_versions(listed)[:1] for listed in group_by_ball(chunks).values()]
+    newest = [group_versions(listed)[:1] for listed in group_by_ball(with_empty_objects(chunks)).values()]
     balls = [version.as_ball() for versions in newest for version in versions if version.is_complete]
     chosen = [ball for ball in balls if ball.key.startswith(prefix) and fnmatch.fnmatchcase(ball.key, glob or "*")]
     return sorted(chosen, key=lambda ball: ball.key)

@@ -17,6 +17,7 @@ from typing import Any
 
 from humanfriendly import format_timespan
 
+from airflow_provider_mictlanx.client.empty_objects import with_empty_objects
 from airflow_provider_mictlanx.client.errors import NotFoundError
 from airflow_provider_mictlanx.client.models import GetRouterBucketMetadataResponse, Metadata
 from airflow_provider_mictlanx.client.object_ids import check_bucket_id, original_key
@@ -108,7 +109,7 @@ class InactivityMonitor:
     def _take_snapshot(self, listing: GetRouterBucketMetadataResponse) -> BucketSnapshot:
         announced = {
             ball_id: chunks
-            for ball_id, chunks in group_by_ball(listing.balls).items()
+            for ball_id, chunks in group_by_ball(with_empty_objects(listing.balls)).items()
             if original_key(ball_id, chunks[0].tags).startswith(self.prefix)
         }
         newest = {ball_id: group_versions(chunks)[:1] for ball_id, chunks in announced.items()}

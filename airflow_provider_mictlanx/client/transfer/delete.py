@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TypeVar
 
 from airflow_provider_mictlanx.client.concurrency import for_each
+from airflow_provider_mictlanx.client.empty_objects import companion_key, is_companion
 from airflow_provider_mictlanx.client.errors import MictlanXError, NotFoundError, RequestTimeoutError, UnavailableError
 from airflow_provider_mictlanx.client.models import DeleteBucketResponse, Metadata
 from airflow_provider_mictlanx.client.object_ids import ObjectId
@@ -54,7 +55,7 @@ class Deletion:
         """
         Delete a ball, or one chunk of it, and confirm that it is gone; a missing one is not an error.
 
-        Returns the number of deleted replicas.
+        An empty ball is deleted with its companion. Returns the number of deleted replicas, without the companion's.
 
         ``UnavailableError``: a peer did not answer. Before the first delete, nothing has changed. Later, the message
         names the missed chunks and replicas; deleting again when every peer answers finishes it.
@@ -76,11 +77,12 @@ class Deletion:
                 return deleted
             begun = True
             counts = await self._delete_chunks(name.bucket_id, replicas)
-            deleted += sum(counts.values())
+            deleted += counts.total() - counts[companion_key(name.ball_id)]
             short = {chunk: number for chunk, number in replicas.items() if counts[chunk] < number}
             try:
                 await require_all_peers(self._routers, action, name.bucket_id, peers)
-                ask_placement = short or not replicas.total()  # a placement that no listing shows is looked up by key
+                # A placement that no listing shows, such as an empty chunk's, is looked up by key.
+                ask_placement = short or not replicas.total() - replicas[companion_key(name.ball_id)]
                 left = await (self._replicas if ask_placement else self._listed)(name, key)
                 # Replicas without placement, such as a returning peer brings back, are only deleted with their ball.
                 if left and not (key and await self._has_other_chunks(name, key)):
@@ -99,21 +101,25 @@ class Deletion:
         return await self._routers.with_retries(remove_once)
 
     async def _has_other_chunks(self, name: ObjectId, key: str) -> bool:
-        return any(chunk.key != key for chunk in await list_chunks(self._routers, name))
+        """Return whether the ball has chunks besides one; that of an empty ball is not listed beside its companion."""
+        listed = await list_chunks(self._routers, name)
+        return key == companion_key(name.ball_id) or any(chunk.key != key for chunk in listed)
 
     async def _listed(self, name: ObjectId, key: str) -> Counter[str]:
         """Count the listed replicas of each chunk."""
-        return _by_key(await list_chunks(self._routers, name), key)
+        return _count_replicas(await list_chunks(self._routers, name, companions=True), name, key)
 
     async def _replicas(self, name: ObjectId, key: str) -> Counter[str]:
         """
         Count the known replicas of each chunk; 0 for an unlisted chunk that may have a placement.
 
+        A companion is counted first, so that an interrupted delete leaves no companion without its empty ball.
+
         ``UnavailableError``: a peer returns the metadata of an unlisted chunk, so the listing lacks a peer.
         """
-        listed = await list_chunks(self._routers, name)
-        replicas = _by_key(listed, key)
-        if not replicas:
+        listed = await list_chunks(self._routers, name, companions=True)
+        replicas = _count_replicas(listed, name, key)
+        if replicas.keys() <= {companion_key(name.ball_id)} - {key}:
             chunk = key or name.chunk(0)
             try:
                 found = await chunk_metadata(self._routers, name.bucket_id, chunk)
@@ -181,14 +187,14 @@ class Deletion:
         )
         return answer.n_deletes
 
-    async def _delete(self, name: ObjectId, keys: Iterable[str]) -> int:
-        """Delete a ball on all peers and the placement of its chunks; return the number of replicas."""
-        deleted = await self._delete_ball(name)
-        return deleted + (await self._delete_chunks(name.bucket_id, dict.fromkeys(keys, 0))).total()
+    async def _delete(self, name: ObjectId, keys: Iterable[str]) -> None:
+        """Delete a ball on all peers and the placement of its chunks."""
+        await self._delete_ball(name)
+        await self._delete_chunks(name.bucket_id, dict.fromkeys(keys, 0))
 
     async def empty_bucket(self, bucket_id: str) -> DeleteBucketResponse:
         """
-        Delete every listed ball of a bucket until the listing is empty; balls of size 0 are not listed.
+        Delete every listed ball of a bucket until the listing is empty.
 
         ``UnavailableError``: a peer did not answer in all tries, so the bucket could not be listed.
         """
@@ -222,11 +228,12 @@ class Deletion:
         failures: dict[str, str] = {}
 
         async def delete(ball_id: str) -> None:
+            name = ObjectId(bucket_id, ball_id)
+            keys = {chunk.key for chunk in balls[ball_id]}
+            if any(is_companion(chunk) for chunk in balls[ball_id]):
+                keys.add(name.chunk(0))  # the empty chunk beside it, which is not listed
             try:
-                await self._routers.with_retries(
-                    lambda: self._delete(ObjectId(bucket_id, ball_id), (chunk.key for chunk in balls[ball_id])),
-                    final=(RequestTimeoutError,),
-                )
+                await self._routers.with_retries(lambda: self._delete(name, keys), final=(RequestTimeoutError,))
             except RequestTimeoutError as error:
                 # A hung peer would delay every delete, so it stops them all.
                 await require_all_peers(self._routers, f"deleting bucket {bucket_id}", bucket_id)
@@ -263,8 +270,11 @@ async def delete_until_unlisted(
     return seen, {key: failures.get(key) for key in listed}
 
 
-def _by_key(listed: Iterable[Metadata], key: str) -> Counter[str]:
-    return Counter(chunk.key for chunk in listed if key in ("", chunk.key))
+def _count_replicas(listed: Iterable[Metadata], name: ObjectId, key: str) -> Counter[str]:
+    """Count the listed replicas of each chunk to delete; the companion, which comes first, goes with chunk 0."""
+    keys = ("", name.chunk(0))
+    chosen = [chunk for chunk in listed if key in ("", chunk.key) or (key in keys and is_companion(chunk))]
+    return Counter(chunk.key for chunk in sorted(chosen, key=is_companion, reverse=True))
 
 
 def _shortfall(action: str, counts: Counter[str], replicas: Mapping[str, int], cause: str) -> str:

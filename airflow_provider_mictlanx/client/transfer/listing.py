@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from option import Result
 
+from airflow_provider_mictlanx.client.empty_objects import CompanionId, is_companion, with_empty_objects
 from airflow_provider_mictlanx.client.errors import MictlanXError, NotFoundError, RequestTimeoutError, UnavailableError
 from airflow_provider_mictlanx.client.models import GetRouterBucketMetadataResponse, Metadata, PeersResponse
 from airflow_provider_mictlanx.client.object_ids import ObjectId
@@ -38,8 +39,12 @@ PEERS_PER_LOOK = 3
 """Number of requests for a chunk's metadata, each to another replica, before its listing is read."""
 
 
-async def list_chunks(routers: RequestSender, name: ObjectId) -> list[Metadata]:
-    """List the chunks of a ball that the answering peers know; the list may be empty because of an outage."""
+async def list_chunks(routers: RequestSender, name: ObjectId, *, companions: bool = False) -> list[Metadata]:
+    """
+    List the chunks of a ball that the answering peers know; the list may be empty because of an outage.
+
+    :param companions: include the ball's companion, as for a ``CompanionId``
+    """
     try:
         answer = await _ask_peers(
             routers,
@@ -50,7 +55,10 @@ async def list_chunks(routers: RequestSender, name: ObjectId) -> list[Metadata]:
         )
     except NotFoundError:
         return []
-    return [chunk for chunk in answer.chunks if chunk.ball_id == name.ball_id and chunk.bucket_id == name.bucket_id]
+    listed = [chunk for chunk in answer.chunks if chunk.ball_id == name.ball_id and chunk.bucket_id == name.bucket_id]
+    if companions or isinstance(name, CompanionId):
+        return listed
+    return [chunk for chunk in listed if not is_companion(chunk)]
 
 
 async def get_first_chunk(routers: RequestSender, name: ObjectId) -> Metadata:
@@ -167,14 +175,14 @@ async def find_versions(routers: RequestSender, name: ObjectId) -> list[Version]
     One request if a complete version with a known checksum is listed. ``NotFoundError``: the ball is absent or
     incomplete. ``UnavailableError``: a peer does not answer.
     """
-    listed = group_versions(await list_chunks(routers, name))
+    listed = group_versions(with_empty_objects(await list_chunks(routers, name, companions=True)))
     if listed and listed[0].is_complete:
         if listed[0].checksum is None:  # only the listing shows how many chunks it has
             await require_all_peers(routers, f"finding {name}", name.bucket_id)
         return listed
     placed = True
     try:
-        if (first := await get_first_chunk(routers, name)).size == 0:  # listings omit empty balls
+        if (first := await get_first_chunk(routers, name)).size == 0:  # one without a companion
             found = group_versions([first])
             if found and found[0].is_complete:
                 return [*found, *listed]
