@@ -54,6 +54,8 @@ HOSTILE_UPLOADS = "tests/robustness/hostile/test_uploads.py"
 SPELLINGS = "tests/robustness/fuzzing/test_clean_texts.py"
 TEXTS = "tests/unit/client/test_texts.py"
 SERVERS = "tests/integration/security/test_server_texts.py"
+EMPTY = "tests/integration/client/transfer/test_empty_objects.py"
+EMPTY_STATES = "tests/robustness/hidden_states/test_empty_objects.py"
 TAKING_OVER = "tests/integration/bulks/test_inventory.py"
 
 
@@ -550,8 +552,8 @@ MUTANTS = (
         ),
         (
             "an empty ball is looked up by its chunk's metadata",
-            "if (first := await get_first_chunk(routers, name)).size == 0:  # one without a companion",
-            "if (first := await get_first_chunk(routers, name)).size == -1:  # one without a companion",
+            "if (first := await get_first_chunk(routers, name)).size == 0:  # listings omit empty balls",
+            "if (first := await get_first_chunk(routers, name)).size == -1:  # listings omit empty balls",
             EMPTY,
             ["test_empty_ball_of_another_writer_is_found_by_its_key"],
         ),
@@ -1013,9 +1015,16 @@ MUTANTS = (
             ["test_unreadable_ball_that_is_listed_is_mended_after_a_check"],
         ),
         (
-            "balls of size 0 are asked for",
-            "(by_bucket[balls[index].bucket_id] if balls[index].size else single).append(index)",
-            "by_bucket[balls[index].bucket_id].append(index)",
+            "an empty ball that is looked up has a companion",
+            " or (ball.size == 0 and not await self._has_companion(ball))",
+            "",
+            TAKING_OVER,
+            ["test_empty_ball_without_its_companion_is_put_again[0]"],
+        ),
+        (
+            "empty balls are found in a listing",
+            "group_versions(with_empty_objects(listed))",
+            "group_versions(listed)",
             TAKING_OVER,
             ["test_empty_balls"],
         ),

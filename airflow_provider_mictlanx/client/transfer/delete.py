@@ -66,6 +66,7 @@ class Deletion:
         deleted = 0
         begun = False
         action = f"{action} chunk {name.bucket_id}/{key}" if key else f"{action} {name}"
+        companion = companion_key(name.ball_id) if key != companion_key(name.ball_id) else ""
 
         async def remove_once() -> int:
             nonlocal deleted, begun
@@ -77,12 +78,12 @@ class Deletion:
                 return deleted
             begun = True
             counts = await self._delete_chunks(name.bucket_id, replicas)
-            deleted += counts.total() - counts[companion_key(name.ball_id)]
+            deleted += counts.total() - counts[companion]
             short = {chunk: number for chunk, number in replicas.items() if counts[chunk] < number}
             try:
                 await require_all_peers(self._routers, action, name.bucket_id, peers)
                 # A placement that no listing shows, such as an empty chunk's, is looked up by key.
-                ask_placement = short or not replicas.total() - replicas[companion_key(name.ball_id)]
+                ask_placement = short or not replicas.total() - replicas[companion]
                 left = await (self._replicas if ask_placement else self._listed)(name, key)
                 # Replicas without placement, such as a returning peer brings back, are only deleted with their ball.
                 if left and not (key and await self._has_other_chunks(name, key)):

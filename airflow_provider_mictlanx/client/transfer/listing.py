@@ -172,17 +172,18 @@ async def find_versions(routers: RequestSender, name: ObjectId) -> list[Version]
     """
     Return a ball's versions: complete ones first, then the newest first; the first version is complete.
 
-    One request if a complete version with a known checksum is listed. ``NotFoundError``: the ball is absent or
-    incomplete. ``UnavailableError``: a peer does not answer.
+    One request if a complete version with a known checksum is listed, two for an empty ball. ``NotFoundError``: the
+    ball is absent or incomplete. ``UnavailableError``: a peer does not answer.
     """
-    listed = group_versions(with_empty_objects(await list_chunks(routers, name, companions=True)))
+    rows = await list_chunks(routers, name, companions=True)
+    listed = group_versions(chunk for chunk in rows if not is_companion(chunk))
     if listed and listed[0].is_complete:
         if listed[0].checksum is None:  # only the listing shows how many chunks it has
             await require_all_peers(routers, f"finding {name}", name.bucket_id)
         return listed
     placed = True
     try:
-        if (first := await get_first_chunk(routers, name)).size == 0:  # one without a companion
+        if (first := await get_first_chunk(routers, name)).size == 0:  # listings omit empty balls
             found = group_versions([first])
             if found and found[0].is_complete:
                 return [*found, *listed]
@@ -191,6 +192,8 @@ async def find_versions(routers: RequestSender, name: ObjectId) -> list[Version]
     except UnavailableError:
         pass  # the roll-call names the silent peer
     await require_all_peers(routers, f"finding {name}", name.bucket_id)
+    if not placed and (found := group_versions(with_empty_objects(rows))) and found[0].is_complete:
+        return found  # the companion of an empty ball that is gone
     if listed:
         raise await _incomplete_error(routers, name, listed)
     if placed:

@@ -72,8 +72,8 @@ async def test_companion_alone_does_not_block_other_bytes(vss: LocalVSS, bucket_
 @pytest.mark.parametrize("answered", [True, False])
 @pytest.mark.parametrize("number", range(1, PUT_REQUESTS + 1))
 async def test_put_killed_at_any_request_is_mended(vss: LocalVSS, bucket_id: str, number: int, answered: bool) -> None:
-    for mend in MENDS:
-        place = f"{bucket_id}-{mend.replace(' rf=', '-')}"
+    for mend in ("put", "replace", "delete"):
+        place = f"{bucket_id}-{mend}"
         assert await kill_at(vss, number, answered, "put", place, KEY, data=b"")
         await check_mended(vss, place, mend)
 
@@ -83,12 +83,22 @@ async def test_put_killed_at_any_request_is_mended(vss: LocalVSS, bucket_id: str
 async def test_delete_killed_at_any_delete_is_mended(
     vss: LocalVSS, bucket_id: str, number: int, answered: bool
 ) -> None:
-    for mend in MENDS:
-        place = f"{bucket_id}-{mend.replace(' rf=', '-')}"
+    for mend in ("put", "replace", "delete"):
+        place = f"{bucket_id}-{mend}"
         async with client_of(vss) as client:
             (await client.put(place, KEY, b"")).unwrap()
         assert await kill_at(vss, number, answered, "delete", KEY, place)
         await check_mended(vss, place, mend)
+
+
+async def test_delete_killed_beside_a_stale_companion_leaves_no_empty_object(vss: LocalVSS, bucket_id: str) -> None:
+    wire = RawRequests(vss)
+    async with client_of(vss) as client:
+        (await client.put(bucket_id, KEY, b"")).unwrap()
+        wire.delete_chunk(bucket_id, f"{KEY}_0")
+        wire.put(bucket_id, KEY, [DATA])
+        assert await kill_at(vss, 4, True, "delete", KEY, bucket_id)
+        assert [ball.size for ball in (await client.list_balls(bucket_id)).unwrap()] == [len(DATA)]
 
 
 async def test_delete_killed_between_its_deletes_leaves_no_companion(vss: LocalVSS, bucket_id: str) -> None:

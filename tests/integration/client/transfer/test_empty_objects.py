@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from airflow_provider_mictlanx.client import AsyncClient, BallConflictError, Chunk, NotFoundError, ValidationError
+from airflow_provider_mictlanx.client import (
+    AsyncClient,
+    BallConflictError,
+    Chunk,
+    NotFoundError,
+    UnavailableError,
+    ValidationError,
+)
 from airflow_provider_mictlanx.client.empty_objects import COMPANION_TAG, companion_key
 from airflow_provider_mictlanx.client.object_ids import make_ball_id
 from tests.support.clients import client_of
+from tests.support.intercepting_router import Asked, Reply, intercepting
 from tests.support.raw_requests import RawRequests
 from tests.support.sample_bytes import cut, pattern, sha256
 from tests.support.vss import LocalVSS
@@ -22,6 +32,10 @@ KEYS = ("k", "out/_SUCCESS", "ünï/cødé.txt", "empty-object")
 
 async def keys(client: AsyncClient, bucket_id: str, **how: str) -> list[str]:
     return [ball.key for ball in (await client.list_balls(bucket_id, **how)).unwrap()]
+
+
+def interceptor_client(uri: str) -> AsyncClient:
+    return AsyncClient(uri, "tests", debug=False, log_output_path=None)
 
 
 def companion_of(vss: LocalVSS, bucket_id: str, key: str = "k") -> dict[str, Any]:
@@ -205,6 +219,97 @@ async def test_stale_companion_that_stays_fails_no_put(vss: LocalVSS, bucket_id:
         assert [ball.size for ball in (await client.list_balls(bucket_id)).unwrap()] == [1000]
 
 
+def keep_only_companion(vss: LocalVSS, bucket_id: str, key: str) -> bool:
+    """Let the peer of a ball's chunk 0 lose the ball, unless that peer stores the companion too."""
+    wire = RawRequests(vss)
+    holder = wire.metadata(bucket_id, f"{key}_0")[1]["peer_id"]
+    if wire.data(bucket_id, companion_key(key), holder) is not None:
+        return False
+    wire.forget_at_peer(int(holder[-1]), bucket_id, key)
+    return True
+
+
+@pytest.fixture
+def lost(vss: LocalVSS, bucket_id: str) -> str:
+    """A key with a companion, and with a placement of other bytes that their peer has lost."""
+    wire = RawRequests(vss)
+    for key in (f"k{number}" for number in range(50)):
+        asyncio.run(put_empty(vss, bucket_id, key))
+        wire.delete_chunk(bucket_id, f"{key}_0")
+        wire.put(bucket_id, key, [DATA])
+        if keep_only_companion(vss, bucket_id, key):
+            return key
+    raise AssertionError("chunk 0 and the companion are always placed on the same peer")
+
+
+async def put_empty(vss: LocalVSS, bucket_id: str, key: str) -> None:
+    async with client_of(vss) as client:
+        (await client.put(bucket_id, key, b"")).unwrap()
+
+
+async def test_companion_hides_no_lost_bytes(vss: LocalVSS, bucket_id: str, lost: str) -> None:
+    """Other bytes have a placement: the object may not be empty."""
+    async with client_of(vss) as client:
+        assert isinstance((await client.get(bucket_id, lost)).unwrap_err(), UnavailableError)
+        assert isinstance((await client.exists(bucket_id, lost)).unwrap_err(), UnavailableError)
+
+
+async def test_placement_without_data_beside_companion_does_not_block_the_key(
+    vss: LocalVSS, bucket_id: str, lost: str
+) -> None:
+    async with client_of(vss) as client:
+        assert (await client.put(bucket_id, lost, DATA)).unwrap() is True
+        assert bytes((await client.get(bucket_id, lost)).unwrap().data) == DATA
+
+
+async def test_companion_is_not_believed_while_a_peer_does_not_answer(own_vss: Callable[..., LocalVSS]) -> None:
+    vss = own_vss()
+    await put_empty(vss, "b", "k")
+    leave_stale_companion(vss, "b", [DATA])
+    holder = RawRequests(vss).metadata("b", "k_0")[1]["peer_id"]
+    async with client_of(vss) as client:
+        with vss.fault("peer_silent", peer=holder):
+            assert isinstance((await client.get("b", "k", max_retries=2)).unwrap_err(), UnavailableError)
+            assert isinstance((await client.list_balls("b")).unwrap_err(), UnavailableError)
+
+
+@pytest.mark.parametrize("rounds", [1, 100])
+@pytest.mark.parametrize("key", ["k_0", companion_key("k")])
+async def test_delete_that_changed_nothing_is_noticed(own_vss: Callable[..., LocalVSS], key: str, rounds: int) -> None:
+    """The router answers the delete of a chunk, and the peers keep it."""
+    vss = own_vss()
+    await put_empty(vss, "b", "k")
+    ignored = []
+
+    async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+        if asked.method != "DELETE" or not asked.path.endswith(f"/{key}") or len(ignored) >= rounds:
+            return None
+        ignored.append(asked)
+        return Reply(body=json.dumps({"n_deletes": 0, "key": key}).encode())
+
+    async with intercepting(handler, vss) as interceptor, interceptor_client(interceptor.uri) as client:
+        (await client.delete("k", "b")).unwrap()
+        assert (await client.exists("b", "k")).unwrap() is False
+    assert RawRequests(vss).listed_in("b") == []
+
+
+async def test_delete_of_a_companion_alone_keeps_the_empty_ball(own_vss: Callable[..., LocalVSS]) -> None:
+    vss = own_vss()
+    await put_empty(vss, "b", "k")
+
+    async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+        ignored = asked.method == "DELETE" and asked.path.endswith(companion_key("k"))
+        return Reply(body=json.dumps({"n_deletes": 1, "key": ""}).encode()) if ignored else None
+
+    async with intercepting(handler, vss) as interceptor, interceptor_client(interceptor.uri) as client:
+        assert isinstance((await client.delete_by_key(companion_key("k"), "b")).unwrap_err(), UnavailableError)
+    assert RawRequests(vss).metadata("b", "k_0")[0] == 200
+    async with client_of(vss) as client:
+        assert (await client.delete_by_key(companion_key("k"), "b")).unwrap().n_deletes == 1
+        assert await keys(client, "b") == []
+        assert (await client.exists("b", "k")).unwrap()
+
+
 # -- how many requests -----------------------------------------------------------------------------------------------
 
 
@@ -213,7 +318,7 @@ REQUESTS: dict[str, tuple[Callable[[AsyncClient, str], Awaitable[Any]], int]] = 
     "put over a stale companion": (lambda client, bucket_id: client.put(bucket_id, "stale", DATA), 5),
     "put empty": (lambda client, bucket_id: client.put(bucket_id, "new", b""), 8),
     "put empty again": (lambda client, bucket_id: client.put(bucket_id, "empty", b""), 6),
-    "get empty": (lambda client, bucket_id: client.get(bucket_id, "empty"), 1),
+    "get empty": (lambda client, bucket_id: client.get(bucket_id, "empty"), 2),
     "get": (lambda client, bucket_id: client.get(bucket_id, "data"), 2),
     "delete": (lambda client, bucket_id: client.delete("data", bucket_id), 6),
     "delete absent": (lambda client, bucket_id: client.delete("none", bucket_id), 4),
