@@ -18,6 +18,7 @@ from typing import Any
 from humanfriendly import format_timespan
 
 from airflow_provider_mictlanx.client.concurrency import sort_in_slices
+from airflow_provider_mictlanx.client.empty_objects import with_empty_objects
 from airflow_provider_mictlanx.client.errors import NotFoundError
 from airflow_provider_mictlanx.client.models import GetRouterBucketMetadataResponse
 from airflow_provider_mictlanx.client.object_ids import check_bucket_id
@@ -110,7 +111,7 @@ class InactivityMonitor:
         sizes: dict[ObjectRow, int] = {}
         lines: set[str] = set()
         updated_at = 0
-        for row, chunks in group_by_object(listing.balls).items():
+        for row, chunks in group_by_object(with_empty_objects(listing.balls)).items():
             if not listed_key(chunks[0]).startswith(self.prefix):
                 continue
             versions = group_versions(chunks)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from airflow_provider_mictlanx.client.concurrency import Threads
+from airflow_provider_mictlanx.client.empty_objects import EMPTY_CHECKSUM
 from airflow_provider_mictlanx.client.errors import GetChunkError, IntegrityError, MictlanXError, NotFoundError
 from airflow_provider_mictlanx.client.local_io.sinks import NullSink, Sink, VerifyingWriter
 from airflow_provider_mictlanx.client.models import Metadata, PeersResponse
@@ -48,6 +49,8 @@ class ChunkReader:
         :param offset: of the chunk in the sink (bytes)
         :param retry_missing: retry even if every peer answered that it has no copy: a peer may be coming back
         """
+        if chunk.size == 0 and chunk.checksum == EMPTY_CHECKSUM:
+            return  # it has no bytes, and may be known from its companion only
         await self._routers.with_retries(lambda: self._read_somewhere(chunk, offset, sink, retry_missing))
 
     async def is_stored_on(self, chunk: Metadata, peer_id: str = "") -> bool:

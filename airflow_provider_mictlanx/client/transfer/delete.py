@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable,
 from typing import TypeVar
 
 from airflow_provider_mictlanx.client.concurrency import for_each, run_in_thread
+from airflow_provider_mictlanx.client.empty_objects import companion_key, is_companion
 from airflow_provider_mictlanx.client.errors import (
     MictlanXError,
     NotFoundError,
@@ -91,7 +92,7 @@ class Deletion:
         """
         Delete a ball, or one chunk of it, and confirm that it is gone; a missing one is not an error.
 
-        Returns the number of deleted replicas.
+        An empty ball is deleted with its companion. Returns the number of deleted replicas, without the companion's.
 
         Objects with keys of their own under the same ball id stay. ``ValidationError``: a replica without placement can
         only be deleted with all of them.
@@ -107,6 +108,7 @@ class Deletion:
         deleted = 0
         begun = False
         action = f"{action} chunk {name.bucket_id}/{key}" if key else f"{action} {name}"
+        companion = companion_key(name.ball_id) if key != companion_key(name.ball_id) else ""
 
         async def remove_once() -> int:
             nonlocal deleted, begun, name, key
@@ -127,11 +129,12 @@ class Deletion:
                 return deleted
             begun = True
             counts = await self._delete_chunks(name.bucket_id, replicas)
-            deleted += sum(counts.values())
+            deleted += counts.total() - counts[companion]
             short = {chunk: number for chunk, number in replicas.items() if counts[chunk] < number}
             try:
                 await require_all_peers(self._routers, action, name.bucket_id, peers)
-                ask_placement = short or not replicas.total()  # a placement that no listing shows is looked up by key
+                # A placement that no listing shows, such as an empty chunk's, is looked up by key.
+                ask_placement = short or not replicas.total() - replicas[companion]
                 left = await (self._replicas if ask_placement else self._listed)(name, key)
                 # Replicas without placement, such as a returning peer brings back, are only deleted with their ball.
                 if left and await self._may_delete_ball(name, key, also, action):
@@ -155,8 +158,10 @@ class Deletion:
 
         ``ValidationError``: other objects have the same ball id.
         """
+        if key == companion_key(name.ball_id):
+            return False  # the chunk of its empty ball is not listed
         rows = await list_rows(self._routers, name)
-        if key and any(row.key != key and not row.own_key for row in rows):
+        if key and any(row.key != key and not row.own_key and not is_companion(row) for row in rows):
             return False
         others = {row.own_key for row in rows if row.own_key} - {key, *also}
         if others:
@@ -168,11 +173,13 @@ class Deletion:
 
     async def _listed(self, name: ObjectId, key: str) -> Counter[str]:
         """Count the listed replicas of each chunk."""
-        return _by_key(await list_rows(self._routers, name), key)
+        return _count_replicas(await list_rows(self._routers, name), name, key)
 
     async def _replicas(self, name: ObjectId, key: str, rows: Sequence[Metadata] | None = None) -> Counter[str]:
         """
         Count the known replicas of each chunk; 0 for an unlisted chunk that may have a placement.
+
+        A companion is counted first, so that an interrupted delete leaves no companion without its empty ball.
 
         ``UnavailableError``: a peer returns the metadata of an unlisted chunk, so the listing lacks a peer.
 
@@ -181,8 +188,8 @@ class Deletion:
         if rows is None:
             rows = await list_rows(self._routers, name)
         listed = [row for row in rows if not row.own_key]
-        replicas = _by_key(rows, key)
-        if not replicas:
+        replicas = _count_replicas(rows, name, key)
+        if replicas.keys() <= {companion_key(name.ball_id)} - {key}:
             chunk = key or name.chunk(0)
             try:
                 found = await chunk_metadata(self._routers, name.bucket_id, chunk)
@@ -252,14 +259,14 @@ class Deletion:
         )
         return answer.n_deletes
 
-    async def _delete(self, name: ObjectId, keys: Iterable[str]) -> int:
-        """Delete a ball on all peers and the placement of its chunks; return the number of replicas."""
-        deleted = await self._delete_ball(name)
-        return deleted + (await self._delete_chunks(name.bucket_id, dict.fromkeys(keys, 0))).total()
+    async def _delete(self, name: ObjectId, keys: Iterable[str]) -> None:
+        """Delete a ball on all peers and the placement of its chunks."""
+        await self._delete_ball(name)
+        await self._delete_chunks(name.bucket_id, dict.fromkeys(keys, 0))
 
     async def empty_bucket(self, bucket_id: str) -> DeleteBucketResponse:
         """
-        Delete every listed ball of a bucket until the listing is empty; balls of size 0 are not listed.
+        Delete every listed ball of a bucket until the listing is empty.
 
         ``UnavailableError``: a peer did not answer in all tries, so the bucket could not be listed.
         """
@@ -300,11 +307,12 @@ class Deletion:
             balls[ball_id].extend(rows)
 
         async def delete(ball_id: str) -> None:
+            name = ObjectId(bucket_id, ball_id)
+            keys = {chunk.key for chunk in balls[ball_id]}
+            if any(is_companion(chunk) for chunk in balls[ball_id]):
+                keys.add(name.chunk(0))  # the empty chunk beside it, which is not listed
             try:
-                await self._routers.with_retries(
-                    lambda: self._delete(ObjectId(bucket_id, ball_id), (chunk.key for chunk in balls[ball_id])),
-                    final=(RequestTimeoutError,),
-                )
+                await self._routers.with_retries(lambda: self._delete(name, keys), final=(RequestTimeoutError,))
             except RequestTimeoutError as error:
                 # A hung peer would delay every delete, so it stops them all.
                 await require_all_peers(self._routers, f"deleting bucket {bucket_id}", bucket_id)
@@ -341,9 +349,18 @@ async def delete_until_unlisted(
     return seen, {key: failures.get(key) for key in listed}
 
 
-def _by_key(rows: Iterable[Metadata], key: str) -> Counter[str]:
-    """Count the replicas of one chunk, or of each chunk of the ball without objects with keys of their own."""
-    return Counter(row.key for row in rows if (row.key == key if key else not row.own_key))
+def _count_replicas(rows: Iterable[Metadata], name: ObjectId, key: str) -> Counter[str]:
+    """
+    Count the listed replicas of each chunk to delete; the companion, which comes first, goes with chunk 0.
+
+    Without a key, objects with keys of their own are left out.
+    """
+    chosen = [
+        row
+        for row in rows
+        if (row.key == key if key else not row.own_key) or (key == name.chunk(0) and is_companion(row))
+    ]
+    return Counter(row.key for row in sorted(chosen, key=is_companion, reverse=True))
 
 
 def _shortfall(action: str, counts: Counter[str], replicas: Mapping[str, int], cause: str) -> str:

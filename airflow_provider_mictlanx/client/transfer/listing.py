@@ -18,6 +18,7 @@ from typing import TypeVar
 from option import Result
 
 from airflow_provider_mictlanx.client.concurrency import for_each
+from airflow_provider_mictlanx.client.empty_objects import CompanionId, is_companion, with_empty_objects
 from airflow_provider_mictlanx.client.errors import (
     GetChunkError,
     IntegrityError,
@@ -55,13 +56,16 @@ async def list_chunks(routers: RequestSender, name: ObjectId) -> list[Metadata]:
     """
     List the chunks of a ball that the answering peers know; the list may be empty because of an outage.
 
-    Objects with keys of their own under the same ball id are left out: they are not parts of the ball.
+    Objects with keys of their own under the same ball id are left out: they are not parts of the ball. So is the
+    companion of an empty ball, unless the name is a ``CompanionId``.
     """
-    return [chunk for chunk in await list_rows(routers, name) if not chunk.own_key]
+    companions = isinstance(name, CompanionId)
+    rows = await list_rows(routers, name)
+    return [row for row in rows if not row.own_key and (companions or not is_companion(row))]
 
 
 async def list_rows(routers: RequestSender, name: ObjectId) -> list[Metadata]:
-    """List the chunks of a ball, and the objects with keys of their own that have its id."""
+    """List the chunks of a ball, its companion, and the objects with keys of their own that have its id."""
     try:
         answer = await _ask_peers(
             routers,
@@ -192,11 +196,12 @@ async def find_versions(routers: RequestSender, name: ObjectId) -> list[Version]
     """
     Return a ball's versions: complete ones first, then the newest first; the first version is complete.
 
-    One request if a complete version with a known checksum is listed. ``NotFoundError``: the ball is absent or
-    incomplete. ``UnavailableError``: a peer does not answer.
+    One request if a complete version with a known checksum is listed, two for an empty ball. ``NotFoundError``: the
+    ball is absent or incomplete. ``UnavailableError``: a peer does not answer.
     """
     rows = await list_rows(routers, name)
-    listed = group_versions(chunk for chunk in rows if not chunk.own_key)
+    chunks = [row for row in rows if not row.own_key]
+    listed = group_versions(chunk for chunk in chunks if not is_companion(chunk))
     if listed and listed[0].is_complete:
         return await _confirm_lengths(routers, name, listed)
     placed = True
@@ -212,6 +217,8 @@ async def find_versions(routers: RequestSender, name: ObjectId) -> list[Version]
     except UnavailableError:
         pass  # the roll-call names the silent peer
     peers = await require_all_peers(routers, f"finding {name}", name.bucket_id)
+    if not placed and (found := group_versions(with_empty_objects(chunks))) and found[0].is_complete:
+        return found  # the companion of an empty ball that is gone
     if listed:
         raise await _incomplete_error(routers, name, listed)
     if placed:

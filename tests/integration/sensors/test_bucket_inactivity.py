@@ -45,6 +45,17 @@ def test_opens_when_nothing_was_written_for_so_long(wait: Wait, hook: MictlanXHo
     assert opened - last / 1e9 > 1.9
 
 
+def test_empty_objects_count_and_restart_the_period(wait: Wait, hook: MictlanXHook, bucket_id: str) -> None:
+    hook.put(bucket_id, "a", "")
+    timer = threading.Timer(0.5, lambda: hook.put(bucket_id, "b", ""))
+    timer.start()
+    found = wait(bucket_id=bucket_id, inactivity_period=timedelta(seconds=2))
+    opened = time.time()
+    timer.join()
+    assert (found["count"], found["total_size"]) == (2, 0)
+    assert opened - found["updated_at"] / 1e9 > 1.9
+
+
 def test_so_many_objects(wait: Wait, hook: MictlanXHook, bucket_id: str) -> None:
     with pytest.raises(AirflowSensorTimeout):
         wait(bucket_id=bucket_id, inactivity_period=0, timeout=0)
