@@ -62,7 +62,7 @@ def bucket_id() -> str:
 
 @pytest.fixture
 def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Let a connection lead to a local VSS: ``connect(vss, timeout=5)``."""
+    """Set a connection to a local VSS: ``connect(vss, timeout=5)``."""
 
     def set_connection(vss: LocalVSS, conn_id: str = "mictlanx_default", password: str = "", **extra: object) -> None:
         connection = {"conn_type": "mictlanx", "extra": {"uri": vss.uri, **extra}, "password": password}

@@ -78,7 +78,7 @@ class StartedRun:
 
 
 def xcoms(report: dict[str, Any], task_id: str) -> list[dict[str, Any]]:
-    """Give what a task gave to XCom, in the order of its map indexes."""
+    """Return a task's XComs, in the order of its map indexes."""
     tasks = [task for task in report["tasks"] if task["task_id"].rpartition(".")[2] == task_id]
     return [task["xcom"] for task in sorted(tasks, key=lambda task: task["map_index"])]
 
@@ -91,7 +91,7 @@ def balls_in(vss: LocalVSS, bucket_id: str) -> list[Any]:
 
 
 def shown_link(environment: Mapping[str, str], dag_id: str, task_id: str, link: str) -> str:
-    """Give a link of a task as the web server does: from the database, without the operator itself."""
+    """Return a task's link as the web server builds it: from the database, without the operator."""
     process = _PROCESSES.start(
         "tests.support.dag_run_process:show_link", [dag_id, task_id, link], _one_file(environment, dag_id)
     )

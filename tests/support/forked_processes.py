@@ -44,7 +44,7 @@ class Child:
         self._ended = ended
 
     def poll(self) -> int | None:
-        """Give the exit status, or minus the signal; None while it lives."""
+        """Return the exit status, or minus the signal; None while the process runs."""
         return self._look(0)
 
     def wait(self, timeout: float | None = None) -> int:
@@ -54,7 +54,7 @@ class Child:
         return status
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Give all that it still writes, and wait for its end; ``subprocess.TimeoutExpired`` as in ``wait``."""
+        """Wait for the end, and return what was written since; ``subprocess.TimeoutExpired`` as in ``wait``."""
         self.stdin.close()
         errors: list[str] = []
         reader = threading.Thread(target=lambda: errors.append(self.stderr.read()), daemon=True)
@@ -78,7 +78,7 @@ class Child:
                 os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """Let it die at once."""
+        """Kill it at once."""
         self.send_signal(signal.SIGKILL)
 
     def _look(self, timeout: float | None) -> int | None:

@@ -15,7 +15,7 @@ class NewThreads:
         self._before = set(threading.enumerate())
 
     def alive(self) -> list[threading.Thread]:
-        """Give those that live."""
+        """Return the threads that are alive."""
         return [
             thread
             for thread in threading.enumerate()

@@ -23,7 +23,7 @@ def peer_of(vss: LocalVSS, number: int = 0) -> AsyncPeer:
 
 
 def chunk_of(bucket_id: str, ball_id: str, data: bytes, index: int = 0, /, **fields: Any) -> PutMetadataRequest:
-    """Give the announcement of a chunk."""
+    """Return the announcement of a chunk."""
     known = {
         "bucket_id": bucket_id,
         "key": f"{ball_id}_{index}",
@@ -58,6 +58,6 @@ async def read(target: CommonRequests, bucket_id: str, key: str, **arguments: An
 
 
 def error_of(result: Result[Any, MictlanXError]) -> MictlanXError:
-    """Give the error of a Result, which must be one."""
+    """Return the error of a Result, which must be an Err."""
     assert result.is_err, f"an error was expected, not {result}"
     return result.unwrap_err()

@@ -39,7 +39,7 @@ def run(environment: dict[str, str], tmp_path: Path, vss: LocalVSS, bucket_id: s
 
 
 def places(events: str) -> dict[str, tuple[list[str], list[str]]]:
-    """Give inputs and outputs of every task's last event."""
+    """Return inputs and outputs of every task's last event."""
     told: dict[str, tuple[list[str], list[str]]] = {}
     for line in events.splitlines():
         event = json.loads(line)

@@ -60,7 +60,7 @@ def test_cell(
 
 
 def _found(space: Space, folder: Path, fault: Fault, operation: Operation, lasting: bool, patience: int) -> str:
-    """Let an operation meet a fault at every place; gives what came out, as the page has it."""
+    """Run an operation with a fault at each of its requests in turn; return the outcome in the page's words."""
     outcomes: set[str] = set()
     for place in fault.places(operation):
         cell = Cell(space, folder / re.sub(r"\W", "-", place))
@@ -74,7 +74,7 @@ def _found(space: Space, folder: Path, fault: Fault, operation: Operation, lasti
 
 
 def _outcome(cell: Cell, fault: Fault, operation: Operation, place: str, lasting: bool, patience: int) -> str:
-    """Let an operation meet a fault at one of its requests; gives how it ended, once all that has to hold was seen to."""
+    """Run an operation with a fault at one of its requests; check all that must hold, and return the outcome."""
     space = cell.space
     space.second.requests.clear()
     space.front.swallowed = 0

@@ -181,7 +181,7 @@ def stored_and_answers_lost(wire: RawRequests, bucket_id: str) -> None:
 
 
 def lose_answers(wire: RawRequests, bucket_id: str) -> None:
-    """Let the first answer to every kind of request get lost from now on."""
+    """Lose the first answer to every kind of request from now on."""
     for method, path in (
         ("POST", f"{bucket_id}/metadata$"),
         ("POST", "/data/"),

@@ -216,7 +216,7 @@ async def test_other_bytes_that_were_only_announced_are_cleared(vss: LocalVSS, b
 
 
 def _together(vss: LocalVSS, bucket_id: str, *puts: tuple[bytes, int]) -> list[Any]:
-    """Let several writers put one ball: all look, then all announce, then all list."""
+    """Put one ball from several writers: all look, then all announce, then all list."""
 
     async def scenario() -> list[Any]:
         async def put(data: bytes, chunk_size: int) -> Any:

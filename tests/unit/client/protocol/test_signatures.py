@@ -66,7 +66,7 @@ EVERY_REQUEST = [
 
 
 def _positional(function: Any) -> dict[str, Any]:
-    """Give the parameters that can be given by position, with their defaults."""
+    """Return the parameters that can be passed by position, with their defaults."""
     return {
         parameter.name: ... if parameter.default is parameter.empty else parameter.default
         for parameter in inspect.signature(function).parameters.values()
