@@ -105,7 +105,7 @@ class Exchange:
 
     async def answer(self, body: bytes | None = None, path: str = "") -> Reply:
         """
-        Let the real router answer.
+        Forward the request to the real router.
 
         :param body: sent instead of the request's
         :param path: asked for instead of the request's
@@ -321,7 +321,8 @@ def _reserved(port: int = 0) -> socket.socket:
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            sock.bind(("127.0.0.1", port or random.randrange(12000, 20000)))
+            # pytest-randomly seeds the default generator, alike in all workers.
+            sock.bind(("127.0.0.1", port or random.SystemRandom().randrange(12000, 20000)))
         except OSError:
             sock.close()
             if port:
