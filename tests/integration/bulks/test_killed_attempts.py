@@ -52,6 +52,7 @@ def killed_vss(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield running
 
 
+@pytest.mark.usefixtures("short_grace")
 @pytest.mark.parametrize("seed", range(KILLS))
 async def test_killed(
     killed_vss: LocalVSS, bucket_id: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, seed: int

@@ -23,7 +23,7 @@ from airflow_provider_mictlanx.client import (
     UpstreamProtocolError,
     retry,
 )
-from airflow_provider_mictlanx.client.transfer import listing
+from airflow_provider_mictlanx.client.transfer import chunk_upload, listing
 from tests.robustness.faults import results
 from tests.robustness.faults.disturbances import SCALE, Fault
 from tests.robustness.faults.operations import TOKEN, Cell, How, Operation, nothing_left_running
@@ -156,3 +156,4 @@ def _scale_times(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
 
     monkeypatch.setattr(retry, "wait_random_exponential", wait)
     monkeypatch.setattr(bulk_upload, "LOST_END_SECONDS", bulk_upload.LOST_END_SECONDS * SCALE)
+    monkeypatch.setattr(chunk_upload, "GRACE", chunk_upload.GRACE * SCALE)

@@ -14,7 +14,7 @@ from tests.support.sample_bytes import cut, pattern
 OURS = pattern(1000)
 THEIRS = pattern(1000, seed=1)
 KEY = "k"
-HUNG = 1.0
+HUNG = 0.7
 """How long a router waits for a peer that hangs (seconds): longer than a roll-call waits, and less than a request."""
 
 State = Callable[[RawRequests, str], None]
