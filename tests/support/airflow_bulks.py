@@ -1,4 +1,4 @@
-"""What tests of bulks in Airflow do again and again: be a task instance, wait in a mode, be a triggerer."""
+"""Helpers of tests of bulks in Airflow: a task instance, a wait in a mode, a triggerer."""
 
 from __future__ import annotations
 

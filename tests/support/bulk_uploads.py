@@ -26,7 +26,7 @@ def uncached_client(vss: LocalVSS) -> AsyncClient:
 
 
 def make_files(folder: Path, sizes: Mapping[str, int]) -> dict[str, bytes]:
-    """Write files of random bytes; gives them by their path in the folder."""
+    """Write files of random bytes; return their contents by the path in the folder."""
     contents = {name: os.urandom(size) for name, size in sizes.items()}
     for name, content in contents.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

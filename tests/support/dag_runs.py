@@ -1,4 +1,4 @@
-"""Running an example DAG in a process of its own, and asking for what came of it."""
+"""Run an example DAG in a process of its own, and read its results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PROCESSES = ForkedProcesses("tests.support.dag_run_home", "tests.support.dag_ru
 def run_dag(
     environment: Mapping[str, str], tmp_path: Path, dag_id: str, forked: bool = True, **conf: Any
 ) -> tuple[int, dict[str, Any]]:
-    """Run a DAG; gives the exit status and the report of ``scripts/run_example_dag.py``."""
+    """Run a DAG; return the exit status and the report of ``scripts/run_example_dag.py``."""
     with StartedRun(environment, tmp_path, dag_id, conf, forked=forked) as run:
         return run.wait()
 

@@ -48,7 +48,7 @@ class Child:
         return self._look(0)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the end; ``subprocess.TimeoutExpired`` where it does not come in so many seconds."""
+        """Wait for the end; ``subprocess.TimeoutExpired`` if the process still runs after ``timeout`` seconds."""
         if (status := self._look(timeout)) is None:
             raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0)
         return status
@@ -103,7 +103,7 @@ class ForkedProcesses:
 
     def start(self, function: str, argument: object, environment: Mapping[str, str] | None = None) -> Child:
         """
-        Call a function in a new process; what it returns is the exit status.
+        Call a function in a new process; its result is the exit status.
 
         :param function: as ``package.module:name``
         :param argument: of the function, as JSON can tell it
@@ -166,7 +166,7 @@ def _tell_ends(living: dict[int, int]) -> None:
     for pid, pipe in list(living.items()):
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
-            with contextlib.suppress(BrokenPipeError):  # nobody wants to know any more
+            with contextlib.suppress(BrokenPipeError):  # the reader is gone
                 os.write(pipe, str(os.waitstatus_to_exitcode(status)).encode())
             os.close(living.pop(pid))
 

@@ -39,7 +39,7 @@ class RawRequests:
         tags: Mapping[str, str] | None = None,
         standard_tags: bool = True,
     ) -> tuple[str, list[str]]:
-        """Announce a chunk; gives its task and the peers that are to have it."""
+        """Announce a chunk; return its task and its peers."""
         standard = {
             "index": str(index),
             "num_chunks": str(num_chunks),
@@ -66,7 +66,7 @@ class RawRequests:
         return answer["tasks_ids"][0], answer["replicas"]
 
     def send(self, task_id: str, data: bytes) -> list[str]:
-        """Send the data of a task; gives the peers that stored it."""
+        """Send the data of a task; return the peers that stored it."""
         answer = self._checked("POST", f"{self.api}/data/{task_id}/chunked", content=data).json()
         peers: list[str] = answer["peer_ids"]
         return peers
@@ -83,7 +83,7 @@ class RawRequests:
         tags: Mapping[str, str] | None = None,
         standard_tags: bool = True,
     ) -> dict[int, list[str]]:
-        """Put a ball of these chunks, or ``only`` some of them; gives the peers that stored each."""
+        """Put a ball of these chunks, or ``only`` some of them; return the peers that stored each."""
         stored = {}
         for index, data in enumerate(chunks):
             if only is not None and index not in only:

@@ -37,7 +37,7 @@ def chunk_of(bucket_id: str, ball_id: str, data: bytes, index: int = 0, /, **fie
 
 
 async def put(target: Target, bucket_id: str, ball_id: str, data: bytes, index: int = 0, **fields: Any) -> str:
-    """Announce and send a chunk; gives its key."""
+    """Announce and send a chunk; return its key."""
     announcement = chunk_of(bucket_id, ball_id, data, index, **fields)
     task_id = await announce(target, announcement)
     sent = (await target.put_chunked(task_id, data)).unwrap()
@@ -46,7 +46,7 @@ async def put(target: Target, bucket_id: str, ball_id: str, data: bytes, index: 
 
 
 async def announce(target: Target, announcement: PutMetadataRequest, **arguments: Any) -> str:
-    """Announce a chunk; gives its task."""
+    """Announce a chunk; return its task."""
     if isinstance(target, AsyncPeer):
         return (await target.put_metadata(announcement, **arguments)).unwrap().task_id
     return (await target.put_metadata(announcement, **arguments)).unwrap().tasks_ids[0]

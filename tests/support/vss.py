@@ -1,5 +1,5 @@
 """
-A local VSS in a process of its own, for tests: started on free ports, told to misbehave, killed and started again.
+A local VSS in a process of its own, for tests: it starts on free ports, misbehaves on request, and can be restarted.
 
 Everything here is synchronous, so that it can be used from plain tests and from coroutines alike (the calls take a few
 milliseconds).
@@ -84,7 +84,7 @@ class LocalVSS:
             self._launch(self.port)
             return self
         for _ in range(_ATTEMPTS):
-            # Below the ports that outgoing connections get, so that nobody else has them when it is started again.
+            # Below the ports of outgoing connections, so that they are still free when it is started again.
             port = _RANDOM.randrange(20000, 32000 - self.routers - self.peers)
             try:
                 self._launch(port)
@@ -95,7 +95,7 @@ class LocalVSS:
         raise RuntimeError(f"no free ports in {_ATTEMPTS} attempts; the last one said: {self._errors}")
 
     def stop(self) -> int:
-        """Stop it as a user does (SIGTERM), and give its exit status."""
+        """Stop it as a user does (SIGTERM), and return its exit status."""
         return self._end(signal.SIGTERM)
 
     def kill(self) -> None:

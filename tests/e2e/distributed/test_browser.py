@@ -83,7 +83,7 @@ def save(dialog: Locator) -> None:
 
 
 def press_test(page: Page, conn_id: str) -> str:
-    """Press *Test* beside a connection, and give what the page then says, when earlier messages are gone."""
+    """Press *Test* beside a connection, and return the page's message, after earlier messages are gone."""
     page.mouse.move(0, 0)  # a message stays while the mouse is over it, as it is where "Save" was
     expect(page.get_by_role("status").filter(has_text="Connection")).to_have_count(0)
     row = page.get_by_role("row").filter(has=page.get_by_role("cell", name=conn_id, exact=True))

@@ -1,4 +1,4 @@
-"""What tests of whole DAGs share: a migrated database, an Airflow of their own, real files, a look at processes."""
+"""Fixtures of tests of complete DAGs: a migrated database, an Airflow home of their own, and real files."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ class Operation:
         """Set up what has to be there."""
 
     def run(self, cell: Cell, how: How) -> str:
-        """Do it; gives ``done``."""
+        """Run it; return ``done``."""
         raise NotImplementedError
 
     def verify(self, cell: Cell) -> None:

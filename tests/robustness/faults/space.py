@@ -75,7 +75,7 @@ class Space:
 
     @contextmanager
     def fault(self, kind: str, **parameters: Any) -> Iterator[str]:
-        """Switch a fault of the local VSS on while the block lasts; gives its id."""
+        """Switch a fault of the local VSS on for the block; return its id."""
         _, answer = self.ask("PUT", self.vss.port, "/_faults", {"kind": kind, **parameters})
         fault_id: str = json.loads(answer)["faults"][-1]["id"]
         try:
@@ -92,7 +92,7 @@ class Space:
     def announce(
         self, bucket_id: str, ball_id: str, index: int, chunks: Sequence[bytes], rf: int, data: bytes | None = None
     ) -> tuple[str, list[str]]:
-        """Announce a chunk as another writer; gives its task and the peers that are to have it."""
+        """Announce a chunk as another writer; return its task and its peers."""
         chunk = chunks[index] if data is None else data
         tags = {
             "index": str(index),
@@ -117,7 +117,7 @@ class Space:
         return told["tasks_ids"][0], told["replicas"]
 
     def send(self, task_id: str, data: bytes) -> list[str]:
-        """Send the data of a task; gives the peers that stored it."""
+        """Send the data of a task; return the peers that stored it."""
         status, answer = self.ask("POST", self.vss.port, f"/api/v4/buckets/data/{task_id}/chunked", data)
         assert status == 200, answer
         peers: list[str] = json.loads(answer)["peer_ids"]

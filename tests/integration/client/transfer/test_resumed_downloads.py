@@ -64,7 +64,7 @@ def last_chunk_missing(vss: LocalVSS, bucket_id: str) -> Iterator[None]:
 
 
 def interrupted(vss: LocalVSS, bucket_id: str, folder: Path) -> Path:
-    """Download all but the last chunk; gives the part."""
+    """Download all but the last chunk; return the partial file."""
     with last_chunk_missing(vss, bucket_id), pytest.raises(UnknownError):
         download(vss, bucket_id, folder, max_concurrency=1)
     vss.reset_requests()
