@@ -105,7 +105,7 @@ class RawRequests:
         return chunks
 
     def listed_in(self, bucket_id: str) -> list[dict[str, Any]]:
-        """Give what the peers list of a bucket."""
+        """Return what the peers list of a bucket."""
         rows: list[dict[str, Any]] = self._checked("GET", f"{self.api}/{bucket_id}/metadata").json()["balls"]
         return rows
 
