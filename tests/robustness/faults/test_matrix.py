@@ -23,7 +23,7 @@ from airflow_provider_mictlanx.client import (
     UpstreamProtocolError,
     retry,
 )
-from airflow_provider_mictlanx.client.transfer import listing
+from airflow_provider_mictlanx.client.transfer import chunk_upload, listing
 from tests.robustness.faults import results
 from tests.robustness.faults.disturbances import SCALE, Fault
 from tests.robustness.faults.operations import TOKEN, Cell, How, Operation, nothing_left_running
@@ -155,4 +155,5 @@ def _scale_times(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
         return scaled if fault.timed else wait_none()
 
     monkeypatch.setattr(retry, "wait_random_exponential", wait)
+    monkeypatch.setattr(chunk_upload, "GRACE", chunk_upload.GRACE * SCALE)
     monkeypatch.setattr(bulk_upload, "LOST_END_SECONDS", bulk_upload.LOST_END_SECONDS * SCALE)
