@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from airflow_provider_mictlanx.client.concurrency import Threads
@@ -19,7 +20,7 @@ AGO = 5.0
 
 def announced(at: int, **changed: Any) -> Metadata:
     told = {"key": "k_0", "ball_id": "k", "bucket_id": "b", "checksum": "c", "size": 1, "producer_id": "one"} | changed
-    return Metadata.model_validate({**told, "tags": {"index": "0", "num_chunks": "1", "updated_at": str(at)}})
+    return msgspec.convert({**told, "tags": {"index": "0", "num_chunks": "1", "updated_at": str(at)}}, Metadata)
 
 
 def upload_after(*seen: Metadata) -> Upload:
