@@ -37,7 +37,7 @@ from airflow_provider_mictlanx.client.errors import (
     UnavailableError,
     ValidationError,
 )
-from airflow_provider_mictlanx.client.local_io.chunk_sizes import chunk_size_for, concurrency_for
+from airflow_provider_mictlanx.client.local_io.chunk_sizes import STREAMED_CHUNK, chunk_size_for, concurrency_for
 from airflow_provider_mictlanx.client.local_io.chunk_splitter import (
     ChunkManifest,
     hash_source,
@@ -309,7 +309,8 @@ class AsyncClient:
             self._doing(f"putting {name}", deadline, name),
             self._open_source("upload", chunk_size, data, path, file) as (source, layout, file_tags),
         ):
-            in_flight = concurrency_for(chunk_size_for(source.size, chunk_size), max_concurrency)
+            held = chunk_size_for(source.size, chunk_size)
+            in_flight = concurrency_for(min(held, STREAMED_CHUNK) if file is None else held, max_concurrency)
             options = PutOptions(rf, in_flight, replace, tags, self.client_id)
             upload = Upload(routers, self._threads, name, source, options, name.key_tags or file_tags)
             return await upload.run(layout, expected)

@@ -38,6 +38,7 @@ from airflow_provider_mictlanx.client.protocol.listing_parser import ListingPars
 from airflow_provider_mictlanx.client.protocol.status_handlers import RequestKind, StatusHandlers, error_for_status
 from airflow_provider_mictlanx.client.protocol.stream import DataStream
 from airflow_provider_mictlanx.client.texts import excerpt
+from airflow_provider_mictlanx.client.transport.backend import SizedBody
 from airflow_provider_mictlanx.client.transport.connections import Response, Transport
 from airflow_provider_mictlanx.client.transport.headers import check_headers
 from airflow_provider_mictlanx.client.transport.limits import MAX_LISTING, MAX_SMALL_RESPONSE
@@ -52,7 +53,7 @@ L = TypeVar("L", bound=BallListing)
 
 Headers: TypeAlias = Mapping[str, str]
 
-Body: TypeAlias = bytes | bytearray | memoryview | Iterable[bytes] | AsyncIterable[bytes]
+Body: TypeAlias = bytes | bytearray | memoryview | SizedBody | Iterable[bytes] | AsyncIterable[bytes]
 """The bytes of a chunk, as one object or as an iterable."""
 
 MAX_THREADS = 2
@@ -310,8 +311,10 @@ def quote_id(text: str, name: str) -> str:
         raise ValidationError(f"{name} must be valid Unicode, got {text!r}: {error.reason}") from error
 
 
-def as_body(chunks: Body) -> bytes | memoryview | AsyncGenerator[bytes]:
+def as_body(chunks: Body) -> bytes | memoryview | SizedBody | AsyncGenerator[bytes]:
     """Convert the data of a chunk to a body that the transport accepts."""
+    if isinstance(chunks, SizedBody):
+        return chunks
     if isinstance(chunks, memoryview) and chunks.readonly and chunks.contiguous and chunks.itemsize == 1:
         return chunks
     return bytes(chunks) if isinstance(chunks, bytes | bytearray | memoryview) else _pieces(chunks)
