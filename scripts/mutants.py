@@ -644,8 +644,8 @@ MUTANTS = (
         ),
         (
             "an answer ends the time in which nothing waits",
-            "            self._gave_up = -math.inf\n        finally:",
-            "        finally:",
+            "            self._gave_up = -math.inf\n\n    async def wait_for_router(",
+            "\n    async def wait_for_router(",
             OUTAGES,
             ["test_a_later_outage_is_waited_for_again"],
         ),

@@ -178,7 +178,7 @@ class HttpBackend(ABC):
                 raise upload.error from None
             raise
         try:
-            upload.check_answer(stream.status, stream.sock)
+            upload.check_answer(stream.status, stream.sock if body else None)
         except WireError:
             await self.end(stream)
             raise
