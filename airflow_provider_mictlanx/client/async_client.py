@@ -389,7 +389,7 @@ class AsyncClient:
         :param rf: number of replicas of each chunk
         :param timeout: for each request (seconds)
         :param max_tries: tries per chunk
-        :param max_concurrency: maximum chunks in flight; memory is bounded by this times ``chunk_size``
+        :param max_concurrency: maximum chunks in flight
         :param max_backoff: longest wait between two tries (seconds)
         :param tags: dict of str, stored with every chunk; the client's own tags override it
         :param replace: delete other bytes under the key first; between delete and put the key is absent
