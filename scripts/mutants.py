@@ -62,6 +62,8 @@ OUTAGES_IN_AIRFLOW = "tests/integration/hooks/test_outages.py"
 EMPTY = "tests/integration/client/transfer/test_empty_objects.py"
 EMPTY_ROWS = "tests/unit/client/test_empty_objects.py"
 EMPTY_STATES = "tests/robustness/hidden_states/test_empty_objects.py"
+SPLITTER = "tests/unit/client/local_io/test_chunk_splitter.py"
+LIMITS = "tests/unit/client/test_concurrency.py"
 TAKING_OVER = "tests/integration/bulks/test_inventory.py"
 
 
@@ -583,8 +585,42 @@ MUTANTS = (
             "what is sent is what was hashed",
             "if digest.hexdigest() != chunk.checksum:",
             "if False:",
-            OPERATIONS,
-            ["test_file_that_changes_while_it_is_put_is_not_stored_mixed"],
+            SPLITTER,
+            ["test_chunk_of_a_file_that_changed_is_not_sent"],
+        ),
+        (
+            "the last piece of a changed chunk is not sent",
+            "if offset + size == end and digest.hexdigest() != chunk.checksum:",
+            "if False:",
+            SPLITTER,
+            ["test_large_chunk_of_a_changed_file_is_never_sent_completely"],
+        ),
+    ),
+    *_mutants(
+        "client/local_io/sources.py",
+        (
+            "a file is not closed while a thread reads it",
+            "            if not self._users:\n                os.close(self._descriptor)\n",
+            "            os.close(self._descriptor)\n",
+            SPLITTER,
+            ["test_descriptor_is_closed_after_its_last_use"],
+        ),
+    ),
+    *_mutants(
+        "client/concurrency.py",
+        (
+            "the bytes in flight are limited",
+            "            while self._free < size:\n",
+            "            while False:\n",
+            LIMITS,
+            ["test_byte_budget_limits_the_bytes_in_flight"],
+        ),
+        (
+            "cancelled work gives its bytes back",
+            "        finally:\n            self._free += size\n",
+            "        except ZeroDivisionError:\n            self._free += size\n",
+            LIMITS,
+            ["test_byte_budget_cancelled_work_gives_its_bytes_back"],
         ),
     ),
     *_mutants(
@@ -996,8 +1032,8 @@ MUTANTS = (
         ),
         (
             "an answer ends the time in which nothing waits",
-            "            self._gave_up = -math.inf\n        finally:",
-            "        finally:",
+            "            self._gave_up = -math.inf\n\n    async def wait_for_router(",
+            "\n    async def wait_for_router(",
             OUTAGES,
             ["test_a_later_outage_is_waited_for_again"],
         ),

@@ -18,6 +18,7 @@ from airflow_provider_mictlanx.client.async_client import AsyncClient
 from airflow_provider_mictlanx.client.concurrency import Threads, run_in_thread
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.local_io.atomic_file import OpenFolder, check_path, has_content
+from airflow_provider_mictlanx.client.local_io.sinks import BATCH_SIZE
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.texts import get_logger
 
@@ -102,7 +103,8 @@ async def download_items(
         return report.downloaded
 
     try:
-        outcome = await Batch(options.max_concurrency, log_progress, "reading").run(files, read)
+        batch = Batch(options.max_concurrency, log_progress, "reading", memory=lambda file: min(file.size, BATCH_SIZE))
+        outcome = await batch.run(files, read)
     finally:
         threads.close()
     outcome.unverified = unverified

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, TypeVar
 
@@ -11,8 +12,15 @@ from humanfriendly.text import pluralize
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from airflow_provider_mictlanx.batches.progress import Progress, format_transfer, in_background, keep_logging
-from airflow_provider_mictlanx.client.concurrency import for_each
+from airflow_provider_mictlanx.client.concurrency import ByteBudget, for_each
 from airflow_provider_mictlanx.client.errors import MictlanXError, UnknownError
+from airflow_provider_mictlanx.client.local_io.chunk_sizes import (
+    BATCH_BUDGET,
+    DEFAULT_CHUNK,
+    MAX_IN_FLIGHT,
+    chunk_size_for,
+    concurrency_for,
+)
 from airflow_provider_mictlanx.client.texts import clean, get_logger, truncate
 from airflow_provider_mictlanx.client.validation import check_int
 
@@ -46,23 +54,29 @@ class TransferOptions:
     """
     Options of the transfer of many balls.
 
-    :ivar max_concurrency: limit for the chunks in flight, of all balls together
+    :ivar max_concurrency: limit for the chunks in flight, of all balls together; None chooses it by their sizes
     :ivar max_tries: tries per chunk
     :ivar max_backoff: longest pause between two tries, in seconds
     :ivar timeout: seconds for each request
     """
 
-    max_concurrency: int = 8
+    max_concurrency: int | None = None
     max_tries: int = 5
     max_backoff: float = 5
     timeout: float = 120
 
     def __post_init__(self) -> None:
-        check_int("max_concurrency", self.max_concurrency)
+        check_max_concurrency(self.max_concurrency)
 
     def for_one_of(self, balls: int) -> dict[str, Any]:
         """Return the client's arguments for one of several transfers, which share ``max_concurrency``."""
-        return asdict(self) | {"max_concurrency": max(1, self.max_concurrency // max(1, balls))}
+        in_flight = concurrency_for(DEFAULT_CHUNK, self.max_concurrency, BATCH_BUDGET)
+        return asdict(self) | {"max_concurrency": max(1, in_flight // max(1, balls))}
+
+
+def check_max_concurrency(value: int | None) -> int:
+    """Return the number of balls that are worked on at the same time; None chooses it."""
+    return MAX_IN_FLIGHT if value is None else check_int("max_concurrency", value)
 
 
 @dataclass
@@ -121,23 +135,27 @@ class Batch:
     """
     Run work for every ball, with bounded concurrency; a failure does not stop the other balls.
 
-    :param max_concurrency: limit for the balls that are worked on at the same time
+    :param max_concurrency: limit for the balls that are worked on at the same time; None chooses it by ``memory``
     :param log_progress: logs a line of progress every few seconds
     :param doing: verb at the start of every such line, such as ``copying``
     :param stop_on_failure: start no further ball after the first failure
     :param on_failure: called immediately for every failure
+    :param memory: returns the bytes that the work on a ball holds, for an automatic ``max_concurrency``
     """
 
     def __init__(
         self,
-        max_concurrency: int,
+        max_concurrency: int | None,
         log_progress: Callable[[str], None] = log.info,
         doing: str = "",
         *,
         stop_on_failure: bool = False,
         on_failure: Callable[[Item, MictlanXError], None] = lambda item, error: None,
+        memory: Callable[[Any], int] = lambda item: min(item.size, chunk_size_for(item.size)),
     ) -> None:
-        self._max_concurrency = check_int("max_concurrency", max_concurrency)
+        self._max_concurrency = check_max_concurrency(max_concurrency)
+        self._budget = ByteBudget(BATCH_BUDGET) if max_concurrency is None else None
+        self._memory = memory
         self._log_progress = log_progress
         self._doing = doing
         self._stop_on_failure = stop_on_failure
@@ -147,7 +165,7 @@ class Batch:
         """By the ball's position."""
         self._permanent = 0
         self._consecutive = 0  # transient failures; all concurrent balls may fail together
-        self._max_consecutive = max(MAX_CONSECUTIVE_FAILURES, 2 * max_concurrency)
+        self._max_consecutive = max(MAX_CONSECUTIVE_FAILURES, 2 * self._max_concurrency)
         self._stopped_by = ""
 
     async def run(
@@ -166,8 +184,13 @@ class Batch:
             doing = f"{self._doing} " if self._doing else ""
             progress = Progress(len(items), sum(item.size for item in items), self._log_progress, doing)
         counting = progress
+
+        async def one(place: tuple[int, I]) -> None:
+            async with self._budget.reserve(self._memory(place[1])) if self._budget else nullcontext():
+                await self._one(*place, work, counting)
+
         async with in_background(keep_logging(lambda: counting)):
-            await for_each(enumerate(items), lambda item: self._one(*item, work, counting), self._max_concurrency)
+            await for_each(enumerate(items), one, self._max_concurrency)
         result = self._result
         result.failures = [failure for _, failure in sorted(self._failures.items())]
         result.total = result.done + result.skipped + result.failed

@@ -27,7 +27,7 @@ from airflow_provider_mictlanx.bulks.sources import SourceBall
 from airflow_provider_mictlanx.bulks.status import format_owner
 from airflow_provider_mictlanx.client.async_client import AsyncClient
 from airflow_provider_mictlanx.client.errors import IntegrityError, MictlanXError, UnknownError
-from airflow_provider_mictlanx.client.local_io.chunk_sizes import concurrency_for
+from airflow_provider_mictlanx.client.local_io.chunk_sizes import BATCH_BUDGET, concurrency_for
 from airflow_provider_mictlanx.client.local_io.chunk_splitter import ChunkManifest, PlannedChunk
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.texts import get_logger, truncate
@@ -51,9 +51,6 @@ END_SECONDS = 1.0
 
 LOST_END_SECONDS = 6.0
 """Seconds for a failed attempt to record its end."""
-
-MEMORY_BUDGET = 64_000_000
-"""Limit for the bytes of all chunks in flight, if the caller does not limit their number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +162,7 @@ class ShardUpload:
         at_once = concurrency_for(
             max((min(balls[index].size, balls[index].chunk_size) for index in missing), default=0),
             self.options.max_concurrency,
-            MEMORY_BUDGET,
+            BATCH_BUDGET,
         )
         each = max(1, at_once // max(1, len(missing)))
 
@@ -192,7 +189,12 @@ class ShardUpload:
             return sent
 
         items = (_MissingBall(balls[at].bucket_id, balls[at].key, balls[at].size, index=at) for at in missing)
-        batch = Batch(at_once, stop_on_failure=self.options.stop_on_failure, on_failure=self._fail)
+        batch = Batch(
+            self.options.max_concurrency,
+            stop_on_failure=self.options.stop_on_failure,
+            on_failure=self._fail,
+            memory=lambda item: min(item.size, each * balls[item.index].chunk_size),
+        )
         await batch.run(items, upload, progress)
         await windows.withdraw()
         return progress

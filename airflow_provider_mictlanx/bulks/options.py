@@ -79,7 +79,7 @@ class AttemptOptions:
     """
     Parameters of one attempt, which may differ between attempts.
 
-    :ivar max_concurrency: limit for the chunks in flight; None chooses it by the size of the largest
+    :ivar max_concurrency: limit for the chunks in flight; None chooses it by their sizes
     :ivar max_tries: tries per chunk
     :ivar max_backoff: longest pause between two tries, in seconds
     :ivar timeout: seconds for each request

@@ -38,7 +38,7 @@ from airflow_provider_mictlanx.client.errors import (
     UnavailableError,
     ValidationError,
 )
-from airflow_provider_mictlanx.client.local_io.chunk_sizes import chunk_size_for, concurrency_for
+from airflow_provider_mictlanx.client.local_io.chunk_sizes import STREAMED_CHUNK, chunk_size_for, concurrency_for
 from airflow_provider_mictlanx.client.local_io.chunk_splitter import (
     ChunkManifest,
     hash_source,
@@ -313,7 +313,8 @@ class AsyncClient:
             self._doing(f"putting {name}", deadline, name),
             self._open_source("upload", chunk_size, data, path, file) as (source, layout, file_tags),
         ):
-            in_flight = concurrency_for(chunk_size_for(source.size, chunk_size), max_concurrency)
+            held = chunk_size_for(source.size, chunk_size)
+            in_flight = concurrency_for(min(held, STREAMED_CHUNK) if file is None else held, max_concurrency)
             options = PutOptions(rf, in_flight, replace, tags, self.client_id)
             upload = Upload(routers, self._threads, name, source, options, name.key_tags or file_tags)
             return await upload.run(layout, expected, known)
@@ -458,7 +459,7 @@ class AsyncClient:
         :param rf: number of replicas of each chunk
         :param timeout: for each request (seconds)
         :param max_tries: tries per chunk
-        :param max_concurrency: maximum chunks in flight; memory is bounded by this times ``chunk_size``
+        :param max_concurrency: maximum chunks in flight
         :param max_backoff: longest wait between two tries (seconds)
         :param tags: dict of str, stored with every chunk; the client's own tags override it
         :param replace: delete other bytes under the key first; between delete and put the key is absent

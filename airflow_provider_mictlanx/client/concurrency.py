@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from itertools import islice
 from typing import ParamSpec, TypeVar
 
@@ -74,6 +75,35 @@ class Threads:
             executor, self._executor = self._executor, None
         if executor is not None:
             executor.shutdown(wait=False)
+
+
+class ByteBudget:
+    """
+    Limits the bytes that concurrent work holds in memory.
+
+    :param size: maximum total size (bytes); work that needs more than half of it counts as half, so that two always run
+    """
+
+    def __init__(self, size: int) -> None:
+        self._free = size
+        self._most = size // 2
+        self._turn = asyncio.Lock()
+        self._released = asyncio.Event()
+
+    @asynccontextmanager
+    async def reserve(self, size: int) -> AsyncIterator[None]:
+        """Wait until this many bytes are free, and hold them; large work is not overtaken by small work."""
+        size = min(size, self._most)
+        async with self._turn:
+            while self._free < size:
+                self._released.clear()
+                await self._released.wait()
+            self._free -= size
+        try:
+            yield
+        finally:
+            self._free += size
+            self._released.set()
 
 
 async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[object]], max_concurrency: int) -> None:

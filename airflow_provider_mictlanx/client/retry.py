@@ -102,8 +102,10 @@ async def deadline_scope(deadline: float | None, action: str) -> AsyncIterator[N
     :param deadline: seconds from now; None for no limit
     :param action: what the call does, for the error
     """
-    if deadline is not None:
-        check_timeout(deadline, "deadline")
+    if deadline is None:  # an outer deadline keeps the failures
+        yield
+        return
+    check_timeout(deadline, "deadline")
     scope = asyncio.timeout(deadline)
     failed: list[BaseException] = []
     outer = _failed.set(failed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import lru_cache
 
 import humanfriendly
 
@@ -44,6 +45,10 @@ def check_str(name: str, value: str) -> str:
     return value
 
 
+_parse_text = lru_cache(maxsize=100)(humanfriendly.parse_size)
+"""Parse a size; every put parses its default."""
+
+
 def parse_size(text: str | int, name: str = "chunk_size", least: int = 1) -> int:
     """
     Return a number of bytes.
@@ -53,7 +58,7 @@ def parse_size(text: str | int, name: str = "chunk_size", least: int = 1) -> int
     :param least: smallest accepted size (bytes)
     """
     try:
-        size = text if isinstance(text, int) and not isinstance(text, bool) else humanfriendly.parse_size(text)
+        size = text if isinstance(text, int) and not isinstance(text, bool) else _parse_text(text)
     except (humanfriendly.InvalidSize, AttributeError, TypeError, ValueError, OverflowError) as error:
         raise ValidationError(f"{name} must be a size such as '256kb', '1MB' or '8MiB', got {text!r}") from error
     if size < least:

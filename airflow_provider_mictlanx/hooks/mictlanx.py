@@ -253,8 +253,8 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         Store a file under a key.
 
-        Memory is bounded by ``max_concurrency × chunk_size`` for a file of any size: with the defaults 32 MB, or 64
-        MB for files above 16 GB. Parameters and result: see ``aput``, and:
+        The file is read while it is sent, so memory is bounded by 1 to 2 MB per chunk in flight, for any size of file
+        and chunk. Parameters and result: see ``aput``, and:
 
         :param path: a file on this machine; it may be empty
         """
@@ -710,7 +710,7 @@ class MictlanXHook(CleanLog, BaseHook):
 
         :param prefix: ``""`` for every object of the bucket
         :param dest_prefix: replaces ``prefix`` in the copies' keys; default: the copies keep their keys
-        :param max_concurrency: chunks in flight of all objects together; default: the connection's, else 8
+        :param max_concurrency: chunks in flight of all objects together; default: the connection's, else up to 64
         :param replace: delete different bytes under a copy's key first, instead of reporting a failure
         :param fail_on_error: raise ``BatchError`` if an object failed, with the result in its ``result``; False only
             counts it in ``failed``

@@ -2,7 +2,8 @@
 Default sizes of chunks, and the number of chunks in flight.
 
 A router's cost is per chunk more than per byte: 64 MiB took a real router 14 s in chunks of 256 kB and 0.9 s in chunks
-of 8 MB. So chunks are large, and memory (chunk size × chunks in flight) is limited by fewer chunks in flight.
+of 8 MB. So chunks are large, and memory is limited: chunks of local files are read while they are sent, and of other
+sources fewer chunks are in flight.
 """
 
 from __future__ import annotations
@@ -21,11 +22,17 @@ MAX_CHUNK = 32_000_000
 MEMORY_BUDGET = 32_000_000
 """Maximum total size of one file's chunks in flight (bytes)."""
 
+BATCH_BUDGET = 64_000_000
+"""Maximum total size of the chunks in flight of many balls (bytes), if the caller does not limit their number."""
+
+STREAMED_CHUNK = 2_000_000
+"""Maximum memory for a chunk that is read while it is sent, as from a local file (bytes)."""
+
 MIN_IN_FLIGHT = 2
 """Minimum number of chunks in flight: one is announced while another is sent."""
 
-MAX_IN_FLIGHT = 10
-"""Maximum number of chunks in flight; more were not faster with any size of chunks."""
+MAX_IN_FLIGHT = 64
+"""Maximum number of chunks in flight: small ones are 4 times as fast as 10 of them over a distance of 100 ms."""
 
 
 def chunk_size_for(size: int, chunk_size: str | int | None = None) -> int:
@@ -46,9 +53,9 @@ def concurrency_for(chunk_size: int, max_concurrency: int | None = None, budget:
     """
     Return the maximum number of chunks in flight.
 
-    :param chunk_size: of the largest chunk (bytes)
+    :param chunk_size: memory for the largest chunk (bytes)
     :param max_concurrency: the user's choice, which takes precedence
-    :param budget: maximum total size of the chunks in flight (bytes)
+    :param budget: maximum memory for the chunks in flight (bytes)
     """
     if max_concurrency is not None:
         return max_concurrency

@@ -8,13 +8,17 @@ the remainder to the last chunk, and ``put_file`` stores it as a separate chunk.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
 from airflow_provider_mictlanx.client.concurrency import PIECE, Threads
 from airflow_provider_mictlanx.client.errors import IntegrityError
 from airflow_provider_mictlanx.client.local_io.sources import FileSource, Source
+from airflow_provider_mictlanx.client.transport.backend import SLICE, SizedBody
+
+STREAMED_PIECE = 1024 * 1024
+"""Number of bytes of a file that are read at once while they are sent; a smaller chunk is read before it is sent."""
 
 
 @dataclass(frozen=True)
@@ -124,9 +128,9 @@ class _LayoutHasher:
         return (self._total.hexdigest() if self._total else checksums[0]), checksums
 
 
-async def read_planned(source: Source, chunk: PlannedChunk, threads: Threads) -> bytes | memoryview:
+async def read_planned(source: Source, chunk: PlannedChunk, threads: Threads) -> bytes | memoryview | SizedBody:
     """
-    Read the bytes of a chunk.
+    Read the bytes of a chunk. A large chunk of a file is not read here, but while it is sent.
 
     Raises ``IntegrityError`` if they changed since the source was hashed.
     """
@@ -134,14 +138,45 @@ async def read_planned(source: Source, chunk: PlannedChunk, threads: Threads) ->
         return await source.read(chunk.offset, chunk.size)
     digest = hashlib.sha256()
     if isinstance(source, FileSource):
+        if chunk.size > STREAMED_PIECE:
+            return FileChunk(source, chunk)
         data: bytes | memoryview = await source.read(chunk.offset, chunk.size, digest.update)
     else:
         data = await source.read(chunk.offset, chunk.size)
         await threads.run_sized(chunk.size, digest.update, data)
     if digest.hexdigest() != chunk.checksum:
-        raise IntegrityError(
-            f"{source.name} changed during the upload: chunk {chunk.index} ({chunk.size} bytes at offset "
-            f"{chunk.offset}) differs from when it was hashed, so the upload was stopped; put it again when nothing "
-            "writes to it"
-        )
+        raise _changed(source, chunk)
     return data
+
+
+class FileChunk(SizedBody):
+    """
+    A chunk of a file, read and hashed piece by piece while it is sent.
+
+    The last piece is sent only if the chunk has not changed since it was hashed, so no server gets a complete body of
+    other bytes.
+    """
+
+    def __init__(self, source: FileSource, chunk: PlannedChunk) -> None:
+        self.size = chunk.size
+        self._source = source
+        self._chunk = chunk
+
+    async def __aiter__(self) -> AsyncGenerator[memoryview]:
+        """Read the pieces; raise ``IntegrityError`` if the bytes changed since the source was hashed."""
+        chunk, digest = self._chunk, hashlib.sha256()
+        end = chunk.offset + chunk.size
+        for offset in range(chunk.offset, end, STREAMED_PIECE):
+            size = min(STREAMED_PIECE, end - offset)
+            piece = await self._source.read(offset, size, digest.update)
+            if offset + size == end and digest.hexdigest() != chunk.checksum:
+                raise _changed(self._source, chunk)
+            for start in range(0, size, SLICE):
+                yield piece[start : start + SLICE]
+
+
+def _changed(source: Source, chunk: PlannedChunk) -> IntegrityError:
+    return IntegrityError(
+        f"{source.name} changed during the upload: chunk {chunk.index} ({chunk.size} bytes at offset {chunk.offset}) "
+        "differs from when it was hashed, so the upload was stopped; put it again when nothing writes to it"
+    )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+import threading
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from itertools import accumulate
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -116,12 +118,44 @@ class HashedFile:
         """Return at once; the bytes are compared with the hash when they are sent."""
 
 
+class SharedDescriptor:
+    """
+    A file descriptor that is closed after its last use.
+
+    An HTTP engine may cancel the sending of a body, and so a read in a thread, without waiting for it.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._users = 1
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def use(self) -> Iterator[int]:
+        """Return the descriptor, and keep it open within the block; raise ``OSError`` if it is closed."""
+        with self._lock:
+            if not self._users:
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            self._users += 1
+        try:
+            yield self._descriptor
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        """End one use; its creator's is the first."""
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                os.close(self._descriptor)
+
+
 class FileSource:
     """An open file, read by offset in threads."""
 
     is_immutable = False
 
-    def __init__(self, path: Path, descriptor: int, status: os.stat_result, threads: Threads) -> None:
+    def __init__(self, path: Path, descriptor: SharedDescriptor, status: os.stat_result, threads: Threads) -> None:
         self.name = str(path)
         self.size = status.st_size
         self._descriptor = descriptor
@@ -153,16 +187,20 @@ class FileSource:
 
     def _fill(self, buffer: memoryview, offset: int, take: Take | None) -> None:
         filled = 0
-        while filled < len(buffer):
-            if not (read := os.preadv(self._descriptor, [buffer[filled:]], offset + filled)):
-                raise IntegrityError(f"{self.name} became shorter during the upload, which was stopped; put it again")
-            filled += read
+        with self._descriptor.use() as descriptor:
+            while filled < len(buffer):
+                if not (read := os.preadv(descriptor, [buffer[filled:]], offset + filled)):
+                    raise IntegrityError(
+                        f"{self.name} became shorter during the upload, which was stopped; put it again"
+                    )
+                filled += read
         if take:
             take(buffer)
 
     async def check_unchanged(self) -> None:
         """Raise ``IntegrityError`` if size or modification time changed since the file was opened."""
-        now = os.fstat(self._descriptor)
+        with self._descriptor.use() as descriptor:
+            now = os.fstat(descriptor)
         if (now.st_size, now.st_mtime_ns) != (self._status.st_size, self._status.st_mtime_ns):
             raise IntegrityError(f"{self.name} changed during the upload, which was stopped; put it again")
 
@@ -190,7 +228,7 @@ async def open_file(path: str | os.PathLike[str], threads: Threads) -> AsyncIter
         resources.close()
 
 
-def _open(path: Path, resources: ExitStack) -> tuple[int, os.stat_result, bytes | None]:
+def _open(path: Path, resources: ExitStack) -> tuple[SharedDescriptor, os.stat_result, bytes | None]:
     """Open a regular file; return its descriptor and status, and its bytes if it is small."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -198,12 +236,13 @@ def _open(path: Path, resources: ExitStack) -> tuple[int, os.stat_result, bytes 
         raise ValidationError(f"path must be an existing file, got {str(path)!r}") from error
     except OSError as error:
         raise ValidationError(f"path must be a readable file, got {str(path)!r}: {error.strerror}") from error
-    resources.callback(os.close, descriptor)  # registered at once, so a cancelled caller closes it too
+    shared = SharedDescriptor(descriptor)
+    resources.callback(shared.release)  # registered at once, so a cancelled caller closes it too
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a special file"
         raise ValidationError(f"path must be a regular file, got {kind}: {str(path)!r}")
     if status.st_size > READ_WHOLE_LIMIT:
-        return descriptor, status, None
+        return shared, status, None
     with open(descriptor, "rb", closefd=False) as file:
-        return descriptor, status, file.read(READ_WHOLE_LIMIT + 1)
+        return shared, status, file.read(READ_WHOLE_LIMIT + 1)

@@ -23,6 +23,7 @@ from airflow_provider_mictlanx.client.concurrency import Threads, for_each
 from airflow_provider_mictlanx.client.errors import (
     ConnectFailedError,
     DNSResolutionError,
+    IntegrityError,
     MaxAvailabilityReachedError,
     MictlanXError,
     NetworkError,
@@ -50,6 +51,7 @@ from airflow_provider_mictlanx.client.transfer.listing import (
     silent_peers,
 )
 from airflow_provider_mictlanx.client.transfer.router_pool import RequestSender
+from airflow_provider_mictlanx.client.transport.backend import SizedBody
 from airflow_provider_mictlanx.client.validation import check_int, check_tags
 
 log = get_logger(__name__)
@@ -422,7 +424,7 @@ class ChunkUpload:
 
     # -- sending ---------------------------------------------------------------------------------------------------
 
-    async def _store(self, data: bytes | memoryview) -> None:
+    async def _store(self, data: bytes | memoryview | SizedBody) -> None:
         """Announce the chunk unless that is done, and send its data until the task is spent."""
         if self._task is None:
             again = bool(self._problem)
@@ -443,7 +445,7 @@ class ChunkUpload:
                 f"{self._problem}; put it again to store the missing replicas, or with replace=True if no peer is left"
             )
 
-    async def _send(self, router: AsyncRouter, task: PutMetadataResponse, data: bytes | memoryview) -> None:
+    async def _send(self, router: AsyncRouter, task: PutMetadataResponse, data: bytes | memoryview | SizedBody) -> None:
         """
         Send the data to a task, and read it back if the answer does not acknowledge it.
 
@@ -462,6 +464,8 @@ class ChunkUpload:
             if len(self._upload.routers.pool.routers) == 1:
                 raise
             return  # only this router knows the task; another one needs a new announcement
+        except IntegrityError:  # the source changed while it was sent
+            raise
         except MictlanXError as error:
             self._problem = str(error)
             if isinstance(error, RequestTimeoutError):

@@ -16,8 +16,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
@@ -119,29 +118,28 @@ class RouterPool(Generic[R]):
             return min(ready, key=lambda r: (self._in_flight[r.router_id], self._last_turn[r.router_id]))
         return min(candidates, key=lambda r: self._cooldown_until[r.router_id])
 
-    @contextmanager
-    def acquire(self, exclude: Collection[str] = ()) -> Iterator[R]:
+    def acquire(self, exclude: Collection[str] = ()) -> TrackedRequest[R]:
         """Choose a router and count the request to it."""
-        router = self.pick(exclude)
-        with self.track(router):
-            yield router
+        return TrackedRequest(self, self.pick(exclude))
 
-    @contextmanager
-    def track(self, router: R) -> Iterator[None]:
+    def track(self, router: R) -> TrackedRequest[R]:
         """Count a request to this router; start its cooldown if it can't be reached."""
+        return TrackedRequest(self, router)
+
+    def begin(self, router: R) -> None:
+        """Count a request to a router."""
         self._turn += 1
         self._last_turn[router.router_id] = self._turn
         self._in_flight[router.router_id] += 1
-        try:
-            yield
-        except NOT_CONNECTED:
+
+    def end(self, router: R, error: BaseException | None) -> None:
+        """Count the end of a request, and its error if it failed."""
+        self._in_flight[router.router_id] -= 1
+        if isinstance(error, NOT_CONNECTED):
             self._cooldown_until[router.router_id] = self._clock() + self._cooldown
-            raise
-        else:
+        elif error is None:
             self._cooldown_until[router.router_id] = 0.0
             self._gave_up = -math.inf
-        finally:
-            self._in_flight[router.router_id] -= 1
 
     async def wait_for_router(
         self, error: MictlanXError, first_failure: float, probe: Callable[[R], Awaitable[object]]
@@ -218,6 +216,21 @@ class RouterPool(Generic[R]):
         shown = ", ".join(f"{router.router_id} ({router.base_url()})" for router in self.routers[:ROUTERS_SHOWN])
         more = f" and {len(self.routers) - ROUTERS_SHOWN} more" if len(self.routers) > ROUTERS_SHOWN else ""
         return f"router{'s' if len(self.routers) > 1 else ''} {shown}{more}"
+
+
+class TrackedRequest(Generic[R]):
+    """Context manager that counts a request to a router; it is entered for every request."""
+
+    def __init__(self, pool: RouterPool[R], router: R) -> None:
+        self._pool = pool
+        self._router = router
+
+    def __enter__(self) -> R:
+        self._pool.begin(self._router)
+        return self._router
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._pool.end(self._router, error)
 
 
 def is_unreachable(error: MictlanXError) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import cast
 
 import aiohttp
@@ -79,7 +79,7 @@ class AiohttpStream:
 
     async def next_piece(self) -> bytes | None:
         """Return the next piece of the body, or None at its end."""
-        with _translated_errors("in the middle of the answer"):
+        with _IN_THE_ANSWER:
             piece = await self.response.content.readany()
         if not piece and self.response.was_reset:
             raise backend.BrokenError("the server reset it in the middle of the answer")
@@ -118,7 +118,7 @@ class AiohttpBackend(backend.HttpBackend):
     async def _request(
         self, method: str, url: str, headers: Mapping[str, str], upload: backend.Upload
     ) -> AiohttpStream:
-        with _translated_errors():
+        with _BEFORE_THE_ANSWER:
             response = await self._session.request(
                 method,
                 _parse_url(url),
@@ -141,7 +141,7 @@ class AiohttpBackend(backend.HttpBackend):
 
 async def _send_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
     """Raise the errors after which aiohttp would repeat a request that the server may already have executed."""
-    with _translated_errors():
+    with _BEFORE_THE_ANSWER:
         return await handler(request)
 
 
@@ -156,16 +156,35 @@ def _parse_url(url: str) -> URL:
         raise backend.InvalidUrlError(f"URL must be valid, got {url!r}: {error}") from None
 
 
-@contextmanager
-def _translated_errors(when: str = "without sending a response") -> Iterator[None]:
-    """Convert errors of aiohttp. Their cause is the system's error: the text of aiohttp's may be the server's."""
-    try:
-        yield
-    except aiohttp.ClientHttpProxyError as error:
+class _TranslatedErrors:
+    """
+    Context manager that converts errors of aiohttp.
+
+    Their cause is the system's error: the text of aiohttp's may be the server's.
+    """
+
+    def __init__(self, when: str) -> None:
+        self._when = when
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            _translate(error, self._when)
+
+
+_BEFORE_THE_ANSWER = _TranslatedErrors("without sending a response")
+_IN_THE_ANSWER = _TranslatedErrors("in the middle of the answer")
+
+
+def _translate(error: BaseException, when: str) -> None:
+    """Raise the error of this package for one of aiohttp."""
+    if isinstance(error, aiohttp.ClientHttpProxyError):
         raise backend.ProxyRefusedError(f"{error.status} {excerpt(error.message, 200)}", error.status) from None
-    except aiohttp.ServerDisconnectedError:
+    if isinstance(error, aiohttp.ServerDisconnectedError):
         raise backend.BrokenError(f"the server closed it {when}") from None
-    except (aiohttp.ClientError, HttpProcessingError) as error:
+    if isinstance(error, aiohttp.ClientError | HttpProcessingError):
         said = getattr(error, "message", "") or str(error) or type(error).__name__
         kind = next(kind for library, kind in _ERRORS if isinstance(error, library))
         cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", error.__cause__)

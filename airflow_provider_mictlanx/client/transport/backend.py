@@ -14,7 +14,18 @@ from typing import Any, Protocol, TypeAlias
 from airflow_provider_mictlanx.client.texts import clean
 from airflow_provider_mictlanx.client.transport.proxies import Proxy
 
-Body: TypeAlias = bytes | memoryview | AsyncGenerator[bytes]
+
+class SizedBody(ABC):
+    """A body of known size, produced piece by piece and anew for every request."""
+
+    size: int
+
+    @abstractmethod
+    def __aiter__(self) -> AsyncGenerator[bytes | memoryview]:
+        """Produce the pieces."""
+
+
+Body: TypeAlias = bytes | memoryview | SizedBody | AsyncGenerator[bytes]
 
 SLICE = 256 * 1024
 """A longer body is passed to the engine in slices of this size (bytes)."""
@@ -76,7 +87,10 @@ class Upload:
         """The error that the generator of pieces raised, because engines wrap it."""
         self.headers: dict[str, str] = {}
         self.content: bytes | AsyncGenerator[Any]
-        if not isinstance(body, bytes | memoryview):
+        if isinstance(body, SizedBody):
+            self.headers["Content-Length"] = str(body.size)
+            self.content = self._take(aiter(body))
+        elif not isinstance(body, bytes | memoryview):
             self.content = self._take(body)
         elif len(body) <= SLICE:
             self.is_complete, self.content = True, bytes(body)
@@ -164,7 +178,7 @@ class HttpBackend(ABC):
                 raise upload.error from None
             raise
         try:
-            upload.check_answer(stream.status, stream.sock)
+            upload.check_answer(stream.status, stream.sock if body else None)
         except WireError:
             await self.end(stream)
             raise

@@ -13,10 +13,11 @@ import importlib.util
 import os
 import ssl
 import weakref
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mictlanx import __version__
@@ -25,12 +26,15 @@ from airflow_provider_mictlanx.client.texts import excerpt, is_secret_name, reme
 from airflow_provider_mictlanx.client.transport.backend import BackendFactory, Body, HttpBackend, ResponseStream
 from airflow_provider_mictlanx.client.transport.headers import NO_HEADERS, check_headers, merge_headers
 from airflow_provider_mictlanx.client.transport.limits import MAX_SMALL_RESPONSE
-from airflow_provider_mictlanx.client.transport.network_errors import NetworkErrors, request_scope
+from airflow_provider_mictlanx.client.transport.network_errors import NetworkErrors, RequestScope
 from airflow_provider_mictlanx.client.transport.proxies import Proxy, ProxyRules
 from airflow_provider_mictlanx.client.transport.tls import Verify, tls_context
 
 if TYPE_CHECKING:
     import httpx
+
+_CODINGS = (("content-encoding", "identity"), ("transfer-encoding", "chunked"))
+"""Supported codings: an engine may not support others."""
 
 DEFAULT_HEADERS = {
     "User-Agent": f"airflow-provider-mictlanx/{__version__}",
@@ -118,14 +122,13 @@ class Transport:
         :param content: the body: bytes, or an async generator of pieces
         """
         async with (
-            request_scope(timeout, action),
+            RequestScope(timeout, action),
             self.stream(method, url, action=action, timeout=timeout, content=content, **options) as (head, pieces),
         ):
             parts = [piece async for piece in pieces]
         return replace(head, body=parts[0] if len(parts) == 1 else b"".join(parts))
 
-    @asynccontextmanager
-    async def stream(
+    def stream(
         self,
         method: str,
         url: str,
@@ -136,9 +139,9 @@ class Transport:
         headers: Mapping[str, str] = NO_HEADERS,
         content: Body = b"",
         max_size: int = MAX_SMALL_RESPONSE,
-    ) -> AsyncIterator[tuple[Response, AsyncIterator[bytes]]]:
+    ) -> _Exchange:
         """
-        Send a request; yield the head of the answer and an iterator of its body.
+        Return a context manager that sends a request; it yields the head of the answer and an iterator of its body.
 
         The caller limits the time. The iterator may be finished by another task than the one that began it.
 
@@ -148,13 +151,8 @@ class Transport:
         """
         request = (method, url, self._headers_with(headers), content)
         proxy = self._proxies.for_url(url)
-        with NetworkErrors(action, timeout, proxy):
-            backend = await self._backend(url, verify, proxy)
-            stream = await backend.begin(*request)
-            try:
-                yield Response(stream.status, stream.headers), _pieces(stream, action, max_size)
-            finally:
-                await backend.end(stream)
+        errors = NetworkErrors(action, timeout, proxy)
+        return _Exchange(lambda: self._backend(url, verify, proxy), request, errors, action, max_size)
 
     def _headers_with(self, headers: Mapping[str, str]) -> Mapping[str, str]:
         for name, value in (checked := check_headers(headers)).items():
@@ -232,25 +230,69 @@ def _import_httpx() -> BackendFactory:
     return partial(HttpxBackend, http2=True)
 
 
-async def _pieces(stream: ResponseStream, action: str, max_size: int) -> AsyncIterator[bytes]:
-    codings = (
-        ("content-encoding", "identity"),
-        ("transfer-encoding", "chunked"),
-    )  # an engine may not support other codings
-    for name, usual in codings:
-        if (coding := stream.headers.get(name, usual)).lower() != usual:
-            raise UpstreamProtocolError(
-                f"{action} failed: the answer is compressed or encoded ({excerpt(coding, 40)}), which was not "
-                "requested; check whether a proxy does it"
-            )
-    read = 0
-    while (piece := await stream.next_piece()) is not None:
-        read += len(piece)
-        if read > max_size:
+class _Exchange:
+    """One request and its answer, as a context manager; a generator would cost as much as the request's timeout."""
+
+    def __init__(
+        self,
+        find_backend: Callable[[], Awaitable[HttpBackend]],
+        request: tuple[str, str, Mapping[str, str], Body],
+        errors: NetworkErrors,
+        action: str,
+        max_size: int,
+    ) -> None:
+        self._find_backend = find_backend
+        self._request = request
+        self._errors = errors
+        self._action = action
+        self._max_size = max_size
+
+    async def __aenter__(self) -> tuple[Response, AsyncIterator[bytes]]:
+        with self._errors:
+            self._backend = await self._find_backend()
+            self._stream = await self._backend.begin(*self._request)
+        head = Response(self._stream.status, self._stream.headers)
+        return head, _Pieces(self._stream, self._action, self._max_size)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._errors:
+            await self._backend.end(self._stream)
+        self._errors.__exit__(kind, error, trace)
+
+
+class _Pieces(AsyncIterator[bytes]):
+    """The body of an answer, with a limit of its size."""
+
+    def __init__(self, stream: ResponseStream, action: str, max_size: int) -> None:
+        self._stream = stream
+        self._action = action
+        self._max_size = max_size
+        self._read = 0
+        self._is_checked = False
+
+    async def __anext__(self) -> bytes:
+        if not self._is_checked:
+            self._check_codings()
+        piece = await self._stream.next_piece()
+        if piece is None:
+            raise StopAsyncIteration
+        self._read += len(piece)
+        if self._read > self._max_size:
             error = UpstreamProtocolError(
-                f"{action} failed: the answer is longer than {max_size} bytes, and the rest was not read; check that "
-                "the address is that of a MictlanX router"
+                f"{self._action} failed: the answer is longer than {self._max_size} bytes, and the rest was not read; "
+                "check that the address is that of a MictlanX router"
             )
             error.too_long = True
             raise error
-        yield piece
+        return piece
+
+    def _check_codings(self) -> None:
+        self._is_checked = True
+        for name, usual in _CODINGS:
+            if (coding := self._stream.headers.get(name, usual)).lower() != usual:
+                raise UpstreamProtocolError(
+                    f"{self._action} failed: the answer is compressed or encoded ({excerpt(coding, 40)}), which was "
+                    "not requested; check whether a proxy does it"
+                )

@@ -6,8 +6,8 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from types import TracebackType
 
 from airflow_provider_mictlanx.client.errors import (
     AuthenticationError,
@@ -35,17 +35,28 @@ SLOW = "; check whether the router is overloaded, or raise the timeout"
 """Advice after a timeout."""
 
 
-@asynccontextmanager
-async def request_scope(timeout: float, action: str) -> AsyncIterator[None]:
-    """Limit the time of a request; raise ``RequestTimeoutError`` after it."""
-    scope = asyncio.timeout(check_timeout(timeout))
-    try:
-        async with scope:
-            yield
-    except TimeoutError as error:
-        if not scope.expired():
-            raise
-        raise RequestTimeoutError(f"{action} failed: no complete answer within {timeout:g} s{SLOW}") from error
+class RequestScope:
+    """Context manager that limits the time of a request; it raises ``RequestTimeoutError`` after it."""
+
+    def __init__(self, timeout: float, action: str) -> None:
+        self._timeout = check_timeout(timeout)
+        self._action = action
+        self._scope = asyncio.timeout(timeout)
+
+    async def __aenter__(self) -> None:
+        await self._scope.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        cause = error
+        try:
+            await self._scope.__aexit__(kind, error, trace)
+        except TimeoutError as expired:
+            cause = expired
+        if isinstance(cause, TimeoutError) and self._scope.expired():
+            too_late = f"{self._action} failed: no complete answer within {self._timeout:g} s{SLOW}"
+            raise RequestTimeoutError(too_late) from cause
 
 
 class NetworkErrors:

@@ -21,6 +21,7 @@ from airflow_provider_mictlanx.bulks.record_store import RecordStore
 from airflow_provider_mictlanx.bulks.records import parse_ranges
 from airflow_provider_mictlanx.bulks.status import State
 from airflow_provider_mictlanx.client import AsyncClient
+from airflow_provider_mictlanx.client.local_io.chunk_sizes import MAX_IN_FLIGHT
 from airflow_provider_mictlanx.client.transfer import chunk_upload
 from tests.support.bulk_uploads import make_files, on_peers, one_version_each, uncached_client, upload, versions
 from tests.support.forked_processes import Child, ForkedProcesses
@@ -28,8 +29,8 @@ from tests.support.vss import LocalVSS
 
 BALLS = 200
 RF = 2
-IN_FLIGHT = 10
-"""The most balls that a bulk works at, at once (client/sizing.py)."""
+IN_FLIGHT = MAX_IN_FLIGHT
+"""Maximum number of balls that a bulk uploads at the same time."""
 KILLS = 20
 REQUESTS = 3 * BALLS + 20
 """About as many requests as an attempt makes."""

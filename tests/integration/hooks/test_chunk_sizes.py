@@ -42,7 +42,7 @@ def in_flight(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_chosen_by_the_size(connected: LocalVSS, bucket_id: str, file: Path, in_flight: list[int]) -> None:
     assert MictlanXHook().put_file(bucket_id, "file", file)["num_chunks"] == 3
     assert MictlanXHook().put(bucket_id, "bytes", bytes(1_000_000))["num_chunks"] == 1
-    assert in_flight == [4, 4]
+    assert in_flight == [16, 16]
 
 
 def test_the_connection_wins(
@@ -64,9 +64,9 @@ def test_the_call_wins(
     assert in_flight == [7]
 
 
-def test_fewer_of_larger_chunks(connected: LocalVSS, bucket_id: str, file: Path, in_flight: list[int]) -> None:
-    assert MictlanXHook().put_file(bucket_id, "file", file, chunk_size="16MB")["num_chunks"] == 2
-    assert in_flight == [2]
+def test_more_of_smaller_chunks(connected: LocalVSS, bucket_id: str, file: Path, in_flight: list[int]) -> None:
+    assert MictlanXHook().put_file(bucket_id, "file", file, chunk_size="1MB")["num_chunks"] == 17
+    assert in_flight == [32]
 
 
 def test_wrong_choices_are_refused(connected: LocalVSS, bucket_id: str, file: Path) -> None:

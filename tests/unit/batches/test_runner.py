@@ -66,6 +66,42 @@ def test_no_more_at_a_time_than_asked() -> None:
     assert most == 3
 
 
+@pytest.mark.parametrize(("size", "at_once"), [(0, 64), (10_000, 64), (1_000_000, 64), (4_000_000, 16), (10**10, 6)])
+def test_automatic_concurrency_is_limited_by_count_and_bytes(size: int, at_once: int) -> None:
+    now = most = 0
+
+    async def work(_: Item) -> bool:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.01)
+        now -= 1
+        return True
+
+    items = [Item("bucket", f"key-{number}", size) for number in range(150)]
+    assert asyncio.run(Batch(None).run(items, work)).done == 150
+    assert most == at_once
+
+
+def test_small_balls_fill_the_rest_of_the_bytes() -> None:
+    """One large ball does not limit how many small ones are in flight beside it."""
+    most: set[str] = set()
+    now: set[str] = set()
+
+    async def work(item: Item) -> bool:
+        nonlocal most
+        now.add(item.key)
+        most = max(most, set(now), key=len)
+        await asyncio.sleep(0.05 if item.size > 10 else 0.01)
+        now.remove(item.key)
+        return True
+
+    items = [Item("bucket", "large", 10**9), *(Item("bucket", f"key-{number}", 10) for number in range(150))]
+    asyncio.run(Batch(None).run(items, work))
+    assert len(most) == 64
+    assert "large" in most
+
+
 @pytest.mark.parametrize(("error", "given_up"), [(ConnectFailedError, True), (BallConflictError, False)])
 def test_what_may_pass_and_does_not_ends_it(error: type[Exception], given_up: bool) -> None:
     tried: list[str] = []
@@ -129,5 +165,7 @@ def test_progress_is_told_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None
 def test_chunks_in_flight_are_shared_by_the_balls() -> None:
     options = TransferOptions(max_concurrency=8)
     assert [options.for_one_of(balls)["max_concurrency"] for balls in (0, 1, 3, 8, 1000)] == [8, 8, 2, 1, 1]
+    automatic = TransferOptions()
+    assert [automatic.for_one_of(balls)["max_concurrency"] for balls in (0, 1, 3, 8, 1000)] == [8, 8, 2, 1, 1]
     with pytest.raises(ValidationError, match="max_concurrency"):
         TransferOptions(max_concurrency=0)

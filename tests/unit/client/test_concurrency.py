@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from airflow_provider_mictlanx.client.concurrency import INLINE, Threads, for_each
+from airflow_provider_mictlanx.client.concurrency import INLINE, ByteBudget, Threads, for_each
 
 
 async def test_cancelled_caller_waits_for_its_piece() -> None:
@@ -146,3 +146,88 @@ async def test_no_items_are_no_work() -> None:
         raise AssertionError("not reached")
 
     await for_each([], work, 3)
+
+
+class Held:
+    """Work that holds bytes of a budget until it is released."""
+
+    def __init__(self, size: int) -> None:
+        self.budget = ByteBudget(size)
+        self.running: list[int] = []
+        self.release = [asyncio.Event() for _ in range(10)]
+        self.tasks: list[asyncio.Task[None]] = []
+
+    async def start(self, *sizes: int) -> None:
+        """Start work of these sizes, in order."""
+        for size in sizes:
+            self.tasks.append(asyncio.create_task(self._hold(len(self.tasks), size)))
+        await self.settle()
+
+    async def end(self, number: int) -> None:
+        """End the work with this number."""
+        self.release[number].set()
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Let every task run until it waits."""
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    async def _hold(self, number: int, size: int) -> None:
+        async with self.budget.reserve(size):
+            self.running.append(number)
+            await self.release[number].wait()
+            self.running.remove(number)
+
+
+async def test_byte_budget_limits_the_bytes_in_flight() -> None:
+    held = Held(100)
+    await held.start(40, 40, 30, 20)
+    assert held.running == [0, 1]
+    await held.end(1)
+    assert held.running == [0, 2, 3]
+    for number in (0, 2, 3):
+        await held.end(number)
+    await held.start(50, 50)
+    assert held.running == [4, 5]  # everything was given back
+    for number in (4, 5):
+        await held.end(number)
+    await asyncio.gather(*held.tasks)
+
+
+async def test_byte_budget_admits_two_of_any_size() -> None:
+    held = Held(100)
+    await held.start(10**9, 10**9, 0)
+    assert held.running == [0, 1, 2]
+    await held.start(1)
+    assert held.running == [0, 1, 2]
+    for number in (0, 1, 2, 3):
+        await held.end(number)
+    await asyncio.gather(*held.tasks)
+
+
+async def test_byte_budget_lets_no_small_work_overtake_large_work() -> None:
+    held = Held(100)
+    await held.start(50, 30, 50, 10)
+    assert held.running == [0, 1]
+    await held.end(1)
+    assert held.running == [0, 2]
+    await held.end(0)
+    assert held.running == [2, 3]
+    for number in (2, 3):
+        await held.end(number)
+    await asyncio.gather(*held.tasks)
+
+
+async def test_byte_budget_cancelled_work_gives_its_bytes_back() -> None:
+    held = Held(100)
+    await held.start(50, 50, 50, 50)
+    held.tasks[0].cancel()  # holds bytes
+    held.tasks[2].cancel()  # waits for its turn
+    await held.settle()
+    assert 1 in held.running
+    assert 3 in held.running
+    for number in (1, 3):
+        await held.end(number)
+    results = await asyncio.gather(*held.tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [asyncio.CancelledError, type(None)] * 2

@@ -234,6 +234,22 @@ def test_server_that_fails_by_a_pattern_stops_no_put(
         assert wire.peers_with(bucket_id, f"k{number}_7", PIECES[7])
 
 
+async def test_streamed_chunk_of_a_file_is_read_again_for_the_next_try(
+    own_vss: Callable[..., LocalVSS], tmp_path: Any
+) -> None:
+    vss = own_vss()
+    path = tmp_path / "file"
+    content = pattern(5_000_000)
+    path.write_bytes(content)
+    with vss.fault("status", method="POST", path="/data/", status=503, count=2):
+        async with client_of(vss) as client:
+            result = await client.put_file("b", "k", path, chunk_size="2.5MB", max_concurrency=1, max_backoff=0.05)
+            assert result.unwrap() is True
+    assert [seen["status"] for seen in vss.requests("POST", "/data/")] == [503, 503, 200, 200]
+    assert _announcements(vss) == 2
+    assert _has_no_announcement_without_data(vss, "k", [content[:2_500_000], content[2_500_000:]])
+
+
 # -- a source that changes -------------------------------------------------------------------------------------------------
 
 

@@ -49,7 +49,9 @@ def test_bounds(size: int) -> None:
     assert chunk * in_flight <= max(MEMORY_BUDGET, MIN_IN_FLIGHT * MAX_CHUNK)
 
 
-@pytest.mark.parametrize(("chunk_size", "in_flight"), [(1, 10), (256_000, 10), (4_000_000, 8), (100_000_000, 2)])
+@pytest.mark.parametrize(
+    ("chunk_size", "in_flight"), [(1, 64), (256_000, 64), (1_000_000, 32), (4_000_000, 8), (100_000_000, 2)]
+)
 def test_fewer_of_larger_chunks_are_in_flight(chunk_size: int, in_flight: int) -> None:
     assert concurrency_for(chunk_size) == in_flight
 

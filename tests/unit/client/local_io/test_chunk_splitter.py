@@ -16,13 +16,16 @@ from airflow_provider_mictlanx.client.concurrency import Threads
 from airflow_provider_mictlanx.client.errors import IntegrityError, ValidationError
 from airflow_provider_mictlanx.client.local_io import chunk_splitter
 from airflow_provider_mictlanx.client.local_io.chunk_splitter import (
+    STREAMED_PIECE,
+    FileChunk,
     hash_source,
     infer_layout,
     layout_with_long_tail,
     layout_with_short_tail,
     read_planned,
 )
-from airflow_provider_mictlanx.client.local_io.sources import BytesSource, open_file
+from airflow_provider_mictlanx.client.local_io.sources import BytesSource, SharedDescriptor, open_file
+from airflow_provider_mictlanx.client.transport.backend import SLICE
 from airflow_provider_mictlanx.client.validation import parse_size
 
 SIZES = st.integers(0, 10_000)
@@ -143,6 +146,52 @@ def test_chunk_of_a_file_that_became_shorter_is_not_sent(tmp_path: Path) -> None
     path.write_bytes(bytes(2_000_000))
     with pytest.raises(IntegrityError, match="shorter"):
         _plan_and_change(path, [1_000_000, 1_000_000], b"short")
+
+
+@pytest.mark.parametrize("changed", [b"\1" * 3_000_000, bytes(2_999_999) + b"\1"])
+async def test_large_chunk_of_a_changed_file_is_never_sent_completely(tmp_path: Path, changed: bytes) -> None:
+    path = tmp_path / "source"
+    path.write_bytes(bytes(3_000_000))
+    async with open_file(path, Threads(1)) as source:
+        plan = await hash_source(source, [3_000_000], Threads(1))
+        path.write_bytes(changed)
+        body = await read_planned(source, plan.chunks[0], Threads(1))
+        assert isinstance(body, FileChunk)
+        pieces = aiter(body)
+        sent = sum([len(await anext(pieces)) for _ in range(2 * STREAMED_PIECE // SLICE)])
+        with pytest.raises(IntegrityError, match=r"changed during the upload: chunk 0 .*differs"):
+            await anext(pieces)
+    assert sent == 2 * STREAMED_PIECE
+
+
+async def test_large_chunk_of_a_file_is_read_anew_for_every_request(tmp_path: Path) -> None:
+    path = tmp_path / "source"
+    content = os.urandom(5_000_000)
+    path.write_bytes(content)
+    async with open_file(path, Threads(1)) as source:
+        plan = await hash_source(source, [1_500_000, 3_500_000], Threads(1))
+        for chunk in plan.chunks:
+            body = await read_planned(source, chunk, Threads(1))
+            assert isinstance(body, FileChunk)
+            assert body.size == chunk.size
+            for _ in range(2):
+                pieces = [bytes(piece) async for piece in body]
+                assert b"".join(pieces) == content[chunk.offset : chunk.offset + chunk.size]
+                assert max(map(len, pieces)) <= SLICE
+
+
+def test_descriptor_is_closed_after_its_last_use(tmp_path: Path) -> None:
+    """Else a thread would read another file that got the same descriptor."""
+    path = tmp_path / "source"
+    path.write_bytes(b"content")
+    shared = SharedDescriptor(os.open(path, os.O_RDONLY))
+    with shared.use() as descriptor:
+        shared.release()  # the owner closes it while a thread reads
+        assert os.pread(descriptor, 7, 0) == b"content"
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+    with pytest.raises(OSError, match="Bad file descriptor"), shared.use():
+        pass
 
 
 async def test_small_file_is_kept(tmp_path: Path) -> None:
