@@ -46,8 +46,10 @@ def page(measured: Measured, rows: list[Row], seconds: float, quick: bool) -> st
         )
     parts += ["![figures relative to their targets](benchmarks.svg)", "## Targets", target_table(rows)]
     parts += [
-        "*×* is the rate of the client, relative to the reference in the same run. 0.05 requests per object count as "
-        "none: a listing for a whole window. [Performance](performance.md#missed-targets) explains what is missed."
+        "*×* is the rate of the client, relative to the reference in the same run. A *slow router* is as slow as the "
+        "real one, and works on one request at a time. A *far router* is 100 ms away, with 10 MB/s per connection. "
+        "0.05 requests per object count as none: a listing for a whole window. "
+        "[Performance](performance.md#missed-targets) explains what is missed."
     ]
     parts += ["## Requests by kind", request_table(measured.small, measured.files)]
     parts += ["## Bulks, uploaded by `MictlanXBulkPutOperator`", bulk_table(measured.bulks)]

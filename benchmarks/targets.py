@@ -18,9 +18,9 @@ SMALL_STEPS = (
     *("put one", "get one"),
 )
 MANY_STEPS = ("put in client", "put bulk", "read prefix")
-BULK_IN_CLIENT = "AsyncClient.put_bulk"
-BULK_BY_OPERATOR = "MictlanXBulkPutOperator with its records"
-FOLDER = "MictlanXGetToFolderOperator"
+BULK_IN_CLIENT = "put_bulk of the client"
+BULK_BY_OPERATOR = "bulk operator with its records"
+FOLDER = "folder read by operator"
 
 WITHOUT_PEERS = ("look", "peers")
 """Kinds of requests that no peer answers: the placement of an absent chunk, and the list of peers."""
@@ -218,9 +218,7 @@ def far_rows(measured: Measured) -> list[Row]:
     ):
         step = measured.far[name]
         detail = f"CPU {step.cpu:.2f} s"
-        found.append(
-            Row(f"{title}, 100 ms away, 10 MB/s per connection", step.seconds, "s", at_least, stretch, detail=detail)
-        )
+        found.append(Row(f"{title}, far router", step.seconds, "s", at_least, stretch, detail=detail))
     return found
 
 
