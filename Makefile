@@ -25,7 +25,7 @@ install = if [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --quiet --python $(BIN
 	else $(BIN)/python -m pip install --quiet $(1); fi
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types contracts pytest matrix test-demo test-distributed screenshots redis chromium faults soak model mutants bench dist \
+.PHONY: help demo test check lint types contracts pytest matrix test-demo test-slow test-distributed screenshots redis chromium faults soak model mutants bench dist \
 	venv clean test-privileged audit
 
 help: ## Show this help
@@ -56,6 +56,9 @@ matrix: $(VENV)/.matrix ## Run the tests on every Airflow and Python: make matri
 
 test-demo: $(VENV)/.dev ## Test the demo: interruption, cleanup, and errors
 	$(BIN)/python -m pytest tests/e2e/system -m demo $(PARALLEL) $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.dev ## Test that uploads survive a router that is down for 10 s: make test-slow
+	$(BIN)/python -m pytest tests/robustness/restarts -m slow $(PARALLEL) $(PYTEST_ARGS)
 
 test-distributed: redis chromium $(VENV)/.distributed ## Test with a complete Airflow: scheduler, triggerer, Celery workers, a browser
 	$(BIN)/python -m pytest tests/e2e/distributed --timeout 1500 $(PYTEST_ARGS)

@@ -139,5 +139,11 @@ def _conn_fields() -> dict[str, dict[str, Any]]:
         "max_concurrency": _field(
             "Concurrency", "Chunks in flight per transfer. Default: chosen by their size.", "integer", minimum=1
         ),
+        "connect_patience": _field(
+            "Connect patience (seconds)",
+            "For how long a request waits while no router can be reached, such as during a restart. Default: 20.",
+            "number",
+            minimum=0,
+        ),
         "headers": _field("Extra headers", 'Sent with every request, as JSON: {"X-Tenant": "genomics"}.', "object"),
     }

@@ -151,7 +151,7 @@ def times(ours: Cell, other: Cell | None) -> str:
 
 # -- the plot ----------------------------------------------------------------------------------------------------------
 
-ROW, BAR, LEFT, WIDTH = 20, 14, 440, 420
+ROW, BAR, LEFT, WIDTH = 20, 14, 400, 420
 
 
 def plot(rows: list[Row]) -> str:
@@ -159,7 +159,7 @@ def plot(rows: list[Row]) -> str:
     shown = [(row, target) for row in rows if (target := row.at_least or row.stretch)]
     height, middle = ROW * len(shown) + 60, LEFT + WIDTH / 2
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + WIDTH + 60}" height="{height}" font-family="sans-serif" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + WIDTH + 90}" height="{height}" font-family="sans-serif" font-size="12">',
         '<rect width="100%" height="100%" fill="#ffffff"/>',
         f'<text x="{middle}" y="18" text-anchor="middle" fill="#333333" font-weight="bold">Better than the target: to the right</text>',
     ]

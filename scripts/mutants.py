@@ -31,10 +31,13 @@ FAILED_DATA = "tests/integration/client/transfer/test_failed_data.py"
 UNSENT = "tests/integration/client/transfer/test_unsent_announcements.py"
 SILENT_PEERS = "tests/integration/client/transfer/test_silent_peers.py"
 READING = "tests/integration/client/transfer/test_traps_reading.py"
+OWN_KEYS = "tests/integration/client/transfer/test_own_keys.py"
+LENGTHS = "tests/integration/client/transfer/test_unrecorded_lengths.py"
 OPERATIONS = "tests/integration/client/test_operations.py"
 CHUNKS = "tests/integration/client/transfer/test_chunks.py"
 MEETINGS = "tests/robustness/concurrency/test_interleavings.py"
 GRID = "tests/robustness/hidden_states/test_grid.py"
+LISTINGS = "tests/unit/client/protocol/test_listing_parser.py"
 VERSIONS = "tests/unit/client/test_versions.py"
 STATUS = "tests/unit/bulks/test_status.py"
 PLAN = "tests/unit/bulks/test_plan.py"
@@ -54,6 +57,11 @@ HOSTILE_UPLOADS = "tests/robustness/hostile/test_uploads.py"
 SPELLINGS = "tests/robustness/fuzzing/test_clean_texts.py"
 TEXTS = "tests/unit/client/test_texts.py"
 SERVERS = "tests/integration/security/test_server_texts.py"
+OUTAGES = "tests/integration/client/transfer/test_outages.py"
+OUTAGES_IN_AIRFLOW = "tests/integration/hooks/test_outages.py"
+EMPTY = "tests/integration/client/transfer/test_empty_objects.py"
+EMPTY_ROWS = "tests/unit/client/test_empty_objects.py"
+EMPTY_STATES = "tests/robustness/hidden_states/test_empty_objects.py"
 TAKING_OVER = "tests/integration/bulks/test_inventory.py"
 
 
@@ -85,6 +93,13 @@ def _mutants(file: str, *rows: tuple[str, str, str, str, Sequence[str]]) -> tupl
 MUTANTS = (
     *_mutants(
         "client/transfer/chunk_upload.py",
+        (
+            "an announcement is not cleared by ball id if another object has that id",
+            "listed = await list_rows(upload.routers, upload.name)  # a delete by ball id deletes objects with own keys too",
+            "listed = await list_chunks(upload.routers, upload.name)",
+            OWN_KEYS,
+            ["test_failed_announcement_is_not_cleared_with_keys"],
+        ),
         (
             "the answer's peer_ids are the acknowledgement, not its status",
             "self._stored_on.update(answer.peer_ids)",
@@ -273,6 +288,27 @@ MUTANTS = (
     ),
     *_mutants(
         "client/transfer/upload.py",
+        (
+            "an empty ball that is stored already gets its companion too",
+            "            await self._put_companion()\n",
+            "            await self._put_companion() if self._sent else None\n",
+            EMPTY_STATES,
+            ["test_half_of_a_pair_is_mended"],
+        ),
+        (
+            "a put removes the companion of an earlier empty object",
+            "            await self._delete_companion()\n",
+            "            pass\n",
+            EMPTY,
+            ["test_stale_companion_is_removed[put]"],
+        ),
+        (
+            "a stale companion fails no put",
+            '        except MictlanXError as error:\n            log.info("Could not delete the stale companion',
+            '        except NotFoundError as error:\n            log.info("Could not delete the stale companion',
+            EMPTY,
+            ["test_stale_companion_that_stays_fails_no_put"],
+        ),
         (
             "a put whose source changed leaves nothing in the way of the next one",
             "            await self._withdraw()\n            raise",
@@ -493,6 +529,23 @@ MUTANTS = (
             ["test_fewer_deletes_than_replicas_listed_is_looked_into"],
         ),
         (
+            "a delete by ball id deletes no other object",
+            "        if others:\n            raise ValidationError(",
+            "        if False:\n            raise ValidationError(",
+            OWN_KEYS,
+            [
+                "test_delete_of_an_unplaced_key_names_the_others[delete]",
+                "test_stale_copy_of_a_ball_is_not_deleted_with_keys",
+            ],
+        ),
+        (
+            "the delete of a ball leaves objects with keys of their own",
+            "if (row.key == key if key else not row.own_key)",
+            'if key in ("", row.key)',
+            OWN_KEYS,
+            ["test_ball_and_keys_with_the_same_ball_id_stay_apart[router]"],
+        ),
+        (
             "a bucket is listed again until it is empty",
             "if not listed or stuck or round_number == ROUNDS:",
             "if not listed or stuck or round_number == 1:",
@@ -505,6 +558,113 @@ MUTANTS = (
             "failed=0,",
             MEETINGS,
             ["test_bucket_written_to_all_the_time_is_reported_not_empty"],
+        ),
+        (
+            "a companion is deleted before its ball",
+            "sorted(chosen, key=is_companion, reverse=True)",
+            "chosen",
+            EMPTY,
+            ["test_companion_is_deleted_before_its_ball"],
+        ),
+        (
+            "the empty chunk beside a companion is deleted",
+            "if replicas.keys() <= {companion_key(name.ball_id)} - {key}:",
+            "if not replicas:",
+            EMPTY,
+            ["test_requests_for_objects_beside_companions"],
+        ),
+        (
+            "the empty chunk beside a companion is confirmed to be gone",
+            "ask_placement = short or not replicas.total() - replicas[companion]",
+            "ask_placement = short or not replicas.total()",
+            EMPTY,
+            ["test_delete_that_changed_nothing_is_noticed"],
+        ),
+        (
+            "a delete by key takes the companion too",
+            " or (key == name.chunk(0) and is_companion(row))",
+            "",
+            EMPTY,
+            ["test_delete_by_chunk_key_deletes_the_companion_too"],
+        ),
+        (
+            "the delete of a companion never takes its ball",
+            "if key == companion_key(name.ball_id):\n            return False",
+            "if False:\n            return False",
+            EMPTY,
+            ["test_delete_of_a_companion_alone_keeps_the_empty_ball"],
+        ),
+        (
+            "replicas of a companion are not counted",
+            "deleted += counts.total() - counts[companion]",
+            "deleted += counts.total()",
+            EMPTY,
+            ["test_replace_and_delete_treat_the_pair_as_one"],
+        ),
+        (
+            "the placement of an empty chunk is deleted with its bucket",
+            "                keys.add(name.chunk(0))",
+            "                pass",
+            EMPTY,
+            ["test_delete_bucket_deletes_each_chunk_of_a_pair"],
+        ),
+    ),
+    *_mutants(
+        "client/empty_objects.py",
+        (
+            "a companion is identified by its tag",
+            "return COMPANION_TAG in chunk.tags and chunk.key",
+            "return chunk.key",
+            EMPTY_ROWS,
+            ["test_companion_has_the_tag_and_the_key"],
+        ),
+        (
+            "a copied tag hides no ball",
+            "return COMPANION_TAG in chunk.tags and chunk.key == companion_key(chunk.ball_id)",
+            "return COMPANION_TAG in chunk.tags",
+            EMPTY,
+            ["test_only_tag_with_key_makes_a_companion"],
+        ),
+        (
+            "a companion does not count beside complete other bytes",
+            " if chunk.ball_id not in stale)",
+            ")",
+            EMPTY_ROWS,
+            ["test_stale_companions_are_left_out"],
+        ),
+        (
+            "a companion counts beside an incomplete ball",
+            "if not own_key and found and found[0].is_complete}",
+            "if not own_key and found}",
+            EMPTY,
+            ["test_companion_counts_beside_an_incomplete_ball"],
+        ),
+        (
+            "readers that know no companions find no place for one",
+            '{"num_chunks": "0",',
+            '{"num_chunks": "1",',
+            EMPTY_ROWS,
+            ["test_companion_belongs_to_no_version"],
+        ),
+    ),
+    *_mutants(
+        "client/transfer/chunk_reader.py",
+        (
+            "an empty object is read without data",
+            "if chunk.size == 0 and chunk.checksum == EMPTY_CHECKSUM:",
+            "if False:",
+            EMPTY,
+            ["test_companion_without_its_empty_ball_is_the_object"],
+        ),
+    ),
+    *_mutants(
+        "hooks/bucket_inactivity.py",
+        (
+            "empty objects count",
+            "group_by_object(with_empty_objects(listing.balls))",
+            "group_by_object(listing.balls)",
+            "tests/integration/sensors/test_bucket_inactivity.py",
+            ["test_empty_objects_count_and_restart_the_period"],
         ),
     ),
     *_mutants(
@@ -550,10 +710,110 @@ MUTANTS = (
         ),
         (
             "an empty ball is looked up by its chunk's metadata",
-            "if (first := await get_first_chunk(routers, name)).size == 0:  # listings omit empty balls",
-            "if (first := await get_first_chunk(routers, name)).size == -1:  # listings omit empty balls",
-            WRITING,
-            ["test_empty_ball_is_stored_found_and_read_back_empty"],
+            "if placed and first.size == 0:  # listings omit empty balls",
+            "if placed and first.size == -1:  # listings omit empty balls",
+            EMPTY,
+            ["test_empty_ball_of_another_writer_is_found_by_its_key"],
+        ),
+        (
+            "a companion is not believed while other bytes may be unavailable",
+            "    if not placed and (found :=",
+            "    if (found :=",
+            EMPTY,
+            ["test_companion_hides_no_lost_bytes"],
+        ),
+        (
+            "a companion alone is the empty object",
+            "    if not placed and (found :=",
+            "    if False and (found :=",
+            EMPTY,
+            ["test_companion_without_its_empty_ball_is_the_object"],
+        ),
+        (
+            "a companion is no chunk of its ball",
+            "and (companions or not is_companion(row))]",
+            "]",
+            EMPTY,
+            ["test_placement_without_data_beside_companion_does_not_block_the_key"],
+        ),
+        (
+            "a ball of unrecorded length is read only if every peer listed it",
+            "    if all(version.is_recorded for version in versions if version.is_complete):\n",
+            "    if versions:\n",
+            LENGTHS,
+            ["test_ball_is_not_read_short[no_tags-2]", "test_listing_that_lacks_a_peer_once_is_not_believed[no_tags]"],
+        ),
+        (
+            "chunks that only the complete listing shows are read",
+            "group_versions([*known, *more])",
+            "group_versions(known)",
+            LENGTHS,
+            ["test_listing_that_lacks_a_peer_once_is_not_believed[no_tags]"],
+        ),
+        (
+            "an empty first chunk of unrecorded length is not the complete ball",
+            "return await _confirm_lengths(routers, name, [*found, *listed])",
+            "return [*found, *listed]",
+            LENGTHS,
+            ["test_empty_first_chunk_is_not_the_complete_ball"],
+        ),
+        (
+            "objects with keys of their own are no chunks of a ball",
+            "if not row.own_key and (companions or",
+            "if (companions or",
+            OWN_KEYS,
+            ["test_ball_and_keys_with_the_same_ball_id_stay_apart[peer]"],
+        ),
+        (
+            "a ball id with several keys is an error",
+            "if len(own) > 1 and key not in own:",
+            "if False:",
+            OWN_KEYS,
+            ["test_each_key_of_a_ball_id_is_an_object"],
+        ),
+        (
+            "an object without placement is looked for at every peer",
+            "        if not await _is_on_any_peer(routers, bucket_id, key, peers):\n            return []\n",
+            "        return []\n",
+            OWN_KEYS,
+            ["test_object_is_read_by_its_key_and_its_ball_id[directly_to_a_peer]"],
+        ),
+        (
+            "the chunk of another ball is not taken for an empty ball, or for a placed one",
+            "placed = first.ball_id == name.ball_id",
+            "placed = True",
+            OWN_KEYS,
+            ["test_chunk_of_another_ball_is_not_replaced"],
+        ),
+    ),
+    *_mutants(
+        "client/models.py",
+        (
+            "an index with leading zeros is a key of its own",
+            '_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")',
+            '_INDEX = re.compile(r"[0-9]{1,9}")',
+            OWN_KEYS,
+            ["test_object_is_read_by_its_key_and_its_ball_id[a_frame_with_leading_zeros]"],
+        ),
+    ),
+    *_mutants(
+        "client/transfer/upload.py",
+        (
+            "the chunk of another ball is not replaced",
+            "if self.options.replace and all(version.ball_id == self.name.ball_id for version in others):",
+            "if self.options.replace:",
+            OWN_KEYS,
+            ["test_chunk_of_another_ball_is_not_replaced"],
+        ),
+    ),
+    *_mutants(
+        "client/transfer/chunk_reader.py",
+        (
+            "a copy is called lost only if every peer answered",
+            "            unknown |= set(await silent_peers(self._routers.with_timeout(PEER_CHECK_TIMEOUT), bucket_id, peers))\n",
+            "            pass\n",
+            SILENT_PEERS,
+            ["test_copies_are_called_lost_only_if_every_peer_answered"],
         ),
     ),
     *_mutants(
@@ -567,8 +827,8 @@ MUTANTS = (
         ),
         (
             "chunks of other bytes never belong together",
-            "groups[chunk.full_checksum, chunk.num_chunks].append(chunk)",
-            "groups[None, chunk.num_chunks].append(chunk)",
+            "groups[chunk.full_checksum, num_chunks].append((chunk.updated_at, index, chunk))",
+            "groups[None, num_chunks].append((chunk.updated_at, index, chunk))",
             VERSIONS,
             ["test_versions_of_other_bytes_are_never_mixed"],
         ),
@@ -585,6 +845,99 @@ MUTANTS = (
             "alike = choice",
             VERSIONS,
             ["test_two_cuts_that_were_announced_in_turns_are_both_found"],
+        ),
+    ),
+    *_mutants(
+        "client/transfer/router_pool.py",
+        (
+            "a request waits while no router can be reached",
+            "if not self._patience:",
+            "if True:",
+            OUTAGES,
+            ["test_one_try_survives_a_restart", "test_a_bulk_fails_after_one_wait"],
+        ),
+        (
+            "a wait in vain is not repeated",
+            "if now < self._gave_up + self._patience:",
+            "if False:",
+            OUTAGES,
+            ["test_a_bulk_fails_after_one_wait"],
+        ),
+        (
+            "an answer ends the time in which nothing waits",
+            "            self._gave_up = -math.inf\n        finally:",
+            "        finally:",
+            OUTAGES,
+            ["test_a_later_outage_is_waited_for_again"],
+        ),
+        (
+            "the error after the wait uses up no tries",
+            "error.exhausted = True",
+            "error.exhausted = False",
+            OUTAGES,
+            ["test_without_patience_the_error_comes_at_once"],
+        ),
+        (
+            "only one request begins the wait",
+            "if not self._waiting or self._wait_ended > self._wait_began:",
+            "if True:",
+            OUTAGES,
+            ["test_many_requests_share_one_wait"],
+        ),
+        (
+            "only one request probes the routers",
+            "if self._wait_ended < now:",
+            "if True:",
+            OUTAGES,
+            ["test_many_requests_share_one_wait"],
+        ),
+        (
+            "another router is tried before the wait",
+            "if len(tried) < len(self.pool.routers):",
+            "if False:",
+            OUTAGES,
+            ["test_nothing_waits_while_another_router_answers"],
+        ),
+        (
+            "a refused certificate is not waited for",
+            " and not isinstance(error, CertificateError)",
+            "",
+            OUTAGES,
+            ["test_a_refused_certificate_is_not_waited_for"],
+        ),
+        (
+            "a request waits for the only router that knows its task",
+            "if len(self.pool.routers) == 1:",
+            "if False:",
+            OUTAGES,
+            ["test_a_task_waits_for_its_router"],
+        ),
+        (
+            "the error at the deadline names the wait's cause",
+            "remember_failure(error)\n                first",
+            "first",
+            OUTAGES,
+            ["test_deadline_ends_the_wait"],
+        ),
+    ),
+    *_mutants(
+        "sensors/mictlanx.py",
+        (
+            "a poke asks once",
+            "open_client(connect_patience=0)",
+            "open_client()",
+            OUTAGES_IN_AIRFLOW,
+            ["test_poke_asks_once"],
+        ),
+    ),
+    *_mutants(
+        "triggers/mictlanx.py",
+        (
+            "a poke of a trigger asks once",
+            "open_client(connect_patience=0)",
+            "open_client()",
+            OUTAGES_IN_AIRFLOW,
+            ["test_poke_of_a_trigger_asks_once"],
         ),
     ),
     *_mutants(
@@ -1013,9 +1366,16 @@ MUTANTS = (
             ["test_unreadable_ball_that_is_listed_is_mended_after_a_check"],
         ),
         (
-            "balls of size 0 are asked for",
-            "(by_bucket[balls[index].bucket_id] if balls[index].size else single).append(index)",
-            "by_bucket[balls[index].bucket_id].append(index)",
+            "an empty ball that is looked up has a companion",
+            "            if ball.size == 0:\n",
+            "            if False:\n",
+            TAKING_OVER,
+            ["test_empty_ball_without_its_companion_is_put_again[0]"],
+        ),
+        (
+            "empty balls are found in a listing",
+            "group_versions(with_empty_objects(listed))",
+            "group_versions(listed)",
             TAKING_OVER,
             ["test_empty_balls"],
         ),
@@ -1338,6 +1698,30 @@ MUTANTS = (
             "shown = ip_addr  # without user and password",
             TEXTS,
             ["test_user_and_password_of_an_address_are_not_shown"],
+        ),
+    ),
+    *_mutants(
+        "client/protocol/listing_parser.py",
+        (
+            "the rows of a listing begin at its top level",
+            '                _decode_object(head + b"]}")\n',
+            "",
+            LISTINGS,
+            ["test_nested_listing_is_skipped_with_few_decodes"],
+        ),
+        (
+            "a guess that fails waits for twice as many bytes",
+            "self._required = 2 * len(self._rest)",
+            "self._required = SLICE",
+            LISTINGS,
+            ["test_misleading_text_costs_few_decodes"],
+        ),
+        (
+            "replicas that differ stay apart",
+            "row = shared if shared == row else row",
+            "row = shared",
+            LISTINGS,
+            ["test_replicas_that_differ_stay_apart"],
         ),
     ),
     *_mutants(

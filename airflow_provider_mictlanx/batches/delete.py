@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from airflow_provider_mictlanx.batches.runner import Batch, BatchResult, Failure, Item
 from airflow_provider_mictlanx.client.async_client import AsyncClient
+from airflow_provider_mictlanx.client.concurrency import run_in_thread, sort_in_slices
 from airflow_provider_mictlanx.client.errors import UnavailableError
-from airflow_provider_mictlanx.client.object_ids import original_key
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.texts import get_logger
 from airflow_provider_mictlanx.client.transfer.delete import delete_until_unlisted
+from airflow_provider_mictlanx.client.versions import listed_key
 
 log = get_logger(__name__)
 
@@ -43,14 +44,19 @@ async def delete_keys(
 
     :param keys: the keys; duplicates are ignored
     """
+    also = dict.fromkeys(keys)
 
     async def delete(item: Item) -> bool:
         response = await client.delete(
-            item.key, item.bucket_id, options.timeout, allow_reserved_bucket=options.allow_reserved_bucket
+            item.key,
+            item.bucket_id,
+            options.timeout,
+            also=also.keys(),
+            allow_reserved_bucket=options.allow_reserved_bucket,
         )
         return unwrap(response).n_deletes > 0
 
-    items = [Item(bucket_id, key) for key in dict.fromkeys(keys)]
+    items = [Item(bucket_id, key) for key in also]
     return await Batch(options.max_concurrency, log_progress, "deleting").run(items, delete)
 
 
@@ -64,15 +70,18 @@ async def delete_prefix(
     """
     Delete every ball whose key begins with a prefix, complete or not, and repeat until the listing is empty.
 
-    MictlanX never lists balls of size 0, so they stay. Raises ``UnavailableError`` if a peer does not answer, so the
-    bucket can't be listed.
+    Raises ``UnavailableError`` if a peer does not answer, so the bucket can't be listed.
     """
     rounds: list[BatchResult] = []
 
     async def list_keys() -> dict[str, None]:
         listing = unwrap(await client.get_chunks_by_bucket_id(bucket_id, options.timeout))
-        keys = {original_key(chunk.ball_id, chunk.tags) for chunk in listing.balls}
-        return dict.fromkeys(sorted(key for key in keys if key.startswith(prefix)))
+
+        def select() -> dict[str, None]:
+            keys = {listed_key(chunk) for chunk in listing.balls}
+            return dict.fromkeys(sort_in_slices([key for key in keys if key.startswith(prefix)], key=str))
+
+        return await run_in_thread(select)
 
     async def delete(keys: Iterable[str]) -> dict[str, Failure]:
         result = await delete_keys(client, bucket_id, keys, options, log_progress)

@@ -79,14 +79,16 @@ async def download_items(
     files = await run_in_thread(lambda: _files(items, root, case_insensitive))
     real_root = await run_in_thread(root.resolve)
     threads = Threads(4)
+    unverified = 0
 
     async def read(file: _File) -> bool:
+        nonlocal unverified
         if file.problem is not None:
             raise file.problem
         await threads.run(_check_inside, file.path, real_root)
         if file.checksum and await has_content(file.path, file.size, file.checksum, threads):
             return False
-        report = await client.download(
+        result = await client.download(
             file.bucket_id,
             file.key,
             file.path.parent,
@@ -95,12 +97,16 @@ async def download_items(
             checksum=file.checksum if pin_checksum else None,
             **options.for_one_of(len(files)),
         )
-        return unwrap(report).downloaded
+        report = unwrap(result)
+        unverified += not report.verified
+        return report.downloaded
 
     try:
-        return await Batch(options.max_concurrency, log_progress, "reading").run(files, read)
+        outcome = await Batch(options.max_concurrency, log_progress, "reading").run(files, read)
     finally:
         threads.close()
+    outcome.unverified = unverified
+    return outcome
 
 
 def _files(items: Sequence[Item], root: Path, case_insensitive: bool) -> list[_File]:

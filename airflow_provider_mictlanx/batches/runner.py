@@ -77,6 +77,7 @@ class BatchResult:
     :ivar response_time: seconds
     :ivar failures: every one, in the order of the balls
     :ivar permanently_failed: whether balls failed, and no retry can fix any of them
+    :ivar unverified: number of downloaded balls whose writer recorded no SHA-256 of the complete ball
     """
 
     total: int = 0
@@ -86,6 +87,7 @@ class BatchResult:
     response_time: float = 0.0
     failures: list[Failure] = field(default_factory=list)
     permanently_failed: bool = False
+    unverified: int = 0
 
     @property
     def failed(self) -> int:

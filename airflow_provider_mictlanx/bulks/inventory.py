@@ -16,6 +16,7 @@ from functools import partial
 from airflow_provider_mictlanx.bulks.plan import PlannedBall
 from airflow_provider_mictlanx.bulks.record_store import RecordStore
 from airflow_provider_mictlanx.client.concurrency import for_each, run_in_thread
+from airflow_provider_mictlanx.client.empty_objects import companion_key, with_empty_objects
 from airflow_provider_mictlanx.client.errors import (
     GetChunkError,
     IntegrityError,
@@ -38,7 +39,7 @@ ROW = 500
 """Approximate size of a row of a listing, in bytes."""
 
 MAX_LISTING_SIZE = 256 * 1024**2
-"""Limit for a listing, in bytes: its rows take five times as much memory."""
+"""Limit for a listing, in bytes: its rows take up to twice as much memory."""
 
 AT_ONCE = 8
 """Limit for the balls that are looked up at the same time."""
@@ -60,10 +61,10 @@ class Inventory:
         """
         Return the acknowledged balls that the storage does not have with the plan's checksum.
 
-        Each bucket is listed once, or its balls are looked up one by one if there are few. Balls of size 0, which are
-        never listed, are always looked up. A ball that was announced after the record that acknowledges it is read:
-        the record is about earlier data. Raises ``UnavailableError`` if a peer does not answer, so a missing ball can't
-        be confirmed as lost.
+        Each bucket is listed once, or its balls are looked up one by one if there are few. An empty ball without its
+        companion counts as lost, so that it is put again. A ball that was announced after the record that acknowledges
+        it is read: the record is about earlier data. Raises ``UnavailableError`` if a peer does not answer, so a
+        missing ball can't be confirmed as lost.
 
         :param acknowledged: time of the acknowledging record, by ball (nanoseconds since 1970, by the peers' clocks)
         :param in_doubt: balls to read in any case, since a storage check could not read them
@@ -71,7 +72,7 @@ class Inventory:
         single: list[int] = []
         by_bucket: defaultdict[str, list[int]] = defaultdict(list)
         for index in sorted(acknowledged):
-            (by_bucket[balls[index].bucket_id] if balls[index].size else single).append(index)
+            by_bucket[balls[index].bucket_id].append(index)
         announced: dict[int, int] = {}
         for bucket_id, wanted in by_bucket.items():
             rows = None if len(wanted) <= ASKED_ONE_BY_ONE else await self._list(bucket_id, len(wanted))
@@ -106,12 +107,15 @@ class Inventory:
             raise
 
     async def _find(self, ball: PlannedBall, check_storage: bool = False) -> Ball | None:
-        """Return the metadata of a ball; None if it is not stored as planned."""
+        """Return the metadata of a ball; None if it is not stored as planned, or is empty without its companion."""
         found = await self.store.client.get_metadata(
             ball.bucket_id, ball.key, self.store.timeout, check_storage=check_storage
         )
         try:
             stored = unwrap(found)
+            if ball.size == 0:
+                key = companion_key(stored.ball_id)
+                unwrap(await self.store.client.get_metadata_by_key(ball.bucket_id, key, self.store.timeout))
         except NotFoundError:
             return None
         except (UnavailableError, GetChunkError, IntegrityError) as error:
@@ -125,10 +129,14 @@ def _announced(rows: Iterable[Metadata], balls: Sequence[PlannedBall], wanted: I
     by_id = {make_ball_id(balls[index].key): index for index in wanted}
     chunks: defaultdict[int, list[Metadata]] = defaultdict(list)
     for row in rows:
-        if (index := by_id.get(row.ball_id)) is not None:
+        if not row.own_key and (index := by_id.get(row.ball_id)) is not None:
             chunks[index].append(row)
     # The newest complete version comes first: readers get that one.
-    newest = {index: versions[0] for index, listed in chunks.items() if (versions := group_versions(listed))}
+    newest = {
+        index: versions[0]
+        for index, listed in chunks.items()
+        if (versions := group_versions(with_empty_objects(listed)))
+    }
     return {
         index: version.updated_at
         for index, version in newest.items()

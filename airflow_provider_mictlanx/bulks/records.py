@@ -36,7 +36,7 @@ from airflow_provider_mictlanx.client.errors import IntegrityError, ValidationEr
 from airflow_provider_mictlanx.client.models import Metadata
 from airflow_provider_mictlanx.client.object_ids import RESERVED_BUCKETS, is_safe_id
 from airflow_provider_mictlanx.client.texts import clean, excerpt
-from airflow_provider_mictlanx.client.versions import group_by_ball, group_versions
+from airflow_provider_mictlanx.client.versions import group_by_object, group_versions
 
 BULK_TAG = "bulk_id"
 RECORD_TAG = "record"
@@ -358,12 +358,12 @@ def read_listing(bulk_id: str, listing: Iterable[Metadata], complete: bool) -> R
     """
     records = Records(bulk_id, complete)
     foreign: list[str] = []
-    for ball_id, listed in group_by_ball(listing).items():
+    for (ball_id, own_key), listed in group_by_object(listing).items():
         model = _record_type(ball_id)
         chunks = [chunk for chunk in listed if is_record(chunk)]
-        if len(chunks) < len(listed):
-            foreign.append(ball_id)
-        if model is None or not chunks:
+        if own_key or len(chunks) < len(listed):
+            foreign.append(own_key or ball_id)
+        if model is None or own_key or not chunks:
             continue
         check_owner(bulk_id, chunks)
         complete_versions = [version for version in group_versions(chunks) if version.is_complete]

@@ -14,9 +14,11 @@ import fnmatch
 import os
 import posixpath
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
+
+from msgspec import structs
 
 from airflow_provider_mictlanx.client.background_bulks import (
     BALL_OPTIONS,
@@ -26,7 +28,8 @@ from airflow_provider_mictlanx.client.background_bulks import (
     check_items,
 )
 from airflow_provider_mictlanx.client.chunks import Chunk, ChunkLike
-from airflow_provider_mictlanx.client.concurrency import Threads, for_each
+from airflow_provider_mictlanx.client.concurrency import Threads, for_each, sort_in_slices
+from airflow_provider_mictlanx.client.empty_objects import with_empty_objects
 from airflow_provider_mictlanx.client.errors import (
     GetChunkError,
     IntegrityError,
@@ -90,7 +93,12 @@ from airflow_provider_mictlanx.client.transfer.listing import (
     list_small_bucket,
     require_all_peers,
 )
-from airflow_provider_mictlanx.client.transfer.router_pool import RequestSender, RouterPool
+from airflow_provider_mictlanx.client.transfer.router_pool import (
+    CONNECT_PATIENCE,
+    ROUTERS_SHOWN,
+    RequestSender,
+    RouterPool,
+)
 from airflow_provider_mictlanx.client.transfer.single_chunk import SingleChunkUpload, place_tags
 from airflow_provider_mictlanx.client.transfer.upload import Upload
 from airflow_provider_mictlanx.client.transport.connections import Transport, borrow_client
@@ -99,7 +107,7 @@ from airflow_provider_mictlanx.client.transport.proxies import ProxyRules
 from airflow_provider_mictlanx.client.transport.tls import Verify
 from airflow_provider_mictlanx.client.uri import MictlanXURI
 from airflow_provider_mictlanx.client.validation import check_int, check_non_negative, check_str, check_tags, parse_size
-from airflow_provider_mictlanx.client.versions import group_by_ball, group_versions
+from airflow_provider_mictlanx.client.versions import group_by_object, group_versions
 
 if TYPE_CHECKING:
     import httpx
@@ -109,10 +117,6 @@ log = get_logger("airflow_provider_mictlanx.client")
 
 LOG_PATH = os.environ.get("MICTLANX_LOG_PATH", "/mictlanx/client")
 """Default folder of the log files."""
-
-
-ROUTERS_SHOWN = 3
-"""Maximum number of routers that an error names."""
 
 
 LISTED_SIZE = 500
@@ -146,6 +150,8 @@ class AsyncClient:
     :param proxy: HTTP proxy of every request, as ``http://user:password@proxy.example.org:3128``. A router that speaks
         https is reached through a tunnel (CONNECT): the proxy sees neither token nor data
     :param trust_env: use ``HTTP_PROXY``, ``HTTPS_PROXY`` and ``NO_PROXY`` of the environment if ``proxy`` is None
+    :param connect_patience: time for which a request waits while no router can be reached, which uses up no tries
+        (seconds); 0 raises the error at once
 
     :raises ValidationError: an argument is invalid
     """
@@ -168,6 +174,7 @@ class AsyncClient:
         http_client: httpx.AsyncClient | None = None,
         proxy: str | None = None,
         trust_env: bool = False,
+        connect_patience: float = CONNECT_PATIENCE,
     ) -> None:
         if not client_id or any("\ud800" <= c <= "\udfff" for c in client_id):
             raise ValidationError(f"client_id must be valid Unicode and not empty, got {client_id!r}")
@@ -186,7 +193,10 @@ class AsyncClient:
             raise ValidationError("verify must be unset with an http_client, which has its own TLS settings")
         else:
             self._transport = Transport(token=token, headers=headers, backend_factory=borrow_client(http_client))
-        self._pool = RouterPool([AsyncRouter.at(place, self.uri, self._transport) for place in self.uri.named_routers])
+        self._pool = RouterPool(
+            [AsyncRouter.at(place, self.uri, self._transport) for place in self.uri.named_routers],
+            patience=connect_patience,
+        )
         self._jobs = BulkJobs(self._put_item)
         self._logs = ClientLogs(client_id, debug, log_output_path, log_when, log_interval)
         if self.uri.protocol == "https" and verify is False and http_client is None:
@@ -547,11 +557,13 @@ class AsyncClient:
         """
         Read a ball into memory, and verify size and SHA-256 of every chunk and of the complete ball.
 
-        Returns ``data`` and the ``metadatas`` of the chunks, in order. A wrong or missing chunk is read again without
-        the router's cache, then from each peer. If all of these fail, the next older complete version is read.
+        Returns ``data``, the ``metadatas`` of the chunks, in order, and ``verified``: False if the writer recorded no
+        SHA-256 of the complete ball, so only its chunks were verified. Every peer must then take part in the listing.
+        A wrong or missing chunk is read again without the router's cache, then from each peer. If all of these fail,
+        the next older complete version is read.
 
         :param bucket_id: see ``put``
-        :param key: the key, or the ball id
+        :param key: the key, or the ball id; also a chunk key other than ``{ball_id}_{index}``, as other clients use
         :param max_paralell_gets: maximum chunks in flight
         :param headers: sent with every request of this call
         :param chunk_size: ignored; chunks have the sizes that their writer chose
@@ -580,7 +592,7 @@ class AsyncClient:
         download = Download(self._sender(timeout, headers, retry), self._threads, max_paralell_gets, force, chunk_index)
         async with self._doing(f"getting {name}", deadline, name):
             version, data = await download.to_memory(name, self._cache, max_size)
-        return AsyncGetResponse(data=data, metadatas=version.ordered)
+        return AsyncGetResponse(data=data, metadatas=version.ordered, verified=version.checksum is not None)
 
     @returns_result
     async def get_chunk(
@@ -808,6 +820,7 @@ class AsyncClient:
         """
         List every announced chunk of a bucket as the router returns it: repeated, unsorted, without chunks of size 0.
 
+        The companions of empty balls are included. ``list_balls`` shows the empty balls instead.
         Parameters: see ``list_balls``, and:
 
         :param partial: accept a listing without the chunks of some peers; ``extra["missing_peers"]`` then names them
@@ -827,7 +840,7 @@ class AsyncClient:
             listing, missing = await routers.with_retries(
                 lambda: list_bucket_and_missing_peers(routers, bucket_id, max_size)
             )
-            return listing.model_copy(update={"extra": {**listing.extra, "missing_peers": missing}})
+            return structs.replace(listing, extra={**listing.extra, "missing_peers": missing})
 
     @returns_result
     async def missing_peers(
@@ -906,8 +919,8 @@ class AsyncClient:
         """
         List the balls of a bucket whose chunks are all announced, sorted by key.
 
-        Listings omit balls of size 0. An unknown bucket counts as empty. The router always sends the complete bucket;
-        ``prefix`` and ``glob`` select from it.
+        An empty ball that another client wrote has no companion and is missing. An unknown bucket counts as empty. The
+        router always sends the complete bucket; ``prefix`` and ``glob`` select from it.
 
         :param prefix: select keys that begin with this
         :param glob: select keys that match this pattern: ``*`` = any characters (``/`` too), ``?`` = one character,
@@ -931,7 +944,8 @@ class AsyncClient:
                 len(listing.balls) * LISTED_SIZE, _select_balls, listing.balls, prefix, glob
             )
             hidden = await self._find_hidden(routers, bucket_id, incomplete)
-        return sorted([*balls, *hidden], key=lambda ball: ball.key)
+        found = [*balls, *hidden]
+        return await self._threads.run_sized(len(found) * LISTED_SIZE, sort_in_slices, found, key=lambda ball: ball.key)
 
     async def _find_hidden(self, routers: RequestSender, bucket_id: str, ball_ids: Sequence[str]) -> list[Ball]:
         """
@@ -1011,27 +1025,32 @@ class AsyncClient:
         force: bool = True,
         headers: Headers = NO_HEADERS,
         *,
+        also: Collection[str] = (),
         allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> DeletedByBallIdResponse:
         """
         Delete all chunks and replicas of a ball, and confirm it; a missing ball is not an error.
 
-        Returns ``n_deletes``, the number of deleted replicas, and ``ball_id``.
+        Returns ``n_deletes``, the number of deleted replicas, and ``ball_id``. An object that another client stored
+        under a chunk key of its own is deleted alone; others with the same ball id stay.
 
         :param ball_id: the ball id, or any key
         :param timeout: for each request (seconds)
         :param force: sent as the header ``Force``
         :param headers: sent with every request of this call
+        :param also: keys of objects with the same ball id that may be deleted with it: an object written directly to a
+            peer has no placement, and can only be deleted with all of them
         :param allow_reserved_bucket: allow a bucket that begins with ``bulk-``, which contains records of a bulk
         :param deadline: for the complete call (seconds)
 
         :raises UnavailableError: a peer does not answer, and may still have its replicas
+        :raises ValidationError: other objects would be deleted, or the ball id has several; they are named
         """
         name = changing_name(bucket_id, ball_id, allow_reserved_bucket)
         deletion = Deletion(self._sender(timeout, headers), force)
         async with self._doing(f"deleting {name}", deadline, name):
-            return DeletedByBallIdResponse(n_deletes=await deletion.remove(name), ball_id=name.ball_id)
+            return DeletedByBallIdResponse(n_deletes=await deletion.remove_object(name, also), ball_id=name.ball_id)
 
     @returns_result
     async def delete_by_key(
@@ -1042,6 +1061,7 @@ class AsyncClient:
         force: bool = True,
         headers: Headers = NO_HEADERS,
         *,
+        also: Collection[str] = (),
         allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> DeletedByKeyResponse:
@@ -1051,14 +1071,13 @@ class AsyncClient:
         ``delete`` deletes a complete ball. Returns ``n_deletes``, the number of deleted replicas, and ``key``.
         Parameters and errors: see ``delete``, and:
 
-        :param key: the chunk's key, ``{ball_id}_{index}``
+        :param key: the chunk's key: ``{ball_id}_{index}``, or a key of its own
         """
         check_bucket_may_change(bucket_id, allow_reserved_bucket)
         check_chunk_key(key)
         deletion = Deletion(self._sender(timeout, headers), force)
         async with self._doing(f"deleting chunk {bucket_id}/{key}", deadline, f"{bucket_id}/{key}"):
-            name = ObjectId(bucket_id, key.rpartition("_")[0] or key, key)
-            return DeletedByKeyResponse(n_deletes=await deletion.remove(name, key=key), key=key)
+            return DeletedByKeyResponse(n_deletes=await deletion.remove_chunk(bucket_id, key, also), key=key)
 
     @returns_result
     async def delete_bucket(
@@ -1075,8 +1094,9 @@ class AsyncClient:
         """
         Delete every ball of a bucket, and list it again until it is empty. An empty bucket does not exist.
 
-        Balls of size 0 are not deleted, because listings omit them. ``failed`` counts the balls that could not be
-        deleted or were added meanwhile; ``failures`` explains them. Parameters and errors: see ``delete``, and:
+        Empty balls that another client wrote are not deleted, because listings omit them. ``failed`` counts the balls
+        that could not be deleted or were added meanwhile; ``failures`` explains them. Parameters and errors: see
+        ``delete``, and:
 
         :param max_concurrency: maximum balls at once
 
@@ -1203,11 +1223,17 @@ def _retry_config(
 
 def _select_balls(chunks: list[Metadata], prefix: str, glob: str) -> tuple[list[Ball], list[str]]:
     """Return the complete balls of a listing whose keys match, and the ids of the incomplete ones."""
-    newest = [group_versions(listed)[:1] for listed in group_by_ball(chunks).values()]
-    balls = [(version.as_ball(), version.is_complete) for versions in newest for version in versions]
-    chosen = [
-        (ball, is_complete)
-        for ball, is_complete in balls
-        if ball.key.startswith(prefix) and fnmatch.fnmatchcase(ball.key, glob or "*")
-    ]
-    return [ball for ball, is_complete in chosen if is_complete], [ball.ball_id for ball, done in chosen if not done]
+    complete: list[Ball] = []
+    incomplete: list[str] = []
+    groups = group_by_object(with_empty_objects(chunks))
+    while groups:  # a group is freed as soon as possible, because the garbage collector stops all threads
+        _, listed = groups.popitem()
+        for version in group_versions(listed)[:1]:
+            ball = version.as_ball()
+            if not ball.key.startswith(prefix) or not fnmatch.fnmatchcase(ball.key, glob or "*"):
+                continue
+            if version.is_complete:
+                complete.append(ball)
+            else:
+                incomplete.append(ball.ball_id)
+    return complete, incomplete

@@ -1,45 +1,55 @@
 """
 Models of requests, answers and results.
 
-Answers may have unknown fields, which newer services send. A missing or invalid required field raises
-``UpstreamProtocolError``.
+Answers are msgspec structs: a listing has hundreds of thousands of rows. They may have unknown fields, which newer
+services send. A missing or invalid field raises ``UpstreamProtocolError``. Requests are pydantic models, which check
+what a user passes.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from types import MappingProxyType
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, TypeAlias
 
 import humanfriendly
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel
+from msgspec import Meta, Struct
+from msgspec.structs import force_setattr
+from pydantic import BaseModel, ConfigDict, Field
 
-Size = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
+Size = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 """A number of bytes."""
 
-Count = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 """A number of chunks, balls or the like."""
 
-Checksum = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-"""A SHA-256 in lower-case hex."""
+if TYPE_CHECKING:
+    Tags: TypeAlias = dict[str, str]
+else:
+    Tags = dict[str, str] | None  # services may answer null, which is read as an empty dict
 
 
-Tags = Annotated[dict[str, str], BeforeValidator(lambda tags: {} if tags is None else tags)]
+_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
+"""The index in a chunk's key; ``video_007`` does not belong to the ball ``video``, but is an object of its own."""
 
 
-class WireModel(BaseModel):
-    """Base class of request bodies and answers."""
+class RequestModel(BaseModel):
+    """Base class of request bodies."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
 
-class Metadata(WireModel):
+class Answer(Struct, frozen=True, kw_only=True):
+    """Base class of answers."""
+
+
+class Metadata(Answer, frozen=True, kw_only=True, gc=False):  # without cycles, so nothing for the garbage collector
     """
     The metadata of one replica of a chunk.
 
-    :ivar key: the chunk's key, ``{ball_id}_{index}``
+    :ivar key: the chunk's key: ``{ball_id}_{index}``, or any name if it is an object of its own (``own_key``)
     :ivar size: announced size (bytes)
     :ivar checksum: announced SHA-256 of the chunk, in hex
     :ivar tags: ``index``, ``num_chunks``, ``full_checksum`` …; ``updated_at`` (nanoseconds) is added by the peer
@@ -48,45 +58,75 @@ class Metadata(WireModel):
     key: str
     size: Size
     checksum: str
-    tags: Tags = Field(default_factory=dict)
+    tags: Tags = {}
     content_type: str = "application/octet-stream"
     producer_id: str = ""
     ball_id: str
     bucket_id: str
     is_disabled: bool = False
 
-    @cached_property
+    def __post_init__(self) -> None:
+        if self.tags is None:
+            force_setattr(self, "tags", {})
+
+    @property
     def index(self) -> int:
         """The chunk's index in the ball, from the tag ``index`` or the key; -1 if neither contains it."""
+        if self.own_key:
+            return 0
         text = self.tags.get("index") or self.key.removeprefix(f"{self.ball_id}_")
         return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
 
-    @cached_property
+    @property
+    def own_key(self) -> str:
+        """
+        The key of a chunk that is a complete object of its own; empty for a chunk of a ball.
+
+        Other clients store objects under any key, without tags. Only ``{ball_id}_{index}``, with the index written as
+        Python writes an int, and chunks with the tag ``index`` belong to a ball.
+        """
+        if self.tags.get("index"):
+            return ""
+        ball_id, _, index = self.key.rpartition("_")
+        return "" if ball_id == self.ball_id and _INDEX.fullmatch(index) else self.key
+
+    @property
     def num_chunks(self) -> int | None:
         """The ball's number of chunks, from this chunk's tags; None if they do not contain it."""
+        if self.own_key:
+            return 1
         text = self.tags.get("num_chunks", "")
         return int(text) if text.isascii() and text.isdigit() and 0 < len(text) < 10 else None
 
-    @cached_property
+    @property
     def full_checksum(self) -> str | None:
         """The SHA-256 of the ball, from the tags, or from this chunk if it is the only one."""
+        if self.own_key:
+            return self.checksum
         return self.tags.get("full_checksum") or (self.checksum if self.num_chunks == 1 else None)
 
-    @cached_property
+    @property
     def updated_at(self) -> int:
         """Time when the peer accepted the announcement (nanoseconds since 1970); 0 if unknown."""
         text = self.tags.get("updated_at", "")
         return int(text) if text.isascii() and text.isdigit() and len(text) < 25 else 0
 
 
-class PutMetadataRequest(WireModel):
+class BallListing(Answer, frozen=True, kw_only=True):
+    """Base class of answers with many chunks."""
+
+    rows_field: ClassVar[str] = "balls"
+    """The field with the chunks."""
+
+
+class PutMetadataRequest(RequestModel):
     """The announcement of a chunk: ``POST /buckets/{bucket_id}/metadata``."""
 
     bucket_id: str
     key: str
     ball_id: str
     checksum: str
-    size: Size
+    size: int = Field(ge=0, lt=2**63, strict=True)
     tags: dict[str, str] = Field(default_factory=dict)
     producer_id: str
     content_type: str = "application/octet-stream"
@@ -94,7 +134,7 @@ class PutMetadataRequest(WireModel):
     replication_factor: int = Field(default=1, ge=1)
 
 
-class PutMetadataResponse(WireModel):
+class PutMetadataResponse(Answer, frozen=True, kw_only=True):
     """
     The answer to an announcement.
 
@@ -104,13 +144,13 @@ class PutMetadataResponse(WireModel):
 
     key: str
     bucket_id: str
-    tasks_ids: list[str] = Field(min_length=1)
+    tasks_ids: Annotated[list[str], Meta(min_length=1)]
     replicas: list[str]
     service_time: float | None = None
     extra: dict[str, Any] | None = None
 
 
-class PutChunkedResponse(WireModel):
+class PutChunkedResponse(Answer, frozen=True, kw_only=True):
     """
     The answer to the data.
 
@@ -125,7 +165,7 @@ class PutChunkedResponse(WireModel):
     size: Size = 0
 
 
-class GetMetadataResponse(WireModel):
+class GetMetadataResponse(Answer, frozen=True, kw_only=True):
     """The metadata of one chunk, and the peer that returned it."""
 
     service_time: float | None = None
@@ -134,8 +174,10 @@ class GetMetadataResponse(WireModel):
     metadata: Metadata
 
 
-class BallChunksResponse(WireModel):
+class BallChunksResponse(BallListing, frozen=True, kw_only=True):
     """Every announced chunk of a ball, unordered: replicas of a chunk repeat, and versions are mixed."""
+
+    rows_field: ClassVar[str] = "chunks"
 
     bucket_id: str
     ball_id: str
@@ -145,7 +187,7 @@ class BallChunksResponse(WireModel):
     checksum: str = ""
 
 
-class GetRouterBucketMetadataResponse(WireModel):
+class GetRouterBucketMetadataResponse(BallListing, frozen=True, kw_only=True):
     """
     Every announced chunk of a bucket, once per replica; chunks of size 0 are missing.
 
@@ -156,7 +198,7 @@ class GetRouterBucketMetadataResponse(WireModel):
     bucket_id: str
     peers_ids: list[str]
     balls: list[Metadata]
-    extra: dict[str, Any] = Field(default_factory=dict)
+    extra: dict[str, Any] = {}
     answered_at: float | None = None
 
     @property
@@ -165,21 +207,21 @@ class GetRouterBucketMetadataResponse(WireModel):
         return self.peers_ids
 
 
-class PeerInfo(WireModel):
+class PeerInfo(Answer, frozen=True, kw_only=True):
     """One peer behind a router."""
 
     peer_id: str
     ip_addr: str = ""
-    port: int = Field(default=0, ge=-1, le=65535)
+    port: Annotated[int, Meta(ge=-1, le=65535)] = 0
     protocol: str = "http"
     api_version: Count = 4
 
 
-class PeersResponse(WireModel):
+class PeersResponse(Answer, frozen=True, kw_only=True):
     """The available and the unavailable peers of the storage space."""
 
     available: list[PeerInfo]
-    unavailable: list[PeerInfo] = Field(default_factory=list)
+    unavailable: list[PeerInfo] = []
 
     @property
     def peer_ids(self) -> list[str]:
@@ -187,7 +229,7 @@ class PeersResponse(WireModel):
         return [peer.peer_id for peer in (*self.available, *self.unavailable)]
 
 
-class UpdateMetadataRequest(WireModel):
+class UpdateMetadataRequest(RequestModel):
     """
     Changes of a chunk's metadata; a field that is None is not changed.
 
@@ -201,7 +243,7 @@ class UpdateMetadataRequest(WireModel):
     is_disabled: bool | None = None
 
 
-class StoredBall(WireModel):
+class StoredBall(Answer, frozen=True, kw_only=True):
     """
     One chunk in the statistics of a peer.
 
@@ -213,7 +255,7 @@ class StoredBall(WireModel):
     checksum: str = ""
 
 
-class PeerUFs(WireModel):
+class PeerUFs(Answer, frozen=True, kw_only=True):
     """
     Disk usage of a peer.
 
@@ -227,7 +269,7 @@ class PeerUFs(WireModel):
     disk_uf: float
 
 
-class PeerStats(PeerUFs):
+class PeerStats(PeerUFs, frozen=True, kw_only=True):
     """
     Disk usage of a peer, and the chunks stored on it.
 
@@ -237,13 +279,9 @@ class PeerStats(PeerUFs):
     """
 
     peer_id: str
-    available_disk: int = Field(ge=-(2**63), lt=2**63)
-    balls: list[StoredBall] = Field(default_factory=list, repr=False)
-    peers: list[str] = Field(default_factory=list)
-
-
-class AllPeersStats(RootModel[dict[str, PeerStats]]):
-    """The statistics of every answering peer, by peer id."""
+    available_disk: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+    balls: list[StoredBall] = []
+    peers: list[str] = []
 
 
 class BallSize(NamedTuple):
@@ -258,21 +296,13 @@ class BallSize(NamedTuple):
     size: Size
 
 
-class BallSizes(RootModel[list[BallSize]]):
-    """The chunks stored on a peer."""
-
-
-class BallCount(WireModel):
+class BallCount(Answer, frozen=True, kw_only=True):
     """The number of chunks stored on a peer."""
 
     len: Count
 
 
-class PeerState(RootModel[dict[str, Any]]):
-    """The state of a peer; the protocol does not specify its fields."""
-
-
-class PeerPutMetadataResponse(WireModel):
+class PeerPutMetadataResponse(Answer, frozen=True, kw_only=True):
     """
     A peer's answer to an announcement.
 
@@ -286,7 +316,7 @@ class PeerPutMetadataResponse(WireModel):
     service_time: float | None = None
 
 
-class PeerPutChunkedResponse(WireModel):
+class PeerPutChunkedResponse(Answer, frozen=True, kw_only=True):
     """
     A peer's answer to the data.
 
@@ -304,7 +334,7 @@ class PeerPutChunkedResponse(WireModel):
     service_time: float | None = None
 
 
-class PeerBallResponse(WireModel):
+class PeerBallResponse(BallListing, frozen=True, kw_only=True):
     """
     The chunks of a ball that one peer knows.
 
@@ -322,14 +352,14 @@ class PeerBallResponse(WireModel):
         return self.balls
 
 
-class PeerBucketResponse(WireModel):
+class PeerBucketResponse(BallListing, frozen=True, kw_only=True):
     """The chunks of a bucket that one peer knows."""
 
     peer_id: str
     balls: list[Metadata]
 
 
-class GetSizeResponse(WireModel):
+class GetSizeResponse(Answer, frozen=True, kw_only=True):
     """
     The size of a chunk at a peer.
 
@@ -342,29 +372,29 @@ class GetSizeResponse(WireModel):
     size: Size
 
 
-class DeletedByKeyResponse(WireModel):
+class DeletedByKeyResponse(Answer, frozen=True, kw_only=True):
     """The number of deleted replicas of a chunk."""
 
     n_deletes: Count
     key: str = ""
 
 
-class DeletedByBallIdResponse(WireModel):
+class DeletedByBallIdResponse(Answer, frozen=True, kw_only=True):
     """The number of deleted replicas of a ball's chunks."""
 
     n_deletes: Count
     ball_id: str = ""
 
 
-class DeleteBucketResponse(WireModel):
+class DeleteBucketResponse(RequestModel):
     """
     The result of deleting a bucket.
 
     :ivar deleted: number of deleted balls
     :ivar failed: number of balls that could not be deleted
     :ivar total: number of listed balls
-    :ivar keys: the ids of the deleted balls
-    :ivar failures: the cause of each failure, by ball id
+    :ivar keys: the ids of the deleted balls, and the keys of objects with keys of their own
+    :ivar failures: the cause of each failure, by ball id or key
     :ivar response_time: seconds
     """
 
@@ -399,7 +429,7 @@ class RetryPolicy:
     jitter: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Ball:
     """
     The newest complete version of a stored object, as listed.
@@ -409,7 +439,7 @@ class Ball:
     :ivar chunks: one replica's metadata of every chunk, ordered by index
     :ivar checksum: SHA-256 of the ball in hex; empty if its writer did not record it
     :ivar size: bytes
-    :ivar key: the key that its writer used, from the tags; the ball id by default
+    :ivar key: the key that its writer used: the chunk's own key, or from the tags; the ball id by default
     :ivar updated_at: time of its newest announcement (nanoseconds since 1970)
     """
 
@@ -430,6 +460,16 @@ class Ball:
     def num_chunks(self) -> int:
         """The number of chunks."""
         return len(self.chunks)
+
+    @property
+    def own_key(self) -> str:
+        """The chunk's key if it is not ``{ball_id}_{index}``, as other clients use; empty for a ball."""
+        return self.chunks[0].own_key
+
+    @property
+    def verified(self) -> bool:
+        """Return whether its writer recorded a SHA-256 of the complete object, which every read verifies."""
+        return bool(self.checksum)
 
     @property
     def extension(self) -> str:
@@ -486,10 +526,12 @@ class AsyncGetResponse:
 
     :ivar data: the bytes
     :ivar metadatas: the metadata of every chunk, ordered by index
+    :ivar verified: False if its writer recorded no SHA-256 of the complete ball, so only its chunks were verified
     """
 
     data: memoryview
     metadatas: list[Metadata]
+    verified: bool = True
 
 
 @dataclass(frozen=True)
@@ -526,6 +568,7 @@ class FileReport:
     :ivar checksum: SHA-256 of the ball, in hex
     :ivar downloaded: False if a file with the same content already existed
     :ivar response_time: seconds
+    :ivar verified: False if its writer recorded no SHA-256 of the complete ball, so only its chunks were verified
     """
 
     bucket_id: str
@@ -537,6 +580,7 @@ class FileReport:
     num_chunks: int
     downloaded: bool
     response_time: float
+    verified: bool = True
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,11 @@ def is_safe_id(name: str) -> bool:
     return _SAFE_ID.fullmatch(name) is not None
 
 
+def is_path_segment(key: str) -> bool:
+    """Return whether another client can have used a key as the key of a chunk, which is one segment of a path."""
+    return key not in ("", ".", "..") and "/" not in key and key.isprintable() and len(key) <= 255
+
+
 def check_bucket_id(bucket_id: str) -> str:
     """
     Return a bucket id, or raise ``ValidationError`` if it is not a safe id.
@@ -160,7 +165,9 @@ def make_object_id(bucket_id: str, key: str) -> ObjectId:
 
 
 def check_chunk_key(key: str) -> str:
-    """Return the key of a chunk, or raise ``ValidationError`` if it has another form than ``{ball_id}_{index}``."""
-    if not isinstance(key, str) or not is_safe_id(key):
-        raise ValidationError(f"key must be the key of a chunk, {{ball_id}}_{{index}}, got {key!r}")
+    """Return the key of a chunk, or raise ``ValidationError`` if no chunk can have it."""
+    if not isinstance(key, str) or not is_path_segment(key):
+        raise ValidationError(
+            f"key must be the key of a chunk, {{ball_id}}_{{index}} or a name without '/', got {key!r}"
+        )
     return key

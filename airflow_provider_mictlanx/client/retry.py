@@ -84,7 +84,13 @@ def is_transient(error: BaseException, final: tuple[type[MictlanXError], ...] = 
 def _log_failed_try(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     log.info("Try %d failed: %s; retrying in %.1f s", state.attempt_number, error, state.upcoming_sleep)
-    if error is not None and (failed := _failed.get(None)) is not None:
+    if error is not None:
+        remember_failure(error)
+
+
+def remember_failure(error: BaseException) -> None:
+    """Keep a failure after which the call continues, for the error at its deadline."""
+    if (failed := _failed.get(None)) is not None:
         failed[:] = [error]
 
 

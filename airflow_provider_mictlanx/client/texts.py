@@ -11,7 +11,7 @@ import base64
 import binascii
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache, partial
 from typing import Any
 
@@ -19,6 +19,9 @@ from airflow_provider_mictlanx.client.redaction import Secrets
 
 SHORTEST_VALUE = 8
 """Shorter header values (characters) are redacted only if the header's name is secret: many are plain words."""
+
+NAMES_SHOWN = 5
+"""Maximum number of objects that an error names."""
 
 _WINDOW = 4096
 """Number of characters that an excerpt is taken from: redacting a megabyte would block the event loop."""
@@ -59,6 +62,13 @@ def truncate(text: str, max_size: int) -> str:
 
 
 # Secrets
+
+
+def format_names(names: Iterable[str]) -> str:
+    """Return the first few names in order, and the number of the others."""
+    ordered = sorted(names)
+    more = f" and {len(ordered) - NAMES_SHOWN} more" if len(ordered) > NAMES_SHOWN else ""
+    return ", ".join(ordered[:NAMES_SHOWN]) + more
 
 
 def remember_secret(secret: str) -> None:

@@ -8,14 +8,18 @@ never belong together. The same bytes in another chunk layout are another versio
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import itemgetter
 
 from airflow_provider_mictlanx.client.models import Ball, Metadata
 from airflow_provider_mictlanx.client.object_ids import original_key
 
 FILTERS_TAG = "mictlanx_filters"
+
+ObjectRow = tuple[str, str]
+"""Ball id and own key (``Metadata.own_key``, empty for a ball) of a listed object."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,16 @@ class Version:
     def is_complete(self) -> bool:
         """Return whether every chunk is listed; its data may still be missing."""
         return all(index in self.chunks for index in range(self.num_chunks))
+
+    @property
+    def is_recorded(self) -> bool:
+        """Return whether its writer recorded its checksum and number of chunks; else only the listing shows them."""
+        return self.checksum is not None and self.ordered[0].num_chunks is not None
+
+    @property
+    def own_key(self) -> str:
+        """The key of an object with a key of its own (``Metadata.own_key``); empty for a ball."""
+        return self.ordered[0].own_key
 
     @cached_property
     def updated_at(self) -> int:
@@ -78,46 +92,58 @@ class Version:
             chunks=chunks,
             checksum=self.checksum or "",
             size=self.size,
-            key=original_key(self.ball_id, chunks[0].tags),
+            key=listed_key(chunks[0]),
             updated_at=self.updated_at,
         )
 
 
-def group_by_ball(listing: Iterable[Metadata]) -> dict[str, list[Metadata]]:
-    """Group the chunks of a bucket's listing by ball id."""
-    balls: defaultdict[str, list[Metadata]] = defaultdict(list)
+def listed_key(chunk: Metadata) -> str:
+    """Return the key of a listed chunk's object, as its writer used it."""
+    return chunk.own_key or original_key(chunk.ball_id, chunk.tags)
+
+
+def group_by_object(listing: Iterable[Metadata]) -> dict[ObjectRow, list[Metadata]]:
+    """Group the chunks of a bucket's listing by ball id and own key."""
+    objects: defaultdict[ObjectRow, list[Metadata]] = defaultdict(list)
     for chunk in listing:
-        balls[chunk.ball_id].append(chunk)
-    return dict(balls)
+        objects[chunk.ball_id, chunk.own_key].append(chunk)
+    return dict(objects)
 
 
 def group_versions(chunks: Iterable[Metadata]) -> list[Version]:
     """
-    Group the announced chunks of one ball into versions: complete ones first, then the newest first.
+    Group the announced chunks of one object into versions: complete ones first, then the newest first.
 
     Replicas may repeat, and indexes come in any order. Chunks without an index are left out, since no reader could
     place them.
     """
-    groups: defaultdict[tuple[str | None, int | None], list[Metadata]] = defaultdict(list)
+    groups: defaultdict[tuple[str | None, int | None], list[tuple[int, int, Metadata]]] = defaultdict(list)
     for chunk in chunks:
-        if chunk.index >= 0 and (chunk.num_chunks is None or chunk.index < chunk.num_chunks):
-            groups[chunk.full_checksum, chunk.num_chunks].append(chunk)
+        index, num_chunks = chunk.index, chunk.num_chunks  # read once: they are parsed from the tags
+        if index >= 0 and (num_chunks is None or index < num_chunks):
+            groups[chunk.full_checksum, num_chunks].append((chunk.updated_at, index, chunk))
     versions = [version for group in groups.values() for version in _versions_in_group(group)]
+    if len(versions) == 1:
+        return versions
     # If two end with the same chunk, the one that began later does not mix chunks of an older layout.
     return sorted(versions, key=lambda v: (v.is_complete, v.updated_at, v.begun_at), reverse=True)
 
 
-def _versions_in_group(group: Sequence[Metadata]) -> list[Version]:
+def _versions_in_group(group: list[tuple[int, int, Metadata]]) -> list[Version]:
     """
     Group chunks with the same ball checksum and number of chunks by chunk layout.
 
     No tag names the layout. Chunks of the same size belong together; otherwise the newest chunks of each index do, and
     the oldest. A wrong guess costs a reader one verification, but never returns wrong bytes.
+
+    :param group: the chunks with their times and indexes
     """
     by_index: defaultdict[int, dict[tuple[int, str], Metadata]] = defaultdict(dict)
-    for chunk in sorted(group, key=lambda chunk: chunk.updated_at):
-        by_index[chunk.index][chunk.size, chunk.checksum] = chunk
+    for _, index, chunk in sorted(group, key=itemgetter(0)):
+        by_index[index][chunk.size, chunk.checksum] = chunk
     first = min(by_index)
+    if all(len(candidates) == 1 for candidates in by_index.values()):  # one layout
+        return [_chain(by_index, start, newest=True) for start in by_index[first].values()]
     found: dict[tuple[tuple[int, str], ...], Version] = {}
     for newest in (True, False):
         for start in by_index[first].values():

@@ -17,11 +17,13 @@ from typing import Any
 
 from humanfriendly import format_timespan
 
+from airflow_provider_mictlanx.client.concurrency import sort_in_slices
+from airflow_provider_mictlanx.client.empty_objects import with_empty_objects
 from airflow_provider_mictlanx.client.errors import NotFoundError
-from airflow_provider_mictlanx.client.models import GetRouterBucketMetadataResponse, Metadata
-from airflow_provider_mictlanx.client.object_ids import check_bucket_id, original_key
+from airflow_provider_mictlanx.client.models import GetRouterBucketMetadataResponse
+from airflow_provider_mictlanx.client.object_ids import check_bucket_id
 from airflow_provider_mictlanx.client.validation import check_int, check_seconds, check_str
-from airflow_provider_mictlanx.client.versions import group_by_ball, group_versions
+from airflow_provider_mictlanx.client.versions import ObjectRow, group_by_object, group_versions, listed_key
 from airflow_provider_mictlanx.hooks.summaries import format_count, name_bucket
 
 
@@ -30,13 +32,13 @@ class BucketSnapshot:
     """
     The relevant content of one listing.
 
-    :ivar sizes: of the complete objects, in bytes, by ball id
+    :ivar sizes: of the complete objects, in bytes, by ball id and own key
     :ivar updated_at: time of the newest announcement (nanoseconds since 1970); 0 if no peer reports one
     :ivar digest: of all announced chunks; equal digests mean equal content
     :ivar seen_at: time of the router's answer (seconds since 1970)
     """
 
-    sizes: dict[str, int] = field(repr=False)
+    sizes: dict[ObjectRow, int] = field(repr=False)
     updated_at: int
     digest: str
     seen_at: float
@@ -73,7 +75,7 @@ class InactivityMonitor:
         """JSON of fixed size, from which another process can continue; None before the first listing."""
         self.line = ""
         """The log line for the latest listing."""
-        self._ball_ids: frozenset[str] | None = None
+        self._rows: frozenset[ObjectRow] | None = None
 
     def update(self, listing: GetRouterBucketMetadataResponse) -> dict[str, Any] | None:
         """
@@ -106,28 +108,33 @@ class InactivityMonitor:
         }
 
     def _take_snapshot(self, listing: GetRouterBucketMetadataResponse) -> BucketSnapshot:
-        announced = {
-            ball_id: chunks
-            for ball_id, chunks in group_by_ball(listing.balls).items()
-            if original_key(ball_id, chunks[0].tags).startswith(self.prefix)
-        }
-        newest = {ball_id: group_versions(chunks)[:1] for ball_id, chunks in announced.items()}
-        every_chunk = [chunk for chunks in announced.values() for chunk in chunks]
+        sizes: dict[ObjectRow, int] = {}
+        lines: set[str] = set()
+        updated_at = 0
+        for row, chunks in group_by_object(with_empty_objects(listing.balls)).items():
+            if not listed_key(chunks[0]).startswith(self.prefix):
+                continue
+            versions = group_versions(chunks)
+            if versions and versions[0].is_complete:
+                sizes[row] = versions[0].size
+            for chunk in chunks:
+                updated_at = max(updated_at, chunk.updated_at)
+                lines.add(f"{chunk.key} {chunk.size} {chunk.checksum}")
         return BucketSnapshot(
-            sizes={ball_id: found[0].size for ball_id, found in newest.items() if found and found[0].is_complete},
-            updated_at=max((chunk.updated_at for chunk in every_chunk), default=0),
-            digest=_digest(every_chunk),
+            sizes=sizes,
+            updated_at=updated_at,
+            digest=_digest(lines),
             seen_at=time.time() if listing.answered_at is None else listing.answered_at,
         )
 
     def _check_nothing_disappeared(self, snapshot: BucketSnapshot) -> None:
-        """Compare ball ids with the previous listing, or only their number if another process read that one."""
-        ball_ids = frozenset(snapshot.sizes)
-        if self._ball_ids is not None:
-            missing = len(self._ball_ids - ball_ids)
+        """Compare the objects with the previous listing, or only their number if another process read that one."""
+        rows = frozenset(snapshot.sizes)
+        if self._rows is not None:
+            missing = len(self._rows - rows)
         else:
-            missing = (self.state["count"] if self.state else 0) - len(ball_ids)
-        self._ball_ids = ball_ids
+            missing = (self.state["count"] if self.state else 0) - len(rows)
+        self._rows = rows
         if missing > 0:
             raise NotFoundError(
                 f"{name_bucket(self.bucket_id, self.prefix)}: {missing} of the earlier objects disappeared; "
@@ -142,7 +149,9 @@ class InactivityMonitor:
         return f"{line}, unchanged for {format_timespan(round(inactive))} of {format_timespan(self.inactivity_period)}"
 
 
-def _digest(chunks: list[Metadata]) -> str:
+def _digest(lines: set[str]) -> str:
     """Return a digest of all announcements, independent of their order and of the peers that reported them."""
-    lines = sorted({f"{chunk.key} {chunk.size} {chunk.checksum}" for chunk in chunks})
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    digest = hashlib.sha256()
+    for number, line in enumerate(sort_in_slices(list(lines), key=str)):
+        digest.update(f"\n{line}".encode() if number else line.encode())
+    return digest.hexdigest()

@@ -31,6 +31,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from airflow_provider_mictlanx.client import uri as mictlanx_uri
 from airflow_provider_mictlanx.client.errors import ValidationError
+from airflow_provider_mictlanx.client.transfer.router_pool import CONNECT_PATIENCE
 from airflow_provider_mictlanx.client.transport.proxies import Proxy
 from airflow_provider_mictlanx.client.transport.tls import tls_context
 from airflow_provider_mictlanx.client.uri import DEFAULT_PORT, MictlanXURI, RouterAddress
@@ -113,7 +114,12 @@ def _check_proxy(value: Any) -> Any:
 _Text = Annotated[str, StringConstraints(strict=True, strip_whitespace=True, pattern=r"^[^\x00]*$")]
 _Seconds = Annotated[float, BeforeValidator(_refuse_bool), Field(gt=0, allow_inf_nan=False)]
 _Count = Annotated[int, BeforeValidator(_refuse_bool), Field(ge=1, le=sys.maxsize)]
-_CONSTRAINTS = {"timeout": "a number of seconds above 0", "max_concurrency": "an int from 1 on"}
+_Patience = Annotated[float, BeforeValidator(_refuse_bool), Field(ge=0, allow_inf_nan=False)]
+_CONSTRAINTS = {
+    "timeout": "a number of seconds above 0",
+    "max_concurrency": "an int from 1 on",
+    "connect_patience": "a number of seconds of at least 0",
+}
 """Constraints in the words of an error; every other field that only pydantic checks is a str."""
 
 
@@ -135,6 +141,7 @@ class ConnectionSettings(BaseModel):
     :ivar timeout: seconds for one request
     :ivar chunk_size: size of chunks, such as ``256kb``
     :ivar max_concurrency: chunks in flight per transfer
+    :ivar connect_patience: seconds for which a request waits while no router can be reached
     """
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
@@ -153,6 +160,7 @@ class ConnectionSettings(BaseModel):
     timeout: _Seconds | None = None
     chunk_size: Annotated[str, BeforeValidator(_check_chunk_size)] | None = None
     max_concurrency: _Count | None = None
+    connect_patience: _Patience = CONNECT_PATIENCE
 
     @model_validator(mode="after")
     def _check_tls(self) -> Self:

@@ -179,15 +179,20 @@ class MictlanXHook(CleanLog, BaseHook):
         return _new_client(self.settings, self.settings.tls())
 
     @asynccontextmanager
-    async def open_client(self) -> AsyncIterator[AsyncClient]:
+    async def open_client(self, *, connect_patience: float | None = None) -> AsyncIterator[AsyncClient]:
         """
         Open a client for many calls: ``async with hook.open_client() as client``; the end of the block closes it.
 
         Its methods return a ``Result``. It belongs to the running event loop and can't be used in another one. A
         ``MictlanXError`` raised in the block names the connection.
+
+        :param connect_patience: seconds for which a request waits while no router can be reached; default: the
+            connection's, else 20
         """
         settings = await self.aget_settings()
         verify = await asyncio.to_thread(settings.tls) if settings.reads_tls_files else settings.verify
+        if connect_patience is not None:
+            settings = settings.model_copy(update={"connect_patience": connect_patience})
         async with _new_client(settings, verify) as client:
             with errors_name_connection(self.mictlanx_conn_id):
                 yield client
@@ -330,7 +335,8 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         Read an object into a file. The file appears when it is complete and verified.
 
-        Returns ``{bucket_id, key, ball_id, path, size, checksum, num_chunks, downloaded, response_time}``:
+        Returns ``{bucket_id, key, ball_id, path, size, checksum, num_chunks, downloaded, response_time,
+        verified}``: ``verified`` is False if its writer recorded no SHA-256 of the complete object,
         ``downloaded`` is False if a file with this content existed already. Parameters: see ``aput``, and:
 
         :param output_path: a folder on this machine; created if missing
@@ -369,8 +375,9 @@ class MictlanXHook(CleanLog, BaseHook):
         when it is complete and verified.
 
         Returns ``{bucket_id, prefix, glob, bulk_id, output_path, total_balls, downloaded, skipped, failed,
-        downloaded_size, response_time, failures}``: ``skipped`` existed already, ``failures`` are the first few as
-        ``{bucket_id, key, code, message}``. A bucket never lists empty objects (size 0); a bulk does.
+        downloaded_size, response_time, failures, unverified}``: ``skipped`` existed already, ``unverified`` are
+        downloads whose writer recorded no SHA-256 of the complete object, ``failures`` are the first few as
+        ``{bucket_id, key, code, message}``.
 
         An object fails if its key can't be a file below the folder, or if another key would be the same file; the
         others are read. Raises ``BulkFailedError`` if the bulk is not complete. Parameters: see ``aput`` and
@@ -406,7 +413,9 @@ class MictlanXHook(CleanLog, BaseHook):
                 log_progress=self._log_progress,
             )
         selection = {"bucket_id": bucket_id, "prefix": prefix, "glob": glob, "bulk_id": bulk_id}
-        result = summaries.batch_summary(outcome, "downloaded", **selection, output_path=str(root))
+        result = summaries.batch_summary(
+            outcome, "downloaded", **selection, output_path=str(root), unverified=outcome.unverified
+        )
         reads = [bucket_location(bucket) for bucket in dict.fromkeys(item.bucket_id for item in items)]
         if bucket_id is not None:
             reads = [lineage.selected_location(bucket_id, prefix, glob)]
@@ -440,8 +449,9 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         Return the metadata of an object, or raise ``NotFoundError``.
 
-        Returns ``{bucket_id, key, ball_id, size, checksum, num_chunks, tags, updated_at}``; ``updated_at`` is in
-        nanoseconds since 1970. Parameters: see ``aexists``.
+        Returns ``{bucket_id, key, ball_id, size, checksum, num_chunks, verified, tags, updated_at}``; ``updated_at`` is
+        in nanoseconds since 1970. ``verified`` is False if its writer recorded no SHA-256 of the complete object.
+        Parameters: see ``aexists``.
         """
         ball = await self._call(AsyncClient.get_metadata, bucket_id, key, check_storage=check_storage, options=options)
         return summaries.ball_summary(ball)
@@ -455,8 +465,7 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         List the objects of a bucket by key, each in the form of ``get_metadata``.
 
-        MictlanX never lists empty objects (size 0), though ``exists`` and ``get`` find them. A bucket without objects
-        gives an empty list. Parameters: see ``aput`` and ``aget_to_folder``.
+        A bucket without objects gives an empty list. Parameters: see ``aput`` and ``aget_to_folder``.
         """
         balls = await self._call(AsyncClient.list_balls, bucket_id, prefix, glob, options=options)
         return [summaries.ball_summary(ball) for ball in balls]
@@ -476,7 +485,7 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         List the keys of a bucket's objects, sorted.
 
-        MictlanX never lists empty objects (size 0). Parameters: see ``aput`` and ``aget_to_folder``, and:
+        Parameters: see ``aput`` and ``aget_to_folder``, and:
 
         :param max_keys: raise ``ValidationError`` for more keys; default: no limit
         """
@@ -550,8 +559,7 @@ class MictlanXHook(CleanLog, BaseHook):
         Check once for several objects and return a summary if enough of them exist; None means "not yet".
 
         Returns ``{bucket_id, count, total_size, objects}``; ``objects`` are the first few, as ``{key, size}``: in the
-        order of ``keys``, else sorted by key. ``prefix`` and ``glob`` read the bucket's listing, which never shows
-        empty objects (size 0). Parameters: see ``afind``, and:
+        order of ``keys``, else sorted by key. Parameters: see ``afind``, and:
 
         :param keys: the objects' names
         :param prefix: instead of ``keys``: every key that begins with it
@@ -604,17 +612,18 @@ class MictlanXHook(CleanLog, BaseHook):
         """Read the objects that are not in ``readable``; return the verified ones in the same order."""
 
         async def read(ball: Ball) -> None:
-            if (before := readable.get(ball.ball_id)) is not None and _content(before) == _content(ball):
+            name = ball.own_key or ball.ball_id
+            if (before := readable.get(name)) is not None and _content(before) == _content(ball):
                 return
-            readable.pop(ball.ball_id, None)
+            readable.pop(name, None)
             try:
-                verified = await client.get_metadata(ball.bucket_id, ball.ball_id, check_storage=True, **options)
-                readable[ball.ball_id] = unwrap(verified)
+                verified = await client.get_metadata(ball.bucket_id, name, check_storage=True, **options)
+                readable[name] = unwrap(verified)
             except _NOT_YET as error:
                 self.log.info("%s/%s is not readable yet: %s", ball.bucket_id, ball.key, error)
 
         await for_each(balls, read, READ_AT_ONCE)
-        return [readable[ball.ball_id] for ball in balls if ball.ball_id in readable]
+        return [readable[name] for ball in balls if (name := ball.own_key or ball.ball_id) in readable]
 
     async def afind_unchanged_bucket(
         self, monitor: InactivityMonitor, *, request_timeout: float | None = None, client: AsyncClient | None = None
@@ -697,8 +706,7 @@ class MictlanXHook(CleanLog, BaseHook):
 
         Returns ``{bucket_id, prefix, dest_bucket_id, dest_prefix, total_balls, copied, skipped, failed, copied_size,
         response_time, failures}``: ``skipped`` were stored already, ``failures`` are the first few as ``{bucket_id,
-        key, code, message}``. MictlanX never lists empty objects (size 0), so this does not copy them. Parameters:
-        see ``acopy``, and:
+        key, code, message}``. Parameters: see ``acopy``, and:
 
         :param prefix: ``""`` for every object of the bucket
         :param dest_prefix: replaces ``prefix`` in the copies' keys; default: the copies keep their keys
@@ -806,8 +814,7 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         Delete every object whose key begins with a prefix, and repeat until the listing is empty.
 
-        MictlanX never lists empty objects (size 0), so they stay until they are deleted by key. Parameters and
-        result: see ``adelete_keys``, and:
+        Parameters and result: see ``adelete_keys``, and:
 
         :param prefix: must not be empty; ``delete_bucket`` deletes everything
         """
@@ -852,8 +859,7 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         Delete every object that a bucket lists, and repeat until the listing is empty.
 
-        Returns ``{bucket_id, deleted, failed, total, response_time}``. MictlanX never lists empty objects (size 0),
-        so they stay until they are deleted by key. Parameters: see ``adelete_keys``.
+        Returns ``{bucket_id, deleted, failed, total, response_time}``. Parameters: see ``adelete_keys``.
         """
         response = await self._call(AsyncClient.delete_bucket, bucket_id, options=options)
         await self._report_lineage(deletes=[bucket_location(bucket_id)])
@@ -1180,6 +1186,7 @@ def _new_client(settings: ConnectionSettings, verify: Any) -> AsyncClient:
         headers=settings.headers,
         proxy=settings.proxy,
         trust_env=settings.trust_env,
+        connect_patience=settings.connect_patience,
     )
 
 

@@ -42,8 +42,8 @@ def transfer_summary(report: PutReport | FileReport) -> dict[str, Any]:
 
 
 def ball_summary(ball: Ball) -> dict[str, Any]:
-    """Return ``bucket_id, key, ball_id, size, checksum, num_chunks, tags, updated_at`` of a listed object."""
-    names = ("bucket_id", "key", "ball_id", "size", "checksum", "num_chunks")
+    """Return ``bucket_id, key, ball_id, size, checksum, num_chunks, verified, tags, updated_at`` of an object."""
+    names = ("bucket_id", "key", "ball_id", "size", "checksum", "num_chunks", "verified")
     return {name: getattr(ball, name) for name in names} | {"tags": dict(ball.tags), "updated_at": ball.updated_at}
 
 

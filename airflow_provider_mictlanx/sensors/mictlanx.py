@@ -104,7 +104,7 @@ class MictlanXSensor(MictlanXTask, BaseSensorOperator):
         return PokeReturnValue(is_done=found is not None, xcom_value=found)
 
     async def _apoke(self, trigger: PollingTrigger) -> Any | None:
-        async with self.hook.open_client() as client:
+        async with self.hook.open_client(connect_patience=0) as client:
             return await trigger.apoke(self.hook, client)
 
     def _get_trigger(self, context: Context) -> PollingTrigger:
@@ -202,7 +202,7 @@ class MictlanXObjectSensor(MictlanXSensor):
     every chunk once (``check_storage``). It waits while an object is missing, incomplete or unreadable, and while a
     peer does not answer; every other error is raised.
 
-    XCom, the same in every mode. For one key: ``{bucket_id, key, ball_id, size, checksum, num_chunks, tags,
+    XCom, the same in every mode. For one key: ``{bucket_id, key, ball_id, size, checksum, num_chunks, verified, tags,
     updated_at}``. For several: ``{bucket_id, count, total_size, objects}``; ``objects`` are the first few, as
     ``{key, size}``.
 
@@ -267,8 +267,7 @@ class MictlanXBucketUnchangedSensor(MictlanXSensor):
     :param bucket_id: the bucket (templated)
     :param prefix: only keys that begin with it (templated)
     :param inactivity_period: required time without a change, in seconds or as a timedelta
-    :param min_objects: required number of complete objects; 0 accepts an empty bucket. Empty objects (size 0) do not
-        count
+    :param min_objects: required number of complete objects; 0 accepts an empty bucket
     :param allow_delete: accept deletes during the wait; False fails the task after a delete, without a retry
     """
 

@@ -71,7 +71,7 @@ class PollingTrigger(CleanLog, BaseTrigger):
         """Wait, and fire the event."""
         hook = MictlanXHook(self.mictlanx_conn_id)
         try:
-            async with hook.open_client() as client:
+            async with hook.open_client(connect_patience=0) as client:
                 payload = await self._poll(hook, client)
         except MictlanXError as error:
             payload = error_event(error)

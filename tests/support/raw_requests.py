@@ -104,6 +104,11 @@ class RawRequests:
         chunks: list[dict[str, Any]] = answer.json()["chunks"]
         return chunks
 
+    def listed_in(self, bucket_id: str) -> list[dict[str, Any]]:
+        """Give what the peers list of a bucket."""
+        rows: list[dict[str, Any]] = self._checked("GET", f"{self.api}/{bucket_id}/metadata").json()["balls"]
+        return rows
+
     def data(self, bucket_id: str, key: str, peer_id: str = "", force: bool = True) -> bytes | None:
         """Give the bytes of a chunk, None where there are none."""
         headers = {**({"Force-Get": "1"} if force else {}), **({"Peer-Id": peer_id} if peer_id else {})}

@@ -21,9 +21,9 @@ print(json.dumps(sorted(set(sys.modules) - before)))
 
 LIGHT = {
     *("airflow", "airflow_provider_mictlanx", "cachetools", "humanfriendly", "option", "tenacity"),
-    *("pydantic", "annotated_types", "pydantic_core", "typing_inspection"),
+    *("msgspec", "pydantic", "annotated_types", "pydantic_core", "typing_inspection"),
 }
-"""Of what is no part of Python; tenacity is of Airflow's own imports, and pydantic of those of Airflow 3."""
+"""Of what is no part of Python; tenacity is of Airflow's own imports, and msgspec and pydantic of those of Airflow 3."""
 
 HEAVY = (
     "airflow.models.asset",

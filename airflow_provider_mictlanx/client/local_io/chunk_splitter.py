@@ -16,8 +16,6 @@ from airflow_provider_mictlanx.client.concurrency import PIECE, Threads
 from airflow_provider_mictlanx.client.errors import IntegrityError
 from airflow_provider_mictlanx.client.local_io.sources import FileSource, Source
 
-EMPTY_CHECKSUM = hashlib.sha256().hexdigest()
-
 
 @dataclass(frozen=True)
 class PlannedChunk:

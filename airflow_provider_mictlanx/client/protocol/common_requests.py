@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
-from pydantic import BaseModel
+import msgspec
 
 from airflow_provider_mictlanx.client.concurrency import PIECE
 from airflow_provider_mictlanx.client.errors import FileAlreadyExists, UpstreamProtocolError, ValidationError
 from airflow_provider_mictlanx.client.local_io.atomic_file import OpenFolder, check_file_name, disk_errors
 from airflow_provider_mictlanx.client.local_io.sinks import FileSink, VerifyingWriter
 from airflow_provider_mictlanx.client.models import (
+    Answer,
     DeletedByBallIdResponse,
     DeletedByKeyResponse,
     GetMetadataResponse,
@@ -24,6 +24,7 @@ from airflow_provider_mictlanx.client.models import (
     UpdateMetadataRequest,
 )
 from airflow_provider_mictlanx.client.protocol.endpoint import (
+    A,
     Body,
     Endpoint,
     Headers,
@@ -47,7 +48,7 @@ from airflow_provider_mictlanx.client.versions import FILTERS_TAG
 DEFAULT_FOLDER = "/mictlanx/data"
 """The official client's default folder."""
 
-Acknowledgement = TypeVar("Acknowledgement", bound=BaseModel)
+Acknowledgement = TypeVar("Acknowledgement", bound=Answer)
 
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -367,7 +368,7 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/{quote_id(key, 'key')}"
         action = self._action("deleting chunk", bucket_id, key)
         response = await self._send("DELETE", path, action, options)
-        return await self._parse_deleted(DeletedByKeyResponse, response, action, key=key)
+        return self._parse_deleted(DeletedByKeyResponse, response, action, key=key)
 
     @returns_result
     async def delete_by_ball_id(
@@ -397,15 +398,15 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/bid/{quote_id(ball_id, 'ball_id')}"
         action = self._action("deleting ball", bucket_id, ball_id)
         response = await self._send("DELETE", path, action, options, "storage space")
-        return await self._parse_deleted(DeletedByBallIdResponse, response, action, ball_id=ball_id)
+        return self._parse_deleted(DeletedByBallIdResponse, response, action, ball_id=ball_id)
 
-    async def _parse_deleted(self, model: type[M], response: Response, action: str, **names: str) -> M:
+    def _parse_deleted(self, model: type[A], response: Response, action: str, **names: str) -> A:
         """
         Parse the answer to a delete.
 
         :param names: fields of the model, for an answer without a body
         """
-        return await self._parse(model, response, action)
+        return self._parse(model, response, action)
 
     # -- the storage space -----------------------------------------------------------------------------------------
 
@@ -458,7 +459,7 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
             {"protocol": peer.protocol, "peer_id": peer.peer_id, "hostname": peer.ip_addr, "port": peer.port}
             for peer in peers
         ]
-        content = json.dumps(added).encode()
+        content = msgspec.json.encode(added)
         await self._send("POST", "/xpeers", action, options, content=content, content_type="application/json")
         return True
 

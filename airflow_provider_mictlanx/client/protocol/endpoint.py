@@ -6,12 +6,22 @@ import asyncio
 import json
 import re
 import sys
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+)
+from contextlib import AsyncExitStack, contextmanager
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar, Self, TypeAlias, TypedDict, TypeVar
 from urllib.parse import quote, urlencode
 
+import msgspec
 from pydantic import BaseModel
 from pydantic import ValidationError as InvalidModel
 
@@ -23,17 +33,22 @@ from airflow_provider_mictlanx.client.errors import (
     UpstreamProtocolError,
     ValidationError,
 )
+from airflow_provider_mictlanx.client.models import Answer, BallListing
+from airflow_provider_mictlanx.client.protocol.listing_parser import ListingParser
 from airflow_provider_mictlanx.client.protocol.status_handlers import RequestKind, StatusHandlers, error_for_status
 from airflow_provider_mictlanx.client.protocol.stream import DataStream
 from airflow_provider_mictlanx.client.texts import excerpt
 from airflow_provider_mictlanx.client.transport.connections import Response, Transport
 from airflow_provider_mictlanx.client.transport.headers import check_headers
-from airflow_provider_mictlanx.client.transport.limits import MAX_SMALL_RESPONSE
+from airflow_provider_mictlanx.client.transport.limits import MAX_LISTING, MAX_SMALL_RESPONSE
 from airflow_provider_mictlanx.client.transport.network_errors import request_scope
 from airflow_provider_mictlanx.client.transport.tls import Verify
 from airflow_provider_mictlanx.client.validation import check_int, check_timeout
 
-M = TypeVar("M", bound=BaseModel)
+M = TypeVar("M")
+A = TypeVar("A", bound=Answer)
+B = TypeVar("B", bound=BaseModel)
+L = TypeVar("L", bound=BallListing)
 
 Headers: TypeAlias = Mapping[str, str]
 
@@ -41,7 +56,7 @@ Body: TypeAlias = bytes | bytearray | memoryview | Iterable[bytes] | AsyncIterab
 """The bytes of a chunk, as one object or as an iterable."""
 
 MAX_THREADS = 2
-"""Maximum number of threads of an endpoint, for writing files and parsing long listings."""
+"""Maximum number of threads of an endpoint, for writing files."""
 
 
 class RequestOptions(TypedDict):
@@ -151,23 +166,50 @@ class Endpoint:
 
     async def _json(self, model: type[M], method: str, path: str, action: str, *args: Any, **request: Any) -> M:
         """Send a request with ``_send``, and parse its answer."""
-        return await self._parse(model, await self._send(method, path, action, *args, **request), action)
+        return self._parse(model, await self._send(method, path, action, *args, **request), action)
 
-    async def _parse(self, model: type[M], response: Response, action: str) -> M:
-        """
-        Parse an answer into a model; a long one in a thread, to keep a triggerer's event loop free.
+    def _parse(self, model: type[M], response: Response, action: str) -> M:
+        """Parse an answer into a model."""
+        with self._invalid_answers(response, action):
+            return msgspec.json.decode(response.body, type=model)
 
-        A thread helps although pydantic holds the interpreter lock: it releases it at the tags of every chunk.
+    async def _list(
+        self,
+        model: type[L],
+        path: str,
+        action: str,
+        options: RequestOptions,
+        kind: RequestKind = "other",
+        max_size: int = MAX_LISTING,
+    ) -> tuple[L, Response]:
         """
+        Request a listing, and parse its rows while they arrive; return it with the head of its answer.
+
+        The event loop runs other tasks between the pieces, so a large bucket does not stall a triggerer.
+        """
+        stream = self._transport.stream("GET", self._root + path, action=action, max_size=max_size, **options)
+        async with request_scope(options["timeout"], action), stream as (response, pieces):
+            await self._check_status(response, pieces, action, kind)
+            parser = ListingParser(model)
+            with self._invalid_answers(response, action, parser):
+                async for piece in pieces:
+                    parser.feed(piece)
+                    await asyncio.sleep(0)
+                return parser.finish(), response
+
+    @contextmanager
+    def _invalid_answers(
+        self, response: Response, action: str, parser: ListingParser[Any] | None = None
+    ) -> Iterator[None]:
+        """Raise ``UpstreamProtocolError`` for an answer that does not follow the protocol."""
         try:
-            return await self._threads.run_sized(len(response.body), model.model_validate_json, response.body)
-        except InvalidModel as error:
-            fault = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(str(part) for part in fault["loc"])
-            said = f"{action} failed: unexpected answer: {f'{where}: ' if where else ''}{fault['msg']}"
-            if fault["type"] == "json_invalid":
+            yield
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            said = f"{action} failed: unexpected answer: {error}"
+            if not isinstance(error, msgspec.ValidationError):
                 content_type = response.headers.get("content-type", "unknown")
-                said += f" (content type {content_type}, beginning with {_beginning(response.body)!r})"
+                body = parser.beginning if parser else response.body
+                said += f" (content type {content_type}, beginning with {_beginning(body)!r})"
             raise UpstreamProtocolError(f"{said}; check that a MictlanX {self.kind} answers at this address") from None
 
     async def _read(
@@ -236,7 +278,7 @@ def parse_date(response: Response) -> float | None:
         return None
 
 
-def build_model(model: type[M], **fields: Any) -> M:
+def build_model(model: type[B], **fields: Any) -> B:
     """Build the body of a request; raise ``ValidationError`` that names an invalid field."""
     try:
         return model(**fields)

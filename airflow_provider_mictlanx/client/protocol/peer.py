@@ -16,7 +16,6 @@ from airflow_provider_mictlanx.client.models import (
     NO_TAGS,
     BallCount,
     BallSize,
-    BallSizes,
     DeletedByKeyResponse,
     GetSizeResponse,
     PeerBallResponse,
@@ -24,15 +23,14 @@ from airflow_provider_mictlanx.client.models import (
     PeerInfo,
     PeerPutChunkedResponse,
     PeerPutMetadataResponse,
-    PeerState,
     PeerStats,
     PeerUFs,
     PutMetadataRequest,
 )
 from airflow_provider_mictlanx.client.protocol.common_requests import CommonRequests
 from airflow_provider_mictlanx.client.protocol.endpoint import (
+    A,
     Headers,
-    M,
     RequestOptions,
     build_model,
     page_query,
@@ -214,7 +212,8 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/metadata/{quote_id(ball_id, 'ball_id')}/group"
         action = self._action("listing the chunks of ball", bucket_id, ball_id)
-        return await self._json(PeerBallResponse, "GET", path, action, options, max_size=MAX_LISTING)
+        listing, _ = await self._list(PeerBallResponse, path, action, options)
+        return listing
 
     @returns_result
     async def get_chunks_metadata(
@@ -251,7 +250,8 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/metadata"
         action = f"listing bucket {bucket_id} at {self._label}"
-        return await self._json(PeerBucketResponse, "GET", path, action, options, max_size=MAX_LISTING)
+        listing, _ = await self._list(PeerBucketResponse, path, action, options)
+        return listing
 
     @returns_result
     async def get_size(
@@ -317,7 +317,7 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
     ) -> list[BallSize]:
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         path, action = path + page_query(start, end), f"listing the chunks of {self._label}"
-        return (await self._json(BallSizes, "GET", path, action, options, max_size=MAX_LISTING)).root
+        return await self._json(list[BallSize], "GET", path, action, options, max_size=MAX_LISTING)
 
     @returns_result
     async def get_balls_len(self, headers: Headers = NO_HEADERS, timeout: float = 120, verify: Verify = False) -> int:
@@ -379,7 +379,7 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
             bucket_id, key, RequestOptions(timeout=timeout, headers=headers, verify=verify), force
         )
 
-    async def _parse_deleted(self, model: type[M], response: Response, action: str, **names: str) -> M:
+    def _parse_deleted(self, model: type[A], response: Response, action: str, **names: str) -> A:
         """Parse the answer to a delete, which has the number in a header and no body."""
         number = response.headers.get("n-deletes", "")
         if not (number.isascii() and number.isdigit()):
@@ -434,7 +434,7 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         path, action = "/peers/state" + page_query(start, end), f"reading the state of {self._label}"
-        return (await self._json(PeerState, "GET", path, action, options, max_size=MAX_LISTING)).root
+        return await self._json(dict[str, Any], "GET", path, action, options, max_size=MAX_LISTING)
 
     @returns_result
     async def get_ufs(self, timeout: float = 120, headers: Headers = NO_HEADERS, verify: Verify = False) -> PeerUFs:

@@ -6,12 +6,12 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import ClassVar, Protocol
 
+from msgspec.structs import replace
 from option import Err, Ok, Result
 
 from airflow_provider_mictlanx.client.errors import MictlanXError, UpstreamProtocolError, ValidationError
 from airflow_provider_mictlanx.client.models import (
     NO_TAGS,
-    AllPeersStats,
     BallChunksResponse,
     DeletedByKeyResponse,
     GetRouterBucketMetadataResponse,
@@ -228,7 +228,8 @@ class AsyncRouter(CommonRequests[PutChunkedResponse]):
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/metadata/{quote_id(key, 'key')}/chunks"
         action = self._action("listing the chunks of ball", bucket_id, key)
-        return await self._json(BallChunksResponse, "GET", path, action, options, max_size=MAX_LISTING)
+        listing, _ = await self._list(BallChunksResponse, path, action, options)
+        return listing
 
     @returns_result
     async def get_bucket_metadata(
@@ -256,13 +257,14 @@ class AsyncRouter(CommonRequests[PutChunkedResponse]):
         action = f"listing bucket {bucket_id} at {self._label}"
         limit = MAX_LISTING if max_size is None else min(max_size, MAX_LISTING)
         try:
-            response = await self._send("GET", path, action, options, "storage space", max_size=limit)
+            listing, response = await self._list(
+                GetRouterBucketMetadataResponse, path, action, options, "storage space", limit
+            )
         except UpstreamProtocolError as error:
             if max_size is not None and error.too_long:
                 error.transient = False  # a retry does not shorten it
             raise
-        listing = await self._parse(GetRouterBucketMetadataResponse, response, action)
-        return listing.model_copy(update={"answered_at": parse_date(response)})
+        return replace(listing, answered_at=parse_date(response))
 
     @returns_result
     async def read_data(
@@ -352,8 +354,8 @@ class AsyncRouter(CommonRequests[PutChunkedResponse]):
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         action = f"reading the statistics of the peers of {self._label}"
-        response = await self._json(
-            AllPeersStats,
+        return await self._json(
+            dict[str, PeerStats],
             "GET",
             "/peers/stats" + page_query(start, end),
             action,
@@ -361,7 +363,6 @@ class AsyncRouter(CommonRequests[PutChunkedResponse]):
             "storage space",
             max_size=MAX_LISTING,
         )
-        return response.root
 
 
 def _check_names(metadata: PutMetadataRequest) -> None:

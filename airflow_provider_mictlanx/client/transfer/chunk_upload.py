@@ -44,6 +44,7 @@ from airflow_provider_mictlanx.client.transfer.listing import (
     get_peers,
     list_bucket,
     list_chunks,
+    list_rows,
     require_all_peers,
     silent_peers,
 )
@@ -241,7 +242,7 @@ class ChunkUpload:
     def _metadata(self) -> Metadata:
         """The chunk's metadata as a reader sees it."""
         request = self._upload.announcement_for(self._chunk, self._rf)
-        return Metadata.model_validate(request.model_dump(exclude={"replication_factor"}))
+        return Metadata(**request.model_dump(exclude={"replication_factor"}))
 
     @property
     def announced(self) -> int:
@@ -341,7 +342,7 @@ class ChunkUpload:
         :param sent_to: the peers to which the data was sent without success
         """
         upload, key = self._upload, self._metadata.key
-        listed = await list_chunks(upload.routers, upload.name)
+        listed = await list_rows(upload.routers, upload.name)  # a delete by ball id deletes objects with own keys too
         replicas = [chunk for chunk in listed if chunk.key == key]
         if self._stored_on or not replicas or not upload.is_own(replicas):
             return

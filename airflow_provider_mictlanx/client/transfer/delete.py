@@ -9,23 +9,33 @@ the delete while the other chunks still exist (protocol page, *Deleting*).
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from airflow_provider_mictlanx.client.concurrency import for_each
-from airflow_provider_mictlanx.client.errors import MictlanXError, NotFoundError, RequestTimeoutError, UnavailableError
-from airflow_provider_mictlanx.client.models import DeleteBucketResponse, Metadata
+from airflow_provider_mictlanx.client.concurrency import for_each, run_in_thread
+from airflow_provider_mictlanx.client.empty_objects import companion_key, is_companion
+from airflow_provider_mictlanx.client.errors import (
+    MictlanXError,
+    NotFoundError,
+    RequestTimeoutError,
+    UnavailableError,
+    ValidationError,
+)
+from airflow_provider_mictlanx.client.models import DeleteBucketResponse, Metadata, PeersResponse
 from airflow_provider_mictlanx.client.object_ids import ObjectId
+from airflow_provider_mictlanx.client.texts import format_names
 from airflow_provider_mictlanx.client.transfer.listing import (
     chunk_metadata,
+    find_by_chunk_key,
+    find_own_key,
     list_bucket,
-    list_chunks,
+    list_rows,
     require_all_peers,
 )
 from airflow_provider_mictlanx.client.transfer.router_pool import RequestSender
 from airflow_provider_mictlanx.client.validation import check_int
-from airflow_provider_mictlanx.client.versions import group_by_ball, group_versions
+from airflow_provider_mictlanx.client.versions import ObjectRow, Version, group_by_object, group_versions
 
 ROUNDS = 10
 """Maximum number of times that a bucket or a prefix is listed and emptied."""
@@ -33,8 +43,11 @@ ROUNDS = 10
 UNLISTED = 100
 """Maximum number of unlisted chunks deleted after the last listed one: the tag ``num_chunks`` may be wrong."""
 
-K = TypeVar("K")
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 F = TypeVar("F")
+
+FindOwnKey = Callable[[RequestSender, ObjectId, Sequence[Metadata], PeersResponse], Awaitable[list[Version]]]
 
 
 class Deletion:
@@ -50,40 +63,81 @@ class Deletion:
         self._force = force
         self._max_concurrency = check_int("max_concurrency", max_concurrency)
 
-    async def remove(self, name: ObjectId, action: str = "deleting", key: str = "") -> int:
+    async def remove_object(self, name: ObjectId, also: Collection[str] = ()) -> int:
+        """
+        Delete a ball, or if it is absent, the object with a key of its own (``Metadata.own_key``) that has this name.
+
+        Parameters and errors: see ``remove``. ``ValidationError``: the name is the ball id of several such objects.
+        """
+        return await self.remove(name, also=also, find_own_key=find_own_key)
+
+    async def remove_chunk(self, bucket_id: str, key: str, also: Collection[str] = ()) -> int:
+        """Delete one chunk of a ball, or an object with a key of its own, by its key; see ``remove``."""
+        name = ObjectId(bucket_id, key.rpartition("_")[0] or key, key)
+        return await self.remove(
+            name,
+            key=key,
+            also=also,
+            find_own_key=lambda routers, name, rows, peers: find_by_chunk_key(routers, bucket_id, key, peers),
+        )
+
+    async def remove(
+        self,
+        name: ObjectId,
+        action: str = "deleting",
+        key: str = "",
+        also: Collection[str] = (),
+        find_own_key: FindOwnKey | None = None,
+    ) -> int:
         """
         Delete a ball, or one chunk of it, and confirm that it is gone; a missing one is not an error.
 
-        Returns the number of deleted replicas.
+        An empty ball is deleted with its companion. Returns the number of deleted replicas, without the companion's.
+
+        Objects with keys of their own under the same ball id stay. ``ValidationError``: a replica without placement can
+        only be deleted with all of them.
 
         ``UnavailableError``: a peer did not answer. Before the first delete, nothing has changed. Later, the message
         names the missed chunks and replicas; deleting again when every peer answers finishes it.
 
         :param action: the action, for the error
         :param key: key of the chunk to delete; empty for the ball
+        :param also: keys of objects that may be deleted with it
+        :param find_own_key: finds an object with a key of its own if the ball or chunk is absent
         """
         deleted = 0
         begun = False
         action = f"{action} chunk {name.bucket_id}/{key}" if key else f"{action} {name}"
+        companion = companion_key(name.ball_id) if key != companion_key(name.ball_id) else ""
 
         async def remove_once() -> int:
-            nonlocal deleted, begun
+            nonlocal deleted, begun, name, key
             peers = await require_all_peers(
                 self._routers, f"{action}, which is incomplete," if begun else action, name.bucket_id
             )
-            replicas = await self._replicas(name, key)
+            rows = await list_rows(self._routers, name)
+            replicas = await self._replicas(name, key, rows)
+            if (
+                not replicas
+                and find_own_key
+                and not begun
+                and (own := await find_own_key(self._routers, name, rows, peers))
+            ):
+                name, key = ObjectId(name.bucket_id, own[0].ball_id, name.key), own[0].own_key
+                replicas = await self._replicas(name, key)
             if not replicas:
                 return deleted
             begun = True
             counts = await self._delete_chunks(name.bucket_id, replicas)
-            deleted += sum(counts.values())
+            deleted += counts.total() - counts[companion]
             short = {chunk: number for chunk, number in replicas.items() if counts[chunk] < number}
             try:
                 await require_all_peers(self._routers, action, name.bucket_id, peers)
-                ask_placement = short or not replicas.total()  # a placement that no listing shows is looked up by key
+                # A placement that no listing shows, such as an empty chunk's, is looked up by key.
+                ask_placement = short or not replicas.total() - replicas[companion]
                 left = await (self._replicas if ask_placement else self._listed)(name, key)
                 # Replicas without placement, such as a returning peer brings back, are only deleted with their ball.
-                if left and not (key and await self._has_other_chunks(name, key)):
+                if left and await self._may_delete_ball(name, key, also, action):
                     deleted += await self._delete_ball(name)
                     await require_all_peers(self._routers, action, name.bucket_id)
                     left = await self._replicas(name, key)
@@ -98,22 +152,44 @@ class Deletion:
 
         return await self._routers.with_retries(remove_once)
 
-    async def _has_other_chunks(self, name: ObjectId, key: str) -> bool:
-        return any(chunk.key != key for chunk in await list_chunks(self._routers, name))
+    async def _may_delete_ball(self, name: ObjectId, key: str, also: Collection[str], action: str) -> bool:
+        """
+        Return whether a delete by ball id would delete only what may be deleted.
+
+        ``ValidationError``: other objects have the same ball id.
+        """
+        if key == companion_key(name.ball_id):
+            return False  # the chunk of its empty ball is not listed
+        rows = await list_rows(self._routers, name)
+        if key and any(row.key != key and not row.own_key and not is_companion(row) for row in rows):
+            return False
+        others = {row.own_key for row in rows if row.own_key} - {key, *also}
+        if others:
+            raise ValidationError(
+                f"{action} must not delete other objects, but a replica without placement can only be deleted with all "
+                f"objects of ball {name.ball_id}: {format_names(others)}; delete them in the same call"
+            )
+        return True
 
     async def _listed(self, name: ObjectId, key: str) -> Counter[str]:
         """Count the listed replicas of each chunk."""
-        return _by_key(await list_chunks(self._routers, name), key)
+        return _count_replicas(await list_rows(self._routers, name), name, key)
 
-    async def _replicas(self, name: ObjectId, key: str) -> Counter[str]:
+    async def _replicas(self, name: ObjectId, key: str, rows: Sequence[Metadata] | None = None) -> Counter[str]:
         """
         Count the known replicas of each chunk; 0 for an unlisted chunk that may have a placement.
 
+        A companion is counted first, so that an interrupted delete leaves no companion without its empty ball.
+
         ``UnavailableError``: a peer returns the metadata of an unlisted chunk, so the listing lacks a peer.
+
+        :param rows: the result of ``list_rows``, if it is known
         """
-        listed = await list_chunks(self._routers, name)
-        replicas = _by_key(listed, key)
-        if not replicas:
+        if rows is None:
+            rows = await list_rows(self._routers, name)
+        listed = [row for row in rows if not row.own_key]
+        replicas = _count_replicas(rows, name, key)
+        if replicas.keys() <= {companion_key(name.ball_id)} - {key}:
             chunk = key or name.chunk(0)
             try:
                 found = await chunk_metadata(self._routers, name.bucket_id, chunk)
@@ -122,6 +198,8 @@ class Deletion:
             except UnavailableError:
                 pass  # it has a placement, but no peer returns it
             else:
+                if found.ball_id != name.ball_id:  # an object with a key of its own
+                    return replicas
                 if found.size > 0:  # listings omit empty chunks
                     raise UnavailableError(
                         f"deleting chunk {name.bucket_id}/{chunk} failed: it is stored, but no peer lists it; try "
@@ -181,26 +259,28 @@ class Deletion:
         )
         return answer.n_deletes
 
-    async def _delete(self, name: ObjectId, keys: Iterable[str]) -> int:
-        """Delete a ball on all peers and the placement of its chunks; return the number of replicas."""
-        deleted = await self._delete_ball(name)
-        return deleted + (await self._delete_chunks(name.bucket_id, dict.fromkeys(keys, 0))).total()
+    async def _delete(self, name: ObjectId, keys: Iterable[str]) -> None:
+        """Delete a ball on all peers and the placement of its chunks."""
+        await self._delete_ball(name)
+        await self._delete_chunks(name.bucket_id, dict.fromkeys(keys, 0))
 
     async def empty_bucket(self, bucket_id: str) -> DeleteBucketResponse:
         """
-        Delete every listed ball of a bucket until the listing is empty; balls of size 0 are not listed.
+        Delete every listed ball of a bucket until the listing is empty.
 
         ``UnavailableError``: a peer did not answer in all tries, so the bucket could not be listed.
         """
         started = time.monotonic()
 
-        async def list_balls() -> dict[str, list[Metadata]]:
+        async def list_objects() -> dict[ObjectRow, list[Metadata]]:
             listing = await self._routers.with_retries(lambda: list_bucket(self._routers, bucket_id))
-            return group_by_ball(listing.balls)
+            return await run_in_thread(lambda: group_by_object(listing.balls))
 
-        seen, failures = await delete_until_unlisted(
-            list_balls, lambda balls: self._delete_all(bucket_id, balls), min_rounds=3
+        rows, failed = await delete_until_unlisted(
+            list_objects, lambda objects: self._delete_all(bucket_id, objects), min_rounds=3
         )
+        seen = {own_key or ball_id for ball_id, own_key in rows}
+        failures = {own_key or ball_id: why for (ball_id, own_key), why in failed.items()}
         new = "it was written, or brought back by a peer, while the bucket was deleted; delete the bucket again"
         left = {ball: new if why is None else why for ball, why in failures.items()}
         return DeleteBucketResponse(
@@ -213,20 +293,26 @@ class Deletion:
             response_time=round(time.monotonic() - started, 6),
         )
 
-    async def _delete_all(self, bucket_id: str, balls: Mapping[str, Iterable[Metadata]]) -> dict[str, str]:
+    async def _delete_all(
+        self, bucket_id: str, objects: Mapping[ObjectRow, Iterable[Metadata]]
+    ) -> dict[ObjectRow, str]:
         """
-        Delete balls by their ids and listed chunks; return the failures by ball id.
+        Delete balls by their ids and listed chunks, with all objects of these ids; return the failures.
 
         ``UnavailableError``: a peer is hung.
         """
         failures: dict[str, str] = {}
+        balls: defaultdict[str, list[Metadata]] = defaultdict(list)
+        for (ball_id, _), rows in objects.items():
+            balls[ball_id].extend(rows)
 
         async def delete(ball_id: str) -> None:
+            name = ObjectId(bucket_id, ball_id)
+            keys = {chunk.key for chunk in balls[ball_id]}
+            if any(is_companion(chunk) for chunk in balls[ball_id]):
+                keys.add(name.chunk(0))  # the empty chunk beside it, which is not listed
             try:
-                await self._routers.with_retries(
-                    lambda: self._delete(ObjectId(bucket_id, ball_id), (chunk.key for chunk in balls[ball_id])),
-                    final=(RequestTimeoutError,),
-                )
+                await self._routers.with_retries(lambda: self._delete(name, keys), final=(RequestTimeoutError,))
             except RequestTimeoutError as error:
                 # A hung peer would delay every delete, so it stops them all.
                 await require_all_peers(self._routers, f"deleting bucket {bucket_id}", bucket_id)
@@ -235,14 +321,14 @@ class Deletion:
                 failures[ball_id] = str(error)
 
         await for_each(list(balls), delete, self._max_concurrency)
-        return failures
+        return {row: failures[row[0]] for row in objects if row[0] in failures}
 
 
 async def delete_until_unlisted(
-    list_keys: Callable[[], Awaitable[dict[str, K]]],
-    delete: Callable[[dict[str, K]], Awaitable[Mapping[str, F]]],
+    list_keys: Callable[[], Awaitable[dict[K, V]]],
+    delete: Callable[[dict[K, V]], Awaitable[Mapping[K, F]]],
     min_rounds: int,
-) -> tuple[set[str], dict[str, F | None]]:
+) -> tuple[set[K], dict[K, F | None]]:
     """
     List keys and delete them, until no key is listed or only failures are left.
 
@@ -251,8 +337,8 @@ async def delete_until_unlisted(
     :param delete: returns the failures by key
     :param min_rounds: minimum number of tries for the same failures
     """
-    seen: set[str] = set()
-    failures: Mapping[str, F] = {}
+    seen: set[K] = set()
+    failures: Mapping[K, F] = {}
     for round_number in range(ROUNDS + 1):
         listed = await list_keys()
         seen.update(listed)
@@ -263,8 +349,18 @@ async def delete_until_unlisted(
     return seen, {key: failures.get(key) for key in listed}
 
 
-def _by_key(listed: Iterable[Metadata], key: str) -> Counter[str]:
-    return Counter(chunk.key for chunk in listed if key in ("", chunk.key))
+def _count_replicas(rows: Iterable[Metadata], name: ObjectId, key: str) -> Counter[str]:
+    """
+    Count the listed replicas of each chunk to delete; the companion, which comes first, goes with chunk 0.
+
+    Without a key, objects with keys of their own are left out.
+    """
+    chosen = [
+        row
+        for row in rows
+        if (row.key == key if key else not row.own_key) or (key == name.chunk(0) and is_companion(row))
+    ]
+    return Counter(row.key for row in sorted(chosen, key=is_companion, reverse=True))
 
 
 def _shortfall(action: str, counts: Counter[str], replicas: Mapping[str, int], cause: str) -> str:

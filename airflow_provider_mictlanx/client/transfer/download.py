@@ -32,11 +32,14 @@ from airflow_provider_mictlanx.client.local_io.sources import READ_THROUGH
 from airflow_provider_mictlanx.client.models import FileReport, Metadata
 from airflow_provider_mictlanx.client.object_ids import ObjectId, safe_file_name
 from airflow_provider_mictlanx.client.read_cache import ReadCache
+from airflow_provider_mictlanx.client.texts import get_logger
 from airflow_provider_mictlanx.client.transfer.chunk_reader import ChunkReader
 from airflow_provider_mictlanx.client.transfer.listing import find_versions, list_chunks
 from airflow_provider_mictlanx.client.transfer.router_pool import RequestSender
 from airflow_provider_mictlanx.client.validation import check_int
 from airflow_provider_mictlanx.client.versions import Version, group_versions
+
+log = get_logger(__name__)
 
 S = TypeVar("S", bound=Sink)
 
@@ -107,6 +110,7 @@ class Download:
             check_size(versions[0])
             return versions[0], cached
         version, sink, _ = await self._read_newest(name, versions, make_sink)
+        self._warn_if_unverified(name, version)
         data = sink.view.toreadonly()
         cache.keep(name, version, data)
         return version, data
@@ -165,6 +169,7 @@ class Download:
             else:
                 if ordered:
                     _check_checksum(name, version, digest.hexdigest())
+                self._warn_if_unverified(name, version)
                 return
 
     async def hash_version(self, name: ObjectId, version: Version, retry_missing: bool) -> tuple[str, bytes]:
@@ -180,7 +185,9 @@ class Download:
                 await self._threads.run_sized(len(data), digest.update, data)
                 if version.num_chunks == 1:
                     kept = bytes(data)
-        return _check_checksum(name, version, digest.hexdigest()), kept
+        checksum = _check_checksum(name, version, digest.hexdigest())
+        self._warn_if_unverified(name, version)
+        return checksum, kept
 
     async def _prefetch(
         self, version: Version, ordered: bool, retry_missing: bool
@@ -242,6 +249,7 @@ class Download:
 
                 version, _, read = await self._read_newest(name, versions, make_sink)
                 _check_same(name, read, checksum)
+                self._warn_if_unverified(name, version)
                 path = await self._threads.run(file.publish, replace)
         return _report(name, path, version, read, True, started)
 
@@ -249,7 +257,17 @@ class Download:
         """Verify the newest readable version without the routers' caches and without keeping it; return the version."""
         checking = Download(self._routers, self._threads, self._max_concurrency, force=True)
         version, _, _ = await checking._read_newest(name, await self.versions(name), lambda _: NullSink())
+        self._warn_if_unverified(name, version)
         return version
+
+    def _warn_if_unverified(self, name: ObjectId, version: Version) -> None:
+        """Log that a ball had no SHA-256 to verify, unless the caller left out its first chunks."""
+        if version.checksum is None and not self._first:
+            log.warning(
+                "%s: its writer recorded no SHA-256 of the complete ball, so only its %d chunks were verified",
+                name,
+                version.num_chunks,
+            )
 
     async def _already_exists(self, place: OpenFolder, target: str, version: Version) -> bool:
         if version.checksum is None:
@@ -446,7 +464,7 @@ def _make_file_name(version: Version) -> str:
     """Build a file name from the tags; any writer can set them, so unsafe parts are removed."""
     tags = version.ordered[0].tags
     extension = safe_file_name(tags.get("extension", "").lstrip("."))
-    by_id = f"{version.ball_id}.{extension}" if extension else version.ball_id
+    by_id = safe_file_name(version.own_key) or (f"{version.ball_id}.{extension}" if extension else version.ball_id)
     return safe_file_name(tags.get("fullname", "")) or by_id
 
 
@@ -463,4 +481,5 @@ def _report(
         num_chunks=version.num_chunks,
         downloaded=downloaded,
         response_time=round(time.monotonic() - started, 6),
+        verified=version.checksum is not None,
     )

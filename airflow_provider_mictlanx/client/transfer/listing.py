@@ -17,11 +17,22 @@ from typing import TypeVar
 
 from option import Result
 
-from airflow_provider_mictlanx.client.errors import MictlanXError, NotFoundError, RequestTimeoutError, UnavailableError
+from airflow_provider_mictlanx.client.concurrency import for_each
+from airflow_provider_mictlanx.client.empty_objects import CompanionId, is_companion, with_empty_objects
+from airflow_provider_mictlanx.client.errors import (
+    GetChunkError,
+    IntegrityError,
+    MictlanXError,
+    NotFoundError,
+    RequestTimeoutError,
+    UnavailableError,
+    ValidationError,
+)
 from airflow_provider_mictlanx.client.models import GetRouterBucketMetadataResponse, Metadata, PeersResponse
-from airflow_provider_mictlanx.client.object_ids import ObjectId
+from airflow_provider_mictlanx.client.object_ids import ObjectId, is_path_segment
 from airflow_provider_mictlanx.client.protocol.endpoint import RequestOptions
 from airflow_provider_mictlanx.client.protocol.router import AsyncRouter
+from airflow_provider_mictlanx.client.texts import format_names
 from airflow_provider_mictlanx.client.transfer.router_pool import Request, RequestSender
 from airflow_provider_mictlanx.client.versions import Version, group_versions
 
@@ -34,12 +45,27 @@ PEER_CHECK_TIMEOUT = 10.0
 PEER_CHECK_BUCKET = "roll-call"
 """The bucket that a roll-call lists; it is cheapest if it does not exist."""
 
+PEERS_AT_ONCE = 8
+"""Maximum number of peers that are asked for a chunk's data at the same time."""
+
 PEERS_PER_LOOK = 3
 """Number of requests for a chunk's metadata, each to another replica, before its listing is read."""
 
 
 async def list_chunks(routers: RequestSender, name: ObjectId) -> list[Metadata]:
-    """List the chunks of a ball that the answering peers know; the list may be empty because of an outage."""
+    """
+    List the chunks of a ball that the answering peers know; the list may be empty because of an outage.
+
+    Objects with keys of their own under the same ball id are left out: they are not parts of the ball. So is the
+    companion of an empty ball, unless the name is a ``CompanionId``.
+    """
+    companions = isinstance(name, CompanionId)
+    rows = await list_rows(routers, name)
+    return [row for row in rows if not row.own_key and (companions or not is_companion(row))]
+
+
+async def list_rows(routers: RequestSender, name: ObjectId) -> list[Metadata]:
+    """List the chunks of a ball, its companion, and the objects with keys of their own that have its id."""
     try:
         answer = await _ask_peers(
             routers,
@@ -129,9 +155,15 @@ async def require_all_peers(
     if missing:
         raise UnavailableError(
             f"{action} failed: peer {', '.join(missing)} does not answer, so what it stores is unknown; try again when "
-            "it answers"
+            f"it answers; {format_answers(found.peer_ids, missing)}"
         )
     return found
+
+
+def format_answers(peers: Sequence[str], silent: Sequence[str]) -> str:
+    """Return which peers were asked, and which answered."""
+    answers = (f"{peer}: {'no answer' if peer in silent else 'answered'}" for peer in peers)
+    return f"asked: {format_names(answers)}"
 
 
 async def _ask_peers(
@@ -164,25 +196,29 @@ async def find_versions(routers: RequestSender, name: ObjectId) -> list[Version]
     """
     Return a ball's versions: complete ones first, then the newest first; the first version is complete.
 
-    One request if a complete version with a known checksum is listed. ``NotFoundError``: the ball is absent or
-    incomplete. ``UnavailableError``: a peer does not answer.
+    One request if a complete version with a known checksum is listed, two for an empty ball. ``NotFoundError``: the
+    ball is absent or incomplete. ``UnavailableError``: a peer does not answer.
     """
-    listed = group_versions(await list_chunks(routers, name))
+    rows = await list_rows(routers, name)
+    chunks = [row for row in rows if not row.own_key]
+    listed = group_versions(chunk for chunk in chunks if not is_companion(chunk))
     if listed and listed[0].is_complete:
-        if listed[0].checksum is None:  # only the listing shows how many chunks it has
-            await require_all_peers(routers, f"finding {name}", name.bucket_id)
-        return listed
+        return await _confirm_lengths(routers, name, listed)
     placed = True
     try:
-        if (first := await get_first_chunk(routers, name)).size == 0:  # listings omit empty balls
+        first = await get_first_chunk(routers, name)
+        placed = first.ball_id == name.ball_id  # another ball's object may have a key of this form
+        if placed and first.size == 0:  # listings omit empty balls
             found = group_versions([first])
             if found and found[0].is_complete:
-                return [*found, *listed]
+                return await _confirm_lengths(routers, name, [*found, *listed])
     except NotFoundError:
         placed = False
     except UnavailableError:
         pass  # the roll-call names the silent peer
-    await require_all_peers(routers, f"finding {name}", name.bucket_id)
+    peers = await require_all_peers(routers, f"finding {name}", name.bucket_id)
+    if not placed and (found := group_versions(with_empty_objects(chunks))) and found[0].is_complete:
+        return found  # the companion of an empty ball that is gone
     if listed:
         raise await _incomplete_error(routers, name, listed)
     if placed:
@@ -190,7 +226,118 @@ async def find_versions(routers: RequestSender, name: ObjectId) -> list[Version]
             f"finding {name} failed: its first chunk has a placement, but no peer lists it, so it may be absent or "
             "unavailable; try again, and if its peer lost the chunk, delete the ball"
         )
+    if own := await find_own_key(routers, name, rows, peers):
+        return own
     raise NotFoundError(f"{name} does not exist")
+
+
+async def _confirm_lengths(routers: RequestSender, name: ObjectId, versions: list[Version]) -> list[Version]:
+    """
+    Return versions whose numbers of chunks are known, the newest complete one first.
+
+    A writer may leave out the tags ``num_chunks`` and ``full_checksum``. Then only the listing shows how many chunks
+    there are, so every peer must have taken part in it: a bucket's listing names those that did. Two requests, unless
+    the tags are present.
+
+    ``UnavailableError``: a peer did not take part, so the newest version may have more chunks.
+    """
+    if all(version.is_recorded for version in versions if version.is_complete):
+        return versions
+    try:
+        listing = await list_bucket(routers, name.bucket_id)
+    except UnavailableError as error:
+        if versions[0].is_recorded:
+            return [version for version in versions if version.is_recorded]
+        raise UnavailableError(
+            f"finding {name} failed: its writer did not record how many chunks it has, or its checksum, so every peer "
+            f"must list it: {error}",
+            transient=error.transient,
+        ) from error
+    known = [chunk for version in versions for chunk in version.ordered]
+    more = [chunk for chunk in listing.balls if chunk.ball_id == name.ball_id and not chunk.own_key]
+    confirmed = group_versions([*known, *more])
+    if not confirmed[0].is_complete:
+        raise await _incomplete_error(routers, name, confirmed)
+    return confirmed
+
+
+async def find_own_key(
+    routers: RequestSender, name: ObjectId, rows: Sequence[Metadata], peers: PeersResponse
+) -> list[Version]:
+    """
+    Return the versions of an object with a key of its own (``Metadata.own_key``); empty if it is absent.
+
+    The name is its ball id, or its key. Call this only after a roll-call, if no ball has this name.
+    ``ValidationError``: the ball id has several such keys.
+
+    :param rows: the result of ``list_rows``
+    :param peers: the result of the roll-call
+    """
+    key = name.key or name.ball_id
+    own = {row.own_key for row in rows if row.own_key}
+    if own:
+        if len(own) > 1 and key not in own:
+            raise ValidationError(
+                f"{name} must be one object, but {len(own)} objects with keys of their own have this ball id: "
+                f"{format_names(own)}; use one of these keys"
+            )
+        return group_versions(row for row in rows if row.own_key == (key if key in own else min(own)))
+    return await find_by_chunk_key(routers, name.bucket_id, key, peers)
+
+
+async def find_by_chunk_key(routers: RequestSender, bucket_id: str, key: str, peers: PeersResponse) -> list[Version]:
+    """
+    Return the versions of an object with a key of its own, whatever its ball id; empty if it is absent.
+
+    One written directly to a peer has no placement: each peer is asked for its data, and the bucket's listing shows its
+    metadata.
+
+    :param peers: the result of a roll-call just before
+    """
+    if not is_path_segment(key):
+        return []
+    try:
+        found = await chunk_metadata(routers, bucket_id, key)
+    except NotFoundError:
+        if not await _is_on_any_peer(routers, bucket_id, key, peers):
+            return []
+        listing = await list_bucket(routers, bucket_id)
+        rows = [row for row in listing.balls if row.key == key]
+        if not rows:
+            raise UnavailableError(
+                f"finding {bucket_id}/{key} failed: a peer stores it without placement, but no listing shows it; "
+                "listings omit objects of size 0; try again, or read it from the peer"
+            ) from None
+    else:
+        # The listing shows its other versions, but not an object of size 0.
+        rows = [found, *await list_rows(routers, ObjectId(bucket_id, found.ball_id))]
+    return group_versions(row for row in rows if row.own_key == key)
+
+
+async def _is_on_any_peer(routers: RequestSender, bucket_id: str, key: str, peers: PeersResponse) -> bool:
+    """Return whether a peer returns data under a chunk's key, placed there or not."""
+    found = False
+
+    async def stop(data: bytes) -> None:
+        raise IntegrityError("the first bytes are enough")
+
+    async def ask(peer_id: str) -> None:
+        nonlocal found
+        try:
+            await routers.request(
+                lambda router, options: router.read_data(
+                    bucket_id, key, stop, **options, max_size=2**62, force=True, peer_id=peer_id
+                ),
+                final=(GetChunkError, IntegrityError),
+            )
+        except GetChunkError:
+            return
+        except IntegrityError:
+            pass
+        found = True
+
+    await for_each(peers.peer_ids, ask, PEERS_AT_ONCE)
+    return found
 
 
 async def _incomplete_error(
@@ -272,6 +419,6 @@ async def list_bucket(
     if missing:
         raise UnavailableError(
             f"listing bucket {bucket_id} failed: peer {', '.join(missing)} does not answer, so its chunks are missing "
-            "from the listing; try again when it answers"
+            f"from the listing; try again when it answers; {format_answers([*listing.peers_ids, *missing], missing)}"
         )
     return listing

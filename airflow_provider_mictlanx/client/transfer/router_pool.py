@@ -5,11 +5,16 @@ The router with the fewest requests in flight is chosen; routers with the same n
 not be reached is skipped during a cooldown. If all routers are in cooldown, the one whose cooldown ends first is tried,
 so no request fails for lack of a router.
 
+While no router can be reached, requests wait for ``CONNECT_PATIENCE`` seconds. A failed connection has sent nothing, so
+it uses up no tries. All waiting requests of a pool share one wait: one of them probes the routers.
+
 A ``RequestSender`` serves one call of the client and holds the options of its requests.
 """
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,26 +23,56 @@ from typing import Generic, Protocol, TypeVar
 
 from option import Result
 
-from airflow_provider_mictlanx.client.errors import ConnectFailedError, DNSResolutionError, MictlanXError
+from airflow_provider_mictlanx.client.errors import (
+    CertificateError,
+    ConnectFailedError,
+    DNSResolutionError,
+    MictlanXError,
+)
 from airflow_provider_mictlanx.client.protocol.endpoint import RequestOptions
 from airflow_provider_mictlanx.client.protocol.router import AsyncRouter
 from airflow_provider_mictlanx.client.result import unwrap
-from airflow_provider_mictlanx.client.retry import RetryConfig, is_transient
-from airflow_provider_mictlanx.client.validation import check_timeout
+from airflow_provider_mictlanx.client.retry import RetryConfig, is_transient, remember_failure
+from airflow_provider_mictlanx.client.texts import get_logger
+from airflow_provider_mictlanx.client.transport.limits import CONNECT_TIMEOUT
+from airflow_provider_mictlanx.client.validation import check_seconds, check_timeout
 
 T = TypeVar("T")
+log = get_logger(__name__)
 
 
 COOLDOWN_SECONDS = 10.0
 
+CONNECT_PATIENCE = 20.0
+"""Time for which a request waits while no router can be reached (seconds)."""
 
-class HasRouterId(Protocol):
-    """An object with a router id."""
+FIRST_PAUSE = 0.1
+"""Pause before the first probe of a router (seconds); every later pause is twice as long …"""
+
+LONGEST_PAUSE = 1.0
+"""… up to this time (seconds)."""
+
+PROBE_TIMEOUT = CONNECT_TIMEOUT + 5
+"""Timeout of a probe (seconds), long enough to tell a slow answer from a failed connection."""
+
+ROUTERS_SHOWN = 3
+"""Maximum number of routers that a message names."""
+
+NOT_CONNECTED = (ConnectFailedError, DNSResolutionError)
+"""Errors of a request of which nothing was sent."""
+
+
+class PooledRouter(Protocol):
+    """A router with an id and an address."""
 
     router_id: str
 
+    def base_url(self) -> str:
+        """Return the address."""
+        ...
 
-R = TypeVar("R", bound=HasRouterId)
+
+R = TypeVar("R", bound=PooledRouter)
 
 
 class RouterPool(Generic[R]):
@@ -47,12 +82,23 @@ class RouterPool(Generic[R]):
     :param routers: at least one, with unique ids
     :param cooldown: time for which a router that could not be reached is skipped (seconds)
     :param clock: returns the time (seconds); for tests
+    :param patience: time for which a request waits while no router can be reached (seconds)
     """
 
     def __init__(
-        self, routers: Sequence[R], cooldown: float = COOLDOWN_SECONDS, clock: Callable[[], float] = time.monotonic
+        self,
+        routers: Sequence[R],
+        cooldown: float = COOLDOWN_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+        patience: float = CONNECT_PATIENCE,
     ):
         self.routers = list(routers)
+        self._patience = check_seconds("connect_patience", patience)
+        self._waiting = 0
+        """Number of requests that wait for a router."""
+        self._probing = asyncio.Lock()
+        """Held by the request that probes the routers; the others wait for it."""
+        self._wait_began = self._wait_ended = self._gave_up = -math.inf
         self._cooldown = cooldown
         self._clock = clock
         self._in_flight = {router.router_id: 0 for router in self.routers}
@@ -88,13 +134,95 @@ class RouterPool(Generic[R]):
         self._in_flight[router.router_id] += 1
         try:
             yield
-        except (ConnectFailedError, DNSResolutionError):
+        except NOT_CONNECTED:
             self._cooldown_until[router.router_id] = self._clock() + self._cooldown
             raise
         else:
             self._cooldown_until[router.router_id] = 0.0
+            self._gave_up = -math.inf
         finally:
             self._in_flight[router.router_id] -= 1
+
+    async def wait_for_router(
+        self, error: MictlanXError, first_failure: float, probe: Callable[[R], Awaitable[object]]
+    ) -> None:
+        """
+        Wait until a router can be reached; raise the error, marked as ``exhausted``, when the patience is over.
+
+        A request that fails soon after another one has waited in vain does not wait again: else a bulk would wait once
+        for each of its balls.
+
+        :param error: of a request that reached no router
+        :param first_failure: time at which the request reached no router for the first time
+        :param probe: sends a small request to a router
+        """
+        error.exhausted = True
+        now = time.monotonic()
+        if not self._patience:
+            raise error
+        if now < self._gave_up + self._patience:
+            error.amend(f"{error}; not waiting again: {self._describe_vain_wait()}")
+            raise error
+        if not self._waiting:
+            self._probing = asyncio.Lock()  # the last one may belong to another event loop
+        if not self._waiting or self._wait_ended > self._wait_began:
+            self._wait_began = now
+            log.warning("%s; waiting up to %g s for %s", error, self._patience, self._describe_routers())
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(first_failure + self._patience - now), self._probing:
+                if self._wait_ended < now:  # no other request has reached a router meanwhile
+                    router = await self._probe(probe)
+                    self._wait_ended = time.monotonic()
+                    waited = self._wait_ended - self._wait_began
+                    log.info("Router %s answered after %.1f s; continuing", router.router_id, waited)
+        except TimeoutError:
+            self._gave_up = time.monotonic()
+            error.amend(f"{error}; {self._describe_vain_wait()}")
+            raise error from None
+        finally:
+            self._waiting -= 1
+            if not self._waiting and self._wait_ended < self._wait_began:
+                waited = time.monotonic() - self._wait_began
+                log.warning("Stopped waiting after %.1f s for %s", waited, self._describe_routers())
+
+    async def _probe(self, probe: Callable[[R], Awaitable[object]]) -> R:
+        """Probe all routers with growing pauses; return the first that can be reached."""
+
+        async def probe_until_reached(router: R) -> R:
+            pause = FIRST_PAUSE
+            while True:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+                try:
+                    with self.track(router):
+                        await probe(router)
+                except MictlanXError as error:
+                    if is_unreachable(error):
+                        continue
+                return router
+
+        probes = [asyncio.create_task(probe_until_reached(router)) for router in self.routers]
+        try:
+            done, _ = await asyncio.wait(probes, return_when=asyncio.FIRST_COMPLETED)
+            return done.pop().result()
+        finally:
+            for task in probes:
+                task.cancel()
+            await asyncio.gather(*probes, return_exceptions=True)
+
+    def _describe_vain_wait(self) -> str:
+        return f"{self._describe_routers()} could not be reached for {self._patience:g} s"
+
+    def _describe_routers(self) -> str:
+        shown = ", ".join(f"{router.router_id} ({router.base_url()})" for router in self.routers[:ROUTERS_SHOWN])
+        more = f" and {len(self.routers) - ROUTERS_SHOWN} more" if len(self.routers) > ROUTERS_SHOWN else ""
+        return f"router{'s' if len(self.routers) > 1 else ''} {shown}{more}"
+
+
+def is_unreachable(error: MictlanXError) -> bool:
+    """Return whether a router could not be reached; a refused certificate is an answer."""
+    return isinstance(error, NOT_CONNECTED) and not isinstance(error, CertificateError)
 
 
 Request = Callable[[AsyncRouter, RequestOptions], Awaitable[Result[T, MictlanXError]]]
@@ -157,18 +285,31 @@ class RequestSender:
         raise AssertionError("tenacity raises the last error")
 
     async def request_once(self, request: Request[T]) -> T:
-        """Send a request once; try each router until one can be reached."""
+        """Send a request once; try each router until one can be reached, and wait for one if none can."""
         tried: list[str] = []
+        first_failure = 0.0
         while True:
             try:
                 with self.pool.acquire(tried) as router:
                     return unwrap(await request(router, self.options))
-            except (ConnectFailedError, DNSResolutionError):
+            except NOT_CONNECTED as error:
                 tried.append(router.router_id)
-                if len(tried) >= len(self.pool.routers):
+                if len(tried) < len(self.pool.routers):
+                    continue
+                if not is_unreachable(error):
                     raise
+                remember_failure(error)
+                first_failure = first_failure or time.monotonic()
+                await self.pool.wait_for_router(error, first_failure, self._probe)
+                tried.clear()
+
+    async def _probe(self, router: AsyncRouter) -> None:
+        options: RequestOptions = {**self.options, "timeout": PROBE_TIMEOUT}
+        unwrap(await router.get_peers(**options))
 
     async def request_to(self, router: AsyncRouter, request: Request[T]) -> T:
         """Send a request once, to this router: only the router that issued a task knows it."""
+        if len(self.pool.routers) == 1:
+            return await self.request_once(request)
         with self.pool.track(router):
             return unwrap(await request(router, self.options))

@@ -12,8 +12,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 from airflow_provider_mictlanx.client.concurrency import for_each
+from airflow_provider_mictlanx.client.empty_objects import (
+    COMPANION_DATA,
+    COMPANION_TAG,
+    NO_PLACE,
+    CompanionId,
+    companion_key,
+    is_companion,
+)
 from airflow_provider_mictlanx.client.errors import (
     BallConflictError,
     IntegrityError,
@@ -27,12 +36,14 @@ from airflow_provider_mictlanx.client.local_io.chunk_splitter import (
     hash_source,
     infer_layout,
 )
+from airflow_provider_mictlanx.client.local_io.sources import BytesSource
 from airflow_provider_mictlanx.client.models import Metadata, PutReport
 from airflow_provider_mictlanx.client.texts import get_logger
 from airflow_provider_mictlanx.client.transfer import chunk_upload
 from airflow_provider_mictlanx.client.transfer.chunk_upload import ChunkUpload, UploadBase
 from airflow_provider_mictlanx.client.transfer.delete import Deletion
-from airflow_provider_mictlanx.client.transfer.listing import get_first_chunk, list_chunks, require_all_peers
+from airflow_provider_mictlanx.client.transfer.listing import get_first_chunk, list_chunks, list_rows, require_all_peers
+from airflow_provider_mictlanx.client.transfer.single_chunk import SingleChunkUpload
 from airflow_provider_mictlanx.client.versions import Version, group_versions
 
 log = get_logger(__name__)
@@ -40,6 +51,9 @@ log = get_logger(__name__)
 
 class Upload(UploadBase):
     """Puts one ball."""
+
+    _stale_companion = False
+    """True after the ball's listing showed the companion of an earlier empty object."""
 
     async def run(self, layout: Sequence[int], expected: ChunkManifest | None = None) -> PutReport:
         """
@@ -69,6 +83,10 @@ class Upload(UploadBase):
             await for_each(
                 self._plan.chunks, lambda chunk: ChunkUpload(self, chunk).put(), self.options.max_concurrency
             )
+        if self._plan.size == 0:
+            await self._put_companion()
+        elif self._stale_companion:
+            await self._delete_companion()
         return self.report()
 
     async def _planned(self, layout: Sequence[int], expected: ChunkManifest | None) -> ChunkManifest:
@@ -147,7 +165,8 @@ class Upload(UploadBase):
         :param same: the listed versions with the bytes to be put
         """
         deletion = Deletion(self.routers, max_concurrency=self.options.max_concurrency)
-        if self.options.replace:
+        # A chunk of another ball may have the key of this one's first chunk; it is not replaced.
+        if self.options.replace and all(version.ball_id == self.name.ball_id for version in others):
             await deletion.remove(self.name, "replacing")
             return []
         for wait in (0.0, chunk_upload.GRACE):
@@ -225,7 +244,9 @@ class Upload(UploadBase):
 
         Raises ``BallConflictError`` if another writer announced other bytes.
         """
-        listed = await list_chunks(self.routers, self.name)
+        found = [row for row in await list_rows(self.routers, self.name) if not row.own_key]
+        listed = [chunk for chunk in found if not is_companion(chunk)]
+        self._stale_companion = len(listed) < len(found)
         versions = group_versions(listed)
         for version in versions:
             if not self._is_same(version):
@@ -267,6 +288,33 @@ class Upload(UploadBase):
         self._chunk_tags = {}
         if not self._has_own_layout(version):
             raise self._conflict(version, "the same bytes, but with other bytes in the chunks,")
+
+    # -- the companion of an empty ball ------------------------------------------------------------------------------
+
+    async def _put_companion(self) -> None:
+        """
+        Put the companion, after the empty ball: until then, the object is found by its key and not listed.
+
+        The next put or delete of the key completes or deletes a pair of which only one is stored.
+        """
+        tags = {0: {**self._chunk_tags.get(0, {}), **NO_PLACE}}
+        name = CompanionId(self.name.bucket_id, self.name.ball_id, self.name.key)
+        own_tags = {**self._own_tags, COMPANION_TAG: self.name.key}
+        options = replace(self.options, replace=False)
+        upload = SingleChunkUpload(
+            self.routers, self.threads, name, BytesSource(COMPANION_DATA, str(name)), options, own_tags, tags
+        )
+        await upload.run(0)
+
+    async def _delete_companion(self) -> None:
+        """Delete a companion that an earlier empty object left; it is not listed beside the new ball in any case."""
+        key = companion_key(self.name.ball_id)
+        try:
+            await self.routers.request(
+                lambda router, options: router.delete(self.name.bucket_id, key, **options), final=(NotFoundError,)
+            )
+        except MictlanXError as error:
+            log.info("Could not delete the stale companion of %s: %s", self.name, error)
 
     # -- called by ChunkUpload -------------------------------------------------------------------------------------
 

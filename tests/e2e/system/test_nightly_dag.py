@@ -114,7 +114,8 @@ def test_retry_mends_a_run_that_began_without_its_storage(nightly: Nightly, own_
     vss = own_vss()
     vss.stop()
     nightly.take_frames("first")
-    with nightly.start(TODAY.isoformat(), forked=False, AIRFLOW_CONN_MICTLANX_DEFAULT=vss.uri) as run:
+    uri = f"{vss.uri}&connect_patience=0"
+    with nightly.start(TODAY.isoformat(), forked=False, AIRFLOW_CONN_MICTLANX_DEFAULT=uri) as run:
         deadline = time.monotonic() + 200
         while nightly.failed_once() < {"upload", "ready"}:
             assert time.monotonic() < deadline, run.output()[-8000:]

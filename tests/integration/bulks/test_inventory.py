@@ -24,6 +24,7 @@ from airflow_provider_mictlanx.bulks.sources import SourceBall, list_items, list
 from airflow_provider_mictlanx.bulks.status import State
 from airflow_provider_mictlanx.bulks.verification import StorageCheck
 from airflow_provider_mictlanx.client import AsyncClient
+from airflow_provider_mictlanx.client.empty_objects import companion_key
 from airflow_provider_mictlanx.client.errors import (
     BallConflictError,
     MictlanXError,
@@ -130,7 +131,6 @@ async def test_lost_while_a_ball_was_missing_anyway(
 
 
 async def test_empty_balls(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
-    """They are in no listing, so they are asked for one by one."""
     make_files(folder, {f"f{index:02}": 50 for index in range(MANY)} | {"empty": 0, "empty-too": 0})
     async with uncached_client(vss) as client:
         await upload(client, bulk_id, bucket_id, folder)
@@ -139,6 +139,25 @@ async def test_empty_balls(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: 
         assert (again.uploaded, again.skipped, again.failed) == (1, MANY + 1, 0)
         assert (await client.exists(bucket_id, "empty")).unwrap()
         assert (await upload(client, bulk_id, bucket_id, folder)).skipped == MANY + 2
+        ends = (await RecordStore(client, bulk_id).read_completely()).dones
+        assert [end.lost for end in sorted(ends, key=lambda end: end.sequence)] == [0, 1, 0]
+
+
+@pytest.mark.parametrize("others", [0, MANY])
+async def test_empty_ball_without_its_companion_is_put_again(
+    vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path, others: int
+) -> None:
+    """A few balls are looked up one by one, many in one listing."""
+    make_files(folder, {f"f{index:02}": 50 for index in range(others)} | {"empty": 0, "empty-too": 0})
+    async with uncached_client(vss) as client:
+        await upload(client, bulk_id, bucket_id, folder)
+        RawRequests(vss).delete_chunk(bucket_id, companion_key("empty"))
+        vss.reset_requests()
+        again = await upload(client, bulk_id, bucket_id, folder)
+        assert (again.uploaded, again.skipped, again.failed) == (0, others + 2, 0)
+        assert len(vss.requests("POST", f"/{bucket_id}/metadata$")) == 1
+        assert len((await client.list_balls(bucket_id)).unwrap()) == others + 2
+        assert (await upload(client, bulk_id, bucket_id, folder)).skipped == others + 2
         ends = (await RecordStore(client, bulk_id).read_completely()).dones
         assert [end.lost for end in sorted(ends, key=lambda end: end.sequence)] == [0, 1, 0]
 

@@ -78,13 +78,13 @@ async def test_a_bucket_as_balls_and_as_chunks(vss: LocalVSS, bucket_id: str) ->
         (await client.put(bucket_id, "empty", b"")).unwrap()
         RawRequests(vss).put(bucket_id, "unfinished", [b"x", b"y"], only=[0])
         bucket = (await client.get_bucket_metadata(bucket_id)).unwrap()
-        assert [ball.key for ball in bucket] == ["a/1", "b"]
-        assert (len(bucket), bucket.size_bytes(), bucket.size()) == (2, 3000, "3 KB")
+        assert [ball.key for ball in bucket] == ["a/1", "b", "empty"]
+        assert (len(bucket), bucket.size_bytes(), bucket.size()) == (3, 3000, "3 KB")
         listing = (await client.get_chunks_by_bucket_id(bucket_id)).unwrap()
         assert listing.bucket_id == bucket_id
         assert sorted(listing.peer_ids) == ["peer-0", "peer-1", "peer-2"]
         keys = {chunk.key for chunk in listing.balls}
-        assert keys == {"b_0", "b_1", "b_2", "unfinished_0", f"{sha256(b'a/1')}_0"}
+        assert keys == {"b_0", "b_1", "b_2", "unfinished_0", f"{sha256(b'a/1')}_0", "empty_empty-object"}
 
 
 @pytest.mark.parametrize("how", [{}, {"partial": True}, {"partial": True, "name_missing": False}])

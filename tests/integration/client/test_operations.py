@@ -202,7 +202,7 @@ async def test_list_balls_chooses_by_prefix_or_glob(vss: LocalVSS, bucket_id: st
         async def keys(**how: str) -> list[str]:
             return [ball.key for ball in (await client.list_balls(bucket_id, **how)).unwrap()]
 
-        assert await keys() == ["a/1.jpg", "a/2.png", "b/1.jpg", "plain"]  # never those of size 0
+        assert await keys() == ["a/1.jpg", "a/2.png", "b/1.jpg", "empty", "plain"]
         assert await keys(prefix="a/") == ["a/1.jpg", "a/2.png"]
         assert await keys(glob="*.jpg") == ["a/1.jpg", "b/1.jpg"]
         assert await keys(glob="?/[2-9].*") == ["a/2.png"]
@@ -234,12 +234,13 @@ async def test_requests_of_every_operation(vss: LocalVSS, bucket_id: str, tmp_pa
         assert await requests_of(client.get_to_file(bucket_id, "k", str(tmp_path))) == 1
         assert await requests_of(client.exists(bucket_id, "k")) == 1
         assert await requests_of(client.exists(bucket_id, "k", check_storage=True)) == chunks + 1
-        assert await requests_of(client.exists(bucket_id, "none")) == 4
+        assert await requests_of(client.exists(bucket_id, "none")) == 8
+        assert await requests_of(client.exists(bucket_id, "none/in/folders")) == 4
         assert await requests_of(client.get_metadata(bucket_id, "k")) == 1
         assert await requests_of(client.list_balls(bucket_id)) == 2
         # The peers, a roll-call and a listing; every chunk's key; a roll-call and a listing.
         assert await requests_of(client.delete("k", bucket_id)) == chunks + 5
-        assert await requests_of(client.delete("k", bucket_id)) == 4
+        assert await requests_of(client.delete("k", bucket_id)) == 8
         assert await requests_of(client.put(bucket_id, "k", data, chunk_size=100, rf=3)) == 2 * chunks + 2
 
 
@@ -541,21 +542,21 @@ async def test_dead_router_is_passed_over(own_vss: Callable[..., LocalVSS]) -> N
 
 async def test_all_routers_dead_is_an_error_that_names_one() -> None:
     port = free_port()
-    async with AsyncClient(uri_of(port), "tests") as client:
+    async with AsyncClient(uri_of(port), "tests", connect_patience=0) as client:
         error = (await client.get("b", "k", max_retries=2)).unwrap_err()
         assert isinstance(error, ConnectFailedError)
         assert f"127.0.0.1:{port}" in str(error)
 
 
 async def test_unknown_host_is_a_dns_error() -> None:
-    async with AsyncClient("mictlanx://r@no-such-host.invalid:1/?protocol=http", "tests") as client:
+    async with AsyncClient("mictlanx://r@no-such-host.invalid:1/?protocol=http", "tests", connect_patience=0) as client:
         assert isinstance((await client.get("b", "k", max_retries=1)).unwrap_err(), DNSResolutionError)
 
 
 async def test_https_asked_of_http_is_an_error(vss: LocalVSS) -> None:
     """With https the port is left out, so this asks 443 of the machine, where nobody answers with TLS."""
     uri = f"mictlanx://r@127.0.0.1:{vss.port}/?protocol=https"
-    async with AsyncClient(uri, "tests") as client:
+    async with AsyncClient(uri, "tests", connect_patience=0) as client:
         assert isinstance((await client.get("b", "k", max_retries=1)).unwrap_err(), NetworkError)
 
 

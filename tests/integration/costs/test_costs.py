@@ -203,7 +203,9 @@ class Case:
 
 NEW = {"look": 1, "announce": 4, "list": 1, "send": 4}
 NEW_SMALL = {"look": 1, "announce": 1, "list": 1, "send": 1}
-ABSENT = {"list": 1, "look": 1, "peers": 1, "list bucket": 1}
+ABSENT = {"list": 1, "look": 2, "peers": 1, "list bucket": 1, "data": 3}
+"""Another client may have stored the key as that of a chunk: one more look, and a question to each of three peers."""
+WITH_FOLDERS = {"list": 1, "look": 1, "peers": 1, "list bucket": 1}
 
 CASES = {
     "put, one chunk": Case(after(), put(SMALL), NEW_SMALL, 1, size=SMALL),
@@ -227,20 +229,21 @@ CASES = {
     ),
     "get_to_file, one chunk": Case(after(put(SMALL)), get_to_file, {"list": 1, "data": 1}, 1, size=SMALL),
     "get_to_file, four chunks": Case(after(put(SIZE)), get_to_file, {"list": 1, "data": 4}, 2),
-    "get of what is absent": Case(after(), lambda client, folder: client.get("b", "k"), ABSENT),
+    "get of what is absent": Case(after(), lambda client, folder: client.get("b", "k"), ABSENT, connections=3),
     "get_metadata": Case(after(put(SIZE)), call("get_metadata", "b", "k"), {"list": 1}),
     "exists": Case(after(put(SIZE)), call("exists", "b", "k"), {"list": 1}),
     "exists with check_storage, four chunks": Case(
         after(put(SIZE)), call("exists", "b", "k", check_storage=True), {"list": 1, "data": 4}, 1, connections=4
     ),
-    "exists of what is absent": Case(after(), call("exists", "b", "k"), ABSENT),
+    "exists of what is absent": Case(after(), call("exists", "b", "k"), ABSENT, connections=3),
+    "exists of what is absent, a key with folders": Case(after(), call("exists", "b", "f/k"), WITH_FOLDERS),
     "delete, four chunks": Case(
         after(put(SIZE)),
         clear,
         {"list": 2, "peers": 1, "list bucket": 2, "delete chunk": 4},
         connections=3,
     ),
-    "delete of what is absent": Case(after(), clear, ABSENT),
+    "delete of what is absent": Case(after(), clear, ABSENT, connections=3),
     "poke of a bulk that is complete": Case(put_bulk, poke, {"list bucket": 1}),
 }
 

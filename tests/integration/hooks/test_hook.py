@@ -83,7 +83,7 @@ def test_every_method(call: Callable[..., Any], bucket_id: str, tmp_path: Path) 
     got = call("get_to_file", bucket_id, "a/b c.txt", tmp_path / "new" / "folder")
     assert got.pop("response_time") > 0
     path = str(tmp_path / "new" / "folder" / "b c.txt")
-    assert got == described | {"size": size, "path": path, "downloaded": True}
+    assert got == described | {"size": size, "path": path, "downloaded": True, "verified": True}
     assert Path(path).read_text() == TEXT
     assert call("get_to_file", bucket_id, "a/b c.txt", tmp_path / "new" / "folder")["downloaded"] is False
 
@@ -462,6 +462,6 @@ def test_test_connection_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_dead_router_is_told_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AIRFLOW_CONN_MICTLANX_DEFAULT", "mictlanx://r0@127.0.0.1:1/?protocol=http")
+    monkeypatch.setenv("AIRFLOW_CONN_MICTLANX_DEFAULT", "mictlanx://r0@127.0.0.1:1/?protocol=http&connect_patience=0")
     with pytest.raises(ConnectFailedError, match=r"127\.0\.0\.1:1"):
         MictlanXHook().put("bucket", "key", "x", max_tries=1, deadline=20)

@@ -49,6 +49,17 @@ def test_other_content_fails_at_once_unless_replaced(hook: MictlanXHook, bucket_
         copied(bucket_id, bucket_id, key="nothing", dest_key="c")
 
 
+def test_prefix_with_empty_objects(hook: MictlanXHook, bucket_id: str) -> None:
+    hook.put(bucket_id, "in/_SUCCESS", "", tags={"run": "r1"})
+    hook.put(bucket_id, "in/1", "1")
+    options = {"prefix": "in/", "dest_prefix": "out/"}
+    assert copied(bucket_id, bucket_id, **options)["copied"] == 2
+    assert hook.list_keys(bucket_id, prefix="out/") == ["out/1", "out/_SUCCESS"]
+    assert hook.get_metadata(bucket_id, "out/_SUCCESS")["tags"]["run"] == "r1"
+    again = copied(bucket_id, bucket_id, **options)
+    assert (again["copied"], again["skipped"]) == (0, 2)
+
+
 def test_prefix_to_another_space(
     hook: MictlanXHook,
     own_vss: Callable[..., LocalVSS],

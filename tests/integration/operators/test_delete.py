@@ -41,6 +41,15 @@ def test_by_prefix_half_written_ones_too(hook: MictlanXHook, vss: LocalVSS, buck
     assert deleted(bucket_id, prefix="nothing")["total"] == 0
 
 
+def test_empty_objects_by_prefix_and_by_keys(hook: MictlanXHook, vss: LocalVSS, bucket_id: str) -> None:
+    for key in ("a/1", "a/2", "b"):
+        hook.put(bucket_id, key, "")
+    assert deleted(bucket_id, prefix="a/")["deleted"] == 2
+    assert deleted(bucket_id, keys=["b", "a/1"])["deleted"] == 1
+    assert not any(hook.exists(bucket_id, key) for key in ("a/1", "a/2", "b"))
+    assert RawRequests(vss).listed_in(bucket_id) == []
+
+
 def test_what_comes_in_meanwhile_goes_too(hook: MictlanXHook, bucket_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow_provider_mictlanx.client import AsyncClient
 

@@ -29,6 +29,14 @@ def files_in(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
+def test_empty_objects_become_empty_files(hook: MictlanXHook, bucket_id: str, tmp_path: Path) -> None:
+    hook.put(bucket_id, "out/_SUCCESS", "")
+    store(hook, bucket_id, "out/1")
+    assert read(tmp_path, bucket_id=bucket_id, prefix="out/")["downloaded"] == 2
+    assert files_in(tmp_path) == {"out/_SUCCESS": "", "out/1": "out/1"}
+    assert read(tmp_path, bucket_id=bucket_id, prefix="out/")["skipped"] == 2
+
+
 def test_bucket_and_parts_of_it(
     hook: MictlanXHook, bucket_id: str, tmp_path: Path, told: Callable[[], list[str]]
 ) -> None:
@@ -47,6 +55,7 @@ def test_bucket_and_parts_of_it(
         "failed": 0,
         "downloaded_size": 27,
         "failures": [],
+        "unverified": 0,
     }
     assert files_in(tmp_path / "whole") == {
         "a": "a",

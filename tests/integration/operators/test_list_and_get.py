@@ -30,6 +30,8 @@ def test_keys_are_listed(hook: MictlanXHook, bucket_id: str, told: Callable[[], 
     assert listed(bucket_id, glob="*.csv") == ["a/1.csv", "a/2.csv"]
     assert listed(bucket_id, prefix="nothing") == []
     assert f"Listed *.csv of bucket {bucket_id}: 2 keys" in told()
+    hook.put(bucket_id, "a/_SUCCESS", "")
+    assert listed(bucket_id, prefix="a/_") == ["a/_SUCCESS"]
 
 
 def test_no_more_keys_than_asked_for(hook: MictlanXHook, bucket_id: str) -> None:

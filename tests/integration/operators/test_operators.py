@@ -112,7 +112,7 @@ def test_what_is_not_there_may_be_there_later(bucket_id: str, tmp_path: Path) ->
 
 
 def test_router_that_is_away_is_retried_by_airflow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AIRFLOW_CONN_MICTLANX_AWAY", "mictlanx://r0@127.0.0.1:1/?protocol=http")
+    monkeypatch.setenv("AIRFLOW_CONN_MICTLANX_AWAY", "mictlanx://r0@127.0.0.1:1/?protocol=http&connect_patience=0")
     with pytest.raises(ConnectFailedError):
         put("bucket", "key", data="x", mictlanx_conn_id="mictlanx_away", max_tries=1, deadline=20)
 

@@ -127,7 +127,14 @@ class Recorder:
 
 
 def client_through(uri: str, proxy: str | None, **arguments: object) -> AsyncClient:
-    options = {"debug": False, "log_output_path": None, "token": TOKEN, "proxy": proxy, **arguments}
+    options = {
+        "debug": False,
+        "log_output_path": None,
+        "token": TOKEN,
+        "proxy": proxy,
+        "connect_patience": 0,
+        **arguments,
+    }
     return AsyncClient(uri, "tests", **options)  # type: ignore[arg-type]
 
 
@@ -352,6 +359,6 @@ def test_connection_has_a_proxy(
     assert "407" in message
     assert "wr0ng" not in message
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
-    connect(vss, trust_env=True)
+    connect(vss, trust_env=True, connect_patience=0)
     with pytest.raises(ConnectFailedError, match=r"through proxy http://127\.0\.0\.1:1"):
         MictlanXHook().put(bucket_id, "key", "x", max_tries=1)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, TaskDeferred
 
@@ -42,6 +43,17 @@ def test_opens_when_nothing_was_written_for_so_long(wait: Wait, hook: MictlanXHo
     last = hook.get_metadata(bucket_id, "in/b")["updated_at"]
     assert found == {"bucket_id": bucket_id, "prefix": "", "count": 2, "total_size": 3, "updated_at": last}
     assert opened - last / 1e9 > 1.9
+
+
+def test_empty_objects_count_and_restart_the_period(wait: Wait, hook: MictlanXHook, bucket_id: str) -> None:
+    hook.put(bucket_id, "a", "")
+    timer = threading.Timer(0.5, lambda: hook.put(bucket_id, "b", ""))
+    timer.start()
+    found = wait(bucket_id=bucket_id, inactivity_period=timedelta(seconds=2))
+    opened = time.time()
+    timer.join()
+    assert (found["count"], found["total_size"]) == (2, 0)
+    assert opened - found["updated_at"] / 1e9 > 1.9
 
 
 def test_so_many_objects(wait: Wait, hook: MictlanXHook, bucket_id: str) -> None:
@@ -168,8 +180,8 @@ def listing(at: float | None, **chunks: float) -> GetRouterBucketMetadataRespons
         }
         for name, written in chunks.items()
     ]
-    made = GetRouterBucketMetadataResponse.model_validate({"bucket_id": "b", "peers_ids": ["p"], "balls": balls * 2})
-    return made.model_copy(update={"answered_at": at})
+    told = {"bucket_id": "b", "peers_ids": ["p"], "balls": balls * 2, "answered_at": at}
+    return msgspec.convert(told, GetRouterBucketMetadataResponse)
 
 
 def watching(**options: Any) -> InactivityMonitor:

@@ -53,6 +53,19 @@ def test_all_keys_of_a_list_are_waited_for(wait: Wait, hook: MictlanXHook, bucke
     }
 
 
+@pytest.mark.parametrize("which", [{"prefix": "out/_SUCCESS"}, {"prefix": "out/"}, {"glob": "*/_SUCCESS"}])
+@pytest.mark.parametrize("check_storage", [True, False])
+def test_empty_object_opens_a_gate_by_prefix(
+    wait: Wait, hook: MictlanXHook, bucket_id: str, which: dict[str, str], check_storage: bool
+) -> None:
+    timer = threading.Timer(0.3, lambda: fill(bucket_id, out___SUCCESS=""))
+    timer.start()
+    found = wait(bucket_id=bucket_id, check_storage=check_storage, **which)
+    timer.join()
+    expected = {"count": 1, "total_size": 0, "objects": [{"key": "out/_SUCCESS", "size": 0}]}
+    assert found == {"bucket_id": bucket_id, **expected}
+
+
 def test_any_key_of_a_list(wait: Wait, hook: MictlanXHook, bucket_id: str) -> None:
     fill(bucket_id, b="22")
     with pytest.raises(AirflowSensorTimeout):

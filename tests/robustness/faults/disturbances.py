@@ -73,7 +73,7 @@ class Fault:
 
         :param patience: by which times are multiplied, on a machine that is too busy for them
         """
-        return How(tries=2 if lasting else 5)
+        return How(tries=2 if lasting else 5, connect_patience=0 if lasting else 2)
 
     def mend(self, cell: Cell) -> None:
         """Mend what a person or another writer has to, after it was switched off."""
@@ -332,7 +332,7 @@ class RouterLost(Fault):
             space.second.accept()
 
     def how(self, operation: Operation, lasting: bool, patience: int) -> How:
-        return How(tries=2 if lasting else 30)
+        return How(tries=2 if lasting else 5, connect_patience=0 if lasting else 40 * SCALE * patience)
 
 
 @contextmanager
@@ -482,7 +482,7 @@ EVERY_PEER = ("peer-0", "peer-1", "peer-2")
 READERS = frozenset({"get", "get_to_file", "sensor"})
 WRITERS = frozenset({"put", "put_file", "bulk", "cleared bulk"})
 PATIENT = frozenset({"put", "put_file", "replace", "get", "get_to_file"})
-"""The operations that can be told to try so often that 20 seconds pass; the others end in an error, as with connections refused."""
+"""The operations that a long outage is tried with: it takes its time."""
 
 ALL = READERS | WRITERS | {"replace", "delete", "delete_bucket"}
 

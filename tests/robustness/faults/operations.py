@@ -23,6 +23,7 @@ from unittest import mock
 from option import Result
 
 from airflow_provider_mictlanx.client import AsyncClient, MictlanXError
+from airflow_provider_mictlanx.client.transfer.router_pool import CONNECT_PATIENCE
 from tests.robustness.faults.space import PEERS, Space, sha256
 
 CHUNK = 24_000
@@ -42,6 +43,7 @@ class How:
     :ivar replace: of writers
     :ivar rf: of writers
     :ivar roll_call: of the client's roll-calls (seconds)
+    :ivar connect_patience: while no router can be reached (seconds)
     """
 
     timeout: float = 30.0
@@ -50,6 +52,7 @@ class How:
     replace: bool = False
     rf: int = RF
     roll_call: float = 10.0
+    connect_patience: float = CONNECT_PATIENCE
 
 
 @dataclass
@@ -61,6 +64,7 @@ class Cell:
     bucket_id: str = field(default_factory=lambda: f"b-{uuid.uuid4().hex}")
     data: bytes = b""
     bulk_id: str = ""
+    connect_patience: float = CONNECT_PATIENCE
 
     def __post_init__(self) -> None:
         self.bulk_id = f"of-{self.bucket_id}"
@@ -85,7 +89,8 @@ class Cell:
         async def scenario() -> Any:
             uri = self.space.uri
             told_nowhere = {"debug": False, "log_output_path": None, "capacity_storage": 0}
-            async with AsyncClient(uri, "tests", token=TOKEN, **told_nowhere) as client:
+            patience = self.connect_patience
+            async with AsyncClient(uri, "tests", token=TOKEN, connect_patience=patience, **told_nowhere) as client:
                 result = await work(client)
             await no_tasks_left()
             if result.is_err:
@@ -322,7 +327,8 @@ class AirflowOperation(Operation):
         return self.run_at(cell.space.uri, cell, how)
 
     def run_at(self, uri: str, cell: Cell, how: How) -> str:
-        connection = {"conn_type": "mictlanx", "extra": {"uri": uri, "timeout": how.timeout}}
+        extra = {"uri": uri, "timeout": how.timeout, "connect_patience": cell.connect_patience}
+        connection: dict[str, Any] = {"conn_type": "mictlanx", "extra": extra}
         connection["password"] = TOKEN
         with mock.patch.dict(os.environ, {"AIRFLOW_CONN_MICTLANX_DEFAULT": json.dumps(connection)}):
             return self.work(cell, how)

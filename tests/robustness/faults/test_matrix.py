@@ -80,6 +80,7 @@ def _outcome(cell: Cell, fault: Fault, operation: Operation, place: str, lasting
     space.front.swallowed = 0
     operation.prepare(cell)
     how = fault.how(operation, lasting, patience)
+    cell.connect_patience = how.connect_patience
     roll_call = mock.patch.object(listing, "PEER_CHECK_TIMEOUT", how.roll_call)
     with roll_call, fault.on(cell, operation, place, lasting) as hits:
         try:

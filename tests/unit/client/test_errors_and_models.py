@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 import pytest
-from pydantic import BaseModel
-from pydantic import ValidationError as InvalidModel
 
 from airflow_provider_mictlanx.client import Chunk, errors
 from airflow_provider_mictlanx.client.errors import MictlanXError
 from airflow_provider_mictlanx.client.models import (
+    Answer,
     Bucket,
     DeletedByBallIdResponse,
     DeletedByKeyResponse,
@@ -25,6 +26,7 @@ from airflow_provider_mictlanx.client.models import (
     StoredBall,
 )
 
+M = TypeVar("M", bound=Answer)
 NUMBERS = {
     "ValidationError": 400,
     "AuthenticationError": 401,
@@ -98,12 +100,16 @@ def test_errors_survive_a_pickle_and_a_copy(cls: type[MictlanXError]) -> None:
         assert other.args == error.args
 
 
+def read(model: type[M], answer: str) -> M:
+    return msgspec.json.decode(answer, type=model)
+
+
 def metadata(**other: Any) -> dict[str, Any]:
     return {"key": "k_3", "size": 5, "checksum": "c", "ball_id": "k", "bucket_id": "b", "tags": {}, **other}
 
 
 def test_what_is_not_known_is_ignored() -> None:
-    assert Metadata.model_validate(metadata(colour="blue")).size == 5
+    assert read(Metadata, json.dumps(metadata(colour="blue"))).size == 5
 
 
 @pytest.mark.parametrize(
@@ -124,20 +130,20 @@ def test_what_is_not_known_is_ignored() -> None:
     ids=str,
 )
 def test_metadata_that_does_not_fit_is_refused(bad: dict[str, Any]) -> None:
-    with pytest.raises(InvalidModel):
-        Metadata.model_validate(metadata(**bad))
+    with pytest.raises(msgspec.DecodeError):
+        read(Metadata, json.dumps(metadata(**bad)))
 
 
 @pytest.mark.parametrize("missing", ["key", "size", "checksum", "ball_id", "bucket_id"])
 def test_metadata_that_lacks_something_is_refused(missing: str) -> None:
     given = metadata()
     del given[missing]
-    with pytest.raises(InvalidModel):
-        Metadata.model_validate(given)
+    with pytest.raises(msgspec.DecodeError):
+        read(Metadata, json.dumps(given))
 
 
 def test_no_tags_are_empty_tags() -> None:
-    assert Metadata.model_validate(metadata(tags=None)).tags == {}
+    assert read(Metadata, json.dumps(metadata(tags=None))).tags == {}
 
 
 @pytest.mark.parametrize(
@@ -152,7 +158,7 @@ def test_no_tags_are_empty_tags() -> None:
     ],
 )
 def test_what_tags_tell(tags: dict[str, str], expected: tuple[Any, ...]) -> None:
-    found = Metadata.model_validate(metadata(tags=tags))
+    found = read(Metadata, json.dumps(metadata(tags=tags)))
     assert (found.index, found.num_chunks, found.full_checksum, found.updated_at) == expected
 
 
@@ -165,8 +171,8 @@ def test_answers_that_lack_what_matters_are_refused() -> None:
         (GetRouterBucketMetadataResponse, {"bucket_id": "b", "balls": []}),
         (PeersResponse, {}),
     ):
-        with pytest.raises(InvalidModel):
-            model.model_validate(answer)
+        with pytest.raises(msgspec.DecodeError):
+            read(model, json.dumps(answer))
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-1", "1" + "0" * 400, "1.5", '"7"'])
@@ -179,18 +185,18 @@ def test_answers_that_lack_what_matters_are_refused() -> None:
         (StoredBall, '{"key": "k", "size": %s}'),
     ],
 )
-def test_numbers_that_count_nothing_are_refused(model: type[BaseModel], answer: str, number: str) -> None:
-    model.model_validate_json(answer % "7")
-    with pytest.raises(InvalidModel):
-        model.model_validate_json(answer % number)
+def test_numbers_that_count_nothing_are_refused(model: type[Answer], answer: str, number: str) -> None:
+    read(model, answer % "7")
+    with pytest.raises(msgspec.DecodeError):
+        read(model, answer % number)
 
 
 def test_nan_is_refused_where_any_number_will_do() -> None:
     answer = '{"key": "k", "bucket_id": "b", "tasks_ids": ["t"], "replicas": [], "service_time": %s}'
-    assert PutMetadataResponse.model_validate_json(answer % "1.5").service_time == 1.5
+    assert read(PutMetadataResponse, answer % "1.5").service_time == 1.5
     for number in ("NaN", "-Infinity", "1e999"):
-        with pytest.raises(InvalidModel):
-            PutMetadataResponse.model_validate_json(answer % number)
+        with pytest.raises(msgspec.DecodeError):
+            read(PutMetadataResponse, answer % number)
 
 
 def test_announcement_has_every_field_of_the_protocol() -> None:

@@ -48,7 +48,7 @@ def names_in(kind: Any) -> set[str]:
     fields = (
         {f.name for f in dataclasses.fields(kind)}
         if dataclasses.is_dataclass(kind)
-        else set(getattr(kind, "model_fields", {}))
+        else set(getattr(kind, "__struct_fields__", getattr(kind, "model_fields", {})))
     )
     return fields | {name for name, value in inspect.getmembers(kind) if isinstance(value, property)}
 

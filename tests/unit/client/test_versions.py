@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_mictlanx.client.models import Metadata
-from airflow_provider_mictlanx.client.versions import group_by_ball, group_versions
+from airflow_provider_mictlanx.client.versions import group_by_object, group_versions
 
 
 def checksum(text: object) -> str:
@@ -162,7 +162,7 @@ def test_ball_of_a_version() -> None:
 
 def test_bucket_is_sorted_by_ball() -> None:
     listing = [announced(0, 10, ball_id="x"), announced(0, 10, ball_id="y"), announced(1, 10, ball_id="x")]
-    assert {ball_id: len(chunks) for ball_id, chunks in group_by_ball(listing).items()} == {"x": 2, "y": 1}
+    assert {row: len(chunks) for row, chunks in group_by_object(listing).items()} == {("x", ""): 2, ("y", ""): 1}
 
 
 TAGS = st.dictionaries(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import threading
+import json
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from pydantic import BaseModel
 
 from airflow_provider_mictlanx.client import (
     AsyncRouter,
@@ -21,9 +22,9 @@ from airflow_provider_mictlanx.client import (
     UnavailableError,
     UpdateMetadataRequest,
     ValidationError,
-    concurrency,
 )
-from airflow_provider_mictlanx.client.models import BallChunksResponse, GetRouterBucketMetadataResponse
+from airflow_provider_mictlanx.client.protocol.listing_parser import ListingParser
+from tests.support.hostile_server import Connection, serving
 from tests.support.router_requests import announce, chunk_of, error_of, put, read, router_of
 from tests.support.sample_bytes import sha256
 from tests.support.vss import LocalVSS
@@ -185,31 +186,38 @@ async def test_listings(vss: LocalVSS, bucket_id: str) -> None:
         assert bucket.peer_ids == bucket.peers_ids == ["peer-0", "peer-1", "peer-2"]
 
 
-def test_long_listings_are_read_off_the_loop(vss: LocalVSS, bucket_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    reading: list[int] = []
+async def test_loop_runs_between_pieces_of_a_listing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large bucket does not stall a triggerer: other tasks run while its rows are parsed."""
+    row = {"size": 1, "checksum": "c", "ball_id": "k", "bucket_id": "b", "tags": {"full_path": "x" * 400}}
+    rows = [{**row, "key": f"k_{index}"} for index in range(20_000)]
+    body = json.dumps({"bucket_id": "b", "peers_ids": ["p"], "balls": rows}).encode()
+    busy = longest = 0.0
+    beats = 0
 
-    def noted(model: type[BaseModel]) -> None:
-        read = model.model_validate_json
+    def timed(parser: ListingParser[Any], piece: bytes, feed: Any = ListingParser.feed) -> None:
+        nonlocal busy, longest
+        began = time.thread_time()
+        feed(parser, piece)
+        busy += (spent := time.thread_time() - began)
+        longest = max(longest, spent)
 
-        def note_and_read(body: bytes) -> BaseModel:
-            reading.append(threading.get_ident())
-            return read(body)
+    async def beat() -> None:
+        nonlocal beats
+        while True:
+            await asyncio.sleep(0)
+            beats += bool(busy)
 
-        monkeypatch.setattr(model, "model_validate_json", note_and_read)
+    async def script(connection: Connection) -> None:
+        await connection.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
 
-    async def ask() -> set[str]:
-        async with router_of(vss) as router:
-            await put(router, bucket_id, "ball", b"first", 0, tags={"index": "0", "num_chunks": "1"})
-            noted(BallChunksResponse)
-            noted(GetRouterBucketMetadataResponse)
-            monkeypatch.setattr(concurrency, "INLINE", 300)
-            ball = (await router.get_chunks_metadata("ball", bucket_id)).unwrap()
-            bucket = (await router.get_bucket_metadata(bucket_id)).unwrap()
-            return {chunk.key for chunk in (*ball.chunks, *bucket.balls)}
-
-    assert asyncio.run(ask()) == {"ball_0"}
-    assert len(reading) == 2
-    assert threading.get_ident() not in reading
+    monkeypatch.setattr(ListingParser, "feed", timed)
+    async with serving(script) as server, AsyncRouter("r", "127.0.0.1", urlsplit(server.url).port or 0) as router:
+        beating = asyncio.create_task(beat())
+        listing = (await router.get_bucket_metadata("b")).unwrap()
+        beating.cancel()
+    assert [chunk.key for chunk in listing.balls] == [row["key"] for row in rows]
+    assert beats > 10
+    assert longest < busy / 5
 
 
 async def test_deletes_count_replicas(vss: LocalVSS, bucket_id: str) -> None:

@@ -142,7 +142,7 @@ async def test_answer_that_is_none_of_the_protocols(
 async def test_details_of_a_422_are_told(vss: LocalVSS) -> None:
     """The service's own list of what is wrong is in the error; here a body that was not made by the models."""
     async with router_of(vss) as router, peer_of(vss) as peer:
-        odd_peer = PeerInfo.model_construct(peer_id="p", protocol=5)  # type: ignore[arg-type]
+        odd_peer = PeerInfo(peer_id="p", protocol=5)  # type: ignore[arg-type]
         odd_change = UpdateMetadataRequest.model_construct(tags={"a": 5})  # type: ignore[dict-item]
         for result in (await router.add_peers([odd_peer]), await peer.update_metadata("b", "ball_0", odd_change)):
             error = error_of(result)

@@ -16,6 +16,8 @@ from airflow_provider_mictlanx.client import (
     AsyncClient,
     BallConflictError,
     Chunk,
+    GetChunkError,
+    IntegrityError,
     NotFoundError,
     RequestTimeoutError,
     UnavailableError,
@@ -530,3 +532,55 @@ async def test_rf_above_the_number_of_peers_stores_on_all_and_warns(
             assert (await client.upload(bucket_id, "k", data=DATA, rf=5)).unwrap().replicas == 3
     (line,) = [record.getMessage() for record in caplog.records if "instead of rf=5" in record.getMessage()]
     assert f"{bucket_id}/k" in line
+
+
+# -- what an error says of the copies ------------------------------------------------------------------------------------
+
+
+async def test_copies_are_called_lost_only_if_every_peer_answered(own_vss: Callable[..., LocalVSS]) -> None:
+    """A router answers for a silent peer as for one without the data; only a roll-call distinguishes them."""
+    vss = own_vss()
+    wire = RawRequests(vss)
+    _, replicas = wire.announce("b", "k", 0, DATA, DATA, 1, rf=2)
+    lost = "every copy is lost"
+    async with client_of(vss) as client:
+        error = (await client.get("b", "k", max_retries=2)).unwrap_err()
+        assert type(error) is GetChunkError
+        assert lost in str(error)
+        assert all(f"peer-{number}: not stored" in str(error) for number in range(3))
+        assert (await client.exists("b", "k", check_storage=True)).unwrap() is False
+        for kind, silent in (("peer_silent", replicas[0]), ("peer_down", replicas[0])):
+            with vss.fault(kind, peer=silent):
+                error = (await client.get("b", "k", max_retries=2)).unwrap_err()
+                assert type(error) is GetChunkError
+                assert lost not in str(error)
+                assert f"peer {silent} did not answer" in str(error)
+                assert f"{silent}: no answer" in str(error)
+                assert f"{replicas[1]}: not stored" in str(error)
+                exists = (await client.exists("b", "k", check_storage=True)).unwrap_err()
+                assert type(exists) is UnavailableError
+
+
+async def test_wrong_copy_beside_a_silent_peer_names_that_peer(own_vss: Callable[..., LocalVSS]) -> None:
+    vss = own_vss()
+    wire = RawRequests(vss)
+    task, replicas = wire.announce("b", "k", 0, DATA, DATA, 1, rf=2)
+    with vss.fault("accept_wrong_bytes"):
+        wire.send(task, OTHER)
+    async with client_of(vss) as client:
+        with vss.fault("peer_silent", peer=replicas[0]):
+            error = (await client.get("b", "k", max_retries=2)).unwrap_err()
+        assert type(error) is IntegrityError
+        assert f"peer {replicas[0]} did not answer and may have a correct copy" in str(error)
+        assert f"{replicas[0]}: no answer" in str(error)
+        assert f"{replicas[1]}: wrong bytes" in str(error)
+
+
+async def test_failed_roll_call_names_who_answered(own_vss: Callable[..., LocalVSS]) -> None:
+    vss = own_vss()
+    async with client_of(vss) as client:
+        for call in (client.exists("b", "none"), client.list_balls("b"), client.delete("none", "b")):
+            with vss.fault("peer_silent", peer="peer-1"):
+                error = (await call).unwrap_err()
+            assert type(error) is UnavailableError
+            assert "asked: peer-0: answered, peer-1: no answer, peer-2: answered" in str(error)

@@ -15,6 +15,9 @@ from airflow_provider_mictlanx.client.transfer.router_pool import RouterPool
 class Router:
     router_id: str
 
+    def base_url(self) -> str:
+        return f"http://{self.router_id}"
+
 
 class Clock:
     now = 100.0
