@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -30,104 +30,113 @@ SECRET = "benchmark"
 NAMES = ("client", "boto3", "s3fs", "obstore")
 
 
-class Boto3(Contender):
-    """The AWS SDK, with threads."""
+class S3Client(Contender):
+    """Base of the S3 clients: subclasses upload, download, put and get with what ``_open`` returns."""
 
-    def _made(self, server: Server) -> Any:
-        import boto3
+    _open: Callable[[Server], Awaitable[Any]]
+    _upload: Callable[[Any, str, Path], Awaitable[Any]]
+    _download: Callable[[Any, str, Path], Awaitable[Any]]
+    _put: Callable[[Any, str, bytes], Awaitable[Any]]
+    _get: Callable[[Any, str], Awaitable[bytes]]
 
-        return boto3.client("s3", endpoint_url=url(server))
+    async def _close(self, client: Any) -> None:
+        """Close what ``_open`` returned."""
 
     async def put_file(self, server: Server, ball_id: str, path: Path, cut: Cut) -> None:
-        await asyncio.to_thread(self._made(server).upload_file, str(path), BUCKET, ball_id)
+        client = await self._open(server)
+        await self._upload(client, ball_id, path)
+        await self._close(client)
 
     async def get_file(self, server: Server, ball_id: str, folder: Path, cut: Cut) -> None:
-        await asyncio.to_thread(self._made(server).download_file, BUCKET, ball_id, str(folder / "got"))
+        client = await self._open(server)
+        await self._download(client, ball_id, folder / "got")
+        await self._close(client)
 
     async def put_balls(self, server: Server, bucket_id: str, balls: dict[str, bytes], at_once: int) -> None:
-        client = self._made(server)
-        with ThreadPoolExecutor(at_once) as threads:
-            work = threads.map(lambda ball: client.put_object(Bucket=BUCKET, Key=ball[0], Body=ball[1]), balls.items())
-            list(work)
+        client = await self._open(server)
+        await for_each(balls.items(), lambda ball: self._put(client, *ball), at_once)
+        await self._close(client)
 
     async def get_balls(self, server: Server, bucket_id: str, balls: dict[str, bytes], at_once: int) -> None:
-        client = self._made(server)
-        with ThreadPoolExecutor(at_once) as threads:
-            for found, data in zip(
-                threads.map(lambda key: client.get_object(Bucket=BUCKET, Key=key)["Body"].read(), balls),
-                balls.values(),
-                strict=True,
-            ):
-                assert found == data
+        client = await self._open(server)
+
+        async def get(key: str) -> None:
+            assert await self._get(client, key) == balls[key]
+
+        await for_each(balls, get, at_once)
+        await self._close(client)
 
 
-class S3fs(Contender):
+class Boto3(S3Client):
+    """The AWS SDK, in threads."""
+
+    async def _open(self, server: Server) -> Any:
+        import boto3
+
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(32))
+        return boto3.client("s3", endpoint_url=url(server))
+
+    async def _upload(self, client: Any, key: str, path: Path) -> None:
+        await asyncio.to_thread(client.upload_file, str(path), BUCKET, key)
+
+    async def _download(self, client: Any, key: str, path: Path) -> None:
+        await asyncio.to_thread(client.download_file, BUCKET, key, str(path))
+
+    async def _put(self, client: Any, key: str, data: bytes) -> None:
+        await asyncio.to_thread(lambda: client.put_object(Bucket=BUCKET, Key=key, Body=data))
+
+    async def _get(self, client: Any, key: str) -> Any:
+        return await asyncio.to_thread(lambda: client.get_object(Bucket=BUCKET, Key=key)["Body"].read())
+
+
+class S3fs(S3Client):
     """The fsspec filesystem."""
 
-    async def _made(self, server: Server) -> Any:
+    async def _open(self, server: Server) -> Any:
         import s3fs
 
         system = s3fs.S3FileSystem(asynchronous=True, endpoint_url=url(server), skip_instance_cache=True)
         await system.set_session()
         return system
 
-    async def put_file(self, server: Server, ball_id: str, path: Path, cut: Cut) -> None:
-        system = await self._made(server)
-        await system._put_file(str(path), f"{BUCKET}/{ball_id}")
-        await system._s3.close()
+    async def _close(self, client: Any) -> None:
+        await client._s3.close()
 
-    async def get_file(self, server: Server, ball_id: str, folder: Path, cut: Cut) -> None:
-        system = await self._made(server)
-        await system._get_file(f"{BUCKET}/{ball_id}", str(folder / "got"))
-        await system._s3.close()
+    async def _upload(self, client: Any, key: str, path: Path) -> None:
+        await client._put_file(str(path), f"{BUCKET}/{key}")
 
-    async def put_balls(self, server: Server, bucket_id: str, balls: dict[str, bytes], at_once: int) -> None:
-        system = await self._made(server)
-        await for_each(balls.items(), lambda ball: system._pipe_file(f"{BUCKET}/{ball[0]}", ball[1]), at_once)
-        await system._s3.close()
+    async def _download(self, client: Any, key: str, path: Path) -> None:
+        await client._get_file(f"{BUCKET}/{key}", str(path))
 
-    async def get_balls(self, server: Server, bucket_id: str, balls: dict[str, bytes], at_once: int) -> None:
-        system = await self._made(server)
+    async def _put(self, client: Any, key: str, data: bytes) -> None:
+        await client._pipe_file(f"{BUCKET}/{key}", data)
 
-        async def get(key: str) -> None:
-            assert await system._cat_file(f"{BUCKET}/{key}") == balls[key]
-
-        await for_each(balls, get, at_once)
-        await system._s3.close()
+    async def _get(self, client: Any, key: str) -> Any:
+        return await client._cat_file(f"{BUCKET}/{key}")
 
 
-class Obstore(Contender):
+class Obstore(S3Client):
     """The Rust object store."""
 
-    def _made(self, server: Server) -> Any:
+    async def _open(self, server: Server) -> Any:
         from obstore.store import S3Store
 
         return S3Store(BUCKET, endpoint=url(server), client_options={"allow_http": True})
 
-    async def put_file(self, server: Server, ball_id: str, path: Path, cut: Cut) -> None:
-        await self._made(server).put_async(ball_id, path)
+    async def _upload(self, client: Any, key: str, path: Path) -> None:
+        await client.put_async(key, path)
 
-    async def get_file(self, server: Server, ball_id: str, folder: Path, cut: Cut) -> None:
-        found = await self._made(server).get_async(ball_id)
-        with (folder / "got").open("wb") as file:
+    async def _download(self, client: Any, key: str, path: Path) -> None:
+        found = await client.get_async(key)
+        with path.open("wb") as file:
             async for piece in found.stream():
                 file.write(piece)
 
-    async def put_balls(self, server: Server, bucket_id: str, balls: dict[str, bytes], at_once: int) -> None:
-        store = self._made(server)
+    async def _put(self, client: Any, key: str, data: bytes) -> None:
+        await client.put_async(key, data)
 
-        async def put(ball: tuple[str, bytes]) -> None:
-            await store.put_async(*ball)
-
-        await for_each(balls.items(), put, at_once)
-
-    async def get_balls(self, server: Server, bucket_id: str, balls: dict[str, bytes], at_once: int) -> None:
-        store = self._made(server)
-
-        async def get(key: str) -> None:
-            assert bytes(await (await store.get_async(key)).bytes_async()) == balls[key]
-
-        await for_each(balls, get, at_once)
+    async def _get(self, client: Any, key: str) -> bytes:
+        return bytes(await (await client.get_async(key)).bytes_async())
 
 
 def url(server: Server) -> str:
