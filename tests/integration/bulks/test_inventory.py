@@ -205,6 +205,7 @@ async def test_other_bytes_under_a_key_since_then(vss: LocalVSS, bulk_id: str, b
         assert await versions(client, bucket_id) == one_version_each(contents)
 
 
+@pytest.mark.usefixtures("short_grace")
 @SIZES
 async def test_announced_anew_without_data(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path, number: int
@@ -231,6 +232,7 @@ async def test_announced_anew_without_data(
         assert min(on_peers(vss, bucket_id, contents).values()) == 1
 
 
+@pytest.mark.usefixtures("short_grace")
 async def test_unreadable_ball_that_is_listed_is_mended_after_a_check(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
 ) -> None:
@@ -353,6 +355,7 @@ async def test_gate_pokes_while_it_is_sent_again(
         assert await state_of(client, bulk_id) == (State.COMPLETE, MANY)
 
 
+@pytest.mark.usefixtures("short_grace")
 @pytest.mark.parametrize("deleted", ["one", "all"])
 async def test_killed_after_it_recorded_the_loss(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path, deleted: str
@@ -380,6 +383,7 @@ async def test_killed_after_it_recorded_the_loss(
         assert await state_of(client, bulk_id) == (State.COMPLETE, MANY)
 
 
+@pytest.mark.usefixtures("short_grace")
 async def test_bytes_of_the_record_of_the_loss_are_lost(
     vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path
 ) -> None:

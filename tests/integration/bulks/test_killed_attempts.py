@@ -39,7 +39,7 @@ def attempt(vss: LocalVSS, **told: Any) -> Child:
 
 
 async def acknowledged(client: AsyncClient, bulk_id: str) -> set[int]:
-    """Give the balls that the records acknowledge, and can be read."""
+    """Return the balls that the records acknowledge and that can be read."""
     store = RecordStore(client, bulk_id)
     records = await store.read_completely()
     told = await store.read_items([*records.parts, *records.dones])
@@ -52,6 +52,7 @@ def killed_vss(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield running
 
 
+@pytest.mark.usefixtures("short_grace")
 @pytest.mark.parametrize("seed", range(KILLS))
 async def test_killed(
     killed_vss: LocalVSS, bucket_id: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, seed: int

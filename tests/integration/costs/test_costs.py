@@ -86,7 +86,7 @@ Operation = Callable[[AsyncClient, Path], Awaitable[Any]]
 
 @pytest.fixture
 def cost_of(counted_vss: LocalVSS, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Costs]:
-    """Give what an operation costs, with a client of its own; what ``before`` does is not counted."""
+    """Return the cost of an operation, with a client of its own; the requests of ``before`` are not counted."""
 
     def measure(operation: Operation, before: Operation | None = None) -> Costs:
         costs = Costs()

@@ -71,7 +71,7 @@ class Meeting:
         return lambda client: client.delete_bucket(self.bucket_id, max_concurrency=1)
 
     def hold(self, *actors: Actor) -> list[Any]:
-        """Let them meet; gives what each came to."""
+        """Run them together; return the outcome of each."""
 
         async def scenario() -> list[Any]:
             turns = Turns(self.vss, self._schedule)

@@ -69,7 +69,7 @@ class Fault:
 
     def how(self, operation: Operation, lasting: bool, patience: int) -> How:
         """
-        Give how patient the operation is with it.
+        Return the operation's timeouts for this fault.
 
         :param patience: by which times are multiplied, on a machine that is too busy for them
         """
@@ -337,7 +337,7 @@ class RouterLost(Fault):
 
 @contextmanager
 def both_routers(space: Space, place: str) -> Iterator[Hits]:
-    """Let the router that is asked first be lost."""
+    """Stop the router that is asked first."""
     lost: list[str] = []
 
     async def behave(exchange: Exchange) -> None:

@@ -126,7 +126,7 @@ class Operation:
         """Set up what has to be there."""
 
     def run(self, cell: Cell, how: How) -> str:
-        """Do it; gives ``done``."""
+        """Run it; return ``done``."""
         raise NotImplementedError
 
     def verify(self, cell: Cell) -> None:
@@ -141,7 +141,7 @@ class Operation:
             assert set(copies.values()) <= {chunk}, "wrong bytes are stored"
 
     def subject(self, cell: Cell) -> tuple[str, str]:
-        """Give what an error has to name: the bucket, and what in it."""
+        """Return the name that an error must contain: the bucket, and the key in it."""
         return cell.bucket_id, "ball"
 
 

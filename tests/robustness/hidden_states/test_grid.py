@@ -177,7 +177,7 @@ def test_cleared_bulk_ends_as_a_new_one(vss: LocalVSS, bucket_id: str, tmp_path:
 
 def any_client_reads(wire: RawRequests, bucket_id: str, data: bytes) -> bool:
     """
-    Tell whether a reader can put the bytes together who asks the router and nobody else, past its cache.
+    Return whether the bytes can be read through the router alone, without its cache.
 
     Each chunk is asked for as often as there are peers, for the router sends each request to the next replica.
     """
@@ -220,7 +220,7 @@ COLUMNS: dict[str, tuple[Callable[[Cell], str], ...]] = {
 
 
 def table() -> str:
-    """Give the grid as the documentation shows it."""
+    """Return the grid in the form of the documentation."""
     lines = [f"| state | {' | '.join(COLUMNS)} |", f"|{'---|' * (len(COLUMNS) + 1)}"]
     for name, row in GRID.items():
         endings = []

@@ -349,7 +349,7 @@ REQUESTS: dict[str, tuple[Callable[[AsyncClient, str], Awaitable[Any]], int]] = 
     "get empty": (lambda client, bucket_id: client.get(bucket_id, "empty"), 2),
     "get": (lambda client, bucket_id: client.get(bucket_id, "data"), 2),
     "delete": (lambda client, bucket_id: client.delete("data", bucket_id), 6),
-    "delete absent": (lambda client, bucket_id: client.delete("none", bucket_id), 4),
+    "delete absent": (lambda client, bucket_id: client.delete("none", bucket_id), 8),
     "delete empty": (lambda client, bucket_id: client.delete("empty", bucket_id), 9),
 }
 

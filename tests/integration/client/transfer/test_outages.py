@@ -98,7 +98,7 @@ async def test_a_bulk_fails_after_one_wait(caplog: pytest.LogCaptureFixture) -> 
         assert result["failed"] == 30
     assert (len(lines(caplog, "waiting up to")), len(lines(caplog, "Stopped waiting"))) == (1, 1)
     error = result["failures"][-1]["error"]
-    assert str(error).endswith(f"not waiting again: router r0 (http://127.0.0.1:{port}) could not be reached for 0.5 s")
+    assert str(error).endswith(f"not waiting again: router r0 (http://127.0.0.1:{port}) could not be reached for 3 s")
     assert other_tasks() == set()
 
 
