@@ -59,7 +59,7 @@ def page(measured: Measured, rows: list[Row], seconds: float, quick: bool) -> st
         parts += [
             "## S3 clients",
             "Each with its defaults. The client uses the local VSS, the others the S3 server nanio: both run in one "
-            "process, store on disk, and wait for the disk. CPU is that of the client's process. Only MictlanX's client "
+            "process, store on disk, and wait for the disk. With this server, only the client of MictlanX "
             "verifies what it reads.",
             transfers(measured.compared, ("boto3", "s3fs", "obstore")),
         ]
