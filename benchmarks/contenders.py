@@ -77,7 +77,7 @@ class Client:
     async def put_file(self, server: Server, ball_id: str, path: Path, cut: Cut) -> None:
         client = self._made(server)
         if cut.automatic:
-            stored = await client.upload(BUCKET, ball_id, path=path)
+            stored = await client.upload(BUCKET, ball_id, path=path, chunk_size=None, max_concurrency=None)
         else:
             sizes = {"chunk_size": f"{cut.chunk_size}b", "max_concurrency": cut.at_once}
             stored = await client.put_file(BUCKET, ball_id, str(path), **sizes)
