@@ -156,5 +156,6 @@ def _scale_times(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
         return scaled if fault.timed else wait_none()
 
     monkeypatch.setattr(retry, "wait_random_exponential", wait)
+    monkeypatch.setattr(chunk_upload, "GRACE", chunk_upload.GRACE * SCALE)
     monkeypatch.setattr(bulk_upload, "LOST_END_SECONDS", bulk_upload.LOST_END_SECONDS * SCALE)
     monkeypatch.setattr(chunk_upload, "GRACE", chunk_upload.GRACE * SCALE)
