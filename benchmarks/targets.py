@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -143,11 +144,13 @@ def request_rows(measured: Measured) -> list[Row]:
             sum(number for kind, number in small[name].requests.items() if not only or kind in only) for name in names
         )
 
-    put = small["put bulk"].requests
-    reaching = sum(number for kind, number in put.items() if kind not in WITHOUT_PEERS) / files
-    looks = f"and {put['look'] / files:.2f} looks"
+    def reaching(requests: Counter[str]) -> float:
+        return sum(number for kind, number in requests.items() if kind not in WITHOUT_PEERS) / files
+
+    put, records = small["put bulk"].requests, small["put bulk"].records
+    detail = f"with its records {reaching(put + records):.2f}; {put['look'] / files:.2f} looks"
     found = [
-        Row(f"requests that reach a peer, per object, bulk of {files}", reaching, "", 2.1, 2.02, detail=looks),
+        Row(f"requests that reach a peer, per object, bulk of {files}", reaching(put), "", 2.1, 2.02, detail=detail),
         Row("requests per object, prefix or bulk read", asked("read prefix", "read bulk") / files, "", 1.1, 1.02),
         Row(
             "requests per object, prefix or bucket deleted",
