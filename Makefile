@@ -75,8 +75,8 @@ chromium:
 faults: $(VENV)/.dev ## Test every fault with every operation, and write the results into docs/faults.md
 	FAULTS_WRITE=1 $(BIN)/python -m pytest tests/robustness/faults $(PARALLEL) $(PYTEST_ARGS)
 
-bench: $(VENV)/.dev ## Measure the client, and write docs/benchmarks.md: make bench [QUICK=1]
-	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
+bench: $(VENV)/.dev $(if $(COMPARE),$(VENV)/.compare) ## Measure the client, and write docs/benchmarks.md: make bench [QUICK=1] [COMPARE=1]
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(COMPARE),--compare)
 
 model: $(VENV)/.dev ## Compare the client with a dictionary in random steps: make model [MODEL_STEPS=10000]
 	MICTLANX_MODEL_STEPS=$(MODEL_STEPS) $(BIN)/python -m pytest -q -s --show-capture=no tests/robustness/model
@@ -130,6 +130,11 @@ $(VENV)/.audit: $(VENV)/.dev
 $(VENV)/.matrix: $(VENV)/.dev
 	@echo "Installing nox …"
 	@$(call install,--group matrix 'apache-airflow==$(AIRFLOW).*')
+	@touch $@
+
+$(VENV)/.compare: $(VENV)/.dev
+	@echo "Installing boto3, s3fs, obstore and an S3 server …"
+	@$(call install,--group compare 'apache-airflow==$(AIRFLOW).*')
 	@touch $@
 
 $(VENV)/.distributed: $(VENV)/.dev

@@ -2,7 +2,7 @@
 Run all benchmarks, and write ``docs/benchmarks.md`` and ``docs/benchmarks.svg`` (``make bench``).
 
 ``make bench QUICK=1`` runs everything once with small sizes and writes into a temporary folder, to check that the
-benchmarks work. Neither judges the figures.
+benchmarks work. ``COMPARE=1`` adds S3 clients. A missed target does not fail the run.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import bulks, listings, memory, report
-from benchmarks.scenarios import Measuring
+from benchmarks import report, targets
 from benchmarks.servers import ROOT
 
 
@@ -25,27 +24,23 @@ def say(line: str) -> None:
 
 
 def main() -> None:
-    """Run the benchmarks and return the exit status."""
+    """Run the benchmarks, and write the page and the plot."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure the client.")
     parser.add_argument("--quick", action="store_true", help="use small sizes, run once, write into a temporary folder")
+    parser.add_argument("--compare", action="store_true", help="also measure boto3, s3fs and obstore")
     parser.add_argument("--output", type=Path, help="output folder")
     asked = parser.parse_args()
     began = time.monotonic()
-    cells = Measuring(asked.quick, say).run()
-    found = []
-    for files in (50, 200) if asked.quick else (1_000, 10_000):
-        found.append(bulks.measured(files))
-        say(f"{found[-1]}")
-    peaks = memory.peaks(asked.quick)
-    for peak in peaks:
-        say(f"{peak}")
-    listed = listings.listings(asked.quick)
-    for listing in listed:
-        say(f"{listing}")
+    measured = targets.measure(asked.quick, say)
+    if asked.compare:
+        from benchmarks import compare  # needs packages of its own
+
+        measured.compared = compare.measure_comparison(asked.quick, say)
     output = asked.output or (Path(tempfile.mkdtemp(prefix="benchmarks-")) if asked.quick else ROOT / "docs")
-    page = report.page(cells, found, peaks, listed, time.monotonic() - began, asked.quick)
+    rows = targets.rows(measured)
+    page = report.page(measured, rows, time.monotonic() - began, asked.quick)
     (output / "benchmarks.md").write_text(page, encoding="utf-8")
-    (output / "benchmarks.svg").write_text(report.plot(cells), encoding="utf-8")
+    (output / "benchmarks.svg").write_text(report.plot(rows), encoding="utf-8")
     say(f"\n{page}\nWritten to {output} after {time.monotonic() - began:.0f} s")
 
 

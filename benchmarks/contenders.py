@@ -2,19 +2,22 @@
 Contenders: the client, the floor, and others that move the same bytes.
 
 ``Client`` uses the documented methods of the official client. If that is installed
-(``MICTLANX_OFFICIAL=module:Class``, by default ``mictlanx:AsyncClient``), the same code measures it. Otherwise
-``PerRequest`` moves bytes the way the official client does: a new ``httpx.AsyncClient`` for every request, bodies in
-pieces of an async generator.
+(``MICTLANX_OFFICIAL=module:Class``, by default ``mictlanx:AsyncClient``), the same code measures it too.
+
+``Reference`` moves bytes the way the official client does: two requests for a put, two for a get, a new
+``httpx.AsyncClient`` for every request, bodies in pieces of an async generator.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import importlib
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -31,15 +34,28 @@ BUCKET = "bench"
 OFFICIAL = os.environ.get("MICTLANX_OFFICIAL", "mictlanx:AsyncClient")
 
 
+@dataclass(frozen=True)
+class Cut:
+    """Chunk size, and chunks in flight; ``automatic`` leaves both to the client."""
+
+    chunk_size: int
+    at_once: int
+    automatic: bool = False
+
+
+def automatic(size: int) -> Cut:
+    """Return the cut that the client chooses for a file, for contenders that don't choose."""
+    chunk_size = chunk_size_for(size)
+    return Cut(chunk_size, concurrency_for(chunk_size), automatic=True)
+
+
 class Contender(Protocol):
     """Interface of everything that is measured."""
 
-    name: str
-
-    async def put_file(self, server: Server, ball_id: str, path: Path, chunk_size: int, at_once: int) -> None:
+    async def put_file(self, server: Server, ball_id: str, path: Path, cut: Cut) -> None:
         """Write a file."""
 
-    async def get_file(self, server: Server, ball_id: str, folder: Path, at_once: int) -> None:
+    async def get_file(self, server: Server, ball_id: str, folder: Path, cut: Cut) -> None:
         """Read a ball into a file in an empty folder."""
 
     async def put_balls(self, server: Server, bucket_id: str, balls: dict[str, bytes], at_once: int) -> None:
@@ -49,32 +65,31 @@ class Contender(Protocol):
         """Read small balls into memory."""
 
 
-def cut_of(size: int, chunk_size: int | None, at_once: int | None) -> tuple[int, int]:
-    """Return chunk size and chunks in flight, chosen like in the hook if None."""
-    chunk = chunk_size_for(size, chunk_size)
-    return chunk, concurrency_for(chunk, at_once)
-
-
 class Client:
     """The client, through its documented methods."""
 
-    def __init__(self, name: str = "client", of_class: Callable[..., Any] = AsyncClient) -> None:
-        self.name = name
+    def __init__(self, of_class: Callable[..., Any] = AsyncClient) -> None:
         self._class = of_class
 
     def _made(self, server: Server) -> Any:
         return self._class(server.uri, "benchmark", debug=False, log_output_path="", capacity_storage="1kb")
 
-    async def put_file(self, server: Server, ball_id: str, path: Path, chunk_size: int, at_once: int) -> None:
+    async def put_file(self, server: Server, ball_id: str, path: Path, cut: Cut) -> None:
         client = self._made(server)
-        assert (
-            await client.put_file(BUCKET, ball_id, str(path), chunk_size=f"{chunk_size}b", max_concurrency=at_once)
-        ).unwrap()
+        if cut.automatic:
+            stored = await client.upload(BUCKET, ball_id, path=path, chunk_size=None, max_concurrency=None)
+        else:
+            sizes = {"chunk_size": f"{cut.chunk_size}b", "max_concurrency": cut.at_once}
+            stored = await client.put_file(BUCKET, ball_id, str(path), **sizes)
+        assert stored.unwrap()
         await closed(client)
 
-    async def get_file(self, server: Server, ball_id: str, folder: Path, at_once: int) -> None:
+    async def get_file(self, server: Server, ball_id: str, folder: Path, cut: Cut) -> None:
         client = self._made(server)
-        (await client.get_to_file(BUCKET, ball_id, str(folder), max_paralell_gets=at_once)).unwrap()
+        if cut.automatic:
+            (await client.download(BUCKET, ball_id, folder)).unwrap()
+        else:
+            (await client.get_to_file(BUCKET, ball_id, str(folder), max_paralell_gets=cut.at_once)).unwrap()
         await closed(client)
 
     async def put_balls(self, server: Server, bucket_id: str, balls: dict[str, bytes], at_once: int) -> None:
@@ -105,13 +120,11 @@ async def closed(client: Any) -> None:
 class Floor:
     """Raw asyncio sockets."""
 
-    name = "floor"
+    async def put_file(self, server: Server, ball_id: str, path: Path, cut: Cut) -> None:
+        await floor.put_file(server.port, BUCKET, ball_id, path, cut.chunk_size, cut.at_once)
 
-    async def put_file(self, server: Server, ball_id: str, path: Path, chunk_size: int, at_once: int) -> None:
-        await floor.put_file(server.port, BUCKET, ball_id, path, chunk_size, at_once)
-
-    async def get_file(self, server: Server, ball_id: str, folder: Path, at_once: int) -> None:
-        await floor.get_file(server.port, BUCKET, ball_id, folder / "got", at_once)
+    async def get_file(self, server: Server, ball_id: str, folder: Path, cut: Cut) -> None:
+        await floor.get_file(server.port, BUCKET, ball_id, folder / "got", cut.at_once)
 
     async def put_balls(self, server: Server, bucket_id: str, balls: dict[str, bytes], at_once: int) -> None:
         await floor.put_balls(server.port, bucket_id, balls, at_once)
@@ -120,26 +133,24 @@ class Floor:
         await floor.get_balls(server.port, bucket_id, balls, at_once)
 
 
-class PerRequest:
-    """A new HTTP client for every request."""
+class Reference:
+    """The requests of the official client, with a new HTTP client for every request."""
 
-    name = "client per request"
-
-    async def put_file(self, server: Server, ball_id: str, path: Path, chunk_size: int, at_once: int) -> None:
+    async def put_file(self, server: Server, ball_id: str, path: Path, cut: Cut) -> None:
         content = path.read_bytes()
         whole = hashlib.sha256(content).hexdigest()
-        starts = range(0, len(content), chunk_size)
+        starts = range(0, len(content), cut.chunk_size)
         shared = {"num_chunks": str(len(starts)), "full_checksum": whole, "group_id": ball_id}
 
         async def put(place: tuple[int, int]) -> None:
             index, start = place
-            data = content[start : start + chunk_size]
+            data = content[start : start + cut.chunk_size]
             await self._put(server, BUCKET, ball_id, data, {**shared, "index": str(index)})
 
-        await for_each(enumerate(starts), put, at_once)
+        await for_each(enumerate(starts), put, cut.at_once)
 
-    async def get_file(self, server: Server, ball_id: str, folder: Path, at_once: int) -> None:
-        data = await self._get(server, BUCKET, ball_id, at_once)
+    async def get_file(self, server: Server, ball_id: str, folder: Path, cut: Cut) -> None:
+        data = await self._get(server, BUCKET, ball_id, cut.at_once)
         (folder / "got").write_bytes(data)
 
     async def put_balls(self, server: Server, bucket_id: str, balls: dict[str, bytes], at_once: int) -> None:
@@ -216,10 +227,10 @@ async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[None]], at_
     await asyncio.gather(*(worker() for _ in range(at_once)))
 
 
-def official() -> Client | None:
-    """Return the official client if it is installed."""
+def known_contenders() -> dict[str, Contender]:
+    """Return the contenders by name; the official client only if it is installed."""
+    found: dict[str, Contender] = {"client": Client(), "reference": Reference(), "floor": Floor()}
     module, _, name = OFFICIAL.partition(":")
-    try:
-        return Client(f"official ({module})", getattr(importlib.import_module(module), name))
-    except ImportError:
-        return None
+    with contextlib.suppress(ImportError):
+        found["official"] = Client(getattr(importlib.import_module(module), name))
+    return found

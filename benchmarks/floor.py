@@ -42,7 +42,8 @@ class Wire(asyncio.Protocol):
 
     async def ask(self, method: str, path: str, body: bytes = b"") -> bytes:
         """Send a request and return the answer's body."""
-        self._head, self._parts, self._missing = b"", [], -1
+        self._head, self._missing = b"", -1
+        self._parts: list[bytes] = []
         self._chunked = False
         self._answer: asyncio.Future[bytes] = self._loop.create_future()
         head = f"{method} /api/v4/{path} HTTP/1.1\r\nHost: floor\r\nContent-Length: {len(body)}\r\n\r\n".encode()

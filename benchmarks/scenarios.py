@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import filecmp
 import os
 import random
 import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contenders import Client, Contender, Floor, PerRequest, cut_of, official
+from benchmarks.contenders import Contender, Cut, automatic, known_contenders
 from benchmarks.servers import Server, server
 
 MiB = 1024 * 1024
@@ -25,7 +26,7 @@ BLOCK = 64_000_000
 
 @dataclass
 class Cell:
-    """The seconds of one contender in one scenario, for every repetition."""
+    """The seconds of one contender in one scenario, for every repetition; CPU is that of the client's process."""
 
     scenario: str
     direction: str
@@ -33,6 +34,7 @@ class Cell:
     amount: float
     unit: str
     seconds: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
@@ -40,79 +42,96 @@ class Cell:
         return self.amount / statistics.median(self.seconds)
 
 
-@dataclass(frozen=True)
-class Files:
-    """Write and read one file; chunk size and concurrency None are chosen like in the hook."""
+Cells = dict[tuple[str, str], dict[str, Cell]]
+"""By scenario and direction, then by contender."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """Contenders that write and read with one server."""
 
     title: str
-    server: str
-    size: int
-    chunk_size: int | None
-    at_once: int | None
+    server: str = "memory"
+    peers: int = 3
     contenders: tuple[str, ...]
-    defaults: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """The cut of contenders that have another one here: chunk size, in flight."""
     repetitions: int = 5
 
 
-@dataclass(frozen=True)
-class Balls:
+@dataclass(frozen=True, kw_only=True)
+class Files(Scenario):
+    """Write and read one file; without a cut, the client chooses it."""
+
+    size: int
+    cut: Cut | None = None
+    cuts: Mapping[str, Cut] = field(default_factory=dict)
+    """The cut of contenders that have another one here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Balls(Scenario):
     """Write and read many small balls."""
 
-    title: str
-    server: str
     number: int
-    contenders: tuple[str, ...]
     size: int = 10_000
     at_once: int = 10
-    repetitions: int = 5
 
 
-ALL = ("client", "official", "client per request", "floor")
+ALL = ("client", "official", "reference", "floor")
 OURS = ("client", "floor")
+SLOW = ("client", "official", "reference")
+PEERS = (3, 10, 30)
+
+ROUTER_DEFAULTS = "64 MiB, defaults, slow router"
+SMALL_BALLS = "1,000 × 10 kB"
+BULK = "200 × 10 kB, slow router"
+"""Without the client: it puts a bulk, and reads a prefix."""
+
+
+def single(peers: int) -> str:
+    """Return the title of the scenario of single small balls."""
+    return f"10 kB, one at a time, slow router with {peers} peers"
+
+
+def same_cut(cut: str) -> str:
+    """Return the title of a scenario with the same cut for all."""
+    return f"64 MiB, {cut}"
 
 
 def scenarios(quick: bool) -> list[Files | Balls]:
-    """Return the scenarios."""
-    small, large = (4 * MiB, 16 * MiB) if quick else (64 * MiB, 1024 * MiB)
-    few, many = (50, 200) if quick else (1_000, 10_000)
-    official_default = {"official": (256_000, 2), "client per request": (256_000, 2)}
-    found: list[Files | Balls] = [
-        Files(f"{told(small)}, 256 kB × 10", "memory", small, 256_000, 10, ALL),
-        Files(f"{told(small)}, 1 MB × 10", "memory", small, 1_000_000, 10, ALL),
-        Files(f"{told(small)}, 8 MB × 10", "memory", small, 8_000_000, 10, ALL),
-        Files(f"{told(small)}, automatic", "memory", small, None, None, OURS),
-        Files(f"{told(large)}, 256 kB × 10", "memory", large, 256_000, 10, OURS, repetitions=3),
-        Files(f"{told(large)}, 1 MB × 10", "memory", large, 1_000_000, 10, OURS, repetitions=3),
-        Files(f"{told(large)}, 8 MB × 10", "memory", large, 8_000_000, 10, OURS, repetitions=3),
-        Files(f"{told(large)}, automatic", "memory", large, None, None, OURS, repetitions=3),
-        Balls(f"{few:,} × 10 kB", "memory", few, ALL),
-        Balls(f"{many:,} × 10 kB", "memory", many, OURS, repetitions=3),
-        Files(f"{told(small)}, 1 MB × 10, +20 ms per request", "slow", small, 1_000_000, 10, OURS, repetitions=3),
-        Files(f"{told(small)}, automatic, +20 ms per request", "slow", small, None, None, OURS, repetitions=3),
-        Balls(f"{few:,} × 10 kB, +20 ms per request", "slow", few, OURS, repetitions=1),
-        Files(f"{told(small)}, 1 MB × 10, router 50 ms away", "far", small, 1_000_000, 10, OURS, repetitions=3),
-        Files(f"{told(small)}, automatic, router 50 ms away", "far", small, None, None, OURS, repetitions=3),
-        Files(
-            f"{told(small)}, defaults, router as slow as the real one",
-            *("like the router", small, None, None, ("client", "official", "client per request")),
-            defaults=official_default,
-            repetitions=1,  # nearly all of it is the router's own time, which does not vary
+    """Return the scenarios. Quick ones have the same titles and smaller sizes."""
+    small, few = (4 * MiB, 50) if quick else (64 * MiB, 1_000)
+    slow = "quick router" if quick else "router"
+    defaults = {name: Cut(256_000, 2) for name in ("official", "reference")}
+    return [
+        Files(title=same_cut("256 kB × 10"), size=small, cut=Cut(256_000, 10), contenders=ALL),
+        Files(title=same_cut("1 MB × 10"), size=small, cut=Cut(1_000_000, 10), contenders=ALL),
+        Files(title=same_cut("8 MB × 10"), size=small, cut=Cut(8_000_000, 10), contenders=ALL),
+        Files(title=same_cut("automatic"), size=small, contenders=OURS),
+        Files(title="1 GiB, automatic", size=16 * small, contenders=OURS, repetitions=3),
+        Balls(title=SMALL_BALLS, number=few, contenders=ALL),
+        # Nearly all of the following is the router's own time, which does not vary.
+        Files(title=ROUTER_DEFAULTS, server=slow, size=small, cuts=defaults, contenders=SLOW, repetitions=1),
+        Balls(title=BULK, server=slow, number=20 if quick else 200, contenders=SLOW[1:], repetitions=1),
+        *(
+            Balls(
+                title=single(peers),
+                server=slow,
+                peers=peers,
+                number=1 if quick else 5,
+                at_once=1,
+                contenders=SLOW,
+                repetitions=1,
+            )
+            for peers in PEERS
         ),
-        Files(f"{told(small)}, automatic, local VSS", "local VSS", small, None, None, OURS, repetitions=3),
-        Balls(f"{few:,} × 10 kB, local VSS", "local VSS", few, OURS, repetitions=3),
+        Files(title="64 MiB, automatic, local VSS", server="local VSS", size=small, contenders=OURS, repetitions=3),
+        Balls(title="1,000 × 10 kB, local VSS", server="local VSS", number=few, contenders=OURS, repetitions=3),
     ]
-    return found
-
-
-def told(size: int) -> str:
-    """Format a number of bytes."""
-    return f"{size // (1024 * MiB)} GiB" if size >= 1024 * MiB else f"{size // MiB} MiB"
 
 
 class Measuring:
     """
-    Measure scenarios.
+    Measure scenarios, and compare every file that was read with the original.
 
     :param say: called with each line of progress
     """
@@ -120,81 +139,71 @@ class Measuring:
     def __init__(self, quick: bool, say: Callable[[str], None]) -> None:
         self._quick = quick
         self._say = say
-        self.cells: list[Cell] = []
-        known: dict[str, Contender | None] = {
-            "client": Client(),
-            "official": official(),
-            "client per request": PerRequest(),
-            "floor": Floor(),
-        }
-        self._contenders = {name: contender for name, contender in known.items() if contender is not None}
+        self.cells: Cells = {}
 
-    def run(self) -> list[Cell]:
-        """Measure all scenarios, starting and stopping their servers."""
+    def run(
+        self,
+        chosen: Sequence[Files | Balls],
+        contenders: Mapping[str, Contender],
+        serve: Callable[[Scenario], Any] = lambda scenario: server(scenario.server, scenario.peers),
+    ) -> Cells:
+        """Measure scenarios, starting and stopping their servers."""
         with tempfile.TemporaryDirectory() as folder:
             files = Sources(Path(folder))
-            for scenario in scenarios(self._quick):
-                with server(scenario.server) as running:
-                    if isinstance(scenario, Files):
-                        self._files(scenario, running, files)
-                    else:
-                        self._balls(scenario, running)
+            for scenario in chosen:
+                among = [(name, contenders[name]) for name in scenario.contenders if name in contenders]
+                if not among:
+                    continue
+                with serve(scenario) as running:
+                    for number in range(1 if self._quick else scenario.repetitions):
+                        turn = number % len(among)  # each repetition starts with another contender
+                        for name, contender in among[turn:] + among[:turn]:
+                            if isinstance(scenario, Files):
+                                self._file(scenario, running, files, number, name, contender)
+                            else:
+                                self._balls(scenario, running, number, name, contender)
+                self._report(scenario.title)
         return self.cells
 
-    def _among(self, names: tuple[str, ...]) -> list[tuple[str, Contender]]:
-        return [(name, self._contenders[name]) for name in names if name in self._contenders]
+    def _file(
+        self, scenario: Files, running: Server, files: Sources, number: int, name: str, contender: Contender
+    ) -> None:
+        path, cut = files.of(scenario.size), scenario.cuts.get(name) or scenario.cut or automatic(scenario.size)
+        ball_id = f"ball-{number}-{name}"
+        amount, unit = scenario.size / 1e6, "MB/s"
+        self._time(scenario, "up", name, amount, unit, contender.put_file(running, ball_id, path, cut))
+        with files.landing() as folder:
+            self._time(scenario, "down", name, amount, unit, contender.get_file(running, ball_id, folder, cut))
+            (landed,) = folder.iterdir()
+            assert filecmp.cmp(landed, path, shallow=False)
 
-    def _repeated(self, scenario: Files | Balls) -> Iterator[tuple[int, str, Contender]]:
-        """Yield the contenders in turn; each repetition starts with another one."""
-        among = self._among(scenario.contenders)
-        for number in range(1 if self._quick else scenario.repetitions):
-            turn = number % len(among)
-            for name, contender in among[turn:] + among[:turn]:
-                yield number, name, contender
-
-    def _files(self, scenario: Files, running: Server, files: Sources) -> None:
-        up, down = self._begun(scenario, scenario.size / 1e6, "MB/s")
-        path = files.of(scenario.size)
-        for number, name, contender in self._repeated(scenario):
-            chunk_size, at_once = scenario.defaults.get(name) or cut_of(
-                scenario.size, scenario.chunk_size, scenario.at_once
-            )
-            ball_id = f"ball-{number}-{name.replace(' ', '-')}"
-            up[name].seconds.append(timed(contender.put_file(running, ball_id, path, chunk_size, at_once)))
-            with files.landing() as folder:
-                down[name].seconds.append(timed(contender.get_file(running, ball_id, folder, at_once)))
-        self._ended(up, down)
-
-    def _balls(self, scenario: Balls, running: Server) -> None:
-        put, get = self._begun(scenario, scenario.number, "/s")
+    def _balls(self, scenario: Balls, running: Server, number: int, name: str, contender: Contender) -> None:
         drawn = random.Random(1)
         balls = {f"ball-{number}": drawn.randbytes(scenario.size) for number in range(scenario.number)}
-        for number, name, contender in self._repeated(scenario):
-            bucket_id = f"bucket-{number}-{name.replace(' ', '-')}"
-            put[name].seconds.append(timed(contender.put_balls(running, bucket_id, balls, scenario.at_once)))
-            get[name].seconds.append(timed(contender.get_balls(running, bucket_id, balls, scenario.at_once)))
-        self._ended(put, get)
+        bucket_id, at_once = f"bucket-{number}-{name}", scenario.at_once
+        for direction, work in (("put", contender.put_balls), ("get", contender.get_balls)):
+            moving = work(running, bucket_id, balls, at_once)
+            self._time(scenario, direction, name, scenario.number, "/s", moving)
 
-    def _begun(self, scenario: Files | Balls, amount: float, unit: str) -> list[dict[str, Cell]]:
-        among = self._among(scenario.contenders)
-        return [
-            {name: Cell(scenario.title, direction, name, amount, unit) for name, _ in among}
-            for direction in (("up", "down") if isinstance(scenario, Files) else ("put", "get"))
-        ]
+    def _time(self, scenario: Scenario, direction: str, name: str, amount: float, unit: str, work: Any) -> None:
+        """Run a coroutine in a new event loop, and record its time."""
+        cells = self.cells.setdefault((scenario.title, direction), {})
+        cell = cells.setdefault(name, Cell(scenario.title, direction, name, amount, unit))
+        began, began_cpu = time.perf_counter(), time.process_time()
+        asyncio.run(work)
+        cell.seconds.append(time.perf_counter() - began)
+        cell.cpu.append(time.process_time() - began_cpu)
 
-    def _ended(self, *directions: dict[str, Cell]) -> None:
-        for cells in directions:
-            self.cells += cells.values()
-            rates = ", ".join(f"{name} {cell.rate:,.0f}" for name, cell in cells.items())
-            cell = next(iter(cells.values()))
-            self._say(f"{cell.scenario}, {cell.direction} ({cell.unit}): {rates}")
+    def _report(self, title: str) -> None:
+        for (scenario, direction), cells in self.cells.items():
+            if scenario == title:
+                rates = ", ".join(f"{name} {cell.rate:,.1f} {cell.unit}" for name, cell in cells.items())
+                self._say(f"{scenario}, {direction}: {rates}")
 
 
-def timed(work: Any) -> float:
-    """Run a coroutine in a new event loop, and return its seconds."""
-    began = time.perf_counter()
-    asyncio.run(work)
-    return time.perf_counter() - began
+def measure_transfers(quick: bool, say: Callable[[str], None]) -> Cells:
+    """Measure all scenarios of MictlanX."""
+    return Measuring(quick, say).run(scenarios(quick), known_contenders())
 
 
 class Sources:
@@ -207,7 +216,10 @@ class Sources:
         """Return a file of the given size."""
         path = self._folder / f"source-{size}"
         if not path.exists():
-            write_blocks(path, size)
+            block = os.urandom(min(size, BLOCK))
+            with path.open("wb") as file:
+                while size > 0:
+                    size -= file.write(block[:size])
         return path
 
     @contextmanager
@@ -218,11 +230,3 @@ class Sources:
             yield folder
         finally:
             shutil.rmtree(folder)
-
-
-def write_blocks(path: Path, size: int) -> None:
-    """Write a file that repeats a block of random bytes."""
-    block = os.urandom(min(size, BLOCK))
-    with path.open("wb") as file:
-        while size > 0:
-            size -= file.write(block[:size])
