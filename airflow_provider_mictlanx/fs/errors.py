@@ -6,23 +6,17 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from airflow_provider_mictlanx.client.errors import (
-    AuthenticationError,
-    FileAlreadyExists,
-    MictlanXError,
-    NotFoundError,
-    PermissionError,
-    RequestTimeoutError,
-)
+from airflow_provider_mictlanx.client import errors
+from airflow_provider_mictlanx.client.errors import MictlanXError
 
 # Airflow's XCom backend takes FileNotFoundError, TypeError and ValueError for "not stored there", so any other error of
 # the client must be none of these.
 _ERRNO: tuple[tuple[type[MictlanXError], int], ...] = (
-    (NotFoundError, errno.ENOENT),  # FileNotFoundError
-    (FileAlreadyExists, errno.EEXIST),  # FileExistsError
-    (AuthenticationError, errno.EACCES),  # PermissionError
-    (PermissionError, errno.EACCES),
-    (RequestTimeoutError, errno.ETIMEDOUT),  # TimeoutError
+    (errors.NotFoundError, errno.ENOENT),  # FileNotFoundError
+    (errors.FileAlreadyExists, errno.EEXIST),  # FileExistsError
+    (errors.AuthenticationError, errno.EACCES),  # PermissionError
+    (errors.PermissionError, errno.EACCES),
+    (errors.RequestTimeoutError, errno.ETIMEDOUT),  # TimeoutError
 )
 
 

@@ -308,7 +308,9 @@ class WriteFile(io.BufferedIOBase):
             if frame is None:
                 return False
             if frame.f_code.co_name == "__exit__":
-                given = [item for value in frame.f_locals.values() for item in (value if type(value) is tuple else [value])]
+                given = [
+                    item for value in frame.f_locals.values() for item in (value if type(value) is tuple else [value])
+                ]
                 return any(item is error for item in given)
             frame = frame.f_back
         return False

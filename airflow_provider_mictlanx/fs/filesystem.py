@@ -106,6 +106,7 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
 
     protocol = PROTOCOL
     root_marker = ""
+    _pid: int
 
     def __init__(
         self,
@@ -295,11 +296,8 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
         """Forget the listings, or the listing of a path's bucket."""
         if path is None:
             self._listings.clear()
-            current_call().listings.clear()
         else:
-            bucket_id = self._strip_protocol(path).partition("/")[0]
-            self._listings.pop(bucket_id, None)
-            current_call().listings.pop(bucket_id, None)
+            self._listings.pop(self._strip_protocol(path).partition("/")[0], None)
         super().invalidate_cache(path)
 
     async def _ball(self, path: str) -> Ball:
@@ -456,14 +454,14 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
             await asyncio.to_thread(os.makedirs, lpath, exist_ok=True)
             return
         bucket_id, key = self._read_id(rpath)
-        folder, name = os.path.split(os.path.abspath(lpath))
+        folder, name = os.path.split(lpath)
         try:
             async with self._working() as client:
                 report = unwrap(
                     await client.download(
                         bucket_id,
                         key,
-                        folder,
+                        folder or os.curdir,
                         filename=name,
                         replace=True,
                         **self._in_flight(),
@@ -566,7 +564,11 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
         path = self._strip_protocol(path)
         tree = await self._list_bucket(path)
         if path not in tree.directories:
-            raise NotADirectoryError(errno.ENOTDIR, "no directory has this path", path) if path in tree.files else missing(path)
+            raise (
+                NotADirectoryError(errno.ENOTDIR, "no directory has this path", path)
+                if path in tree.files
+                else missing(path)
+            )
         if tree.children(path):
             raise OSError(errno.ENOTEMPTY, "the directory is not empty", path)
         await self._rm_file(path)
@@ -802,11 +804,12 @@ def _blocking(name: str) -> Callable[..., Any]:
 def _walk_blocking(self: MictlanXFileSystem, path: Any, *args: Any, **kwargs: Any) -> Iterator[tuple[str, Any, Any]]:
     """Walk through the files below a path; see ``fsspec.spec.AbstractFileSystem.walk``."""
     steps = self._walk(path, *args, **kwargs)
-    while True:
-        try:
-            yield self.run(steps.__anext__)
-        except StopAsyncIteration:
-            return
+
+    async def next_step() -> tuple[str, Any, Any] | None:
+        return await anext(steps, None)
+
+    while step := self.run(next_step):
+        yield step
 
 
 for _name in (*dir(AsyncFileSystem), "_touch", "_rmdir"):

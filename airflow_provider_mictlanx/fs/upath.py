@@ -15,7 +15,7 @@ class MictlanXPath(CloudPath):
     """
     A path ``mictlanx://bucket/key``.
 
-    Its ``drive`` is empty, and the bucket is the first of its ``parts``; the ``drive`` of an ``S3Path`` is the bucket.
+    Its ``drive`` is empty, and its ``parts`` begin with ``/`` and the bucket; the ``drive`` of an ``S3Path`` is the bucket.
     """
 
     __slots__ = ()
