@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from airflow_provider_mictlanx.fs.filesystem import MictlanXFileSystem
+from airflow_provider_mictlanx.plugins import mictlanx  # noqa: F401 (registers the filesystem in Airflow 2)
 from tests.support.vss import LocalVSS
 
 

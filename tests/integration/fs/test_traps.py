@@ -479,6 +479,8 @@ def test_buckets_cannot_be_listed(fs: MictlanXFileSystem, bucket_id: str) -> Non
 
 @pytest.mark.parametrize("key", ["a b/ñ", "100%", "a+b/c", "x.csv", "%20"])
 def test_an_asset_of_a_path_is_the_asset_of_the_object(key: str) -> None:
+    if not key.isascii() and ObjectStoragePath.__module__ == "airflow.io.path":
+        pytest.skip("Airflow 2 refuses such URIs before they reach the provider")
     path = ObjectStoragePath(f"mictlanx://conn@bucket/{key}")
     if key != "%20":  # read as an encoded space
         assert Asset(uri=str(path)).uri == uri_of("bucket", key)
