@@ -9,6 +9,7 @@ import io
 import os
 import sys
 import tempfile
+import threading
 import types
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -67,6 +68,7 @@ class ReadFile(AbstractBufferedFile):  # type: ignore[misc]
         self._hashed = 0
         self._hash = hashlib.sha256()
         self._pid = os.getpid()
+        self._lock = threading.Lock()
         self._details: Info | None = file_info(ball) | {"name": path}
         super().__init__(
             fs,
@@ -80,10 +82,24 @@ class ReadFile(AbstractBufferedFile):  # type: ignore[misc]
             checksum=ball.checksum,  # so that an unpickled file is of the same version
         )
 
+    def read(self, length: int | None = -1) -> bytes:
+        """Return the next ``length`` bytes, or all that follow."""
+        if self.closed:
+            raise ValueError("I/O operation on closed file.")
+        start = self.loc
+        end = self.size if length is None or length < 0 else min(start + length, self.size)
+        # Set before the bytes arrive: DuckDB's threads share a file, and each sets the position before it reads.
+        self.loc = max(start, end)
+        return bytes(self.cache._fetch(start, end))
+
     def _fetch_range(self, start: int, end: int) -> bytes:
         end = min(end, self.size)
         if start >= end:
             return b""
+        with self._lock:
+            return self._join_chunks(start, end)
+
+    def _join_chunks(self, start: int, end: int) -> bytes:
         first, last = bisect_right(self._ends, start), bisect_right(self._ends, end - 1)
         parts = []
         for index in range(first, last + 1):

@@ -15,7 +15,8 @@ class MictlanXPath(CloudPath):
     """
     A path ``mictlanx://bucket/key``.
 
-    Its ``drive`` is empty, and its ``parts`` begin with ``/`` and the bucket; the ``drive`` of an ``S3Path`` is the bucket.
+    Its ``drive`` is empty, and its ``parts`` begin with ``/`` and the bucket. The ``drive`` of an ``S3Path`` is the
+    bucket.
     """
 
     __slots__ = ()
