@@ -55,7 +55,7 @@ class ChunkCache:
                     self._under_way[checksum] = mine
             if other is None:
                 return await self._read(checksum, read, mine)
-            # None: that reader failed or was cancelled, which is no reason for this one to fail.
+            # None: that reader failed or was cancelled, so this one reads the chunk itself.
             if (data := await asyncio.wrap_future(other)) is not None:
                 return data
 

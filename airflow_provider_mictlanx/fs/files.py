@@ -49,6 +49,8 @@ class ReadFile(AbstractBufferedFile):  # type: ignore[misc]
     :param ball: the version to read
     """
 
+    loc: int
+
     def __init__(
         self,
         fs: MictlanXFileSystem,
@@ -290,7 +292,7 @@ class WriteFile(io.BufferedIOBase):
             self.discard()
 
     def discard(self) -> None:
-        """Drop the data, so that nothing is stored. What a wrapper still writes is dropped too."""
+        """Drop the data, so that nothing is stored. Later writes of a wrapper are dropped too."""
         self._discarded = True
         temporary, self._temporary = self._temporary, ""
         with suppress(OSError):  # a full disk, again

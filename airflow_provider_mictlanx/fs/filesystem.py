@@ -389,7 +389,7 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
             if callable(on_error):
                 on_error(error)
             elif on_error == "raise" or not isinstance(error, FileNotFoundError):
-                raise  # an unanswered listing is no empty folder
+                raise  # the folder may have files, but the listing failed
             yield (path, {}, {}) if detail else (path, [], [])
             return
         for step in _walk_tree(tree, path, maxdepth, topdown, detail):
