@@ -55,6 +55,7 @@ SPELLINGS = "tests/robustness/fuzzing/test_clean_texts.py"
 TEXTS = "tests/unit/client/test_texts.py"
 SERVERS = "tests/integration/security/test_server_texts.py"
 EMPTY = "tests/integration/client/transfer/test_empty_objects.py"
+EMPTY_ROWS = "tests/unit/client/test_empty_objects.py"
 EMPTY_STATES = "tests/robustness/hidden_states/test_empty_objects.py"
 TAKING_OVER = "tests/integration/bulks/test_inventory.py"
 
@@ -275,6 +276,27 @@ MUTANTS = (
     ),
     *_mutants(
         "client/transfer/upload.py",
+        (
+            "an empty ball that is stored already gets its companion too",
+            "            await self._put_companion()\n",
+            "            await self._put_companion() if self._sent else None\n",
+            EMPTY_STATES,
+            ["test_half_of_a_pair_is_mended"],
+        ),
+        (
+            "a put removes the companion of an earlier empty object",
+            "            await self._delete_companion()\n",
+            "            pass\n",
+            EMPTY,
+            ["test_stale_companion_is_removed[put]"],
+        ),
+        (
+            "a stale companion fails no put",
+            '        except MictlanXError as error:\n            log.info("Could not delete the stale companion',
+            '        except NotFoundError as error:\n            log.info("Could not delete the stale companion',
+            EMPTY,
+            ["test_stale_companion_that_stays_fails_no_put"],
+        ),
         (
             "a put whose source changed leaves nothing in the way of the next one",
             "            await self._withdraw()\n            raise",
@@ -508,6 +530,113 @@ MUTANTS = (
             MEETINGS,
             ["test_bucket_written_to_all_the_time_is_reported_not_empty"],
         ),
+        (
+            "a companion is deleted before its ball",
+            "sorted(chosen, key=is_companion, reverse=True)",
+            "chosen",
+            EMPTY,
+            ["test_companion_is_deleted_before_its_ball"],
+        ),
+        (
+            "the empty chunk beside a companion is deleted",
+            "if replicas.keys() <= {companion_key(name.ball_id)} - {key}:",
+            "if not replicas:",
+            EMPTY,
+            ["test_requests_for_objects_beside_companions"],
+        ),
+        (
+            "the empty chunk beside a companion is confirmed to be gone",
+            "ask_placement = short or not replicas.total() - replicas[companion]",
+            "ask_placement = short or not replicas.total()",
+            EMPTY,
+            ["test_delete_that_changed_nothing_is_noticed"],
+        ),
+        (
+            "a delete by key takes the companion too",
+            "(key in keys and is_companion(chunk))",
+            "(not key and is_companion(chunk))",
+            EMPTY,
+            ["test_delete_by_chunk_key_deletes_the_companion_too"],
+        ),
+        (
+            "the delete of a companion never takes its ball",
+            "return key == companion_key(name.ball_id) or any(",
+            "return any(",
+            EMPTY,
+            ["test_delete_of_a_companion_alone_keeps_the_empty_ball"],
+        ),
+        (
+            "replicas of a companion are not counted",
+            "deleted += counts.total() - counts[companion]",
+            "deleted += counts.total()",
+            EMPTY,
+            ["test_replace_and_delete_treat_the_pair_as_one"],
+        ),
+        (
+            "the placement of an empty chunk is deleted with its bucket",
+            "                keys.add(name.chunk(0))",
+            "                pass",
+            EMPTY,
+            ["test_delete_bucket_deletes_each_chunk_of_a_pair"],
+        ),
+    ),
+    *_mutants(
+        "client/empty_objects.py",
+        (
+            "a companion is identified by its tag",
+            "return COMPANION_TAG in chunk.tags and chunk.key",
+            "return chunk.key",
+            EMPTY_ROWS,
+            ["test_companion_has_the_tag_and_the_key"],
+        ),
+        (
+            "a copied tag hides no ball",
+            "return COMPANION_TAG in chunk.tags and chunk.key == companion_key(chunk.ball_id)",
+            "return COMPANION_TAG in chunk.tags",
+            EMPTY,
+            ["test_only_tag_with_key_makes_a_companion"],
+        ),
+        (
+            "a companion does not count beside complete other bytes",
+            " if chunk.ball_id not in stale)",
+            ")",
+            EMPTY_ROWS,
+            ["test_stale_companions_are_left_out"],
+        ),
+        (
+            "a companion counts beside an incomplete ball",
+            "if found and found[0].is_complete}",
+            "if found}",
+            EMPTY,
+            ["test_companion_counts_beside_an_incomplete_ball"],
+        ),
+        (
+            "readers that know no companions find no place for one",
+            '{"num_chunks": "0",',
+            '{"num_chunks": "1",',
+            EMPTY_ROWS,
+            ["test_companion_belongs_to_no_version"],
+        ),
+    ),
+    *_mutants(
+        "client/transfer/chunk_reader.py",
+        (
+            "an empty object is read without data",
+            "if chunk.size == 0 and chunk.checksum == EMPTY_CHECKSUM:",
+            "if False:",
+            EMPTY,
+            ["test_companion_without_its_empty_ball_is_the_object"],
+        ),
+    ),
+    *_mutants(
+        "hooks/bucket_inactivity.py",
+        (
+            "empty objects count",
+            "group_by_ball(with_empty_objects(listing.balls))",
+            "group_by_ball(listing.balls)",
+            "tests/integration/sensors/test_bucket_inactivity.py",
+            ["test_empty_objects_count_and_restart_the_period"],
+        ),
     ),
     *_mutants(
         "client/transfer/listing.py",
@@ -556,6 +685,27 @@ MUTANTS = (
             "if (first := await get_first_chunk(routers, name)).size == -1:  # listings omit empty balls",
             EMPTY,
             ["test_empty_ball_of_another_writer_is_found_by_its_key"],
+        ),
+        (
+            "a companion is not believed while other bytes may be unavailable",
+            "    if not placed and (found :=",
+            "    if (found :=",
+            EMPTY,
+            ["test_companion_hides_no_lost_bytes"],
+        ),
+        (
+            "a companion alone is the empty object",
+            "    if not placed and (found :=",
+            "    if False and (found :=",
+            EMPTY,
+            ["test_companion_without_its_empty_ball_is_the_object"],
+        ),
+        (
+            "a companion is no chunk of its ball",
+            "    return [chunk for chunk in listed if not is_companion(chunk)]\n",
+            "    return listed\n",
+            EMPTY,
+            ["test_placement_without_data_beside_companion_does_not_block_the_key"],
         ),
     ),
     *_mutants(
@@ -1016,8 +1166,8 @@ MUTANTS = (
         ),
         (
             "an empty ball that is looked up has a companion",
-            " or (ball.size == 0 and not await self._has_companion(ball))",
-            "",
+            "            if ball.size == 0:\n",
+            "            if False:\n",
             TAKING_OVER,
             ["test_empty_ball_without_its_companion_is_put_again[0]"],
         ),

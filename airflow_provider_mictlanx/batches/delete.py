@@ -64,8 +64,7 @@ async def delete_prefix(
     """
     Delete every ball whose key begins with a prefix, complete or not, and repeat until the listing is empty.
 
-    MictlanX never lists balls of size 0, so they stay. Raises ``UnavailableError`` if a peer does not answer, so the
-    bucket can't be listed.
+    Raises ``UnavailableError`` if a peer does not answer, so the bucket can't be listed.
     """
     rounds: list[BatchResult] = []
 

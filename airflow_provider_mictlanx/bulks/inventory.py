@@ -107,24 +107,21 @@ class Inventory:
             raise
 
     async def _find(self, ball: PlannedBall, check_storage: bool = False) -> Ball | None:
-        """Return the metadata of a ball; None if it is not stored as planned."""
+        """Return the metadata of a ball; None if it is not stored as planned, or is empty without its companion."""
         found = await self.store.client.get_metadata(
             ball.bucket_id, ball.key, self.store.timeout, check_storage=check_storage
         )
         try:
             stored = unwrap(found)
+            if ball.size == 0:
+                key = companion_key(stored.ball_id)
+                unwrap(await self.store.client.get_metadata_by_key(ball.bucket_id, key, self.store.timeout))
         except NotFoundError:
             return None
         except (UnavailableError, GetChunkError, IntegrityError) as error:
             await self.store.check_peers(str(error))
             return None  # every peer answers, so the peer where the ball is placed has lost it
-        if not _is_planned(stored, ball) or (ball.size == 0 and not await self._has_companion(ball)):
-            return None
-        return stored
-
-    async def _has_companion(self, ball: PlannedBall) -> bool:
-        key = companion_key(make_ball_id(ball.key))
-        return (await self.store.client.get_metadata_by_key(ball.bucket_id, key, self.store.timeout)).is_ok
+        return stored if _is_planned(stored, ball) else None
 
 
 def _announced(rows: Iterable[Metadata], balls: Sequence[PlannedBall], wanted: Iterable[int]) -> dict[int, int]:

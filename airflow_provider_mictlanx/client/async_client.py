@@ -832,6 +832,7 @@ class AsyncClient:
         """
         List every announced chunk of a bucket as the router returns it: repeated, unsorted, without chunks of size 0.
 
+        The companions of empty balls are included. ``list_balls`` shows the empty balls instead.
         Parameters: see ``list_balls``, and:
 
         :param partial: accept a listing without the chunks of some peers; ``extra["missing_peers"]`` then names them
@@ -930,8 +931,8 @@ class AsyncClient:
         """
         List the balls of a bucket whose chunks are all announced, sorted by key.
 
-        Listings omit balls of size 0. An unknown bucket counts as empty. The router always sends the complete bucket;
-        ``prefix`` and ``glob`` select from it.
+        An empty ball that another client wrote has no companion and is missing. An unknown bucket counts as empty. The
+        router always sends the complete bucket; ``prefix`` and ``glob`` select from it.
 
         :param prefix: select keys that begin with this
         :param glob: select keys that match this pattern: ``*`` = any characters (``/`` too), ``?`` = one character,
@@ -1078,8 +1079,9 @@ class AsyncClient:
         """
         Delete every ball of a bucket, and list it again until it is empty. An empty bucket does not exist.
 
-        Balls of size 0 are not deleted, because listings omit them. ``failed`` counts the balls that could not be
-        deleted or were added meanwhile; ``failures`` explains them. Parameters and errors: see ``delete``, and:
+        Empty balls that another client wrote are not deleted, because listings omit them. ``failed`` counts the balls
+        that could not be deleted or were added meanwhile; ``failures`` explains them. Parameters and errors: see
+        ``delete``, and:
 
         :param max_concurrency: maximum balls at once
 

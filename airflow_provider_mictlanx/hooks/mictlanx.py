@@ -370,7 +370,7 @@ class MictlanXHook(CleanLog, BaseHook):
 
         Returns ``{bucket_id, prefix, glob, bulk_id, output_path, total_balls, downloaded, skipped, failed,
         downloaded_size, response_time, failures}``: ``skipped`` existed already, ``failures`` are the first few as
-        ``{bucket_id, key, code, message}``. A bucket never lists empty objects (size 0); a bulk does.
+        ``{bucket_id, key, code, message}``.
 
         An object fails if its key can't be a file below the folder, or if another key would be the same file; the
         others are read. Raises ``BulkFailedError`` if the bulk is not complete. Parameters: see ``aput`` and
@@ -455,8 +455,7 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         List the objects of a bucket by key, each in the form of ``get_metadata``.
 
-        MictlanX never lists empty objects (size 0), though ``exists`` and ``get`` find them. A bucket without objects
-        gives an empty list. Parameters: see ``aput`` and ``aget_to_folder``.
+        A bucket without objects gives an empty list. Parameters: see ``aput`` and ``aget_to_folder``.
         """
         balls = await self._call(AsyncClient.list_balls, bucket_id, prefix, glob, options=options)
         return [summaries.ball_summary(ball) for ball in balls]
@@ -476,7 +475,7 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         List the keys of a bucket's objects, sorted.
 
-        MictlanX never lists empty objects (size 0). Parameters: see ``aput`` and ``aget_to_folder``, and:
+        Parameters: see ``aput`` and ``aget_to_folder``, and:
 
         :param max_keys: raise ``ValidationError`` for more keys; default: no limit
         """
@@ -550,8 +549,7 @@ class MictlanXHook(CleanLog, BaseHook):
         Check once for several objects and return a summary if enough of them exist; None means "not yet".
 
         Returns ``{bucket_id, count, total_size, objects}``; ``objects`` are the first few, as ``{key, size}``: in the
-        order of ``keys``, else sorted by key. ``prefix`` and ``glob`` read the bucket's listing, which never shows
-        empty objects (size 0). Parameters: see ``afind``, and:
+        order of ``keys``, else sorted by key. Parameters: see ``afind``, and:
 
         :param keys: the objects' names
         :param prefix: instead of ``keys``: every key that begins with it
@@ -697,8 +695,7 @@ class MictlanXHook(CleanLog, BaseHook):
 
         Returns ``{bucket_id, prefix, dest_bucket_id, dest_prefix, total_balls, copied, skipped, failed, copied_size,
         response_time, failures}``: ``skipped`` were stored already, ``failures`` are the first few as ``{bucket_id,
-        key, code, message}``. MictlanX never lists empty objects (size 0), so this does not copy them. Parameters:
-        see ``acopy``, and:
+        key, code, message}``. Parameters: see ``acopy``, and:
 
         :param prefix: ``""`` for every object of the bucket
         :param dest_prefix: replaces ``prefix`` in the copies' keys; default: the copies keep their keys
@@ -806,8 +803,7 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         Delete every object whose key begins with a prefix, and repeat until the listing is empty.
 
-        MictlanX never lists empty objects (size 0), so they stay until they are deleted by key. Parameters and
-        result: see ``adelete_keys``, and:
+        Parameters and result: see ``adelete_keys``, and:
 
         :param prefix: must not be empty; ``delete_bucket`` deletes everything
         """
@@ -852,8 +848,7 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         Delete every object that a bucket lists, and repeat until the listing is empty.
 
-        Returns ``{bucket_id, deleted, failed, total, response_time}``. MictlanX never lists empty objects (size 0),
-        so they stay until they are deleted by key. Parameters: see ``adelete_keys``.
+        Returns ``{bucket_id, deleted, failed, total, response_time}``. Parameters: see ``adelete_keys``.
         """
         response = await self._call(AsyncClient.delete_bucket, bucket_id, options=options)
         await self._report_lineage(deletes=[bucket_location(bucket_id)])

@@ -321,8 +321,6 @@ class MictlanXGetToFolderOperator(TransferOperator):
     response_time, failures}``; ``skipped`` existed already, ``failures`` are the first few as ``{bucket_id, key, code,
     message}``.
 
-    A bucket never lists empty objects (size 0); a bulk does.
-
     .. seealso::
         For more information on how to use this operator, take a look at the guide, ``docs/operators.md``.
 
@@ -377,8 +375,7 @@ class MictlanXListOperator(MictlanXOperator):
     List the keys of a bucket: all, those that begin with a prefix, or those that match a glob.
 
     XCom: the sorted list of keys, for ``.expand(key=listing.output)``. The task fails if there are more than
-    ``max_keys``, before they flood XCom or exceed Airflow's ``[core] max_map_length``. MictlanX never lists empty
-    objects (size 0).
+    ``max_keys``, before they flood XCom or exceed Airflow's ``[core] max_map_length``.
 
     .. seealso::
         For more information on how to use this operator, take a look at the guide, ``docs/operators.md``.
@@ -443,8 +440,7 @@ class MictlanXCopyOperator(TransferOperator):
     :param bucket_id: the bucket of the originals (templated)
     :param dest_bucket_id: the bucket of the copies (templated)
     :param key: the object; this or ``prefix`` (templated)
-    :param prefix: every object whose key begins with it; ``""`` for every object of the bucket. Empty objects (size 0)
-        are not copied, since MictlanX never lists them (templated)
+    :param prefix: every object whose key begins with it; ``""`` for every object of the bucket (templated)
     :param dest_key: the copy's key; default: the original's (templated)
     :param dest_prefix: replaces ``prefix`` in the copies' keys; default: they keep their keys (templated)
     :param dest_conn_id: the connection of the copies; default: ``mictlanx_conn_id`` (templated)
@@ -532,8 +528,8 @@ class MictlanXDeleteOperator(MictlanXOperator):
     :param bucket_id: the bucket (templated)
     :param key: the object's name; this, ``keys`` or ``prefix`` (templated)
     :param keys: a list of names, such as the XCom of ``MictlanXListOperator``; may be empty (templated)
-    :param prefix: every object whose key begins with it; not ``""``: use ``MictlanXDeleteBucketOperator`` for that.
-        Empty objects (size 0) stay, since MictlanX never lists them (templated)
+    :param prefix: every object whose key begins with it; not ``""``: use ``MictlanXDeleteBucketOperator`` for that
+        (templated)
     :param allow_reserved_bucket: delete from a bucket that begins with ``bulk-``, which may contain a bulk's records
     :param fail_on_error: with ``keys`` and ``prefix``: fail the task if an object could not be deleted; False only
         counts it in ``failed``
@@ -587,8 +583,6 @@ class MictlanXDeleteOperator(MictlanXOperator):
 class MictlanXDeleteBucketOperator(MictlanXOperator):
     """
     Delete every object that a bucket lists, and repeat until the listing is empty.
-
-    MictlanX never lists empty objects (size 0), so they stay until they are deleted by their key.
 
     XCom: ``{bucket_id, deleted, failed, total, response_time}``.
 

@@ -267,8 +267,7 @@ class MictlanXBucketUnchangedSensor(MictlanXSensor):
     :param bucket_id: the bucket (templated)
     :param prefix: only keys that begin with it (templated)
     :param inactivity_period: required time without a change, in seconds or as a timedelta
-    :param min_objects: required number of complete objects; 0 accepts an empty bucket. Empty objects (size 0) do not
-        count
+    :param min_objects: required number of complete objects; 0 accepts an empty bucket
     :param allow_delete: accept deletes during the wait; False fails the task after a delete, without a retry
     """
 
