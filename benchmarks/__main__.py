@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import bulks, memory, report
+from benchmarks import bulks, filesystem, memory, report
 from benchmarks.scenarios import Measuring
 from benchmarks.servers import ROOT
 
@@ -32,6 +32,7 @@ def main() -> None:
     asked = parser.parse_args()
     began = time.monotonic()
     cells = Measuring(asked.quick, say).run()
+    files_cells = filesystem.measured(asked.quick, say)
     found = []
     for files in (50, 200) if asked.quick else (1_000, 10_000):
         found.append(bulks.measured(files))
@@ -40,7 +41,7 @@ def main() -> None:
     for peak in peaks:
         say(f"{peak}")
     output = asked.output or (Path(tempfile.mkdtemp(prefix="benchmarks-")) if asked.quick else ROOT / "docs")
-    page = report.page(cells, found, peaks, time.monotonic() - began, asked.quick)
+    page = report.page(cells, files_cells, found, peaks, time.monotonic() - began, asked.quick)
     (output / "benchmarks.md").write_text(page, encoding="utf-8")
     (output / "benchmarks.svg").write_text(report.plot(cells), encoding="utf-8")
     say(f"\n{page}\nWritten to {output} after {time.monotonic() - began:.0f} s")

@@ -14,7 +14,9 @@ from benchmarks.scenarios import Cell
 OTHERS = ("official", "client per request")
 
 
-def page(cells: list[Cell], bulks: list[Bulk], peaks: list[Peak], seconds: float, quick: bool) -> str:
+def page(
+    cells: list[Cell], files: list[Cell], bulks: list[Bulk], peaks: list[Peak], seconds: float, quick: bool
+) -> str:
     """Return the page in Markdown."""
     parts = [
         "# Benchmarks",
@@ -29,6 +31,7 @@ def page(cells: list[Cell], bulks: list[Bulk], peaks: list[Peak], seconds: float
             "**This was a quick run with small sizes and one repetition. It only shows that the benchmark works.**"
         )
     parts += ["![speed of the client relative to the floor](benchmarks.svg)", "## Transfers", transfers(cells)]
+    parts += ["## The filesystem compared with the hook", filesystem(files)]
     parts += ["## Bulks, uploaded by the operator in an Airflow process", bulk_table(bulks)]
     parts += ["## Peak memory above the start", peak_table(peaks)]
     return "\n\n".join(parts) + "\n"
@@ -48,6 +51,19 @@ def transfers(cells: list[Cell]) -> str:
             row += [rate(found.get(name)), times(ours, found.get(name))]
         rows.append(row)
     return table(head, rows)
+
+
+def filesystem(cells: list[Cell]) -> str:
+    """Return the table of the filesystem."""
+    ways = ("put and get", "open")
+    rows = []
+    for (scenario, direction), found in by_scenario(cells):
+        hook = found["hook"]
+        row = [scenario, direction, rate(hook)]
+        for way in ways:
+            row += [rate(found[way]), share(found[way], hook)]
+        rows.append(row)
+    return table(["transfer", "", "hook", *(name for way in ways for name in (way, f"{way} / hook"))], rows)
 
 
 def by_scenario(cells: Iterable[Cell]) -> list[tuple[tuple[str, str], dict[str, Cell]]]:
