@@ -23,6 +23,7 @@ from fsspec.spec import AbstractBufferedFile
 
 from airflow_provider_mictlanx.client.local_io.chunk_sizes import concurrency_for
 from airflow_provider_mictlanx.client.models import Ball
+from airflow_provider_mictlanx.fs.background_hash import BackgroundHash
 from airflow_provider_mictlanx.fs.calls import wait_for
 from airflow_provider_mictlanx.fs.directories import Info, file_info
 
@@ -197,6 +198,7 @@ class WriteFile(io.BufferedIOBase):
         self._options = options
         self._spool: IO[bytes] = io.BytesIO()
         self._temporary = ""
+        self._hash: BackgroundHash | None = None
         self._discarded = False
         self._error: OSError | None = None
         self._pid = os.getpid()
@@ -226,6 +228,8 @@ class WriteFile(io.BufferedIOBase):
         with self._disk_errors():
             if not self._temporary and self._spool.tell() + size > KEPT_IN_MEMORY and not self._discarded:
                 self._move_to_disk()
+            if self._hash is not None:
+                self._hash.update(bytes(data))
             self._spool.write(data)
         return size
 
@@ -235,8 +239,12 @@ class WriteFile(io.BufferedIOBase):
         self._spool = open(number, "w+b")  # noqa: SIM115 (closed with this file)
         position = memory.tell()
         memory.seek(0)
-        self._spool.write(memory.read())
+        written = memory.read()
+        self._spool.write(written)
         self._spool.seek(position)
+        if position == len(written):  # otherwise it is not written in order
+            self._hash = BackgroundHash(self.fs.written_chunk_size(0))
+            self._hash.update(written)
 
     def tell(self) -> int:
         """Return the position."""
@@ -246,8 +254,17 @@ class WriteFile(io.BufferedIOBase):
     def seek(self, offset: int, whence: int = 0) -> int:
         """Set the position."""
         self._check_open()
+        before = self._spool.tell()
         with self._disk_errors():
-            return self._spool.seek(offset, whence)
+            after = self._spool.seek(offset, whence)
+        if after != before:
+            self._stop_hash()
+        return after
+
+    def _stop_hash(self) -> None:
+        running, self._hash = self._hash, None
+        if running is not None:
+            running.abandon()
 
     def flush(self) -> None:
         """Do nothing: the object is stored when the file is closed."""
@@ -284,6 +301,10 @@ class WriteFile(io.BufferedIOBase):
                 with self._disk_errors():
                     self._spool.flush()
                 source: dict[str, Any] = {"path": self._temporary}
+                if self._hash is not None:
+                    chunk_size = self.fs.written_chunk_size(self._spool.tell())
+                    source["expected"] = await asyncio.to_thread(self._hash.manifest, chunk_size)
+                    self._hash = None
             else:
                 self._spool.seek(0)
                 source = {"data": self._spool.read()}
@@ -294,6 +315,8 @@ class WriteFile(io.BufferedIOBase):
     def discard(self) -> None:
         """Drop the data, so that nothing is stored. Later writes of a wrapper are dropped too."""
         self._discarded = True
+        if self._pid == os.getpid():  # a forked process has no such thread
+            self._stop_hash()
         temporary, self._temporary = self._temporary, ""
         with suppress(OSError):  # a full disk, again
             self._spool.close()

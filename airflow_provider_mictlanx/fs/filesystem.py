@@ -33,7 +33,7 @@ from fsspec.utils import stringify_path
 
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.concurrency import for_each
-from airflow_provider_mictlanx.client.local_io.chunk_sizes import concurrency_for
+from airflow_provider_mictlanx.client.local_io.chunk_sizes import chunk_size_for, concurrency_for
 from airflow_provider_mictlanx.client.models import Ball
 from airflow_provider_mictlanx.client.object_ids import is_safe_id
 from airflow_provider_mictlanx.client.result import unwrap
@@ -169,24 +169,27 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
     async def _client(self) -> AsyncClient:
         """Return the client of the running event loop; its first request opens a connection."""
         loop = asyncio.get_running_loop()
-        if (client := self._clients.get(loop)) is not None:
-            return client
+        if (client := self._clients.get(loop)) is None:
+            with os_errors():
+                client = await self._new_client()
+            with self._lock:
+                client = self._clients.setdefault(loop, client)
+        return client
+
+    async def _new_client(self) -> AsyncClient:
         if self.conn_id:
             hook = self._make_hook()
             await hook.aget_settings()
-            client = await asyncio.to_thread(hook.get_conn)  # reads TLS files
-        else:
-            client = AsyncClient(
-                cast(str, self.uri),
-                client_id="fsspec",
-                debug=False,
-                log_output_path=None,
-                capacity_storage=0,
-                verify=True,
-                token=self.token,
-            )
-        with self._lock:
-            return self._clients.setdefault(loop, client)
+            return await asyncio.to_thread(hook.get_conn)  # reads TLS files
+        return AsyncClient(
+            cast(str, self.uri),
+            client_id="fsspec",
+            debug=False,
+            log_output_path=None,
+            capacity_storage=0,
+            verify=True,
+            token=self.token,
+        )
 
     @asynccontextmanager
     async def _working(self) -> AsyncIterator[AsyncClient]:
@@ -212,6 +215,14 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
     def max_concurrency(self) -> int | None:
         """Chunks in flight per transfer, if the connection sets it."""
         return self._hook.settings.max_concurrency if self._hook else None
+
+    def written_chunk_size(self, size: int) -> int:
+        """Return the size of the chunks of a written object (bytes)."""
+        with os_errors():
+            return chunk_size_for(size, self._chunk_size_option())
+
+    def _chunk_size_option(self) -> str | int | None:
+        return self.chunk_size or (self._hook.settings.chunk_size if self._hook else None)
 
     def _request_options(self) -> dict[str, Any]:
         timeout = self._hook.settings.timeout if self._hook else None
@@ -493,9 +504,8 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
             raise FileExistsError(errno.EEXIST, "an object has this path already", path)
         try:
             async with self._working() as client:
-                chunk_size = self.chunk_size or (self._hook.settings.chunk_size if self._hook else None)
                 filled = {
-                    "chunk_size": chunk_size,
+                    "chunk_size": self._chunk_size_option(),
                     "rf": self.rf or 1,
                     "replace": not create,
                     "max_concurrency": self.max_concurrency,
@@ -698,6 +708,7 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
             return ReadFile(self, path, ball, block_size, cache_type, cache_options, autocommit)
         _check_mode(mode)
         self._write_id(path)
+        self.run(self._client)  # a missing connection is an error now, and not after everything was written
         if mode == "xb" and self.run(self._isfile, path):
             raise FileExistsError(errno.EEXIST, "an object has this path already", path)
         return WriteFile(self, path, mode, autocommit, **options)
@@ -718,6 +729,7 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
             return AsyncReadFile(self, path, await self._ball(path))
         _check_mode(mode)
         self._write_id(path)
+        await self._client()
         if mode == "xb" and await self._isfile(path):
             raise FileExistsError(errno.EEXIST, "an object has this path already", path)
         return AsyncWriteFile(self, path, WriteFile(self, path, mode, **kwargs))

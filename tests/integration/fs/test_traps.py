@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import gc
 import gzip
+import hashlib
+import itertools
 import os
 import pickle
 import resource
@@ -118,6 +120,30 @@ def test_large_writes_go_through_a_temporary_file(
         assert [entry.stat().st_size for entry in tmp_path.iterdir()] != []
     assert list(tmp_path.iterdir()) == []
     assert fs.size(f"{bucket_id}/a") == 9_000_000
+
+
+@pytest.mark.parametrize("size", [KEPT_IN_MEMORY - 1, 8_000_000, 16_000_000, 19_999_999])
+def test_data_written_in_any_pieces_arrives(fs: MictlanXFileSystem, bucket_id: str, size: int) -> None:
+    data = os.urandom(size)
+    with fs.open(f"{bucket_id}/a", "wb") as file:
+        at = 0
+        for number in itertools.count(1):
+            file.write(data[at : at + number * 70_001])
+            at += number * 70_001
+            if at >= size:
+                break
+    assert fs.cat(f"{bucket_id}/a") == data
+    assert fs.info(f"{bucket_id}/a")["checksum"] == hashlib.sha256(data).hexdigest()
+
+
+def test_data_may_be_written_out_of_order(fs: MictlanXFileSystem, bucket_id: str) -> None:
+    with fs.open(f"{bucket_id}/a", "wb") as file:
+        file.write(bytes(5_000_000))
+        file.seek(1)
+        file.write(b"header")
+        file.seek(0, 2)
+        file.write(bytes(5_000_000))
+    assert fs.cat(f"{bucket_id}/a") == b"\0header" + bytes(9_999_993)
 
 
 def test_a_full_folder_for_temporary_files_is_named(
