@@ -58,6 +58,8 @@ EMPTY = "tests/integration/client/transfer/test_empty_objects.py"
 EMPTY_ROWS = "tests/unit/client/test_empty_objects.py"
 EMPTY_STATES = "tests/robustness/hidden_states/test_empty_objects.py"
 TAKING_OVER = "tests/integration/bulks/test_inventory.py"
+FILES = "tests/integration/fs/test_traps.py"
+DATA_TOOLS = "tests/integration/fs/test_data_tools.py"
 
 
 @dataclass(frozen=True)
@@ -1527,6 +1529,157 @@ MUTANTS = (
             "return super().log",
             SERVERS,
             ["test_keys_of_a_stranger_forge_no_line_and_are_exact_as_data"],
+        ),
+    ),
+    *_mutants(
+        "fs/filesystem.py",
+        (
+            "a forked process gets a loop and clients of its own",
+            "if self._pid != os.getpid():",
+            "if False:",
+            FILES,
+            ["test_after_a_fork_the_same_filesystem_works"],
+        ),
+        (
+            "a URL of another connection is refused",
+            "if conn_id not in (None, self.conn_id):",
+            "if False:",
+            FILES,
+            ["test_a_url_of_another_connection_is_refused"],
+        ),
+        (
+            "exclusive writes look first",
+            "if create and await self._isfile(path):",
+            "if False:",
+            FILES,
+            ["test_exclusive_writes_look_first"],
+        ),
+        (
+            "a walk does not hide a failed listing",
+            'elif on_error == "raise" or not isinstance(error, FileNotFoundError):',
+            'elif on_error == "raise":',
+            FILES,
+            ["test_unanswered_questions_are_errors_and_not_no"],
+        ),
+        (
+            "a listing is used again only if the user asks for it",
+            "time.monotonic() - listed_at > (self.listings_expiry_time or 0):",
+            "False:",
+            FILES,
+            ["test_listings_are_fresh_unless_a_time_is_given"],
+        ),
+    ),
+    *_mutants(
+        "fs/calls.py",
+        (
+            "an interrupted caller cancels the work",
+            "loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])",
+            "pass",
+            FILES,
+            ["test_a_signal_in_the_caller_stops_the_upload"],
+        ),
+        (
+            "a cancelled call leaves none of its tasks running",
+            "        await call.stop()\n",
+            "",
+            FILES,
+            ["test_a_cancelled_coroutine_stops_its_tasks", "test_a_signal_in_the_caller_stops_the_upload"],
+        ),
+    ),
+    *_mutants(
+        "fs/files.py",
+        (
+            "a with block that fails stores nothing",
+            "        if exc_type is not None:\n            self.discard()\n        self.close()\n\n    def __del__(self) -> None:\n        #",
+            "        self.close()\n\n    def __del__(self) -> None:\n        #",
+            FILES,
+            ["test_an_exception_in_a_with_block_stores_nothing"],
+        ),
+        (
+            "a wrapper that fails stores nothing",
+            "self._pid != os.getpid() or self._is_closed_by_failing_block()",
+            "self._pid != os.getpid()",
+            FILES,
+            ["test_an_exception_in_a_with_block_stores_nothing"],
+        ),
+        (
+            "a file that is closed while another exception is handled is stored",
+            "return any(item is error for item in given)",
+            "return True",
+            FILES,
+            ["test_a_file_written_while_an_exception_is_handled_is_stored"],
+        ),
+        (
+            "a forked process does not store its parent's file",
+            "if self._pid != os.getpid() or self._is_closed",
+            "if self._is_closed",
+            FILES,
+            ["test_a_file_that_is_being_written_survives_a_fork"],
+        ),
+        (
+            "a forked process does not delete its parent's temporary file",
+            "if temporary and self._pid == os.getpid():",
+            "if temporary:",
+            FILES,
+            ["test_a_file_that_is_being_written_survives_a_fork"],
+        ),
+        (
+            "a compressed file closes the file under it",
+            "        finally:\n            self._inner.close()",
+            "        finally:\n            pass",
+            FILES,
+            ["test_a_compressed_file_is_stored_when_it_is_closed"],
+        ),
+        (
+            "after a failed write, close raises too",
+            "        if self._error is not None:\n            raise self._error\n",
+            "",
+            FILES,
+            ["test_a_full_folder_for_temporary_files_is_named"],
+        ),
+        (
+            "data out of order is not hashed in order",
+            "        if after != before:\n            self._stop_hash()\n",
+            "",
+            FILES,
+            ["test_data_may_be_written_out_of_order"],
+        ),
+    ),
+    *_mutants(
+        "fs/chunk_cache.py",
+        (
+            "a chunk under way is not asked for twice",
+            "other = self._under_way.get(checksum)",
+            "other = None",
+            FILES,
+            ["test_chunks_are_read_once_by_all_files_and_threads"],
+        ),
+        (
+            "chunks are kept",
+            "if data.nbytes > self.capacity:",
+            "if True:",
+            DATA_TOOLS,
+            ["test_duckdb_reads_a_file_once"],
+        ),
+    ),
+    *_mutants(
+        "fs/directories.py",
+        (
+            "removed directories are forgotten",
+            "if made != path and path not in parents(made)",
+            "if True",
+            FILES,
+            ["test_made_directories_are_remembered_until_they_are_removed"],
+        ),
+    ),
+    *_mutants(
+        "assets/mictlanx.py",
+        (
+            "the URI of a path is percent-encoded",
+            'path=quote(unquote_to_bytes(uri.path), safe="/")',
+            "path=uri.path",
+            FILES,
+            ["test_an_asset_of_a_path_is_the_asset_of_the_object"],
         ),
     ),
 )

@@ -365,7 +365,7 @@ class WriteFile(io.BufferedIOBase):
         self.close()
 
     def __del__(self) -> None:
-        # The base class would close the file, and so store what an interrupted caller has written.
+        # The base class would close the file, and so store the data of an interrupted caller.
         if hasattr(self, "_opened_while"):
             self.discard()
 
