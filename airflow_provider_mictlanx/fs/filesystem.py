@@ -24,7 +24,8 @@ from datetime import datetime
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from fsspec.asyn import AsyncFileSystem, get_loop
+from fsspec import asyn
+from fsspec.asyn import AsyncFileSystem
 from fsspec.callbacks import DEFAULT_CALLBACK, Callback
 from fsspec.compression import compr
 from fsspec.core import get_compression
@@ -150,14 +151,14 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
         if self._pid != os.getpid():
             _INHERITED.append(self._clients)
             self._pid = os.getpid()
-            self._loop = None if self.asynchronous else get_loop()
+            self._loop = None if self.asynchronous else _loop_of_this_process()
             self._start()
         with self._lock:
             if not self._ready and self.conn_id:
                 with os_errors():
                     self._make_hook().settings  # noqa: B018 (reads the connection)
             self._ready = True
-        return cast("asyncio.AbstractEventLoop | None", self._loop)
+        return self._loop
 
     def _make_hook(self) -> MictlanXHook:
         if self._hook is None:
@@ -628,7 +629,8 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
     def mv(self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None, **kwargs: Any) -> None:
         """Move files: copy them, and delete the originals once all are copied."""
         if self._strip_protocol(path1) != self._strip_protocol(path2):
-            super().mv(path1, path2, recursive=recursive, maxdepth=maxdepth, **kwargs)
+            self.copy(path1, path2, recursive=recursive, maxdepth=maxdepth, on_error="raise")
+            self.rm(path1, recursive=recursive, maxdepth=maxdepth)
 
     # -- calls with many files --------------------------------------------------------------------------------------
 
@@ -751,6 +753,14 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
     def modified(self, path: str) -> datetime:
         """Return the time when the last chunk of a file was announced."""
         return cast(datetime, self.info(path)["LastModified"])
+
+
+def _loop_of_this_process() -> asyncio.AbstractEventLoop:
+    """Return fsspec's loop; some releases of fsspec keep the loop of the process that forked this one."""
+    thread = asyn.iothread[0]
+    if thread is not None and not thread.is_alive():
+        asyn.reset_lock()
+    return cast(asyncio.AbstractEventLoop, asyn.get_loop())
 
 
 def _check_mode(mode: str) -> None:

@@ -196,15 +196,17 @@ def test_an_exception_in_a_with_block_stores_nothing(
 
 
 def test_a_file_written_while_an_exception_is_handled_is_stored(fs: MictlanXFileSystem, bucket_id: str) -> None:
-    before = fs.open(f"{bucket_id}/before", "wb")
+    before, wrapped = fs.open(f"{bucket_id}/before", "wb"), fs.open(f"{bucket_id}/wrapped", "wb")
     try:
         raise InterruptedError_
     except InterruptedError_:
         before.write(b"1")
         before.close()
+        with contextlib.closing(wrapped):
+            wrapped.write(b"3")
         with fsspec.open(f"mictlanx://{bucket_id}/report", "wb", uri=fs.uri) as file:
             file.write(b"2")
-    assert (fs.cat(f"{bucket_id}/before"), fs.cat(f"{bucket_id}/report")) == (b"1", b"2")
+    assert [fs.cat(f"{bucket_id}/{name}") for name in ("before", "report", "wrapped")] == [b"1", b"2", b"3"]
 
 
 @pytest.mark.parametrize("mode", ["wb", "w"])
@@ -401,6 +403,11 @@ def test_listings_are_fresh_unless_a_time_is_given(vss: LocalVSS, fs: MictlanXFi
     assert len(keeping.ls(bucket_id, refresh=True)) == 2
     keeping.pipe(f"{bucket_id}/c", b"")  # its own writes are seen at once
     assert len(keeping.ls(bucket_id)) == 3
+    briefly = MictlanXFileSystem(uri=vss.uri, listings_expiry_time=0.2)
+    assert len(briefly.ls(bucket_id)) == 3
+    fs.pipe(f"{bucket_id}/d", b"")
+    time.sleep(0.3)
+    assert len(briefly.ls(bucket_id)) == 4
 
 
 def test_chunks_are_read_once_by_all_files_and_threads(own_vss: OwnVSS) -> None:

@@ -72,8 +72,9 @@ def test_configuration_names_what_exists(heading: str, code: str) -> None:
             if option.endswith("_backend"):
                 assert resolve_name(value)
             if option.endswith("_path"):
-                assert ObjectStoragePath(value).conn_id == "mictlanx_default"
-                assert isinstance(ObjectStoragePath(value).fs, MictlanXFileSystem)
+                fs = ObjectStoragePath(value).fs
+                assert isinstance(fs, MictlanXFileSystem)
+                assert fs.conn_id == "mictlanx_default"
 
 
 def test_every_tool_of_the_page_has_a_snippet() -> None:
