@@ -42,7 +42,7 @@ def read(folder: str) -> int:
     total = 0
     for path in ObjectStoragePath(folder).rglob("*.csv.gz"):
         with path.open("rt", compression="gzip", newline="") as file:
-            total += sum(int(row["sales"]) for row in csv.DictReader(file))
+            total += sum(int(row["sales"]) for row in csv.DictReader(file.read().splitlines()))
     # [END howto_filesystem_read]
     return total
 

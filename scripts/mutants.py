@@ -1603,13 +1603,6 @@ MUTANTS = (
             ["test_a_file_written_while_an_exception_is_handled_is_stored"],
         ),
         (
-            "a forked process does not store its parent's file",
-            "if self._pid != os.getpid() or self._is_closed",
-            "if self._is_closed",
-            FILES,
-            ["test_a_file_that_is_being_written_survives_a_fork"],
-        ),
-        (
             "a forked process does not delete its parent's temporary file",
             "if temporary and self._pid == os.getpid():",
             "if temporary:",
