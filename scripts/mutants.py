@@ -59,7 +59,6 @@ EMPTY_ROWS = "tests/unit/client/test_empty_objects.py"
 EMPTY_STATES = "tests/robustness/hidden_states/test_empty_objects.py"
 TAKING_OVER = "tests/integration/bulks/test_inventory.py"
 FILES = "tests/integration/fs/test_traps.py"
-DATA_TOOLS = "tests/integration/fs/test_data_tools.py"
 
 
 @dataclass(frozen=True)
@@ -1644,8 +1643,8 @@ MUTANTS = (
             "chunks are kept",
             "if data.nbytes > self.capacity:",
             "if True:",
-            DATA_TOOLS,
-            ["test_duckdb_reads_a_file_once"],
+            FILES,
+            ["test_chunks_are_read_once_by_all_files_and_threads"],
         ),
     ),
     *_mutants(

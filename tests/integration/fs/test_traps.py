@@ -424,6 +424,7 @@ def test_chunks_are_read_once_by_all_files_and_threads(own_vss: OwnVSS) -> None:
         for thread in threads:
             thread.join()
     assert results == [data] * 4
+    assert filesystems[0].open("b/a").read() == data  # from the cache
     assert len(vss.requests("GET", r"buckets/b/a_\d+$")) == 10
 
 
