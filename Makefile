@@ -48,7 +48,7 @@ types: $(VENV)/.dev ## Check types with mypy --strict
 contracts: $(VENV)/.dev ## Check with import-linter which module may import which
 	$(BIN)/lint-imports
 
-pytest: $(VENV)/.dev ## Run the tests in parallel: make pytest [PYTEST_ARGS="-k name"]
+pytest: $(VENV)/.data ## Run the tests in parallel: make pytest [PYTEST_ARGS="-k name"]
 	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 matrix: $(VENV)/.matrix ## Run the tests on every Airflow and Python: make matrix [CELL=airflow-2.11-python-3.12] [PYTEST_ARGS=…]
@@ -120,6 +120,11 @@ $(VENV)/.package: $(VENV)/.created pyproject.toml airflow_provider_mictlanx/__in
 $(VENV)/.dev: $(VENV)/.package
 	@echo "Installing the tools for tests …"
 	@$(call install,--group dev 'apache-airflow==$(AIRFLOW).*')
+	@touch $@
+
+$(VENV)/.data: $(VENV)/.dev
+	@echo "Installing pandas, DuckDB and other users of the filesystem …"
+	@$(call install,--group data 'apache-airflow==$(AIRFLOW).*')
 	@touch $@
 
 $(VENV)/.audit: $(VENV)/.dev

@@ -54,6 +54,8 @@ def page(measured: Measured, rows: list[Row], seconds: float, quick: bool) -> st
     parts += ["## Requests by kind", request_table(measured.small, measured.files)]
     parts += ["## Bulks, uploaded by `MictlanXBulkPutOperator`", bulk_table(measured.bulks)]
     parts += ["## Transfers", transfers(measured.cells, ("floor", "official", "reference"))]
+    parts += ["## The filesystem compared with the hook"]
+    parts += [transfers(measured.filesystem, ("put and get", "open"), "hook")]
     parts += ["## Listing of a large bucket", listing_table(measured.listings)]
     if measured.compared:
         parts += [
@@ -104,18 +106,18 @@ def bulk_table(bulks: dict[int, dict[str, Step]]) -> str:
     return table([*head, "memory above the start (MiB)", "XCom (bytes)", "one poke (ms)"], rows)
 
 
-def transfers(cells: Cells, others: Sequence[str]) -> str:
-    """Return a table of transfers: the client, and its rate relative to others."""
+def transfers(cells: Cells, others: Sequence[str], ours: str = "client") -> str:
+    """Return a table of transfers: the client or another contender, and its rate relative to others."""
     others = [name for name in others if any(name in found for found in cells.values())]
-    head = ["transfer", "", "client", "CPU"]
+    head = ["transfer", "", ours, "CPU"]
     for name in others:
-        head += [name, "CPU", f"client / {name}"]
+        head += [name, "CPU", f"{ours} / {name}"]
     rows = []
     for (scenario, direction), found in cells.items():
-        if (ours := found.get("client")) is not None:
-            row = [scenario, direction, *rate(ours)]
+        if (cell := found.get(ours)) is not None:
+            row = [scenario, direction, *rate(cell)]
             for name in others:
-                row += [*rate(found.get(name)), times(ours, found.get(name))]
+                row += [*rate(found.get(name)), times(cell, found.get(name))]
             rows.append(row)
     return table(head, rows)
 

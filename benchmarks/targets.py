@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks import scenarios
+from benchmarks.filesystem import measure_filesystem
 from benchmarks.listings import Listed, measure_listings
 from benchmarks.memory_server import FAN_OUT
 from benchmarks.scenarios import Cell, Cells, MiB
@@ -90,6 +91,7 @@ class Measured:
     bulks: dict[int, dict[str, Step]]
     large: dict[int, dict[str, Step]]
     listings: list[Listed]
+    filesystem: Cells
     compared: Cells = field(default_factory=dict)
 
 
@@ -119,7 +121,7 @@ def measure(quick: bool, say: Callable[[str], None]) -> Measured:
     listings = measure_listings(quick)
     for listing in listings:
         say(f"{listing}")
-    return Measured(files, cells, small, slow, far, bulks, large, listings)
+    return Measured(files, cells, small, slow, far, bulks, large, listings, measure_filesystem(quick, say))
 
 
 def rows(measured: Measured) -> list[Row]:

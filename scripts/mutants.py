@@ -65,6 +65,7 @@ EMPTY_STATES = "tests/robustness/hidden_states/test_empty_objects.py"
 SPLITTER = "tests/unit/client/local_io/test_chunk_splitter.py"
 LIMITS = "tests/unit/client/test_concurrency.py"
 TAKING_OVER = "tests/integration/bulks/test_inventory.py"
+FILES = "tests/integration/fs/test_traps.py"
 
 
 @dataclass(frozen=True)
@@ -1919,6 +1920,143 @@ MUTANTS = (
             "return super().log",
             SERVERS,
             ["test_keys_of_a_stranger_forge_no_line_and_are_exact_as_data"],
+        ),
+    ),
+    *_mutants(
+        "fs/filesystem.py",
+        (
+            "a forked process gets a loop and clients of its own",
+            "if self._pid != os.getpid():",
+            "if False:",
+            FILES,
+            ["test_after_a_fork_the_same_filesystem_works"],
+        ),
+        (
+            "a URL of another connection is refused",
+            "if conn_id not in (None, self.conn_id):",
+            "if False:",
+            FILES,
+            ["test_a_url_of_another_connection_is_refused"],
+        ),
+        (
+            "exclusive writes look first",
+            "if create and await self._isfile(path):",
+            "if False:",
+            FILES,
+            ["test_exclusive_writes_look_first"],
+        ),
+        (
+            "a walk does not hide a failed listing",
+            'elif on_error == "raise" or not isinstance(error, FileNotFoundError):',
+            'elif on_error == "raise":',
+            FILES,
+            ["test_unanswered_questions_are_errors_and_not_no"],
+        ),
+        (
+            "a listing is used again for the given time only",
+            "time.monotonic() - listed_at > (self.listings_expiry_time or 0):",
+            "False:",
+            FILES,
+            ["test_listings_are_fresh_unless_a_time_is_given"],
+        ),
+    ),
+    *_mutants(
+        "fs/calls.py",
+        (
+            "an interrupted caller cancels the work",
+            "loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])",
+            "pass",
+            FILES,
+            ["test_a_signal_in_the_caller_stops_the_upload"],
+        ),
+        (
+            "a cancelled call leaves none of its tasks running",
+            "        await call.stop()\n",
+            "",
+            FILES,
+            ["test_a_cancelled_coroutine_stops_its_tasks", "test_a_signal_in_the_caller_stops_the_upload"],
+        ),
+    ),
+    *_mutants(
+        "fs/files.py",
+        (
+            "a wrapper that fails stores nothing",
+            "self._pid != os.getpid() or self._is_closed_by_failing_block()",
+            "self._pid != os.getpid()",
+            FILES,
+            ["test_an_exception_in_a_with_block_stores_nothing"],
+        ),
+        (
+            "a file that is closed while another exception is handled is stored",
+            "return any(item is error for item in given)",
+            "return True",
+            FILES,
+            ["test_a_file_written_while_an_exception_is_handled_is_stored"],
+        ),
+        (
+            "a forked process does not delete its parent's temporary file",
+            "if temporary and self._pid == os.getpid():",
+            "if temporary:",
+            FILES,
+            ["test_a_file_that_is_being_written_survives_a_fork"],
+        ),
+        (
+            "a compressed file closes the file under it",
+            "        finally:\n            self._inner.close()",
+            "        finally:\n            pass",
+            FILES,
+            ["test_a_compressed_file_is_stored_when_it_is_closed"],
+        ),
+        (
+            "after a failed write, close raises too",
+            "        if self._error is not None:\n            raise self._error\n",
+            "",
+            FILES,
+            ["test_a_full_folder_for_temporary_files_is_named"],
+        ),
+        (
+            "data out of order is not hashed in order",
+            "        if after != before:\n            self._stop_hash()\n",
+            "",
+            FILES,
+            ["test_data_may_be_written_out_of_order"],
+        ),
+    ),
+    *_mutants(
+        "fs/chunk_cache.py",
+        (
+            "a chunk under way is not asked for twice",
+            "other = self._under_way.get(checksum)",
+            "other = None",
+            FILES,
+            ["test_chunks_are_read_once_by_all_files_and_threads"],
+        ),
+        (
+            "chunks are kept",
+            "if data.nbytes > self.capacity:",
+            "if True:",
+            FILES,
+            ["test_chunks_are_read_once_by_all_files_and_threads"],
+        ),
+    ),
+    *_mutants(
+        "fs/directories.py",
+        (
+            "removed directories are forgotten",
+            "if made != path and path not in parents(made)",
+            "if True",
+            FILES,
+            ["test_made_directories_are_remembered_until_they_are_removed"],
+        ),
+    ),
+    *_mutants(
+        "assets/mictlanx.py",
+        (
+            "the URI of a path is percent-encoded",
+            'path=quote(unquote_to_bytes(uri.path), safe="/")',
+            "path=uri.path",
+            FILES,
+            ["test_an_asset_of_a_path_is_the_asset_of_the_object"],
         ),
     ),
 )

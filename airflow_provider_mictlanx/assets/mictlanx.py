@@ -7,7 +7,7 @@ An asset is the same through every connection, so its URI contains none. Keys ar
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import SplitResult, quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, unquote_to_bytes, urlsplit
 
 from airflow_provider_mictlanx.client.object_ids import is_safe_id
 
@@ -38,10 +38,12 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
     """
     Return an asset URI without the connection, which may stand before an ``@`` (``mictlanx://conn@bucket/key``).
 
+    The key is percent-encoded unless it is already: ``str(ObjectStoragePath(…))`` contains it as it was written.
+
     Raises ``ValueError`` if it is not the URI of a bucket or object, but of routers for example.
     """
     bucket = uri.netloc.rpartition("@")[2]
-    asset = uri._replace(netloc=bucket)
+    asset = uri._replace(netloc=bucket, path=quote(unquote_to_bytes(uri.path), safe="/"))
     if not is_safe_id(bucket) or uri.query:
         # Without the part before the @: in the URI of a router that may be a token.
         raise ValueError(

@@ -703,6 +703,32 @@ class AsyncClient:
             metadata, data = await download.one_chunk(name, index)
         return Chunk(metadata.ball_id, index, bytes(data), metadata.key, metadata.tags), metadata
 
+    @returns_result
+    async def read_chunk(
+        self,
+        ball: Ball,
+        index: int,
+        *,
+        timeout: float = 120,
+        max_tries: int = 5,
+        max_backoff: float = 5,
+        deadline: float | None = None,
+    ) -> memoryview:
+        """
+        Read and verify one chunk of a listed ball, without listing it again.
+
+        Parameters and errors: see ``get``, and:
+
+        :param ball: a result of ``get_metadata`` or ``list_balls``
+        :param index: position of the chunk in the ball, from 0
+
+        :raises IntegrityError: also if the ball has been replaced since it was listed
+        """
+        name = make_object_id(ball.bucket_id, ball.key)
+        routers = self._sender(timeout, NO_HEADERS, RetryConfig(max_tries, max_backoff))
+        async with self._doing(f"getting chunk {index} of {name}", deadline, name):
+            return await Download(routers, self._threads, 1).listed_chunk(name, ball, index)
+
     async def get_chunks(
         self,
         bucket_id: str,

@@ -29,7 +29,7 @@ from airflow_provider_mictlanx.client.errors import (
 from airflow_provider_mictlanx.client.local_io.atomic_file import OpenFolder, check_file_name, disk_errors
 from airflow_provider_mictlanx.client.local_io.sinks import FileSink, MemorySink, NullSink, Sink
 from airflow_provider_mictlanx.client.local_io.sources import READ_THROUGH
-from airflow_provider_mictlanx.client.models import FileReport, Metadata
+from airflow_provider_mictlanx.client.models import Ball, FileReport, Metadata
 from airflow_provider_mictlanx.client.object_ids import ObjectId, safe_file_name
 from airflow_provider_mictlanx.client.read_cache import ReadCache
 from airflow_provider_mictlanx.client.texts import get_logger
@@ -130,6 +130,14 @@ class Download:
                 await fallback.advance(error)
             else:
                 return chunk, sink.view.toreadonly()
+
+    async def listed_chunk(self, name: ObjectId, ball: Ball, index: int) -> memoryview:
+        """Read one chunk of a listed ball."""
+        _drop_filtered(name, group_versions(ball.chunks))
+        chunk = ball.chunks[check_int("index", index, least=0)]
+        sink = MemorySink(chunk.size)
+        await self.reader.read(chunk, 0, sink)
+        return sink.view.toreadonly()
 
     async def _versions_with(self, name: ObjectId, index: int) -> list[Version]:
         if listed := [v for v in group_versions(await list_chunks(self._routers, name)) if index in v.chunks]:

@@ -56,6 +56,14 @@ def test_hook_in_tasks_of_ones_own(environment: dict[str, str], tmp_path: Path, 
     assert balls_in(vss, str(xcoms(report, "name_bucket")[0])) == []
 
 
+def test_files_are_written_read_and_transferred(environment: dict[str, str], tmp_path: Path, vss: LocalVSS) -> None:
+    status, report = run_dag(environment, tmp_path, "example_mictlanx_files")
+    assert (status, Counter(task["state"] for task in report["tasks"])) == (0, {"success": 5}), report
+    assert (xcoms(report, "read"), xcoms(report, "delete")) == ([7], [0])
+    (folder,) = xcoms(report, "name_folder")
+    assert balls_in(vss, str(folder).partition("@")[2].partition("/")[0]) == []
+
+
 @pytest.mark.skipif(
     tuple(map(int, re.findall(r"\d+", version("apache-airflow"))[:2])) < (3, 2), reason="async tasks are new in 3.2"
 )

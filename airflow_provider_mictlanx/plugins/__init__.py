@@ -1,0 +1,1 @@
+"""Plugins: what Airflow loads by the entry point ``airflow.plugins``."""

@@ -1,0 +1,46 @@
+"""fsspec's own tests of a filesystem, all of them, against a local VSS."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable
+
+import fsspec.tests.abstract as abstract
+import pytest
+
+from airflow_provider_mictlanx.fs.filesystem import MictlanXFileSystem
+from tests.support.vss import LocalVSS
+
+
+class Fixtures(abstract.AbstractFixtures):
+    @pytest.fixture
+    def fs(self, vss: LocalVSS) -> MictlanXFileSystem:
+        return MictlanXFileSystem(uri=vss.uri)
+
+    @pytest.fixture
+    def fs_path(self, bucket_id: str) -> str:
+        return bucket_id
+
+    @pytest.fixture
+    def fs_join(self) -> Callable[..., str]:
+        return posixpath.join
+
+
+class TestCopy(abstract.AbstractCopyTests, Fixtures):
+    pass
+
+
+class TestGet(abstract.AbstractGetTests, Fixtures):
+    pass
+
+
+class TestPut(abstract.AbstractPutTests, Fixtures):
+    pass
+
+
+class TestOpen(abstract.AbstractOpenTests, Fixtures):
+    pass
+
+
+class TestPipe(abstract.AbstractPipeTests, Fixtures):
+    pass

@@ -1,0 +1,194 @@
+"""What fsspec's own suite does not ask: transactions, callbacks, walks, ranges, pickling and coroutines."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from fsspec.callbacks import Callback
+
+from airflow_provider_mictlanx.client import AsyncClient
+from airflow_provider_mictlanx.client.result import unwrap
+from airflow_provider_mictlanx.fs.filesystem import MictlanXFileSystem
+from tests.support.vss import LocalVSS
+
+
+def test_a_transaction_stores_all_or_nothing(fs: MictlanXFileSystem, bucket_id: str) -> None:
+    with pytest.raises(RuntimeError, match="stop"), fs.transaction:  # noqa: PT012
+        with fs.open(f"{bucket_id}/a", "wb") as file:
+            file.write(b"a")
+        raise RuntimeError("stop")
+    assert fs.find(bucket_id) == []
+    with fs.transaction:
+        with fs.open(f"{bucket_id}/a", "wb") as file:
+            file.write(b"a")
+        with fs.open(f"{bucket_id}/b.gz", "w", compression="infer") as text:
+            text.write("b")
+        assert fs.find(bucket_id) == []
+    assert fs.cat(f"{bucket_id}/a") == b"a"
+    with fs.open(f"{bucket_id}/b.gz", "r", compression="infer") as text:
+        assert text.read() == "b"
+
+
+def test_callbacks_are_told_sizes(fs: MictlanXFileSystem, bucket_id: str, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(bytes(1000))
+    for call in (
+        lambda callback: fs.put_file(str(tmp_path / "a"), f"{bucket_id}/a", callback=callback),
+        lambda callback: fs.get_file(f"{bucket_id}/a", str(tmp_path / "b"), callback=callback),
+    ):
+        callback = Callback()
+        call(callback)
+        assert (callback.size, callback.value) == (1000, 1000)
+    many = Callback()
+    fs.put([str(tmp_path / "a"), str(tmp_path / "b")], [f"{bucket_id}/1", f"{bucket_id}/2"], callback=many)
+    assert (many.size, many.value) == (2, 2)
+
+
+def test_a_walk_can_be_pruned(fs: MictlanXFileSystem, bucket_id: str) -> None:
+    fs.pipe({f"{bucket_id}/{name}": b"" for name in ("a", "skip/b", "keep/c", "keep/deep/d")})
+    seen = []
+    for folder, dirs, files in fs.walk(bucket_id):
+        if "skip" in dirs:
+            dirs.remove("skip")
+        seen.append((folder.removeprefix(bucket_id), dirs, files))
+    assert seen == [("", ["keep"], ["a"]), ("/keep", ["deep"], ["c"]), ("/keep/deep", [], ["d"])]
+    assert [folder for folder, *_ in fs.walk(bucket_id, topdown=False)][-1] == bucket_id
+    assert [len(files) for _, _, files in fs.walk(bucket_id, maxdepth=1)] == [1]
+    details = next(iter(fs.walk(bucket_id, detail=True)))
+    assert (details[2]["a"]["size"], details[1]["keep"]["type"]) == (0, "directory")
+    assert list(fs.walk(f"{bucket_id}/none")) == [(f"{bucket_id}/none", [], [])]
+    with pytest.raises(FileNotFoundError):
+        list(fs.walk(f"{bucket_id}/none", on_error="raise"))
+
+
+@pytest.mark.parametrize("chunk_size", [7, 100, 1000])
+def test_ranges_are_those_of_a_slice(vss: LocalVSS, bucket_id: str, chunk_size: int) -> None:
+    fs = MictlanXFileSystem(uri=vss.uri, chunk_size=chunk_size)
+    data = os.urandom(200)
+    fs.pipe(f"{bucket_id}/a", data)
+    for start, end in ((0, 10), (5, 8), (-10, None), (None, 3), (190, 500), (50, 50), (60, 40), (-5, -2), (None, None)):
+        assert fs.cat_file(f"{bucket_id}/a", start, end) == data[start:end]
+    assert fs.cat_ranges([f"{bucket_id}/a"] * 2, [1, 3], [4, 9]) == [data[1:4], data[3:9]]
+    assert (fs.head(f"{bucket_id}/a", 9), fs.tail(f"{bucket_id}/a", 9)) == (data[:9], data[-9:])
+    assert fs.read_block(f"{bucket_id}/a", 13, 20) == data[13:33]
+    with fs.open(f"{bucket_id}/a") as file:
+        file.seek(-20, 2)
+        assert file.read(5) == data[180:185]
+        file.seek(3)
+        assert file.read() == data[3:]
+        assert file.read() == b""
+
+
+def test_lines_are_read_from_binary_and_text_files(vss: LocalVSS, bucket_id: str) -> None:
+    fs = MictlanXFileSystem(uri=vss.uri, chunk_size=1000)
+    lines = [f"line {number} ñ\n" for number in range(500)]
+    with fs.open(f"{bucket_id}/a", "w", encoding="utf-8", newline="") as file:
+        file.writelines(lines)
+    with fs.open(f"{bucket_id}/a", "r", encoding="utf-8") as file:
+        assert list(file) == lines
+    with fs.open(f"{bucket_id}/a") as file:
+        assert [line.decode() for line in file] == lines
+    with fs.open(f"{bucket_id}/a") as file:
+        assert file.readline(4) == b"line"
+        assert file.readline() == " 0 ñ\n".encode()
+
+
+def test_properties_of_a_file(fs: MictlanXFileSystem, bucket_id: str) -> None:
+    path = f"{bucket_id}/a"
+    fs.pipe(path, b"1")
+    first, mark = fs.checksum(path), fs.ukey(path)
+    now = datetime.now(UTC)
+    assert now - timedelta(minutes=10) < fs.created(path) <= fs.modified(path) < now + timedelta(minutes=10)
+    fs.pipe(path, b"2")
+    assert (fs.checksum(path) != first, fs.ukey(path) != mark) == (True, True)
+    assert fs.info(path)["size"] == fs.size(path) == 1
+    fs.touch(path)
+    assert fs.size(path) == 0
+    with pytest.raises(NotImplementedError):
+        fs.touch(path, truncate=False)
+    fs.touch(f"{bucket_id}/b", truncate=False)
+    assert fs.du(bucket_id) == 0
+
+
+def test_moving_a_file_onto_itself_keeps_it(fs: MictlanXFileSystem, bucket_id: str) -> None:
+    fs.pipe(f"{bucket_id}/a", b"1")
+    fs.mv(f"{bucket_id}/a", f"mictlanx://{bucket_id}/a")
+    fs.cp(f"{bucket_id}/a", f"{bucket_id}/a")
+    assert fs.cat(f"{bucket_id}/a") == b"1"
+
+
+def test_a_key_that_ends_with_a_slash_is_a_directory(vss: LocalVSS, fs: MictlanXFileSystem, bucket_id: str) -> None:
+    async def put() -> None:
+        async with AsyncClient(vss.uri, "test", debug=False) as client:
+            unwrap(await client.put(bucket_id, "folder/", b"marker"))
+
+    asyncio.run(put())
+    assert fs.isdir(f"{bucket_id}/folder")
+    fs.pipe(f"{bucket_id}/folder/a", b"")
+    fs.rm(f"{bucket_id}/folder", recursive=True)
+    assert not fs.exists(f"{bucket_id}/folder")
+
+
+def test_a_file_and_a_folder_may_have_one_name(fs: MictlanXFileSystem, bucket_id: str) -> None:
+    fs.pipe({f"{bucket_id}/a": b"1", f"{bucket_id}/a/b": b"2"})
+    assert fs.find(f"{bucket_id}/a") == [f"{bucket_id}/a", f"{bucket_id}/a/b"]
+    assert (fs.isfile(f"{bucket_id}/a"), fs.isdir(f"{bucket_id}/a")) == (True, True)
+    fs.rm(f"{bucket_id}/a")
+    assert fs.find(bucket_id) == [f"{bucket_id}/a/b"]
+
+
+def test_pickled_filesystems_and_files_work(fs: MictlanXFileSystem, bucket_id: str) -> None:
+    fs.pipe(f"{bucket_id}/a", b"12345")
+    assert pickle.loads(pickle.dumps(fs)).cat(f"{bucket_id}/a") == b"12345"
+    with fs.open(f"{bucket_id}/a") as file:
+        file.read(2)
+        assert pickle.loads(pickle.dumps(file)).read() == b"345"
+    with pytest.raises(TypeError, match="can't be pickled"):
+        pickle.dumps(fs.open(f"{bucket_id}/b", "wb"))
+
+
+def test_threads_share_a_filesystem(fs: MictlanXFileSystem, bucket_id: str) -> None:
+    def work(number: int) -> None:
+        fs.pipe(f"{bucket_id}/{number}", str(number).encode())
+        read.append(fs.cat(f"{bucket_id}/{number}") == str(number).encode())
+
+    read: list[bool] = []
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert read == [True] * 8
+
+
+async def test_coroutines_do_the_same(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
+    fs = MictlanXFileSystem(uri=vss.uri, asynchronous=True, chunk_size=1000)
+    data = os.urandom(5500)
+    async with await fs.open_async(f"{bucket_id}/a", "wb") as file:
+        await file.write(data[:3000])
+        await file.write(data[3000:])
+    with pytest.raises(RuntimeError, match="stop"):  # noqa: PT012
+        async with await fs.open_async(f"{bucket_id}/b", "wb") as file:
+            await file.write(data)
+            raise RuntimeError("stop")
+    with pytest.raises(FileExistsError):
+        await fs.open_async(f"{bucket_id}/a", "xb")
+    async with await fs.open_async(f"{bucket_id}/a") as file:
+        assert await file.read(1500) == data[:1500]
+        assert await file.read() == data[1500:]
+    await fs._get_file(f"{bucket_id}/a", str(tmp_path / "a"))
+    await fs._put_file(str(tmp_path / "a"), f"{bucket_id}/c/d")
+    assert (tmp_path / "a").read_bytes() == data
+    assert await fs._find(bucket_id) == [f"{bucket_id}/a", f"{bucket_id}/c/d"]
+    assert [step async for step in fs._walk(bucket_id)] == [
+        (bucket_id, ["c"], ["a"]),
+        (f"{bucket_id}/c", [], ["d"]),
+    ]
+    await fs._rm(bucket_id, recursive=True)
+    assert not await fs._exists(f"{bucket_id}/a")
+    await fs.aclose()
