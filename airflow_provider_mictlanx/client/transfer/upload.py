@@ -110,7 +110,7 @@ class Upload(UploadBase):
             await get_first_chunk(self.routers, self.name)
         except NotFoundError:
             pass
-        except MictlanXError:
+        except (MictlanXError, OSError):
             return None  # the complete put raises it, if it persists
         else:
             return None

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ import pytest
 from airflow_provider_mictlanx.client import AsyncClient, BallConflictError
 from airflow_provider_mictlanx.client.background_bulks import BulkPutResponse
 from airflow_provider_mictlanx.client.transfer import chunk_upload, listing, upload, upload_window
+from tests.support.bulk_uploads import make_files
+from tests.support.bulk_uploads import upload as bulk_upload
 from tests.support.clients import checked_client, client_of
 from tests.support.intercepting_router import Asked, InterceptingRouter, Reply, intercepting
 from tests.support.raw_requests import RawRequests
@@ -530,3 +533,42 @@ async def test_peer_of_an_announcement_that_is_no_longer_named(vss: LocalVSS, bu
     async with intercepting(handler, vss) as router, AsyncClient(router.uri, "tests") as client:
         assert (await put_bulk(client, bucket_id, rf=2))["failed"] == 0
         assert BALLS / 2 < len(listed_alone(router)) < BALLS
+
+
+# -- found in a review ---------------------------------------------------------------------------------------------------
+
+
+async def test_ball_without_window_opens_no_window(
+    vss: LocalVSS, bucket_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A durable bulk adds only balls of one chunk to the windows, and asks for all."""
+    monkeypatch.setattr(upload_window, "FIRST_WINDOW", 5)
+    make_files(tmp_path, {"a-large": 5000, "a-empty": 0} | dict.fromkeys(NAMES, 100))
+    steps = Steps(vss, bucket_id)
+    async with intercepting(steps, vss) as router, AsyncClient(router.uri, "tests") as client:
+        options = {"max_concurrency": 1}
+        result = await bulk_upload(client, f"of-{bucket_id}", bucket_id, tmp_path, chunk_size="1kb", options=options)
+        assert result.failed == 0
+        announced = [
+            json.loads(asked.body)["ball_id"].split("-")[0] for asked in router.seen("POST", f"/{bucket_id}/metadata")
+        ]
+    assert announced == ["a"] * 7 + NAMES
+
+
+async def test_unreadable_file_fails_only_itself(
+    vss: LocalVSS, bucket_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = upload.hash_source
+
+    async def hash_source(source: Any, *args: Any) -> Any:
+        if source.name.endswith(NAMES[7]):
+            raise OSError(5, "Input/output error")
+        return await real(source, *args)
+
+    monkeypatch.setattr(upload, "hash_source", hash_source)
+    make_files(tmp_path, dict.fromkeys(NAMES, 100))
+    async with client_of(vss) as client:
+        balls: list[Any] = [{"bucket_id": bucket_id, "key": name, "source": str(tmp_path / name)} for name in NAMES]
+        (await client.put_bulk("bulk", balls, max_concurrency=4)).unwrap()
+        response = (await client.await_bulk("bulk")).unwrap()
+    assert set(failures(response)) == {NAMES[7]}
