@@ -97,6 +97,13 @@ MUTANTS = (
     *_mutants(
         "client/transfer/upload_window.py",
         (
+            "a ball that was not added opens no window",
+            "        if number not in self._added:\n            return None\n        self._added.remove(number)\n",
+            "",
+            WINDOWS,
+            ["test_ball_without_window_opens_no_window"],
+        ),
+        (
             "a ball that the first listing shows is put by itself",
             "if rows := bucket.seen.pop(name.ball_id, None):",
             "if (rows := bucket.seen.pop(name.ball_id, [])) and not rows:",
@@ -334,10 +341,17 @@ MUTANTS = (
         ),
         (
             "code 666 deletes nothing at once: somebody may be sending",
-            "if not self._seen_without_data and upload.routers.retry.max_tries > 1:",
+            "if not self._seen_without_data and (upload.in_window or upload.routers.retry.max_tries > 1):",
             "if False:",
             WRITING,
             ["test_666_without_data_waits_for_who_may_be_sending"],
+        ),
+        (
+            "a window deletes no announcement of a running put",
+            "(upload.in_window or upload.routers.retry.max_tries > 1)",
+            "upload.routers.retry.max_tries > 1",
+            WINDOWS,
+            ["test_window_deletes_no_announcement_of_a_running_put"],
         ),
         (
             "code 666 proves nothing while a peer is unavailable",
@@ -670,6 +684,13 @@ MUTANTS = (
             ],
         ),
         (
+            "a delete by ball id deletes no empty ball beside a key",
+            "                others.add(name.ball_id)\n",
+            "                pass\n",
+            OWN_KEYS,
+            ["test_delete_of_an_unplaced_key_keeps_the_empty_ball[delete-True]"],
+        ),
+        (
             "the delete of a ball leaves objects with keys of their own",
             "if (row.key == key if key else not row.own_key)",
             'if key in ("", row.key)',
@@ -896,8 +917,15 @@ MUTANTS = (
             ["test_ball_and_keys_with_the_same_ball_id_stay_apart[peer]"],
         ),
         (
+            "a key is not taken for the ball id of another object",
+            "        if found := await find_by_chunk_key(routers, name.bucket_id, key, peers):\n            return found\n        if not own:",
+            "        if not own:",
+            OWN_KEYS,
+            ["test_own_key_wins_over_the_ball_id_of_another"],
+        ),
+        (
             "a ball id with several keys is an error",
-            "if len(own) > 1 and key not in own:",
+            "if len(own) > 1:",
             "if False:",
             OWN_KEYS,
             ["test_each_key_of_a_ball_id_is_an_object"],

@@ -116,7 +116,7 @@ class Upload(UploadBase):
             return None
         at = time.monotonic()
         first = ChunkUpload(self, self._plan.chunks[0])
-        self.only_announced = True
+        self.only_announced = self.in_window = True
         await first.announce()
         self.source = HashedFile(self.source.name, self.source.size)  # a window must not keep the bytes of its files
         return Announced(self, self._plan, first, at) if first.replicas else None

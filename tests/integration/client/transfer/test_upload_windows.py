@@ -572,3 +572,25 @@ async def test_unreadable_file_fails_only_itself(
         (await client.put_bulk("bulk", balls, max_concurrency=4)).unwrap()
         response = (await client.await_bulk("bulk")).unwrap()
     assert set(failures(response)) == {NAMES[7]}
+
+
+async def test_window_deletes_no_announcement_of_a_running_put(vss: LocalVSS, bucket_id: str) -> None:
+    """A writer of the same bytes announces on every peer between the look and the announcement, which gets code 666."""
+    steps = Steps(vss, bucket_id)
+    data = content(NAMES[6])
+    tasks: list[str] = []
+    stored: list[list[str]] = []
+
+    def at(asked: Asked) -> None:
+        told = json.loads(asked.body) if asked.path.endswith(f"{bucket_id}/metadata") and asked.body else {}
+        if told.get("ball_id") == NAMES[6] and not tasks:
+            tasks.append(steps.wire.announce(bucket_id, NAMES[6], 0, data, data, 1, rf=vss.peers)[0])
+
+    def before(number: int) -> None:
+        if number == 2:
+            stored.append(steps.wire.send(tasks[0], data))
+
+    steps.at, steps.before = at, before
+    async with intercepting(steps, vss) as router, AsyncClient(router.uri, "tests") as client:
+        assert (await put_bulk(client, bucket_id))["failed"] == 0
+    assert [len(peers) for peers in stored] == [vss.peers]
