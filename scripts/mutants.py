@@ -97,6 +97,13 @@ MUTANTS = (
     *_mutants(
         "client/transfer/upload_window.py",
         (
+            "the balls of a stopped bulk are not announced later",
+            "        self._queue.clear()\n",
+            "",
+            WINDOWS,
+            ["test_balls_of_a_stopped_bulk_are_not_announced_later"],
+        ),
+        (
             "a ball that was not added opens no window",
             "        if number not in self._added:\n            return None\n        self._added.remove(number)\n",
             "",

@@ -145,10 +145,13 @@ class UploadWindows:
 
     async def withdraw(self) -> None:
         """
-        Delete the announcements of balls that were not put; end at the first error.
+        Forget the balls that were not put, and delete their announcements; end at the first error.
 
         The bulk was stopped, or a source could not be opened.
         """
+        self._queue.clear()
+        self._left.clear()
+        self._added.clear()
         unused, self._announced = [found for found in self._announced if not found.is_taken], []
         self._ready.clear()
         try:

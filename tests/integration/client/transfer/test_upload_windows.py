@@ -594,3 +594,46 @@ async def test_window_deletes_no_announcement_of_a_running_put(vss: LocalVSS, bu
     async with intercepting(steps, vss) as router, AsyncClient(router.uri, "tests") as client:
         assert (await put_bulk(client, bucket_id))["failed"] == 0
     assert [len(peers) for peers in stored] == [vss.peers]
+
+
+async def test_ball_added_while_a_stopped_bulk_withdraws_is_put(vss: LocalVSS, bucket_id: str) -> None:
+    RawRequests(vss).put(bucket_id, NAMES[5], [RIVAL])
+    deletes, added = [0], asyncio.Event()
+    balls: list[Any] = [{"bucket_id": bucket_id, "key": name, "source": content(name)} for name in [*NAMES, "b900"]]
+
+    async def handler(asked: Asked, pass_on: PassOn) -> None:
+        deletes[0] += asked.method == "DELETE"
+        if asked.method == "DELETE" and deletes[0] == 1:
+            (await client.put_bulk("bulk", balls[-1:], max_concurrency=1)).unwrap()
+            added.set()
+
+    async with intercepting(handler, vss) as router, AsyncClient(router.uri, "tests") as client:
+        (await client.put_bulk("bulk", balls[:-1], max_concurrency=1, stop_on_failure=True)).unwrap()
+        await asyncio.wait_for(added.wait(), 20)
+        response = (await client.await_bulk("bulk")).unwrap()
+        assert (response["total_balls"], response["successed"]) == (BALLS + 1, 6)
+        assert bytes((await client.get(bucket_id, "b900")).unwrap().data) == content("b900")
+
+
+async def test_balls_of_a_stopped_bulk_are_not_announced_later(
+    vss: LocalVSS, bucket_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upload_window, "FIRST_WINDOW", 7)
+    RawRequests(vss).put(bucket_id, NAMES[5], [RIVAL])
+    more = [f"c{number:03}" for number in range(20)]
+
+    async def handler(asked: Asked, pass_on: PassOn) -> None:
+        return None
+
+    def balls(names: list[str]) -> list[Any]:
+        return [{"bucket_id": bucket_id, "key": name, "source": content(name)} for name in names]
+
+    async with intercepting(handler, vss) as router, AsyncClient(router.uri, "tests") as client:
+        (await client.put_bulk("bulk", balls(NAMES), max_concurrency=1, stop_on_failure=True)).unwrap()
+        while not router.seen("DELETE", f"{NAMES[6]}_0"):
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        (await client.put_bulk("bulk", balls(more), max_concurrency=1)).unwrap()
+        assert (await client.await_bulk("bulk")).unwrap()["successed"] == 25
+        announced = [json.loads(asked.body)["ball_id"] for asked in router.seen("POST", f"/{bucket_id}/metadata")]
+    assert announced == [*NAMES[:5], NAMES[6], *more]
