@@ -163,6 +163,13 @@ MUTANTS = (
     *_mutants(
         "client/transfer/upload.py",
         (
+            "a late withdrawal reads back first",
+            "self.upload.only_announced = not self.is_late",
+            "self.upload.only_announced = True",
+            WINDOWS,
+            ["test_late_withdrawal_keeps_what_another_attempt_stored"],
+        ),
+        (
             "a look directly before each announcement of a window",
             "            await get_first_chunk(self.routers, self.name)\n        except NotFoundError:\n            pass\n",
             "            raise NotFoundError\n        except NotFoundError:\n            pass\n",

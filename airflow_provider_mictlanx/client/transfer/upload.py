@@ -89,6 +89,11 @@ class Announced:
         """
         self._is_confirmed = set(self.first.replicas) <= set(peer_ids) and self.upload.is_alone(listed)
 
+    async def withdraw(self) -> None:
+        """Delete the announcement, unless the ball may have been put since: a late one is read back first."""
+        self.upload.only_announced = not self.is_late  # after ``GRACE``, another put deletes it and stores its own
+        await self.first.withdraw()
+
 
 class Upload(UploadBase):
     """Puts one ball."""

@@ -155,7 +155,7 @@ class UploadWindows:
         unused, self._announced = [found for found in self._announced if not found.is_taken], []
         self._ready.clear()
         try:
-            await for_each(unused, lambda announced: announced.first.withdraw(), self.max_concurrency)
+            await for_each(unused, Announced.withdraw, self.max_concurrency)
         except MictlanXError as error:
             log.info("Deleting the announcements of a stopped bulk failed; the next put deletes them: %s", error)
 

@@ -637,3 +637,27 @@ async def test_balls_of_a_stopped_bulk_are_not_announced_later(
         assert (await client.await_bulk("bulk")).unwrap()["successed"] == 25
         announced = [json.loads(asked.body)["ball_id"] for asked in router.seen("POST", f"/{bucket_id}/metadata")]
     assert announced == [*NAMES[:5], NAMES[6], *more]
+
+
+async def test_late_withdrawal_keeps_what_another_attempt_stored(
+    vss: LocalVSS, bucket_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the grace time, an attempt of the same client may have put the ball anew."""
+    monkeypatch.setattr(upload, "MAX_ANNOUNCED_SECONDS", 0.2)
+    wire = RawRequests(vss)
+    wire.put(bucket_id, NAMES[5], [RIVAL])
+    begun = [0]
+
+    async def handler(asked: Asked, pass_on: PassOn) -> None:
+        begun[0] += "/data/" in asked.path
+        if "/data/" in asked.path and begun[0] == 1:
+            await asyncio.sleep(0.3)
+            wire.delete_chunk(bucket_id, f"{NAMES[20]}_0")
+            async with AsyncClient(vss.uri, "tests") as other:
+                (await other.put(bucket_id, NAMES[20], content(NAMES[20]))).unwrap()
+
+    async with intercepting(handler, vss) as router, AsyncClient(router.uri, "tests") as client:
+        response = await put_bulk(client, bucket_id, stop_on_failure=True, max_concurrency=1)
+        assert response["successed"] == 5
+    assert wire.peers_with(bucket_id, f"{NAMES[20]}_0", content(NAMES[20]))
+    assert {name for name in NAMES if wire.listed(bucket_id, name)} == {*NAMES[:6], NAMES[20]}
