@@ -353,8 +353,8 @@ class Upload(UploadBase):
         own = [version for version in versions if self._has_own_layout(version)]
         if not own or sum(chunk.key == self.name.chunk(0) for chunk in listed) < first.announced:
             raise UnavailableError(
-                f"putting {self.name} failed: the listing lacks a peer that just accepted the announcement; try again "
-                "when it answers"
+                f"putting {self.name} failed: its announcement is not listed, because a peer that accepted it does not "
+                "answer, or because it was deleted meanwhile; put it again when every peer answers"
             )
         return min(versions, key=lambda version: (version.begun_at, version.num_chunks)) in own
 
