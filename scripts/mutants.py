@@ -95,6 +95,16 @@ GRACE_TESTS = "tests/unit/client/transfer/test_grace.py"
 
 MUTANTS = (
     *_mutants(
+        "client/background_bulks.py",
+        (
+            "a ball that is added during the withdrawal is put",
+            "            if not self.pending:  # balls may have been added meanwhile\n                return\n",
+            "            return\n",
+            WINDOWS,
+            ["test_ball_added_while_a_stopped_bulk_withdraws_is_put"],
+        ),
+    ),
+    *_mutants(
         "client/transfer/upload_window.py",
         (
             "the balls of a stopped bulk are not announced later",
@@ -147,7 +157,7 @@ MUTANTS = (
         ),
         (
             "the announcements of a stopped bulk are withdrawn",
-            "            await for_each(unused, lambda announced: announced.first.withdraw(), self.max_concurrency)\n",
+            "            await for_each(unused, Announced.withdraw, self.max_concurrency)\n",
             "            pass\n",
             WINDOWS,
             ["test_stopped_bulk_withdraws_its_announcements"],

@@ -535,7 +535,7 @@ async def test_peer_of_an_announcement_that_is_no_longer_named(vss: LocalVSS, bu
         assert BALLS / 2 < len(listed_alone(router)) < BALLS
 
 
-# -- found in a review ---------------------------------------------------------------------------------------------------
+# -- balls that need no window, or no longer need it ---------------------------------------------------------------------
 
 
 async def test_ball_without_window_opens_no_window(
