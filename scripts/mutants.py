@@ -98,7 +98,31 @@ GRACE_TESTS = "tests/unit/client/transfer/test_grace.py"
 
 MUTANTS = (
     *_mutants(
+        "client/background_bulks.py",
+        (
+            "a ball that is added during the withdrawal is put",
+            "            if not self.pending:  # balls may have been added meanwhile\n                return\n",
+            "            return\n",
+            WINDOWS,
+            ["test_ball_added_while_a_stopped_bulk_withdraws_is_put"],
+        ),
+    ),
+    *_mutants(
         "client/transfer/upload_window.py",
+        (
+            "the balls of a stopped bulk are not announced later",
+            "        self._queue.clear()\n",
+            "",
+            WINDOWS,
+            ["test_balls_of_a_stopped_bulk_are_not_announced_later"],
+        ),
+        (
+            "a ball that was not added opens no window",
+            "        if number not in self._added:\n            return None\n        self._added.remove(number)\n",
+            "",
+            WINDOWS,
+            ["test_ball_without_window_opens_no_window"],
+        ),
         (
             "a ball that the first listing shows is put by itself",
             "if rows := bucket.seen.pop(name.ball_id, None):",
@@ -136,7 +160,7 @@ MUTANTS = (
         ),
         (
             "the announcements of a stopped bulk are withdrawn",
-            "            await for_each(unused, lambda announced: announced.first.withdraw(), self.max_concurrency)\n",
+            "            await for_each(unused, Announced.withdraw, self.max_concurrency)\n",
             "            pass\n",
             WINDOWS,
             ["test_stopped_bulk_withdraws_its_announcements"],
@@ -151,6 +175,13 @@ MUTANTS = (
     ),
     *_mutants(
         "client/transfer/upload.py",
+        (
+            "a late withdrawal reads back first",
+            "self.upload.only_announced = not self.is_late",
+            "self.upload.only_announced = True",
+            WINDOWS,
+            ["test_late_withdrawal_keeps_what_another_attempt_stored"],
+        ),
         (
             "a look directly before each announcement of a window",
             "            await get_first_chunk(self.routers, self.name)\n        except NotFoundError:\n            pass\n",
@@ -337,10 +368,17 @@ MUTANTS = (
         ),
         (
             "code 666 deletes nothing at once: somebody may be sending",
-            "if not self._seen_without_data and upload.routers.retry.max_tries > 1:",
+            "if not self._seen_without_data and (upload.in_window or upload.routers.retry.max_tries > 1):",
             "if False:",
             WRITING,
             ["test_666_without_data_waits_for_who_may_be_sending"],
+        ),
+        (
+            "a window deletes no announcement of a running put",
+            "(upload.in_window or upload.routers.retry.max_tries > 1)",
+            "upload.routers.retry.max_tries > 1",
+            WINDOWS,
+            ["test_window_deletes_no_announcement_of_a_running_put"],
         ),
         (
             "code 666 proves nothing while a peer is unavailable",
@@ -707,6 +745,13 @@ MUTANTS = (
             ],
         ),
         (
+            "a delete by ball id deletes no empty ball beside a key",
+            "                others.add(name.ball_id)\n",
+            "                pass\n",
+            OWN_KEYS,
+            ["test_delete_of_an_unplaced_key_keeps_the_empty_ball[delete-True]"],
+        ),
+        (
             "the delete of a ball leaves objects with keys of their own",
             "if (row.key == key if key else not row.own_key)",
             'if key in ("", row.key)',
@@ -933,8 +978,15 @@ MUTANTS = (
             ["test_ball_and_keys_with_the_same_ball_id_stay_apart[peer]"],
         ),
         (
+            "a key is not taken for the ball id of another object",
+            "        if found := await find_by_chunk_key(routers, name.bucket_id, key, peers):\n            return found\n        if not own:",
+            "        if not own:",
+            OWN_KEYS,
+            ["test_own_key_wins_over_the_ball_id_of_another"],
+        ),
+        (
             "a ball id with several keys is an error",
-            "if len(own) > 1 and key not in own:",
+            "if len(own) > 1:",
             "if False:",
             OWN_KEYS,
             ["test_each_key_of_a_ball_id_is_an_object"],

@@ -134,26 +134,33 @@ class _Job:
             worker.add_done_callback(self.workers.discard)
 
     async def _work(self) -> None:
-        while self.pending:
-            number = self.pending.popleft()
-            item = self.items[number]
-            try:
-                known = await self._windows.pop(number)
-                report = await self.put(item, known)
-            except asyncio.CancelledError:
-                self._fail(item, UnknownError("cancelled: the client was closed", transient=False))
-                raise
-            except Exception as error:  # the other balls continue; await_bulk returns the error
-                self._fail(item, _as_mictlanx_error(error))
-                if self.stop_on_failure:
-                    self._give_up(f"not started, because another ball of the bulk failed: {error}")
-            else:
-                self.successes.append({"item": _without_bytes(item)})
-                self.size += report.size
-            del self.items[number]
-            self.ended = time.monotonic()
-        if all(worker.done() or worker is asyncio.current_task() for worker in self.workers):
+        while True:
+            while self.pending:
+                await self._put(self.pending.popleft())
+            if any(not worker.done() for worker in self.workers - {asyncio.current_task()}):
+                return
+            self.items.clear()  # of the balls that were given up
             await self._windows.withdraw()
+            if not self.pending:  # balls may have been added meanwhile
+                return
+
+    async def _put(self, number: int) -> None:
+        item = self.items[number]
+        try:
+            known = await self._windows.pop(number)
+            report = await self.put(item, known)
+        except asyncio.CancelledError:
+            self._fail(item, UnknownError("cancelled: the client was closed", transient=False))
+            raise
+        except Exception as error:  # the other balls continue; await_bulk returns the error
+            self._fail(item, _as_mictlanx_error(error))
+            if self.stop_on_failure:
+                self._give_up(f"not started, because another ball of the bulk failed: {error}")
+        else:
+            self.successes.append({"item": _without_bytes(item)})
+            self.size += report.size
+        del self.items[number]
+        self.ended = time.monotonic()
 
     def _fail(self, item: BallK, error: MictlanXError) -> None:
         name = f"{item['bucket_id']}/{item.get('ball_id') or item.get('key')}"

@@ -141,6 +141,8 @@ class UploadBase(ABC):
         self._seen: Seen | None = None
         self.only_announced = False
         """True while the ball consists only of this put's announcements, as far as known."""
+        self.in_window = False
+        """True for an announcement in a window: the complete put deals with other writers' announcements."""
 
     @abstractmethod
     def layout_tags(self, chunk: PlannedChunk) -> dict[str, str]:
@@ -524,7 +526,7 @@ class ChunkUpload:
                 "next put, or lower rf",
                 permanent=True,  # still retried within the call: another writer may be sending it to them
             )
-        if not self._seen_without_data and upload.routers.retry.max_tries > 1:
+        if not self._seen_without_data and (upload.in_window or upload.routers.retry.max_tries > 1):
             self._seen_without_data = True
             raise PutChunksError(
                 f"putting {self._label} failed: it is announced on every peer and stored on none: "

@@ -161,9 +161,13 @@ class Deletion:
         if key == companion_key(name.ball_id):
             return False  # the chunk of its empty ball is not listed
         rows = await list_rows(self._routers, name)
-        if key and any(row.key != key and not row.own_key and not is_companion(row) for row in rows):
+        others = {row.own_key for row in rows if row.own_key}
+        if key in others:
+            if await self._replicas(name, "", rows):  # a ball, perhaps an empty one, which is not listed
+                others.add(name.ball_id)
+        elif key and any(row.key != key and not row.own_key and not is_companion(row) for row in rows):
             return False
-        others = {row.own_key for row in rows if row.own_key} - {key, *also}
+        others -= {key, *also}
         if others:
             raise ValidationError(
                 f"{action} must not delete other objects, but a replica without placement can only be deleted with all "

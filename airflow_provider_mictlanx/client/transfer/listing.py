@@ -267,7 +267,7 @@ async def find_own_key(
     """
     Return the versions of an object with a key of its own (``Metadata.own_key``); empty if it is absent.
 
-    The name is its ball id, or its key. Call this only after a roll-call, if no ball has this name.
+    The name is its key, or else its ball id. Call this only after a roll-call, if no ball has this name.
     ``ValidationError``: the ball id has several such keys.
 
     :param rows: the result of ``list_rows``
@@ -275,14 +275,19 @@ async def find_own_key(
     """
     key = name.key or name.ball_id
     own = {row.own_key for row in rows if row.own_key}
-    if own:
-        if len(own) > 1 and key not in own:
+    if key not in own:
+        # Listings show objects by these keys, so another object's ball id must not hide one.
+        if found := await find_by_chunk_key(routers, name.bucket_id, key, peers):
+            return found
+        if not own:
+            return []
+        if len(own) > 1:
             raise ValidationError(
                 f"{name} must be one object, but {len(own)} objects with keys of their own have this ball id: "
                 f"{format_names(own)}; use one of these keys"
             )
-        return group_versions(row for row in rows if row.own_key == (key if key in own else min(own)))
-    return await find_by_chunk_key(routers, name.bucket_id, key, peers)
+        key = own.pop()
+    return group_versions(row for row in rows if row.own_key == key)
 
 
 async def find_by_chunk_key(routers: RequestSender, bucket_id: str, key: str, peers: PeersResponse) -> list[Version]:

@@ -89,6 +89,11 @@ class Announced:
         """
         self._is_confirmed = set(self.first.replicas) <= set(peer_ids) and self.upload.is_alone(listed)
 
+    async def withdraw(self) -> None:
+        """Delete the announcement, unless the ball may have been put since: a late one is read back first."""
+        self.upload.only_announced = not self.is_late  # after ``GRACE``, another put deletes it and stores its own
+        await self.first.withdraw()
+
 
 class Upload(UploadBase):
     """Puts one ball."""
@@ -110,13 +115,13 @@ class Upload(UploadBase):
             await get_first_chunk(self.routers, self.name)
         except NotFoundError:
             pass
-        except MictlanXError:
+        except (MictlanXError, OSError):
             return None  # the complete put raises it, if it persists
         else:
             return None
         at = time.monotonic()
         first = ChunkUpload(self, self._plan.chunks[0])
-        self.only_announced = True
+        self.only_announced = self.in_window = True
         await first.announce()
         self.source = HashedFile(self.source.name, self.source.size)  # a window must not keep the bytes of its files
         return Announced(self, self._plan, first, at) if first.replicas else None
@@ -348,8 +353,8 @@ class Upload(UploadBase):
         own = [version for version in versions if self._has_own_layout(version)]
         if not own or sum(chunk.key == self.name.chunk(0) for chunk in listed) < first.announced:
             raise UnavailableError(
-                f"putting {self.name} failed: the listing lacks a peer that just accepted the announcement; try again "
-                "when it answers"
+                f"putting {self.name} failed: its announcement is not listed, because a peer that accepted it does not "
+                "answer, or because it was deleted meanwhile; put it again when every peer answers"
             )
         return min(versions, key=lambda version: (version.begun_at, version.num_chunks)) in own
 

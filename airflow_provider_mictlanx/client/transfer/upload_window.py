@@ -100,6 +100,8 @@ class UploadWindows:
         self._routers = routers
         self.max_concurrency = max_concurrency
         self._queue: deque[int] = deque()
+        self._added: set[int] = set()
+        """Balls that were added and not popped."""
         self._left: Counter[str] = Counter()
         """Number of queued balls by bucket."""
         self._buckets: dict[str, _Bucket | None] = {}
@@ -116,14 +118,18 @@ class UploadWindows:
         """Add balls, in the order in which they are put."""
         for number in numbers:
             self._queue.append(number)
+            self._added.add(number)
             self._left[self._name_of(number).bucket_id] += 1
 
     async def pop(self, number: int) -> Announced | Seen | None:
         """
-        Return the knowledge about an added ball for its put, and announce the next window if the ball is in it.
+        Return the knowledge about a ball for its put, and announce the next window if the ball is in it.
 
-        None: a put without prior knowledge.
+        None: a put without prior knowledge, also for a ball that was not added.
         """
+        if number not in self._added:
+            return None
+        self._added.remove(number)
         is_next = bool(self._queue) and self._queue[0] == number and not self._lock.locked()
         if is_next and not self._has_windows(number):
             self._take()
@@ -139,14 +145,17 @@ class UploadWindows:
 
     async def withdraw(self) -> None:
         """
-        Delete the announcements of balls that were not put; end at the first error.
+        Forget the balls that were not put, and delete their announcements; end at the first error.
 
         The bulk was stopped, or a source could not be opened.
         """
+        self._queue.clear()
+        self._left.clear()
+        self._added.clear()
         unused, self._announced = [found for found in self._announced if not found.is_taken], []
         self._ready.clear()
         try:
-            await for_each(unused, lambda announced: announced.first.withdraw(), self.max_concurrency)
+            await for_each(unused, Announced.withdraw, self.max_concurrency)
         except MictlanXError as error:
             log.info("Deleting the announcements of a stopped bulk failed; the next put deletes them: %s", error)
 

@@ -7,6 +7,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from option import Result
 
@@ -221,6 +222,13 @@ async def test_chunks_of_another_class_keep_their_tags(vss: LocalVSS, bucket_id:
         first, second = (await client.get(bucket_id, "ball")).unwrap().metadatas
         assert (first.key, first.tags["color"]) == ("ball_0", "red")
         assert "color" not in second.tags
+
+
+async def test_answer_is_converted_to_a_dict(vss: LocalVSS, bucket_id: str) -> None:
+    async with client_of(vss) as client:
+        (await client.put(bucket_id, "ball", DATA)).unwrap()
+        answer = (await client.get_metadata_by_key(bucket_id, "ball_0")).unwrap()
+        assert msgspec.to_builtins(answer)["metadata"]["checksum"] == sha256(DATA)
 
 
 async def test_chunks_object_is_put(vss: LocalVSS, bucket_id: str) -> None:

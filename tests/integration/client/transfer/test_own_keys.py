@@ -263,3 +263,33 @@ async def test_empty_object_with_a_placed_key_is_read(vss: LocalVSS, bucket_id: 
     await store(vss, bucket_id, "router", "bx", "nothing", b"")
     async with checked_client(vss) as client:
         assert (await client.get(bucket_id, "nothing")).unwrap().data == b""
+
+
+async def test_own_key_wins_over_the_ball_id_of_another(vss: LocalVSS, bucket_id: str) -> None:
+    """Listings show an object under its own key, so that key must never reach another object."""
+    await store(vss, bucket_id, "router", "bx", "hello")
+    await store(vss, bucket_id, "router", "by", "bx", OTHER)
+    async with checked_client(vss) as client:
+        assert await keys_of(client, bucket_id) == ["bx", "hello"]
+        assert (await client.get(bucket_id, "bx")).unwrap().data == OTHER
+        assert (await client.delete("bx", bucket_id)).unwrap().n_deletes == 1
+        assert await keys_of(client, bucket_id) == ["hello"]
+        assert (await client.get(bucket_id, "bx")).unwrap().data == DATA  # now only a ball id
+
+
+@pytest.mark.parametrize("companion", [True, False])
+@pytest.mark.parametrize("call", ["delete", "delete_by_key"])
+async def test_delete_of_an_unplaced_key_keeps_the_empty_ball(
+    vss: LocalVSS, bucket_id: str, call: str, companion: bool
+) -> None:
+    await store(vss, bucket_id, "peer", "video123", FRAMES[0])
+    async with checked_client(vss) as client:
+        if companion:
+            (await client.put(bucket_id, "video123", b"")).unwrap()
+        else:
+            RawRequests(vss).put(bucket_id, "video123", [b""])
+        error = (await getattr(client, call)(FRAMES[0], bucket_id)).unwrap_err()
+        assert (await client.exists(bucket_id, "video123")).unwrap() is True
+        assert type(error) is ValidationError, error
+        assert "can only be deleted with all objects of ball video123: video123" in str(error)
+        assert (await client.get(bucket_id, FRAMES[0])).unwrap().data == DATA

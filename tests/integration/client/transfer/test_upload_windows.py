@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ import pytest
 from airflow_provider_mictlanx.client import AsyncClient, BallConflictError
 from airflow_provider_mictlanx.client.background_bulks import BulkPutResponse
 from airflow_provider_mictlanx.client.transfer import chunk_upload, listing, upload, upload_window
+from tests.support.bulk_uploads import make_files
+from tests.support.bulk_uploads import upload as bulk_upload
 from tests.support.clients import checked_client, client_of
 from tests.support.intercepting_router import Asked, InterceptingRouter, Reply, intercepting
 from tests.support.raw_requests import RawRequests
@@ -530,3 +533,131 @@ async def test_peer_of_an_announcement_that_is_no_longer_named(vss: LocalVSS, bu
     async with intercepting(handler, vss) as router, AsyncClient(router.uri, "tests") as client:
         assert (await put_bulk(client, bucket_id, rf=2))["failed"] == 0
         assert BALLS / 2 < len(listed_alone(router)) < BALLS
+
+
+# -- balls that need no window, or no longer need it ---------------------------------------------------------------------
+
+
+async def test_ball_without_window_opens_no_window(
+    vss: LocalVSS, bucket_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A durable bulk adds only balls of one chunk to the windows, and asks for all."""
+    monkeypatch.setattr(upload_window, "FIRST_WINDOW", 5)
+    make_files(tmp_path, {"a-large": 5000, "a-empty": 0} | dict.fromkeys(NAMES, 100))
+    steps = Steps(vss, bucket_id)
+    async with intercepting(steps, vss) as router, AsyncClient(router.uri, "tests") as client:
+        options = {"max_concurrency": 1}
+        result = await bulk_upload(client, f"of-{bucket_id}", bucket_id, tmp_path, chunk_size="1kb", options=options)
+        assert result.failed == 0
+        announced = [
+            json.loads(asked.body)["ball_id"].split("-")[0] for asked in router.seen("POST", f"/{bucket_id}/metadata")
+        ]
+    assert announced == ["a"] * 7 + NAMES
+
+
+async def test_unreadable_file_fails_only_itself(
+    vss: LocalVSS, bucket_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = upload.hash_source
+
+    async def hash_source(source: Any, *args: Any) -> Any:
+        if source.name.endswith(NAMES[7]):
+            raise OSError(5, "Input/output error")
+        return await real(source, *args)
+
+    monkeypatch.setattr(upload, "hash_source", hash_source)
+    make_files(tmp_path, dict.fromkeys(NAMES, 100))
+    async with client_of(vss) as client:
+        balls: list[Any] = [{"bucket_id": bucket_id, "key": name, "source": str(tmp_path / name)} for name in NAMES]
+        (await client.put_bulk("bulk", balls, max_concurrency=4)).unwrap()
+        response = (await client.await_bulk("bulk")).unwrap()
+    assert set(failures(response)) == {NAMES[7]}
+
+
+async def test_window_deletes_no_announcement_of_a_running_put(vss: LocalVSS, bucket_id: str) -> None:
+    """A writer of the same bytes announces on every peer between the look and the announcement, which gets code 666."""
+    steps = Steps(vss, bucket_id)
+    data = content(NAMES[6])
+    tasks: list[str] = []
+    stored: list[list[str]] = []
+
+    def at(asked: Asked) -> None:
+        told = json.loads(asked.body) if asked.path.endswith(f"{bucket_id}/metadata") and asked.body else {}
+        if told.get("ball_id") == NAMES[6] and not tasks:
+            tasks.append(steps.wire.announce(bucket_id, NAMES[6], 0, data, data, 1, rf=vss.peers)[0])
+
+    def before(number: int) -> None:
+        if number == 2:
+            stored.append(steps.wire.send(tasks[0], data))
+
+    steps.at, steps.before = at, before
+    async with intercepting(steps, vss) as router, AsyncClient(router.uri, "tests") as client:
+        assert (await put_bulk(client, bucket_id))["failed"] == 0
+    assert [len(peers) for peers in stored] == [vss.peers]
+
+
+async def test_ball_added_while_a_stopped_bulk_withdraws_is_put(vss: LocalVSS, bucket_id: str) -> None:
+    RawRequests(vss).put(bucket_id, NAMES[5], [RIVAL])
+    deletes, added = [0], asyncio.Event()
+    balls: list[Any] = [{"bucket_id": bucket_id, "key": name, "source": content(name)} for name in [*NAMES, "b900"]]
+
+    async def handler(asked: Asked, pass_on: PassOn) -> None:
+        deletes[0] += asked.method == "DELETE"
+        if asked.method == "DELETE" and deletes[0] == 1:
+            (await client.put_bulk("bulk", balls[-1:], max_concurrency=1)).unwrap()
+            added.set()
+
+    async with intercepting(handler, vss) as router, AsyncClient(router.uri, "tests") as client:
+        (await client.put_bulk("bulk", balls[:-1], max_concurrency=1, stop_on_failure=True)).unwrap()
+        await asyncio.wait_for(added.wait(), 20)
+        response = (await client.await_bulk("bulk")).unwrap()
+        assert (response["total_balls"], response["successed"]) == (BALLS + 1, 6)
+        assert bytes((await client.get(bucket_id, "b900")).unwrap().data) == content("b900")
+
+
+async def test_balls_of_a_stopped_bulk_are_not_announced_later(
+    vss: LocalVSS, bucket_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upload_window, "FIRST_WINDOW", 7)
+    RawRequests(vss).put(bucket_id, NAMES[5], [RIVAL])
+    more = [f"c{number:03}" for number in range(20)]
+
+    async def handler(asked: Asked, pass_on: PassOn) -> None:
+        return None
+
+    def balls(names: list[str]) -> list[Any]:
+        return [{"bucket_id": bucket_id, "key": name, "source": content(name)} for name in names]
+
+    async with intercepting(handler, vss) as router, AsyncClient(router.uri, "tests") as client:
+        (await client.put_bulk("bulk", balls(NAMES), max_concurrency=1, stop_on_failure=True)).unwrap()
+        while not router.seen("DELETE", f"{NAMES[6]}_0"):
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        (await client.put_bulk("bulk", balls(more), max_concurrency=1)).unwrap()
+        assert (await client.await_bulk("bulk")).unwrap()["successed"] == 25
+        announced = [json.loads(asked.body)["ball_id"] for asked in router.seen("POST", f"/{bucket_id}/metadata")]
+    assert announced == [*NAMES[:5], NAMES[6], *more]
+
+
+async def test_late_withdrawal_keeps_what_another_attempt_stored(
+    vss: LocalVSS, bucket_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the grace time, an attempt of the same client may have put the ball anew."""
+    monkeypatch.setattr(upload, "MAX_ANNOUNCED_SECONDS", 0.2)
+    wire = RawRequests(vss)
+    wire.put(bucket_id, NAMES[5], [RIVAL])
+    begun = [0]
+
+    async def handler(asked: Asked, pass_on: PassOn) -> None:
+        begun[0] += "/data/" in asked.path
+        if "/data/" in asked.path and begun[0] == 1:
+            await asyncio.sleep(0.3)
+            wire.delete_chunk(bucket_id, f"{NAMES[20]}_0")
+            async with AsyncClient(vss.uri, "tests") as other:
+                (await other.put(bucket_id, NAMES[20], content(NAMES[20]))).unwrap()
+
+    async with intercepting(handler, vss) as router, AsyncClient(router.uri, "tests") as client:
+        response = await put_bulk(client, bucket_id, stop_on_failure=True, max_concurrency=1)
+        assert response["successed"] == 5
+    assert wire.peers_with(bucket_id, f"{NAMES[20]}_0", content(NAMES[20]))
+    assert {name for name in NAMES if wire.listed(bucket_id, name)} == {*NAMES[:6], NAMES[20]}
