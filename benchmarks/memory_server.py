@@ -11,6 +11,7 @@ slow:
 ``--per-request S``    delay every answer by S seconds, concurrently (a slow network behind the router)
 ``--far S``            delay every answer and every new connection by S seconds (a distant router)
 ``--like-the-router``  handle one request at a time, with the duration of the real router (``BUSY``)
+``--small-files``      the same, with the durations of its requests for small files (``SMALL``)
 """
 
 from __future__ import annotations
@@ -39,6 +40,18 @@ BUSY = {
     "store": (0.033, 6e-9),
     "data": (0.049, 3.5e-9),
     "other": (0.020, 0.0),
+}
+
+# The same for small files (seconds per request and per byte), as measured at the real router with three peers: only
+# the listings open a connection to every peer, and a look at an absent chunk asks the placement service alone.
+SMALL = {
+    "look": (0.003, 0.0),
+    "peers": (0.003, 0.0),
+    "announce": (0.048, 0.0),
+    "store": (0.056, 6e-9),
+    "data": (0.049, 3.5e-9),
+    "list": (0.146, 0.0),
+    "other": (0.048, 0.0),
 }
 
 
@@ -76,6 +89,7 @@ class Store:
         self.blobs: dict[str, bytes] = {}
         self.chunks: dict[tuple[str, str], dict[str, Any]] = {}
         self.balls: defaultdict[tuple[str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
+        self.replicas: dict[tuple[str, str], int] = {}
         self.tasks: dict[str, dict[str, Any]] = {}
         self.numbers = itertools.count()
 
@@ -86,6 +100,7 @@ class Store:
         announced["tags"]["updated_at"] = str(time.time_ns())
         self.tasks[task_id] = {**announced, "replicas": replicas}
         self.chunks[announced["bucket_id"], announced["key"]] = announced
+        self.replicas[announced["bucket_id"], announced["key"]] = len(replicas)
         self.balls[announced["bucket_id"], announced["ball_id"]][announced["key"]] = announced
         told = {"key": announced["key"], "bucket_id": announced["bucket_id"], "service_time": 0}
         return {**told, "tasks_ids": [task_id], "replicas": replicas, "extra": {}}
@@ -101,7 +116,8 @@ class Store:
         """List a bucket."""
         if made_up := LISTING.fullmatch(bucket_id):
             return made_up_listing(int(made_up[1]), int(made_up[2]))
-        balls = [chunk for (bucket, _), chunk in self.chunks.items() if bucket == bucket_id and chunk["size"]]
+        chunks = [chunk for (bucket, _), chunk in self.chunks.items() if bucket == bucket_id and chunk["size"]]
+        balls = [chunk for chunk in chunks for _ in range(self.replicas[bucket_id, chunk["key"]])]
         return {"bucket_id": bucket_id, "peers_ids": PEERS, "balls": balls}
 
     def delete(self, bucket_id: str, key: str) -> int:
@@ -119,15 +135,16 @@ class Store:
             case "POST", ["buckets", "data", task_id, "chunked"]:
                 return "store", 200, self.store(task_id, body)
             case "GET", ["buckets", bucket_id, "metadata"]:
-                return "other", 200, self.listed(bucket_id)
+                return "list", 200, self.listed(bucket_id)
             case "GET", ["buckets", bucket_id, "metadata", ball_id, "chunks"]:
-                chunks = list(self.balls.get((bucket_id, ball_id), {}).values())
+                balls = self.balls.get((bucket_id, ball_id), {})
+                chunks = [chunk for key, chunk in balls.items() for _ in range(self.replicas[bucket_id, key])]
                 found = {"bucket_id": bucket_id, "ball_id": ball_id, "size_bytes": 0, "size": "", "checksum": ""}
-                return "other", (200 if chunks else 404), {**found, "chunks": chunks, "detail": "not found"}
+                return "list", (200 if chunks else 404), {**found, "chunks": chunks, "detail": "not found"}
             case "GET", ["buckets", bucket_id, "metadata", key]:
                 if chunk := self.chunks.get((bucket_id, key)):
-                    return "other", 200, {"service_time": 0, "peer_id": "p", "local_peer_id": "p", "metadata": chunk}
-                return "other", 500, {"detail": "404: No available peers"}
+                    return "look", 200, {"service_time": 0, "peer_id": "p", "local_peer_id": "p", "metadata": chunk}
+                return "look", 500, {"detail": "404: No available peers"}
             case "GET", ["buckets", bucket_id, key]:
                 return "data", 200, self.blobs[self.chunks[bucket_id, key]["checksum"]]
             case "DELETE", ["buckets", bucket_id, "bid", ball_id]:
@@ -138,24 +155,24 @@ class Store:
                 return "other", (200 if n_deletes else 404), {"key": key, "n_deletes": n_deletes, "detail": ""}
             case "GET", ["peers"]:
                 peer = {"ip_addr": "127.0.0.1", "port": 1, "protocol": "http", "api_version": 4}
-                return "other", 200, {"available": [{**peer, "peer_id": name} for name in PEERS], "unavailable": []}
+                return "peers", 200, {"available": [{**peer, "peer_id": name} for name in PEERS], "unavailable": []}
         return "other", 404, {"detail": f"{method} {'/'.join(parts)}"}
 
 
 class Pace:
     """The delay of answers."""
 
-    def __init__(self, per_request: float, far: float, like_the_router: bool) -> None:
+    def __init__(self, per_request: float, far: float, busy: dict[str, tuple[float, float]] | None) -> None:
         self.opening = far
         self._later = per_request + far
-        self._like_the_router = like_the_router
+        self._busy = busy
         self._busy_until = 0.0
 
     def seconds(self, now: float, kind: str, size: int) -> float:
         """Return the delay of an answer."""
-        if not self._like_the_router:
+        if self._busy is None:
             return self._later
-        each, per_byte = BUSY[kind]
+        each, per_byte = self._busy.get(kind, self._busy["other"])
         self._busy_until = max(now, self._busy_until) + each + per_byte * size
         return self._busy_until - now
 
@@ -252,8 +269,10 @@ def main() -> None:
     parser.add_argument("--per-request", type=float, default=0.0)
     parser.add_argument("--far", type=float, default=0.0)
     parser.add_argument("--like-the-router", action="store_true")
+    parser.add_argument("--small-files", action="store_true")
     told = parser.parse_args()
-    asyncio.run(serve(Pace(told.per_request, told.far, told.like_the_router)))
+    busy = SMALL if told.small_files else BUSY if told.like_the_router else None
+    asyncio.run(serve(Pace(told.per_request, told.far, busy)))
 
 
 if __name__ == "__main__":

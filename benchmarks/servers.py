@@ -19,6 +19,7 @@ MOODS = {
     "slow": ("--per-request", "0.02"),
     "far": ("--far", "0.05"),
     "like the router": ("--like-the-router",),
+    "small files": ("--small-files",),
 }
 
 

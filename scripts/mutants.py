@@ -91,7 +91,138 @@ def _mutants(file: str, *rows: tuple[str, str, str, str, Sequence[str]]) -> tupl
     return tuple(Mutant(file, guard, old, new, tests, tuple(names)) for guard, old, new, tests, names in rows)
 
 
+WINDOWS = "tests/integration/client/transfer/test_upload_windows.py"
+GRACE_TESTS = "tests/unit/client/transfer/test_grace.py"
+
 MUTANTS = (
+    *_mutants(
+        "client/transfer/upload_window.py",
+        (
+            "a ball that the first listing shows is put by itself",
+            "if rows := bucket.seen.pop(name.ball_id, None):",
+            "if (rows := bucket.seen.pop(name.ball_id, [])) and not rows:",
+            WINDOWS,
+            ["test_copy_without_placement_is_a_conflict"],
+        ),
+        (
+            "every peer has to take part in the listing of a window",
+            "listing.list_bucket(quick, bucket_id, max_size)",
+            "listing.list_small_bucket(quick, bucket_id, max_size)",
+            WINDOWS,
+            ["test_silent_peer_stops_a_window_before_its_data"],
+        ),
+        (
+            "a failed announcement ends a window",
+            'window ends before it: %s", name, error)\n                self._disturbed = True',
+            'window ends before it: %s", name, error)',
+            WINDOWS,
+            ["test_failed_announcement_ends_the_window"],
+        ),
+        (
+            "a window is short in time",
+            "if window and time.monotonic() - began > ANNOUNCING_SECONDS:",
+            "if False:",
+            WINDOWS,
+            ["test_window_is_short_in_time"],
+        ),
+        (
+            "a late ball makes the next window smaller",
+            "if isinstance(found, Announced) and found.is_late:",
+            "if False:",
+            WINDOWS,
+            ["test_late_ball_is_listed_by_itself"],
+        ),
+        (
+            "the announcements of a stopped bulk are withdrawn",
+            "            await for_each(unused, lambda announced: announced.first.withdraw(), self.max_concurrency)\n",
+            "            pass\n",
+            WINDOWS,
+            ["test_stopped_bulk_withdraws_its_announcements"],
+        ),
+        (
+            "a bucket far larger than the bulk has no windows",
+            "if rows > ROWS_PER_BALL * min(self._left[bucket_id], LARGEST_WINDOW):",
+            "if False:",
+            WINDOWS,
+            ["test_bucket_with_many_rows_has_no_windows"],
+        ),
+    ),
+    *_mutants(
+        "client/transfer/upload.py",
+        (
+            "a look directly before each announcement of a window",
+            "            await get_first_chunk(self.routers, self.name)\n        except NotFoundError:\n            pass\n",
+            "            raise NotFoundError\n        except NotFoundError:\n            pass\n",
+            WINDOWS,
+            ["test_rival_before_the_look_is_found_though_listings_hide_it"],
+        ),
+        (
+            "a rival in the listing of a window stops the ball",
+            "set(self.first.replicas) <= set(peer_ids) and self.upload.is_alone(listed)",
+            "set(self.first.replicas) <= set(peer_ids)",
+            WINDOWS,
+            ["test_rival_between_announcement_and_listing_is_a_conflict"],
+        ),
+        (
+            "an own announcement that the listing hides is looked for",
+            "return bool(versions) and all(",
+            "return all(",
+            WINDOWS,
+            ["test_own_replica_that_is_not_listed_is_looked_for"],
+        ),
+        (
+            "the same bytes in another layout stop the ball of a window",
+            "all(self._is_same(version) and self._has_own_layout(version) for version in versions)",
+            "all(self._is_same(version) for version in versions)",
+            WINDOWS,
+            ["test_same_bytes_in_another_layout_are_continued"],
+        ),
+        (
+            "every peer of the announcement has to take part in the listing",
+            "set(self.first.replicas) <= set(peer_ids) and self.upload.is_alone(listed)",
+            "self.upload.is_alone(listed)",
+            WINDOWS,
+            ["test_peer_of_an_announcement_that_is_no_longer_named"],
+        ),
+        (
+            "a listing of a window is valid for a limited time",
+            "return self._is_confirmed and not self.is_late",
+            "return self._is_confirmed",
+            WINDOWS,
+            ["test_late_ball_is_listed_by_itself"],
+        ),
+        (
+            "what changed since its window announced it is not sent",
+            "self._plan = await self._planned(layout, announced.plan)",
+            "self._plan = announced.plan",
+            WINDOWS,
+            ["test_changed_file_is_withdrawn"],
+        ),
+        (
+            "what changed since its window announced it is withdrawn",
+            "        except IntegrityError:\n            await self._withdraw()\n            raise\n\n    async def _planned",
+            "        except IntegrityError:\n            raise\n\n    async def _planned",
+            WINDOWS,
+            ["test_changed_file_is_withdrawn"],
+        ),
+    ),
+    *_mutants(
+        "client/transfer/chunk_upload.py",
+        (
+            "the grace time begins with the listing that showed the announcements",
+            "return max(0.0, self._seen.at + GRACE - time.monotonic())",
+            "return GRACE",
+            GRACE_TESTS,
+            ["test_grace_begins_with_the_listing"],
+        ),
+        (
+            "the grace time begins anew for what that listing did not show",
+            "if self._seen is None or not all(map(self._seen.shows, listed)):",
+            "if self._seen is None:",
+            GRACE_TESTS,
+            ["test_grace_is_complete_for_what_was_not_seen"],
+        ),
+    ),
     *_mutants(
         "client/transfer/chunk_upload.py",
         (
@@ -239,7 +370,7 @@ MUTANTS = (
         ),
         (
             "announcements of the same bytes may be under way",
-            "        await asyncio.sleep(GRACE)\n",
+            "        await asyncio.sleep(self.grace_for(announced))\n",
             "",
             UNSENT,
             ["test_same_bytes_with_data_within_grace_are_kept"],
@@ -312,8 +443,8 @@ MUTANTS = (
         ),
         (
             "a put whose source changed leaves nothing in the way of the next one",
-            "            await self._withdraw()\n            raise",
-            "            raise",
+            "conflict with the next put\n            await self._withdraw()\n            raise",
+            "conflict with the next put\n            raise",
             FAILED_DATA,
             ["test_put_of_a_file_that_changed_leaves_nothing_in_the_way"],
         ),
@@ -326,7 +457,7 @@ MUTANTS = (
         ),
         (
             "other bytes that were only announced may be under way",
-            "for wait in (0.0, chunk_upload.GRACE):",
+            "for wait in (0.0, self.grace_for([chunk for version in others for chunk in version.ordered])):",
             "for wait in (0.0,):",
             SILENT_PEERS,
             ["test_announcement_with_data_within_grace_is_conflict"],
@@ -1496,8 +1627,8 @@ MUTANTS = (
         ),
         (
             "the listing of a bucket far larger than the bulk is not read to its end",
-            "longest = min(len(wanted) * ROWS_PER_BALL * ROW, MAX_LISTING_SIZE)",
-            "longest = MAX_LISTING_SIZE",
+            "bucket_id, timeout, max_size=listing_limit(len(wanted))",
+            "bucket_id, timeout, max_size=None",
             TAKING_OVER,
             ["test_bucket_far_larger_than_the_bulk"],
         ),

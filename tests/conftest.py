@@ -16,6 +16,7 @@ os.environ.setdefault("MICTLANX_LOG_PATH", "")  # before the client is imported:
 
 from airflow_provider_mictlanx.client import retry, texts
 from airflow_provider_mictlanx.client.redaction import Secrets
+from airflow_provider_mictlanx.client.transfer import chunk_upload
 from tests.support.vss import LocalVSS
 
 
@@ -23,6 +24,14 @@ from tests.support.vss import LocalVSS
 def pytest_xdist_auto_num_workers() -> int:
     """Start two workers for each processor: half of the tests' time is waiting, for deadlines and silent peers."""
     return 2 * len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2 * (os.cpu_count() or 1)
+
+
+LONGEST = ("tests/e2e/", "tests/robustness/model/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the longest tests first, so that the other workers do not wait for them at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +71,7 @@ def bucket_id() -> str:
 
 @pytest.fixture
 def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Let a connection lead to a local VSS: ``connect(vss, timeout=5)``."""
+    """Set a connection to a local VSS: ``connect(vss, timeout=5)``."""
 
     def set_connection(vss: LocalVSS, conn_id: str = "mictlanx_default", password: str = "", **extra: object) -> None:
         connection = {"conn_type": "mictlanx", "extra": {"uri": vss.uri, **extra}, "password": password}
@@ -76,6 +85,12 @@ def connected(vss: LocalVSS, connect: Callable[..., None]) -> LocalVSS:
     """The shared local VSS, behind the default connection."""
     connect(vss)
     return vss
+
+
+@pytest.fixture
+def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait less for the writers of announcements without data; for tests in which these have ended, or never were."""
+    monkeypatch.setattr(chunk_upload, "GRACE", 0.2)
 
 
 @pytest.fixture

@@ -31,6 +31,8 @@ from airflow_provider_mictlanx.client.local_io.chunk_sizes import concurrency_fo
 from airflow_provider_mictlanx.client.local_io.chunk_splitter import ChunkManifest, PlannedChunk
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.texts import get_logger, truncate
+from airflow_provider_mictlanx.client.transfer.chunk_upload import Seen
+from airflow_provider_mictlanx.client.transfer.upload import Announced
 
 log = get_logger(__name__)
 
@@ -167,9 +169,24 @@ class ShardUpload:
         )
         each = max(1, at_once // max(1, len(missing)))
 
+        def arguments(index: int) -> dict[str, Any]:
+            ball = balls[index]
+            given = self._upload_options(ball, sources[ball.bucket_id, ball.key], each)
+            return {"bucket_id": ball.bucket_id, "key": ball.key, **given}
+
+        windows = self.client.upload_windows(
+            arguments,
+            at_once,
+            timeout=self.options.timeout,
+            max_tries=self.options.max_tries,
+            max_backoff=self.options.max_backoff,
+        )
+        windows.add(index for index in missing if 0 < balls[index].size <= balls[index].chunk_size)
+
         async def upload(item: _MissingBall) -> bool:
             ball, started = balls[item.index], time.monotonic()
-            sent = await self._upload_one(ball, sources.pop((ball.bucket_id, ball.key)), each)
+            known = await windows.pop(item.index)
+            sent = await self._upload_one(ball, sources.pop((ball.bucket_id, ball.key)), each, known)
             ledger.stored(item.index, sent)
             progress.took(ball.key, time.monotonic() - started)
             return sent
@@ -177,26 +194,32 @@ class ShardUpload:
         items = (_MissingBall(balls[at].bucket_id, balls[at].key, balls[at].size, index=at) for at in missing)
         batch = Batch(at_once, stop_on_failure=self.options.stop_on_failure, on_failure=self._fail)
         await batch.run(items, upload, progress)
+        await windows.withdraw()
         return progress
 
-    async def _upload_one(self, ball: PlannedBall, source: SourceBall, max_concurrency: int) -> bool:
+    def _upload_options(self, ball: PlannedBall, source: SourceBall, max_concurrency: int) -> dict[str, Any]:
+        """Return the keyword arguments of the client's ``upload`` for a ball."""
+        return {
+            **source.given(),
+            "tags": {**self.spec.tags, **source.tags},
+            "chunk_size": ball.chunk_size,
+            "rf": self.spec.rf,
+            "timeout": self.options.timeout,
+            "max_tries": self.options.max_tries,
+            "max_concurrency": max_concurrency,
+            "max_backoff": self.options.max_backoff,
+            "replace": self.options.replace,
+            "allow_reserved_bucket": self.spec.allow_reserved_bucket,
+            "expected": self._expected(ball),
+        }
+
+    async def _upload_one(
+        self, ball: PlannedBall, source: SourceBall, max_concurrency: int, known: Announced | Seen | None
+    ) -> bool:
         """Upload a ball; return whether bytes were sent."""
+        options = self._upload_options(ball, source, max_concurrency)
         try:
-            result = await self.client.upload(
-                ball.bucket_id,
-                ball.key,
-                **source.given(),
-                tags={**self.spec.tags, **source.tags},
-                chunk_size=ball.chunk_size,
-                rf=self.spec.rf,
-                timeout=self.options.timeout,
-                max_tries=self.options.max_tries,
-                max_concurrency=max_concurrency,
-                max_backoff=self.options.max_backoff,
-                replace=self.options.replace,
-                allow_reserved_bucket=self.spec.allow_reserved_bucket,
-                expected=self._expected(ball),
-            )
+            result = await self.client.upload(ball.bucket_id, ball.key, **options, known=known)
         except OSError as error:
             raise UnknownError(f"reading {ball.source} failed: {error.strerror}", transient=False) from error
         return unwrap(result).uploaded

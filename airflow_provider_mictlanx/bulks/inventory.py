@@ -29,19 +29,8 @@ from airflow_provider_mictlanx.client.errors import (
 from airflow_provider_mictlanx.client.models import Ball, Metadata
 from airflow_provider_mictlanx.client.object_ids import make_ball_id
 from airflow_provider_mictlanx.client.result import unwrap
+from airflow_provider_mictlanx.client.transfer.upload_window import FEWEST_BALLS, listing_limit
 from airflow_provider_mictlanx.client.versions import FILTERS_TAG, group_versions
-
-ASKED_ONE_BY_ONE = 16
-"""Up to this number, balls of a bucket are looked up one by one: a listing of unknown length may cost more."""
-
-ROWS_PER_BALL = 1_000
-"""Limit for a listing, in rows per ball: the listing of a bucket far larger than the bulk is not read to its end."""
-
-ROW = 500
-"""Approximate size of a row of a listing, in bytes."""
-
-MAX_LISTING_SIZE = 256 * 1024**2
-"""Limit for a listing, in bytes: its rows take up to twice as much memory."""
 
 AT_ONCE = 8
 """Limit for the balls that are looked up at the same time."""
@@ -126,10 +115,9 @@ async def list_planned(
 
     :param wanted: indexes of balls of this bucket
     """
-    if len(wanted) <= ASKED_ONE_BY_ONE:
+    if len(wanted) <= FEWEST_BALLS:
         return None
-    longest = min(len(wanted) * ROWS_PER_BALL * ROW, MAX_LISTING_SIZE)
-    listed = await client.get_chunks_by_bucket_id(bucket_id, timeout, max_size=longest)
+    listed = await client.get_chunks_by_bucket_id(bucket_id, timeout, max_size=listing_limit(len(wanted)))
     try:
         rows = unwrap(listed).balls
     except UpstreamProtocolError as error:

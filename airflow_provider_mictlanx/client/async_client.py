@@ -14,18 +14,18 @@ import fnmatch
 import os
 import posixpath
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from msgspec import structs
 
 from airflow_provider_mictlanx.client.background_bulks import (
-    BALL_OPTIONS,
     BallK,
     BulkJobs,
     BulkPutResponse,
     check_items,
+    upload_arguments,
 )
 from airflow_provider_mictlanx.client.chunks import Chunk, ChunkLike
 from airflow_provider_mictlanx.client.concurrency import Threads, for_each, sort_in_slices
@@ -46,7 +46,7 @@ from airflow_provider_mictlanx.client.local_io.chunk_splitter import (
     layout_with_short_tail,
 )
 from airflow_provider_mictlanx.client.local_io.fsspec_source import FsspecFile, open_fsspec_file
-from airflow_provider_mictlanx.client.local_io.sources import BytesSource, ChunksSource, Source, open_file
+from airflow_provider_mictlanx.client.local_io.sources import BytesSource, ChunksSource, HashedFile, Source, open_file
 from airflow_provider_mictlanx.client.log_handlers import ClientLogs
 from airflow_provider_mictlanx.client.models import (
     NO_TAGS,
@@ -80,7 +80,7 @@ from airflow_provider_mictlanx.client.read_cache import ReadCache
 from airflow_provider_mictlanx.client.result import returns_result, unwrap
 from airflow_provider_mictlanx.client.retry import RetryConfig, deadline_scope, retry_config_from_policy
 from airflow_provider_mictlanx.client.texts import get_logger
-from airflow_provider_mictlanx.client.transfer.chunk_upload import PutOptions
+from airflow_provider_mictlanx.client.transfer.chunk_upload import PutOptions, Seen
 from airflow_provider_mictlanx.client.transfer.copy import Copy
 from airflow_provider_mictlanx.client.transfer.delete import Deletion
 from airflow_provider_mictlanx.client.transfer.download import Download
@@ -100,7 +100,8 @@ from airflow_provider_mictlanx.client.transfer.router_pool import (
     RouterPool,
 )
 from airflow_provider_mictlanx.client.transfer.single_chunk import SingleChunkUpload, place_tags
-from airflow_provider_mictlanx.client.transfer.upload import Upload
+from airflow_provider_mictlanx.client.transfer.upload import Announced, Upload
+from airflow_provider_mictlanx.client.transfer.upload_window import UploadWindows
 from airflow_provider_mictlanx.client.transport.connections import Transport, borrow_client
 from airflow_provider_mictlanx.client.transport.headers import NO_HEADERS
 from airflow_provider_mictlanx.client.transport.proxies import ProxyRules
@@ -197,7 +198,7 @@ class AsyncClient:
             [AsyncRouter.at(place, self.uri, self._transport) for place in self.uri.named_routers],
             patience=connect_patience,
         )
-        self._jobs = BulkJobs(self._put_item)
+        self._jobs = BulkJobs(self._put_item, self.upload_windows)
         self._logs = ClientLogs(client_id, debug, log_output_path, log_when, log_interval)
         if self.uri.protocol == "https" and verify is False and http_client is None:
             log.warning("Client %s does not check the routers' certificates; set verify=True to check them", client_id)
@@ -290,6 +291,7 @@ class AsyncClient:
         max_backoff: float = 5,
         replace: bool = False,
         expected: ChunkManifest | None = None,
+        known: Announced | Seen | None = None,
         allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> PutReport:
@@ -303,6 +305,7 @@ class AsyncClient:
         :param chunk_size: None to choose it by the size of the source
         :param max_concurrency: None to choose it by the size of the chunks
         :param expected: result of ``plan`` for this source; other bytes are not stored, and raise ``IntegrityError``
+        :param known: of ``upload_windows`` with the same arguments
         """
         name = changing_name(bucket_id, key, allow_reserved_bucket)
         routers = self._sender(timeout, NO_HEADERS, RetryConfig(max_tries, max_backoff))
@@ -313,7 +316,73 @@ class AsyncClient:
             in_flight = concurrency_for(chunk_size_for(source.size, chunk_size), max_concurrency)
             options = PutOptions(rf, in_flight, replace, tags, self.client_id)
             upload = Upload(routers, self._threads, name, source, options, name.key_tags or file_tags)
-            return await upload.run(layout, expected)
+            return await upload.run(layout, expected, known)
+
+    def upload_windows(
+        self,
+        arguments: Callable[[int], Mapping[str, Any]],
+        max_concurrency: int,
+        *,
+        timeout: float = 120,
+        max_tries: int = 5,
+        max_backoff: float = 5,
+    ) -> UploadWindows:
+        """
+        Return the windows in which a bulk's balls are announced before ``upload`` puts them.
+
+        :param arguments: returns the arguments of ``upload`` for a ball, by its number
+        :param max_concurrency: maximum announcements in flight
+        :param timeout: for each listing (seconds)
+        :param max_tries: tries per listing
+        :param max_backoff: longest wait between two tries (seconds)
+        """
+        routers = self._sender(timeout, NO_HEADERS, RetryConfig(max_tries, max_backoff))
+
+        def name_of(number: int) -> ObjectId:
+            given = arguments(number)
+            return ObjectId(given["bucket_id"], make_ball_id(given["key"]), given["key"])
+
+        return UploadWindows(
+            name_of, lambda number: self._announce(name_of(number), **arguments(number)), routers, max_concurrency
+        )
+
+    async def _announce(
+        self,
+        name: ObjectId,
+        *,
+        data: bytes | None = None,
+        path: str | os.PathLike[str] | None = None,
+        file: FsspecFile | None = None,
+        tags: Mapping[str, str] = NO_TAGS,
+        chunk_size: str | int | None = "256kb",
+        rf: int = 1,
+        timeout: float = 120,
+        replace: bool = False,
+        expected: ChunkManifest | None = None,
+        **_: object,
+    ) -> Announced | None:
+        """
+        Announce a ball with the arguments of ``upload``, in one try.
+
+        Raises an error if the announcement failed, and returns None if the ball needs a complete put.
+        """
+        routers = self._sender(timeout, NO_HEADERS, RetryConfig(max_tries=1))
+        options = PutOptions(rf, 1, replace, tags, self.client_id)
+
+        async def announce(source: Source, layout: list[int], file_tags: dict[str, str]) -> Announced | None:
+            upload = Upload(routers, self._threads, name, source, options, name.key_tags or file_tags)
+            return await upload.announce(layout, expected)
+
+        if expected is not None and expected.chunks:
+            source = HashedFile(file.path if file else str(path), expected.size)
+            layout = [chunk.size for chunk in expected.chunks]
+            return await announce(source, layout, path_tags(posixpath.basename(source.name)) if data is None else {})
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                opened = await stack.enter_async_context(self._open_source("upload", chunk_size, data, path, file))
+            except (MictlanXError, OSError):
+                return None  # the put raises it
+            return await announce(*opened)
 
     @asynccontextmanager
     async def _open_source(
@@ -1182,15 +1251,8 @@ class AsyncClient:
         async with self._doing(f"awaiting bulk {bulk_id}", None):
             return await self._jobs.wait(bulk_id, remove_on_completion)
 
-    async def _put_item(self, item: BallK) -> PutReport:
-        source = item["source"]
-        key = item.get("ball_id") or item.get("key") or ""
-        options: dict[str, Any] = {name: value for name, value in item.items() if name in BALL_OPTIONS}
-        options["allow_reserved_bucket"] = True  # put_bulk has checked every bucket
-        if isinstance(source, str | os.PathLike):
-            options = {"max_concurrency": 2, **options}  # the default of put_file
-            return unwrap(await self.upload(item["bucket_id"], key, path=source, **options))
-        return unwrap(await self.upload(item["bucket_id"], key, data=source, **options))
+    async def _put_item(self, item: BallK, known: Announced | Seen | None) -> PutReport:
+        return unwrap(await self.upload(**upload_arguments(item), known=known))
 
     # -- shared by the calls ----------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ The package ``bulks`` contains bulks that outlive their process.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import time
 from collections import deque
@@ -18,7 +19,9 @@ from airflow_provider_mictlanx.client.errors import MictlanXError, NotFoundError
 from airflow_provider_mictlanx.client.models import PutReport
 from airflow_provider_mictlanx.client.object_ids import check_bucket_may_change, make_ball_id
 from airflow_provider_mictlanx.client.retry import RetryConfig
-from airflow_provider_mictlanx.client.transfer.chunk_upload import PutOptions
+from airflow_provider_mictlanx.client.transfer.chunk_upload import PutOptions, Seen
+from airflow_provider_mictlanx.client.transfer.upload import Announced
+from airflow_provider_mictlanx.client.transfer.upload_window import UploadWindows
 from airflow_provider_mictlanx.client.validation import check_int, check_str, check_timeout, parse_size
 
 
@@ -84,7 +87,12 @@ class BulkPutResponse(TypedDict):
     response_time: float
 
 
-Put = Callable[[BallK], Awaitable[PutReport]]
+Put = Callable[[BallK, Announced | Seen | None], Awaitable[PutReport]]
+"""Puts a ball, with what is known from its window."""
+
+OpenWindows = Callable[[Callable[[int], Mapping[str, Any]], int], UploadWindows]
+"""Returns the windows of a bulk, for the arguments of a ball by its number, and ``max_concurrency``."""
+
 BALL_OPTIONS = ("tags", "rf", "chunk_size", "timeout", "max_tries", "max_concurrency", "max_backoff")
 
 
@@ -93,8 +101,11 @@ class _Job:
     """The pending balls, workers and results of one bulk."""
 
     put: Put
+    open_windows: OpenWindows
     stop_on_failure: bool = False
-    pending: deque[BallK] = field(default_factory=deque)
+    items: dict[int, BallK] = field(default_factory=dict)
+    """The balls that are not finished, by their number."""
+    pending: deque[int] = field(default_factory=deque)
     workers: set[asyncio.Task[None]] = field(default_factory=set)
     successes: list[BulkSuccess] = field(default_factory=list)
     failures: list[BulkFailure] = field(default_factory=list)
@@ -106,8 +117,16 @@ class _Job:
     started: float = field(default_factory=time.monotonic)
     ended: float = 0.0
 
+    def __post_init__(self) -> None:
+        self._numbers = itertools.count()
+        self._windows = self.open_windows(lambda number: upload_arguments(self.items[number]), 1)
+
     def add(self, items: Iterable[BallK], max_concurrency: int) -> None:
-        self.pending.extend(items)
+        added = dict(zip(self._numbers, items, strict=False))
+        self.items |= added
+        self.pending.extend(added)
+        self._windows.max_concurrency = max_concurrency
+        self._windows.add(added)
         running = sum(not worker.done() for worker in self.workers)
         for _ in range(min(max_concurrency - running, len(self.pending))):
             worker = asyncio.get_running_loop().create_task(self._work())
@@ -116,9 +135,11 @@ class _Job:
 
     async def _work(self) -> None:
         while self.pending:
-            item = self.pending.popleft()
+            number = self.pending.popleft()
+            item = self.items[number]
             try:
-                report = await self.put(item)
+                known = await self._windows.pop(number)
+                report = await self.put(item, known)
             except asyncio.CancelledError:
                 self._fail(item, UnknownError("cancelled: the client was closed", transient=False))
                 raise
@@ -129,7 +150,10 @@ class _Job:
             else:
                 self.successes.append({"item": _without_bytes(item)})
                 self.size += report.size
+            del self.items[number]
             self.ended = time.monotonic()
+        if all(worker.done() or worker is asyncio.current_task() for worker in self.workers):
+            await self._windows.withdraw()
 
     def _fail(self, item: BallK, error: MictlanXError) -> None:
         name = f"{item['bucket_id']}/{item.get('ball_id') or item.get('key')}"
@@ -140,7 +164,7 @@ class _Job:
     def _give_up(self, reason: str) -> None:
         """Record the balls that have not started as failed."""
         while self.pending:
-            self._fail(self.pending.popleft(), UnknownError(reason, transient=False))
+            self._fail(self.items[self.pending.popleft()], UnknownError(reason, transient=False))
 
     async def finished(self) -> None:
         while self.workers:
@@ -168,10 +192,12 @@ class BulkJobs:
     The bulks of one client.
 
     :param put: coroutine function that puts one ball, or raises ``MictlanXError``
+    :param open_windows: returns the windows in which a bulk's balls are announced
     """
 
-    def __init__(self, put: Put) -> None:
+    def __init__(self, put: Put, open_windows: OpenWindows) -> None:
         self._put = put
+        self._open_windows = open_windows
         self._jobs: dict[str, _Job] = {}
 
     def start(self, bulk_id: str, items: Iterable[BallK], max_concurrency: int, stop_on_failure: bool) -> None:
@@ -189,7 +215,7 @@ class BulkJobs:
                 f"adding to bulk {bulk_id!r} failed: await_bulk is waiting for it; use another bulk_id"
             )
         if job is None or job.was_awaited:
-            job = self._jobs[bulk_id] = _Job(self._put)
+            job = self._jobs[bulk_id] = _Job(self._put, self._open_windows)
         job.stop_on_failure = stop_on_failure
         job.add(items, max_concurrency)
 
@@ -257,6 +283,22 @@ def _check_source(source: object) -> bytes | str | os.PathLike[str]:
     if isinstance(source, str | os.PathLike) and os.path.isfile(source):
         return source
     raise ValidationError(f"source must be bytes or the path of a file, got {source!r}")
+
+
+def upload_arguments(item: BallK) -> dict[str, Any]:
+    """Return the arguments of ``AsyncClient.upload`` for an item."""
+    source = item["source"]
+    options: dict[str, Any] = {name: value for name, value in item.items() if name in BALL_OPTIONS}
+    if isinstance(source, str | os.PathLike):
+        options = {"max_concurrency": 2, **options, "path": source}  # the default of put_file
+    else:
+        options["data"] = source
+    return {
+        "bucket_id": item["bucket_id"],
+        "key": item.get("ball_id") or item.get("key") or "",
+        "allow_reserved_bucket": True,  # put_bulk has checked every bucket
+        **options,
+    }
 
 
 def _as_mictlanx_error(error: Exception) -> MictlanXError:

@@ -1,4 +1,4 @@
-"""What tests of bulks in Airflow do again and again: be a task instance, wait in a mode, be a triggerer."""
+"""Helpers of tests of bulks in Airflow: a task instance, a wait in a mode, a triggerer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ONE_TRY = {"max_tries": 1, "max_backoff": 0.05}
 
 
 def task_of(run_id: str = "run-1", map_index: int = -1, try_number: int = 1, max_tries: int = 0) -> dict[str, Any]:
-    """Give the context of a task: what Airflow tells of it, as far as the operators ask."""
+    """Return the context of a task, with the entries that the operators read."""
     ti = SimpleNamespace(dag_id="dag", run_id=run_id, task_id="upload", map_index=map_index, xcom_push=lambda **_: None)
     ti.try_number, ti.max_tries = try_number, max_tries
     return {"ti": ti}

@@ -42,13 +42,13 @@ class Run:
         self.run_id = run_id or airflow.trigger(dag_id, conf)
 
     def tasks(self, *task_ids: str) -> list[dict[str, Any]]:
-        """Give the instances of some tasks, or of all, the mapped ones in their order."""
+        """Return the instances of some tasks, or of all, mapped ones in their order."""
         found = self.airflow.task_instances(self.dag_id, self.run_id)
         chosen = [task for task in found if not task_ids or task["task_id"] in task_ids]
         return sorted(chosen, key=lambda task: task["map_index"])
 
     def task(self, task_id: str) -> dict[str, Any]:
-        """Give the instance of a task that is not mapped."""
+        """Return the instance of a task that is not mapped."""
         (task,) = self.tasks(task_id)
         return task
 
@@ -78,7 +78,7 @@ class Run:
         self.airflow.request("PATCH", path, {"new_state": state})
 
     def clear(self, task_id: str) -> None:
-        """Let a task run again, as a person does in the UI."""
+        """Clear a task so that it runs again, as a person does in the UI."""
         which = {"dag_run_id": self.run_id, "task_ids": [task_id], "only_failed": False, "dry_run": False}
         self.airflow.request("POST", f"/api/v2/dags/{self.dag_id}/clearTaskInstances", which)
 
@@ -114,5 +114,5 @@ class Run:
 
 
 def time_of(task: dict[str, Any], which: str) -> datetime:
-    """Give ``start_date`` or ``end_date`` of a task instance."""
+    """Return ``start_date`` or ``end_date`` of a task instance."""
     return datetime.fromisoformat(task[which])

@@ -79,7 +79,7 @@ async def attempt(told: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(told: dict[str, Any]) -> None:
-    """Make the attempt, and print what it came to as JSON."""
+    """Run the attempt, and print its outcome as JSON."""
     tempfile.tempdir = told.get("temporary")
     bulk_attempt.FIRST_PART = bulk_attempt.LAST_PART = told.get("part", 0.03)
     if "die_at" in told:

@@ -26,7 +26,7 @@ def uncached_client(vss: LocalVSS) -> AsyncClient:
 
 
 def make_files(folder: Path, sizes: Mapping[str, int]) -> dict[str, bytes]:
-    """Write files of random bytes; gives them by their path in the folder."""
+    """Write files of random bytes; return their contents by the path in the folder."""
     contents = {name: os.urandom(size) for name, size in sizes.items()}
     for name, content in contents.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ async def upload(
     options: Mapping[str, Any] | None = None,
     **spec: Any,
 ) -> UploadResult:
-    """Make one attempt."""
+    """Run one attempt."""
     told = {"sources": [str(source)] if source else [], "bucket_id": bucket_id} | spec
     return await ShardUpload(
         client,
@@ -61,7 +61,7 @@ async def upload(
 
 
 def on_peers(vss: LocalVSS, bucket_id: str, contents: Mapping[str, bytes]) -> dict[str, int]:
-    """Give on how many peers each ball of one chunk is, with the right bytes: asked of the peers themselves."""
+    """Return the number of peers with the right bytes of each one-chunk ball, read from the peers directly."""
     found = dict.fromkeys(contents, 0)
     for number in range(vss.peers):
         peer = http.client.HTTPConnection("127.0.0.1", vss.peer_port(number), timeout=60)
@@ -74,7 +74,7 @@ def on_peers(vss: LocalVSS, bucket_id: str, contents: Mapping[str, bytes]) -> di
 
 
 async def versions(client: AsyncClient, bucket_id: str) -> dict[str, set[tuple[str, int]]]:
-    """Give the versions of each listed chunk, as SHA-256 and size."""
+    """Return the versions of each listed chunk, as SHA-256 and size."""
     listing = (await client.get_chunks_by_bucket_id(bucket_id)).unwrap()
     found: dict[str, set[tuple[str, int]]] = {}
     for chunk in listing.balls:
@@ -83,5 +83,5 @@ async def versions(client: AsyncClient, bucket_id: str) -> dict[str, set[tuple[s
 
 
 def one_version_each(contents: Mapping[str, bytes]) -> dict[str, set[tuple[str, int]]]:
-    """Give what ``versions`` gives where every ball of one chunk is there once."""
+    """Return the expected result of ``versions`` if every one-chunk ball is stored once."""
     return {f"{key}_0": {(hashlib.sha256(data).hexdigest(), len(data))} for key, data in contents.items()}

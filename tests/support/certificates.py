@@ -32,7 +32,7 @@ class Authority:
 
     def issue(self, name: str, *, host: str = "127.0.0.1", expired: bool = False) -> tuple[Path, Path]:
         """
-        Give the files of a new certificate, and of its key.
+        Issue a certificate; return its file and that of its key.
 
         :param host: the address or host name that it is for
         :param expired: whether its time was over an hour ago

@@ -16,6 +16,7 @@ for _name in [name for name in os.environ if name.startswith(("AIRFLOW", "_AIRFL
     del os.environ[_name]
 os.environ |= {
     "AIRFLOW_HOME": _HOME,
+    "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "1",  # read when Airflow is imported
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
     "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
 }

@@ -1,4 +1,4 @@
-"""Running an example DAG in a process of its own, and asking for what came of it."""
+"""Run an example DAG in a process of its own, and read its results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PROCESSES = ForkedProcesses("tests.support.dag_run_home", "tests.support.dag_ru
 def run_dag(
     environment: Mapping[str, str], tmp_path: Path, dag_id: str, forked: bool = True, **conf: Any
 ) -> tuple[int, dict[str, Any]]:
-    """Run a DAG; gives the exit status and the report of ``scripts/run_example_dag.py``."""
+    """Run a DAG; return the exit status and the report of ``scripts/run_example_dag.py``."""
     with StartedRun(environment, tmp_path, dag_id, conf, forked=forked) as run:
         return run.wait()
 
@@ -78,7 +78,7 @@ class StartedRun:
 
 
 def xcoms(report: dict[str, Any], task_id: str) -> list[dict[str, Any]]:
-    """Give what a task gave to XCom, in the order of its map indexes."""
+    """Return a task's XComs, in the order of its map indexes."""
     tasks = [task for task in report["tasks"] if task["task_id"].rpartition(".")[2] == task_id]
     return [task["xcom"] for task in sorted(tasks, key=lambda task: task["map_index"])]
 
@@ -91,7 +91,7 @@ def balls_in(vss: LocalVSS, bucket_id: str) -> list[Any]:
 
 
 def shown_link(environment: Mapping[str, str], dag_id: str, task_id: str, link: str) -> str:
-    """Give a link of a task as the web server does: from the database, without the operator itself."""
+    """Return a task's link as the web server builds it: from the database, without the operator."""
     process = _PROCESSES.start(
         "tests.support.dag_run_process:show_link", [dag_id, task_id, link], _one_file(environment, dag_id)
     )

@@ -54,7 +54,7 @@ def _value(node: ast.expr) -> Any:
 
 
 def api_reference() -> dict[str, list[Documented]]:
-    """Give the callables of the API reference by the class in whose section they are."""
+    """Return the callables of the API reference, by the class of their section."""
     sections: dict[str, list[Documented]] = {}
     section = ""
     lines = (DATA / "api-reference.txt").read_text().splitlines()
@@ -70,13 +70,13 @@ def api_reference() -> dict[str, list[Documented]]:
 
 
 def surface_sections() -> dict[str, str]:
-    """Give the text of each section of the surface page, by its heading."""
+    """Return the text of each section of the surface page, by its heading."""
     parts = re.split(r"^## (.+)$", (DATA / "client-surface.md").read_text(), flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
 def client_table() -> list[Documented]:
-    """Give the rows of the table of ``AsyncClient``."""
+    """Return the rows of the table of ``AsyncClient``."""
     rows = []
     for line in surface_sections()["AsyncClient"].splitlines():
         if line.startswith("| `"):
@@ -89,7 +89,7 @@ def client_table() -> list[Documented]:
 
 
 def inline_calls(section: str) -> dict[str, Documented]:
-    """Give the classes that a section's text, outside of tables, shows with their parameters."""
+    """Return the classes that a section's text, outside of tables, shows with their parameters."""
     text = "\n".join(line for line in surface_sections()[section].splitlines() if not line.startswith("|"))
     calls = [
         parse_call(code)
@@ -100,6 +100,6 @@ def inline_calls(section: str) -> dict[str, Documented]:
 
 
 def constructors() -> dict[str, Documented]:
-    """Give the classes whose constructor is a heading: ``AsyncRouter(router_id, …)``."""
+    """Return the classes whose constructor is a heading: ``AsyncRouter(router_id, …)``."""
     calls = [parse_call(heading) for heading in surface_sections() if "(" in heading]
     return {call.name: call for call in calls}

@@ -44,17 +44,17 @@ class Child:
         self._ended = ended
 
     def poll(self) -> int | None:
-        """Give the exit status, or minus the signal; None while it lives."""
+        """Return the exit status, or minus the signal; None while the process runs."""
         return self._look(0)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the end; ``subprocess.TimeoutExpired`` where it does not come in so many seconds."""
+        """Wait for the end; ``subprocess.TimeoutExpired`` if the process still runs after ``timeout`` seconds."""
         if (status := self._look(timeout)) is None:
             raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0)
         return status
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Give all that it still writes, and wait for its end; ``subprocess.TimeoutExpired`` as in ``wait``."""
+        """Wait for the end, and return what was written since; ``subprocess.TimeoutExpired`` as in ``wait``."""
         self.stdin.close()
         errors: list[str] = []
         reader = threading.Thread(target=lambda: errors.append(self.stderr.read()), daemon=True)
@@ -78,7 +78,7 @@ class Child:
                 os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """Let it die at once."""
+        """Kill it at once."""
         self.send_signal(signal.SIGKILL)
 
     def _look(self, timeout: float | None) -> int | None:
@@ -103,7 +103,7 @@ class ForkedProcesses:
 
     def start(self, function: str, argument: object, environment: Mapping[str, str] | None = None) -> Child:
         """
-        Call a function in a new process; what it returns is the exit status.
+        Call a function in a new process; its result is the exit status.
 
         :param function: as ``package.module:name``
         :param argument: of the function, as JSON can tell it
@@ -166,7 +166,7 @@ def _tell_ends(living: dict[int, int]) -> None:
     for pid, pipe in list(living.items()):
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
-            with contextlib.suppress(BrokenPipeError):  # nobody wants to know any more
+            with contextlib.suppress(BrokenPipeError):  # the reader is gone
                 os.write(pipe, str(os.waitstatus_to_exitcode(status)).encode())
             os.close(living.pop(pid))
 

@@ -61,7 +61,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer: sent with its length, or (``open_end``) as data is, in pieces, whose end is the only sign of it."""
+    """An answer, sent with its length, or (``open_end``) as data is: in pieces, ended by the last one."""
 
     status: int
     body: bytes = b""
@@ -105,7 +105,7 @@ class Exchange:
 
     async def answer(self, body: bytes | None = None, path: str = "") -> Reply:
         """
-        Let the real router answer.
+        Forward the request to the real router.
 
         :param body: sent instead of the request's
         :param path: asked for instead of the request's
@@ -124,7 +124,7 @@ class Exchange:
         await self._connection.writer.drain()
 
     async def reset(self) -> None:
-        """Drop the connection, so that the client's system says "connection reset"."""
+        """Drop the connection, so that the client's system reports "connection reset"."""
         sock = self._connection.writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._connection.writer.transport.abort()
@@ -146,7 +146,7 @@ class Rule:
     When to misbehave, and how.
 
     :ivar kinds: at requests of these kinds
-    :ivar times: so many of them, then never again; None for all
+    :ivar times: the number of requests that are affected; None for all
     :ivar hits: how often it happened
     """
 
@@ -168,7 +168,7 @@ class HostileRouter:
 
     :param upstream: port of the real router
     :ivar requests: every request that came
-    :ivar swallowed: how often a client took all of an answer that nobody should
+    :ivar swallowed: how often a client read an endless answer to its end
     :ivar elsewhere: the port to which redirects lead
     """
 
@@ -205,7 +205,7 @@ class HostileRouter:
 
     @contextmanager
     def misbehaving(self, behaviour: Behaviour, kinds: Collection[str], times: int | None = None) -> Iterator[Rule]:
-        """Misbehave while the block lasts."""
+        """Misbehave for the block."""
         self.rule = rule = Rule(behaviour, kinds, times)
         try:
             yield rule
@@ -321,7 +321,8 @@ def _reserved(port: int = 0) -> socket.socket:
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            sock.bind(("127.0.0.1", port or random.randrange(12000, 20000)))
+            # pytest-randomly seeds the default generator, alike in all workers.
+            sock.bind(("127.0.0.1", port or random.SystemRandom().randrange(12000, 20000)))
         except OSError:
             sock.close()
             if port:

@@ -203,7 +203,7 @@ class HostileServer:
             writer.close()
 
     async def settle(self) -> None:
-        """Wait until the scripts have done what they do, and the client had time to see it."""
+        """Wait until the scripts have ended, and the client had time to notice."""
         for connection in self.connections:
             await connection.settled.wait()
         await asyncio.sleep(0.01)

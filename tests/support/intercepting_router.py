@@ -47,7 +47,7 @@ class InterceptingRouter:
     """
     A router that passes requests on to another one, or answers them itself; without another one it answers all of them.
 
-    :param handler: is given a request and what passes it on; gives a reply, or None to pass it on as it is
+    :param handler: gets a request and the function that passes it on; returns a reply, or None to pass the request on unchanged
     """
 
     def __init__(self, handler: Handler, upstream: str = "") -> None:

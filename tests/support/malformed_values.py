@@ -78,7 +78,7 @@ values = st.recursive(
 
 
 def places_in(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Give the way to every value in a JSON value, itself included."""
+    """Return the path of every value in a JSON value, itself included."""
     found = [path]
     if isinstance(value, dict):
         found += [place for name, inner in value.items() for place in places_in(inner, (*path, name))]
@@ -91,7 +91,7 @@ GONE = object()
 
 
 def changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
-    """Give a JSON value with another value in one place, or without that place (``GONE``)."""
+    """Return a JSON value with another value in one place, or without that place (``GONE``)."""
     if not path:
         return new
     copy = json.loads(json.dumps(value))
@@ -107,7 +107,7 @@ def changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
 
 @st.composite
 def spoilt(draw: st.DrawFn, value: Any) -> Any:
-    """Give a JSON value that was right until one or two places in it got another value, or went missing."""
+    """Return a valid JSON value after changing or removing one or two places in it."""
     for _ in range(draw(st.integers(1, 2))):
         place = draw(st.sampled_from(places_in(value)))
         value = changed(value, place, draw(values | (st.just(GONE) if place else st.nothing())))

@@ -15,7 +15,7 @@ class NewThreads:
         self._before = set(threading.enumerate())
 
     def alive(self) -> list[threading.Thread]:
-        """Give those that live."""
+        """Return the threads that are alive."""
         return [
             thread
             for thread in threading.enumerate()
@@ -23,7 +23,7 @@ class NewThreads:
         ]
 
     def after_their_end(self) -> list[threading.Thread]:
-        """Wait for their end, in whatever time the machine needs for it; gives those that did not end."""
+        """Wait for their end, as long as a busy machine needs; return those that did not end."""
         for thread in self.alive():
             thread.join(_LONG)
         return self.alive()

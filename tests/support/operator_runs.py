@@ -1,4 +1,4 @@
-"""What these tests do again and again."""
+"""Helpers of the tests of operators."""
 
 from __future__ import annotations
 

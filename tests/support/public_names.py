@@ -27,7 +27,7 @@ TRIGGERS = classes(triggers, triggers.PollingTrigger)
 
 
 def hook_methods() -> set[str]:
-    """Give the names of the hook's public methods, also those that are awaited, without what it has of Airflow's base."""
+    """Return the names of the hook's public methods, async ones included, without those of Airflow's base class."""
     ours = [part for part in MictlanXHook.__mro__ if part.__module__.startswith("airflow_provider_mictlanx.")]
     return {
         name
@@ -38,6 +38,6 @@ def hook_methods() -> set[str]:
 
 
 def async_twins() -> set[str]:
-    """Give the names of those methods that are the awaited form of another: ``aput`` of ``put``."""
+    """Return the names of the methods that are the async twin of another: ``aput`` of ``put``."""
     methods = hook_methods()
     return {name for name in methods if name.startswith("a") and name[1:] in methods}

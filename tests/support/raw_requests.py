@@ -39,7 +39,7 @@ class RawRequests:
         tags: Mapping[str, str] | None = None,
         standard_tags: bool = True,
     ) -> tuple[str, list[str]]:
-        """Announce a chunk; gives its task and the peers that are to have it."""
+        """Announce a chunk; return its task and its peers."""
         standard = {
             "index": str(index),
             "num_chunks": str(num_chunks),
@@ -66,7 +66,7 @@ class RawRequests:
         return answer["tasks_ids"][0], answer["replicas"]
 
     def send(self, task_id: str, data: bytes) -> list[str]:
-        """Send the data of a task; gives the peers that stored it."""
+        """Send the data of a task; return the peers that stored it."""
         answer = self._checked("POST", f"{self.api}/data/{task_id}/chunked", content=data).json()
         peers: list[str] = answer["peer_ids"]
         return peers
@@ -83,7 +83,7 @@ class RawRequests:
         tags: Mapping[str, str] | None = None,
         standard_tags: bool = True,
     ) -> dict[int, list[str]]:
-        """Put a ball of these chunks, or ``only`` some of them; gives the peers that stored each."""
+        """Put a ball of these chunks, or ``only`` some of them; return the peers that stored each."""
         stored = {}
         for index, data in enumerate(chunks):
             if only is not None and index not in only:
@@ -96,7 +96,7 @@ class RawRequests:
         return stored
 
     def listed(self, bucket_id: str, ball_id: str) -> list[dict[str, Any]]:
-        """Give what the peers list of a ball."""
+        """Return the peers' listing of a ball."""
         answer = self._request("GET", f"{self.api}/{bucket_id}/metadata/{ball_id}/chunks")
         if answer.status_code == 404:
             return []
@@ -105,23 +105,23 @@ class RawRequests:
         return chunks
 
     def listed_in(self, bucket_id: str) -> list[dict[str, Any]]:
-        """Give what the peers list of a bucket."""
+        """Return what the peers list of a bucket."""
         rows: list[dict[str, Any]] = self._checked("GET", f"{self.api}/{bucket_id}/metadata").json()["balls"]
         return rows
 
     def data(self, bucket_id: str, key: str, peer_id: str = "", force: bool = True) -> bytes | None:
-        """Give the bytes of a chunk, None where there are none."""
+        """Return the bytes of a chunk, or None."""
         headers = {**({"Force-Get": "1"} if force else {}), **({"Peer-Id": peer_id} if peer_id else {})}
         answer = self._request("GET", f"{self.api}/{bucket_id}/{key}", headers=headers)
         return answer.content if answer.status_code == 200 else None
 
     def peers_with(self, bucket_id: str, key: str, data: bytes) -> set[str]:
-        """Give the peers that have exactly these bytes of a chunk."""
+        """Return the peers that store exactly these bytes of a chunk."""
         peers = [f"peer-{number}" for number in range(self.vss.peers)]
         return {peer for peer in peers if self.data(bucket_id, key, peer) == data}
 
     def metadata(self, bucket_id: str, key: str) -> tuple[int, Any]:
-        """Give the status and the body of the question for a chunk's metadata."""
+        """Request a chunk's metadata; return status and body."""
         answer = self._request("GET", f"{self.api}/{bucket_id}/metadata/{key}")
         return answer.status_code, answer.json()
 
@@ -136,7 +136,7 @@ class RawRequests:
         return number
 
     def forget_at_peer(self, peer: int, bucket_id: str, ball_id: str) -> None:
-        """Let a peer lose a ball, without a word to the placement service."""
+        """Remove a ball from a peer, without telling the placement service."""
         self._checked("DELETE", f"{self.vss.peer_api(peer)}/buckets/{bucket_id}/bid/{ball_id}")
 
     def break_off_upload(self, task_id: str, data: bytes, size: int) -> None:

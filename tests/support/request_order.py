@@ -38,7 +38,7 @@ class Turns:
         """What was let through: number of the client, and method and path."""
 
     async def run(self, *actors: Actor) -> list[Any]:
-        """Let the clients work, and give what they gave."""
+        """Run the clients, and return their results."""
         self._waiting = [[] for _ in actors]
         async with contextlib.AsyncExitStack() as stack:
             for number, actor in enumerate(actors):

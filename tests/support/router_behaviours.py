@@ -72,7 +72,7 @@ def by_turn(fails: Callable[[int], bool], behaviour: Behaviour) -> Behaviour:
 
 
 async def expired(exchange: Exchange) -> None:
-    """Know nothing of the task any more: the real router is asked for another one, and says so."""
+    """Forget the task: request another one from the real router, and answer as it does."""
     await exchange.send(await exchange.answer(path="/api/v4/buckets/data/expired-task/chunked"))
 
 

@@ -23,7 +23,7 @@ def peer_of(vss: LocalVSS, number: int = 0) -> AsyncPeer:
 
 
 def chunk_of(bucket_id: str, ball_id: str, data: bytes, index: int = 0, /, **fields: Any) -> PutMetadataRequest:
-    """Give the announcement of a chunk."""
+    """Return the announcement of a chunk."""
     known = {
         "bucket_id": bucket_id,
         "key": f"{ball_id}_{index}",
@@ -37,7 +37,7 @@ def chunk_of(bucket_id: str, ball_id: str, data: bytes, index: int = 0, /, **fie
 
 
 async def put(target: Target, bucket_id: str, ball_id: str, data: bytes, index: int = 0, **fields: Any) -> str:
-    """Announce and send a chunk; gives its key."""
+    """Announce and send a chunk; return its key."""
     announcement = chunk_of(bucket_id, ball_id, data, index, **fields)
     task_id = await announce(target, announcement)
     sent = (await target.put_chunked(task_id, data)).unwrap()
@@ -46,7 +46,7 @@ async def put(target: Target, bucket_id: str, ball_id: str, data: bytes, index: 
 
 
 async def announce(target: Target, announcement: PutMetadataRequest, **arguments: Any) -> str:
-    """Announce a chunk; gives its task."""
+    """Announce a chunk; return its task."""
     if isinstance(target, AsyncPeer):
         return (await target.announce(announcement, **arguments)).unwrap().task_id
     return (await target.announce(announcement, **arguments)).unwrap().tasks_ids[0]
@@ -58,6 +58,6 @@ async def read(target: CommonRequests, bucket_id: str, key: str, **arguments: An
 
 
 def error_of(result: Result[Any, MictlanXError]) -> MictlanXError:
-    """Give the error of a Result, which must be one."""
+    """Return the error of a Result, which must be an Err."""
     assert result.is_err, f"an error was expected, not {result}"
     return result.unwrap_err()

@@ -39,7 +39,7 @@ def run_elsewhere(trigger: BaseTrigger) -> Any:
 
 
 def resume(operator: Any, deferred: TaskDeferred, context: dict[str, Any]) -> Any:
-    """Let an operator that was made anew go on after its deferral."""
+    """Resume a newly created operator after its deferral."""
     assert deferred.method_name == "execute_complete"
     assert not deferred.kwargs, "dag.test drops them"
     try:

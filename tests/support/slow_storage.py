@@ -13,40 +13,40 @@ from tests.support.vss import FaultHandle, LocalVSS
 
 
 def slow_down(vss: LocalVSS, bucket_id: str, seconds: float = 1) -> FaultHandle:
-    """Let every chunk's data take so long in the buckets that match, until the test has seen what it wants to see."""
+    """Delay every chunk's data in the matching buckets, until the test has seen what it checks."""
     return vss.set_fault("latency", method="POST", path="/buckets/data/", bucket=bucket_id, seconds=seconds)
 
 
 def put_off_deletes(vss: LocalVSS, seconds: float = 15) -> FaultHandle:
-    """Let every delete take so long, so that there is time to look at what a DAG cleans up."""
+    """Delay every delete, so that there is time to check what a DAG cleans up."""
     return vss.set_fault("latency", method="DELETE", seconds=seconds)
 
 
 def chunks_in(vss: LocalVSS, bucket_id: str) -> list[dict[str, Any]]:
-    """Give the chunks of a bucket, announced ones included."""
+    """Return the chunks of a bucket, announced ones included."""
     answer = httpx.get(f"{vss.api()}/buckets/{bucket_id}/metadata", trust_env=False)
     chunks: list[dict[str, Any]] = answer.raise_for_status().json()["balls"]
     return chunks
 
 
 def balls_in(vss: LocalVSS, bucket_id: str) -> set[str]:
-    """Give the ids of the balls of a bucket; of a bulk's own bucket these are its records: ``start-0-…``, ``plan-0-…`` …"""
+    """Return the ids of a bucket's balls; those of a bulk's own bucket are its records: ``start-0-…``, ``plan-0-…`` …"""
     return {chunk["ball_id"] for chunk in chunks_in(vss, bucket_id)}
 
 
 def last_written(vss: LocalVSS, bucket_id: str, prefix: str = "") -> datetime:
-    """Tell when the youngest chunk of the balls that begin so was written, by the peers' clock."""
+    """Return when the youngest chunk of the balls with this prefix was written, by the peers' clock."""
     chunks = [chunk for chunk in chunks_in(vss, bucket_id) if chunk["ball_id"].startswith(prefix)]
     return datetime.fromtimestamp(max(int(chunk["tags"]["updated_at"]) for chunk in chunks) / 1e9, UTC)
 
 
 def bulk_buckets(vss: LocalVSS) -> set[str]:
-    """Give the buckets of the bulks that somebody asked for since the request log was cleared."""
+    """Return the buckets of the bulks that were requested since the request log was cleared."""
     return {request["path"].split("/")[4] for request in vss.requests("GET", "/buckets/bulk-[^/]*/metadata$")}
 
 
 def pokes(vss: LocalVSS, bulk_bucket: str) -> int:
-    """Tell how often the bulk's bucket was listed since the request log was cleared."""
+    """Return how often the bulk's bucket was listed since the request log was cleared."""
     return len(vss.requests("GET", f"/buckets/{bulk_bucket}/metadata$"))
 
 
@@ -75,6 +75,6 @@ def _content_of(vss: LocalVSS, bucket_id: str, chunk: str) -> bytes:
 
 
 def checksums_of(folder: Path) -> dict[str, str]:
-    """Give the SHA-256 of every file, by its path relative to the folder."""
+    """Return the SHA-256 of every file, by its path relative to the folder."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

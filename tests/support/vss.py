@@ -1,5 +1,5 @@
 """
-A local VSS in a process of its own, for tests: started on free ports, told to misbehave, killed and started again.
+A local VSS in a process of its own, for tests: it starts on free ports, misbehaves on request, and can be restarted.
 
 Everything here is synchronous, so that it can be used from plain tests and from coroutines alike (the calls take a few
 milliseconds).
@@ -29,6 +29,7 @@ _PROCESSES = ForkedProcesses(
 _START_TIMEOUT = 60
 _STOP_TIMEOUT = 60
 _ATTEMPTS = 20
+_RANDOM = random.SystemRandom()  # pytest-randomly seeds the default one, alike in all workers
 
 # One for all, without kept connections: making one costs 20 to 100 ms unless it loads no certificates.
 _HTTP = httpx.Client(verify=False, trust_env=False, timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
@@ -83,8 +84,8 @@ class LocalVSS:
             self._launch(self.port)
             return self
         for _ in range(_ATTEMPTS):
-            # Below the ports that outgoing connections get, so that nobody else has them when it is started again.
-            port = random.randrange(20000, 32000 - self.routers - self.peers)
+            # Below the ports of outgoing connections, so that they are still free when it is started again.
+            port = _RANDOM.randrange(20000, 32000 - self.routers - self.peers)
             try:
                 self._launch(port)
             except PortTakenError:
@@ -94,11 +95,11 @@ class LocalVSS:
         raise RuntimeError(f"no free ports in {_ATTEMPTS} attempts; the last one said: {self._errors}")
 
     def stop(self) -> int:
-        """Stop it as a user does (SIGTERM), and give its exit status."""
+        """Stop it as a user does (SIGTERM), and return its exit status."""
         return self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Let it die without a chance to tidy up (SIGKILL)."""
+        """Kill it without a chance to clean up (SIGKILL)."""
         self._end(signal.SIGKILL)
 
     def restart(self, *, kill: bool = False) -> Self:
@@ -167,16 +168,16 @@ class LocalVSS:
     # -- where it is ---------------------------------------------------------------------------------------------------
 
     def url(self, router: int = 0) -> str:
-        """Give the base URL of a router, as ``http://127.0.0.1:23456``."""
+        """Return the base URL of a router, such as ``http://127.0.0.1:23456``."""
         scheme = "https" if "--certificate" in self.options else "http"
         return f"{scheme}://127.0.0.1:{self.port + router}"
 
     def api(self, router: int = 0) -> str:
-        """Give the URL that a router's paths begin with."""
+        """Return the URL that a router's paths begin with."""
         return f"{self.url(router)}/api/v4"
 
     def peer_api(self, peer: int = 0) -> str:
-        """Give the URL that a peer's paths begin with."""
+        """Return the URL that a peer's paths begin with."""
         return f"http://127.0.0.1:{self.peer_port(peer)}/api/v4"
 
     def peer_port(self, peer: int = 0) -> int:
@@ -207,7 +208,7 @@ class LocalVSS:
         return FaultHandle(self, answer["faults"][0]["id"])
 
     def faults(self) -> list[dict[str, Any]]:
-        """Give the faults that are on."""
+        """Return the active faults."""
         found: list[dict[str, Any]] = self.control("GET", "/_faults")["faults"]
         return found
 
@@ -217,7 +218,7 @@ class LocalVSS:
 
     def requests(self, method: str | None = None, path: str = "", server: str = "router") -> list[dict[str, Any]]:
         """
-        Give the requests that came since the last ``reset_requests``, the oldest first.
+        Return the requests since the last ``reset_requests``, the oldest first.
 
         :param method: only those of this method
         :param path: only those with a path in which this regular expression is found

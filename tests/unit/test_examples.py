@@ -22,7 +22,7 @@ TESTS = "\n".join(test.read_text() for test in (ROOT / "tests" / "e2e" / "system
 
 
 def blocks() -> dict[str, str]:
-    """Give what stands between the markers, by name."""
+    """Return the text between the markers, by name."""
     return {
         name: textwrap.dedent(body).strip("\n")
         for text in EXAMPLES.values()

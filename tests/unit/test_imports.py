@@ -39,7 +39,7 @@ HEAVY = (
 
 @pytest.fixture(scope="module", params=ROOMS)
 def imported(request: pytest.FixtureRequest) -> list[str]:
-    """Give the modules that one room brings along, in a process of its own."""
+    """Return the modules that importing one package imports, in a process of its own."""
     command = [sys.executable, "-c", SCRIPT.format(room=request.param)]
     answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: list[str] = json.loads(answer.stdout.splitlines()[-1])

@@ -36,7 +36,7 @@ INSECURE = {"_create_unverified_context", "_create_default_https_context"}
 
 
 def offences(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Give the lines at which something is that must not be."""
+    """Return the lines that break a rule."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in CALLS:
             yield node.lineno, node.func.id

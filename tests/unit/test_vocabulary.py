@@ -1,4 +1,4 @@
-"""The docstrings, messages and comments of the package are plain English: they contain no banned phrase."""
+"""Docstrings, messages and comments of the package are plain English; docstrings of tests and scripts begin so."""
 
 from __future__ import annotations
 
@@ -69,6 +69,19 @@ def test_package_has_no_banned_phrase() -> None:
         for offence in offences(path.read_text())
     ]
     assert not found, "write these in plain English:\n" + "\n".join(found)
+
+
+def test_helpers_docstrings_begin_with_a_plain_verb() -> None:
+    found = [
+        f"{path.relative_to(PACKAGE.parent)}:{node.lineno}: {text.splitlines()[0]}"
+        for folder in ("tests", "scripts", "benchmarks", "example_dags")
+        for path in sorted((PACKAGE.parent / folder).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (text := ast.get_docstring(node) or "")
+        and FIRST_WORDS.match(text)
+    ]
+    assert not found, "begin these with a verb such as Return or Read:\n" + "\n".join(found)
 
 
 @pytest.mark.parametrize(

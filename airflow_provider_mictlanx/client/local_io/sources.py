@@ -99,6 +99,23 @@ class ChunksSource:
         """Return at once, since bytes in memory do not change."""
 
 
+class HashedFile:
+    """A file that was hashed before, and is announced without opening it again."""
+
+    is_immutable = False
+
+    def __init__(self, name: str, size: int) -> None:
+        self.name = name
+        self.size = size
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Raise ``IntegrityError``, since the file is not open."""
+        raise IntegrityError(f"{self.name} was hashed in another chunk layout; put it again")
+
+    async def check_unchanged(self) -> None:
+        """Return at once; the bytes are compared with the hash when they are sent."""
+
+
 class FileSource:
     """An open file, read by offset in threads."""
 

@@ -11,10 +11,11 @@ import contextlib
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
+from typing import TypeAlias
 
 from option import Result
 
@@ -54,8 +55,29 @@ from airflow_provider_mictlanx.client.validation import check_int, check_tags
 log = get_logger(__name__)
 
 
-GRACE = 2.0
-"""After this time (seconds), an announcement without data on any peer counts as abandoned by its put."""
+GRACE = 12.0
+"""
+After this time (seconds), an announcement without data on any peer counts as abandoned by its put.
+
+It is longer than ``MAX_ANNOUNCED_SECONDS``, the time that a window may take.
+"""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """
+    Announcements of a ball that a listing showed before the put.
+
+    :ivar at: time before the listing (``time.monotonic``)
+    """
+
+    rows: Sequence[Metadata]
+    at: float
+
+    def shows(self, chunk: Metadata) -> bool:
+        """Return whether the listing showed an announcement, or a newer replica, behind which a listing hides it."""
+        *identity, updated_at = _announcement(chunk)
+        return any(seen == identity and newest >= updated_at for *seen, newest in map(_announcement, self.rows))
 
 
 @dataclass(frozen=True)
@@ -114,6 +136,7 @@ class UploadBase(ABC):
         self._fewest = options.rf
         self.announced: Counter[str] = Counter()
         """Number of replicas that this put may have announced, by chunk key; includes requests with lost answers."""
+        self._seen: Seen | None = None
         self.only_announced = False
         """True while the ball consists only of this put's announcements, as far as known."""
 
@@ -177,7 +200,7 @@ class UploadBase(ABC):
         Wait ``GRACE`` seconds first, because their writer may still be sending. Keep them while a peer does not answer.
         """
         announced = await list_chunks(self.routers, self.name)
-        await asyncio.sleep(GRACE)
+        await asyncio.sleep(self.grace_for(announced))
         await for_each(unsent, ChunkUpload.find_replicas, self.options.max_concurrency)
         with contextlib.suppress(UnavailableError):
             empty = [chunk for chunk in unsent if chunk.is_missing and await chunk.has_no_data()]
@@ -186,6 +209,12 @@ class UploadBase(ABC):
             # Announcements made since then are kept: their writers have GRACE seconds too.
             stale = [chunk for chunk in empty if chunk.replicas_in(now) == chunk.replicas_in(announced) != Counter()]
             await for_each(stale, ChunkUpload.clear_unsent, self.options.max_concurrency)
+
+    def grace_for(self, listed: Iterable[Metadata]) -> float:
+        """Return the rest of ``GRACE`` for listed announcements, which began if an earlier listing showed them."""
+        if self._seen is None or not all(map(self._seen.shows, listed)):
+            return GRACE
+        return max(0.0, self._seen.at + GRACE - time.monotonic())
 
     def stored(self, replicas: int, sent: bool) -> None:
         """Record the number of peers that store a chunk, and whether data was sent."""
@@ -247,20 +276,30 @@ class ChunkUpload:
     @property
     def announced(self) -> int:
         """Number of peers that accepted the current announcement, whose data is not sent yet."""
-        return len(self._task[1].replicas) if self._task else 0
+        return len(self.replicas)
+
+    @property
+    def replicas(self) -> Sequence[str]:
+        """The peers that accepted the current announcement."""
+        return self._task[1].replicas if self._task else ()
+
+    def take_over(self, announced: ChunkUpload) -> None:
+        """Continue with the announcement of another put of the same chunk, whose data is not sent yet."""
+        self._task = announced._task
+
+    async def withdraw(self) -> None:
+        """Delete the announcement, whose data is not sent."""
+        self._task = None
+        await self._clear(())
 
     @property
     def is_missing(self) -> bool:
         """Return whether no peer is known to store the chunk."""
         return not self._stored_on
 
-    def replicas_in(self, listed: Sequence[Metadata]) -> Counter[tuple[str, int, int, str]]:
+    def replicas_in(self, listed: Sequence[Metadata]) -> Counter[_Announcement]:
         """Return the listed announcements under the chunk's key, in any layout."""
-        return Counter(
-            (chunk.checksum, chunk.size, chunk.updated_at, chunk.producer_id)
-            for chunk in listed
-            if chunk.key == self._metadata.key
-        )
+        return Counter(_announcement(chunk) for chunk in listed if chunk.key == self._metadata.key)
 
     async def put(self) -> None:
         """Put the chunk; raise the error of the last try."""
@@ -509,3 +548,11 @@ class ChunkUpload:
             raise UnavailableError(
                 f"putting {self._label} failed: a peer with other bytes under its key does not always answer; try again"
             )
+
+
+_Announcement: TypeAlias = tuple[str, str, int, str, int]
+
+
+def _announcement(chunk: Metadata) -> _Announcement:
+    """Return what identifies an announcement: key, SHA-256, size, writer and time."""
+    return chunk.key, chunk.checksum, chunk.size, chunk.producer_id, chunk.updated_at

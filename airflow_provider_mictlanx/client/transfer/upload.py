@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
-from dataclasses import replace
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 
 from airflow_provider_mictlanx.client.concurrency import for_each
 from airflow_provider_mictlanx.client.empty_objects import (
@@ -36,11 +37,10 @@ from airflow_provider_mictlanx.client.local_io.chunk_splitter import (
     hash_source,
     infer_layout,
 )
-from airflow_provider_mictlanx.client.local_io.sources import BytesSource
+from airflow_provider_mictlanx.client.local_io.sources import BytesSource, HashedFile
 from airflow_provider_mictlanx.client.models import Metadata, PutReport
 from airflow_provider_mictlanx.client.texts import get_logger
-from airflow_provider_mictlanx.client.transfer import chunk_upload
-from airflow_provider_mictlanx.client.transfer.chunk_upload import ChunkUpload, UploadBase
+from airflow_provider_mictlanx.client.transfer.chunk_upload import ChunkUpload, Seen, UploadBase
 from airflow_provider_mictlanx.client.transfer.delete import Deletion
 from airflow_provider_mictlanx.client.transfer.listing import get_first_chunk, list_chunks, list_rows, require_all_peers
 from airflow_provider_mictlanx.client.transfer.single_chunk import SingleChunkUpload
@@ -49,13 +49,81 @@ from airflow_provider_mictlanx.client.versions import Version, group_versions
 log = get_logger(__name__)
 
 
+MAX_ANNOUNCED_SECONDS = 10.0
+"""Maximum time between announcement and data for which a window's listing is valid; shorter than ``GRACE``."""
+
+
+@dataclass
+class Announced:
+    """
+    A new ball of one chunk that was announced as part of a window (``upload_window``).
+
+    :ivar upload: the put that announced it, whose source is closed
+    :ivar at: time before the announcement (``time.monotonic``)
+    :ivar is_taken: whether the put that sends the data has begun
+    """
+
+    upload: Upload
+    plan: ChunkManifest
+    first: ChunkUpload
+    at: float
+    is_taken: bool = False
+    _is_confirmed: bool = field(default=False, init=False)
+
+    @property
+    def is_late(self) -> bool:
+        """Return whether another listing is required before its data."""
+        return time.monotonic() - self.at > MAX_ANNOUNCED_SECONDS
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Return whether a listing after the announcement showed no other writer, and is still valid."""
+        return self._is_confirmed and not self.is_late
+
+    def confirm(self, listed: Sequence[Metadata], peer_ids: Collection[str]) -> None:
+        """
+        Check a bucket's listing, in which every peer took part, for other writers of the ball.
+
+        :param listed: the rows of the ball; their number says nothing about the replicas
+        :param peer_ids: the peers that answered; those of the announcement must be among them
+        """
+        self._is_confirmed = set(self.first.replicas) <= set(peer_ids) and self.upload.is_alone(listed)
+
+
 class Upload(UploadBase):
     """Puts one ball."""
 
     _stale_companion = False
     """True after the ball's listing showed the companion of an earlier empty object."""
 
-    async def run(self, layout: Sequence[int], expected: ChunkManifest | None = None) -> PutReport:
+    async def announce(self, layout: Sequence[int], expected: ChunkManifest | None = None) -> Announced | None:
+        """
+        Announce a ball of one chunk that has no placement; its data is sent by ``run`` of another ``Upload``.
+
+        None: it has a placement, or another number of chunks, or it is empty, so it needs a complete put. Raises an
+        error if the announcement failed. Parameters: see ``run``.
+        """
+        if len(layout) != 1 or self.source.size == 0:
+            return None
+        try:
+            self._plan = await self._planned(layout, expected)
+            await get_first_chunk(self.routers, self.name)
+        except NotFoundError:
+            pass
+        except MictlanXError:
+            return None  # the complete put raises it, if it persists
+        else:
+            return None
+        at = time.monotonic()
+        first = ChunkUpload(self, self._plan.chunks[0])
+        self.only_announced = True
+        await first.announce()
+        self.source = HashedFile(self.source.name, self.source.size)  # a window must not keep the bytes of its files
+        return Announced(self, self._plan, first, at) if first.replicas else None
+
+    async def run(
+        self, layout: Sequence[int], expected: ChunkManifest | None = None, known: Announced | Seen | None = None
+    ) -> PutReport:
         """
         Put the ball; return a report.
 
@@ -66,9 +134,16 @@ class Upload(UploadBase):
         :param layout: sizes of the chunks (bytes), unless the same bytes were begun in another layout
         :param expected: the result of hashing the source before. If its chunks are the same, the source is not hashed
             again, since each chunk is hashed when it is sent
+        :param known: an announcement of this ball with these options, or what a listing showed before
         """
-        self._plan = await self._planned(layout, expected)
-        found = await self.routers.with_retries(self._find_announced)
+        announced = known if isinstance(known, Announced) else None
+        if announced is not None:
+            await self._take_over(announced, layout)
+            found: list[Version] = []
+        else:
+            self._seen = known if isinstance(known, Seen) else None
+            self._plan = await self._planned(layout, expected)
+            found = await self.routers.with_retries(self._find_announced)
         if others := [version for version in found if not self._is_same(version)]:
             found = await self._delete_conflicting(others, [version for version in found if version not in others])
         if found:
@@ -76,7 +151,7 @@ class Upload(UploadBase):
             await self.complete(
                 self._plan.chunks, {chunk.key for version in found for chunk in version.chunks.values()}
             )
-        elif not await self._begin():
+        elif not await self._begin(announced):
             await self._adopt_layout(await self.routers.with_retries(self._find_announced))
             # Every chunk is sent, even a readable one: after a delete, a peer may have brought back a copy without
             # placement, which no other client finds.
@@ -88,6 +163,17 @@ class Upload(UploadBase):
         elif self._stale_companion:
             await self._delete_companion()
         return self.report()
+
+    async def _take_over(self, announced: Announced, layout: Sequence[int]) -> None:
+        """Use the plan of an announcement; raise ``IntegrityError`` if the source is known to have changed."""
+        announced.is_taken = True
+        self.announced += announced.upload.announced
+        self.only_announced = True
+        try:
+            self._plan = await self._planned(layout, announced.plan)
+        except IntegrityError:
+            await self._withdraw()
+            raise
 
     async def _planned(self, layout: Sequence[int], expected: ChunkManifest | None) -> ChunkManifest:
         if (
@@ -169,7 +255,7 @@ class Upload(UploadBase):
         if self.options.replace and all(version.ball_id == self.name.ball_id for version in others):
             await deletion.remove(self.name, "replacing")
             return []
-        for wait in (0.0, chunk_upload.GRACE):
+        for wait in (0.0, self.grace_for([chunk for version in others for chunk in version.ordered])):
             await asyncio.sleep(wait)
             for version in others:
                 if await self._is_readable(version):
@@ -207,16 +293,22 @@ class Upload(UploadBase):
 
     # -- a new ball ------------------------------------------------------------------------------------------------
 
-    async def _begin(self) -> bool:
+    async def _begin(self, announced: Announced | None = None) -> bool:
         """
         Put a new ball: announce its first chunk, check for other writers, and send the data.
 
         Returns False without sending if another writer began earlier with the same bytes in another layout.
+
+        :param announced: the announcement of its only chunk in a window, which may have been checked for other writers
         """
         first = ChunkUpload(self, self._plan.chunks[0])
         self.only_announced = True
-        await self.routers.with_retries(first.announce)
-        if not await self.routers.with_retries(lambda: self._is_first(first)):
+        if announced is not None:
+            first.take_over(announced.first)
+        else:
+            await self.routers.with_retries(first.announce)
+        checked = announced is not None and announced.is_confirmed
+        if not checked and not await self.routers.with_retries(lambda: self._is_first(first)):
             return False
         self.only_announced = False
 
@@ -260,6 +352,11 @@ class Upload(UploadBase):
                 "when it answers"
             )
         return min(versions, key=lambda version: (version.begun_at, version.num_chunks)) in own
+
+    def is_alone(self, listed: Sequence[Metadata]) -> bool:
+        """Return whether a listing shows the ball as announced, and no other bytes or layout."""
+        versions = group_versions(listed)
+        return bool(versions) and all(self._is_same(version) and self._has_own_layout(version) for version in versions)
 
     def _has_own_layout(self, version: Version) -> bool:
         planned = self._plan.chunks

@@ -31,7 +31,7 @@ LINES = 60
 
 
 def processes_of(home: Path) -> list[int]:
-    """Give the processes that have this folder as their ``AIRFLOW_HOME``."""
+    """Return the processes that have this folder as their ``AIRFLOW_HOME``."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):

@@ -39,7 +39,7 @@ class Parity:
         self.run = Run(airflow, "sensors_in_every_mode", salt=self.salt)
 
     def play(self) -> None:
-        """Let the sensors wait, break the storage under them and mend it, kill the triggerer, write what they wait for."""
+        """Start the sensors, break and repair the storage, kill the triggerer, and write what they wait for."""
         waiting = [cell for cell in cells() if CASES[cell[0]].waits]
         later = [cell for cell in cells() if cell[2] == "later"]
         self._wait_for("the end of growing pauses", lambda: self._have_ended(cells("backoff")))
@@ -58,7 +58,7 @@ class Parity:
         self._wait_for("the end of everything", lambda: self._have_ended(cells()))
 
     def _break(self, suffix: str) -> list[FaultHandle]:
-        """Let the routers fail, or refuse, whatever is asked of some buckets, a bulk's own included."""
+        """Make the routers fail or refuse every request for some buckets, a bulk's own included."""
         return [
             self.vss.set_fault("status", bucket=f"*{case}*-{self.salt}{suffix}", status=status)
             for case, status in (("broken", 500), ("forbidden", 403))
@@ -78,7 +78,7 @@ class Parity:
         return all(self.task(cell)["state"] in ENDED for cell in some)
 
     def _all_wait(self, some: Iterable[Cell]) -> bool:
-        """Tell whether all of them have poked, as far as the states tell. None of them may have ended."""
+        """Return whether all of them have poked, judging by their states. None of them may have ended."""
         tasks = {cell: self.task(cell) for cell in some}
         ended = {cell: task["state"] for cell, task in tasks.items() if task["state"] in ENDED}
         assert not ended, ended
@@ -88,7 +88,7 @@ class Parity:
         )
 
     def _times_of_pokes(self, cell: Cell) -> list[float]:
-        """Give the time of every listing: a poke begins with one."""
+        """Return the time of every listing: a poke begins with one."""
         requests = self.vss.requests()
         assert len(requests) < LOG_OF_REQUESTS, "the first ones are not there any more"
         listing = re.compile(f"/buckets/(bulk-)?{name_of(cell, self.salt)}/metadata(/[^/]+/chunks)?$")
@@ -103,7 +103,7 @@ class Parity:
         self.hook.put_bulk(name, f"of-{name}", str(self.source))
 
     def expected_xcom(self, cell: Cell) -> dict[str, Any]:
-        """Tell what a sensor has to have found, by what the hook tells of it."""
+        """Return the XCom that a sensor must have, from the hook's answer."""
         name = name_of(cell, self.salt)
         match cell[1]:
             case "one":
@@ -127,7 +127,7 @@ class Parity:
 
 def pauses_of(pokes: list[float]) -> list[tuple[float, float]]:
     """
-    Give how long after the first poke each pause began, and its length.
+    Return the start of each pause, counted from the first poke, and its length.
 
     Without the last one: it is cut short, so that the last poke is at the end of the wait.
     """
@@ -136,7 +136,7 @@ def pauses_of(pokes: list[float]) -> list[tuple[float, float]]:
 
 def shortest_pause(mode: str, number: int, elapsed: float) -> float:
     """
-    Give how long a pause has to be, by Airflow's exponential back-off (``BaseSensorOperator._get_next_poke_interval``).
+    Return the minimum length of a pause, by Airflow's exponential back-off (``BaseSensorOperator._get_next_poke_interval``).
 
     The n-th pause is ``poke_interval * 2 ** (n - 2)`` whole seconds, at least one, and up to one second less than as much again at
     random; at most ``max_wait``. A rescheduled sensor does not know which pause it is at: it takes the first n of which all pauses

@@ -83,7 +83,7 @@ def save(dialog: Locator) -> None:
 
 
 def press_test(page: Page, conn_id: str) -> str:
-    """Press *Test* beside a connection, and give what the page then says, when earlier messages are gone."""
+    """Press *Test* beside a connection, and return the page's message, after earlier messages are gone."""
     page.mouse.move(0, 0)  # a message stays while the mouse is over it, as it is where "Save" was
     expect(page.get_by_role("status").filter(has_text="Connection")).to_have_count(0)
     row = page.get_by_role("row").filter(has=page.get_by_role("cell", name=conn_id, exact=True))
@@ -94,7 +94,7 @@ def press_test(page: Page, conn_id: str) -> str:
 
 
 def tokens_sent(vss: LocalVSS) -> set[str]:
-    """Give what came as authorization of a test, as the request log shows it."""
+    """Return the authorization headers of a test, as the request log shows them."""
     return {request["headers"]["authorization"] for request in vss.requests(path="/peers$")}
 
 
@@ -230,12 +230,12 @@ def known_dags(airflow: RunningAirflow) -> set[str]:
 
 
 def done_tasks(airflow: RunningAirflow, dag_id: str, run_id: str) -> set[str]:
-    """Give the names, without their groups, of the tasks that succeeded."""
+    """Return the names, without their groups, of the tasks that succeeded."""
     tasks = airflow.task_instances(dag_id, run_id)
     return {task["task_id"].rpartition(".")[2] for task in tasks if task["state"] == "success"}
 
 
 def run_of(airflow: RunningAirflow, dag_id: str, conn_id: str) -> str | None:
-    """Give the id of the run that was triggered with this connection."""
+    """Return the id of the run that was triggered with this connection."""
     runs: list[dict[str, Any]] = airflow.request("GET", f"/api/v2/dags/{dag_id}/dagRuns?limit=1000")["dag_runs"]
     return next((run["dag_run_id"] for run in runs if run["conf"].get("connection") == conn_id), None)

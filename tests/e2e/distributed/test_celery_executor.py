@@ -16,14 +16,14 @@ SHARDS = 4
 
 
 def shards_of(airflow: RunningAirflow, run: Run, worker: str) -> set[int]:
-    """Tell from the log of a worker which shards' uploads it ran."""
+    """Return the shards whose uploads a worker ran, from its log."""
     upload = re.compile(rf"Executing workload.*run_id={re.escape(run.run_id)}/task_id=upload/map_index=(\d+)/")
     lines = airflow.log_of(worker).read_text(encoding="utf-8", errors="replace").splitlines()
     return {int(match[1]) for line in lines if (match := upload.search(line))}
 
 
 def begun(vss: LocalVSS) -> set[str]:
-    """Give the shards that began, from the bulk's records."""
+    """Return the shards that began, from the bulk's records."""
     return {
         ball_id.split("-")[1]
         for records in storage.bulk_buckets(vss)

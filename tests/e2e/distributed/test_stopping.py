@@ -63,7 +63,7 @@ class Stopping:
         time.sleep(WATCHED)
 
     def _waits(self, task: Task) -> bool:
-        """Tell whether it has poked since it was first seen to wait; a rescheduled one waits while nobody pokes."""
+        """Return whether it has poked since it was first seen to wait; a rescheduled one waits between its pokes."""
         state = self.run.state_of("-".join(task))
         if state != {"poke": "running", "reschedule": "up_for_reschedule"}.get(task[1], "deferred"):
             return False
@@ -71,7 +71,7 @@ class Stopping:
         return task[1] == "reschedule" or max(self.requests(task), default=0) > since
 
     def requests(self, task: Task, try_number: int = 1) -> list[float]:
-        """Tell when something was asked of the bucket, or the bulk, of a try."""
+        """Return the times of the requests to the bucket, or the bulk, of a try."""
         name = name_of(task, try_number, self.salt)
         return [request["at"] for request in self.vss.requests(path=f"/buckets/(bulk-|of-)?{name}/")]
 

@@ -102,7 +102,7 @@ except Exception as error:
 
 
 def download_as_nobody(vss: LocalVSS, bucket_id: str, folder: Path) -> str:
-    """Download as a user who owns nothing; gives the path, or the error."""
+    """Download as a user who owns nothing; return the path, or the error."""
     script = CHILD.format(uid=NOBODY, gid=NOBODY)
     command = [sys.executable, "-c", script, vss.uri, bucket_id, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)

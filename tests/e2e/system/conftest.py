@@ -1,4 +1,4 @@
-"""What tests of whole DAGs share: a migrated database, an Airflow of their own, real files, a look at processes."""
+"""Fixtures of tests of complete DAGs: a migrated database, an Airflow home of their own, and real files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def airflow_environment(home: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a migrated database, to be copied: made once for all workers, since it takes a while."""
+    """Return a migrated database, to be copied: made once for all workers, because it takes seconds."""
     folder = tmp_path_factory.getbasetemp()
     shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
     home = shared / "airflow-of-all"

@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(environment: dict[str, str], tmp_path: Path, vss: LocalVSS, bucket_id: str, folder: Path) -> str:
-    """Run the DAG; gives what was written into the file of events."""
+    """Run the DAG; return the text of the file of events."""
     events = tmp_path / "events.jsonl"
     connection = {"conn_type": "mictlanx", "password": SECRET, "extra": {"uri": vss.uri}}
     environment |= {
@@ -39,7 +39,7 @@ def run(environment: dict[str, str], tmp_path: Path, vss: LocalVSS, bucket_id: s
 
 
 def places(events: str) -> dict[str, tuple[list[str], list[str]]]:
-    """Give inputs and outputs of every task's last event."""
+    """Return inputs and outputs of every task's last event."""
     told: dict[str, tuple[list[str], list[str]]] = {}
     for line in events.splitlines():
         event = json.loads(line)

@@ -25,7 +25,6 @@ TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 NO_DATE = "" if version("apache-airflow").startswith("2.") else "none"
 """Of a run that was triggered: Airflow 3 gives it no logical date, if nobody chooses one, so there is no ``ds``."""
 FRAMES = 4
-SOON = {"AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "1"}
 IN_ONE_PROCESS = {"deferrable=True": 'mode="reschedule"', "poke_interval=30": "poke_interval=1"}
 """``dag.test`` runs one task at a time: in a deferred gate it would wait for an upload that it has not begun."""
 
@@ -39,7 +38,7 @@ class Nightly:
         self.frames.mkdir()
         self._folder = folder
         self._runs = 0
-        self._environment = {**environment, **SOON, "AIRFLOW__CORE__DAGS_FOLDER": str(folder / "dags")}
+        self._environment = {**environment, "AIRFLOW__CORE__DAGS_FOLDER": str(folder / "dags")}
         code = (ROOT / "example_dags" / f"{EXAMPLE}.py").read_text()
         for old, new in {'"/data/': f'"{folder}/', **IN_ONE_PROCESS}.items():
             assert old in code
@@ -52,7 +51,7 @@ class Nightly:
         for number in range(FRAMES):
             (self.frames / f"frame-{number:03}.jpg").write_text(f"frame {number} of the {day} day")
 
-    def start(self, logical_date: str, *, forked: bool = True, **more: str) -> StartedRun:
+    def start(self, logical_date: str, **more: str) -> StartedRun:
         """Start a run beside others, with an Airflow database of its own: the runs meet in the storage and the folders."""
         self._runs += 1
         folder = self._folder / f"run-{self._runs}"
@@ -60,7 +59,7 @@ class Nightly:
         home.mkdir(parents=True)
         self._database = shutil.copy(Path(self._environment["AIRFLOW_HOME"], "airflow.db"), home)
         environment = {**self._environment, **more, "AIRFLOW_HOME": str(home)}
-        return StartedRun(environment, folder, "nightly", logical_date=logical_date, forked=forked)
+        return StartedRun(environment, folder, "nightly", logical_date=logical_date)
 
     def failed_once(self) -> set[str]:
         """Return the tasks of the latest run whose first try has failed."""
@@ -115,7 +114,7 @@ def test_retry_mends_a_run_that_began_without_its_storage(nightly: Nightly, own_
     vss.stop()
     nightly.take_frames("first")
     uri = f"{vss.uri}&connect_patience=0"
-    with nightly.start(TODAY.isoformat(), forked=False, AIRFLOW_CONN_MICTLANX_DEFAULT=uri) as run:
+    with nightly.start(TODAY.isoformat(), AIRFLOW_CONN_MICTLANX_DEFAULT=uri) as run:
         deadline = time.monotonic() + 200
         while nightly.failed_once() < {"upload", "ready"}:
             assert time.monotonic() < deadline, run.output()[-8000:]

@@ -32,6 +32,7 @@ from airflow_provider_mictlanx.client.errors import (
     PutChunksError,
     UnavailableError,
 )
+from airflow_provider_mictlanx.client.transfer import chunk_upload, upload_window
 from tests.support.bulk_uploads import make_files, on_peers, one_version_each, uncached_client, upload, versions
 from tests.support.forked_processes import ForkedProcesses
 from tests.support.raw_requests import RawRequests
@@ -39,7 +40,7 @@ from tests.support.vss import LocalVSS
 
 _PROCESSES = ForkedProcesses("tests.support.bulk_attempt")
 
-FEW = inventory.ASKED_ONE_BY_ONE
+FEW = inventory.FEWEST_BALLS
 MANY = FEW + 4
 SIZES = pytest.mark.parametrize("number", [FEW, MANY], ids=["few", "many"])
 """Bulks whose balls are asked for one by one, and bulks whose bucket is listed."""
@@ -189,7 +190,8 @@ async def test_several_buckets(vss: LocalVSS, bulk_id: str, bucket_id: str) -> N
         vss.reset_requests()
         again = await upload(client, bulk_id, "", listing=listing, items_per_shard=True)
         assert (again.uploaded, again.skipped, again.failed) == (MANY, MANY, 0)
-        assert len(vss.requests("GET", f"/buckets/{bucket_id}-./metadata$")) == 2
+        assert len(vss.requests("GET", f"/buckets/{bucket_id}-a/metadata$")) == 1
+        assert len(vss.requests("GET", f"/buckets/{bucket_id}-b/metadata$")) == 3  # and around its window
 
 
 async def test_other_bytes_under_a_key_since_then(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
@@ -205,6 +207,7 @@ async def test_other_bytes_under_a_key_since_then(vss: LocalVSS, bulk_id: str, b
         assert await versions(client, bucket_id) == one_version_each(contents)
 
 
+@pytest.mark.usefixtures("short_grace")
 @SIZES
 async def test_announced_anew_without_data(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path, number: int
@@ -231,6 +234,7 @@ async def test_announced_anew_without_data(
         assert min(on_peers(vss, bucket_id, contents).values()) == 1
 
 
+@pytest.mark.usefixtures("short_grace")
 async def test_unreadable_ball_that_is_listed_is_mended_after_a_check(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
 ) -> None:
@@ -312,7 +316,7 @@ async def test_bucket_far_larger_than_the_bulk(
 ) -> None:
     """Its listing is not read to its end; the balls are asked for one by one."""
     files(folder, MANY)
-    monkeypatch.setattr(inventory, "ROWS_PER_BALL", 1)
+    monkeypatch.setattr(upload_window, "ROWS_PER_BALL", 1)
     async with uncached_client(vss) as client:
         for number in range(MANY):
             (await client.put(bucket_id, f"other-{number}", b"x" * 100, tags={"t": "x" * 500})).unwrap()
@@ -353,6 +357,7 @@ async def test_gate_pokes_while_it_is_sent_again(
         assert await state_of(client, bulk_id) == (State.COMPLETE, MANY)
 
 
+@pytest.mark.usefixtures("short_grace")
 @pytest.mark.parametrize("deleted", ["one", "all"])
 async def test_killed_after_it_recorded_the_loss(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path, deleted: str
@@ -380,6 +385,7 @@ async def test_killed_after_it_recorded_the_loss(
         assert await state_of(client, bulk_id) == (State.COMPLETE, MANY)
 
 
+@pytest.mark.usefixtures("short_grace")
 async def test_bytes_of_the_record_of_the_loss_are_lost(
     vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path
 ) -> None:
@@ -446,9 +452,10 @@ async def test_loss_has_to_be_recorded_on_as_many_peers_as_a_start(
 
 
 async def test_what_another_attempt_stored_may_be_lost_again(
-    own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
+    own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A failure is none where another attempt has stored the ball since; but not where it is gone by now."""
+    monkeypatch.setattr(chunk_upload, "GRACE", 0.3)  # of what the first attempt has announced and not sent yet
     files(folder, MANY)
     vss = own_vss()
     async with uncached_client(vss) as client:

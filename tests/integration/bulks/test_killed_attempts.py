@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import signal
+import sqlite3
 import threading
 import uuid
 from collections import Counter
@@ -19,6 +21,7 @@ from airflow_provider_mictlanx.bulks.record_store import RecordStore
 from airflow_provider_mictlanx.bulks.records import parse_ranges
 from airflow_provider_mictlanx.bulks.status import State
 from airflow_provider_mictlanx.client import AsyncClient
+from airflow_provider_mictlanx.client.transfer import chunk_upload
 from tests.support.bulk_uploads import make_files, on_peers, one_version_each, uncached_client, upload, versions
 from tests.support.forked_processes import Child, ForkedProcesses
 from tests.support.vss import LocalVSS
@@ -28,7 +31,7 @@ RF = 2
 IN_FLIGHT = 10
 """The most balls that a bulk works at, at once (client/sizing.py)."""
 KILLS = 20
-REQUESTS = 4 * BALLS + 10
+REQUESTS = 3 * BALLS + 20
 """About as many requests as an attempt makes."""
 
 _PROCESSES = ForkedProcesses("tests.support.bulk_attempt")
@@ -39,11 +42,16 @@ def attempt(vss: LocalVSS, **told: Any) -> Child:
 
 
 async def acknowledged(client: AsyncClient, bulk_id: str) -> set[int]:
-    """Give the balls that the records acknowledge, and can be read."""
+    """Return the balls that the records acknowledge and that can be read."""
     store = RecordStore(client, bulk_id)
     records = await store.read_completely()
     told = await store.read_items([*records.parts, *records.dones])
     return set().union(*(parse_ranges(items["acknowledged"], BALLS) for _, items in told))
+
+
+@pytest.fixture(autouse=True)
+def _short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunk_upload, "GRACE", 0.5)  # the killed attempt sends no more
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +60,7 @@ def killed_vss(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield running
 
 
+@pytest.mark.usefixtures("short_grace")
 @pytest.mark.parametrize("seed", range(KILLS))
 async def test_killed(
     killed_vss: LocalVSS, bucket_id: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, seed: int
@@ -100,6 +109,41 @@ async def test_killed(
         told = await await_bulk(client, bulk_id, timeout=0)
         assert (told["state"], told["successed"], told["failed"]) == ("complete", BALLS, 0)
         assert told["uploaded_size"] == sum(map(len, contents.values()))
+
+
+@pytest.mark.parametrize(
+    ("part", "nth"),
+    [("/metadata", 10), ("/metadata", 66), ("/chunked", 3), ("/chunked", 40), ("/metadata", 150), ("/chunked", 150)],
+    ids=["first window", "all of it", "its first data", "within its data", "second window", "its data"],
+)
+async def test_killed_within_a_window(
+    killed_vss: LocalVSS, bucket_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, nth: int
+) -> None:
+    """Up to a thousand announcements without data are left; the next attempt waits for all of them at once, and clears them."""
+    monkeypatch.setattr(chunk_upload, "GRACE", 2.0)
+    vss = killed_vss
+    contents = make_files(tmp_path, {f"f{number:03}": 100 for number in range(BALLS)})
+    told = {"bulk_id": f"killed {uuid.uuid4()}", "bucket_id": bucket_id}
+    dying = attempt(vss, **told, folder=str(tmp_path), die_after=part, nth=nth, part=60)
+    output, _ = dying.communicate(timeout=120)
+    assert dying.returncode == -signal.SIGKILL, output
+    unsent = _unsent(vss, bucket_id)
+    async with uncached_client(vss) as client:
+        result = await upload(client, **told, source=tmp_path)
+        assert (result.failed, result.uploaded + result.skipped) == (0, BALLS)
+        assert result.response_time < max(2.0 * unsent / IN_FLIGHT, 20)
+        assert _unsent(vss, bucket_id) == 0
+        assert min(on_peers(vss, bucket_id, contents).values()) == 1
+        assert await versions(client, bucket_id) == one_version_each(contents)
+        assert (await bulk_status(client, told["bulk_id"])).state is State.COMPLETE
+
+
+def _unsent(vss: LocalVSS, bucket_id: str) -> int:
+    """Return the number of announcements without data."""
+    with contextlib.closing(sqlite3.connect(vss.data / "metadata.sqlite3")) as books:
+        asked = "select count(*) from replicas where bucket_id = ? and blob is null"
+        [number] = books.execute(asked, (bucket_id,)).fetchone()
+        return int(number)
 
 
 def test_cut_off_but_not_dead(killed_vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def bulk_id() -> str:
 
 
 def reads(vss: LocalVSS, bucket_id: str) -> dict[str, int]:
-    """Give how often the data of each chunk was read."""
+    """Return how often the data of each chunk was read."""
     found: dict[str, int] = {}
     for seen in vss.requests("GET", f"/buckets/{bucket_id}/[^/]+$"):
         if not seen["path"].endswith("/metadata"):

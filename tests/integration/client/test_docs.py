@@ -33,7 +33,7 @@ def snippets(page: str) -> list[str]:
 
 
 def table_under(page: str, heading: str) -> list[list[str]]:
-    """Give the rows of the first table under a heading, without its head."""
+    """Return the rows of the first table under a heading, without its head."""
     text = (DOCS / page).read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
     table = re.search(r"(?:^\|.*\n?)+", text, re.MULTILINE)
     assert table
@@ -196,7 +196,7 @@ CALLS: dict[str, Call] = {
 
 
 def documented_requests() -> dict[str, str]:
-    """Give what the table of requests says; a row that names several calls stands for each."""
+    """Return the table of requests; a row that names several calls counts for each."""
     rows: dict[str, str] = {}
     for call, requests in table_under("client.md", "Requests"):
         several = re.fullmatch(r"`\w+`(, `\w+`)+", call) and "check_storage" not in call

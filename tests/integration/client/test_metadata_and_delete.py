@@ -169,7 +169,7 @@ async def test_delete_by_key_deletes_one_chunk_on_all_peers(vss: LocalVSS, bucke
         assert (await client.put(bucket_id, "ball", DATA, chunk_size=500, rf=3)).unwrap() is True
 
 
-@pytest.mark.parametrize("key", ["", "a.b_0", "2026/frame 1.jpg_0", "a__0", None])
+@pytest.mark.parametrize("key", ["", "2026/frame 1.jpg_0", None])
 async def test_a_chunk_s_key_is_made_of_the_ball_id(vss: LocalVSS, key: Any) -> None:
     vss.reset_requests()
     async with checked_client(vss) as client:

@@ -93,7 +93,7 @@ Operation = Callable[[AsyncClient, Path], Awaitable[Any]]
 
 @pytest.fixture
 def cost_of(counted_vss: LocalVSS, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Costs]:
-    """Give what an operation costs, with a client of its own; what ``before`` does is not counted."""
+    """Return the cost of an operation, with a client of its own; the requests of ``before`` are not counted."""
 
     def measure(operation: Operation, before: Operation | None = None) -> Costs:
         costs = Costs()
@@ -163,14 +163,14 @@ async def poke(client: AsyncClient, folder: Path) -> None:
 
 
 async def put_bulk(client: AsyncClient, folder: Path) -> None:
-    (folder / "files").mkdir()
-    for number in range(20):
-        (folder / "files" / f"{number}").write_bytes(bytes(100))
     await put_bulk_again("bulk")(client, folder)
 
 
-def put_bulk_again(bulk_id: str) -> Operation:
+def put_bulk_again(bulk_id: str, balls: int = 20) -> Operation:
     async def operation(client: AsyncClient, folder: Path) -> None:
+        (folder / "files").mkdir(exist_ok=True)
+        for number in range(balls):
+            (folder / "files" / f"{number}").write_bytes(bytes(100))
         bucket_id = f"{bulk_id}ed"
         listing = list_sources(str(folder / "files"), bucket_id)
         spec = BulkSpec(bulk_id, ["files"], bucket_id)
@@ -312,20 +312,31 @@ def test_costs(name: str, cost_of: Callable[..., Costs]) -> None:
     assert costs.connections == case.connections
 
 
+RECORDS = Counter({"look": 3, "announce": 3, "list": 3, "send": 3, "list bucket": 2, "peers": 2})
+"""Of a new shard: a put of start, plan and end, and two complete listings of the records."""
+
+
 @pytest.mark.parametrize(
-    ("balls", "confirmed"), [(16, {"list": 16}), (20, {"list bucket": 1, "peers": 1})], ids=["few", "many"]
+    ("balls", "bucket", "confirmed"),
+    [
+        (16, {"list": 16}, {"list": 16}),
+        (20, {"list bucket": 2, "peers": 2}, {"list bucket": 1, "peers": 1}),
+        (200, {"list bucket": 3, "peers": 3}, {"list bucket": 1, "peers": 1}),
+    ],
+    ids=["few", "many", "two windows"],
 )
-def test_costs_of_a_bulk(cost_of: Callable[..., Costs], tmp_path: Path, balls: int, confirmed: dict[str, int]) -> None:
-    """The first attempt asks nothing but what a put of each ball does; a second one confirms the records, once per bucket."""
-    (tmp_path / "files").mkdir()
-    for number in range(balls):
-        (tmp_path / "files" / f"{number}").write_bytes(bytes(100))
-    upload = put_bulk_again(f"of-{balls}")
-    seen = {"list bucket": 2, "peers": 2}
-    records = 3  # start, plan, end
-    each = Counter({"look": 1, "announce": 1, "list": 1, "send": 1})
-    first = Counter(seen) + Counter({kind: number * (balls + records) for kind, number in each.items()})
-    assert cost_of(upload).requests == first
+def test_costs_of_a_bulk(
+    cost_of: Callable[..., Costs], tmp_path: Path, balls: int, bucket: dict[str, int], confirmed: dict[str, int]
+) -> None:
+    """Each ball is looked at, announced and sent; its bucket is listed before the first window and after each one."""
+    upload = put_bulk_again(f"of-{balls}", balls)
+    each = Counter({"look": balls, "announce": balls, "send": balls})
+    costs = cost_of(upload)
+    assert costs.requests == RECORDS + each + Counter(bucket)
+    if balls == 200:
+        to_peers = sum(costs.requests.values()) - costs.requests["look"] - costs.requests["peers"]
+        assert to_peers / balls <= 2.1, "records included"
+        assert costs.requests["list bucket"] + costs.requests["list"] <= 8, "the requests that ask every peer"
     # It lists the records once: the plan is found, read back and read; of start and end, each is written; the end is read.
     again = Counter({"list bucket": 1, "peers": 2, "look": 3, "announce": 2, "send": 2, "list": 5, "data": 5})
     assert cost_of(upload).requests == again + Counter(confirmed)
@@ -345,6 +356,21 @@ def test_costs_of_the_balls_of_a_bulk(
     """One listing of the bulk's bucket, and the data of each ball; besides, the bulk's own records are read."""
     of_balls = Counter({"list bucket": 1, "peers": 1, "data": MANY})
     assert cost_of(operation, put_bulk).requests == of_balls + Counter(of_records)
+
+
+def test_costs_of_put_bulk(cost_of: Callable[..., Costs]) -> None:
+    """Nothing is hashed twice but what is sent: once before the announcement, and once before the data."""
+
+    async def upload(client: AsyncClient, folder: Path) -> None:
+        balls: list[Any] = [
+            {"bucket_id": "of-put-bulk", "key": f"{number}", "source": bytes([number]) * 100} for number in range(200)
+        ]
+        unwrap(await client.put_bulk("bulk", balls))
+        assert unwrap(await client.await_bulk("bulk"))["successed"] == 200
+
+    costs = cost_of(upload)
+    assert costs.requests == {"look": 200, "announce": 200, "send": 200, "list bucket": 3, "peers": 3}
+    assert costs.hashed == 2 * 200 * 100
 
 
 def test_the_documentation_tells_them() -> None:

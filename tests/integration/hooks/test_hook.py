@@ -185,7 +185,7 @@ def test_request_timeout_is_the_connections_unless_given(
 
 
 def logged(header: str) -> str:
-    """Give what the local VSS writes into its request log in place of a secret."""
+    """Return the text that the local VSS writes into its request log in place of a secret."""
     return f"sha256:{hashlib.sha256(header.encode()).hexdigest()}"
 
 

@@ -34,7 +34,7 @@ def quiet_vss(own_vss: Callable[..., LocalVSS], connect: Callable[..., None]) ->
 
 
 def records(hook: MictlanXHook, bulk_id: str, kind: str) -> list[dict[str, Any]]:
-    """Give the records of a kind, the oldest first."""
+    """Return the records of a kind, the oldest first."""
     balls = [ball for ball in hook.list_balls(records_bucket(bulk_id)) if ball["ball_id"].startswith(kind)]
     return [json.loads(ball["tags"][RECORD_TAG]) for ball in sorted(balls, key=lambda ball: ball["updated_at"])]
 

@@ -136,7 +136,7 @@ def cancelled(hook: MictlanXHook) -> Any:
 
 
 def hook_calls(conn_id: str, folder: Path) -> dict[str, Callable[[MictlanXHook], Any]]:
-    """Give a call of every public method, in an order in which those of a connection that works find what they need."""
+    """Return a call of every public method, in an order in which each finds the objects that it needs."""
     once: dict[str, Any] = {"request_timeout": 5, "max_tries": 1}
     soon: dict[str, Any] = {"request_timeout": 5, "deadline": 3}
     bulk = f"hook-of-{conn_id}"

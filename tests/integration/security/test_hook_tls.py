@@ -45,7 +45,7 @@ def _port_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def attempt(vss: LocalVSS, connect: Connect, bucket_id: str, **extra: object) -> NetworkError | None:
-    """Put something through the hook; gives what it failed with. A server that was not trusted hears no request."""
+    """Put an object through the hook; return the error. A server that was not trusted receives no request."""
     vss.reset_requests()
     connect(vss, password="s3cret-token", **extra)
     failed: NetworkError | None = None

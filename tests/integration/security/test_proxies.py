@@ -47,7 +47,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def start_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., int]]:
-    """Start a proxy; gives its port."""
+    """Start a proxy; return its port."""
     started = []
 
     def start(*options: str) -> int:

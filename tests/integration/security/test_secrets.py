@@ -76,7 +76,7 @@ def connection(uri: str, token: str = TOKEN) -> str:
 
 
 def forms(secret: str) -> set[str]:
-    """Give how a secret may look when it has been through something."""
+    """Return the forms that a secret may have after quoting or encoding."""
     return {secret[: len(secret) - 4], *(spell(secret) for spell in ENCODERS.values())}
 
 
@@ -103,14 +103,14 @@ def drive(vss: LocalVSS, folder: Path) -> str:
 
 
 def said(shown: str) -> dict[str, tuple[str, str]]:
-    """Give what each thing said, and how it went: done, deferred, or the name of an error."""
+    """Return the output of each part, and its outcome: done, deferred, or the name of an error."""
     found = re.findall(r"^BEGIN (.*)\n((?:.*\n)*?)END (\w+)$", shown, re.MULTILINE)
     assert len({what for what, _, _ in found}) == len(found) == shown.count("\nBEGIN ") + shown.startswith("BEGIN ")
     return {what: (text, outcome) for what, text, outcome in found}
 
 
 def speaks_for_itself(text: str) -> bool:
-    """Tell whether there is a line that the thing itself, or the client below it, wrote."""
+    """Return whether the part itself, or the client below it, logged a line."""
     return any(line and not line.startswith("== ") and "Using selector" not in line for line in text.splitlines())
 
 

@@ -108,7 +108,7 @@ def echo(code: int, body: str, said: str) -> Behaviour:
 
 
 def seen_of(error: BaseException) -> list[str]:
-    """Give every form in which a person may see an error, its causes included."""
+    """Return every form in which a person may see an error, its causes included."""
     return [str(error), repr(error), "".join(traceback.format_exception(error))]
 
 
@@ -234,7 +234,7 @@ def test_no_message_has_a_character_that_is_not_printable(
 
 
 def evil_peers(told: Any) -> Any:
-    """Give every peer a name that forges lines; one is unavailable, which *Test* names."""
+    """Name every peer so that it forges lines; one is unavailable, which *Test* names."""
     *available, last = [{**peer, "peer_id": f"{peer['peer_id']}{EVIL}"} for peer in told["available"]]
     return {**told, "available": available, "unavailable": [last]}
 

@@ -204,7 +204,7 @@ def test_bad_input_fails_at_once_and_is_not_softened(wait: Wait, connected: Loca
 
 
 def fail_once(monkeypatch: pytest.MonkeyPatch, error: BaseException, first: int) -> None:
-    """Let one poke fail, the first or a later one."""
+    """Make one poke fail, the first or a later one."""
     original, pokes = MictlanXHook.afind, 0
 
     async def failing(*args: Any, **kwargs: Any) -> Any:

@@ -23,7 +23,7 @@ SLOW = 3.0
 
 
 def triggers(name: str, **shared: Any) -> list[PollingTrigger]:
-    """Give one of each."""
+    """Return one trigger of each class."""
     shared = {"mictlanx_conn_id": "mictlanx_default", "poke_interval": 0.05, **shared}
     return [
         MictlanXObjectTrigger(bucket_id=name, key="a", **shared),

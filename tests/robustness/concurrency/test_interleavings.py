@@ -11,18 +11,22 @@ import itertools
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from option import Err, Ok, Result
 
 from airflow_provider_mictlanx.client import (
     AsyncClient,
     BallConflictError,
     GetChunkError,
+    MictlanXError,
     NotFoundError,
     UnavailableError,
 )
+from airflow_provider_mictlanx.client.transfer import upload_window
 from tests.support.clients import client_of
 from tests.support.intercepting_router import Asked, Reply, intercepting
 from tests.support.raw_requests import RawRequests
@@ -58,6 +62,15 @@ class Meeting:
             self.bucket_id, KEY, data, chunk_size=chunk_size, max_concurrency=1, **arguments
         )
 
+    def puts_in_a_window(self, data: bytes) -> Actor:
+        async def put(client: AsyncClient) -> Result[bool, MictlanXError]:
+            balls: list[Any] = [{"bucket_id": self.bucket_id, "key": KEY, "source": data}]
+            (await client.put_bulk("bulk", balls, max_concurrency=1)).unwrap()
+            response = (await client.await_bulk("bulk")).unwrap()
+            return Err(response["failures"][0]["error"]) if response["failed"] else Ok(True)
+
+        return put
+
     def reads(self, times: int) -> Actor:
         async def read(client: AsyncClient) -> list[Any]:
             return [await client.get(self.bucket_id, KEY, max_paralell_gets=1) for _ in range(times)]
@@ -71,7 +84,7 @@ class Meeting:
         return lambda client: client.delete_bucket(self.bucket_id, max_concurrency=1)
 
     def hold(self, *actors: Actor) -> list[Any]:
-        """Let them meet; gives what each came to."""
+        """Run them together; return the outcome of each."""
 
         async def scenario() -> list[Any]:
             turns = Turns(self.vss, self._schedule)
@@ -116,6 +129,34 @@ def test_three_writers_of_other_bytes_one_at_most_succeeds(vss: LocalVSS, schedu
     meeting = Meeting(vss, schedule)
     results = meeting.hold(*(meeting.puts(data, 300) for data in contents))
     _one_at_most(meeting, results, contents)
+
+
+@sampled
+@given(schedule=schedules(2))
+def test_two_windows_of_other_bytes_one_at_most_succeeds(vss: LocalVSS, schedule: list[int]) -> None:
+    meeting = Meeting(vss, schedule)
+    with mock.patch.object(upload_window, "FEWEST_BALLS", 0):
+        results = meeting.hold(meeting.puts_in_a_window(ONE), meeting.puts_in_a_window(TWO))
+    _one_at_most(meeting, results, [ONE, TWO])
+
+
+@sampled
+@given(schedule=schedules(2))
+def test_window_beside_a_put_of_other_bytes_one_at_most_succeeds(vss: LocalVSS, schedule: list[int]) -> None:
+    meeting = Meeting(vss, schedule)
+    with mock.patch.object(upload_window, "FEWEST_BALLS", 0):
+        results = meeting.hold(meeting.puts_in_a_window(ONE), meeting.puts(TWO))
+    _one_at_most(meeting, results, [ONE, TWO])
+
+
+@sampled
+@given(schedule=schedules(2))
+def test_two_windows_of_the_same_bytes_both_succeed(vss: LocalVSS, schedule: list[int]) -> None:
+    meeting = Meeting(vss, schedule)
+    with mock.patch.object(upload_window, "FEWEST_BALLS", 0):
+        results = meeting.hold(meeting.puts_in_a_window(ONE), meeting.puts_in_a_window(ONE))
+    assert [result.is_ok for result in results] == [True, True]
+    assert bytes(meeting.read().unwrap().data) == ONE
 
 
 def _one_at_most(meeting: Meeting, results: list[Any], contents: list[bytes]) -> None:

@@ -26,7 +26,7 @@ ROUNDS = 12
 
 
 def content_of(round_number: int, writer: int) -> bytes:
-    """Give what a writer puts: in every other round the same bytes as everybody."""
+    """Return a writer's bytes: in every other round the same as all writers'."""
     return pattern(900, seed=writer if round_number % 2 else 0)
 
 

@@ -69,7 +69,7 @@ class Fault:
 
     def how(self, operation: Operation, lasting: bool, patience: int) -> How:
         """
-        Give how patient the operation is with it.
+        Return the operation's timeouts for this fault.
 
         :param patience: by which times are multiplied, on a machine that is too busy for them
         """
@@ -337,7 +337,7 @@ class RouterLost(Fault):
 
 @contextmanager
 def both_routers(space: Space, place: str) -> Iterator[Hits]:
-    """Let the router that is asked first be lost."""
+    """Stop the router that is asked first."""
     lost: list[str] = []
 
     async def behave(exchange: Exchange) -> None:
@@ -481,22 +481,25 @@ TO_BOTH = frozenset({"put", "get", "delete", "sensor"})
 EVERY_PEER = ("peer-0", "peer-1", "peer-2")
 READERS = frozenset({"get", "get_to_file", "sensor"})
 WRITERS = frozenset({"put", "put_file", "bulk", "cleared bulk"})
+TO_PEERS = WRITERS | {"replace", "windowed bulk"}
+"""The operations that send data to peers."""
+
 PATIENT = frozenset({"put", "put_file", "replace", "get", "get_to_file"})
 """The operations that a long outage is tried with: it takes its time."""
 
-ALL = READERS | WRITERS | {"replace", "delete", "delete_bucket"}
+ALL = READERS | TO_PEERS | {"delete", "delete_bucket"}
 
 INTERNAL_ERROR = b.status(500, "Internal Server Error")
 TRY_AGAIN = b.status(404, "Fail to fetch from peer peer-0, try again later.")
 
 FAULTS: tuple[Fault, ...] = (
-    AtPeers("200 with empty `peer_ids`", "refuse_data", EVERY_PEER, WRITERS | {"replace"}, once=EVERY_PEER),
+    AtPeers("200 with empty `peer_ids`", "refuse_data", EVERY_PEER, TO_PEERS, once=EVERY_PEER),
     # Not of a cleared bulk, which has to ask for as many replicas as the first time.
     AtPeers(
         "fewer replicas than asked",
         "refuse_data",
         ("peer-1", "peer-2"),
-        (WRITERS | {"replace"}) - {"cleared bulk"},
+        TO_PEERS - {"cleared bulk"},
         once=("peer-1",),
         rf=PEERS,
     ),
@@ -506,7 +509,7 @@ FAULTS: tuple[Fault, ...] = (
     Often("500 at every third request of each path", lambda: b.by_turn(lambda n: n % 3 == 0, INTERNAL_ERROR), 5),
     Often("404 at the first two requests of each path", lambda: b.by_turn(lambda n: n <= 2, TRY_AGAIN), 5),
     AtRequest("500", INTERNAL_ERROR, local={"kind": "status", "status": 500}),
-    AtPeers("500 after the data was stored", "fail_after_storing", ("",), WRITERS | {"replace"}, once=("",)),
+    AtPeers("500 after the data was stored", "fail_after_storing", ("",), TO_PEERS, once=("",)),
     RouterLost("connection refused", seconds=1),
     AtRequest("reset before the body", b.reset_before, local={"kind": "reset", "when": "before"}),
     AtRequest("reset during the body", b.reset_during),

@@ -126,7 +126,7 @@ class Operation:
         """Set up what has to be there."""
 
     def run(self, cell: Cell, how: How) -> str:
-        """Do it; gives ``done``."""
+        """Run it; return ``done``."""
         raise NotImplementedError
 
     def verify(self, cell: Cell) -> None:
@@ -141,7 +141,7 @@ class Operation:
             assert set(copies.values()) <= {chunk}, "wrong bytes are stored"
 
     def subject(self, cell: Cell) -> tuple[str, str]:
-        """Give what an error has to name: the bucket, and what in it."""
+        """Return the name that an error must contain: the bucket, and the key in it."""
         return cell.bucket_id, "ball"
 
 
@@ -340,6 +340,7 @@ class AirflowOperation(Operation):
 class Bulk(AirflowOperation):
     name = "bulk"
     kinds = ("bucket", "peers", "announce", "data")  # what else there is, is the puts' own
+    chunk_size = CHUNK
 
     def prepare(self, cell: Cell) -> None:
         (cell.folder / "source").mkdir()
@@ -354,7 +355,7 @@ class Bulk(AirflowOperation):
                     cell.bulk_id,
                     cell.bucket_id,
                     cell.folder / "source",
-                    chunk_size=str(CHUNK),
+                    chunk_size=str(self.chunk_size),
                     rf=how.rf,
                     max_concurrency=1,
                     max_tries=how.tries,
@@ -388,6 +389,37 @@ class Bulk(AirflowOperation):
         return cell.bucket_id, ""
 
 
+class WindowedBulk(Bulk):
+    """A bulk of three balls of one chunk, which are announced in one window."""
+
+    name = "windowed bulk"
+    kinds = ("bucket", "peers", "metadata", "announce", "data")
+    chunk_size = SIZE
+    keys = ("ball", "second", "third")
+
+    def prepare(self, cell: Cell) -> None:
+        (cell.folder / "source").mkdir()
+        for key in self.keys:
+            (cell.folder / "source" / key).write_bytes(cell.data)
+
+    def work(self, cell: Cell, how: How) -> str:
+        with mock.patch("airflow_provider_mictlanx.client.transfer.upload_window.FEWEST_BALLS", 0):
+            return super().work(cell, how)
+
+    def verify(self, cell: Cell) -> None:
+        for key in self.keys:
+            copies = cell.space.copies(cell.bucket_id, f"{key}_0")
+            assert set(copies.values()) == {cell.data}
+            assert len(copies) >= RF
+        assert self._state(cell) == "complete"
+
+    def verify_untouched(self, cell: Cell) -> None:
+        assert cell.seen() in (None, cell.data)
+        stored = [set(cell.space.copies(cell.bucket_id, f"{key}_0").values()) for key in self.keys]
+        assert all(copies <= {cell.data} for copies in stored), "wrong bytes are stored"
+        assert self._state(cell) != "complete" or all(stored)
+
+
 class ClearedBulk(Bulk):
     """The same run once more: its records acknowledge the ball, and somebody deleted the bucket since then."""
 
@@ -400,7 +432,7 @@ class ClearedBulk(Bulk):
             cell.space.ask("DELETE", cell.space.vss.port, f"/api/v4/buckets/{cell.bucket_id}/ball_{index}")
 
     def work(self, cell: Cell, how: How) -> str:
-        with mock.patch("airflow_provider_mictlanx.bulks.inventory.ASKED_ONE_BY_ONE", 0):  # its bucket is listed
+        with mock.patch("airflow_provider_mictlanx.bulks.inventory.FEWEST_BALLS", 0):  # its bucket is listed
             return super().work(cell, how)
 
     def verify_untouched(self, cell: Cell) -> None:
@@ -435,6 +467,7 @@ OPERATIONS: tuple[Operation, ...] = (
     PutFile(),
     Replace(),
     Bulk(),
+    WindowedBulk(),
     ClearedBulk(),
     Get(),
     GetToFile(),

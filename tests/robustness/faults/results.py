@@ -20,7 +20,7 @@ Results = dict[tuple[str, str, str], str]
 
 
 def cells() -> list[tuple[Fault, Operation, str]]:
-    """Give every cell: a fault, an operation that it can happen to, and whether it passes or lasts."""
+    """Return every cell: a fault, an operation that it can affect, and whether it passes or lasts."""
     return [
         (fault, operation, regime)
         for fault in FAULTS
@@ -32,7 +32,7 @@ def cells() -> list[tuple[Fault, Operation, str]]:
 
 @cache
 def recorded() -> Results:
-    """Give what the page says."""
+    """Return the outcomes on the page."""
     found: Results = {}
     text = PAGE.read_text(encoding="utf-8")
     for regime, heading in REGIMES.items():
@@ -49,7 +49,7 @@ def recorded() -> Results:
 
 
 def table(results: Results, regime: str) -> str:
-    """Give one of the tables."""
+    """Return one of the tables."""
     names = [operation.name for operation in OPERATIONS]
     lines = [f"| fault | {' | '.join(f'`{name}`' for name in names)} |", "|---" * (len(names) + 1) + "|"]
     for fault in FAULTS:
@@ -60,7 +60,7 @@ def table(results: Results, regime: str) -> str:
 
 
 def page(results: Results, text: str) -> str:
-    """Give the page with its tables made anew; the rest is written by hand."""
+    """Return the page with new tables; the rest is written by hand."""
     for regime in REGIMES:
         begin, end = f"<!-- {regime}: made by make faults -->\n", f"<!-- end of {regime} -->\n"
         before, rest = text.split(begin)

@@ -54,7 +54,7 @@ class Space:
     # -- past the client ---------------------------------------------------------------------------------------------
 
     def ask(self, method: str, port: int, path: str, body: Any = None, **headers: str) -> tuple[int, bytes]:
-        """Make a request; gives status and body."""
+        """Send a request; return status and body."""
         content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         for again in (True, False):
             connection = self._connections.setdefault(port, http.client.HTTPConnection("127.0.0.1", port, timeout=30))
@@ -75,7 +75,7 @@ class Space:
 
     @contextmanager
     def fault(self, kind: str, **parameters: Any) -> Iterator[str]:
-        """Switch a fault of the local VSS on while the block lasts; gives its id."""
+        """Switch a fault of the local VSS on for the block; return its id."""
         _, answer = self.ask("PUT", self.vss.port, "/_faults", {"kind": kind, **parameters})
         fault_id: str = json.loads(answer)["faults"][-1]["id"]
         try:
@@ -84,7 +84,7 @@ class Space:
             self.ask("DELETE", self.vss.port, f"/_faults/{fault_id}")
 
     def triggered(self, fault_id: str) -> int:
-        """Tell how often a fault happened."""
+        """Return how often a fault was triggered."""
         faults = json.loads(self.ask("GET", self.vss.port, "/_faults")[1])["faults"]
         times: int = next(fault["triggered"] for fault in faults if fault["id"] == fault_id)
         return times
@@ -92,7 +92,7 @@ class Space:
     def announce(
         self, bucket_id: str, ball_id: str, index: int, chunks: Sequence[bytes], rf: int, data: bytes | None = None
     ) -> tuple[str, list[str]]:
-        """Announce a chunk as another writer; gives its task and the peers that are to have it."""
+        """Announce a chunk as another writer; return its task and its peers."""
         chunk = chunks[index] if data is None else data
         tags = {
             "index": str(index),
@@ -117,7 +117,7 @@ class Space:
         return told["tasks_ids"][0], told["replicas"]
 
     def send(self, task_id: str, data: bytes) -> list[str]:
-        """Send the data of a task; gives the peers that stored it."""
+        """Send the data of a task; return the peers that stored it."""
         status, answer = self.ask("POST", self.vss.port, f"/api/v4/buckets/data/{task_id}/chunked", data)
         assert status == 200, answer
         peers: list[str] = json.loads(answer)["peer_ids"]
@@ -130,7 +130,7 @@ class Space:
             assert self.send(task, chunk) == replicas
 
     def copies(self, bucket_id: str, key: str) -> dict[str, bytes]:
-        """Give what each peer has of a chunk: asked of the peers themselves."""
+        """Return each peer's copy of a chunk, read from the peers directly."""
         found = {}
         for number in range(PEERS):
             status, body = self.ask("GET", self.vss.peer_port(number), f"/api/v4/buckets/{bucket_id}/{key}")
@@ -139,13 +139,13 @@ class Space:
         return found
 
     def listed(self, bucket_id: str) -> set[str]:
-        """Give the keys of the chunks that the peers list."""
+        """Return the keys of the chunks that the peers list."""
         status, answer = self.ask("GET", self.vss.port, f"/api/v4/buckets/{bucket_id}/metadata")
         assert status == 200
         return {chunk["key"] for chunk in json.loads(answer)["balls"]}
 
     def forget(self, peer_id: str, bucket_id: str, ball_id: str) -> None:
-        """Let a peer lose a ball without a word to anybody."""
+        """Remove a ball from a peer without telling the placement service."""
         port = self.vss.peer_port(int(peer_id.removeprefix("peer-")))
         self.ask("DELETE", port, f"/api/v4/buckets/{bucket_id}/bid/{ball_id}")
 

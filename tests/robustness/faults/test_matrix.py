@@ -23,7 +23,7 @@ from airflow_provider_mictlanx.client import (
     UpstreamProtocolError,
     retry,
 )
-from airflow_provider_mictlanx.client.transfer import listing
+from airflow_provider_mictlanx.client.transfer import chunk_upload, listing
 from tests.robustness.faults import results
 from tests.robustness.faults.disturbances import SCALE, Fault
 from tests.robustness.faults.operations import TOKEN, Cell, How, Operation, nothing_left_running
@@ -60,7 +60,7 @@ def test_cell(
 
 
 def _found(space: Space, folder: Path, fault: Fault, operation: Operation, lasting: bool, patience: int) -> str:
-    """Let an operation meet a fault at every place; gives what came out, as the page has it."""
+    """Run an operation with a fault at each of its requests in turn; return the outcome in the page's words."""
     outcomes: set[str] = set()
     for place in fault.places(operation):
         cell = Cell(space, folder / re.sub(r"\W", "-", place))
@@ -74,7 +74,7 @@ def _found(space: Space, folder: Path, fault: Fault, operation: Operation, lasti
 
 
 def _outcome(cell: Cell, fault: Fault, operation: Operation, place: str, lasting: bool, patience: int) -> str:
-    """Let an operation meet a fault at one of its requests; gives how it ended, once all that has to hold was seen to."""
+    """Run an operation with a fault at one of its requests; check all that must hold, and return the outcome."""
     space = cell.space
     space.second.requests.clear()
     space.front.swallowed = 0
@@ -156,4 +156,6 @@ def _scale_times(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
         return scaled if fault.timed else wait_none()
 
     monkeypatch.setattr(retry, "wait_random_exponential", wait)
+    monkeypatch.setattr(chunk_upload, "GRACE", chunk_upload.GRACE * SCALE)
     monkeypatch.setattr(bulk_upload, "LOST_END_SECONDS", bulk_upload.LOST_END_SECONDS * SCALE)
+    monkeypatch.setattr(chunk_upload, "GRACE", chunk_upload.GRACE * SCALE)

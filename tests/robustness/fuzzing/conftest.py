@@ -1,4 +1,4 @@
-"""The settings of Hypothesis, which a busy machine does not break. Retry at once."""
+"""Settings of Hypothesis for busy machines. Retry at once, and wait less for other writers."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ import tests.support.hypothesis_profile  # noqa: F401
 
 
 @pytest.fixture(autouse=True)
-def _no_retry_waits(no_retry_waits: None) -> None:
-    """Retry at once in all tests of this folder."""
+def _no_waits(no_retry_waits: None, short_grace: None) -> None:
+    """Retry at once, and wait less for other writers, in all tests of this folder."""

@@ -27,7 +27,7 @@ GOOD: dict[str, Any] = {
 
 
 def understood(extra: Any, **connection: Any) -> ConnectionSettings | str:
-    """Give the settings, or the refusal; anything else that is raised is a bug."""
+    """Return the settings, or the refusal; any other exception is a bug."""
     empty = {"conn_id": "c", "host": None, "login": None, "password": None, "port": None, "schema": None}
     try:
         return parse_connection(SimpleNamespace(**{**empty, **connection}), extra)

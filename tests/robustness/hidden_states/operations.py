@@ -18,10 +18,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
+from unittest import mock
 
 from option import Result
 
 from airflow_provider_mictlanx.client import AsyncClient, BallConflictError, MictlanXError
+from airflow_provider_mictlanx.client.transfer import upload_window
 from airflow_provider_mictlanx.sensors.mictlanx import MictlanXObjectSensor
 from tests.robustness.hidden_states.states import KEY, OURS, THEIRS
 from tests.support import bulk_uploads as bulks
@@ -62,13 +64,19 @@ def replace(cell: Cell) -> str:
     return _call(cell, lambda client: client.put(cell.bucket_id, KEY, OURS, "400", max_tries=3, replace=True), _sent)
 
 
-def bulk(cell: Cell) -> str:
+def windowed_bulk(cell: Cell) -> str:
+    """A durable bulk of one file in one chunk, which is announced in a window."""
+    with mock.patch.object(upload_window, "FEWEST_BALLS", 0):
+        return bulk(cell, "1kb")
+
+
+def bulk(cell: Cell, chunk_size: str = "400") -> str:
     """A durable bulk of one file with our bytes; called once more, the same run again."""
     source = _file(cell).parent
 
     async def attempt() -> str:
         async with bulks.uncached_client(cell.vss) as client:
-            given = {"chunk_size": "400", "options": {"max_tries": 3}}
+            given = {"chunk_size": chunk_size, "options": {"max_tries": 3}}
             try:
                 result = await bulks.upload(client, cell.bulk_id, cell.bucket_id, source, **given)
             except MictlanXError as error:  # its records could not be written
@@ -131,7 +139,7 @@ def delete_bucket(cell: Cell) -> str:
     )
 
 
-WRITES: tuple[Callable[[Cell], str], ...] = (put, put_file, put_others, replace, bulk)
+WRITES: tuple[Callable[[Cell], str], ...] = (put, put_file, put_others, replace, bulk, windowed_bulk)
 OPERATIONS = (*WRITES, get, get_to_file, exists, exists_checked, sensor, delete, delete_bucket)
 
 

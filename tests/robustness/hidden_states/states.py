@@ -14,7 +14,7 @@ from tests.support.sample_bytes import cut, pattern
 OURS = pattern(1000)
 THEIRS = pattern(1000, seed=1)
 KEY = "k"
-HUNG = 1.0
+HUNG = 0.7
 """How long a router waits for a peer that hangs (seconds): longer than a roll-call waits, and less than a request."""
 
 State = Callable[[RawRequests, str], None]
@@ -181,7 +181,7 @@ def stored_and_answers_lost(wire: RawRequests, bucket_id: str) -> None:
 
 
 def lose_answers(wire: RawRequests, bucket_id: str) -> None:
-    """Let the first answer to every kind of request get lost from now on."""
+    """Lose the first answer to every kind of request from now on."""
     for method, path in (
         ("POST", f"{bucket_id}/metadata$"),
         ("POST", "/data/"),

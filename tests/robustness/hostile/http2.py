@@ -39,7 +39,7 @@ class Stream:
         await self.complete.wait()
 
     async def grant(self, size: int) -> None:
-        """Let the client send so many bytes more."""
+        """Allow the client to send this number of further bytes."""
         for number in (0, self.number):
             await self._connection.frame(WINDOW, 0, number, struct.pack(">I", size))
 

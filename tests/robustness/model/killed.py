@@ -18,7 +18,7 @@ _LONGEST = 120
 
 
 def call(told: dict[str, Any]) -> None:
-    """Make a call of the client, as the process that is to die."""
+    """Make a call of the client, as the process that is killed."""
 
     async def make() -> None:
         async with AsyncClient(told["uri"], "killed", debug=False, log_output_path=None) as client:
@@ -46,7 +46,7 @@ async def kill_at(
     **further: Any,
 ) -> bool:
     """
-    Make a call of the client in a process that gets SIGKILL with its n-th request; tells whether it came to that.
+    Make a call of the client in a process that gets SIGKILL with its n-th request; return whether that happened.
 
     :param number: of the request, from 1 on
     :param answered: whether the request is carried out before the client dies, or never reaches the storage

@@ -54,7 +54,7 @@ long_requests = st.integers(1, 14)
 peers = st.sampled_from(("peer-0", "peer-1", "peer-2"))
 kinds = st.sampled_from(("peer_silent", "peer_silent", "peer_hung"))
 
-HUNG = 2.5
+HUNG = 1.25
 """How long a router waits for a peer that hangs (seconds): longer than a roll-call waits, and less than a request."""
 
 SILENCE = (UnavailableError, UnknownError, PutChunksError)
@@ -411,7 +411,7 @@ class StorageMachine(RuleBasedStateMachine):
     def _beside_a_silence(
         self, peer: str, kind: str, number: int, call: Callable[[AsyncClient], Awaitable[Any]]
     ) -> tuple[Any, bool]:
-        """Make a call, of which a peer answers only what comes before its n-th request; returns whether it came to that."""
+        """Make a call during which a peer falls silent at the n-th request; return the result, and whether that happened."""
         silent: list[FaultHandle] = []
         seen = 0
 

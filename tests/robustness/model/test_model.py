@@ -27,7 +27,7 @@ LIFE = 50
 @pytest.mark.timeout(300 + 3 * STEPS)
 def test_client_agrees_with_a_dictionary(own_vss: Callable[..., LocalVSS], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunk_upload, "GRACE", 0.1)
-    monkeypatch.setattr(listing, "PEER_CHECK_TIMEOUT", 2.0)
+    monkeypatch.setattr(listing, "PEER_CHECK_TIMEOUT", 1.0)
     StorageMachine.steps = StorageMachine.restarts = StorageMachine.kills = StorageMachine.silences = (
         StorageMachine.hangs
     ) = 0

@@ -27,7 +27,7 @@ def test_place_of_a_key(key: str, place: str) -> None:
 
 
 def places(*keys: str, case_insensitive: bool = False) -> dict[str, str]:
-    """Give the place, or the error, of each key of one bucket."""
+    """Return the place, or the error, of each key of one bucket."""
     return {key: str(found) for (_, key), found in local_paths([("b", key) for key in keys], case_insensitive).items()}
 
 

@@ -43,7 +43,7 @@ FAILURE = Failure(bucket_id="b", key="k", code=502, message="too few peers")
 
 
 def announced(record: Record, at: int = 1, chunks: int = 1, only: int | None = None, **tags: str) -> list[Metadata]:
-    """Give a record as a listing shows it; ``only`` so many of its chunks."""
+    """Return a record as a listing shows it, with ``only`` the given number of its chunks."""
     return [
         Metadata(
             bucket_id="bulk-nightly",
@@ -474,7 +474,7 @@ def test_records_of_another_bulk_are_refused() -> None:
 
 
 def foreign(ball_id: str, **tags: str) -> Metadata:
-    """Give a ball that is not a record, as a listing of the records' bucket shows it."""
+    """Return a ball that is not a record, as a listing of the records' bucket shows it."""
     told = {"index": "0", "num_chunks": "1", "full_checksum": "e" * 64, **tags}
     return Metadata(
         bucket_id="bulk-nightly", key=f"{ball_id}_0", ball_id=ball_id, checksum="e" * 64, size=10, tags=told

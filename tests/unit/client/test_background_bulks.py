@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, cast
 
 import pytest
 
@@ -15,10 +16,24 @@ from airflow_provider_mictlanx.client import (
     ValidationError,
 )
 from airflow_provider_mictlanx.client.background_bulks import BallK, BulkJobs, check_items
+from airflow_provider_mictlanx.client.object_ids import ObjectId
+from airflow_provider_mictlanx.client.transfer.upload_window import UploadWindows
 
 
 def items(*names: str) -> list[BallK]:
     return [{"bucket_id": "bucket", "key": name, "source": name.encode()} for name in names]
+
+
+def jobs_of(put: Callable[[BallK], Awaitable[PutReport]]) -> BulkJobs:
+    """Return jobs whose balls are too few for a window."""
+
+    async def announce(number: int) -> None:
+        raise AssertionError
+
+    def open_windows(arguments: Callable[[int], Mapping[str, Any]], max_concurrency: int) -> UploadWindows:
+        return UploadWindows(lambda number: ObjectId("b", "k", "k"), announce, cast(Any, None), max_concurrency)
+
+    return BulkJobs(lambda item, known: put(item), open_windows)
 
 
 def report(item: BallK) -> PutReport:
@@ -49,7 +64,7 @@ class Puts:
 
 async def test_no_more_at_once_than_asked_also_when_balls_are_added() -> None:
     puts = Puts()
-    jobs = BulkJobs(puts)
+    jobs = jobs_of(puts)
     jobs.start("b", items(*"abc"), 2, False)
     jobs.start("b", items(*"defg"), 3, False)
     await asyncio.sleep(0)
@@ -65,7 +80,7 @@ async def test_ball_added_as_last_worker_ends_is_put() -> None:
     async def put(item: BallK) -> PutReport:
         return report(item)
 
-    jobs = BulkJobs(put)
+    jobs = jobs_of(put)
     jobs.start("b", items("a"), 1, False)
     [worker] = jobs._jobs["b"].workers
     while not worker.done():
@@ -81,7 +96,7 @@ async def test_unexpected_exception_fails_only_its_ball() -> None:
             raise RuntimeError("a fault in the code")
         return report(item)
 
-    jobs = BulkJobs(put)
+    jobs = jobs_of(put)
     jobs.start("b", items("bad", "x", "y"), 1, False)
     response = await jobs.wait("b", False)
     [failure] = response["failures"]
@@ -99,7 +114,7 @@ async def test_stop_on_failure_stops_only_what_has_not_begun() -> None:
             raise BallConflictError("other bytes")
         return await puts(item)
 
-    jobs = BulkJobs(put)
+    jobs = jobs_of(put)
     jobs.start("b", items("under-way", "bad", "late-1", "late-2"), 2, True)
     await asyncio.sleep(0)
     puts.go_on.set()
@@ -114,7 +129,7 @@ async def test_stop_on_failure_stops_only_what_has_not_begun() -> None:
 
 async def test_an_await_that_was_cancelled_leaves_the_bulk_as_it_was() -> None:
     puts = Puts()
-    jobs = BulkJobs(puts)
+    jobs = jobs_of(puts)
     jobs.start("b", items("a"), 1, False)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(jobs.wait("b", True), 0.01)
@@ -125,7 +140,7 @@ async def test_an_await_that_was_cancelled_leaves_the_bulk_as_it_was() -> None:
 
 async def test_add_while_awaited_is_refused_then_starts_new_bulk() -> None:
     puts = Puts()
-    jobs = BulkJobs(puts)
+    jobs = jobs_of(puts)
     jobs.start("b", items("a"), 1, False)
     waiting = asyncio.create_task(jobs.wait("b", False))
     await asyncio.sleep(0)
@@ -142,7 +157,7 @@ async def test_add_while_awaited_is_refused_then_starts_new_bulk() -> None:
 
 
 async def test_ending_with_cancel_tells_who_awaits() -> None:
-    jobs = BulkJobs(Puts())
+    jobs = jobs_of(Puts())
     jobs.start("b", items("begun", "not-begun"), 1, False)
     waiting = asyncio.create_task(jobs.wait("b", False))
     await asyncio.sleep(0)
@@ -158,7 +173,7 @@ async def test_ending_with_cancel_tells_who_awaits() -> None:
 
 async def test_ending_waits_for_what_is_added_and_removed_meanwhile() -> None:
     puts = Puts()
-    jobs = BulkJobs(puts)
+    jobs = jobs_of(puts)
     for name in "abc":
         jobs.start(name, items(name), 1, False)
     removing = asyncio.create_task(jobs.wait("b", True))
@@ -173,7 +188,7 @@ async def test_ending_waits_for_what_is_added_and_removed_meanwhile() -> None:
 
 
 async def test_an_end_that_is_cancelled_leaves_no_task() -> None:
-    jobs = BulkJobs(Puts())
+    jobs = jobs_of(Puts())
     jobs.start("a", items("a"), 1, False)
     jobs.start("b", items("b"), 1, False)
     with pytest.raises(TimeoutError):
@@ -228,6 +243,6 @@ def test_bytes_that_can_be_written_to_are_copied() -> None:
 
 @pytest.mark.parametrize(("bulk_id", "most"), [("", 1), (5, 1), ("b", 0), ("b", True), ("b", "3")])
 async def test_bad_bulk_id_or_concurrency(bulk_id: Any, most: Any) -> None:
-    jobs = BulkJobs(Puts())
+    jobs = jobs_of(Puts())
     with pytest.raises(ValidationError):
         jobs.start(bulk_id, items("a"), most, False)

@@ -20,7 +20,7 @@ from airflow_provider_mictlanx.client.retry import RetryConfig, deadline_scope, 
 
 
 def waits_of(rule: RetryConfig, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Let every try fail, and give the waits between them."""
+    """Fail every try, and return the waits between them."""
     waits: list[float] = []
 
     async def sleep(seconds: float) -> None:

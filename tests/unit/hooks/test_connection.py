@@ -24,7 +24,7 @@ VARIABLE = "AIRFLOW_CONN_MICTLANX_FORMS"
 
 @pytest.fixture
 def settings(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Look a connection up that is set in the environment, through Airflow itself."""
+    """Read a connection from the environment, through Airflow itself."""
 
     def look(value: str | dict[str, Any]) -> ConnectionSettings:
         monkeypatch.setenv(VARIABLE, value if isinstance(value, str) else json.dumps(value))

@@ -62,7 +62,7 @@ def call(request: pytest.FixtureRequest) -> Callable[[Callable[[], Any]], Any]:
 
 
 def raising_in_main_thread(after: threading.Event, exception: type[BaseException]) -> None:
-    """Let a real signal's handler raise in the main thread, once the event is set."""
+    """Raise in the main thread, from the handler of a real signal, once the event is set."""
 
     def handle(*_: object) -> None:
         raise exception

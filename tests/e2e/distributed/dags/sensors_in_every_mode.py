@@ -107,21 +107,21 @@ CASES = {
 
 
 def sensors_of(case: str) -> dict[str, tuple[type[BaseOperator], dict[str, Any]]]:
-    """Give the sensors that the case is about: all. The operator has no ``soft_fail`` and the like, as it is no sensor."""
+    """Return the case's sensors: all; the operator is excluded where a sensor's parameter such as ``soft_fail`` is needed."""
     own_of_sensors = {*SOFT, *NEVER, *SILENT, "exponential_backoff"} & CASES[case].arguments.keys()
     every = SENSORS | FURTHER_WAYS if case == "found" else SENSORS
     return {name: made for name, made in every.items() if not own_of_sensors or issubclass(made[0], BaseSensorOperator)}
 
 
 def modes_of(case: str, sensor: str) -> list[str]:
-    """Give the modes: all. The operator is never rescheduled, and only what breaks can do so later."""
+    """Return the modes: all. The operator is never rescheduled, and only a sensor that breaks can do so later."""
     return [
         mode for mode in MODES if (sensor, mode) != ("await", "reschedule") and (mode != "later" or CASES[case].breaks)
     ]
 
 
 def cells(case: str | None = None) -> Iterator[tuple[str, str, str]]:
-    """Give case, sensor and mode of every task, or of those of one case."""
+    """Return case, sensor and mode of every task, or of those of one case."""
     for name in CASES if case is None else [case]:
         for sensor in sensors_of(name):
             for mode in modes_of(name, sensor):
@@ -129,7 +129,7 @@ def cells(case: str | None = None) -> Iterator[tuple[str, str, str]]:
 
 
 def name_of(cell: tuple[str, str, str], salt: str) -> str:
-    """Give the bucket, or the bulk, that a sensor watches; where pokes are counted, each has its own."""
+    """Return the bucket, or the bulk, that a sensor watches; where pokes are counted, each has its own."""
     case, sensor, mode = cell
     if (name := CASES[case].name) is not None:
         return name
@@ -138,7 +138,7 @@ def name_of(cell: tuple[str, str, str], salt: str) -> str:
 
 
 def tempo_of(case: str, mode: str) -> dict[str, Any]:
-    """Give the arguments that say how often a task pokes."""
+    """Return the arguments for how often a task pokes."""
     if case == "backoff":
         return {"poke_interval": GROWING[mode], "max_wait": MAX_PAUSE * GROWING[mode]}
     return {"poke_interval": WAITING[mode] if CASES[case].waits or mode == "later" else PAUSES[mode]}

@@ -28,7 +28,7 @@ OTHERS = "of-airflow"
 
 
 def name_of(task: tuple[str, str], try_number: object, salt: str) -> str:
-    """Give the bucket, or the bulk, that a try watches."""
+    """Return the bucket, or the bulk, that a try watches."""
     return f"{'-'.join(task)}-{try_number}-{salt}"
 
 

@@ -178,6 +178,7 @@ async def test_another_chunk_under_the_same_key_is_a_conflict(vss: LocalVSS, buc
     assert len(RawRequests(vss).listed(bucket_id, "ball")) == 1
 
 
+@pytest.mark.usefixtures("short_grace")
 async def test_a_single_chunk_that_was_announced_only_is_put(vss: LocalVSS, bucket_id: str) -> None:
     RawRequests(vss).put(bucket_id, "ball", PARTS, only=[1], announced_only=[1])
     async with checked_client(vss) as client:

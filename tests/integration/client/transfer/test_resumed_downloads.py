@@ -51,7 +51,7 @@ async def downloaded(client: AsyncClient, *arguments: object, **how: object) -> 
 
 
 def asked_for(vss: LocalVSS, bucket_id: str) -> list[int]:
-    """Give the indexes of the chunks whose data was asked for since the last look, in order."""
+    """Return the indexes of the chunks whose data was requested since the last call, in order."""
     paths = [seen["path"] for seen in vss.requests("GET", f"/buckets/{bucket_id}/ball_\\d+$")]
     vss.reset_requests()
     return sorted(int(path.rpartition("_")[2]) for path in paths)
@@ -64,7 +64,7 @@ def last_chunk_missing(vss: LocalVSS, bucket_id: str) -> Iterator[None]:
 
 
 def interrupted(vss: LocalVSS, bucket_id: str, folder: Path) -> Path:
-    """Download all but the last chunk; gives the part."""
+    """Download all but the last chunk; return the partial file."""
     with last_chunk_missing(vss, bucket_id), pytest.raises(UnknownError):
         download(vss, bucket_id, folder, max_concurrency=1)
     vss.reset_requests()

@@ -61,20 +61,20 @@ def _while_silent(vss: LocalVSS, kind: str, peer: str, call: Call) -> Any:
 ONE_OF_SEVERAL = {"num_chunks": "3", "full_checksum": sha256(OTHER)}
 
 PUTS: dict[str, Call] = {
-    "put": lambda client: client.put("b", "k", OTHER, max_tries=2, timeout=2),
-    "put_single_chunk": lambda client: client.put_single_chunk("b", "k", Chunk("k", 0, OTHER), max_tries=2, timeout=2),
-    "replace": lambda client: client.put("b", "k", OTHER, replace=True, max_tries=2, timeout=2),
+    "put": lambda client: client.put("b", "k", OTHER, max_tries=2, timeout=1),
+    "put_single_chunk": lambda client: client.put_single_chunk("b", "k", Chunk("k", 0, OTHER), max_tries=2, timeout=1),
+    "replace": lambda client: client.put("b", "k", OTHER, replace=True, max_tries=2, timeout=1),
     "put_one_of_several": lambda client: client.put_single_chunk(
-        "b", "k", Chunk("k", 0, OTHER), tags=ONE_OF_SEVERAL, max_tries=2, timeout=2
+        "b", "k", Chunk("k", 0, OTHER), tags=ONE_OF_SEVERAL, max_tries=2, timeout=1
     ),
     "replace_one_of_several": lambda client: client.put_single_chunk(
-        "b", "k", Chunk("k", 0, OTHER), tags=ONE_OF_SEVERAL, replace=True, max_tries=2, timeout=2
+        "b", "k", Chunk("k", 0, OTHER), tags=ONE_OF_SEVERAL, replace=True, max_tries=2, timeout=1
     ),
 }
 DELETES: dict[str, Call] = {
-    "delete": lambda client: client.delete("k", "b", timeout=2, deadline=20),
-    "delete_by_key": lambda client: client.delete_by_key("k_0", "b", timeout=2, deadline=20),
-    "delete_bucket": lambda client: client.delete_bucket("b", timeout=2, deadline=20),
+    "delete": lambda client: client.delete("k", "b", timeout=1, deadline=20),
+    "delete_by_key": lambda client: client.delete_by_key("k_0", "b", timeout=1, deadline=20),
+    "delete_bucket": lambda client: client.delete_bucket("b", timeout=1, deadline=20),
 }
 
 

@@ -117,6 +117,7 @@ async def test_a_peer_that_is_away_counts_as_a_peer(own_vss: Callable[..., Local
 # -- what is left behind -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("short_grace")
 async def test_leftover_announcement_is_not_taken_for_the_data(vss: LocalVSS, bucket_id: str) -> None:
     pieces = cut(DATA, 300, 300)
     RawRequests(vss).put(bucket_id, "k", pieces, announced_only=[0, 1, 2])
@@ -127,6 +128,7 @@ async def test_leftover_announcement_is_not_taken_for_the_data(vss: LocalVSS, bu
         assert RawRequests(vss).peers_with(bucket_id, f"k_{index}", piece)
 
 
+@pytest.mark.usefixtures("short_grace")
 async def test_incomplete_upload_is_completed_without_resending(vss: LocalVSS, bucket_id: str) -> None:
     pieces = cut(DATA, 300, 300)
     RawRequests(vss).put(bucket_id, "k", pieces, only=[0, 1], announced_only=[1])
@@ -207,6 +209,7 @@ async def test_other_bytes_are_a_conflict_and_nothing_is_announced(vss: LocalVSS
     assert RawRequests(vss).data(bucket_id, "k_0") == OTHER
 
 
+@pytest.mark.usefixtures("short_grace")
 async def test_other_bytes_that_were_only_announced_are_cleared(vss: LocalVSS, bucket_id: str) -> None:
     """Every peer answers, and none can deliver them: they would block the key for ever."""
     RawRequests(vss).put(bucket_id, "k", [OTHER], announced_only=[0])
@@ -216,7 +219,7 @@ async def test_other_bytes_that_were_only_announced_are_cleared(vss: LocalVSS, b
 
 
 def _together(vss: LocalVSS, bucket_id: str, *puts: tuple[bytes, int]) -> list[Any]:
-    """Let several writers put one ball: all look, then all announce, then all list."""
+    """Put one ball from several writers: all look, then all announce, then all list."""
 
     async def scenario() -> list[Any]:
         async def put(data: bytes, chunk_size: int) -> Any:
@@ -279,6 +282,7 @@ def test_two_writers_of_the_same_bytes_in_two_cuts_agree_on_one(vss: LocalVSS, b
     assert len(cuts) == 1  # the other one got no further than the announcement of its first chunk
 
 
+@pytest.mark.usefixtures("short_grace")
 async def test_nothing_is_sent_while_announcement_is_unlisted(own_vss: Callable[..., LocalVSS]) -> None:
     """The listing that has to show who else writes lacks the peers' parts, and nothing says so."""
     vss = own_vss()
@@ -369,6 +373,7 @@ async def test_666_without_data_is_checked_twice_before_deleting(own_vss: Callab
     assert len(RawRequests(vss).peers_with("b", "k_0", DATA)) == 3
 
 
+@pytest.mark.usefixtures("short_grace")
 async def test_an_empty_ball_on_one_peer_is_not_counted_as_on_several(vss: LocalVSS, bucket_id: str) -> None:
     async with client_of(vss) as client:
         await client.put(bucket_id, "empty", b"")
@@ -378,6 +383,7 @@ async def test_an_empty_ball_on_one_peer_is_not_counted_as_on_several(vss: Local
             assert (await client.put(bucket_id, "empty", b"", rf=3)).is_ok
 
 
+@pytest.mark.usefixtures("short_grace")
 async def test_666_while_a_peer_is_away_is_no_proof_of_an_empty_ball(own_vss: Callable[..., LocalVSS]) -> None:
     """Its announcement is all there is of an empty chunk; what a peer that is away has of it is not known."""
     vss = own_vss()
@@ -387,6 +393,7 @@ async def test_666_while_a_peer_is_away_is_no_proof_of_an_empty_ball(own_vss: Ca
             assert isinstance((await client.put("b", "k", b"", rf=3, max_tries=2)).unwrap_err(), UnavailableError)
 
 
+@pytest.mark.usefixtures("short_grace")
 async def test_666_while_a_peer_is_away_deletes_nothing(own_vss: Callable[..., LocalVSS], bucket_id: str) -> None:
     """The peer that is away may have the only copy."""
     vss = own_vss()
@@ -458,6 +465,7 @@ async def test_666_without_data_waits_for_who_may_be_sending(vss: LocalVSS, buck
     assert len(wire.peers_with(bucket_id, "k_0", DATA)) == 3
 
 
+@pytest.mark.usefixtures("short_grace")
 async def test_666_with_a_peer_left_out_of_the_listing_deletes_nothing(own_vss: Callable[..., LocalVSS]) -> None:
     """Every peer knows the key, and answers the roll-call; one is silent in the ball's listing, and has other bytes stored."""
     vss = own_vss()

@@ -49,7 +49,7 @@ rows = st.fixed_dictionaries(
 
 @st.composite
 def listings(draw: st.DrawFn) -> bytes:
-    """Give a listing with its fields in any order, with spaces or without, perhaps with something wrong."""
+    """Return a listing with its fields in any order, with spaces or without, perhaps with something wrong."""
     fields = {
         "bucket_id": draw(tricky),
         "peers_ids": draw(st.lists(tricky, max_size=3)),
