@@ -31,6 +31,7 @@ FAILED_DATA = "tests/integration/client/transfer/test_failed_data.py"
 UNSENT = "tests/integration/client/transfer/test_unsent_announcements.py"
 SILENT_PEERS = "tests/integration/client/transfer/test_silent_peers.py"
 READING = "tests/integration/client/transfer/test_traps_reading.py"
+LISTED = "tests/integration/client/transfer/test_listed_objects.py"
 OWN_KEYS = "tests/integration/client/transfer/test_own_keys.py"
 LENGTHS = "tests/integration/client/transfer/test_unrecorded_lengths.py"
 OPERATIONS = "tests/integration/client/test_operations.py"
@@ -715,7 +716,7 @@ MUTANTS = (
         ),
         (
             "a peer that hangs stops the delete of a bucket",
-            '                await require_all_peers(self._routers, f"deleting bucket {bucket_id}", bucket_id)\n',
+            "            await require_all_peers(self._routers, action, bucket_id)  # a hung peer would delay every delete\n",
             "",
             SILENT_PEERS,
             ["test_peer_that_hangs_during_a_delete_is_found_after_one_try[delete_bucket]"],
@@ -816,10 +817,52 @@ MUTANTS = (
         ),
         (
             "the placement of an empty chunk is deleted with its bucket",
-            "                keys.add(name.chunk(0))",
-            "                pass",
-            EMPTY,
-            ["test_delete_bucket_deletes_each_chunk_of_a_pair"],
+            "data = {*companions.values(), *(row.key for row in rows)} - companions.keys()",
+            "data = {row.key for row in rows} - companions.keys()",
+            LISTED,
+            ["test_empty_chunk_is_deleted_before_its_companion"],
+        ),
+        (
+            "a listed companion is deleted after its empty chunk",
+            "keys = [*sorted(data), *companions]",
+            "keys = [*companions, *sorted(data)]",
+            LISTED,
+            ["test_empty_chunk_is_deleted_before_its_companion"],
+        ),
+        (
+            "the replicas of an empty chunk are compared with those of its companion",
+            "        missed += [empty for key, empty in companions.items() if counts[empty] < counts[key]]\n",
+            "",
+            LISTED,
+            ["test_missed_replica_of_an_empty_chunk_is_deleted"],
+        ),
+        (
+            "a delete of a listed chunk that counts no replica is followed by a roll-call",
+            "        if missed:  # a silent peer keeps its replica, and its placement is forgotten\n",
+            "        if False:\n",
+            LISTED,
+            ["test_peer_silent_between_deletes_stops_them"],
+        ),
+        (
+            "a silent peer stops the delete of a bucket",
+            "            if unavailable:\n                return\n",
+            "",
+            LISTED,
+            ["test_peer_silent_between_deletes_stops_them[by_bucket]"],
+        ),
+        (
+            "listed replicas without placement are deleted",
+            "        if not missed and len(counts) == len(keys):\n",
+            "        if True:\n",
+            LISTED,
+            ["test_replica_without_placement_is_deleted_by_ball"],
+        ),
+        (
+            "a prefix leaves other objects with the same ball id",
+            "await (self._delete(name, keys) if also is None else self.remove_object(name, also))",
+            "await self._delete(name, keys)",
+            LISTED,
+            ["test_prefix_leaves_other_keys_of_the_ball_id[peer]"],
         ),
     ),
     *_mutants(
@@ -1187,6 +1230,27 @@ MUTANTS = (
     *_mutants(
         "client/transfer/download.py",
         (
+            "versions that a bucket's listing hides are looked up",
+            "        if self._is_partial:\n            self._versions, self._at, self._is_partial = await self._find(), 0, False\n            return\n",
+            "",
+            LISTED,
+            ["test_version_hidden_by_an_announcement_is_read", "test_storage_check_reads_past_the_listing"],
+        ),
+        (
+            "a listed version with another checksum is not read",
+            "can_read_directly(listed) and checksum in (None, listed.checksum)",
+            "can_read_directly(listed)",
+            LISTED,
+            ["test_version_of_another_checksum_is_looked_up"],
+        ),
+        (
+            "a listed ball without recorded length is looked up",
+            "return version.is_complete and version.is_recorded and not version.filters",
+            "return version.is_complete and not version.filters",
+            LISTED,
+            ["test_listed_ball_without_length_is_looked_up"],
+        ),
+        (
             "the next older version is read",
             "        if not self.is_last:\n            self._at += 1\n            return\n",
             "",
@@ -1336,7 +1400,51 @@ MUTANTS = (
         ),
     ),
     *_mutants(
+        "batches/delete.py",
+        (
+            "a silent peer stops the delete of a prefix",
+            "        if listed and unavailable:\n            return False",
+            "        if False:\n            return False",
+            LISTED,
+            ["test_peer_silent_between_deletes_stops_them[by_prefix]"],
+        ),
+    ),
+    *_mutants(
+        "client/transfer/copy.py",
+        (
+            "a copy whose listed original can't be read looks up its versions",
+            "            with contextlib.suppress(IntegrityError, GetChunkError):\n                return await self._copy_newest(name, to, [listed], retry_missing=False)\n",
+            "            return await self._copy_newest(name, to, [listed], retry_missing=False)\n",
+            LISTED,
+            ["test_copies_read_the_listed_versions[True]"],
+        ),
+    ),
+    *_mutants(
+        "client/async_client.py",
+        (
+            "a newer announcement in a bucket's listing may hide an older version",
+            "            newest = len(versions) == 1 or (version.size > 0 and not any(map(version.is_older_than, versions)))\n",
+            "            newest = True\n",
+            LISTED,
+            ["test_companion_beside_a_hidden_ball_is_not_empty"],
+        ),
+        (
+            "another ball is not taken for the listed one",
+            "if (listed.bucket_id, listed.key) != (name.bucket_id, name.key):",
+            "if False:",
+            LISTED,
+            ["test_another_ball_than_the_listed_is_an_error"],
+        ),
+    ),
+    *_mutants(
         "batches/download.py",
+        (
+            "of a ball and an object with the same key, the ball is read",
+            "ball if names[ball.key] == 1 else None",
+            "ball",
+            LISTED,
+            ["test_ball_and_own_key_of_one_name_are_read_as_the_ball"],
+        ),
         (
             "a key that can't be a file fails",
             "            raise file.problem\n",
@@ -1608,8 +1716,8 @@ MUTANTS = (
         ),
         (
             "the listing of a bucket far larger than the bulk is not read to its end",
-            "bucket_id, self.store.timeout, max_size=listing_limit(balls)",
-            "bucket_id, self.store.timeout, max_size=None",
+            "bucket_id, timeout, max_size=listing_limit(len(wanted))",
+            "bucket_id, timeout, max_size=None",
             TAKING_OVER,
             ["test_bucket_far_larger_than_the_bulk"],
         ),

@@ -47,7 +47,13 @@ async def copy_all(
 
     async def copy(item: Item) -> bool:
         report = await client.copy(
-            item.bucket_id, item.key, dest_bucket_id, rename(item.key), dest=dest, **options.for_one_of(len(items))
+            item.bucket_id,
+            item.key,
+            dest_bucket_id,
+            rename(item.key),
+            dest=dest,
+            listed=item.listed,
+            **options.for_one_of(len(items)),
         )
         return unwrap(report).uploaded
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from airflow_provider_mictlanx.batches.runner import Batch, BatchResult, Failure, Item
 from airflow_provider_mictlanx.client.async_client import AsyncClient
 from airflow_provider_mictlanx.client.concurrency import run_in_thread, sort_in_slices
 from airflow_provider_mictlanx.client.errors import UnavailableError
+from airflow_provider_mictlanx.client.models import Metadata
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.texts import get_logger
 from airflow_provider_mictlanx.client.transfer.delete import delete_until_unlisted
@@ -44,20 +46,47 @@ async def delete_keys(
 
     :param keys: the keys; duplicates are ignored
     """
-    also = dict.fromkeys(keys)
+    return await _delete_each(client, bucket_id, dict.fromkeys(keys, ()), options, log_progress)
+
+
+async def _delete_each(
+    client: AsyncClient,
+    bucket_id: str,
+    objects: Mapping[str, Collection[Metadata]],
+    options: DeleteOptions,
+    log_progress: Callable[[str], None],
+) -> BatchResult:
+    """
+    Delete objects; the first one with an ``UnavailableError`` stops those that would not be confirmed.
+
+    :param objects: by key, their chunks in a complete listing of the bucket; empty if the delete is to be confirmed
+    """
+    unavailable: list[UnavailableError] = []
 
     async def delete(item: Item) -> bool:
+        listed = objects[item.key]
+        if listed and unavailable:
+            return False  # the next listing finds out whether a peer is silent
         response = await client.delete(
             item.key,
             item.bucket_id,
             options.timeout,
-            also=also.keys(),
+            also=objects.keys(),
+            listed=listed,
             allow_reserved_bucket=options.allow_reserved_bucket,
         )
-        return unwrap(response).n_deletes > 0
+        try:
+            return unwrap(response).n_deletes > 0
+        except UnavailableError as error:
+            unavailable.append(error)
+            raise
 
-    items = [Item(bucket_id, key) for key in also]
-    return await Batch(options.max_concurrency, log_progress, "deleting").run(items, delete)
+    items = [Item(bucket_id, key) for key in objects]
+    result = await Batch(options.max_concurrency, log_progress, "deleting").run(items, delete)
+    for error in unavailable:
+        if any(objects.values()) and not error.transient:  # a hung peer: another listing would wait for it
+            raise error
+    return result
 
 
 async def delete_prefix(
@@ -74,21 +103,24 @@ async def delete_prefix(
     """
     rounds: list[BatchResult] = []
 
-    async def list_keys() -> dict[str, None]:
+    async def list_objects() -> dict[str, list[Metadata]]:
         listing = unwrap(await client.get_chunks_by_bucket_id(bucket_id, options.timeout))
 
-        def select() -> dict[str, None]:
-            keys = {listed_key(chunk) for chunk in listing.balls}
-            return dict.fromkeys(sort_in_slices([key for key in keys if key.startswith(prefix)], key=str))
+        def select() -> dict[str, list[Metadata]]:
+            objects: defaultdict[str, list[Metadata]] = defaultdict(list)
+            for chunk in listing.balls:
+                if (key := listed_key(chunk)).startswith(prefix):
+                    objects[key].append(chunk)
+            return {key: objects[key] for key in sort_in_slices(list(objects), key=str)}
 
         return await run_in_thread(select)
 
-    async def delete(keys: Iterable[str]) -> dict[str, Failure]:
-        result = await delete_keys(client, bucket_id, keys, options, log_progress)
+    async def delete(objects: dict[str, list[Metadata]]) -> dict[str, Failure]:
+        result = await _delete_each(client, bucket_id, objects, options, log_progress)
         rounds.append(result)
         return {failure.key: failure for failure in result.failures}
 
-    seen, left = await delete_until_unlisted(list_keys, delete, min_rounds=1)
+    seen, left = await delete_until_unlisted(list_objects, delete, min_rounds=1)
     failures = [failure or _listed_again(bucket_id, key) for key, failure in left.items()]
     return BatchResult(
         total=len(seen),

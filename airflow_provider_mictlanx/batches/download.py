@@ -8,6 +8,7 @@ complete and verified.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,12 @@ async def list_bucket_items(
 ) -> list[Item]:
     """Return the balls that a bucket lists; parameters and errors: see ``AsyncClient.list_balls``."""
     balls = unwrap(await client.list_balls(bucket_id, prefix, glob, timeout))
-    return [Item(ball.bucket_id, ball.key, ball.size, ball.checksum) for ball in balls]
+    names = Counter(ball.key for ball in balls)
+    # If a ball and an object with a key of its own have the same name, readers get the ball, which is looked up.
+    return [
+        Item(ball.bucket_id, ball.key, ball.size, ball.checksum, ball if names[ball.key] == 1 else None)
+        for ball in balls
+    ]
 
 
 async def prepare_folder(folder: str | os.PathLike[str]) -> tuple[Path, bool]:
@@ -96,6 +102,7 @@ async def download_items(
             filename=file.path.name,
             replace=replace,
             checksum=file.checksum if pin_checksum else None,
+            listed=file.listed,
             **options.for_one_of(len(files)),
         )
         report = unwrap(result)
@@ -116,7 +123,7 @@ def _files(items: Sequence[Item], root: Path, case_insensitive: bool) -> list[_F
 
     def file_of(item: Item) -> _File:
         place = places[item.bucket_id, item.key]
-        known = (item.bucket_id, item.key, item.size, item.checksum)
+        known = (item.bucket_id, item.key, item.size, item.checksum, item.listed)
         return _File(*known, problem=place) if isinstance(place, ValidationError) else _File(*known, root / place)
 
     return [file_of(item) for item in items]

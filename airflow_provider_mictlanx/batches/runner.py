@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from airflow_provider_mictlanx.batches.progress import Progress, format_transfer, in_background, keep_logging
 from airflow_provider_mictlanx.client.concurrency import ByteBudget, for_each
 from airflow_provider_mictlanx.client.errors import MictlanXError, UnknownError
+<<<<<<< HEAD
 from airflow_provider_mictlanx.client.local_io.chunk_sizes import (
     BATCH_BUDGET,
     DEFAULT_CHUNK,
@@ -21,6 +22,9 @@ from airflow_provider_mictlanx.client.local_io.chunk_sizes import (
     chunk_size_for,
     concurrency_for,
 )
+=======
+from airflow_provider_mictlanx.client.models import Ball
+>>>>>>> rd17-int
 from airflow_provider_mictlanx.client.texts import clean, get_logger, truncate
 from airflow_provider_mictlanx.client.validation import check_int
 
@@ -38,12 +42,14 @@ class Item:
 
     :ivar size: bytes, as far as known
     :ivar checksum: SHA-256 of the complete ball in hex; empty if unknown
+    :ivar listed: the ball in a complete listing of its bucket; None if it must be looked up
     """
 
     bucket_id: str
     key: str
     size: int = 0
     checksum: str = ""
+    listed: Ball | None = field(default=None, compare=False, repr=False)
 
 
 I = TypeVar("I", bound=Item)  # noqa: E741

@@ -8,13 +8,15 @@ that a storage check could not read, is read.
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from functools import partial
 
+from airflow_provider_mictlanx.batches.runner import Item
 from airflow_provider_mictlanx.bulks.plan import PlannedBall
 from airflow_provider_mictlanx.bulks.record_store import RecordStore
+from airflow_provider_mictlanx.client.async_client import AsyncClient
 from airflow_provider_mictlanx.client.concurrency import for_each, run_in_thread
 from airflow_provider_mictlanx.client.empty_objects import companion_key, with_empty_objects
 from airflow_provider_mictlanx.client.errors import (
@@ -64,11 +66,11 @@ class Inventory:
             by_bucket[balls[index].bucket_id].append(index)
         announced: dict[int, int] = {}
         for bucket_id, wanted in by_bucket.items():
-            rows = None if len(wanted) <= FEWEST_BALLS else await self._list(bucket_id, len(wanted))
-            if rows is None:
+            listed = await list_planned(self.store.client, bucket_id, balls, wanted, self.store.timeout)
+            if listed is None:
                 single += wanted
             else:
-                announced |= await run_in_thread(partial(_announced, rows, balls, wanted))
+                announced |= {index: ball.updated_at for index, ball in listed.items()}
 
         async def look_up(index: int) -> None:
             if (found := await self._find(balls[index])) is not None:
@@ -83,18 +85,6 @@ class Inventory:
 
         await for_each(sorted(newer | announced.keys() & in_doubt), read, AT_ONCE)
         return acknowledged.keys() - announced.keys()
-
-    async def _list(self, bucket_id: str, balls: int) -> list[Metadata] | None:
-        """List a bucket, confirmed by every peer; None if it is far larger than the bulk."""
-        listed = await self.store.client.get_chunks_by_bucket_id(
-            bucket_id, self.store.timeout, max_size=listing_limit(balls)
-        )
-        try:
-            return unwrap(listed).balls
-        except UpstreamProtocolError as error:
-            if error.too_long:
-                return None
-            raise
 
     async def _find(self, ball: PlannedBall, check_storage: bool = False) -> Ball | None:
         """Return the metadata of a ball; None if it is not stored as planned, or is empty without its companion."""
@@ -114,27 +104,65 @@ class Inventory:
         return stored if _is_planned(stored, ball) else None
 
 
-def _announced(rows: Iterable[Metadata], balls: Sequence[PlannedBall], wanted: Iterable[int]) -> dict[int, int]:
-    """Return the wanted balls that a bucket's listing shows as planned, with the time of their announcement."""
+async def list_planned(
+    client: AsyncClient, bucket_id: str, balls: Sequence[Item | PlannedBall], wanted: Sequence[int], timeout: float
+) -> dict[int, Ball] | None:
+    """
+    Return the wanted balls that a complete listing of their bucket shows as planned, by index.
+
+    None if they are few, or the bucket is far larger than the bulk: then looking up each ball is cheaper. Raises
+    ``UnavailableError`` if a peer does not answer.
+
+    :param wanted: indexes of balls of this bucket
+    """
+    if len(wanted) <= FEWEST_BALLS:
+        return None
+    listed = await client.get_chunks_by_bucket_id(bucket_id, timeout, max_size=listing_limit(len(wanted)))
+    try:
+        rows = unwrap(listed).balls
+    except UpstreamProtocolError as error:
+        if error.too_long:
+            return None
+        raise
+    return await run_in_thread(lambda: _select_planned(rows, balls, wanted))
+
+
+async def find_listed(
+    client: AsyncClient, balls: Sequence[Item | PlannedBall], wanted: Iterable[int], timeout: float
+) -> dict[int, Ball]:
+    """
+    Return the wanted balls that ``list_planned`` finds in their buckets, by index.
+
+    A bucket that can't be listed is left out, since a lookup of each ball raises the better error.
+    """
+    by_bucket: defaultdict[str, list[int]] = defaultdict(list)
+    for index in wanted:
+        by_bucket[balls[index].bucket_id].append(index)
+    found: dict[int, Ball] = {}
+    for bucket_id, indexes in by_bucket.items():
+        with contextlib.suppress(UnavailableError):  # the balls are looked up one by one
+            found |= await list_planned(client, bucket_id, balls, indexes, timeout) or {}
+    return found
+
+
+def _select_planned(
+    rows: Iterable[Metadata], balls: Sequence[Item | PlannedBall], wanted: Iterable[int]
+) -> dict[int, Ball]:
     by_id = {make_ball_id(balls[index].key): index for index in wanted}
     chunks: defaultdict[int, list[Metadata]] = defaultdict(list)
     for row in rows:
         if not row.own_key and (index := by_id.get(row.ball_id)) is not None:
             chunks[index].append(row)
     # The newest complete version comes first: readers get that one.
-    newest = {
-        index: versions[0]
+    newest = (
+        (index, versions[0].as_ball())
         for index, listed in chunks.items()
-        if (versions := group_versions(with_empty_objects(listed)))
-    }
-    return {
-        index: version.updated_at
-        for index, version in newest.items()
-        if version.is_complete and _is_planned(version.as_ball(), balls[index])
-    }
+        if (versions := group_versions(with_empty_objects(listed))) and versions[0].is_complete
+    )
+    return {index: ball for index, ball in newest if _is_planned(ball, balls[index])}
 
 
-def _is_planned(found: Ball, ball: PlannedBall) -> bool:
+def _is_planned(found: Ball, ball: Item | PlannedBall) -> bool:
     """Return whether a ball has the planned bytes. A ball of one chunk may only have that chunk's checksum."""
     checksum = found.checksum or (found.chunks[0].checksum if found.num_chunks == 1 else "")
     plain = found.tags.get(FILTERS_TAG, "") in ("", "[]")

@@ -12,6 +12,7 @@ from typing import Any
 
 from airflow_provider_mictlanx.batches.runner import REQUEST_TIMEOUT, Failure, Item
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError, BulkFailedError
+from airflow_provider_mictlanx.bulks.inventory import find_listed
 from airflow_provider_mictlanx.bulks.plan import PlannedBall, read_plan
 from airflow_provider_mictlanx.bulks.record_store import RecordStore
 from airflow_provider_mictlanx.bulks.records import Closed, Plan, Records, canonical
@@ -229,4 +230,6 @@ async def list_bulk_items(client: AsyncClient, bulk_id: str, timeout: float = RE
             permanent=True,
             result={name: value for name, value in result.items() if name != "successes"},
         )
-    return [Item(ball["bucket_id"], ball["key"], ball["size"], ball["checksum"]) for ball in result["successes"]]
+    items = [Item(ball["bucket_id"], ball["key"], ball["size"], ball["checksum"]) for ball in result["successes"]]
+    listed = await find_listed(client, items, range(len(items)), timeout)
+    return [replace(item, listed=listed.get(index)) for index, item in enumerate(items)]

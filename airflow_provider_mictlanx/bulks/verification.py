@@ -16,6 +16,7 @@ from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.batches.runner import MAX_REPORTED, REQUEST_TIMEOUT, Failure, format_failures
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError, BulkFailedError
+from airflow_provider_mictlanx.bulks.inventory import find_listed
 from airflow_provider_mictlanx.bulks.plan import PlannedBall, read_plan
 from airflow_provider_mictlanx.bulks.record_store import RecordStore
 from airflow_provider_mictlanx.bulks.records import Checked, Plan, canonical, format_ranges, parse_ranges
@@ -24,6 +25,7 @@ from airflow_provider_mictlanx.bulks.summary import truncate_summary
 from airflow_provider_mictlanx.client.async_client import AsyncClient
 from airflow_provider_mictlanx.client.concurrency import for_each, run_in_thread
 from airflow_provider_mictlanx.client.errors import GetChunkError, IntegrityError, MictlanXError, NotFoundError
+from airflow_provider_mictlanx.client.models import Ball
 from airflow_provider_mictlanx.client.object_ids import ObjectId
 from airflow_provider_mictlanx.client.result import unwrap
 
@@ -118,11 +120,12 @@ class StorageCheck:
         # Parsing in this thread would block a triggerer's event loop.
         balls = (await run_in_thread(lambda: read_plan(plan, content))).balls
         left = self._left[plan.digest]
+        listed = await find_listed(store.client, balls, left, store.timeout)
         read: dict[int, Failure | None] = {}
 
         async def read_one(index: int) -> None:
             if len(read) < AT_ONCE or time.monotonic() < until:
-                read[index] = await self._verify(store, balls[index])
+                read[index] = await self._verify(store, balls[index], listed.get(index))
 
         problem: MictlanXError | None = None
         try:
@@ -155,9 +158,11 @@ class StorageCheck:
         items = canonical({"failures": [failure.model_dump() for failure in failures]}).encode()
         await store.write(record, items, allow_fewer_replicas=True)
 
-    async def _verify(self, store: RecordStore, ball: PlannedBall) -> Failure | None:
+    async def _verify(self, store: RecordStore, ball: PlannedBall, listed: Ball | None) -> Failure | None:
         name = ObjectId(ball.bucket_id, ball.key)
-        result = await store.client.get_metadata(ball.bucket_id, ball.key, store.timeout, check_storage=True)
+        result = await store.client.get_metadata(
+            ball.bucket_id, ball.key, store.timeout, check_storage=True, listed=listed
+        )
         error: MictlanXError
         try:
             found = unwrap(result)

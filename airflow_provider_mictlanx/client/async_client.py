@@ -89,7 +89,7 @@ from airflow_provider_mictlanx.client.transfer.listing import (
     get_peers,
     list_bucket,
     list_bucket_and_missing_peers,
-    list_chunks,
+    list_rows,
     list_small_bucket,
     require_all_peers,
 )
@@ -108,7 +108,7 @@ from airflow_provider_mictlanx.client.transport.proxies import ProxyRules
 from airflow_provider_mictlanx.client.transport.tls import Verify
 from airflow_provider_mictlanx.client.uri import MictlanXURI
 from airflow_provider_mictlanx.client.validation import check_int, check_non_negative, check_str, check_tags, parse_size
-from airflow_provider_mictlanx.client.versions import group_by_object, group_versions
+from airflow_provider_mictlanx.client.versions import Version, group_by_object, group_versions
 
 if TYPE_CHECKING:
     import httpx
@@ -786,6 +786,7 @@ class AsyncClient:
         force: bool = False,
         replace: bool = False,
         checksum: str | None = None,
+        listed: Ball | None = None,
         deadline: float | None = None,
     ) -> FileReport:
         """
@@ -797,12 +798,15 @@ class AsyncClient:
         :param max_concurrency: maximum chunks in flight
         :param max_tries: tries per chunk
         :param checksum: expected SHA-256, in hex; other bytes raise ``IntegrityError``
+        :param listed: the ball as ``list_balls`` returned it, which saves its listing. If it can't be read as listed,
+            its versions are listed after all
         """
         retry = RetryConfig(max_tries, max_backoff)
         name = make_object_id(bucket_id, key)
+        version = _listed_version(name, listed)
         engine = Download(self._sender(timeout, headers, retry), self._threads, max_concurrency, force)
         async with self._doing(f"getting {name} to a file", deadline, name):
-            return await engine.to_file(name, output_path, filename, replace, checksum)
+            return await engine.to_file(name, output_path, filename, replace, checksum, version)
 
     @returns_result
     async def get_to_file(
@@ -858,6 +862,7 @@ class AsyncClient:
         restart_policy: RetryPolicy | None = None,
         *,
         check_storage: bool = False,
+        listed: Ball | None = None,
         deadline: float | None = None,
     ) -> Ball:
         """
@@ -869,9 +874,11 @@ class AsyncClient:
         :param restart_policy: tries and waits; None = five tries
         :param check_storage: read and verify every chunk once, because a listing shows announcements, not data. Only
             then can ``GetChunkError`` and ``IntegrityError`` be raised
+        :param listed: see ``download``; only with ``check_storage``
         """
         routers = self._sender(timeout, headers, retry_config_from_policy(restart_policy))
-        return await self._find(make_object_id(bucket_id, ball_id), routers, check_storage, deadline)
+        name = make_object_id(bucket_id, ball_id)
+        return await self._find(name, routers, check_storage, deadline, _listed_version(name, listed))
 
     @returns_result
     async def get_metadata_by_key(
@@ -1045,7 +1052,7 @@ class AsyncClient:
 
     async def _find_hidden(self, routers: RequestSender, bucket_id: str, ball_ids: Sequence[str]) -> list[Ball]:
         """
-        Return the complete versions of balls that a bucket's listing shows incomplete.
+        Return the newest complete versions of balls of which a bucket's listing may hide them.
 
         In such a listing, newer announcements can hide the chunks of an older version; a ball's listing shows all.
         """
@@ -1053,8 +1060,9 @@ class AsyncClient:
 
         async def look_up(ball_id: str) -> None:
             name = ObjectId(bucket_id, ball_id)
-            chunks = await routers.with_retries(lambda: list_chunks(routers, name))
-            found.extend(_select_balls(chunks, "", "")[0])
+            rows = await routers.with_retries(lambda: list_rows(routers, name))
+            chunks = with_empty_objects([row for row in rows if not row.own_key])
+            found.extend(version.as_ball() for version in group_versions(chunks)[:1] if version.is_complete)
 
         await for_each(ball_ids, look_up, 10)
         if len(found) < len(ball_ids):
@@ -1062,10 +1070,17 @@ class AsyncClient:
             await routers.with_retries(lambda: require_all_peers(routers, action, bucket_id))
         return found
 
-    async def _find(self, name: ObjectId, routers: RequestSender, check_storage: bool, deadline: float | None) -> Ball:
+    async def _find(
+        self,
+        name: ObjectId,
+        routers: RequestSender,
+        check_storage: bool,
+        deadline: float | None,
+        listed: Version | None = None,
+    ) -> Ball:
         async with self._doing(f"finding {name}", deadline, name):
             if check_storage:
-                return (await Download(routers, self._threads, max_concurrency=10).verify(name)).as_ball()
+                return (await Download(routers, self._threads, max_concurrency=10).verify(name, listed)).as_ball()
             return (await routers.with_retries(lambda: find_versions(routers, name)))[0].as_ball()
 
     # -- copying ----------------------------------------------------------------------------------------------------
@@ -1086,6 +1101,7 @@ class AsyncClient:
         max_backoff: float = 5,
         replace: bool = False,
         allow_reserved_bucket: bool = False,
+        listed: Ball | None = None,
         deadline: float | None = None,
     ) -> PutReport:
         """
@@ -1099,8 +1115,10 @@ class AsyncClient:
         :param dest_key: key of the copy; empty = the original's key
         :param dest: client of the copy's storage space, in the same event loop; None = this client
         :param max_concurrency: maximum chunks in flight; memory is bounded by this times the original's chunk size
+        :param listed: the original; see ``download``
         """
         name = make_object_id(bucket_id, key)
+        version = _listed_version(name, listed)
         to = changing_name(dest_bucket_id, dest_key or key, allow_reserved_bucket, "dest_bucket_id")
         target = self if dest is None else dest
         retry = RetryConfig(max_tries, max_backoff)
@@ -1108,7 +1126,7 @@ class AsyncClient:
         download = Download(self._sender(timeout, NO_HEADERS, retry), self._threads, max_concurrency)
         copy = Copy(download, target._sender(timeout, NO_HEADERS, retry), target._threads, options)
         async with self._doing(f"copying {name} to {to}", deadline, name, to):
-            return await copy.run(name, to)
+            return await copy.run(name, to, version)
 
     # -- deleting ---------------------------------------------------------------------------------------------------
 
@@ -1122,6 +1140,7 @@ class AsyncClient:
         headers: Headers = NO_HEADERS,
         *,
         also: Collection[str] = (),
+        listed: Collection[Metadata] = (),
         allow_reserved_bucket: bool = False,
         deadline: float | None = None,
     ) -> DeletedByBallIdResponse:
@@ -1137,6 +1156,8 @@ class AsyncClient:
         :param headers: sent with every request of this call
         :param also: keys of objects with the same ball id that may be deleted with it: an object written directly to a
             peer has no placement, and can only be deleted with all of them
+        :param listed: all its chunks in a complete listing of the bucket, for callers that delete many balls and list
+            the bucket again afterwards: one request per chunk, and no confirmation
         :param allow_reserved_bucket: allow a bucket that begins with ``bulk-``, which contains records of a bulk
         :param deadline: for the complete call (seconds)
 
@@ -1146,7 +1167,11 @@ class AsyncClient:
         name = changing_name(bucket_id, ball_id, allow_reserved_bucket)
         deletion = Deletion(self._sender(timeout, headers), force)
         async with self._doing(f"deleting {name}", deadline, name):
-            return DeletedByBallIdResponse(n_deletes=await deletion.remove_object(name, also), ball_id=name.ball_id)
+            if listed:
+                number = await deletion.remove_listed(name, listed, also)
+            else:
+                number = await deletion.remove_object(name, also)
+            return DeletedByBallIdResponse(n_deletes=number, ball_id=name.ball_id)
 
     @returns_result
     async def delete_by_key(
@@ -1286,6 +1311,15 @@ def changing_name(bucket_id: str, key: str, allow_reserved_bucket: bool, paramet
     return ObjectId(check_bucket_may_change(bucket_id, allow_reserved_bucket, parameter), make_ball_id(key), key)
 
 
+def _listed_version(name: ObjectId, listed: Ball | None) -> Version | None:
+    """Return the version of a listed ball; raise ``ValidationError`` if it is another ball."""
+    if listed is None:
+        return None
+    if (listed.bucket_id, listed.key) != (name.bucket_id, name.key):
+        raise ValidationError(f"listed must be the ball {name}, got {listed.bucket_id}/{listed.key}")
+    return Version.from_ball(listed)
+
+
 def _copy_chunk(chunk: ChunkLike) -> Chunk:
     """Return a copy of a chunk whose bytes the caller cannot change."""
     index = check_int("index", chunk.index, least=0)
@@ -1311,17 +1345,19 @@ def _retry_config(
 
 
 def _select_balls(chunks: list[Metadata], prefix: str, glob: str) -> tuple[list[Ball], list[str]]:
-    """Return the complete balls of a listing whose keys match, and the ids of the incomplete ones."""
+    """Return the balls of a listing whose keys match, and the ids of those whose newest version it may hide."""
     complete: list[Ball] = []
     incomplete: list[str] = []
     groups = group_by_object(with_empty_objects(chunks))
     while groups:  # a group is freed as soon as possible, because the garbage collector stops all threads
         _, listed = groups.popitem()
-        for version in group_versions(listed)[:1]:
+        versions = group_versions(listed)
+        for version in versions[:1]:
             ball = version.as_ball()
             if not ball.key.startswith(prefix) or not fnmatch.fnmatchcase(ball.key, glob or "*"):
                 continue
-            if version.is_complete:
+            newest = len(versions) == 1 or (version.size > 0 and not any(map(version.is_older_than, versions)))
+            if version.is_complete and newest:
                 complete.append(ball)
             else:
                 incomplete.append(ball.ball_id)

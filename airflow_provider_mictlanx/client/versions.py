@@ -78,6 +78,16 @@ class Version:
         """Filters that a newer client applied to the bytes, such as compression; empty for plain bytes."""
         return next((tag for chunk in self.ordered if (tag := chunk.tags.get(FILTERS_TAG, "")) not in ("", "[]")), "")
 
+    def is_older_than(self, other: Version) -> bool:
+        """Return whether the other version was announced later."""
+        return self.updated_at < other.updated_at
+
+    @classmethod
+    def from_ball(cls, ball: Ball) -> Version:
+        """Return the version that a listed ball was made of (``as_ball``)."""
+        chunks = {chunk.index: chunk for chunk in ball.chunks}
+        return cls(ball.bucket_id, ball.ball_id, ball.checksum or None, len(ball.chunks), chunks)
+
     def tail(self, first: int) -> Version:
         """Return the version without the chunks before ``first``; its checksum is None, since no tag records it."""
         rest = {index: chunk for index, chunk in self.chunks.items() if index >= first}

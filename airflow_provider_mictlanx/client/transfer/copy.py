@@ -9,6 +9,7 @@ each time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,7 +23,7 @@ from airflow_provider_mictlanx.client.models import PutReport
 from airflow_provider_mictlanx.client.object_ids import ObjectId, is_safe_id, path_tags
 from airflow_provider_mictlanx.client.transfer.chunk_reader import ChunkReader
 from airflow_provider_mictlanx.client.transfer.chunk_upload import PutOptions
-from airflow_provider_mictlanx.client.transfer.download import Download
+from airflow_provider_mictlanx.client.transfer.download import Download, can_read_directly
 from airflow_provider_mictlanx.client.transfer.listing import list_chunks
 from airflow_provider_mictlanx.client.transfer.router_pool import RequestSender
 from airflow_provider_mictlanx.client.transfer.upload import Upload
@@ -98,18 +99,29 @@ class Copy:
         self._threads = threads
         self._options = options
 
-    async def run(self, name: ObjectId, to: ObjectId) -> PutReport:
+    async def run(self, name: ObjectId, to: ObjectId, listed: Version | None = None) -> PutReport:
         """
         Copy one ball; return the report of the put. Nothing is sent if the same bytes are already stored.
 
         Raises the errors of a read and of a put.
+
+        :param listed: see ``Download.verify``
         """
-        versions = await self._source.versions(name)
+        if listed is not None and can_read_directly(listed):
+            with contextlib.suppress(IntegrityError, GetChunkError):
+                return await self._copy_newest(name, to, [listed], retry_missing=False)
+        return await self._copy_newest(name, to, await self._source.versions(name), retry_missing=True)
+
+    async def _copy_newest(
+        self, name: ObjectId, to: ObjectId, versions: list[Version], retry_missing: bool
+    ) -> PutReport:
         if await self._is_announced(to, versions[0]):
             return await self._put(name, to, versions[0], versions[0].checksum or "", b"")
         for version in versions:
             try:
-                checksum, data = await self._source.hash_version(name, version, retry_missing=version is versions[-1])
+                checksum, data = await self._source.hash_version(
+                    name, version, retry_missing=retry_missing and version is versions[-1]
+                )
             except (IntegrityError, GetChunkError):
                 if version is versions[-1]:
                     raise

@@ -263,10 +263,45 @@ class Deletion:
         )
         return answer.n_deletes
 
-    async def _delete(self, name: ObjectId, keys: Iterable[str]) -> None:
-        """Delete a ball on all peers and the placement of its chunks."""
-        await self._delete_ball(name)
-        await self._delete_chunks(name.bucket_id, dict.fromkeys(keys, 0))
+    async def _delete(self, name: ObjectId, keys: Iterable[str]) -> int:
+        """Delete a ball on all peers and the placement of its chunks; return the number of replicas."""
+        deleted = await self._delete_ball(name)
+        return deleted + (await self._delete_chunks(name.bucket_id, dict.fromkeys(keys, 0))).total()
+
+    async def remove_listed(
+        self, name: ObjectId, rows: Collection[Metadata], also: Collection[str] | None = None
+    ) -> int:
+        """
+        Delete an object by the chunks that a complete listing of its bucket shows, one request each.
+
+        Returns the number of deleted replicas. This confirms nothing, so the caller lists the bucket again: its rows
+        repeat, so they do not show how many replicas there are.
+
+        ``UnavailableError``: a peer does not answer; the remaining chunks were not deleted.
+
+        :param rows: all chunks of the object in the listing
+        :param also: see ``delete``; None = all objects with this ball id may be deleted
+        """
+        bucket_id = name.bucket_id
+        companions = {row.key: ObjectId(bucket_id, row.ball_id).chunk(0) for row in rows if is_companion(row)}
+        # The listing shows an empty object only by its companion, so that is deleted last.
+        data = {*companions.values(), *(row.key for row in rows)} - companions.keys()
+        keys = [*sorted(data), *companions]
+        action = f"deleting {name}, which is incomplete,"
+        try:
+            counts = await self._delete_chunks(bucket_id, dict.fromkeys(keys, 1))
+        except RequestTimeoutError:
+            await require_all_peers(self._routers, action, bucket_id)  # a hung peer would delay every delete
+            raise
+        missed = [key for key, number in counts.items() if not number]
+        missed += [empty for key, empty in companions.items() if counts[empty] < counts[key]]
+        if missed:  # a silent peer keeps its replica, and its placement is forgotten
+            await require_all_peers(self._routers, action, bucket_id)
+        deleted = sum(number for key, number in counts.items() if key not in companions)
+        if not missed and len(counts) == len(keys):
+            return deleted
+        # A replica without placement can't be deleted by its key.
+        return deleted + await (self._delete(name, keys) if also is None else self.remove_object(name, also))
 
     async def empty_bucket(self, bucket_id: str) -> DeleteBucketResponse:
         """
@@ -301,30 +336,32 @@ class Deletion:
         self, bucket_id: str, objects: Mapping[ObjectRow, Iterable[Metadata]]
     ) -> dict[ObjectRow, str]:
         """
-        Delete balls by their ids and listed chunks, with all objects of these ids; return the failures.
+        Delete balls by their listed chunks, with all objects of their ids; return the failures.
+
+        The first ball with an ``UnavailableError`` stops the others: a listing finds out whether a peer is silent.
 
         ``UnavailableError``: a peer is hung.
         """
         failures: dict[str, str] = {}
+        unavailable: UnavailableError | None = None
         balls: defaultdict[str, list[Metadata]] = defaultdict(list)
         for (ball_id, _), rows in objects.items():
             balls[ball_id].extend(rows)
 
         async def delete(ball_id: str) -> None:
-            name = ObjectId(bucket_id, ball_id)
-            keys = {chunk.key for chunk in balls[ball_id]}
-            if any(is_companion(chunk) for chunk in balls[ball_id]):
-                keys.add(name.chunk(0))  # the empty chunk beside it, which is not listed
+            nonlocal unavailable
+            if unavailable:
+                return
             try:
-                await self._routers.with_retries(lambda: self._delete(name, keys), final=(RequestTimeoutError,))
-            except RequestTimeoutError as error:
-                # A hung peer would delay every delete, so it stops them all.
-                await require_all_peers(self._routers, f"deleting bucket {bucket_id}", bucket_id)
-                failures[ball_id] = str(error)
+                await self.remove_listed(ObjectId(bucket_id, ball_id), balls[ball_id])
             except MictlanXError as error:
                 failures[ball_id] = str(error)
+                if isinstance(error, UnavailableError):
+                    unavailable = error
 
         await for_each(list(balls), delete, self._max_concurrency)
+        if unavailable and not unavailable.transient:
+            raise unavailable
         return {row: failures[row[0]] for row in objects if row[0] in failures}
 
 

@@ -83,6 +83,9 @@ class Download:
             )
         return tails
 
+    async def _versions_with_checksum(self, name: ObjectId, checksum: str | None) -> list[Version]:
+        return _with_checksum(name, await self.versions(name), checksum)
+
     async def to_memory(
         self, name: ObjectId, cache: ReadCache, max_size: int | None = None
     ) -> tuple[Version, memoryview]:
@@ -223,7 +226,13 @@ class Download:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def to_file(
-        self, name: ObjectId, folder: str | os.PathLike[str], filename: str, replace: bool, checksum: str | None = None
+        self,
+        name: ObjectId,
+        folder: str | os.PathLike[str],
+        filename: str,
+        replace: bool,
+        checksum: str | None = None,
+        listed: Version | None = None,
     ) -> FileReport:
         """
         Read a ball into a file that appears complete or not at all.
@@ -232,6 +241,7 @@ class Download:
         :param filename: a plain name; by default, a safe form of the tag ``fullname``, else ``{ball_id}[.{extension}]``
         :param replace: replace an existing file with other content, instead of raising ``FileAlreadyExists``
         :param checksum: expected SHA-256; a ball with other bytes is an ``IntegrityError``
+        :param listed: see ``verify``
         """
         started = time.monotonic()
         if filename:
@@ -240,7 +250,9 @@ class Download:
             # A file of that name may already have the content; then the folder need not be writable.
             if not (filename and place.kind_of(filename)):
                 place.check_writable()
-            versions = _with_checksum(name, await self.versions(name), checksum)
+            is_known = listed is not None and can_read_directly(listed) and checksum in (None, listed.checksum)
+            known = listed if is_known else None
+            versions = [known] if known else await self._versions_with_checksum(name, checksum)
             target = filename or _make_file_name(versions[0])
             if place.kind_of(target):
                 if await self._already_exists(place, target, versions[0]):
@@ -255,16 +267,23 @@ class Download:
                     file.truncate(version.size)
                     return FileSink(file)
 
-                version, _, read = await self._read_newest(name, versions, make_sink)
+                version, _, read = await self._read_newest(name, versions, make_sink, checksum, is_partial=bool(known))
                 _check_same(name, read, checksum)
                 self._warn_if_unverified(name, version)
                 path = await self._threads.run(file.publish, replace)
         return _report(name, path, version, read, True, started)
 
-    async def verify(self, name: ObjectId) -> Version:
-        """Verify the newest readable version without the routers' caches and without keeping it; return the version."""
+    async def verify(self, name: ObjectId, listed: Version | None = None) -> Version:
+        """
+        Verify the newest readable version without the routers' caches and without keeping it; return the version.
+
+        :param listed: the newest version in a complete listing of the bucket, which saves the ball's listing. Such a
+            listing hides older versions, so they are looked up if this one can't be read
+        """
+        known = listed if listed is not None and can_read_directly(listed) else None
+        versions = [known] if known else await self.versions(name)
         checking = Download(self._routers, self._threads, self._max_concurrency, force=True)
-        version, _, _ = await checking._read_newest(name, await self.versions(name), lambda _: NullSink())
+        version, _, _ = await checking._read_newest(name, versions, lambda _: NullSink(), is_partial=bool(known))
         self._warn_if_unverified(name, version)
         return version
 
@@ -283,10 +302,20 @@ class Download:
         return await place.has_content(target, version.size, version.checksum, self._threads)
 
     async def _read_newest(
-        self, name: ObjectId, versions: list[Version], make_sink: Callable[[Version], S]
+        self,
+        name: ObjectId,
+        versions: list[Version],
+        make_sink: Callable[[Version], S],
+        checksum: str | None = None,
+        is_partial: bool = False,
     ) -> tuple[Version, S, str]:
         """Read the newest version that can be verified; return it, its sink and its SHA-256."""
-        fallback = VersionFallback(versions, lambda: self.versions(name), self._routers.retry.max_tries)
+        fallback = VersionFallback(
+            versions,
+            lambda: self._versions_with_checksum(name, checksum),
+            self._routers.retry.max_tries,
+            is_partial,
+        )
         while True:
             version = fallback.version
             sink = make_sink(version)
@@ -338,9 +367,11 @@ class VersionFallback:
 
     :param find: returns the current versions
     :param max_finds: maximum number of calls of ``find``
+    :param is_partial: whether ``versions`` come from a bucket's listing, which hides older ones
     """
 
-    def __init__(self, versions: list[Version], find: FindVersions, max_finds: int) -> None:
+    def __init__(self, versions: list[Version], find: FindVersions, max_finds: int, is_partial: bool = False) -> None:
+        self._is_partial = is_partial
         self._versions = versions
         self._find = find
         self._finds_left = max_finds
@@ -354,7 +385,7 @@ class VersionFallback:
     @property
     def is_last(self) -> bool:
         """Return whether this is the last known version."""
-        return self._at == len(self._versions) - 1
+        return not self._is_partial and self._at == len(self._versions) - 1
 
     async def advance(self, error: MictlanXError) -> None:
         """
@@ -362,6 +393,9 @@ class VersionFallback:
 
         ``NotFoundError``: the ball was deleted meanwhile.
         """
+        if self._is_partial:
+            self._versions, self._at, self._is_partial = await self._find(), 0, False
+            return
         if not self.is_last:
             self._at += 1
             return
@@ -441,6 +475,11 @@ def _drop_filtered(name: ObjectId, versions: list[Version]) -> list[Version]:
             permanent=True,
         )
     return plain
+
+
+def can_read_directly(version: Version) -> bool:
+    """Return whether a version in a complete listing of a bucket can be read without a listing of its ball."""
+    return version.is_complete and version.is_recorded and not version.filters
 
 
 def _with_checksum(name: ObjectId, versions: list[Version], checksum: str | None) -> list[Version]:

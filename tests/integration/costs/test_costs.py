@@ -14,10 +14,15 @@ from typing import Any
 import aiohttp
 import pytest
 
+from airflow_provider_mictlanx.batches.copy import CopyOptions, copy_all
+from airflow_provider_mictlanx.batches.delete import DeleteOptions, delete_prefix
+from airflow_provider_mictlanx.batches.download import download_items, list_bucket_items
+from airflow_provider_mictlanx.batches.runner import TransferOptions
 from airflow_provider_mictlanx.bulks.attempt import ShardUpload
-from airflow_provider_mictlanx.bulks.monitor import bulk_status
+from airflow_provider_mictlanx.bulks.monitor import bulk_status, list_bulk_items
 from airflow_provider_mictlanx.bulks.options import AttemptOptions, BulkSpec
 from airflow_provider_mictlanx.bulks.sources import list_sources
+from airflow_provider_mictlanx.bulks.verification import StorageCheck
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.result import unwrap
 from tests.support.vss import LocalVSS
@@ -27,6 +32,8 @@ SIZE = 4_000_000
 
 SMALL = 10_000
 """Of a ball of one chunk (bytes)."""
+
+ONE_AT_A_TIME = TransferOptions(max_concurrency=1)
 
 PAGE = Path(__file__).parents[3] / "docs" / "performance.md"
 
@@ -172,6 +179,40 @@ def put_bulk_again(bulk_id: str, balls: int = 20) -> Operation:
     return operation
 
 
+MANY = 20
+"""Objects of one chunk; a listing serves all of them."""
+
+
+async def put_many(client: AsyncClient, folder: Path) -> None:
+    unwrap(await client.delete_bucket("many"))
+    for number in range(MANY):
+        unwrap(await client.put("many", f"k/{number}", bytes([number]) + bytes(SMALL // MANY - 1)))
+
+
+async def read_many(client: AsyncClient, folder: Path) -> None:
+    items = await list_bucket_items(client, "many")
+    assert (await download_items(client, items, folder, options=ONE_AT_A_TIME)).done == MANY
+
+
+async def read_bulk(client: AsyncClient, folder: Path) -> None:
+    items = await list_bulk_items(client, "bulk")
+    assert (await download_items(client, items, folder, options=ONE_AT_A_TIME)).done == MANY
+
+
+async def check_bulk(client: AsyncClient, folder: Path) -> None:
+    assert await StorageCheck("bulk").go_on(client, 60)
+
+
+async def delete_many(client: AsyncClient, folder: Path) -> None:
+    assert (await delete_prefix(client, "many", "k/", DeleteOptions(max_concurrency=1))).done == MANY
+
+
+async def copy_many(client: AsyncClient, folder: Path) -> None:
+    items = await list_bucket_items(client, "many")
+    options = CopyOptions(max_concurrency=1)
+    assert (await copy_all(client, items, "copies", str, dest=client, options=options)).done == MANY
+
+
 async def clear(client: AsyncClient, folder: Path) -> None:
     unwrap(await client.delete("k", "b"))
 
@@ -244,6 +285,20 @@ CASES = {
         connections=3,
     ),
     "delete of what is absent": Case(after(), clear, ABSENT, connections=3),
+    "get_to_folder, 20 objects": Case(put_many, read_many, {"list bucket": 1, "peers": 1, "data": 20}, 1, size=SMALL),
+    "copy_prefix, 20 objects": Case(
+        after(put_many, call("delete_bucket", "copies")),
+        copy_many,
+        {"list bucket": 1, "peers": 1, "data": 20, "list": 40, "look": 20, "announce": 20, "send": 20},
+        3,
+        size=SMALL,
+    ),
+    "delete_prefix, 20 objects": Case(put_many, delete_many, {"list bucket": 2, "peers": 2, "delete chunk": 20}),
+    "delete_bucket, 20 objects": Case(
+        put_many,
+        call("delete_bucket", "many", max_concurrency=1),
+        {"list bucket": 2, "peers": 2, "delete chunk": 20},
+    ),
     "poke of a bulk that is complete": Case(put_bulk, poke, {"list bucket": 1}),
 }
 
@@ -285,6 +340,22 @@ def test_costs_of_a_bulk(
     # It lists the records once: the plan is found, read back and read; of start and end, each is written; the end is read.
     again = Counter({"list bucket": 1, "peers": 2, "look": 3, "announce": 2, "send": 2, "list": 5, "data": 5})
     assert cost_of(upload).requests == again + Counter(confirmed)
+
+
+@pytest.mark.parametrize(
+    ("operation", "of_records"),
+    [
+        (read_bulk, {"list bucket": 1, "list": 2, "data": 2}),
+        (check_bulk, {"list bucket": 1, "list": 2, "data": 1, "peers": 1, "look": 1, "announce": 1, "send": 1}),
+    ],
+    ids=["get_to_folder", "storage check"],
+)
+def test_costs_of_the_balls_of_a_bulk(
+    cost_of: Callable[..., Costs], operation: Operation, of_records: dict[str, int]
+) -> None:
+    """One listing of the bulk's bucket, and the data of each ball; besides, the bulk's own records are read."""
+    of_balls = Counter({"list bucket": 1, "peers": 1, "data": MANY})
+    assert cost_of(operation, put_bulk).requests == of_balls + Counter(of_records)
 
 
 def test_costs_of_put_bulk(cost_of: Callable[..., Costs]) -> None:

@@ -291,7 +291,7 @@ class Delete(Operation):
 
 class DeleteBucket(Delete):
     name = "delete_bucket"
-    kinds = ("bucket", "peers", "delete ball", "delete chunk")
+    kinds = ("bucket", "peers", "delete chunk")
     before_deleting = frozenset({"bucket"})
 
     def prepare(self, cell: Cell) -> None:
