@@ -67,6 +67,8 @@ SPLITTER = "tests/unit/client/local_io/test_chunk_splitter.py"
 LIMITS = "tests/unit/client/test_concurrency.py"
 TAKING_OVER = "tests/integration/bulks/test_inventory.py"
 FILES = "tests/integration/fs/test_traps.py"
+EVENTS = "tests/integration/triggers/test_events.py"
+EVENT_STATES = "tests/unit/triggers/test_events.py"
 
 
 @dataclass(frozen=True)
@@ -2217,6 +2219,100 @@ MUTANTS = (
             "path=uri.path",
             FILES,
             ["test_an_asset_of_a_path_is_the_asset_of_the_object"],
+        ),
+    ),
+    *_mutants(
+        "triggers/events.py",
+        (
+            "a state is noted after all events of a snapshot were taken",
+            "payloads, state = await self.compare(content, snapshot.reader, self._state)",
+            "payloads, state = await self.compare(content, snapshot.reader, self._state); snapshot.on_stored.append(partial(self._store, state, snapshot.store_slots))",
+            EVENTS,
+            ["test_watcher_cancelled_between_events_fires_the_rest"],
+        ),
+        (
+            "a state is not noted if Airflow has not stored the events",
+            "if on_stored and not item.outcome.is_clean:",
+            "if False:",
+            EVENTS,
+            ["test_events_that_are_never_confirmed_are_not_noted"],
+        ),
+        (
+            "the oldest state of several assets is continued",
+            'oldest = min(states, key=lambda state: state["sequence"]',
+            'oldest = max(states, key=lambda state: state["sequence"]',
+            EVENTS,
+            ["test_two_assets_on_one_trigger_go_on_with_the_oldest_state"],
+        ),
+        (
+            "the state store is called in a thread",
+            "work = asyncio.ensure_future(run_in_thread(partial(call, *args)))",
+            "return call(*args)",
+            EVENTS,
+            ["test_restart_goes_on_where_events_were_stored"],
+        ),
+        (
+            "a state that was not written is written later",
+            "            self._stored = state\n\n    def _store_key",
+            "            pass\n        self._stored = state\n\n    def _store_key",
+            EVENTS,
+            ["test_state_that_was_not_written_is_written_later"],
+        ),
+        (
+            "a first state that is too large is not kept in memory alone",
+            "await run_in_thread(lambda: self.encode(seen))  #",
+            "pass  #",
+            EVENTS,
+            ["test_state_that_is_too_large_names_prefix"],
+        ),
+        (
+            "a deleted object is forgotten",
+            "seen = {found.id: state[found.id] for found in selected if found.id in state}",
+            "seen = dict(state)",
+            EVENTS,
+            ["test_only_other_bytes_are_a_change"],
+        ),
+        (
+            "an object is read before its event",
+            "await self._readable(reader, pending) if self.check_storage else pending",
+            "pending",
+            EVENTS,
+            ["test_object_fires_once_its_data_is_readable"],
+        ),
+        (
+            "unreadable objects do not keep the place of readable ones",
+            "sorted(pending, key=lambda found: failed[found.id])",
+            "pending[: self.max_events_per_poll]",
+            EVENTS,
+            ["test_object_fires_once_its_data_is_readable"],
+        ),
+        (
+            "a failed poll does not end the stream",
+            "                failures += 1\n",
+            "                raise\n",
+            EVENTS,
+            ["test_missing_connection_does_not_end_a_watcher", "test_silent_peer_loses_and_invents_no_event"],
+        ),
+        (
+            "a closed bulk is the one that has fired",
+            "(status.closed and fired)",
+            "False",
+            EVENTS,
+            ["test_bulk_fires_once_for_each_upload"],
+        ),
+        (
+            "a deleted bulk fires again",
+            '            return [], ""\n',
+            "            return [], fired\n",
+            EVENTS,
+            ["test_closed_bulk_fires_again_after_its_delete"],
+        ),
+        (
+            "wrong arguments do not end the triggerer",
+            "        super().__init__()  # type: ignore[no-untyped-call, unused-ignore]\n",
+            "        super().__init__()\n        self.check_arguments()\n",
+            EVENT_STATES,
+            ["test_wrong_arguments_fail_in_the_dag_file_only"],
         ),
     ),
 )

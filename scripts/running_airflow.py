@@ -8,6 +8,7 @@ the process that started it.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -140,7 +141,8 @@ class RunningAirflow:
             "AIRFLOW__API__WORKERS": "1",
             "AIRFLOW__API__MAXIMUM_PAGE_LIMIT": str(MOST_TASKS),
             "AIRFLOW__API__BASE_URL": f"{self.url}/",
-            # Without shared keys, every process generates its own and rejects the others' signatures.
+            # Without shared keys, every process generates its own: it can't read what the others encrypt and sign.
+            "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
             "AIRFLOW__API__SECRET_KEY": secrets.token_hex(),
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(),
         }

@@ -14,7 +14,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from airflow_provider_mictlanx.batches.progress import Progress, format_transfer, in_background, keep_logging
 from airflow_provider_mictlanx.client.concurrency import ByteBudget, for_each
 from airflow_provider_mictlanx.client.errors import MictlanXError, UnknownError
-<<<<<<< HEAD
 from airflow_provider_mictlanx.client.local_io.chunk_sizes import (
     BATCH_BUDGET,
     DEFAULT_CHUNK,
@@ -22,9 +21,7 @@ from airflow_provider_mictlanx.client.local_io.chunk_sizes import (
     chunk_size_for,
     concurrency_for,
 )
-=======
 from airflow_provider_mictlanx.client.models import Ball
->>>>>>> rd17-int
 from airflow_provider_mictlanx.client.texts import clean, get_logger, truncate
 from airflow_provider_mictlanx.client.validation import check_int
 

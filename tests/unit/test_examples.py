@@ -18,7 +18,7 @@ EXAMPLES = {file.name: file.read_text() for file in (ROOT / "example_dags").glob
 README = (ROOT / "README.md").read_text()
 PAGES = "\n".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
 PACKAGE = "\n".join(module.read_text() for module in (ROOT / "airflow_provider_mictlanx").rglob("*.py"))
-TESTS = "\n".join(test.read_text() for test in (ROOT / "tests" / "e2e" / "system").glob("test_*.py"))
+TESTS = "\n".join(test.read_text() for test in (ROOT / "tests" / "e2e").glob("*/test_*.py"))
 
 
 def blocks() -> dict[str, str]:

@@ -21,6 +21,10 @@ MODULES = sorted(
     for module in pkgutil.walk_packages(airflow_provider_mictlanx.__path__, airflow_provider_mictlanx.__name__ + ".")
 )
 PUBLIC = ("client", "hooks.mictlanx", "operators.mictlanx", "sensors.mictlanx", "triggers.mictlanx")
+AIRFLOW_3 = {"MictlanXObjectEventTrigger", "MictlanXBulkCompleteEventTrigger"}
+if not version("apache-airflow").startswith("2."):
+    PUBLIC = (*PUBLIC, "triggers.events")
+    AIRFLOW_3 = set()
 CLASS_NAME = re.compile(r"\b(?:MictlanX|Bulk|Async)[A-Z]?\w*(?:Operator|Sensor|Hook|Trigger|Client|Router|Peer)\b")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -58,6 +62,8 @@ def test_console_script_resolves() -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_every_module_imports(name: str) -> None:
+    if name.endswith(".triggers.events") and AIRFLOW_3:
+        pytest.skip("event triggers need Airflow 3")
     assert importlib.import_module(name).__doc__, f"{name} has no docstring"
 
 
@@ -123,7 +129,7 @@ def test_every_page_is_linked_from_the_start_page() -> None:
 def test_classes_that_are_named_exist(page: Path) -> None:
     modules = [importlib.import_module(f"airflow_provider_mictlanx.{name}") for name in PUBLIC]
     named = set(CLASS_NAME.findall(page.read_text(encoding="utf-8")))
-    assert {name for name in named if not any(hasattr(module, name) for module in modules)} == set()
+    assert {name for name in named if not any(hasattr(module, name) for module in modules)} <= AIRFLOW_3
 
 
 def test_readme_has_every_operator_hook_and_sensor() -> None:

@@ -125,6 +125,8 @@ def local_airflow(start_airflow: Starter, storage: LocalVSS) -> Iterator[Running
         "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "1",
         # How soon another triggerer takes over from one that was killed.
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
+        # Of assets only: tests/support/state_backend.py.
+        "AIRFLOW__WORKERS__STATE_STORE_BACKEND": "tests.support.state_backend.MictlanXStateBackend",
     }
     with start_airflow(storage, environment, slots=SHARED_SLOTS) as airflow:
         yield airflow

@@ -49,7 +49,7 @@ def configure(monkeypatch: pytest.MonkeyPatch, conn_id: str, bucket_id: str) -> 
 
 
 def stored(value: Any) -> Any:
-    """Give the XCom as the database has it: in Airflow 2 it is JSON in bytes."""
+    """Return the XCom as the database has it: in Airflow 2 it is JSON in bytes."""
     return json.loads(value) if isinstance(value, bytes) else value
 
 

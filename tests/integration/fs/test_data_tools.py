@@ -39,7 +39,7 @@ def own(own_vss: Callable[..., LocalVSS]) -> tuple[LocalVSS, MictlanXFileSystem]
 
 
 def bytes_read(vss: LocalVSS, fs: MictlanXFileSystem, path: str) -> int:
-    """Give the bytes of a file's chunks that were asked for, as often as they were."""
+    """Return the bytes of a file's chunks that were asked for, as often as they were."""
     info = fs.info(path)
     sizes = dict.fromkeys(range(info["num_chunks"] - 1), CHUNK)
     sizes[info["num_chunks"] - 1] = info["size"] - sum(sizes.values())

@@ -20,7 +20,7 @@ SNIPPETS = re.findall(r"^## ([^\n]+)\n|^```(python|ini)\n(.*?)^```", PAGE.read_t
 
 
 def snippets(language: str) -> list[Any]:
-    """Give the snippets of a language, each with its heading as the test's id."""
+    """Return the snippets of a language, each with its heading as the test's id."""
     found, heading = [], ""
     for title, kind, code in SNIPPETS:
         heading = title or heading

@@ -1,0 +1,580 @@
+"""Events of objects and bulks, against the local VSS, with the stream manager and the state accessors of Airflow 3.3."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("airflow.triggers.shared_stream", reason="events with shared streams need Airflow 3.3")
+
+from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
+from airflow_provider_mictlanx.triggers import events
+from airflow_provider_mictlanx.triggers.events import MictlanXBulkCompleteEventTrigger, MictlanXObjectEventTrigger
+from tests.support.event_watchers import POKE, StateStore, Triggerer, wait_until
+from tests.support.raw_requests import RawRequests
+from tests.support.vss import LocalVSS
+
+
+@pytest.fixture(autouse=True)
+def _state_store(state_store: StateStore, connected: LocalVSS) -> None:
+    pass
+
+
+def objects(bucket_id: str, **arguments: Any) -> MictlanXObjectEventTrigger:
+    return MictlanXObjectEventTrigger(bucket_id=bucket_id, poke_interval=POKE, **arguments)
+
+
+async def baseline(store: StateStore, count: int = 1) -> None:
+    """Wait until watchers have stored what they found first."""
+    await wait_until(lambda: len(store.kept) >= count)
+
+
+# Which changes are events
+
+
+async def test_new_objects_fire_and_existing_ones_do_not(
+    hook: MictlanXHook,
+    bucket_id: str,
+    state_store: StateStore,
+) -> None:
+    await hook.aput(bucket_id, "old", "1")
+    async with Triggerer() as triggerer:
+        triggerer.watch(objects(bucket_id), "asset")
+        await baseline(state_store)
+        stored = await hook.aput(bucket_id, "in/añb", "22")
+        await triggerer.wait_for(1)
+    (event,) = triggerer.events
+    assert len(event.pop("event_id")) == 64
+    expected = {"bucket_id": bucket_id, "key": "in/añb", "checksum": stored["checksum"], "size": 2, "change": "new"}
+    assert event == expected
+
+
+async def test_existing_objects_fire_if_wanted(hook: MictlanXHook, bucket_id: str) -> None:
+    await hook.aput(bucket_id, "old", "1")
+    await hook.aput(bucket_id, "empty", "")
+    async with Triggerer() as triggerer:
+        triggerer.watch(objects(bucket_id, existing=True), "asset")
+        await triggerer.wait_for(2)
+    assert sorted(triggerer.changes) == [("empty", "new"), ("old", "new")]
+
+
+async def test_only_other_bytes_are_a_change(
+    hook: MictlanXHook,
+    bucket_id: str,
+    state_store: StateStore,
+) -> None:
+    await hook.aput(bucket_id, "a", "1")
+    async with Triggerer() as triggerer:
+        triggerer.watch(objects(bucket_id), "asset")
+        await baseline(state_store)
+        await hook.aput(bucket_id, "a", "1")
+        await hook.aput(bucket_id, "a", "1", rf=3)
+        await hook.aput(bucket_id, "a", "1", rf=2, replace=True)
+        await triggerer.wait_for(0)
+        await hook.aput(bucket_id, "b", "1")
+        await triggerer.wait_for(1)
+        await hook.adelete(bucket_id, "a")
+        await triggerer.wait_for(1)
+        await hook.aput(bucket_id, "a", "1")
+        await triggerer.wait_for(2)
+    assert triggerer.changes == [("b", "new"), ("a", "new")]
+
+
+async def test_replaced_object_is_changed(hook: MictlanXHook, bucket_id: str, state_store: StateStore) -> None:
+    await hook.aput(bucket_id, "a", "1")
+    async with Triggerer() as triggerer:
+        watcher = triggerer.watch(objects(bucket_id), "asset")
+        await baseline(state_store)
+        await triggerer.cancel(watcher)  # so that no poll sees the gap of the replace
+        await hook.aput(bucket_id, "a", "2", replace=True)
+        triggerer.watch(objects(bucket_id), "asset")
+        await triggerer.wait_for(1)
+    assert triggerer.changes == [("a", "changed")]
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"), [({"prefix": "in/"}, ["in/a", "in/b.csv"]), ({"glob": "*.csv"}, ["b.csv", "in/b.csv"])]
+)
+async def test_only_selected_keys_fire(
+    hook: MictlanXHook, bucket_id: str, choice: dict[str, str], expected: list[str]
+) -> None:
+    for key in ("a", "in/a", "b.csv", "in/b.csv"):
+        await hook.aput(bucket_id, key, key)
+    async with Triggerer() as triggerer:
+        triggerer.watch(objects(bucket_id, existing=True, **choice), "asset")
+        await triggerer.wait_for(2)
+    assert sorted(key for key, _ in triggerer.changes) == expected
+
+
+async def test_more_events_wait_for_the_next_poll(hook: MictlanXHook, bucket_id: str, vss: LocalVSS) -> None:
+    for number in range(5):
+        await hook.aput(bucket_id, f"{number}", "1")
+    async with Triggerer() as triggerer:
+        triggerer.watch(
+            MictlanXObjectEventTrigger(bucket_id=bucket_id, existing=True, max_events_per_poll=2, poke_interval=1)
+        )
+        await wait_until(lambda: len(triggerer.events) == 2)
+        await asyncio.sleep(0.5)
+        assert triggerer.changes == [("0", "new"), ("1", "new")], "the oldest first"
+        await triggerer.wait_for(5)
+
+
+async def test_object_fires_once_its_data_is_readable(
+    own_vss: Callable[..., LocalVSS], connect: Callable[..., None], bucket_id: str, short_grace: None
+) -> None:
+    connect(vss := own_vss(peers=1))
+    RawRequests(vss).announce(bucket_id, "lost", 0, b"1", b"1", 1)
+    await MictlanXHook().aput(bucket_id, "stored", "2")
+    async with Triggerer() as checking, Triggerer() as trusting:
+        checking.watch(objects(bucket_id, existing=True, max_events_per_poll=1))
+        trusting.watch(objects(bucket_id, existing=True, check_storage=False))
+        await trusting.wait_for(2)
+        await checking.wait_for(1)
+        assert checking.changes == [("stored", "new")]
+        await MictlanXHook().aput(bucket_id, "lost", "1")
+        await checking.wait_for(2)
+
+
+# Restarts
+
+
+async def test_restart_goes_on_where_events_were_stored(
+    hook: MictlanXHook,
+    bucket_id: str,
+    state_store: StateStore,
+) -> None:
+    async with Triggerer() as first:
+        first.watch(objects(bucket_id), "asset")
+        await baseline(state_store)
+        await hook.aput(bucket_id, "a", "1")
+        await first.wait_for(1)
+    await hook.aput(bucket_id, "b", "1")  # while no triggerer runs
+    async with Triggerer() as second:
+        second.watch(objects(bucket_id, existing=True, check_storage=False), "asset")
+        await second.wait_for(1)
+    assert (first.changes, second.changes) == ([("a", "new")], [("b", "new")])
+
+
+async def test_events_that_were_not_stored_fire_again(
+    hook: MictlanXHook,
+    bucket_id: str,
+    state_store: StateStore,
+) -> None:
+    async with Triggerer(confirms=False) as first:
+        first.watch(objects(bucket_id), "asset")
+        await baseline(state_store)
+        await hook.aput(bucket_id, "a", "1")
+        await first.wait_for(1)
+    assert state_store.writes == 1
+    async with Triggerer() as second:
+        second.watch(objects(bucket_id), "asset")
+        await second.wait_for(1)
+    assert first.events == second.events
+
+
+async def test_events_that_are_never_confirmed_are_not_noted(
+    hook: MictlanXHook,
+    bucket_id: str,
+    state_store: StateStore,
+) -> None:
+    async with Triggerer(confirms=False, ack_timeout=0.3) as triggerer:
+        triggerer.watch(objects(bucket_id), "asset")
+        await baseline(state_store)
+        await hook.aput(bucket_id, "a", "1")
+        await wait_until(lambda: bool(triggerer.ended))
+        await asyncio.sleep(4 * POKE)
+    assert (triggerer.changes, state_store.writes) == ([("a", "new")], 1)
+
+
+async def test_watcher_cancelled_between_events_fires_the_rest(
+    hook: MictlanXHook,
+    bucket_id: str,
+    state_store: StateStore,
+) -> None:
+    for number in range(4):
+        await hook.aput(bucket_id, f"{number}", "1")
+
+    def stop() -> None:
+        if len(first.events) == 2:
+            raise asyncio.CancelledError
+
+    async with Triggerer() as first:
+        first.before_event = stop
+        first.watch(objects(bucket_id, existing=True), "asset")
+        first.watch(objects(bucket_id, prefix="none"), "other")  # keeps the stream open
+        await wait_until(lambda: len(first.events) == 2)
+    async with Triggerer() as second:
+        second.watch(objects(bucket_id, existing=True), "asset")
+        await second.wait_for(4)
+    assert first.events == second.events[:2]
+
+
+async def test_existing_objects_fire_once_in_all_restarts(hook: MictlanXHook, bucket_id: str) -> None:
+    await hook.aput(bucket_id, "old", "1")
+    for expected in (1, 0):
+        async with Triggerer() as triggerer:
+            triggerer.watch(objects(bucket_id, existing=True), "asset")
+            await triggerer.wait_for(expected)
+
+
+async def test_two_assets_on_one_trigger_go_on_with_the_oldest_state(
+    hook: MictlanXHook,
+    bucket_id: str,
+    state_store: StateStore,
+) -> None:
+    async with Triggerer() as triggerer:
+        triggerer.watch(objects(bucket_id), "one", "two")
+        await baseline(state_store, 2)
+        before = dict(state_store.kept)
+        await hook.aput(bucket_id, "a", "1")
+        await triggerer.wait_for(1)
+    assert (
+        state_store.states_of("one")
+        == state_store.states_of("two")
+        != [before[key] for key in before if key[0] == "one"]
+    )
+    # As after a crash between the two writes.
+    state_store.kept |= {key: state for key, state in before.items() if key[0] == "two"}
+    async with Triggerer() as triggerer:
+        triggerer.watch(objects(bucket_id), "one", "two")
+        await triggerer.wait_for(1)
+    assert triggerer.changes == [("a", "new")]
+    assert state_store.states_of("one") == state_store.states_of("two")
+
+
+async def test_asset_that_joins_goes_on_with_the_state_of_the_other(
+    hook: MictlanXHook,
+    bucket_id: str,
+    state_store: StateStore,
+) -> None:
+    async with Triggerer() as triggerer:
+        triggerer.watch(objects(bucket_id), "one")
+        await baseline(state_store)
+    await hook.aput(bucket_id, "a", "1")
+    async with Triggerer() as triggerer:
+        triggerer.watch(objects(bucket_id), "one", "two")
+        await triggerer.wait_for(1)
+    assert state_store.states_of("one") == state_store.states_of("two")
+
+
+async def test_state_is_not_written_while_nothing_changes(bucket_id: str, state_store: StateStore) -> None:
+    for _ in range(2):
+        async with Triggerer() as triggerer:
+            triggerer.watch(objects(bucket_id), "asset")
+            await asyncio.sleep(10 * POKE)
+    assert state_store.writes == 1
+
+
+# Failures
+
+
+async def test_unreadable_state_is_no_baseline(hook: MictlanXHook, bucket_id: str, state_store: StateStore) -> None:
+    async with Triggerer() as triggerer:
+        triggerer.watch(objects(bucket_id), "asset")
+        await baseline(state_store)
+    await hook.aput(bucket_id, "a", "1")
+    state_store.failing = True
+    async with Triggerer() as triggerer:
+        triggerer.watch(objects(bucket_id), "asset")
+        await triggerer.wait_for(0)
+        state_store.failing = False
+        await triggerer.wait_for(1)
+
+
+async def test_state_that_was_not_written_is_written_later(
+    hook: MictlanXHook,
+    bucket_id: str,
+    state_store: StateStore,
+) -> None:
+    async with Triggerer() as triggerer:
+        triggerer.watch(objects(bucket_id), "asset")
+        await baseline(state_store)
+        state_store.failing = True
+        await hook.aput(bucket_id, "a", "1")
+        await triggerer.wait_for(1)
+        state_store.failing = False
+    assert state_store.writes == 2
+
+
+async def test_state_that_is_too_large_names_prefix(
+    hook: MictlanXHook,
+    bucket_id: str,
+    state_store: StateStore,
+    monkeypatch: pytest.MonkeyPatch,
+    logged: Callable[[], list[str]],
+) -> None:
+    monkeypatch.setenv("AIRFLOW__STATE_STORE__MAX_VALUE_STORAGE_BYTES", "400")
+    for number in range(40):
+        await hook.aput(bucket_id, f"{number}", "1")
+    async with Triggerer() as triggerer:
+        triggerer.watch(objects(bucket_id), "asset")
+        await wait_until(lambda: any("with prefix or glob" in line for line in logged()))
+        await hook.aput(bucket_id, "late", "1")
+        await triggerer.wait_for(0)
+        assert not state_store.kept
+        monkeypatch.delenv("AIRFLOW__STATE_STORE__MAX_VALUE_STORAGE_BYTES")
+        await baseline(state_store)
+        await hook.aput(bucket_id, "later", "1")
+        await triggerer.wait_for(1)
+
+
+async def test_silent_peer_loses_and_invents_no_event(
+    own_vss: Callable[..., LocalVSS],
+    connect: Callable[..., None],
+    bucket_id: str,
+    state_store: StateStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(events, "MAX_PAUSE", 4 * POKE)
+    connect(vss := own_vss(peers=3), timeout=2)
+    hook = MictlanXHook()
+    for number in range(6):
+        await hook.aput(bucket_id, f"{number}", "1")
+    async with Triggerer() as triggerer:
+        triggerer.watch(objects(bucket_id), "asset")
+        await baseline(state_store)
+        for kind in ("peer_silent", "peer_down"):
+            with vss.fault(kind, peer="peer-1"):
+                await asyncio.sleep(3)
+        assert triggerer.events == []
+        await hook.aput(bucket_id, "a", "1")
+        await triggerer.wait_for(1)
+    assert triggerer.changes == [("a", "new")]
+
+
+async def test_missing_connection_does_not_end_a_watcher(
+    vss: LocalVSS,
+    connect: Callable[..., None],
+    bucket_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+    logged: Callable[[], list[str]],
+) -> None:
+    monkeypatch.setattr(events, "MAX_PAUSE", POKE)
+    async with Triggerer() as triggerer:
+        triggerer.watch(objects(bucket_id, mictlanx_conn_id="later", existing=True))
+        await wait_until(lambda: any("Watching bucket" in line and "later" in line for line in logged()))
+        connect(vss, "later")
+        await MictlanXHook("later").aput(bucket_id, "a", "1")
+        await triggerer.wait_for(1)
+
+
+async def test_slow_watcher_skips_outdated_listings(
+    hook: MictlanXHook, bucket_id: str, state_store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[int] = []
+    compare = MictlanXObjectEventTrigger.compare
+
+    async def slowly(self: Any, content: Any, *rest: Any) -> Any:
+        compared.append(len(content))
+        await asyncio.sleep(0 if len(compared) > 1 else 20 * POKE)
+        return await compare(self, content, *rest)
+
+    monkeypatch.setattr(MictlanXObjectEventTrigger, "compare", slowly)
+    async with Triggerer() as triggerer:
+        triggerer.watch(objects(bucket_id), "asset")
+        await wait_until(lambda: len(compared) == 1)
+        await hook.aput(bucket_id, "a", "1")
+        await triggerer.wait_for(1)
+    assert compared[:2] == [0, 1]
+
+
+async def test_hanging_state_store_does_not_hold_up_the_end(
+    hook: MictlanXHook, bucket_id: str, state_store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "CLOSE_SECONDS", 0.2)
+    async with Triggerer() as triggerer:
+        triggerer.watch(objects(bucket_id), "asset")
+        await baseline(state_store)
+        state_store.hanging = threading.Event()
+        await hook.aput(bucket_id, "a", "1")
+        await triggerer.wait_for(1)
+        began = time.monotonic()
+    assert time.monotonic() - began < 3
+    state_store.hanging.set()
+
+
+# One listing for all
+
+
+async def test_fifty_watchers_share_one_listing_per_poll(
+    own_vss: Callable[..., LocalVSS],
+    connect: Callable[..., None],
+    bucket_id: str,
+    state_store: StateStore,
+) -> None:
+    connect(vss := own_vss())
+    hook = MictlanXHook()
+    async with Triggerer() as triggerer:
+        for number in range(50):
+            trigger = MictlanXObjectEventTrigger(bucket_id=bucket_id, prefix=f"{number:02}/", poke_interval=0.5)
+            triggerer.watch(trigger, f"asset-{number}")
+        await baseline(state_store, 50)
+        for number in range(50):
+            await hook.aput(bucket_id, f"{number:02}/a", "1")
+        await wait_until(lambda: len(triggerer.events) == 50)
+        vss.reset_requests()
+        await asyncio.sleep(3.2)
+        listings = vss.requests("GET", f"/buckets/{bucket_id}/metadata$")
+    assert sorted(key for key, _ in triggerer.changes) == [f"{number:02}/a" for number in range(50)]
+    assert 4 <= len(listings) <= 7
+    assert state_store.writes >= 100
+
+
+async def test_object_is_read_once_for_all_watchers(
+    own_vss: Callable[..., LocalVSS], connect: Callable[..., None], bucket_id: str
+) -> None:
+    connect(vss := own_vss())
+    await MictlanXHook().aput(bucket_id, "a", "1")
+    vss.reset_requests()
+    async with Triggerer() as triggerer:
+        for number in range(5):
+            triggerer.watch(objects(bucket_id, existing=True, max_events_per_poll=100 + number))
+        await triggerer.wait_for(5)
+    assert len(vss.requests("GET", f"/buckets/{bucket_id}/a_0$")) == 1
+
+
+async def test_no_watcher_blocks_the_loop(
+    own_vss: Callable[..., LocalVSS], connect: Callable[..., None], bucket_id: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    connect(vss := own_vss(peers=1))
+    await MictlanXHook().aput(bucket_id, "a", "1")
+    loop = asyncio.get_running_loop()
+    loop.set_debug(True)
+    vss.set_fault("latency", seconds=3)
+    loop.slow_callback_duration = 2
+    async with Triggerer() as triggerer:
+        triggerer.watch(objects(bucket_id, existing=True), "asset")
+        await wait_until(lambda: len(triggerer.events) == 1, 60)
+    assert [record.getMessage() for record in caplog.records if "took" in record.getMessage()] == []
+
+
+# Airflow before 3.3
+
+
+async def test_run_alone_fires_the_same_events(hook: MictlanXHook, bucket_id: str) -> None:
+    trigger = objects(bucket_id)
+    found: list[Any] = []
+
+    async def run() -> None:
+        async for event in trigger.run():
+            found.append(event.payload["key"])
+
+    task = asyncio.create_task(run())
+    await hook.aput(bucket_id, "old", "1")
+    await asyncio.sleep(1)
+    await hook.aput(bucket_id, "a", "1")
+    await wait_until(lambda: "a" in found)
+    assert not task.done()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+# Bulks
+
+
+def bulk(bulk_id: str) -> MictlanXBulkCompleteEventTrigger:
+    return MictlanXBulkCompleteEventTrigger(bulk_id=bulk_id, poke_interval=POKE)
+
+
+async def test_bulk_fires_once_for_each_upload(hook: MictlanXHook, bulk_id: str, bucket_id: str, folder: Path) -> None:
+    async with Triggerer() as first:
+        first.watch(bulk(bulk_id), "asset")
+        await hook.aput_bulk(bulk_id, bucket_id, folder)
+        await first.wait_for(1)
+        await hook.aput_bulk(bulk_id, bucket_id, folder)  # as a cleared task
+        await first.wait_for(1)
+    (event,) = first.events
+    event_id = event.pop("event_id")
+    result = await hook.aawait_bulk(bulk_id, timeout=0)
+    assert {**event, "response_time": 0} == {**result, "response_time": 0}
+    async with Triggerer() as second:
+        second.watch(bulk(bulk_id), "asset")
+        await hook.aawait_bulk(bulk_id, timeout=0, remove_on_completion=True)
+        await second.wait_for(0)
+        await hook.adelete_bulk(bulk_id)
+        await second.wait_for(0)
+        await hook.aput_bulk(bulk_id, bucket_id, folder)
+        await second.wait_for(1)
+    assert second.events[0]["event_id"] != event_id
+
+
+async def test_bulk_uploaded_again_between_two_polls_fires(
+    hook: MictlanXHook, bulk_id: str, bucket_id: str, folder: Path
+) -> None:
+    ids = []
+    for _ in range(2):
+        await hook.adelete_bulk(bulk_id)
+        await hook.aput_bulk(bulk_id, bucket_id, folder)
+        async with Triggerer() as triggerer:
+            triggerer.watch(bulk(bulk_id), "asset")
+            await triggerer.wait_for(1)
+        ids += [event["event_id"] for event in triggerer.events]
+    assert len(set(ids)) == 2
+
+
+async def test_closed_bulk_fires(hook: MictlanXHook, bulk_id: str, bucket_id: str, folder: Path) -> None:
+    await hook.aput_bulk(bulk_id, bucket_id, folder)
+    await hook.aawait_bulk(bulk_id, timeout=0, remove_on_completion=True)
+    async with Triggerer() as triggerer:
+        triggerer.watch(bulk(bulk_id), "asset")
+        await triggerer.wait_for(1)
+
+
+async def test_closed_bulk_fires_again_after_its_delete(
+    hook: MictlanXHook, bulk_id: str, bucket_id: str, folder: Path
+) -> None:
+    async with Triggerer() as triggerer:
+        watcher = triggerer.watch(bulk(bulk_id), "asset")
+        await hook.aput_bulk(bulk_id, bucket_id, folder)
+        await triggerer.wait_for(1)
+        await hook.adelete_bulk(bulk_id)
+        await triggerer.wait_for(1)
+        await triggerer.cancel(watcher)  # so that no poll sees the upload
+        await hook.aput_bulk(bulk_id, bucket_id, folder)
+        await hook.aawait_bulk(bulk_id, timeout=0, remove_on_completion=True)
+        triggerer.watch(bulk(bulk_id), "asset")
+        await triggerer.wait_for(2)
+
+
+async def test_silent_peer_does_not_repeat_a_bulks_event(
+    own_vss: Callable[..., LocalVSS],
+    connect: Callable[..., None],
+    bulk_id: str,
+    bucket_id: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(events, "MAX_PAUSE", 4 * POKE)
+    connect(vss := own_vss(peers=3), timeout=2)
+    await MictlanXHook().aput_bulk(bulk_id, bucket_id, folder)
+    async with Triggerer() as triggerer:
+        triggerer.watch(bulk(bulk_id), "asset")
+        await triggerer.wait_for(1)
+        for peers in (("peer-0",), ("peer-0", "peer-1", "peer-2")):
+            faults = [vss.set_fault("peer_silent", peer=peer) for peer in peers]
+            await asyncio.sleep(1.5)
+            for fault in faults:
+                fault.off()
+        await triggerer.wait_for(1)
+
+
+async def test_bulk_with_failures_fires_once_it_is_mended(
+    hook: MictlanXHook, bulk_id: str, bucket_id: str, folder: Path
+) -> None:
+    await hook.aput(bucket_id, "b", "other bytes")
+    async with Triggerer() as triggerer:
+        triggerer.watch(bulk(bulk_id), "asset")
+        with pytest.raises(Exception, match="not stored"):
+            await hook.aput_bulk(bulk_id, bucket_id, folder)
+        await triggerer.wait_for(0)
+        await hook.adelete(bucket_id, "b")
+        await hook.aput_bulk(bulk_id, bucket_id, folder)
+        await triggerer.wait_for(1)
+    assert triggerer.events[0]["state"] == "complete"

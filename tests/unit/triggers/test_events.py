@@ -1,0 +1,118 @@
+"""Event triggers without a storage: their arguments, the form of their state, and where it is stored."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+pytest.importorskip("airflow.triggers.shared_stream", reason="events with shared streams need Airflow 3.3")
+
+from airflow_provider_mictlanx.client.errors import ValidationError
+from airflow_provider_mictlanx.client.models import Ball, Metadata
+from airflow_provider_mictlanx.triggers.events import (
+    DEFAULT_MAX_STATE,
+    MAX_PAUSE,
+    MictlanXBulkCompleteEventTrigger,
+    MictlanXEventTrigger,
+    MictlanXObjectEventTrigger,
+    decode_seen,
+    describe,
+    encode_seen,
+)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3000])
+def test_seen_objects_survive_encoding(count: int) -> None:
+    seen = {os.urandom(6): os.urandom(5) for _ in range(count)}
+    assert decode_seen(encode_seen(seen)) == seen
+
+
+def test_five_thousand_objects_fit_in_the_state() -> None:
+    assert len(encode_seen({os.urandom(6): os.urandom(5) for _ in range(5000)})) < DEFAULT_MAX_STATE
+
+
+def ball(key: str = "a", checksum: str = "c0", updated_at: int = 1, chunk: str = "c1") -> Ball:
+    metadata = Metadata(
+        key="a_0", size=1, checksum=chunk, tags={}, content_type="", producer_id="", ball_id=key, bucket_id="b"
+    )
+    return Ball(
+        bucket_id="b", ball_id=key, chunks=[metadata], checksum=checksum, size=1, key=key, updated_at=updated_at
+    )
+
+
+def test_objects_are_compared_by_id_and_bytes() -> None:
+    assert describe(ball()) == describe(ball(updated_at=2))
+    assert describe(ball()) != describe(ball(checksum="c9"))
+    assert describe(ball()) != describe(ball(key="b"))
+    assert describe(ball(checksum="")) != describe(ball(checksum="", chunk="c9")), "no checksum recorded"
+    assert describe(ball()).event_id == describe(ball(updated_at=2)).event_id != describe(ball(key="b")).event_id
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"bucket_id": "a/b"}, "bucket_id"),
+        ({"prefix": "a", "glob": "b"}, "prefix and glob must not both be set"),
+        ({"poke_interval": 0}, "poke_interval must be greater than 0, got 0"),
+        ({"max_events_per_poll": 0}, "max_events_per_poll"),
+    ],
+)
+def test_wrong_arguments_fail_in_the_dag_file_only(wrong: dict[str, Any], message: str) -> None:
+    from airflow.serialization.encoders import encode_trigger
+
+    trigger = MictlanXObjectEventTrigger(**{"bucket_id": "b", **wrong})  # in the triggerer, an error here would end it
+    with pytest.raises(ValidationError, match=message):
+        encode_trigger(trigger)
+
+
+def test_bulk_id_must_not_be_empty() -> None:
+    with pytest.raises(ValidationError, match="bulk_id must not be empty"):
+        MictlanXBulkCompleteEventTrigger(bulk_id="").serialize()
+
+
+def test_watchers_of_a_bucket_share_a_stream() -> None:
+    def key(**arguments: Any) -> Any:
+        return MictlanXObjectEventTrigger(**{"bucket_id": "b", **arguments}).shared_stream_key()
+
+    assert key(prefix="a") == key(glob="*.csv", existing=True, check_storage=False)
+    assert len({key(), key(bucket_id="c"), key(mictlanx_conn_id="other"), key(poke_interval=1)}) == 4
+
+
+def test_pauses_grow_after_failures() -> None:
+    trigger = MictlanXObjectEventTrigger(bucket_id="b", poke_interval=60)
+    assert [trigger.pause_after(failures) for failures in (0, 1, 2, 3, 5000)] == [60, 120, 240, MAX_PAUSE, MAX_PAUSE]
+    assert MictlanXObjectEventTrigger(bucket_id="b", poke_interval=900).pause_after(9) == 900
+
+
+class Store:
+    def set(self, key: str, value: Any) -> None: ...
+
+
+class Iterable(dict[str, Store]):
+    """As a later Airflow may offer the stores of several assets."""
+
+
+def stores_of(offered: Any) -> list[Any]:
+    trigger = MictlanXObjectEventTrigger(bucket_id="b")
+    trigger.asset_state_store = offered
+    assert isinstance(trigger, MictlanXEventTrigger)
+    return trigger._stores()
+
+
+def test_stores_are_found_however_they_are_offered() -> None:
+    one, two = Store(), Store()
+    assert stores_of(None) == []
+    assert stores_of(one) == [one]
+    assert stores_of([one, two]) == [one, two]
+    assert stores_of(Iterable(a=one, b=two)) == [one, two]
+    one._by_name = {"a": two}  # type: ignore[attr-defined]
+    assert stores_of(one) == [two]
+
+
+def test_airflow_without_state_store_is_no_error() -> None:
+    trigger = MictlanXObjectEventTrigger(bucket_id="b")
+    del trigger.asset_state_store
+    assert trigger._stores() == []
+    assert decode_seen(trigger.encode({b"abcdef": b"12345"})) == {b"abcdef": b"12345"}
