@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -24,7 +24,8 @@ from tests.support.vss import LocalVSS
 
 KILLS = 5
 PUTS = 200
-SILENT = 60
+SILENT = 30
+CHAIN = ("example_mictlanx_events", "example_mictlanx_events_bulk")
 
 
 class Watched:
@@ -35,11 +36,24 @@ class Watched:
         self.vss = vss
         self.hook = MictlanXHook()
 
-    def start(self) -> None:
-        for dag_id in DAGS:
+    def pause(self, dag_ids: Sequence[str], paused: bool) -> None:
+        """Pause or unpause DAGs, and have their files parsed at once: only that starts and ends their watchers."""
+        files = set()
+        for dag_id in dag_ids:
             self.airflow.wait_for(dag_id, lambda dag_id=dag_id: self.airflow._knows(dag_id), 120)
-            self.airflow.request("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
-        self.wait_for_states(*PAIR, *WATCHERS)
+            files.add(self.airflow.request("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": paused})["file_token"])
+        for file in files:
+            self.airflow.request("PUT", f"/api/v2/parseDagFile/{file}")
+
+    def start(self) -> None:
+        self.pause([*DAGS, *CHAIN], False)
+        self.wait_for_states(*PAIR, *WATCHERS, "airflow-example-reports", "airflow-example-summaries")
+
+    def stop(self) -> None:
+        """End the watchers, so that other tests do not see their requests."""
+        self.pause([*DAGS, *CHAIN], True)
+        query = "SELECT count(*) FROM trigger WHERE classpath LIKE '%.triggers.events.%'"
+        self.airflow.wait_for("the end of the watchers", lambda: self.query(query) == [0], 120)
 
     def query(self, query: str, *arguments: str) -> list[Any]:
         """Read the database: Airflow's API for events fails while a run of an event is queued (3.3.2)."""
@@ -50,10 +64,6 @@ class Watched:
         """Wait until the watchers of assets have stored what they found first."""
         query = "SELECT a.name FROM asset_state_store s JOIN asset a ON a.id = s.asset_id"
         self.airflow.wait_for("the first states", lambda: set(assets) <= set(self.query(query)), 120)
-
-    def stop(self) -> None:
-        for dag_id in DAGS:
-            self.airflow.request("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": True})
 
     def payloads(self, asset: str) -> list[dict[str, Any]]:
         query = "SELECT e.extra FROM asset_event e JOIN asset a ON a.id = e.asset_id WHERE a.name = ? ORDER BY e.id"
@@ -163,44 +173,38 @@ def check_events(watched: Watched, keys: set[str]) -> None:
 
 
 def test_terminated_triggerer_and_silent_peer(watched: Watched) -> None:
-    """A peer is silent for a minute, in which the triggerer is stopped and another one starts."""
+    """A peer is silent for half a minute, in which the triggerer is stopped and another one starts."""
     keys = {f"terminated/{number}" for number in range(20)}
     for key in keys:
         watched.hook.put(RESTARTS, key, key)
     stopped = time.monotonic()
     watched.terminate_triggerer()
     assert time.monotonic() - stopped < 30
-    before = Counter(p["key"] for p in watched.payloads(PAIR[0]))
+    before = {p["event_id"] for p in watched.payloads(PAIR[0])}
+
+    def invented() -> set[str]:
+        return {p["key"] for p in watched.payloads(PAIR[0]) if p["event_id"] not in before} - keys
+
     with watched.vss.fault("peer_silent", peer="peer-1"):
         watched.airflow.start("triggerer")
         time.sleep(SILENT)
-        during = Counter(p["key"] for p in watched.payloads(PAIR[0]))
-    assert set(during - before) <= keys
+    assert invented() == set()
     watched.hook.put(RESTARTS, "terminated/last", "1")
     check_events(watched, keys | {"terminated/last"})
-    after = Counter(p["key"] for p in watched.payloads(PAIR[0]))
-    assert set(after - before) <= keys | {"terminated/last"}
+    assert invented() == {"terminated/last"}
 
 
 def test_object_starts_a_dag_and_its_bulk_another(watched: Watched) -> None:
-    airflow, dag_ids = watched.airflow, ("example_mictlanx_events", "example_mictlanx_events_bulk")
-    for dag_id in dag_ids:
-        airflow.wait_for(dag_id, lambda dag_id=dag_id: airflow._knows(dag_id), 120)
-        airflow.request("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
-    try:
-        watched.wait_for_states("airflow-example-reports", "airflow-example-summaries")
-        for key in ("a.csv", "b.csv", "c.txt"):
-            watched.hook.put("airflow-example-inbox", key, "x\n" * 3)
-        expected = {"a.csv: 3", "b.csv: 3"}
+    def read() -> set[str]:
+        values: set[str] = set()
+        for run_id in watched.airflow.runs(CHAIN[1]):
+            if watched.airflow.state_of(CHAIN[1], run_id) == "success":
+                values |= set(watched.airflow.xcom(CHAIN[1], run_id, "read").values())
+        return values
 
-        def read() -> set[str] | None:
-            values: set[str] = set()
-            for run_id in airflow.runs(dag_ids[1]):
-                if airflow.state_of(dag_ids[1], run_id) == "success":
-                    values |= set(airflow.xcom(dag_ids[1], run_id, "read").values())
-            return values if expected <= values else None
-
-        assert airflow.wait_for("the second DAG", read, 180) == expected
-    finally:
-        for dag_id in dag_ids:
-            airflow.request("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": True})
+    watched.hook.put("airflow-example-inbox", "c.txt", "x\n")
+    # One by one: an event that Airflow (3.3.2) stores while it creates a run may wait for the next event.
+    for number, key in enumerate(("a.csv", "b.csv"), start=1):
+        watched.hook.put("airflow-example-inbox", key, "x\n" * 3)
+        watched.airflow.wait_for("the second DAG", lambda number=number: len(read()) == number, 120)
+    assert read() == {"a.csv: 3", "b.csv: 3"}
