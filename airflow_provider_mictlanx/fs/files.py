@@ -121,7 +121,7 @@ class ReadFile(AbstractBufferedFile):  # type: ignore[misc]
         self._window = min(self._window * 2 or 1, limit) if index == at + 1 and at >= 0 else 0
         wanted = range(index, min(max(last, index + self._window) + 1, index + limit, len(self._sizes)))
         for stale in self._ahead.keys() - set(wanted):
-            self._ahead.pop(stale).cancel()
+            del self._ahead[stale]  # it goes on into the process's cache: cancelled, it would be read again
         for following in wanted:
             if following not in self._ahead:
                 self._ahead[following] = self.fs.start(self.fs._read_chunk, self._ball, following)

@@ -301,7 +301,7 @@ class Killed(Exception):
 def test_a_signal_in_the_caller_stops_the_upload(own_vss: OwnVSS, tmp_path: Path, way: str) -> None:
     vss = own_vss()
     fs = MictlanXFileSystem(uri=vss.uri, chunk_size=100_000)
-    data = os.urandom(5_000_000)
+    data = os.urandom(20_000_000)  # more chunks than are in flight
     (tmp_path / "a").write_bytes(data)
     (tmp_path / "b").write_bytes(data + b"b")
 
@@ -318,17 +318,18 @@ def test_a_signal_in_the_caller_stops_the_upload(own_vss: OwnVSS, tmp_path: Path
                 file.write(data)
 
     before = signal.signal(signal.SIGUSR1, kill)
+    killer = threading.Timer(1, os.kill, (os.getpid(), signal.SIGUSR1))
     try:
-        with vss.fault("latency", seconds=0.3, method="POST", path="chunked"):
-            killer = threading.Timer(1, os.kill, (os.getpid(), signal.SIGUSR1))
+        with vss.fault("latency", seconds=0.8, method="POST", path="chunked"):
             killer.start()
             with pytest.raises(Killed):
                 work()
-            time.sleep(0.5)  # requests under way end
+            time.sleep(1.2)  # requests under way end
             sent = len(vss.requests("POST", "chunked"))
             time.sleep(1)
             assert len(vss.requests("POST", "chunked")) == sent
     finally:
+        killer.cancel()
         signal.signal(signal.SIGUSR1, before)
     assert fs.find("bucket") == []
 
@@ -336,14 +337,14 @@ def test_a_signal_in_the_caller_stops_the_upload(own_vss: OwnVSS, tmp_path: Path
 async def test_a_cancelled_coroutine_stops_its_tasks(own_vss: OwnVSS) -> None:
     vss = own_vss()
     fs = MictlanXFileSystem(uri=vss.uri, chunk_size=100_000, asynchronous=True, skip_instance_cache=True)
-    data = os.urandom(5_000_000)
-    with vss.fault("latency", seconds=0.3, method="POST", path="chunked"):
+    data = os.urandom(20_000_000)
+    with vss.fault("latency", seconds=0.8, method="POST", path="chunked"):
         work = asyncio.create_task(fs._pipe({"bucket/a": data, "bucket/b": data + b"b"}))
         await asyncio.sleep(0.8)
         work.cancel()
         with pytest.raises(asyncio.CancelledError):
             await work
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(1.2)
         sent = len(vss.requests("POST", "chunked"))
         await asyncio.sleep(1)
         assert len(vss.requests("POST", "chunked")) == sent
