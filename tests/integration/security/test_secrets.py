@@ -71,7 +71,12 @@ def echo() -> Iterator[int]:
 
 
 def connection(uri: str, token: str = TOKEN) -> str:
-    extra = {"uri": uri, "headers": {"X-Api-Key": HEADER, "Cookie": f"session={COOKIE}"}, "timeout": 5}
+    extra = {
+        "uri": uri,
+        "headers": {"X-Api-Key": HEADER, "Cookie": f"session={COOKIE}"},
+        "timeout": 5,
+        "connect_patience": 0,
+    }
     return json.dumps({"conn_type": "mictlanx", "password": token, "extra": extra})
 
 

@@ -11,7 +11,6 @@ import asyncio
 import json
 import os
 import random
-import threading
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -25,6 +24,7 @@ from option import Result
 from airflow_provider_mictlanx.client import AsyncClient, MictlanXError
 from airflow_provider_mictlanx.client.transfer.router_pool import CONNECT_PATIENCE
 from tests.robustness.faults.space import PEERS, Space, sha256
+from tests.support.new_threads import NewThreads
 
 CHUNK = 24_000
 SIZE = 2 * CHUNK  # so that bytes and files are cut alike
@@ -487,10 +487,10 @@ async def no_tasks_left() -> None:
     raise AssertionError(f"tasks are left: {left}")
 
 
-def nothing_left_running(space: Space) -> None:
-    """Fail unless every connection and every thread of the client ends."""
+def nothing_left_running(space: Space, new_threads: NewThreads) -> None:
+    """Fail unless every connection and every new thread of the client ends."""
     for _ in range(500):
-        threads = [thread.name for thread in threading.enumerate() if thread.name.startswith("mictlanx")]
+        threads = [thread.name for thread in new_threads.alive()]
         if not threads and not space.front.connections and not space.second.connections:
             return
         time.sleep(0.01)

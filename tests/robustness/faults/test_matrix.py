@@ -28,6 +28,7 @@ from tests.robustness.faults import results
 from tests.robustness.faults.disturbances import SCALE, Fault
 from tests.robustness.faults.operations import TOKEN, Cell, How, Operation, nothing_left_running
 from tests.robustness.faults.space import Space
+from tests.support.new_threads import NewThreads
 
 CELLS = [
     pytest.param(fault, operation, regime, id=f"{fault.name}-{operation.name}-{regime}")
@@ -76,6 +77,7 @@ def _found(space: Space, folder: Path, fault: Fault, operation: Operation, lasti
 def _outcome(cell: Cell, fault: Fault, operation: Operation, place: str, lasting: bool, patience: int) -> str:
     """Run an operation with a fault at one of its requests; check all that must hold, and return the outcome."""
     space = cell.space
+    threads = NewThreads()
     space.second.requests.clear()
     space.front.swallowed = 0
     operation.prepare(cell)
@@ -106,7 +108,7 @@ def _outcome(cell: Cell, fault: Fault, operation: Operation, place: str, lasting
         fault.mend(cell)
         outcome += _retry(cell, operation, How(rf=how.rf))
     operation.verify(cell)
-    nothing_left_running(space)
+    nothing_left_running(space, threads)
     return outcome
 
 
