@@ -34,8 +34,8 @@ def begun(vss: LocalVSS) -> set[str]:
 
 def test_four_mapped_shards_on_two_workers(celery_airflow: RunningAirflow, vss: LocalVSS, tmp_path: Path) -> None:
     source = write_files(tmp_path / "source")
-    # Ten balls per shard, one at a time: time for all four to begin before the first one ends.
-    slow, kept = storage.slow_down(vss, BUCKETS, seconds=6), storage.put_off_deletes(vss)
+    # Four balls per shard, one at a time: time for all four to begin before the first one ends.
+    slow, kept = storage.slow_down(vss, BUCKETS, seconds=15), storage.put_off_deletes(vss)
     run = Run(celery_airflow, "example_mictlanx_bulk_mapped", source=str(source))
     celery_airflow.wait_for("all shards to begin", lambda: len(begun(vss)) == SHARDS, 180)
     records = run.wait_for_pokes(vss, "ready")

@@ -17,7 +17,7 @@ def test_gate_opens_after_the_last_ball_and_not_before(
     local_airflow: RunningAirflow, vss: LocalVSS, tmp_path: Path
 ) -> None:
     source = write_files(tmp_path / "source")
-    slow, kept = storage.slow_down(vss, BUCKETS), storage.put_off_deletes(vss)
+    slow, kept = storage.slow_down(vss, BUCKETS, seconds=3), storage.put_off_deletes(vss)
     run = Run(local_airflow, "example_mictlanx_bulk", source=str(source), target=str(tmp_path / "copies"))
     records = run.wait_for_pokes(vss, "ready")
     bucket_id = run.xcom("name_bucket")
@@ -71,7 +71,7 @@ def test_upload_that_somebody_stops_goes_on_when_it_is_cleared(
     local_airflow: RunningAirflow, vss: LocalVSS, tmp_path: Path, bucket_id: str
 ) -> None:
     source = write_files(tmp_path / "source")
-    slow = storage.slow_down(vss, bucket_id)
+    slow = storage.slow_down(vss, bucket_id, seconds=3)
     run = Run(local_airflow, "bulk_mended_by_retry", source=str(source), bucket_id=bucket_id)
     run.wait_for_pokes(vss, "gate")
     local_airflow.wait_for("some balls", lambda: len(storage.balls_in(vss, bucket_id)) > 2, 120)
