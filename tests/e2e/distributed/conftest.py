@@ -79,7 +79,7 @@ def start_airflow(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -
         shutil.copy(first / "airflow.db", home)
         settings = {
             # One chunk in flight per upload: with the storage slowed down, an upload takes as long as a test wants it to.
-            "AIRFLOW_CONN_MICTLANX_DEFAULT": f"{vss.uri}&max_concurrency=1",
+            "AIRFLOW_CONN_MICTLANX_DEFAULT": f"{vss.uri}&max_concurrency=1&connect_patience=0",
             "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE": "True",
         }
         with RunningAirflow(clean_environment(home, dags) | settings | (environment or {}), **options) as airflow:
