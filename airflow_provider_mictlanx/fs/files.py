@@ -45,7 +45,8 @@ class ReadFile(AbstractBufferedFile):  # type: ignore[misc]
     An object opened for reading. It reads the version that was the newest when it was opened.
 
     Every chunk is verified. If the file is read from the beginning to the end, the SHA-256 of the complete object is
-    verified too. Sequential reads load the next chunks in advance, with at most 32 MB under way.
+    verified too. Sequential reads load the next chunks in advance, at most 32 MB. After a
+    jump, these still go into the cache of the process.
 
     :param ball: the version to read
     """

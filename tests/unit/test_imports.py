@@ -23,7 +23,7 @@ LIGHT = {
     *("airflow", "airflow_provider_mictlanx", "cachetools", "humanfriendly", "option", "tenacity"),
     *("msgspec", "pydantic", "annotated_types", "pydantic_core", "typing_inspection"),
 }
-"""Of what is no part of Python; tenacity is of Airflow's own imports, and msgspec and pydantic of those of Airflow 3."""
+"""Modules from outside Python. Airflow itself imports tenacity; Airflow 3 also imports msgspec and pydantic."""
 
 HEAVY = (
     "airflow.models.asset",

@@ -276,7 +276,7 @@ class Endpoint:
 
 @asynccontextmanager
 async def _end_when_dropped(context: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
-    """Enter a context that ends at garbage collection too: asyncio closes a generator that is no longer used."""
+    """Enter a context, and leave it when the caller drops the generator: asyncio closes unused generators."""
     async with context as entered:
         yield entered
 

@@ -1,4 +1,4 @@
-"""What fsspec's own suite does not ask: transactions, callbacks, walks, ranges, pickling and coroutines."""
+"""Operations that fsspec's own suite does not test: transactions, callbacks, walks, ranges, pickling and coroutines."""
 
 from __future__ import annotations
 

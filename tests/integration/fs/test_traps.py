@@ -165,7 +165,7 @@ def test_a_full_folder_for_temporary_files_is_named(
 
 
 class InterruptedError_(Exception):
-    """What ends the blocks of these tests."""
+    """Raised to end the blocks of these tests."""
 
 
 def open_of_fs(fs: MictlanXFileSystem, path: str, mode: str, compression: str | None) -> Any:
@@ -294,7 +294,7 @@ def test_a_slow_router_is_a_timeout(own_vss: OwnVSS, connect: Connect, no_retry_
 
 
 class Killed(Exception):
-    """What a signal handler raises."""
+    """Raised by a signal handler."""
 
 
 @pytest.mark.parametrize("way", ["pipe", "put", "close"])

@@ -42,7 +42,7 @@ def test_spoilt_listings_are_understood_or_refused(records: list[Record], data: 
     listing = [structs.asdict(chunk) for chunk in listing_of(records)]
     if not listing:
         return
-    with contextlib.suppress(IntegrityError, msgspec.ValidationError):  # a listing that is no model never comes so far
+    with contextlib.suppress(IntegrityError, msgspec.ValidationError):  # the client refuses such a listing
         bucket = {"bucket_id": BULK, "peers_ids": [], "balls": data.draw(spoilt(listing))}
         told = msgspec.convert(bucket, GetRouterBucketMetadataResponse)
         compute_status(read_listing(BULK, told.balls, True))

@@ -23,7 +23,7 @@ FOR_EVER = 600
 
 
 class Interruption(BaseException):
-    """What a signal handler raises."""
+    """Raised by a signal handler."""
 
 
 class Endless:
