@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -29,10 +30,27 @@ _PROCESSES = ForkedProcesses(
 _START_TIMEOUT = 60
 _STOP_TIMEOUT = 60
 _ATTEMPTS = 20
+_PORTS_EACH = 64
+"""Of a local VSS: the ports of its routers and peers, and the one that reserves them."""
 _RANDOM = random.SystemRandom()  # pytest-randomly seeds the default one, alike in all workers
 
 # One for all, without kept connections: making one costs 20 to 100 ms unless it loads no certificates.
 _HTTP = httpx.Client(verify=False, trust_env=False, timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
+
+
+def _reserve_ports() -> socket.socket:
+    """
+    Bind the first port of a free block: no other test takes the block, also while its server is stopped.
+
+    The blocks are below the ports of outgoing connections.
+    """
+    reservation = socket.socket()
+    try:
+        reservation.bind(("127.0.0.1", _RANDOM.randrange(20000, 32000, _PORTS_EACH)))
+    except OSError as error:
+        reservation.close()
+        raise PortTakenError(str(error)) from error
+    return reservation
 
 
 class FaultHandle:
@@ -69,6 +87,7 @@ class LocalVSS:
         self.port = 0
         self.process: Child | None = None
         self._errors = ""
+        self._reservation: socket.socket | None = None
 
     def __enter__(self) -> Self:
         return self if self.process else self.start()
@@ -84,9 +103,9 @@ class LocalVSS:
             self._launch(self.port)
             return self
         for _ in range(_ATTEMPTS):
-            # Below the ports of outgoing connections, so that they are still free when it is started again.
-            port = _RANDOM.randrange(20000, 32000 - self.routers - self.peers)
             try:
+                self._reservation = _reserve_ports()
+                port = self._reservation.getsockname()[1] + 1
                 self._launch(port)
             except PortTakenError:
                 continue
@@ -111,9 +130,11 @@ class LocalVSS:
         return self.start()
 
     def close(self) -> None:
-        """Kill it if it runs: a stop waits up to two seconds for requests that hang."""
+        """Kill it if it runs, and give its ports back. A stop waits up to two seconds for requests that hang."""
         if self.process is not None:
             self.kill()
+        if self._reservation is not None:
+            self._reservation.close()
 
     def _launch(self, port: int) -> None:
         arguments = [
