@@ -58,9 +58,9 @@ def clean_environment(home: Path, dags: Path) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """Return a free port below the range of ephemeral ports."""
+    """Return a free port below those of outgoing connections and of local VSSs, which come back after a stop."""
     while True:
-        port = random.randrange(20000, 32000)
+        port = random.randrange(10000, 12000)
         with socket.socket() as listener, contextlib.suppress(OSError):
             listener.bind(("127.0.0.1", port))
             return port
