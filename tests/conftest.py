@@ -22,8 +22,13 @@ from tests.support.vss import LocalVSS
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Start two workers for each processor: half of the tests' time is waiting, for deadlines and silent peers."""
-    return 2 * len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2 * (os.cpu_count() or 1)
+    """
+    Start up to four workers for each processor: more than half of the tests' time is waiting, for silent peers and deadlines.
+
+    A worker and its servers take up to 500 MB, so large machines get two for each.
+    """
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(4 * processors, max(8, 2 * processors))
 
 
 LONGEST = ("tests/e2e/", "tests/robustness/model/")
