@@ -2281,8 +2281,8 @@ MUTANTS = (
         ),
         (
             "a state that was not written is written later",
-            "            self._stored = state\n\n    def _store_key",
-            "            pass\n        self._stored = state\n\n    def _store_key",
+            "            self._stored = _UNREAD  #",
+            "            pass  #",
             EVENTS,
             ["test_state_that_was_not_written_is_written_later"],
         ),
@@ -2323,10 +2323,17 @@ MUTANTS = (
         ),
         (
             "a closed bulk is the one that has fired",
-            "(status.closed and fired)",
-            "False",
+            "(fired if status.closed else",
+            "(False if status.closed else",
             EVENTS,
             ["test_bulk_fires_once_for_each_upload"],
+        ),
+        (
+            "a bulk that is being deleted fires nothing",
+            "else _is_being_deleted(content)):",
+            "else False):",
+            EVENTS,
+            ["test_bulk_that_is_being_deleted_fires_nothing"],
         ),
         (
             "a deleted bulk fires again",

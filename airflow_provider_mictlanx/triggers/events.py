@@ -364,6 +364,7 @@ class MictlanXEventTrigger(CleanLog, BaseEventTrigger):
             # Only now: a watcher that is cancelled between two events must not store that all of them were fired.
             self._state = state
             if state != self._stored:
+                self._stored = state
                 snapshot.on_stored.append(partial(self._store, state, snapshot.store_slots))
 
     async def _load(self, slots: asyncio.Semaphore) -> None:
@@ -400,9 +401,8 @@ class MictlanXEventTrigger(CleanLog, BaseEventTrigger):
             for store in self._stores():
                 await _in_thread(slots, store.set, key, {"sequence": self._sequence, "state": encoded})
         except Exception as error:
+            self._stored = _UNREAD  # the next snapshot stores its state
             self.log_failure(error, "a restart may repeat events")
-        else:
-            self._stored = state
 
     def _store_keys(self) -> tuple[str, str]:
         """Return the keys that are written in turn: a write that is interrupted may lose the earlier value."""
@@ -656,7 +656,7 @@ class MictlanXBulkCompleteEventTrigger(MictlanXEventTrigger):
             return [], ""
         summary = summarize(status)
         # The start of a closed bulk is deleted: an event that was fired for it since it was planned is the same.
-        if summary["state"] != State.COMPLETE.value or (status.closed and fired):
+        if summary["state"] != State.COMPLETE.value or (fired if status.closed else _is_being_deleted(content)):
             return [], fired
         event_id = self._event_id(content, status)
         return ([] if event_id == fired else [{"event_id": event_id, **summary}]), event_id
@@ -666,3 +666,9 @@ class MictlanXBulkCompleteEventTrigger(MictlanXEventTrigger):
         return _digest(
             self.bulk_id, first.attempt if first else json.dumps(status.closed and status.closed.result)
         ).hex()
+
+
+def _is_being_deleted(records: Records) -> bool:
+    """Return whether the start of an attempt is deleted, but not yet what the attempt recorded."""
+    starts = {(start.shard, start.attempt) for start in records.starts}
+    return any((record.shard, record.attempt) not in starts for record in [*records.parts, *records.dones])

@@ -138,7 +138,7 @@ class Triggerer:
         """Wait for a number of events, and a little longer for one too many."""
         await wait_until(lambda: len(self.events) >= count, seconds)
         await asyncio.sleep(6 * POKE)
-        assert len(self.events) == count, self.changes
+        assert len(self.events) == count, self.events
 
 
 async def wait_until(question: Callable[[], bool], seconds: float = 20) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("airflow.sdk", reason="asset watchers need Airflow 3")
 
+from airflow_provider_mictlanx.bulks.record_store import RecordStore
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.triggers import events
@@ -281,8 +282,7 @@ async def test_killed_write_of_a_state_repeats_events(
     for key, count in (("a", 1), ("b", 1), ("c", 2), ("d", 3)):
         await hook.aput(bucket_id, key, "1")
         async with Triggerer() as triggerer:
-            # Slowly, so that a poll does not come before the state of the one before is written.
-            triggerer.watch(MictlanXObjectEventTrigger(bucket_id=bucket_id, existing=True, poke_interval=1), "asset")
+            triggerer.watch(objects(bucket_id, existing=True), "asset")
             await triggerer.wait_for(count)
         fired.append("".join(sorted(changed for changed, _ in triggerer.changes)))
         async with hook.open_client() as client:
@@ -488,10 +488,11 @@ async def test_all_watchers_compare_in_one_thread(
     ):
         observe(owner, name)
     await hook.aput(bucket_id, "a", "1")
-    for _ in range(2):  # only the second one finds states
+    for expected in ("encode", "decode"):  # the second one finds states
         async with Triggerer() as triggerer:
             for number in range(5):
                 triggerer.watch(objects(bucket_id, max_events_per_poll=100 + number), f"asset-{number}")
+            await wait_until(lambda expected=expected: expected in threads)
             await baseline(state_store, 5)
     assert threads == {name: {"mictlanx-events_0"} for name in ("describe", "_find_changes", "encode", "decode")}
 
@@ -599,6 +600,17 @@ async def test_closed_bulk_fires_again_after_its_delete(
         await hook.aawait_bulk(bulk_id, timeout=0, remove_on_completion=True)
         triggerer.watch(bulk(bulk_id), "asset")
         await triggerer.wait_for(2)
+
+
+async def test_bulk_that_is_being_deleted_fires_nothing(
+    hook: MictlanXHook, bulk_id: str, bucket_id: str, folder: Path
+) -> None:
+    await hook.aput_bulk(bulk_id, bucket_id, folder)
+    async with hook.open_client() as client, Triggerer() as triggerer:
+        records = RecordStore(client, bulk_id)
+        await records.delete(start.name for start in (await records.read()).starts)
+        triggerer.watch(bulk(bulk_id), "asset")
+        await triggerer.wait_for(0)
 
 
 async def test_silent_peer_does_not_repeat_a_bulks_event(
