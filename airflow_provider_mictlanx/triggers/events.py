@@ -386,10 +386,10 @@ class MictlanXEventTrigger(CleanLog, BaseEventTrigger):
             except Exception as error:
                 failures.append(error)
         newest = max((state for state in states if state is not None), key=_SEQUENCE, default=None)
-        for error in failures:
+        for failure in failures:
             if newest is None:
-                raise error
-            self.log_failure(error, "another state is used, and events may be repeated")
+                raise failure
+            self.log_failure(failure, "another state is used, and events may be repeated")
         return newest
 
     async def _store(self, state: Any, slots: asyncio.Semaphore) -> None:
