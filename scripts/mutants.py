@@ -2246,10 +2246,17 @@ MUTANTS = (
         ),
         (
             "a state is not written over the one before",
-            "self._store_keys()[self._sequence % 2]",
+            "self._store_keys()[sequence % 2]",
             "self._store_keys()[0]",
             EVENTS,
             ["test_killed_write_of_a_state_repeats_events"],
+        ),
+        (
+            "a failed write is repeated to the same key",
+            "sequence = self._sequence + 1\n",
+            "sequence = self._sequence = self._sequence + 1\n",
+            EVENTS,
+            ["test_state_that_was_not_written_is_written_later"],
         ),
         (
             "the newest state of an asset is continued",

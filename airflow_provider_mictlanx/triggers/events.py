@@ -396,10 +396,11 @@ class MictlanXEventTrigger(CleanLog, BaseEventTrigger):
         """Store a state for every asset; a failure is logged, and made up for by a later snapshot."""
         try:
             encoded = await compute(lambda: self.encode(state))
-            self._sequence += 1
-            key = self._store_keys()[self._sequence % 2]
+            sequence = self._sequence + 1
+            key = self._store_keys()[sequence % 2]
             for store in self._stores():
-                await _in_thread(slots, store.set, key, {"sequence": self._sequence, "state": encoded})
+                await _in_thread(slots, store.set, key, {"sequence": sequence, "state": encoded})
+            self._sequence = sequence  # not after a failure: the same key is written again, and the other stays
         except Exception as error:
             self._stored = _UNREAD  # the next snapshot stores its state
             self.log_failure(error, "a restart may repeat events")

@@ -42,12 +42,14 @@ class StateStore:
         self.hanging = threading.Event()
         self.hanging.set()
         self.writes = 0
+        self.refused: list[str] = []
 
     def send(self, message: Any) -> Any:
         with pytest.raises(RuntimeError):  # no running loop in this thread
             asyncio.get_running_loop()
         self.hanging.wait(60)
         if self.failing:
+            self.refused.append(message.key)
             raise ConnectionError("the API server does not answer")
         if isinstance(message, comms.SetAssetStateStoreByName):
             self.kept[message.name, message.key] = json.dumps(message.value)

@@ -325,8 +325,10 @@ async def test_state_that_was_not_written_is_written_later(
         state_store.failing = True
         await hook.aput(bucket_id, "a", "1")
         await triggerer.wait_for(1)
+        await wait_until(lambda: len(state_store.refused) > 1)
         state_store.failing = False
     assert state_store.writes == 2
+    assert len(set(state_store.refused)) == 1, "the other key keeps the state before"
 
 
 async def test_state_that_is_too_large_names_prefix(
