@@ -2263,7 +2263,7 @@ MUTANTS = (
             "newest = max((state for state in states",
             "newest = min((state for state in states",
             EVENTS,
-            ["test_killed_write_of_a_state_repeats_events"],
+            ["test_restart_goes_on_where_events_were_stored"],
         ),
         (
             "an unreadable state is skipped only if there is another",
