@@ -28,6 +28,7 @@ CELLS = [
 def tests(session: nox.Session, airflow: str) -> None:
     """Run all tests, and check that Airflow finds the provider."""
     session.install("--editable", ".[local-vss]", f"apache-airflow=={airflow}.*")
+    session.install("--group", "data", f"apache-airflow=={airflow}.*")
     check(session, airflow)
 
 
@@ -38,7 +39,7 @@ def lowest(session: nox.Session, airflow: str) -> None:
     package = [".[http2,local-vss]", f"apache-airflow=={airflow}.*"]
     if airflow == "2.11":
         package.append("universal-pathlib<0.3")  # required by Airflow 2.11.0, but missing in its metadata
-    session.install("--resolution", "lowest-direct", "--editable", *package)
+    session.install("--resolution", "lowest-direct", "--editable", *package)  # the group data would raise fsspec
     check(session, airflow)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.scenarios import Cell, Cells, MiB, told
+from benchmarks.scenarios import Cell, Cells, MiB
 from benchmarks.servers import server
 
 BUCKET = "bench"
@@ -49,7 +49,7 @@ def measure_filesystem(quick: bool, say: Callable[[str], None]) -> Cells:
                 lambda key: copy(fs.open(f"{BUCKET}/{key}", "rb"), target.open("wb")),
             ),
         }
-        title = f"{told(size)}, automatic"
+        title = f"{size // MiB} MiB, automatic"
         up, down = ({way: Cell(title, which, way, size / 1e6, "MB/s") for way in ways} for which in ("up", "down"))
         hook.put(BUCKET, "warm", b"warm")
         fs.cat(f"{BUCKET}/warm")

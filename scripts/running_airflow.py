@@ -231,6 +231,11 @@ class RunningAirflow:
             content = answer.read()
         return json.loads(content) if content else None
 
+    def add_connection(self, conn_id: str, uri: str) -> None:
+        """Add a connection of type MictlanX to the database."""
+        connection = {"connection_id": conn_id, "conn_type": "mictlanx", "extra": json.dumps({"uri": uri})}
+        self.request("POST", "/api/v2/connections", connection)
+
     def trigger(self, dag_id: str, conf: Mapping[str, Any], seconds: float = 120) -> str:
         """Unpause a DAG once its file has been parsed, start a run like *Trigger* in the UI, and return its id."""
         self.wait_for(f"DAG {dag_id}", lambda: self._knows(dag_id), seconds)

@@ -261,7 +261,8 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
             return [self._strip_own(item) for item in path]
         conn_id = self._get_kwargs_from_urls(stringify_path(path)).get("conn_id")
         if conn_id not in (None, self.conn_id):
-            raise OSError(errno.EINVAL, f"the URL must be of connection {self.conn_id!r}, got {conn_id!r}", str(path))
+            expected = f"be of connection {self.conn_id!r}" if self.conn_id else "name no connection"
+            raise OSError(errno.EINVAL, f"the URL must {expected}, got {conn_id!r}", str(path))
         return type(self)._strip_protocol(path)
 
     @staticmethod
@@ -540,6 +541,7 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
         bucket_id, key = self._read_id(path1)
         dest_bucket_id, dest_key = self._write_id(path2)
         if path1 == path2:
+            await self._info(path1)
             return
         try:
             async with self._working() as client:
@@ -651,8 +653,11 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
         return await super()._pipe(*args, **kwargs)
 
     @_one_call
-    async def _cat(self, *args: Any, **kwargs: Any) -> Any:
-        return await super()._cat(*args, **kwargs)
+    async def _cat(self, path: Any, recursive: bool = False, *args: Any, **kwargs: Any) -> Any:
+        if recursive:  # fsspec would read the directories too
+            found = await self._expand_path(path, recursive=True)
+            path = [name for name in found if not _is_listed_directory(name)]
+        return await super()._cat(path, False, *args, **kwargs) if path else {}
 
     @_one_call
     async def _cat_ranges(self, *args: Any, **kwargs: Any) -> Any:
@@ -747,12 +752,25 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
         return str(self.info(path).get("checksum") or super().ukey(path))
 
     def created(self, path: str) -> datetime:
-        """Return the time when the first chunk of a file was announced."""
-        return cast(datetime, self.info(path)["created"])
+        """Return the time when the first chunk of a file was announced; raise ``IsADirectoryError`` for a directory."""
+        return self._time(path, "created")
 
     def modified(self, path: str) -> datetime:
-        """Return the time when the last chunk of a file was announced."""
-        return cast(datetime, self.info(path)["LastModified"])
+        """Return the time when the last chunk of a file was announced; raise ``IsADirectoryError`` for a directory."""
+        return self._time(path, "LastModified")
+
+    def _time(self, path: str, name: str) -> datetime:
+        info = self.info(path)
+        if info["type"] == "directory":
+            raise IsADirectoryError(errno.EISDIR, "a directory has no time", path)
+        return cast(datetime, info[name])
+
+    def to_dict(self, *, include_password: bool = True) -> dict[str, Any]:
+        """Return the options as JSON; without the token if ``include_password`` is False."""
+        options: dict[str, Any] = super().to_dict(include_password=include_password)
+        if not include_password:
+            options.pop("token", None)
+        return options
 
 
 def _loop_of_this_process() -> asyncio.AbstractEventLoop:

@@ -16,10 +16,11 @@ import json
 import zlib
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Container, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, fields
 from functools import partial
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple, TypeVar
 
 from airflow.providers.common.compat.sdk import conf
@@ -67,8 +68,16 @@ DEFAULT_MAX_STATE = 65535
 KEY_BYTES, CONTENT_BYTES = 6, 5
 """Length of the stored hashes of an object's id and of its content."""
 
+COMPUTING = ThreadPoolExecutor(1, thread_name_prefix="mictlanx-events")
+"""Compares and encodes for all watchers, one after the other: more threads would slow down the event loop."""
+
 Seen = dict[bytes, bytes]
 """Hash of the content by hash of the id, of the objects that were seen."""
+
+
+async def compute(work: Callable[[], T]) -> T:
+    """Return the result of work that takes the processor for more than some milliseconds."""
+    return await asyncio.get_running_loop().run_in_executor(COMPUTING, work)
 
 
 class StorageReader:
@@ -262,6 +271,8 @@ class SnapshotProducer(SharedStreamProducer):  # type: ignore[misc, unused-ignor
 
 _UNREAD: Any = object()
 
+_SEQUENCE = itemgetter("sequence")
+
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class MictlanXEventTrigger(CleanLog, BaseEventTrigger):
@@ -353,32 +364,51 @@ class MictlanXEventTrigger(CleanLog, BaseEventTrigger):
             # Only now: a watcher that is cancelled between two events must not store that all of them were fired.
             self._state = state
             if state != self._stored:
+                self._stored = state
                 snapshot.on_stored.append(partial(self._store, state, snapshot.store_slots))
 
     async def _load(self, slots: asyncio.Semaphore) -> None:
         """Read the state. Each asset of the trigger has its own; the oldest lacks no event."""
-        found = [await _in_thread(slots, store.get, self._store_key()) for store in self._stores()]
+        found = [await self._read_state(store, slots) for store in self._stores()]
         states = [state for state in found if state is not None]
-        oldest = min(states, key=lambda state: state["sequence"], default={"sequence": 0, "state": None})
+        oldest = min(states, key=_SEQUENCE, default={"sequence": 0, "state": None})
         self._sequence = max((state["sequence"] for state in states), default=0)
-        self._state = None if oldest["state"] is None else await run_in_thread(lambda: self.decode(oldest["state"]))
+        self._state = None if oldest["state"] is None else await compute(lambda: self.decode(oldest["state"]))
         if all(state == oldest for state in found):
             self._stored = self._state
+
+    async def _read_state(self, store: Any, slots: asyncio.Semaphore) -> dict[str, Any] | None:
+        """Return the newest readable state of an asset; None before the first one."""
+        states, failures = [], []
+        for key in self._store_keys():
+            try:
+                states.append(await _in_thread(slots, store.get, key))
+            except Exception as error:
+                failures.append(error)
+        newest = max((state for state in states if state is not None), key=_SEQUENCE, default=None)
+        for failure in failures:
+            if newest is None:
+                raise failure
+            self.log_failure(failure, "another state is used, and events may be repeated")
+        return newest
 
     async def _store(self, state: Any, slots: asyncio.Semaphore) -> None:
         """Store a state for every asset; a failure is logged, and made up for by a later snapshot."""
         try:
-            encoded = await run_in_thread(lambda: self.encode(state))
-            self._sequence += 1
+            encoded = await compute(lambda: self.encode(state))
+            sequence = self._sequence + 1
+            key = self._store_keys()[sequence % 2]
             for store in self._stores():
-                await _in_thread(slots, store.set, self._store_key(), {"sequence": self._sequence, "state": encoded})
+                await _in_thread(slots, store.set, key, {"sequence": sequence, "state": encoded})
+            self._sequence = sequence  # not after a failure: the same key is written again, and the other stays
         except Exception as error:
+            self._stored = _UNREAD  # the next snapshot stores its state
             self.log_failure(error, "a restart may repeat events")
-        else:
-            self._stored = state
 
-    def _store_key(self) -> str:
-        return f"mictlanx-{_digest(type(self).__name__, self.mictlanx_conn_id, *self.state_name()).hex()[:32]}"
+    def _store_keys(self) -> tuple[str, str]:
+        """Return the keys that are written in turn: a write that is interrupted may lose the earlier value."""
+        name = _digest(type(self).__name__, self.mictlanx_conn_id, *self.state_name()).hex()[:32]
+        return f"mictlanx-{name}-0", f"mictlanx-{name}-1"
 
     def _stores(self) -> list[Any]:
         """Return the state store of each asset; none before Airflow 3.3."""
@@ -498,7 +528,7 @@ class MictlanXObjectEventTrigger(MictlanXEventTrigger):
     async def apoll(self, client: AsyncClient, reader: StorageReader) -> Objects:
         """List the bucket; raise ``UnavailableError`` if a peer does not answer."""
         balls = unwrap(await client.list_balls(self.bucket_id))
-        objects = await run_in_thread(lambda: dict.fromkeys(map(describe, balls)))
+        objects = await compute(lambda: dict.fromkeys(map(describe, balls)))
         reader.forget_all_but(objects)
         return objects
 
@@ -506,9 +536,9 @@ class MictlanXObjectEventTrigger(MictlanXEventTrigger):
         self, content: Objects, reader: StorageReader, state: Seen | None
     ) -> tuple[list[dict[str, Any]], Seen]:
         """Return the events for the new and changed objects, and the objects that were seen."""
-        pending, seen = await run_in_thread(lambda: self._find_changes(content, state))
+        pending, seen = await compute(lambda: self._find_changes(content, state))
         if state is None and not self.existing:
-            await run_in_thread(lambda: self.encode(seen))  # a first state that is too large must not get lost
+            await compute(lambda: self.encode(seen))  # a first state that is too large must not get lost
         fired = await self._readable(reader, pending) if self.check_storage else pending
         payloads = [self._payload(found, seen) for found in fired[: self.max_events_per_poll]]
         seen |= {found.id: found.content for found in fired[: self.max_events_per_poll]}
@@ -516,11 +546,11 @@ class MictlanXObjectEventTrigger(MictlanXEventTrigger):
 
     def _find_changes(self, objects: Objects, state: Seen | None) -> _Changes:
         """Return the objects that are not seen yet, oldest first, and the seen objects that are still listed."""
-        pattern = self.glob or "*"
         selected = [
             found
             for found in objects
-            if found.ball.key.startswith(self.prefix) and fnmatch.fnmatchcase(found.ball.key, pattern)
+            if found.ball.key.startswith(self.prefix)
+            and (not self.glob or fnmatch.fnmatchcase(found.ball.key, self.glob))
         ]
         if state is None:
             state = {} if self.existing else {found.id: found.content for found in selected}
@@ -627,7 +657,7 @@ class MictlanXBulkCompleteEventTrigger(MictlanXEventTrigger):
             return [], ""
         summary = summarize(status)
         # The start of a closed bulk is deleted: an event that was fired for it since it was planned is the same.
-        if summary["state"] != State.COMPLETE.value or (status.closed and fired):
+        if summary["state"] != State.COMPLETE.value or (fired if status.closed else _is_being_deleted(content)):
             return [], fired
         event_id = self._event_id(content, status)
         return ([] if event_id == fired else [{"event_id": event_id, **summary}]), event_id
@@ -637,3 +667,9 @@ class MictlanXBulkCompleteEventTrigger(MictlanXEventTrigger):
         return _digest(
             self.bulk_id, first.attempt if first else json.dumps(status.closed and status.closed.result)
         ).hex()
+
+
+def _is_being_deleted(records: Records) -> bool:
+    """Return whether the start of an attempt is deleted, but not yet what the attempt recorded."""
+    starts = {(start.shard, start.attempt) for start in records.starts}
+    return any((record.shard, record.attempt) not in starts for record in [*records.parts, *records.dones])

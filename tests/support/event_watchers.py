@@ -1,4 +1,8 @@
-"""Run event triggers as Airflow's triggerer does: with its own stream manager and state accessors, without its database."""
+"""
+Run event triggers as Airflow's triggerer does, without its database.
+
+From Airflow 3.3 on: with its own stream manager and state accessors. Before, it only calls ``run``.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,18 @@ from typing import Any, Self
 import pytest
 from airflow.sdk import Asset
 from airflow.sdk.execution_time import comms
-from airflow.sdk.execution_time.context import AssetStateStoreAccessors
 from airflow.triggers.base import BaseEventTrigger
-from airflow.triggers.shared_stream import AckTimeout, SharedStreamManager
 
 from airflow_provider_mictlanx.client.errors import MictlanXError
 from tests.support.sensor_modes import made_again
+
+try:
+    from airflow.sdk.execution_time.context import AssetStateStoreAccessors
+    from airflow.triggers.shared_stream import AckTimeout, SharedStreamManager
+except ImportError:
+    SHARES_STREAMS = False
+else:
+    SHARES_STREAMS = True
 
 POKE = 0.05
 
@@ -32,12 +42,14 @@ class StateStore:
         self.hanging = threading.Event()
         self.hanging.set()
         self.writes = 0
+        self.refused: list[str] = []
 
     def send(self, message: Any) -> Any:
         with pytest.raises(RuntimeError):  # no running loop in this thread
             asyncio.get_running_loop()
         self.hanging.wait(60)
         if self.failing:
+            self.refused.append(message.key)
             raise ConnectionError("the API server does not answer")
         if isinstance(message, comms.SetAssetStateStoreByName):
             self.kept[message.name, message.key] = json.dumps(message.value)
@@ -51,8 +63,9 @@ class StateStore:
     async def asend(self, message: Any) -> Any:
         raise AssertionError("a state backend would block the loop")
 
-    def states_of(self, asset: str) -> list[str]:
-        return [state for (name, _), state in self.kept.items() if name == asset]
+    def newest(self, asset: str) -> str:
+        states = (state for (name, _), state in self.kept.items() if name == asset)
+        return max(states, key=lambda state: json.loads(state)["sequence"])
 
 
 class Triggerer:
@@ -68,7 +81,7 @@ class Triggerer:
         self.ended: list[Exception] = []
         self.confirms = confirms
         self.before_event: Callable[[], None] = lambda: None
-        self._manager = SharedStreamManager(ack_timeout=ack_timeout)
+        self._manager = SharedStreamManager(ack_timeout=ack_timeout) if SHARES_STREAMS else None
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Self:
@@ -78,17 +91,19 @@ class Triggerer:
         await asyncio.sleep(4 * POKE if self.confirms else 0)
         for number in list(self._tasks):
             await self.cancel(number)
-        await self._manager.stop_all()
+        if self._manager is not None:
+            await self._manager.stop_all()
 
     def watch(self, trigger: BaseEventTrigger, *assets: str) -> int:
         """Start a watcher for assets, and return its number."""
         again = made_again(trigger)
         assert isinstance(again, BaseEventTrigger)
-        if assets:
+        if assets and SHARES_STREAMS:
             inlets = [Asset(name=name, uri=f"mictlanx://bucket/{name}") for name in assets]
             again.asset_state_store = AssetStateStoreAccessors(inlets=inlets)
         number = len(self._tasks)
-        self._tasks[number] = asyncio.create_task(self._run(number, again))
+        run = self._run_alone(again) if self._manager is None else self._run(number, again, self._manager)
+        self._tasks[number] = asyncio.create_task(run)
         return number
 
     async def cancel(self, number: int) -> None:
@@ -96,22 +111,26 @@ class Triggerer:
         with suppress(asyncio.CancelledError):
             await self._tasks[number]
 
-    async def _run(self, number: int, trigger: BaseEventTrigger) -> None:
+    async def _run_alone(self, trigger: BaseEventTrigger) -> None:
+        async for event in trigger.run():
+            self.events.append(json.loads(json.dumps(event.payload)))
+
+    async def _run(self, number: int, trigger: BaseEventTrigger, manager: SharedStreamManager) -> None:
         key = trigger.shared_stream_key()
-        stream = self._manager.subscribe(trigger_id=number, trigger=trigger, key=key)
+        stream = manager.subscribe(trigger_id=number, trigger=trigger, key=key)
         try:
             async for event in trigger.filter_shared_stream(stream):
                 await asyncio.sleep(0)
                 self.before_event()
-                sequence = self._manager.bind_pending_event(trigger_id=number, key=key)
+                sequence = manager.bind_pending_event(trigger_id=number, key=key)
                 self.events.append(json.loads(json.dumps(event.payload)))
                 if self.confirms:
                     assert sequence is not None
-                    asyncio.get_running_loop().call_later(POKE / 2, self._manager.confirm_persisted, [sequence])
+                    asyncio.get_running_loop().call_later(POKE / 2, manager.confirm_persisted, [sequence])
         except (AckTimeout, MictlanXError) as error:
             self.ended.append(error)
         finally:
-            await self._manager.unsubscribe(number, key)
+            await manager.unsubscribe(number, key)
 
     @property
     def changes(self) -> list[tuple[str, str]]:
@@ -121,7 +140,7 @@ class Triggerer:
         """Wait for a number of events, and a little longer for one too many."""
         await wait_until(lambda: len(self.events) >= count, seconds)
         await asyncio.sleep(6 * POKE)
-        assert len(self.events) == count, self.changes
+        assert len(self.events) == count, self.events
 
 
 async def wait_until(question: Callable[[], bool], seconds: float = 20) -> None:

@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[3]
 WORKERS = ("worker-1", "worker-2")
 SLOTS = 3
 """Of each worker: too few for four shards on one of them."""
+STATES = "airflow-states"
+"""The bucket in which the shared Airflow stores the states of tasks and assets."""
 SHARED_SLOTS = 24
 """Of the shared Airflow: sensors that poke hold one while they sleep."""
 LINES = 60
@@ -125,10 +127,13 @@ def local_airflow(start_airflow: Starter, storage: LocalVSS) -> Iterator[Running
         "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "1",
         # How soon another triggerer takes over from one that was killed.
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
-        # Of assets only: tests/support/state_backend.py.
-        "AIRFLOW__WORKERS__STATE_STORE_BACKEND": "tests.support.state_backend.MictlanXStateBackend",
+        "AIRFLOW__WORKERS__STATE_STORE_BACKEND": (
+            "airflow.providers.common.io.state_store.backend.StateStoreObjectStorageBackend"
+        ),
+        "AIRFLOW__COMMON_IO__STATE_STORE_OBJECTSTORAGE_PATH": f"mictlanx://states_in_database@{STATES}/state",
     }
     with start_airflow(storage, environment, slots=SHARED_SLOTS) as airflow:
+        airflow.add_connection("states_in_database", storage.uri)
         yield airflow
 
 

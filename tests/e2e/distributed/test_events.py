@@ -1,4 +1,4 @@
-"""Objects start DAGs under a real triggerer, which is killed and stopped meanwhile; its state is on MictlanX."""
+"""Objects start DAGs under a real triggerer, which is killed and stopped meanwhile; its states are in MictlanX."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import pytest
 import tests.support.airflow_home  # noqa: F401
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from scripts.running_airflow import RunningAirflow, end
+from tests.e2e.distributed.conftest import STATES
 from tests.e2e.distributed.dags.events import DAGS, MANY, PAIR, RESTARTS, WATCHERS
 from tests.support.slow_storage import balls_in
-from tests.support.state_backend import BUCKET as STATES
 from tests.support.vss import LocalVSS
 
 KILLS = 5
@@ -106,7 +106,7 @@ def watched(local_airflow: RunningAirflow, storage: LocalVSS) -> Iterator[Watche
 
 
 def test_fifty_watchers_share_one_listing_per_poll(watched: Watched) -> None:
-    assert len(balls_in(watched.vss, STATES)) >= len(PAIR) + len(WATCHERS), "the states are on MictlanX"
+    assert len(balls_in(watched.vss, STATES)) >= len(PAIR) + len(WATCHERS), "the states are in MictlanX"
     for name in WATCHERS:
         watched.hook.put(MANY, f"{name}/a", "1")
     for name in WATCHERS:

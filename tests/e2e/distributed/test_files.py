@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 from pathlib import Path
 
 from airflow_provider_mictlanx.fs.filesystem import MictlanXFileSystem
@@ -29,8 +28,7 @@ def test_files_xcom_and_state_use_a_connection_from_the_database(
         "AIRFLOW_CONN_MICTLANX_DEFAULT": "mictlanx://router-0@127.0.0.1:1/?protocol=http",
     }
     with start_airflow(vss, environment, slots=4) as airflow:
-        connection = {"connection_id": "from_database", "conn_type": "mictlanx", "extra": json.dumps({"uri": vss.uri})}
-        airflow.request("POST", "/api/v2/connections", connection)
+        airflow.add_connection("from_database", vss.uri)
         run = Run(airflow, "files_everywhere", bucket_id=bucket_id)
         run.finish()
         assert run.xcom("read") == "written by a task"

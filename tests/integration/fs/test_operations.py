@@ -192,3 +192,35 @@ async def test_coroutines_do_the_same(vss: LocalVSS, bucket_id: str, tmp_path: P
     await fs._rm(bucket_id, recursive=True)
     assert not await fs._exists(f"{bucket_id}/a")
     await fs.aclose()
+
+
+def test_cat_recursive_reads_files_only(fs: MictlanXFileSystem, bucket_id: str) -> None:
+    fs.pipe({f"{bucket_id}/a/1": b"1", f"{bucket_id}/a/b/2": b"2"})
+    fs.mkdir(f"{bucket_id}/empty")
+    assert fs.cat(f"{bucket_id}/a", recursive=True) == {f"{bucket_id}/a/1": b"1", f"{bucket_id}/a/b/2": b"2"}
+    assert fs.cat(f"{bucket_id}/empty", recursive=True) == {}
+    with pytest.raises(FileNotFoundError):
+        fs.cat(f"{bucket_id}/none", recursive=True)
+
+
+def test_directory_has_no_time(fs: MictlanXFileSystem, bucket_id: str) -> None:
+    fs.pipe(f"{bucket_id}/a/1", b"1")
+    for time_of in (fs.created, fs.modified):
+        with pytest.raises(IsADirectoryError):
+            time_of(f"{bucket_id}/a")
+
+
+def test_missing_file_copied_onto_itself_is_missing(fs: MictlanXFileSystem, bucket_id: str) -> None:
+    with pytest.raises(FileNotFoundError):
+        fs.cp_file(f"{bucket_id}/a", f"{bucket_id}/a")
+
+
+def test_token_can_be_left_out_of_the_json() -> None:
+    fs = MictlanXFileSystem(uri="mictlanx://router-0@localhost:1/?protocol=http", token="s3cret")
+    assert "s3cret" not in fs.to_json(include_password=False) + repr(fs) + fs.fsid
+    assert "s3cret" in fs.to_json()
+
+
+def test_url_with_a_connection_is_refused_without_one(fs: MictlanXFileSystem, bucket_id: str) -> None:
+    with pytest.raises(OSError, match="must name no connection, got 'other'"):
+        fs.cp(f"{bucket_id}/a", f"mictlanx://other@{bucket_id}/b")

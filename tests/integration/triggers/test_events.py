@@ -1,4 +1,4 @@
-"""Events of objects and bulks, against the local VSS, with the stream manager and the state accessors of Airflow 3.3."""
+"""Events of objects and bulks, against the local VSS; tests of what only Airflow 3.3 does use ``state_store``."""
 
 from __future__ import annotations
 
@@ -11,19 +11,24 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("airflow.triggers.shared_stream", reason="events with shared streams need Airflow 3.3")
+pytest.importorskip("airflow.sdk", reason="asset watchers need Airflow 3")
 
+from airflow_provider_mictlanx.bulks.record_store import RecordStore
+from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.triggers import events
 from airflow_provider_mictlanx.triggers.events import MictlanXBulkCompleteEventTrigger, MictlanXObjectEventTrigger
-from tests.support.event_watchers import POKE, StateStore, Triggerer, wait_until
+from tests.support.event_watchers import POKE, SHARES_STREAMS, StateStore, Triggerer, wait_until
 from tests.support.raw_requests import RawRequests
 from tests.support.vss import LocalVSS
 
+needs_streams = pytest.mark.skipif(not SHARES_STREAMS, reason="states and shared streams need Airflow 3.3")
+
 
 @pytest.fixture(autouse=True)
-def _state_store(state_store: StateStore, connected: LocalVSS) -> None:
-    pass
+def _surroundings(request: pytest.FixtureRequest, connected: LocalVSS) -> None:
+    if SHARES_STREAMS:
+        request.getfixturevalue("state_store")
 
 
 def objects(bucket_id: str, **arguments: Any) -> MictlanXObjectEventTrigger:
@@ -215,6 +220,7 @@ async def test_watcher_cancelled_between_events_fires_the_rest(
     assert first.events == second.events[:2]
 
 
+@needs_streams
 async def test_existing_objects_fire_once_in_all_restarts(hook: MictlanXHook, bucket_id: str) -> None:
     await hook.aput(bucket_id, "old", "1")
     for expected in (1, 0):
@@ -234,18 +240,14 @@ async def test_two_assets_on_one_trigger_go_on_with_the_oldest_state(
         before = dict(state_store.kept)
         await hook.aput(bucket_id, "a", "1")
         await triggerer.wait_for(1)
-    assert (
-        state_store.states_of("one")
-        == state_store.states_of("two")
-        != [before[key] for key in before if key[0] == "one"]
-    )
+    assert state_store.newest("one") == state_store.newest("two") not in before.values()
     # As after a crash between the two writes.
-    state_store.kept |= {key: state for key, state in before.items() if key[0] == "two"}
+    state_store.kept = {key: state for key, state in state_store.kept.items() if key[0] == "one" or key in before}
     async with Triggerer() as triggerer:
         triggerer.watch(objects(bucket_id), "one", "two")
         await triggerer.wait_for(1)
     assert triggerer.changes == [("a", "new")]
-    assert state_store.states_of("one") == state_store.states_of("two")
+    assert state_store.newest("one") == state_store.newest("two")
 
 
 async def test_asset_that_joins_goes_on_with_the_state_of_the_other(
@@ -260,7 +262,7 @@ async def test_asset_that_joins_goes_on_with_the_state_of_the_other(
     async with Triggerer() as triggerer:
         triggerer.watch(objects(bucket_id), "one", "two")
         await triggerer.wait_for(1)
-    assert state_store.states_of("one") == state_store.states_of("two")
+    assert state_store.newest("one") == state_store.newest("two")
 
 
 async def test_state_is_not_written_while_nothing_changes(bucket_id: str, state_store: StateStore) -> None:
@@ -269,6 +271,31 @@ async def test_state_is_not_written_while_nothing_changes(bucket_id: str, state_
             triggerer.watch(objects(bucket_id), "asset")
             await asyncio.sleep(10 * POKE)
     assert state_store.writes == 1
+
+
+@pytest.mark.parametrize("leftover", ["nothing", "announcement"])
+async def test_killed_write_of_a_state_repeats_events(
+    hook: MictlanXHook, vss: LocalVSS, bucket_id: str, states_in_mictlanx: str, leftover: str, short_grace: None
+) -> None:
+    """A replace deletes, announces and sends: a kill leaves nothing, or an announcement without data."""
+    fired = []
+    for key, count in (("a", 1), ("b", 1), ("c", 2), ("d", 3)):
+        await hook.aput(bucket_id, key, "1")
+        async with Triggerer() as triggerer:
+            triggerer.watch(objects(bucket_id, existing=True), "asset")
+            await triggerer.wait_for(count)
+        fired.append("".join(sorted(changed for changed, _ in triggerer.changes)))
+        async with hook.open_client() as client:
+            states = unwrap(await client.list_balls(states_in_mictlanx))
+        assert len(states) == (1 if key == "a" else 2)
+        if key != "a":
+            broken = max(states, key=lambda state: state.updated_at)
+            await hook.adelete(states_in_mictlanx, broken.key)
+            if leftover == "announcement":
+                RawRequests(vss).announce(
+                    *(states_in_mictlanx, broken.ball_id, 0, b"1", b"1", 1), tags=broken.chunks[0].tags
+                )
+    assert fired == ["a", "b", "bc", "bcd"]
 
 
 # Failures
@@ -298,8 +325,10 @@ async def test_state_that_was_not_written_is_written_later(
         state_store.failing = True
         await hook.aput(bucket_id, "a", "1")
         await triggerer.wait_for(1)
+        await wait_until(lambda: len(state_store.refused) > 1)
         state_store.failing = False
     assert state_store.writes == 2
+    assert len(set(state_store.refused)) == 1, "the other key keeps the state before"
 
 
 async def test_state_that_is_too_large_names_prefix(
@@ -426,6 +455,7 @@ async def test_fifty_watchers_share_one_listing_per_poll(
     assert state_store.writes >= 100
 
 
+@needs_streams
 async def test_object_is_read_once_for_all_watchers(
     own_vss: Callable[..., LocalVSS], connect: Callable[..., None], bucket_id: str
 ) -> None:
@@ -437,6 +467,36 @@ async def test_object_is_read_once_for_all_watchers(
             triggerer.watch(objects(bucket_id, existing=True, max_events_per_poll=100 + number))
         await triggerer.wait_for(5)
     assert len(vss.requests("GET", f"/buckets/{bucket_id}/a_0$")) == 1
+
+
+async def test_all_watchers_compare_in_one_thread(
+    hook: MictlanXHook, bucket_id: str, state_store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither in the event loop, nor in many threads at once, for which the loop would wait."""
+    threads: dict[str, set[str]] = {}
+
+    def observe(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+
+        def call(*args: Any) -> Any:
+            threads.setdefault(name, set()).add(threading.current_thread().name)
+            return original(*args)
+
+        monkeypatch.setattr(owner, name, call)
+
+    for owner, name in (
+        *((MictlanXObjectEventTrigger, name) for name in ("_find_changes", "encode", "decode")),
+        (events, "describe"),
+    ):
+        observe(owner, name)
+    await hook.aput(bucket_id, "a", "1")
+    for expected in ("encode", "decode"):  # the second one finds states
+        async with Triggerer() as triggerer:
+            for number in range(5):
+                triggerer.watch(objects(bucket_id, max_events_per_poll=100 + number), f"asset-{number}")
+            await wait_until(lambda expected=expected: expected in threads)
+            await baseline(state_store, 5)
+    assert threads == {name: {"mictlanx-events_0"} for name in ("describe", "_find_changes", "encode", "decode")}
 
 
 async def test_no_watcher_blocks_the_loop(
@@ -483,6 +543,7 @@ def bulk(bulk_id: str) -> MictlanXBulkCompleteEventTrigger:
     return MictlanXBulkCompleteEventTrigger(bulk_id=bulk_id, poke_interval=POKE)
 
 
+@needs_streams
 async def test_bulk_fires_once_for_each_upload(hook: MictlanXHook, bulk_id: str, bucket_id: str, folder: Path) -> None:
     async with Triggerer() as first:
         first.watch(bulk(bulk_id), "asset")
@@ -541,6 +602,17 @@ async def test_closed_bulk_fires_again_after_its_delete(
         await hook.aawait_bulk(bulk_id, timeout=0, remove_on_completion=True)
         triggerer.watch(bulk(bulk_id), "asset")
         await triggerer.wait_for(2)
+
+
+async def test_bulk_that_is_being_deleted_fires_nothing(
+    hook: MictlanXHook, bulk_id: str, bucket_id: str, folder: Path
+) -> None:
+    await hook.aput_bulk(bulk_id, bucket_id, folder)
+    async with hook.open_client() as client, Triggerer() as triggerer:
+        records = RecordStore(client, bulk_id)
+        await records.delete(start.name for start in (await records.read()).starts)
+        triggerer.watch(bulk(bulk_id), "asset")
+        await triggerer.wait_for(0)
 
 
 async def test_silent_peer_does_not_repeat_a_bulks_event(
