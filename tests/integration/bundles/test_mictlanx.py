@@ -6,6 +6,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import shutil
 import stat
 from collections.abc import Callable
@@ -87,6 +88,27 @@ def test_bundle_follows_publications(connected: LocalVSS, make: Make, folder: Pa
     assert len(cached) == 2, "contents of earlier versions are not kept"
 
 
+def test_snippets_of_the_page_run(
+    own_vss: Callable[..., LocalVSS],
+    connect: Callable[..., None],
+    storage: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    connect(own_vss())
+    monkeypatch.chdir(folder.parent)
+    page = (Path(__file__).parents[3] / "docs" / "dag-bundles.md").read_text()
+    names: dict[str, Any] = {}
+    for snippet in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(snippet, names)
+    shown, written = (re.findall(r"'(\w+)': ", text) for text in (page, capsys.readouterr().out))
+    assert shown == written
+    names["bundle"].initialize()
+    assert (names["bundle"].path / "dag.py").read_text() == "first"
+    assert storage in names["bundle"].path.parents
+
+
 @pytest.mark.skipif(not hasattr(base, "BundleVersion"), reason="new in Airflow 3.3")
 def test_version_is_not_deprecated_form(
     connected: LocalVSS, make: Make, folder: Path, bucket_id: str, recwarn: pytest.WarningsRecorder
@@ -139,7 +161,6 @@ def test_new_version_reads_only_changed_files(connected: LocalVSS, make: Make, f
     publish(make, folder, "second")
     connected.reset_requests()
     bundle.refresh()
-    connected.requests()
     assert len(connected.requests()) <= 8
 
 
@@ -209,7 +230,6 @@ def test_broken_publication_keeps_last_version(
     bundle = make()
     bundle.initialize()
     version = publish(make, folder, "second")
-    keys = [ball["key"] for ball in hook.list_balls(bucket_id)]
     if broken == "file":
         file = json.loads(hook.get(bucket_id, f"dags/manifests/{version}"))["files"][0]
         hook.delete(bucket_id, f"dags/files/{file['sent']}/{file['sha256']}")
@@ -217,7 +237,6 @@ def test_broken_publication_keeps_last_version(
         hook.put(bucket_id, f"dags/manifests/{version}", b"{}", replace=True)
     else:
         hook.delete(bucket_id, f"dags/manifests/{version}")
-    assert keys
     bundle.refresh()
     assert (bundle.path / "dag.py").read_text() == "first"
     assert len(list(bundle.versions_dir.iterdir())) == 1
