@@ -19,6 +19,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -189,7 +190,7 @@ async def publish(
                 path=path,
                 sha256=plan.checksum,
                 size=plan.size,
-                executable=os.access(source, os.X_OK),
+                executable=bool(source.stat().st_mode & stat.S_IXUSR),
                 sent=stored.get(plan.checksum, today),
             )
             for path, (source, plan) in plans.items()
@@ -412,10 +413,14 @@ def parse_manifest(data: bytes, name: str, *, case_insensitive: bool = False) ->
 
 
 def check_paths(paths: Iterable[str], case_insensitive: bool = False) -> None:
-    """Raise ``ValidationError`` unless all paths can be files below one folder, and are written in one way only."""
+    """Raise ``ValidationError`` unless the paths are printable, normalized, and different files below one folder."""
     for (_, path), place in local_paths((("", path) for path in paths), case_insensitive).items():
-        if isinstance(place, ValidationError) or str(place) != path:
-            reason = place if isinstance(place, ValidationError) else f"it must be written as {str(place)!r}"
+        reason = str(place) if isinstance(place, ValidationError) else ""
+        if not reason and str(place) != path:
+            reason = f"it must be written as {str(place)!r}"
+        if not reason and not path.isprintable():
+            reason = "it contains characters that can't be printed"
+        if reason:
             raise ValidationError(f"path must be a file below the folder, got {path!r}: {reason}")
 
 

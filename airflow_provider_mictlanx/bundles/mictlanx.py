@@ -65,7 +65,7 @@ class MictlanXDagBundle(BaseDagBundle):
     @property
     def path(self) -> Path:
         """The local copy of the version; without one, a link to that of the current version."""
-        return self._copy_of(self.version) if self.version else self.base_dir / "current"
+        return self.base_dir / "current" if self.version is None else self._copy_of(self.version)
 
     def _copy_of(self, version: str) -> Path:
         return self.versions_dir / version
@@ -104,7 +104,7 @@ class MictlanXDagBundle(BaseDagBundle):
 
     def get_current_version(self) -> Any:
         """Return the version of the files at ``path``: a ``BundleVersion``, before Airflow 3.3 a str."""
-        version = self.version or self._current()
+        version = self._current() if self.version is None else self.version
         if version is None or not hasattr(base, "BundleVersion"):
             return version
         return base.BundleVersion(version, {"bucket_id": self.bucket_id, "bundle": self.bundle})

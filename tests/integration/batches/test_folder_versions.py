@@ -118,6 +118,14 @@ async def test_publish_changed_folder_sends_only_new_content(
     assert not os.access(tmp_path / "first/dag.py", os.X_OK)
 
 
+async def test_publish_needs_no_three_peers(
+    own_vss: Callable[..., LocalVSS], bucket_id: str, folder: Path, tmp_path: Path
+) -> None:
+    async with checked_client(own_vss(peers=1)) as client:
+        await publish(client, folder, bucket_id)
+        assert await read(client, bucket_id, tmp_path / "copy") == contents(folder)
+
+
 async def test_publish_earlier_content_makes_it_current(
     client: AsyncClient, bucket_id: str, folder: Path, tmp_path: Path
 ) -> None:
@@ -139,7 +147,9 @@ async def test_publish_leaves_out_caches_and_hidden_files(
     assert await read(client, bucket_id, tmp_path / "copy") == kept
 
 
-@pytest.mark.parametrize("make", ["outside", "folder link", "dangling", "pipe", "empty", "missing", "backslash"])
+@pytest.mark.parametrize(
+    "make", ["outside", "folder link", "dangling", "pipe", "empty", "missing", "backslash", "not UTF-8"]
+)
 async def test_publish_unfit_folder_is_refused_before_requests(
     client: AsyncClient, vss: LocalVSS, bucket_id: str, folder: Path, make: str
 ) -> None:
@@ -151,6 +161,7 @@ async def test_publish_unfit_folder_is_refused_before_requests(
         "empty": lambda: [file.unlink() for file in folder.rglob("*.py")],
         "missing": lambda: folder.rename(folder.with_name("other")),
         "backslash": lambda: (folder / "a\\b.py").touch(),
+        "not UTF-8": lambda: (folder / os.fsdecode(b"\xff.py")).touch(),
     }[make]()
     with pytest.raises(ValidationError):
         await publish(client, folder, bucket_id)
