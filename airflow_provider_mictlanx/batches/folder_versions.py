@@ -385,7 +385,7 @@ async def read_manifest(
     Read the manifest of a version.
 
     Raises ``NotFoundError`` if it was removed, and ``IntegrityError`` if its bytes are not those that were published,
-    or are no manifest.
+    or if a path could leave the folder.
     """
     key = _manifest_key(bundle, version)
     try:
@@ -398,17 +398,12 @@ async def read_manifest(
         ) from error
     if hashlib.sha256(data).hexdigest() != version:
         raise IntegrityError(f"manifest {bucket_id}/{key} must have the SHA-256 in its name; publish the folder again")
-    return parse_manifest(data, f"manifest {bucket_id}/{key}")
-
-
-def parse_manifest(data: bytes, name: str, *, case_insensitive: bool = False) -> Manifest:
-    """Parse a manifest; raise ``IntegrityError`` if it is invalid, or if a path could leave its folder."""
     try:
         manifest = Manifest.model_validate_json(data)
-        check_paths([file.path for file in manifest.files], case_insensitive)
+        check_paths(file.path for file in manifest.files)
     except (pydantic.ValidationError, ValidationError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, pydantic.ValidationError) else error
-        raise IntegrityError(f"{name} is invalid: {reason}; publish the folder again") from error
+        raise IntegrityError(f"manifest {bucket_id}/{key} is invalid: {reason}; publish the folder again") from error
     return manifest
 
 

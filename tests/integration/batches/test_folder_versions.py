@@ -182,11 +182,16 @@ async def test_publish_failed_file_keeps_the_version(
     assert await find_current_version(client, bucket_id) == first["version"]
 
 
-async def test_publish_lost_content_sends_it_again(
-    client: AsyncClient, bucket_id: str, folder: Path, tmp_path: Path
+@pytest.mark.parametrize("lost", ["file", "everything"])
+async def test_publish_lost_file_sends_it_again(
+    client: AsyncClient, bucket_id: str, folder: Path, tmp_path: Path, lost: str
 ) -> None:
     await publish(client, folder, bucket_id)
-    unwrap(await client.delete_bucket(bucket_id))
+    [key] = [key for key in await stored(client, bucket_id) if hashlib.sha256(b"first").hexdigest() in key]
+    if lost == "file":
+        unwrap(await client.delete(key, bucket_id))
+    else:
+        unwrap(await client.delete_bucket(bucket_id))
     await publish(client, folder, bucket_id)
     assert await read(client, bucket_id, tmp_path / "copy") == contents(folder)
 
