@@ -1,16 +1,16 @@
 """
 Publish a folder as versions that readers fetch completely or not at all, such as a DAG bundle.
 
-Three kinds of balls make a version, and nothing is written twice with different bytes:
+A version consists of three kinds of balls. None is written twice with different bytes.
 
-- ``{bundle}/files/{date}/{sha256}`` is the content of a file, and the day (UTC) on which it was sent.
+- ``{bundle}/files/{date}/{sha256}`` is the content of a file. The date is the day (UTC) on which it was sent.
 - ``{bundle}/manifests/{version}`` lists the files. Its SHA-256 is the version.
-- ``{bundle}_{number}_{time}_{version}``, in the bucket ``{bucket_id}-versions``, makes the version current: the highest
-  number is. This release is written last. Its name says everything, so the version changes when the release is
-  announced, and there is no moment without a current version.
+- ``{bundle}_{number}_{time}_{version}`` is a release, in the bucket ``{bucket_id}-versions``. It makes the version
+  current, unless another release has a higher number. It is written last. Its name contains everything, so the current
+  version changes when the release is announced, in one step.
 
-The day protects a publication from a simultaneous ``remove_old_versions``, which keeps young files. Older ones are
-reused only from the current version, which is kept too.
+The date protects a publication from a simultaneous ``remove_old_versions``, which keeps young files. A publication
+reuses older files only from the current version, which is kept too.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ REPLICAS = 3
 """Number of peers that store each ball of a version; all of them if there are fewer."""
 
 YOUNG_DAYS = 2
-"""Files that were sent within so many days are kept: a publication may be about to list them."""
+"""Days for which a sent file is kept: a publication may be about to list it."""
 
 MAX_MANIFEST_SIZE = 64_000_000
 """Limit for the size of a manifest, in bytes."""
@@ -246,7 +246,7 @@ def check_bundle(bundle: str) -> str:
 
 
 def check_version(version: str) -> str:
-    """Return a version, or raise ``ValidationError`` if it is no SHA-256."""
+    """Return a version, or raise ``ValidationError`` if it is not a SHA-256."""
     if not _VERSION.fullmatch(version):
         raise ValidationError(f"version must be a SHA-256 in hex, got {version!r}")
     return version
@@ -337,9 +337,9 @@ async def find_current_version(
     """
     Return the current version, by one listing and one request for the peers.
 
-    Raises ``NotFoundError`` if nothing is published. If peers do not answer, a release that is listed still counts,
-    but ``UnavailableError`` is raised where a newer one may be hidden: if ``known`` is not listed, or, without
-    ``known``, if so many peers are silent that they may have all replicas of a release.
+    Raises ``NotFoundError`` if nothing is published. If a peer does not answer, a listed release still counts.
+    ``UnavailableError`` is raised if a newer one may be hidden: if ``known`` is not listed, or, without ``known``, if
+    the silent peers may have all replicas of a release.
 
     :param known: the version that the caller has
     """

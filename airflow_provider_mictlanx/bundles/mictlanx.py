@@ -74,7 +74,7 @@ class MictlanXDagBundle(BaseDagBundle):
         """
         Make the files of the version available at ``path``; without a version, those of the current one.
 
-        Raises ``MictlanXError`` if there is no local copy and the storage can't be read.
+        Raises ``MictlanXError`` if neither a local copy nor the storage can be read.
         """
         if self.version is None:
             self.refresh()
@@ -135,7 +135,7 @@ class MictlanXDagBundle(BaseDagBundle):
         return self._call(remove)
 
     def _current(self) -> str | None:
-        """Return the version to which the link leads; None if there is no link yet."""
+        """Return the version to which the link leads; None before the first refresh."""
         try:
             return os.readlink(self.base_dir / "current").rpartition("/")[2]
         except FileNotFoundError:
@@ -150,7 +150,7 @@ class MictlanXDagBundle(BaseDagBundle):
             )
 
     def _fetch(self, version: str) -> None:
-        """Read a version into its folder, unless it is there; of several processes, one reads it."""
+        """Read a version into its folder, unless a complete copy exists; of several processes, one reads it."""
         folder_versions.check_version(version)
         copy = self._copy_of(version)
         if read_local_manifest(copy) is not None:
