@@ -207,6 +207,7 @@ def test_storage_hung_keeps_last_version_soon(
     make: Make,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(mictlanx, "CHECK_SECONDS", 0.3)
     vss = own_vss()
@@ -217,6 +218,7 @@ def test_storage_hung_keeps_last_version_soon(
     publish(make, folder, "second")
     with vss.fault("latency", path="/buckets/", seconds=20):
         bundle.refresh()
+    assert "not done within the deadline of 0.3 s" in caplog.text
     assert (bundle.path / "dag.py").read_text() == "first"
     bundle.refresh()
     assert (bundle.path / "dag.py").read_text() == "second"
