@@ -23,7 +23,7 @@ def get_provider_info() -> dict[str, Any]:
         "description": "MictlanX, a decentralized object store\n",
         "versions": [__version__],
         "integrations": [{"integration-name": _INTEGRATION, "tags": ["service"]}],
-        **{kind: [_modules(kind)] for kind in ("hooks", "operators", "sensors", "triggers")},
+        **{kind: [_modules(kind)] for kind in ("hooks", "operators", "sensors", "triggers", "bundles")},
         "filesystems": ["airflow_provider_mictlanx.fs.mictlanx"],
         "extra-links": [f"{_LINKS}.MictlanX{what}Link" for what in ("Object", "Bucket", "Destination", "Bulk")],
         "asset-uris": [_ASSET_URIS],

@@ -48,6 +48,8 @@ RESERVED_IN_AIRFLOW = "tests/integration/operators/test_reserved_buckets.py"
 NAMED = "tests/integration/client/test_error_names.py"
 NAMED_IN_AIRFLOW = "tests/integration/hooks/test_error_names.py"
 CONNECTION = "tests/unit/hooks/test_connection.py"
+FOLDER_VERSIONS = "tests/integration/batches/test_folder_versions.py"
+BUNDLES = "tests/integration/bundles/test_mictlanx.py"
 PLACES = "tests/unit/batches/test_local_paths.py"
 FOLDER = "tests/integration/operators/test_get_to_folder.py"
 ENGINES = "tests/integration/client/transport/test_engines.py"
@@ -2219,6 +2221,131 @@ MUTANTS = (
             "path=uri.path",
             FILES,
             ["test_an_asset_of_a_path_is_the_asset_of_the_object"],
+        ),
+    ),
+    *_mutants(
+        "batches/folder_versions.py",
+        (
+            "a version is made current after its manifest was stored",
+            "    release = current\n",
+            "    release = current\n    await _put(client, releases_bucket(bucket_id), Release(9, 0, version).name(bundle), b'x', options)\n",
+            FOLDER_VERSIONS,
+            ["test_publish_killed_at_any_request_old_or_new"],
+        ),
+        (
+            "files that could not be stored are not published",
+            '    if outcome.failures:\n        raise batch_error(f"publishing',
+            '    if False:\n        raise batch_error(f"publishing',
+            FOLDER_VERSIONS,
+            ["test_publish_failed_file_keeps_the_version"],
+        ),
+        (
+            "a file counts as stored only while it is listed",
+            " if (file.key(bundle), file.sha256) in listed}",
+            "}",
+            FOLDER_VERSIONS,
+            ["test_publish_lost_file_sends_it_again"],
+        ),
+        (
+            "a link does not publish a file outside of the folder",
+            " or not path.resolve().is_relative_to(real_root)",
+            "",
+            FOLDER_VERSIONS,
+            ["test_publish_unfit_folder_is_refused_before_requests"],
+        ),
+        (
+            "a silent peer does not bring back an older version",
+            "    if missing and hidden:",
+            "    if False:",
+            FOLDER_VERSIONS,
+            ["test_find_current_version_silent_peer_positive_only"],
+        ),
+        (
+            "a manifest has the bytes that were published",
+            "    if hashlib.sha256(data).hexdigest() != version:",
+            "    if False:",
+            FOLDER_VERSIONS,
+            ["test_fetch_replaced_bytes_are_refused"],
+        ),
+        (
+            "the paths of a manifest are checked",
+            "        check_paths(file.path for file in manifest.files)\n",
+            "",
+            FOLDER_VERSIONS,
+            ["test_fetch_unsafe_path_is_refused"],
+        ),
+        (
+            "files of a publication at the same time are kept",
+            "ball.key.removeprefix(prefix)[:10] < newest_old_day and ",
+            "",
+            FOLDER_VERSIONS,
+            ["test_remove_old_versions_keeps_what_may_be_used"],
+        ),
+        (
+            "files of kept versions are kept",
+            " and ball.key not in needed",
+            "",
+            FOLDER_VERSIONS,
+            ["test_remove_old_versions_keeps_what_may_be_used"],
+        ),
+        (
+            "releases are removed last",
+            "    if not any(outcome.failures for outcome in outcomes):",
+            "    if True:",
+            FOLDER_VERSIONS,
+            ["test_remove_old_versions_interrupted_continues"],
+        ),
+        (
+            "an incomplete local copy is not used",
+            "return manifest if manifest.is_complete(folder) else None",
+            "return manifest",
+            BUNDLES,
+            ["test_damaged_local_copy_is_renewed"],
+        ),
+    ),
+    *_mutants(
+        "bundles/mictlanx.py",
+        (
+            "a version can't leave the folder of local copies",
+            "        folder_versions.check_version(version)\n",
+            "",
+            BUNDLES,
+            ["test_invalid_version_is_refused"],
+        ),
+        (
+            "a slower process does not switch back",
+            "            if self._current() != before:\n                return\n",
+            "",
+            BUNDLES,
+            ["test_slower_process_does_not_switch_back"],
+        ),
+        (
+            "the current local copy is locked",
+            "        self._keep_from_cleanup()\n",
+            "",
+            BUNDLES,
+            ["test_current_version_is_kept_from_cleanup"],
+        ),
+        (
+            "the last version stays in use",
+            "            if not usable:\n                raise\n",
+            "            raise\n",
+            BUNDLES,
+            ["test_storage_down_last_version_stays", "test_broken_publication_keeps_last_version"],
+        ),
+        (
+            "a hung storage does not stop the DAG processor",
+            "CHECK_SECONDS if usable else None",
+            "None",
+            BUNDLES,
+            ["test_storage_hung_keeps_last_version_soon"],
+        ),
+        (
+            "one of many processes reads a version",
+            "        with self.lock():\n            if read_local_manifest(copy) is not None:\n                return\n",
+            "        with self.lock():\n",
+            BUNDLES,
+            ["test_20_processes_initialize_one_version"],
         ),
     ),
     *_mutants(

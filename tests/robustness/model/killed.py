@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pkgutil
 import signal
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -23,7 +24,10 @@ def call(told: dict[str, Any]) -> None:
     async def make() -> None:
         async with AsyncClient(told["uri"], "killed", debug=False, log_output_path=None) as client:
             data = [] if told["data"] is None else [bytes.fromhex(told["data"])]
-            await getattr(client, told["method"])(*told["arguments"], *data, **told["further"])
+            if ":" in told["method"]:
+                await pkgutil.resolve_name(told["method"])(client, *told["arguments"], *data, **told["further"])
+            else:
+                await getattr(client, told["method"])(*told["arguments"], *data, **told["further"])
 
     asyncio.run(make())
 
@@ -50,6 +54,7 @@ async def kill_at(
 
     :param number: of the request, from 1 on
     :param answered: whether the request is carried out before the client dies, or never reaches the storage
+    :param method: of the client, or a function of it, as ``package.module:name``
     :param data: the last argument
     """
     seen = 0
