@@ -54,7 +54,8 @@ def test_config_has_remote_logs_by_the_options(load: Callable[..., ModuleType], 
     assert (remote.mictlanx_conn_id, remote.delete_local_copy, remote.rf, remote.upload_timeout) == ("logs", True, 2, 5)
     assert config.LOGGING_CONFIG["handlers"]["task"]["max_bytes"] == 1000
     assert remote.processors == ()
-    assert load().REMOTE_TASK_LOG.mictlanx_conn_id == config.DEFAULT_REMOTE_CONN_ID == "mictlanx_default"
+    remote = load(remote_log_conn_id="", remote_task_handler_kwargs="").REMOTE_TASK_LOG
+    assert remote.mictlanx_conn_id == config.DEFAULT_REMOTE_CONN_ID == "mictlanx_default"
 
 
 @pytest.mark.skipif(is_airflow_2, reason="Airflow 2 has other remote logs")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import random
 import shutil
@@ -15,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import Connection
 
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.log import mictlanx, storage
@@ -310,6 +312,27 @@ def test_stream_interrupted_in_the_middle_says_so(
     (rest,) = lines
     assert rest.startswith("The rest of the log could not be read; load it again: DeadlineExceededError: ")
     assert errors() == [rest]
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"uri": "mictlanx://r0@a.example.org:60666,r1@b.example.org:60667/?protocol=http"},
+        {
+            "routers": ["https://a.example.org", "https://b.example.org"],
+            "headers": {"X-Tenant": "a b"},
+            "verify": False,
+        },
+    ],
+)
+def test_connection_that_airflow_hands_over_is_the_same(extra: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow fetches it from the database, and puts it as a URI into the environment of the process that uploads."""
+    stored = Connection(conn_id="logs", conn_type="mictlanx", password="a/token&#", extra=json.dumps(extra))
+    monkeypatch.setenv("AIRFLOW_CONN_LOGS", stored.get_uri())
+    handed_over = MictlanXHook("logs").settings
+    monkeypatch.setenv("AIRFLOW_CONN_LOGS", stored.as_json())
+    assert handed_over == MictlanXHook("logs").settings
+    assert (len(handed_over.uri.routers), handed_over.token) == (2, "a/token&#")
 
 
 # -- local copies --------------------------------------------------------------------------------------------------------
