@@ -8,7 +8,6 @@ hook is imported at the first upload or read.
 from __future__ import annotations
 
 import inspect
-import logging
 import math
 import os
 import time
@@ -20,8 +19,6 @@ from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from airflow_provider_mictlanx.log.storage import LogStorage, Span
-
-log = logging.getLogger(__name__)
 
 DEFAULT_CONN_ID = "mictlanx_default"
 
@@ -200,7 +197,8 @@ def _lines(storage: LogStorage, spans: list[Span]) -> Iterator[str]:
 def _report(problem: str, error: Exception) -> str:
     """Log a problem, and return the line; a traceback is logged only for unexpected errors."""
     from airflow_provider_mictlanx.client.errors import MictlanXError
+    from airflow_provider_mictlanx.client.texts import get_logger
 
     line = f"{problem}: {type(error).__name__}: {error}"
-    log.error("%s", line, exc_info=not isinstance(error, MictlanXError | OSError | ValueError))
+    get_logger(__name__).error("%s", line, exc_info=not isinstance(error, MictlanXError | OSError | ValueError))
     return line

@@ -6,7 +6,6 @@ import json
 import shutil
 import sys
 import threading
-import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+import tests.support.airflow_home  # noqa: F401
+from airflow_provider_mictlanx.log.storage import LocalState
 from scripts.running_airflow import RunningAirflow
 from tests.e2e.distributed.conftest import Starter
 from tests.support.airflow_runs import Run
@@ -48,15 +49,21 @@ def airflow(start_airflow: Starter, vss: LocalVSS) -> Iterator[RunningAirflow]:
         yield running
 
 
-def wait_for_uploads(airflow: RunningAirflow, vss: LocalVSS) -> None:
-    """Wait until no log is being uploaded: that happens after the end of a task."""
+def local_logs(airflow: RunningAirflow, run: Run) -> list[Path]:
+    return sorted((airflow.home / "logs" / f"dag_id={run.dag_id}" / f"run_id={run.run_id}").rglob("[!.]*.log"))
 
-    def quiet() -> bool:
-        before = len(vss.requests("POST"))
-        time.sleep(3)
-        return len(vss.requests("POST")) == before
 
-    airflow.wait_for("the uploads", lambda: quiet() or None, 120)
+def wait_for_uploads(airflow: RunningAirflow, run: Run) -> None:
+    """Wait until the local logs are stored: a log is uploaded after the end of its task."""
+
+    def are_stored() -> bool:
+        for path in local_logs(airflow, run):
+            with path.open("rb") as content:
+                if LocalState.load(path, content).stored < path.stat().st_size:
+                    return False
+        return True
+
+    airflow.wait_for("the uploads", lambda: are_stored() or None, 120)
 
 
 def events(path: Path) -> list[str]:
@@ -76,12 +83,11 @@ def shown(airflow: RunningAirflow, run: Run, task_id: str, try_number: int = 1, 
     return found[end + 1 :]
 
 
-def test_logs_are_shown_without_the_workers_folder(airflow: RunningAirflow, vss: LocalVSS) -> None:
+def test_logs_are_shown_without_the_workers_folder(airflow: RunningAirflow) -> None:
     run = Run(airflow, "remote_logs")
     assert airflow.wait_for_run(run.dag_id, run.run_id, 240) == "failed", "one task fails"
-    wait_for_uploads(airflow, vss)
-    folder = airflow.home / "logs" / f"dag_id={run.dag_id}" / f"run_id={run.run_id}"
-    local = {path.relative_to(folder).as_posix(): events(path) for path in folder.rglob("*.log")}
+    wait_for_uploads(airflow, run)
+    local = {str(path).partition("task_id=")[2]: events(path) for path in local_logs(airflow, run)}
     delete_local_logs(airflow, run)
     assert "finished" in shown(airflow, run, "finish")
     attempts = [
@@ -92,10 +98,10 @@ def test_logs_are_shown_without_the_workers_folder(airflow: RunningAirflow, vss:
     ]
     for task_id, attempt, index in attempts:
         mapped = f"map_index={index}/" if index >= 0 else ""
-        assert shown(airflow, run, task_id, attempt, index) == local[f"task_id={task_id}/{mapped}attempt={attempt}.log"]
+        assert shown(airflow, run, task_id, attempt, index) == local[f"{task_id}/{mapped}attempt={attempt}.log"]
     deferred = Counter(shown(airflow, run, "defer"))
     of_triggers = Counter({event: n for event, n in deferred.items() if event.startswith("trigger")})
-    assert not Counter(local["task_id=defer/attempt=1.log"]) - deferred
+    assert not Counter(local["defer/attempt=1.log"]) - deferred
     for line in ("before the first trigger", "between the triggers", "after the second trigger"):
         assert deferred[line] == 1
     # The triggerer writes the log of the second trigger over that of the first.
@@ -120,10 +126,11 @@ def peak_memory(process: psutil.Process, done: threading.Event, found: list[int]
         found.append(process.memory_info().rss)
 
 
-def test_large_log_is_read_with_bounded_memory(airflow: RunningAirflow, vss: LocalVSS) -> None:
+@pytest.mark.timeout(900)
+def test_large_log_is_read_with_bounded_memory(airflow: RunningAirflow) -> None:
     run = Run(airflow, "remote_logs_large", lines=LINES)
     assert airflow.wait_for_run(run.dag_id, run.run_id, 400) == "success"
-    wait_for_uploads(airflow, vss)
+    wait_for_uploads(airflow, run)
     delete_local_logs(airflow, run)
     guardian = psutil.Process(airflow.processes["api-server"].pid)
     server = max(guardian.children(recursive=True), key=lambda process: process.memory_info().rss)
