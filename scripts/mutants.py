@@ -108,7 +108,7 @@ MUTANTS = (
             "spans.append(Span(part.ball, max(0, covered - part.start)))",
             "spans.append(Span(part.ball, 0))",
             LOGS,
-            ["test_uploads_beside_each_other_double_no_line", "test_upload_repeated_after_a_lost_acknowledgement"],
+            ["test_uploads_beside_each_other_double_no_line", "test_upload_killed_before_it_records_what_is_stored"],
         ),
         (
             "a log that was written anew is another file",
