@@ -124,7 +124,7 @@ def test_upload_by_absolute_path_or_without_task_instance(worker: Worker) -> Non
 
 @pytest.mark.parametrize("path", ["../secret", "link", "missing", ""])
 def test_upload_of_anything_but_a_log_stores_nothing(
-    worker: Worker, path: str, connected: LocalVSS, tmp_path: Path
+    worker: Worker, path: str, connected: LocalVSS, tmp_path: Path, errors: Callable[[], list[str]]
 ) -> None:
     (tmp_path / "secret").write_text("secret")
     worker.folder.mkdir()
@@ -132,6 +132,8 @@ def test_upload_of_anything_but_a_log_stores_nothing(
     worker.remote.upload(path, worker.ti)
     assert not balls_in(connected, worker.bucket_id)
     assert not balls_in(connected, worker.remote.base_bucket)
+    outside = path in ("../secret", "link")
+    assert ["the log must be below base_log_folder" in error for error in errors()] == [True] * outside
 
 
 # -- several uploads of one attempt --------------------------------------------------------------------------------------
