@@ -100,8 +100,50 @@ def _mutants(file: str, *rows: tuple[str, str, str, str, Sequence[str]]) -> tupl
 
 WINDOWS = "tests/integration/client/transfer/test_upload_windows.py"
 GRACE_TESTS = "tests/unit/client/transfer/test_grace.py"
+LOGS = "tests/integration/log/test_mictlanx.py"
 
 MUTANTS = (
+    *_mutants(
+        "log/storage.py",
+        (
+            "a reader takes every byte of a log once",
+            "spans.append(Span(part.ball, max(0, covered - part.start)))",
+            "spans.append(Span(part.ball, 0))",
+            LOGS,
+            ["test_uploads_beside_each_other_double_no_line", "test_upload_killed_before_it_records_what_is_stored"],
+        ),
+        (
+            "a log that was written anew is another file",
+            "if _checksum(content, state.head) == state.checksum and",
+            "if",
+            LOGS,
+            ["test_upload_of_a_file_that_was_written_anew"],
+        ),
+        (
+            "other data in the base bucket is not deleted",
+            "                    continue  # other data in the base bucket\n",
+            "                    pass\n",
+            LOGS,
+            ["test_delete_runs_deletes_only_old_ones"],
+        ),
+    ),
+    *_mutants(
+        "log/mictlanx.py",
+        (
+            "a local log that has grown since is not emptied",
+            "if self.delete_local_copy and local.stat().st_size == stored:",
+            "if self.delete_local_copy:",
+            LOGS,
+            ["test_delete_local_copy_keeps_what_is_not_stored"],
+        ),
+        (
+            "only files below the folder of the logs are stored",
+            "if not local.is_relative_to(base):",
+            "if False:",
+            LOGS,
+            ["test_upload_of_anything_but_a_log_stores_nothing"],
+        ),
+    ),
     *_mutants(
         "client/background_bulks.py",
         (

@@ -6,9 +6,11 @@ import re
 from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from airflow_provider_mictlanx.log.mictlanx import MictlanXRemoteLogIO
 from tests.e2e.system.conftest import FILES, ROOT
 from tests.support.dag_runs import balls_in, run_dag, xcoms
 from tests.support.vss import LocalVSS
@@ -84,3 +86,18 @@ def test_async_tasks(environment: dict[str, str], tmp_path: Path, vss: LocalVSS)
         "gate": True,
         "left": 0,
     }
+
+
+def test_old_logs_are_deleted(environment: dict[str, str], tmp_path: Path, vss: LocalVSS, bucket_id: str) -> None:
+    file = "dag_id=old/run_id=1/attempt=1.log"
+    (log := tmp_path / file).parent.mkdir(parents=True)
+    log.write_text("line")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW_CONN_MICTLANX_DEFAULT", vss.uri)
+        remote = MictlanXRemoteLogIO(tmp_path, f"mictlanx://{bucket_id}")
+        remote.upload(file, SimpleNamespace(dag_id="old", run_id="1"))
+    assert balls_in(vss, remote.run_bucket("old", "1"))
+    environment |= {"AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER": f"mictlanx://{bucket_id}"}
+    status, report = run_dag(environment, tmp_path, "example_mictlanx_logs", days=0)
+    assert (status, xcoms(report, "delete_old_logs")) == (0, [{"deleted": 1, "kept": 0, "objects": 1}]), report
+    assert balls_in(vss, bucket_id) == []

@@ -1,0 +1,1 @@
+"""Remote task logs: Airflow's logs stored in MictlanX."""
