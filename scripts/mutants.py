@@ -155,6 +155,13 @@ MUTANTS = (
             ["test_window_is_short_in_time"],
         ),
         (
+            "a window has few bytes",
+            "            room -= self._sizes[number]\n",
+            "",
+            WINDOWS,
+            ["test_bytes_limit_a_window"],
+        ),
+        (
             "a late ball makes the next window smaller",
             "if isinstance(found, Announced) and found.is_late:",
             "if False:",

@@ -148,6 +148,18 @@ async def test_windows_grow(vss: LocalVSS, bucket_id: str, monkeypatch: pytest.M
     check_stored(vss, bucket_id)
 
 
+async def test_bytes_limit_a_window(vss: LocalVSS, bucket_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload_window, "FIRST_WINDOW", 1)
+    monkeypatch.setattr(upload_window, "BYTES_PER_BALL", 50)
+    steps = Steps(vss, bucket_id)
+    sizes: list[int] = []
+    async with intercepting(steps, vss) as router, AsyncClient(router.uri, "tests") as client:
+        steps.before = lambda number: sizes.append(len(router.seen("POST", f"{bucket_id}/metadata")))
+        await put_bulk(client, bucket_id, max_concurrency=10)
+    assert sizes == [0, 1, 2, 4, 8, 16, 32, 40]  # 50 bytes, which one ball exceeds, then 100, 200, 400, 800, 1,600
+    check_stored(vss, bucket_id)
+
+
 async def test_few_balls_are_put_one_by_one(vss: LocalVSS, bucket_id: str) -> None:
     async with checked_client(vss) as client:
         vss.reset_requests()
