@@ -1139,7 +1139,9 @@ class AsyncClient:
         replace: bool = False,
     ) -> UploadWindows:
         """
-        Return the windows in which copies are announced before ``copy`` sends them; parameters: see ``copy``, and:
+        Return the windows in which copies are announced before ``copy`` sends them.
+
+        Parameters: see ``copy``, and:
 
         :param copies: the originals as ``list_balls`` returned them, and the copies' names, by number
         :param max_concurrency: maximum announcements in flight

@@ -262,9 +262,7 @@ class BulkJobs:
                 await job.finished()
 
 
-def check_items(
-    balls: Iterable[Mapping[str, Any]], allow_reserved_bucket: bool = False
-) -> list[tuple[BallK, int]]:
+def check_items(balls: Iterable[Mapping[str, Any]], allow_reserved_bucket: bool = False) -> list[tuple[BallK, int]]:
     """
     Return the checked items of a bulk with the sizes of their sources (bytes).
 
