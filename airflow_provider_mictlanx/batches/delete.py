@@ -43,7 +43,7 @@ async def delete_keys(
     log_progress: Callable[[str], None] = log.info,
 ) -> BatchResult:
     """
-    Delete balls by their keys, and confirm it; a missing ball is skipped.
+    Delete balls by their keys, and confirm that they are gone; a missing ball is skipped.
 
     Many balls share two listings of their bucket, unless it is far larger. Raises ``UnavailableError`` if a peer does
     not answer the second one.
@@ -193,5 +193,5 @@ async def _list_objects(
 
 
 def _listed_again(bucket_id: str, key: str) -> Failure:
-    message = "it was written, or restored by a peer, while the prefix was deleted; run the deletion again"
+    message = "it was written, or restored by a peer, while it was deleted; run the deletion again"
     return Failure(bucket_id=bucket_id, key=key, code=UnavailableError.default_error_code, message=message)
