@@ -85,11 +85,14 @@ async def test_stored_copies_are_not_sent_again(vss: LocalVSS, bucket_id: str) -
 async def test_copy_of_unreadable_original_is_withdrawn(vss: LocalVSS, bucket_id: str) -> None:
     wire = put_originals(vss, bucket_id, NAMES[1:])
     wire.announce(bucket_id, NAMES[0], 0, content(NAMES[0]), content(NAMES[0]), 1)
+    vss.reset_requests()
     async with client_of(vss) as client:
         result = await copy(client, bucket_id)
     assert [(failure.key, failure.code) for failure in result.failures] == [
         (NAMES[0], GetChunkError.default_error_code)
     ]
+    data = vss.requests("GET", f"/buckets/{copies_of(bucket_id)}/[0-9a-f]{{64}}_0$")
+    assert data == [], "the own announcement is no reason to look for copies, and to wait for their writer"
     assert len({row["ball_id"] for row in wire.listed_in(copies_of(bucket_id))}) == len(NAMES) - 1
     await check_copied(vss, bucket_id, but=(NAMES[0],))
 
