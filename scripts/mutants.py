@@ -1474,8 +1474,8 @@ MUTANTS = (
         "client/transfer/copy.py",
         (
             "a copy whose listed original can't be read looks up its versions",
-            "            with contextlib.suppress(IntegrityError, GetChunkError):\n                return await self._copy_newest(name, to, [listed], retry_missing=False)\n",
-            "            return await self._copy_newest(name, to, [listed], retry_missing=False)\n",
+            "            with contextlib.suppress(IntegrityError, GetChunkError):\n                return await self._copy_newest(name, to, [listed], retry_missing, known)\n",
+            "            return await self._copy_newest(name, to, [listed], retry_missing, known)\n",
             LISTED,
             ["test_copies_read_the_listed_versions[True]"],
         ),
