@@ -99,6 +99,7 @@ def _mutants(file: str, *rows: tuple[str, str, str, str, Sequence[str]]) -> tupl
 
 
 WINDOWS = "tests/integration/client/transfer/test_upload_windows.py"
+COPY_WINDOWS = "tests/integration/client/transfer/test_copy_windows.py"
 GRACE_TESTS = "tests/unit/client/transfer/test_grace.py"
 LOGS = "tests/integration/log/test_mictlanx.py"
 
@@ -199,6 +200,13 @@ MUTANTS = (
             ["test_window_is_short_in_time"],
         ),
         (
+            "a window has few bytes",
+            "            room -= self._sizes[number]\n",
+            "",
+            WINDOWS,
+            ["test_bytes_limit_a_window"],
+        ),
+        (
             "a late ball makes the next window smaller",
             "if isinstance(found, Announced) and found.is_late:",
             "if False:",
@@ -218,6 +226,57 @@ MUTANTS = (
             "if False:",
             WINDOWS,
             ["test_bucket_with_many_rows_has_no_windows"],
+        ),
+    ),
+    *_mutants(
+        "client/transfer/copy.py",
+        (
+            "the announcement of a copy is withdrawn if its original is unreadable",
+            "                await known.withdraw()\n",
+            "",
+            COPY_WINDOWS,
+            ["test_copy_of_unreadable_original_is_withdrawn"],
+        ),
+        (
+            "the bytes of a copy in a window are verified",
+            "checksum, data = await self._source.hash_version(name, listed, retry_missing)",
+            'checksum, data = listed.checksum or "", b""',
+            COPY_WINDOWS,
+            ["test_original_overwritten_after_the_listing_is_copied_as_it_is"],
+        ),
+    ),
+    *_mutants(
+        "batches/copy.py",
+        (
+            "stopped copies withdraw their announcements",
+            "    await windows.withdraw()\n",
+            "",
+            COPY_WINDOWS,
+            ["test_stopped_copies_withdraw_their_announcements"],
+        ),
+    ),
+    *_mutants(
+        "batches/delete.py",
+        (
+            "a key of a ball and of another object deletes only the ball",
+            "if len(group_by_object(rows)) == 1}",
+            "}",
+            LISTED,
+            ["test_key_of_a_ball_and_an_own_key_deletes_the_ball"],
+        ),
+        (
+            "keys that are not listed are confirmed by themselves",
+            "others = {key: () for key in wanted if key not in known}",
+            "others = {key: () for key in wanted if not known}",
+            LISTED,
+            ["test_keys_that_are_not_listed_are_confirmed_alone"],
+        ),
+        (
+            "the listing for keys is limited",
+            "wanted.__contains__, options, listing_limit(len(wanted))",
+            "wanted.__contains__, options",
+            LISTED,
+            ["test_keys_of_a_far_larger_bucket_are_deleted_alone"],
         ),
     ),
     *_mutants(
@@ -1459,8 +1518,8 @@ MUTANTS = (
         "client/transfer/copy.py",
         (
             "a copy whose listed original can't be read looks up its versions",
-            "            with contextlib.suppress(IntegrityError, GetChunkError):\n                return await self._copy_newest(name, to, [listed], retry_missing=False)\n",
-            "            return await self._copy_newest(name, to, [listed], retry_missing=False)\n",
+            "            with contextlib.suppress(IntegrityError, GetChunkError):\n                return await self._copy_newest(name, to, [listed], retry_missing, known)\n",
+            "            return await self._copy_newest(name, to, [listed], retry_missing, known)\n",
             LISTED,
             ["test_copies_read_the_listed_versions[True]"],
         ),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from airflow_provider_mictlanx.batches.runner import Batch, BatchResult, Item, TransferOptions
+from airflow_provider_mictlanx.batches.runner import Batch, BatchResult, Item, TransferOptions, check_max_concurrency
 from airflow_provider_mictlanx.client.async_client import AsyncClient
+from airflow_provider_mictlanx.client.errors import ValidationError
+from airflow_provider_mictlanx.client.models import Ball
+from airflow_provider_mictlanx.client.object_ids import ObjectId, make_object_id
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.texts import get_logger
 
@@ -28,6 +32,13 @@ class CopyOptions(TransferOptions):
     allow_reserved_bucket: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Original(Item):
+    """A ball to copy, with its number."""
+
+    number: int = 0
+
+
 async def copy_all(
     client: AsyncClient,
     items: Sequence[Item],
@@ -44,8 +55,28 @@ async def copy_all(
     :param rename: returns the key of a copy for the key of its original
     :param dest: client of the storage space to copy to
     """
+    originals = [
+        _Original(item.bucket_id, item.key, item.size, item.checksum, item.listed, number)
+        for number, item in enumerate(items)
+    ]
+    one_chunk: dict[int, tuple[Ball, ObjectId]] = {}
+    for item in originals:
+        if item.listed is not None and item.listed.num_chunks == 1 and item.size:
+            with contextlib.suppress(ValidationError):  # the copy raises it
+                one_chunk[item.number] = item.listed, make_object_id(dest_bucket_id, rename(item.key) or item.key)
+    windows = client.copy_windows(
+        one_chunk,
+        check_max_concurrency(options.max_concurrency),
+        dest=dest,
+        rf=options.rf,
+        timeout=options.timeout,
+        max_tries=options.max_tries,
+        max_backoff=options.max_backoff,
+        replace=options.replace,
+    )
+    windows.add({number: originals[number].size for number in one_chunk})
 
-    async def copy(item: Item) -> bool:
+    async def copy(item: _Original) -> bool:
         report = await client.copy(
             item.bucket_id,
             item.key,
@@ -53,8 +84,11 @@ async def copy_all(
             rename(item.key),
             dest=dest,
             listed=item.listed,
+            known=await windows.pop(item.number),
             **options.for_one_of(len(items)),
         )
         return unwrap(report).uploaded
 
-    return await Batch(options.max_concurrency, log_progress, "copying").run(items, copy)
+    result = await Batch(options.max_concurrency, log_progress, "copying").run(originals, copy)
+    await windows.withdraw()
+    return result

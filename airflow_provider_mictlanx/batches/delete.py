@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from airflow_provider_mictlanx.batches.runner import Batch, BatchResult, Failure, Item
 from airflow_provider_mictlanx.client.async_client import AsyncClient
 from airflow_provider_mictlanx.client.concurrency import run_in_thread, sort_in_slices
-from airflow_provider_mictlanx.client.errors import UnavailableError
+from airflow_provider_mictlanx.client.errors import MictlanXError, UnavailableError
 from airflow_provider_mictlanx.client.models import Metadata
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.texts import get_logger
 from airflow_provider_mictlanx.client.transfer.delete import delete_until_unlisted
-from airflow_provider_mictlanx.client.versions import listed_key
+from airflow_provider_mictlanx.client.transfer.upload_window import FEWEST_BALLS, listing_limit
+from airflow_provider_mictlanx.client.versions import group_by_object, listed_key
 
 log = get_logger(__name__)
 
@@ -42,17 +43,46 @@ async def delete_keys(
     log_progress: Callable[[str], None] = log.info,
 ) -> BatchResult:
     """
-    Delete balls by their keys, and confirm each; a missing ball is skipped.
+    Delete balls by their keys, and confirm that they are gone; a missing ball is skipped.
+
+    Many balls share two listings of their bucket, unless it is far larger. Raises ``UnavailableError`` if a peer does
+    not answer the second one.
 
     :param keys: the keys; duplicates are ignored
     """
-    return await _delete_each(client, bucket_id, dict.fromkeys(keys, ()), options, log_progress)
+    wanted = dict.fromkeys(keys, ())
+    listed: dict[str, list[Metadata]] = {}
+    if len(wanted) > FEWEST_BALLS:
+        try:
+            listed = await _list_objects(client, bucket_id, wanted.__contains__, options, listing_limit(len(wanted)))
+        except MictlanXError as error:
+            log.info("Listing bucket %s failed; its balls are deleted one by one: %s", bucket_id, error)
+    # If a ball and an object with a key of its own have the same name, only the ball is deleted.
+    known = {key: rows for key, rows in listed.items() if len(group_by_object(rows)) == 1}
+    result = BatchResult()
+    if known:
+        result = await _delete_listed(client, bucket_id, known.__contains__, wanted, options, log_progress, known)
+    others = {key: () for key in wanted if key not in known}
+    return _combine(result, await _delete_each(client, bucket_id, others, wanted, options, log_progress))
+
+
+def _combine(one: BatchResult, other: BatchResult) -> BatchResult:
+    failed = [result for result in (one, other) if result.failures]
+    return BatchResult(
+        total=one.total + other.total,
+        done=one.done + other.done,
+        skipped=one.skipped + other.skipped,
+        response_time=round(one.response_time + other.response_time, 6),
+        failures=one.failures + other.failures,
+        permanently_failed=bool(failed) and all(result.permanently_failed for result in failed),
+    )
 
 
 async def _delete_each(
     client: AsyncClient,
     bucket_id: str,
     objects: Mapping[str, Collection[Metadata]],
+    also: Collection[str],
     options: DeleteOptions,
     log_progress: Callable[[str], None],
 ) -> BatchResult:
@@ -60,6 +90,7 @@ async def _delete_each(
     Delete objects; the first one with an ``UnavailableError`` stops those that would not be confirmed.
 
     :param objects: by key, their chunks in a complete listing of the bucket; empty if the delete is to be confirmed
+    :param also: see ``AsyncClient.delete``
     """
     unavailable: list[UnavailableError] = []
 
@@ -71,7 +102,7 @@ async def _delete_each(
             item.key,
             item.bucket_id,
             options.timeout,
-            also=objects.keys(),
+            also=also,
             listed=listed,
             allow_reserved_bucket=options.allow_reserved_bucket,
         )
@@ -101,22 +132,32 @@ async def delete_prefix(
 
     Raises ``UnavailableError`` if a peer does not answer, so the bucket can't be listed.
     """
+    return await _delete_listed(client, bucket_id, lambda key: key.startswith(prefix), None, options, log_progress)
+
+
+async def _delete_listed(
+    client: AsyncClient,
+    bucket_id: str,
+    is_wanted: Callable[[str], bool],
+    also: Collection[str] | None,
+    options: DeleteOptions,
+    log_progress: Callable[[str], None],
+    first: dict[str, list[Metadata]] | None = None,
+) -> BatchResult:
+    """
+    Delete the listed objects with certain keys, and repeat until none is listed.
+
+    :param also: see ``_delete_each``; None = the listed objects with such keys
+    :param first: what the first listing shows, if it is known
+    """
     rounds: list[BatchResult] = []
 
     async def list_objects() -> dict[str, list[Metadata]]:
-        listing = unwrap(await client.get_chunks_by_bucket_id(bucket_id, options.timeout))
-
-        def select() -> dict[str, list[Metadata]]:
-            objects: defaultdict[str, list[Metadata]] = defaultdict(list)
-            for chunk in listing.balls:
-                if (key := listed_key(chunk)).startswith(prefix):
-                    objects[key].append(chunk)
-            return {key: objects[key] for key in sort_in_slices(list(objects), key=str)}
-
-        return await run_in_thread(select)
+        return await _list_objects(client, bucket_id, is_wanted, options) if rounds or first is None else first
 
     async def delete(objects: dict[str, list[Metadata]]) -> dict[str, Failure]:
-        result = await _delete_each(client, bucket_id, objects, options, log_progress)
+        together = objects.keys() if also is None else also
+        result = await _delete_each(client, bucket_id, objects, together, options, log_progress)
         rounds.append(result)
         return {failure.key: failure for failure in result.failures}
 
@@ -131,6 +172,26 @@ async def delete_prefix(
     )
 
 
+async def _list_objects(
+    client: AsyncClient,
+    bucket_id: str,
+    is_wanted: Callable[[str], bool],
+    options: DeleteOptions,
+    max_size: int | None = None,
+) -> dict[str, list[Metadata]]:
+    """Return the listed chunks of the objects with certain keys, by key."""
+    listing = unwrap(await client.get_chunks_by_bucket_id(bucket_id, options.timeout, max_size=max_size))
+
+    def select() -> dict[str, list[Metadata]]:
+        objects: defaultdict[str, list[Metadata]] = defaultdict(list)
+        for chunk in listing.balls:
+            if is_wanted(key := listed_key(chunk)):
+                objects[key].append(chunk)
+        return {key: objects[key] for key in sort_in_slices(list(objects), key=str)}
+
+    return await run_in_thread(select)
+
+
 def _listed_again(bucket_id: str, key: str) -> Failure:
-    message = "it was written, or restored by a peer, while the prefix was deleted; run the deletion again"
+    message = "it was written, or restored by a peer, while it was deleted; run the deletion again"
     return Failure(bucket_id=bucket_id, key=key, code=UnavailableError.default_error_code, message=message)

@@ -178,7 +178,7 @@ class ShardUpload:
             max_tries=self.options.max_tries,
             max_backoff=self.options.max_backoff,
         )
-        windows.add(index for index in missing if 0 < balls[index].size <= balls[index].chunk_size)
+        windows.add({at: balls[at].size for at in missing if 0 < balls[at].size <= balls[at].chunk_size})
 
         async def upload(item: _MissingBall) -> bool:
             ball, started = balls[item.index], time.monotonic()

@@ -1102,31 +1102,67 @@ class AsyncClient:
         replace: bool = False,
         allow_reserved_bucket: bool = False,
         listed: Ball | None = None,
+        known: Announced | Seen | None = None,
         deadline: float | None = None,
     ) -> PutReport:
         """
         Copy a ball with its tags, chunk by chunk through this process; return a ``PutReport``.
 
         Nothing is sent if the same bytes are already stored under the copy's key. Nothing is announced or replaced
-        before the complete original is read and verified. Errors: see ``get`` and ``put``. Parameters: see ``put``,
-        and:
+        before the complete original is read and verified, except for an announcement in ``known``. Errors: see ``get``
+        and ``put``. Parameters: see ``put``, and:
 
         :param dest_bucket_id: bucket of the copy
         :param dest_key: key of the copy; empty = the original's key
         :param dest: client of the copy's storage space, in the same event loop; None = this client
         :param max_concurrency: maximum chunks in flight; memory is bounded by this times the original's chunk size
         :param listed: the original; see ``download``
+        :param known: of ``copy_windows`` with the same arguments
         """
         name = make_object_id(bucket_id, key)
         version = _listed_version(name, listed)
         to = changing_name(dest_bucket_id, dest_key or key, allow_reserved_bucket, "dest_bucket_id")
+        copy = self._open_copy(dest, timeout, RetryConfig(max_tries, max_backoff), rf, max_concurrency, replace)
+        async with self._doing(f"copying {name} to {to}", deadline, name, to):
+            return await copy.run(name, to, version, known)
+
+    def copy_windows(
+        self,
+        copies: Mapping[int, tuple[Ball, ObjectId]],
+        max_concurrency: int,
+        *,
+        dest: AsyncClient | None = None,
+        rf: int = 1,
+        timeout: float = 120,
+        max_tries: int = 5,
+        max_backoff: float = 5,
+        replace: bool = False,
+    ) -> UploadWindows:
+        """
+        Return the windows in which copies are announced before ``copy`` sends them.
+
+        Parameters: see ``copy``, and:
+
+        :param copies: the originals as ``list_balls`` returned them, and the copies' names, by number
+        :param max_concurrency: maximum announcements in flight
+        """
         target = self if dest is None else dest
-        retry = RetryConfig(max_tries, max_backoff)
+        copy = self._open_copy(dest, timeout, RetryConfig(max_tries=1), rf, 1, replace)
+
+        async def announce(number: int) -> Announced | None:
+            ball, to = copies[number]
+            return await copy.announce(make_object_id(ball.bucket_id, ball.key), to, Version.from_ball(ball))
+
+        routers = target._sender(timeout, NO_HEADERS, RetryConfig(max_tries, max_backoff))
+        return UploadWindows(lambda number: copies[number][1], announce, routers, max_concurrency)
+
+    def _open_copy(
+        self, dest: AsyncClient | None, timeout: float, retry: RetryConfig, rf: int, max_concurrency: int, replace: bool
+    ) -> Copy:
+        target = self if dest is None else dest
         options = PutOptions(rf, max_concurrency, replace, producer_id=target.client_id)
         download = Download(self._sender(timeout, NO_HEADERS, retry), self._threads, max_concurrency)
-        copy = Copy(download, target._sender(timeout, NO_HEADERS, retry), target._threads, options)
-        async with self._doing(f"copying {name} to {to}", deadline, name, to):
-            return await copy.run(name, to, version)
+        return Copy(download, target._sender(timeout, NO_HEADERS, retry), target._threads, options)
 
     # -- deleting ---------------------------------------------------------------------------------------------------
 

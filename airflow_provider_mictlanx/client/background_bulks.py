@@ -7,8 +7,10 @@ The package ``bulks`` contains bulks that outlive their process.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
+import stat
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -121,12 +123,13 @@ class _Job:
         self._numbers = itertools.count()
         self._windows = self.open_windows(lambda number: upload_arguments(self.items[number]), 1)
 
-    def add(self, items: Iterable[BallK], max_concurrency: int) -> None:
-        added = dict(zip(self._numbers, items, strict=False))
-        self.items |= added
-        self.pending.extend(added)
+    def add(self, items: Iterable[tuple[BallK, int]], max_concurrency: int) -> None:
+        sizes = {}
+        for number, (item, size) in zip(self._numbers, items, strict=False):
+            self.items[number], sizes[number] = item, size
+        self.pending.extend(sizes)
         self._windows.max_concurrency = max_concurrency
-        self._windows.add(added)
+        self._windows.add(sizes)
         running = sum(not worker.done() for worker in self.workers)
         for _ in range(min(max_concurrency - running, len(self.pending))):
             worker = asyncio.get_running_loop().create_task(self._work())
@@ -207,7 +210,9 @@ class BulkJobs:
         self._open_windows = open_windows
         self._jobs: dict[str, _Job] = {}
 
-    def start(self, bulk_id: str, items: Iterable[BallK], max_concurrency: int, stop_on_failure: bool) -> None:
+    def start(
+        self, bulk_id: str, items: Iterable[tuple[BallK, int]], max_concurrency: int, stop_on_failure: bool
+    ) -> None:
         """
         Start to put balls in the background; add them to a bulk of this id that has not been awaited.
 
@@ -257,14 +262,18 @@ class BulkJobs:
                 await job.finished()
 
 
-def check_items(balls: Iterable[Mapping[str, Any]], allow_reserved_bucket: bool = False) -> list[BallK]:
-    """Return the checked items of a bulk, or raise ``ValidationError`` that names the invalid one."""
+def check_items(balls: Iterable[Mapping[str, Any]], allow_reserved_bucket: bool = False) -> list[tuple[BallK, int]]:
+    """
+    Return the checked items of a bulk with the sizes of their sources (bytes).
+
+    ``ValidationError``: names the invalid item.
+    """
     if isinstance(balls, Mapping | str | bytes) or not isinstance(balls, Iterable):
         raise ValidationError(f"balls must be a list of dicts, got {type(balls).__name__}")
     return [_check_item(ball, place, allow_reserved_bucket) for place, ball in enumerate(balls)]
 
 
-def _check_item(ball: Mapping[str, Any], place: int, allow_reserved_bucket: bool) -> BallK:
+def _check_item(ball: Mapping[str, Any], place: int, allow_reserved_bucket: bool) -> tuple[BallK, int]:
     where = f"item {place} of the bulk"
     if not isinstance(ball, Mapping):
         raise ValidationError(f"{where}: it must be a dict, got {type(ball).__name__}")
@@ -274,21 +283,25 @@ def _check_item(ball: Mapping[str, Any], place: int, allow_reserved_bucket: bool
     try:
         check_bucket_may_change(ball.get("bucket_id", ""), allow_reserved_bucket)
         make_ball_id(ball.get("ball_id") or ball.get("key") or "")
-        source = _check_source(ball.get("source"))
+        source, size = _check_source(ball.get("source"))
         parse_size(ball.get("chunk_size", "256kb"))
         check_timeout(ball.get("timeout", 120))
         RetryConfig(ball.get("max_tries", 5), ball.get("max_backoff", 5))
         PutOptions(rf=ball.get("rf", 1), max_concurrency=ball.get("max_concurrency", 1), tags=ball.get("tags", {}))
     except ValidationError as error:
         raise ValidationError(f"{where}: {error}") from error
-    return cast(BallK, {**ball, "source": source})
+    return cast(BallK, {**ball, "source": source}), size
 
 
-def _check_source(source: object) -> bytes | str | os.PathLike[str]:
+def _check_source(source: object) -> tuple[bytes | str | os.PathLike[str], int]:
     if isinstance(source, bytes | bytearray | memoryview):
-        return bytes(source)  # a copy, because the caller may change a bytearray
-    if isinstance(source, str | os.PathLike) and os.path.isfile(source):
-        return source
+        data = bytes(source)  # a copy, because the caller may change a bytearray
+        return data, len(data)
+    if isinstance(source, str | os.PathLike):
+        with contextlib.suppress(OSError, ValueError):  # ValueError: a null byte
+            found = os.stat(source)
+            if stat.S_ISREG(found.st_mode):
+                return source, found.st_size
     raise ValidationError(f"source must be bytes or the path of a file, got {source!r}")
 
 

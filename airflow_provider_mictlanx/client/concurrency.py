@@ -115,6 +115,10 @@ async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[object]], m
     :param items: taken one by one, so a generator need not fit in memory
     """
     iterator = iter(items)
+    start = list(islice(iterator, max_concurrency))
+    if len(start) == 1 < max_concurrency:  # a task of its own costs as much as a part of a request
+        await work(start[0])
+        return
 
     async def work_through(first: T) -> None:
         await work(first)
@@ -123,7 +127,7 @@ async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[object]], m
 
     try:
         async with asyncio.TaskGroup() as group:
-            for first in islice(iterator, max_concurrency):
+            for first in start:
                 group.create_task(work_through(first))
     except BaseExceptionGroup as errors:
         error: BaseException = errors

@@ -704,6 +704,9 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         Copy every object whose key begins with a prefix, like ``copy``. A second call sends only what is missing.
 
+        New copies of one chunk are announced together, before their originals are read; an announcement is deleted if
+        its original can't be read.
+
         Returns ``{bucket_id, prefix, dest_bucket_id, dest_prefix, total_balls, copied, skipped, failed, copied_size,
         response_time, failures}``: ``skipped`` were stored already, ``failures`` are the first few as ``{bucket_id,
         key, code, message}``. Parameters: see ``acopy``, and:

@@ -195,10 +195,13 @@ class Endpoint:
         async with RequestScope(options["timeout"], action), stream as (response, pieces):
             await self._check_status(response, pieces, action, kind)
             parser = ListingParser(model)
+            fed = False
             with self._invalid_answers(response, action, parser):
                 async for piece in pieces:
+                    if fed:  # a short listing is one piece
+                        await asyncio.sleep(0)
                     parser.feed(piece)
-                    await asyncio.sleep(0)
+                    fed = True
                 return parser.finish(), response
 
     @contextmanager

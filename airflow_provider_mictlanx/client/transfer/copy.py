@@ -3,7 +3,8 @@ Copy a ball within a storage space or to another one, chunk by chunk through thi
 
 The copy keeps the original's chunk layout, so memory is limited to the chunks in flight. A ball of several chunks is
 read twice: once to verify it before anything is announced or replaced, and once to send it. Every chunk is verified
-each time.
+each time. A copy in a window (``upload_window``) replaces nothing. It is announced as its original was listed, and the
+announcement is deleted if the original can't be read.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from airflow_provider_mictlanx.client.local_io.sinks import MemorySink
 from airflow_provider_mictlanx.client.models import PutReport
 from airflow_provider_mictlanx.client.object_ids import ObjectId, is_safe_id, path_tags
 from airflow_provider_mictlanx.client.transfer.chunk_reader import ChunkReader
-from airflow_provider_mictlanx.client.transfer.chunk_upload import PutOptions
+from airflow_provider_mictlanx.client.transfer.chunk_upload import PutOptions, Seen
 from airflow_provider_mictlanx.client.transfer.download import Download, can_read_directly
 from airflow_provider_mictlanx.client.transfer.listing import list_chunks
 from airflow_provider_mictlanx.client.transfer.router_pool import RequestSender
-from airflow_provider_mictlanx.client.transfer.upload import Upload
+from airflow_provider_mictlanx.client.transfer.upload import Announced, Upload
 from airflow_provider_mictlanx.client.validation import RESERVED_PREFIX
 from airflow_provider_mictlanx.client.versions import Version, group_versions
 
@@ -99,24 +100,53 @@ class Copy:
         self._threads = threads
         self._options = options
 
-    async def run(self, name: ObjectId, to: ObjectId, listed: Version | None = None) -> PutReport:
+    async def announce(self, name: ObjectId, to: ObjectId, listed: Version) -> Announced | None:
+        """
+        Announce a copy in a window, before its original is read; see ``Upload.announce``.
+
+        :param listed: see ``Download.verify``
+        """
+        if not can_read_directly(listed) or listed.num_chunks != 1:
+            return None
+        upload, layout, plan = self._upload(name, to, listed, listed.checksum or "", b"")
+        return await upload.announce(layout, plan)
+
+    async def run(
+        self, name: ObjectId, to: ObjectId, listed: Version | None = None, known: Announced | Seen | None = None
+    ) -> PutReport:
         """
         Copy one ball; return the report of the put. Nothing is sent if the same bytes are already stored.
 
         Raises the errors of a read and of a put.
 
         :param listed: see ``Download.verify``
+        :param known: see ``Upload.run``; an announcement is that of the listed version
         """
-        if listed is not None and can_read_directly(listed):
+        retry_missing = False
+        if listed is not None and isinstance(known, Announced):
+            try:
+                checksum, data = await self._source.hash_version(name, listed, retry_missing)
+            except (IntegrityError, GetChunkError):
+                known.is_taken = True
+                await known.withdraw()
+            else:
+                return await self._put(name, to, listed, checksum, data, known)
+        elif listed is not None and can_read_directly(listed):
             with contextlib.suppress(IntegrityError, GetChunkError):
-                return await self._copy_newest(name, to, [listed], retry_missing=False)
-        return await self._copy_newest(name, to, await self._source.versions(name), retry_missing=True)
+                return await self._copy_newest(name, to, [listed], retry_missing, known)
+        return await self._copy_newest(name, to, await self._source.versions(name), True, known)
 
     async def _copy_newest(
-        self, name: ObjectId, to: ObjectId, versions: list[Version], retry_missing: bool
+        self,
+        name: ObjectId,
+        to: ObjectId,
+        versions: list[Version],
+        retry_missing: bool,
+        known: Announced | Seen | None,
     ) -> PutReport:
-        if await self._is_announced(to, versions[0]):
-            return await self._put(name, to, versions[0], versions[0].checksum or "", b"")
+        seen = known if isinstance(known, Seen) else None
+        if await self._is_announced(to, versions[0], seen):
+            return await self._put(name, to, versions[0], versions[0].checksum or "", b"", seen)
         for version in versions:
             try:
                 checksum, data = await self._source.hash_version(
@@ -126,19 +156,35 @@ class Copy:
                 if version is versions[-1]:
                     raise
             else:
-                return await self._put(name, to, version, checksum, data)
+                return await self._put(name, to, version, checksum, data, seen)
         raise AssertionError("versions() returns at least one")
 
-    async def _is_announced(self, to: ObjectId, version: Version) -> bool:
+    async def _is_announced(self, to: ObjectId, version: Version, seen: Seen | None) -> bool:
         """Return whether the same bytes are announced under the copy's name; then the upload sends what is missing."""
         if version.checksum is None:
             return False
+        if seen and any(announced.checksum == version.checksum for announced in group_versions(seen.rows)):
+            return True
         listed = await self._dest.with_retries(lambda: list_chunks(self._dest, to))
         return any(announced.checksum == version.checksum for announced in group_versions(listed))
 
-    async def _put(self, name: ObjectId, to: ObjectId, version: Version, checksum: str, data: bytes) -> PutReport:
+    async def _put(
+        self,
+        name: ObjectId,
+        to: ObjectId,
+        version: Version,
+        checksum: str,
+        data: bytes,
+        known: Announced | Seen | None = None,
+    ) -> PutReport:
+        upload, layout, plan = self._upload(name, to, version, checksum, data)
+        return await upload.run(layout, plan, known)
+
+    def _upload(
+        self, name: ObjectId, to: ObjectId, version: Version, checksum: str, data: bytes
+    ) -> tuple[Upload, list[int], ChunkManifest]:
         """
-        Put the copy.
+        Return the put of a copy, with its chunk layout and its plan.
 
         :param checksum: of the ball
         :param data: the bytes of a single chunk that was already read, else empty
@@ -154,7 +200,7 @@ class Copy:
         own_tags = {} if is_safe_id(to.key) else path_tags(to.key)
         options = replace(self._options, tags={**_kept_tags(name, version), **self._options.tags})
         upload = Upload(self._dest, self._threads, to, source, options, own_tags)
-        return await upload.run(layout, ChunkManifest(version.size, checksum, chunks))
+        return upload, layout, ChunkManifest(version.size, checksum, chunks)
 
 
 def _kept_tags(name: ObjectId, version: Version) -> Mapping[str, str]:

@@ -190,15 +190,15 @@ class Download:
         :param retry_missing: retry even if every peer answered that it has no copy
         """
         digest = hashlib.sha256()
-        kept = b""
         async with contextlib.aclosing(self._prefetch(version, ordered=True, retry_missing=retry_missing)) as chunks:
-            async for _, data in chunks:
-                await self._threads.run_sized(len(data), digest.update, data)
+            async for chunk, data in chunks:
                 if version.num_chunks == 1:
-                    kept = bytes(data)
+                    self._warn_if_unverified(name, version)
+                    return _check_checksum(name, version, chunk.checksum), bytes(data)
+                await self._threads.run_sized(len(data), digest.update, data)
         checksum = _check_checksum(name, version, digest.hexdigest())
         self._warn_if_unverified(name, version)
-        return checksum, kept
+        return checksum, b""
 
     async def _prefetch(
         self, version: Version, ordered: bool, retry_missing: bool

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
@@ -41,6 +41,14 @@ LARGEST_WINDOW = 1_000
 
 SMALLEST_WINDOW = 8
 """Lower limit when disturbed windows halve it."""
+
+BYTES_PER_BALL = 1_000_000
+"""
+Limit for the bytes of a window, per ball of its size: 64 MB in the first window, 1 GB in the largest.
+
+The data follows within ``MAX_ANNOUNCED_SECONDS``, or each ball is listed by itself: 64 MB take 6 s at 10 MB/s. Windows
+of more bytes come only after windows without a late ball.
+"""
 
 ANNOUNCING_SECONDS = 8.0
 """After this time, a window announces no further ball, so that data follows within ``MAX_ANNOUNCED_SECONDS``."""
@@ -100,6 +108,8 @@ class UploadWindows:
         self._routers = routers
         self.max_concurrency = max_concurrency
         self._queue: deque[int] = deque()
+        self._sizes: dict[int, int] = {}
+        """Sizes of the queued balls (bytes)."""
         self._added: set[int] = set()
         """Balls that were added and not popped."""
         self._left: Counter[str] = Counter()
@@ -114,9 +124,10 @@ class UploadWindows:
         """True after a failed request or a late ball: the next window is smaller. None before the first window."""
         self._lock = asyncio.Lock()
 
-    def add(self, numbers: Iterable[int]) -> None:
-        """Add balls, in the order in which they are put."""
-        for number in numbers:
+    def add(self, sizes: Mapping[int, int]) -> None:
+        """Add balls by their sizes (bytes), in the order in which they are put."""
+        self._sizes.update(sizes)
+        for number in sizes:
             self._queue.append(number)
             self._added.add(number)
             self._left[self._name_of(number).bucket_id] += 1
@@ -150,6 +161,7 @@ class UploadWindows:
         The bulk was stopped, or a source could not be opened.
         """
         self._queue.clear()
+        self._sizes.clear()
         self._left.clear()
         self._added.clear()
         unused, self._announced = [found for found in self._announced if not found.is_taken], []
@@ -170,8 +182,7 @@ class UploadWindows:
             await self._list_first(bucket_id)
         window: dict[int, Announced | Seen | None] = {}
         began = time.monotonic()
-        # A short rest is not worth a listing of its own.
-        size = len(self._queue) if len(self._queue) <= min(self._size * 1.5, LARGEST_WINDOW) else self._size
+        size = self._next_size()
 
         def numbers() -> Iterator[int]:
             while self._queue and len(window) < size and not self._disturbed:
@@ -183,7 +194,7 @@ class UploadWindows:
 
         async def announce(number: int) -> None:
             name = self._name_of(number)
-            bucket = self._windowed(name.bucket_id)
+            bucket = self._windowed(name.bucket_id, size)
             if bucket is None:
                 return
             if rows := bucket.seen.pop(name.ball_id, None):
@@ -205,11 +216,26 @@ class UploadWindows:
                 await self._confirm(bucket_id, own)
         finally:
             self._ready |= window
-            self._announced = [found for found in self._announced if not found.is_taken]
-            self._announced += [found for found in window.values() if isinstance(found, Announced)]
+            new = [found for found in window.values() if isinstance(found, Announced)]
+            self._announced = [found for found in self._announced if not found.is_taken] + new
+            if not new and not self._disturbed:
+                self._disturbed = None  # a window without data says nothing about the next one
+
+    def _next_size(self) -> int:
+        """Return the number of balls in the next window, which its bytes limit too."""
+        left = len(self._queue)
+        # A short rest is not worth a listing of its own.
+        size = left if left <= min(self._size * 1.5, LARGEST_WINDOW) else self._size
+        room = self._size * BYTES_PER_BALL
+        for place, number in enumerate(islice(self._queue, size)):
+            room -= self._sizes[number]
+            if room < 0:
+                return max(place, 1)
+        return size
 
     def _take(self) -> int:
         number = self._queue.popleft()
+        del self._sizes[number]
         self._left[self._name_of(number).bucket_id] -= 1
         return number
 
@@ -217,13 +243,13 @@ class UploadWindows:
         """Return whether a ball may be announced in a window."""
         bucket_id = self._name_of(number).bucket_id
         if bucket_id in self._buckets:
-            return self._windowed(bucket_id) is not None
+            return self._windowed(bucket_id, self._size) is not None
         return self._left[bucket_id] > FEWEST_BALLS
 
-    def _windowed(self, bucket_id: str) -> _Bucket | None:
-        """Return the bucket if listing it costs less than listing the window's balls one by one."""
+    def _windowed(self, bucket_id: str, balls: int) -> _Bucket | None:
+        """Return the bucket if listing it costs less than listing this number of its balls one by one."""
         bucket = self._buckets.get(bucket_id)
-        if bucket is None or bucket.rows > ROWS_PER_BALL * self._size:
+        if bucket is None or bucket.rows > ROWS_PER_BALL * balls:
             return None
         return bucket
 

@@ -15,7 +15,7 @@ import ssl
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -126,7 +126,7 @@ class Transport:
             self.stream(method, url, action=action, timeout=timeout, content=content, **options) as (head, pieces),
         ):
             parts = [piece async for piece in pieces]
-        return replace(head, body=parts[0] if len(parts) == 1 else b"".join(parts))
+        return Response(head.status, head.headers, parts[0] if len(parts) == 1 else b"".join(parts))
 
     def stream(
         self,
@@ -155,6 +155,8 @@ class Transport:
         return _Exchange(lambda: self._backend(url, verify, proxy), request, errors, action, max_size)
 
     def _headers_with(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        if headers is NO_HEADERS:
+            return self._headers
         for name, value in (checked := check_headers(headers)).items():
             if is_secret_name(name):  # other headers are checksums and sizes, which errors show
                 remember_header(name, value)
@@ -176,7 +178,8 @@ class Transport:
         loop = asyncio.get_running_loop()
         if loop not in self._pools:
             await self._drop_closed_loops()
-        pools = self._pools.setdefault(loop, _Pools())
+            self._pools.setdefault(loop, _Pools())
+        pools = self._pools[loop]
         key = (verify if url.startswith("https") else None, proxy)
         if backend := pools.backends.get(key):
             return backend

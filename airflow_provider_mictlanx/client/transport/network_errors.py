@@ -71,6 +71,8 @@ class NetworkErrors:
         pass
 
     def __exit__(self, exc_type: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            return
         if isinstance(error, NotConnectedError):
             raise _not_connected(error, self._action, self._timeout, self._proxy) from error
         if isinstance(error, ProxyRefusedError):

@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 
 from airflow_provider_mictlanx.batches.copy import CopyOptions, copy_all
-from airflow_provider_mictlanx.batches.delete import DeleteOptions, delete_prefix
+from airflow_provider_mictlanx.batches.delete import DeleteOptions, delete_keys, delete_prefix
 from airflow_provider_mictlanx.batches.download import download_items, list_bucket_items
 from airflow_provider_mictlanx.batches.runner import TransferOptions
 from airflow_provider_mictlanx.bulks.attempt import ShardUpload
@@ -207,6 +207,11 @@ async def delete_many(client: AsyncClient, folder: Path) -> None:
     assert (await delete_prefix(client, "many", "k/", DeleteOptions(max_concurrency=1))).done == MANY
 
 
+async def delete_many_keys(client: AsyncClient, folder: Path) -> None:
+    keys = [f"k/{number}" for number in range(MANY)]
+    assert (await delete_keys(client, "many", keys, DeleteOptions(max_concurrency=1))).done == MANY
+
+
 async def copy_many(client: AsyncClient, folder: Path) -> None:
     items = await list_bucket_items(client, "many")
     options = CopyOptions(max_concurrency=1)
@@ -289,11 +294,12 @@ CASES = {
     "copy_prefix, 20 objects": Case(
         after(put_many, call("delete_bucket", "copies")),
         copy_many,
-        {"list bucket": 1, "peers": 1, "data": 20, "list": 40, "look": 20, "announce": 20, "send": 20},
-        3,
+        {"list bucket": 3, "peers": 3, "data": 20, "look": 20, "announce": 20, "send": 20},
+        2,
         size=SMALL,
     ),
     "delete_prefix, 20 objects": Case(put_many, delete_many, {"list bucket": 2, "peers": 2, "delete chunk": 20}),
+    "delete_keys, 20 objects": Case(put_many, delete_many_keys, {"list bucket": 2, "peers": 2, "delete chunk": 20}),
     "delete_bucket, 20 objects": Case(
         put_many,
         call("delete_bucket", "many", max_concurrency=1),

@@ -160,6 +160,21 @@ def test_two_windows_of_the_same_bytes_both_succeed(vss: LocalVSS, schedule: lis
     assert bytes(meeting.read().unwrap().data) == ONE
 
 
+@sampled
+@given(schedule=schedules(2))
+def test_window_beside_a_delete_loses_no_later_data(vss: LocalVSS, schedule: list[int]) -> None:
+    """A delete may take the announcement away at any moment: data that is sent after it is stored, or is no success."""
+    meeting = Meeting(vss, schedule)
+    with mock.patch.object(upload_window, "FEWEST_BALLS", 0):
+        stored, deleted = meeting.hold(meeting.puts_in_a_window(ONE), meeting.deletes())
+    assert deleted.is_ok or isinstance(deleted.unwrap_err(), UnavailableError)
+    sent = max((at for at, (_, request) in enumerate(meeting.order) if "/buckets/data/" in request), default=0)
+    if stored.is_ok and not any(request.startswith("DELETE") for _, request in meeting.order[sent:]):
+        assert bytes(meeting.read().unwrap().data) == ONE
+    assert meeting.do(meeting.puts(ONE)).is_ok
+    assert bytes(meeting.read().unwrap().data) == ONE
+
+
 def _is_hidden_rival(meeting: Meeting, one: int) -> bool:
     """
     Return whether the other client announced and listed between this one's look and announcement.

@@ -22,6 +22,8 @@ from unittest import mock
 
 from option import Result
 
+from airflow_provider_mictlanx.batches.copy import CopyOptions, copy_all
+from airflow_provider_mictlanx.batches.download import list_bucket_items
 from airflow_provider_mictlanx.client import AsyncClient, BallConflictError, MictlanXError
 from airflow_provider_mictlanx.client.transfer import upload_window
 from airflow_provider_mictlanx.sensors.mictlanx import MictlanXObjectSensor
@@ -41,6 +43,11 @@ class Cell:
     bucket_id: str
     folder: Path
     bulk_id: str = field(default_factory=lambda: f"bulk {uuid.uuid4()}")
+
+    @property
+    def original(self) -> str:
+        """Return the bucket from which a copy is made."""
+        return f"{self.bucket_id}-original"
 
 
 def put(cell: Cell) -> str:
@@ -68,6 +75,28 @@ def windowed_bulk(cell: Cell) -> str:
     """A durable bulk of one file in one chunk, which is announced in a window."""
     with mock.patch.object(upload_window, "FEWEST_BALLS", 0):
         return bulk(cell, "1kb")
+
+
+def windowed_copy(cell: Cell) -> str:
+    """A copy of a bucket with our bytes in one chunk, which is announced in a window."""
+
+    async def copy() -> str:
+        async with client_of(cell.vss) as client:
+            try:
+                items = await list_bucket_items(client, cell.original)
+                options = CopyOptions(max_tries=3)
+                result = await copy_all(client, items, cell.bucket_id, str, dest=client, options=options)
+            except MictlanXError as error:  # the bucket could not be listed
+                return type(error).__name__
+        if result.failed:
+            [failure] = result.failures
+            return (
+                BallConflictError.__name__ if failure.code == BallConflictError.default_error_code else failure.message
+            )
+        return _sent(bool(result.done))
+
+    with mock.patch.object(upload_window, "FEWEST_BALLS", 0):
+        return asyncio.run(copy())
 
 
 def bulk(cell: Cell, chunk_size: str = "400") -> str:
@@ -139,7 +168,7 @@ def delete_bucket(cell: Cell) -> str:
     )
 
 
-WRITES: tuple[Callable[[Cell], str], ...] = (put, put_file, put_others, replace, bulk, windowed_bulk)
+WRITES: tuple[Callable[[Cell], str], ...] = (put, put_file, put_others, replace, bulk, windowed_bulk, windowed_copy)
 OPERATIONS = (*WRITES, get, get_to_file, exists, exists_checked, sensor, delete, delete_bucket)
 
 

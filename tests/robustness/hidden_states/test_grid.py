@@ -32,6 +32,7 @@ from tests.robustness.hidden_states.operations import (
     replace,
     sensor,
     windowed_bulk,
+    windowed_copy,
 )
 from tests.robustness.hidden_states.states import KEY, OURS, THEIRS, State
 from tests.support.raw_requests import RawRequests
@@ -104,7 +105,7 @@ _OTHERS = {
     "stored_and_answers_lost": ("reads ours", "reads ours", "yes", "yes", "yes", "gone", "gone"),
 }
 GRID = {
-    state: dict(zip(OPERATIONS, (*_WRITES[state], _WRITES[state][-1], *_OTHERS[state]), strict=True))
+    state: dict(zip(OPERATIONS, (*_WRITES[state], *[_WRITES[state][-1]] * 2, *_OTHERS[state]), strict=True))
     for state in _WRITES
 }
 CELLS = [
@@ -127,6 +128,8 @@ def test_cell(
     connect(vss)
     wire = RawRequests(vss)
     cell = Cell(vss, bucket_id, tmp_path)
+    if operation is windowed_copy:
+        wire.put(cell.original, KEY, [OURS])
     state(wire, bucket_id)
     before = _stored(vss, bucket_id)
     vss.reset_requests()
@@ -212,7 +215,7 @@ def _replicas(vss: LocalVSS, bucket_id: str, condition: str) -> set[tuple[str, s
 PAGE = Path(__file__).parents[3] / "docs" / "protocol-traps.md"
 COLUMNS: dict[str, tuple[Callable[[Cell], str], ...]] = {
     "`put`, `put_file`": (put, put_file),
-    "bulk": (bulk, windowed_bulk),
+    "bulk": (bulk, windowed_bulk, windowed_copy),
     "`put` of other bytes": (put_others,),
     "`put`, `replace=True`": (replace,),
     "`get`, `get_to_file`": (get, get_to_file),

@@ -20,8 +20,8 @@ from airflow_provider_mictlanx.client.object_ids import ObjectId
 from airflow_provider_mictlanx.client.transfer.upload_window import UploadWindows
 
 
-def items(*names: str) -> list[BallK]:
-    return [{"bucket_id": "bucket", "key": name, "source": name.encode()} for name in names]
+def items(*names: str) -> list[tuple[BallK, int]]:
+    return [({"bucket_id": "bucket", "key": name, "source": name.encode()}, len(name)) for name in names]
 
 
 def jobs_of(put: Callable[[BallK], Awaitable[PutReport]]) -> BulkJobs:
@@ -223,7 +223,7 @@ BAD_ITEMS: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("bad", "why"), BAD_ITEMS, ids=[why for _, why in BAD_ITEMS])
 def test_a_bad_item_is_named(bad: Any, why: str) -> None:
     with pytest.raises(ValidationError) as raised:
-        check_items([*items("good"), bad])
+        check_items([items("good")[0][0], bad])
     assert str(raised.value).startswith("item 1 of the bulk")
     assert why in str(raised.value)
 
@@ -236,7 +236,7 @@ def test_balls_that_are_not_a_list_are_refused(balls: Any) -> None:
 
 def test_bytes_that_can_be_written_to_are_copied() -> None:
     source = bytearray(b"abc")
-    [item] = check_items([{"bucket_id": "b", "key": "k", "source": source}])
+    [(item, _)] = check_items([{"bucket_id": "b", "key": "k", "source": source}])
     source[:] = b"xyz"
     assert item["source"] == b"abc"
 

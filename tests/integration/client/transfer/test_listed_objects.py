@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_mictlanx.batches.copy import CopyOptions, copy_all
-from airflow_provider_mictlanx.batches.delete import DeleteOptions, delete_prefix
+from airflow_provider_mictlanx.batches.delete import DeleteOptions, delete_keys, delete_prefix
 from airflow_provider_mictlanx.batches.download import download_items, list_bucket_items
 from airflow_provider_mictlanx.batches.runner import BatchResult, TransferOptions
 from airflow_provider_mictlanx.client import AsyncClient, Ball, UnavailableError, ValidationError
@@ -374,3 +374,90 @@ async def test_own_keys_without_placement_are_deleted_together(
     async with checked_client(vss) as client:
         assert (await delete(client))[1] == 0
     assert RawRequests(vss).listed_in("b") == []
+
+
+# -- deleting by keys ----------------------------------------------------------------------------------------------------
+
+KEYS = [f"k{number}" for number in range(5)]
+
+
+@pytest.fixture
+def _many_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_mictlanx.batches.delete.FEWEST_BALLS", 4)
+
+
+async def delete_by_keys(client: AsyncClient, keys: list[str] = KEYS) -> BatchResult:
+    return await delete_keys(client, "b", keys, DeleteOptions(timeout=5, max_concurrency=1))
+
+
+@pytest.mark.usefixtures("_many_keys")
+async def test_keys_that_are_not_listed_are_confirmed_alone(own_vss: Callable[..., LocalVSS]) -> None:
+    vss = own_vss()
+    wire = RawRequests(vss)
+    for key in (*KEYS[1:], "other"):
+        wire.put("b", key, [DATA])
+    async with checked_client(vss) as client:
+        vss.reset_requests()
+        result = await delete_by_keys(client)
+    assert (result.total, result.done, result.skipped, result.failed) == (5, 4, 1, 0)
+    assert {row["key"] for row in wire.listed_in("b")} == {"other_0"}
+    assert len(vss.requests("GET", "/b/metadata/.*/chunks$")) == 1, "of the absent one"
+
+
+@pytest.mark.usefixtures("_many_keys")
+async def test_silent_peer_fails_keys_and_nothing_is_deleted(own_vss: Callable[..., LocalVSS]) -> None:
+    vss = own_vss()
+    for key in KEYS:
+        RawRequests(vss).put("b", key, [DATA])
+    async with checked_client(vss) as client:
+        with vss.fault("peer_silent", peer="peer-1"):
+            result = await delete_by_keys(client)
+    assert (result.failed, result.permanently_failed) == (5, False)
+    assert all("peer-1" in failure.message for failure in result.failures)
+    assert vss.requests("DELETE") == []
+
+
+@pytest.mark.usefixtures("_many_keys")
+async def test_peer_that_missed_a_replica_fails_the_keys(own_vss: Callable[..., LocalVSS]) -> None:
+    vss = own_vss()
+    wire = RawRequests(vss)
+    for key in KEYS:
+        wire.put("b", key, [DATA], rf=3)
+
+    async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+        if asked.method == "DELETE":
+            await asyncio.to_thread(vss.set_fault, "peer_silent", id="silent", peer="peer-1")
+        return None
+
+    async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
+        with pytest.raises(UnavailableError, match="peer-1"):
+            await delete_by_keys(client)
+    vss.clear_faults()
+    async with checked_client(vss) as client:
+        assert (await delete_by_keys(client)).done == 5
+    assert wire.listed_in("b") == []
+
+
+@pytest.mark.usefixtures("_many_keys")
+async def test_key_of_a_ball_and_an_own_key_deletes_the_ball(own_vss: Callable[..., LocalVSS]) -> None:
+    vss = own_vss()
+    await store_own_key(vss, "bx", "k1", DATA)
+    wire = RawRequests(vss)
+    for key in KEYS:
+        wire.put("b", key, [OTHER])
+    async with checked_client(vss) as client:
+        assert (await delete_by_keys(client)).done == 5
+    assert {row["ball_id"] for row in wire.listed_in("b")} == {"bx"}
+
+
+@pytest.mark.usefixtures("_many_keys")
+async def test_keys_of_a_far_larger_bucket_are_deleted_alone(
+    own_vss: Callable[..., LocalVSS], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_mictlanx.client.transfer.upload_window.ROWS_PER_BALL", 0)
+    vss = own_vss()
+    for key in KEYS:
+        RawRequests(vss).put("b", key, [DATA])
+    async with checked_client(vss) as client:
+        assert (await delete_by_keys(client)).done == 5
+    assert len(vss.requests("GET", "/chunks$")) >= 5

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_mictlanx.client import AsyncClient, BallConflictError
+from airflow_provider_mictlanx.client import AsyncClient, BallConflictError, UnavailableError
 from airflow_provider_mictlanx.client.background_bulks import BulkPutResponse
 from airflow_provider_mictlanx.client.transfer import chunk_upload, listing, upload, upload_window
 from tests.support.bulk_uploads import make_files
@@ -145,6 +145,18 @@ async def test_windows_grow(vss: LocalVSS, bucket_id: str, monkeypatch: pytest.M
         steps.before = lambda number: sizes.append(len(router.seen("POST", f"{bucket_id}/metadata")))
         await put_bulk(client, bucket_id)
     assert sizes == [0, 5, 15, 40]  # the rest of 25 is at most 1.5 times as many as 20
+    check_stored(vss, bucket_id)
+
+
+async def test_bytes_limit_a_window(vss: LocalVSS, bucket_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload_window, "FIRST_WINDOW", 1)
+    monkeypatch.setattr(upload_window, "BYTES_PER_BALL", 50)
+    steps = Steps(vss, bucket_id)
+    sizes: list[int] = []
+    async with intercepting(steps, vss) as router, AsyncClient(router.uri, "tests") as client:
+        steps.before = lambda number: sizes.append(len(router.seen("POST", f"{bucket_id}/metadata")))
+        await put_bulk(client, bucket_id, max_concurrency=10)
+    assert sizes == [0, 1, 2, 4, 8, 16, 32, 40]  # 50 bytes, which one ball exceeds, then 100, 200, 400, 800, 1,600
     check_stored(vss, bucket_id)
 
 
@@ -533,6 +545,65 @@ async def test_peer_of_an_announcement_that_is_no_longer_named(vss: LocalVSS, bu
     async with intercepting(handler, vss) as router, AsyncClient(router.uri, "tests") as client:
         assert (await put_bulk(client, bucket_id, rf=2))["failed"] == 0
         assert BALLS / 2 < len(listed_alone(router)) < BALLS
+
+
+@pytest.mark.parametrize("by", ["key", "ball"])
+async def test_announcement_deleted_before_its_data_is_repeated(vss: LocalVSS, bucket_id: str, by: str) -> None:
+    """Another process deletes after the second listing: the data is refused, announced and sent again."""
+    steps = Steps(vss, bucket_id)
+    delete = {"key": lambda: steps.wire.delete_chunk(bucket_id, f"{NAMES[30]}_0")}.get(
+        by, lambda: steps.wire.delete(bucket_id, NAMES[30])
+    )
+    deleted: list[int] = []
+
+    def at(asked: Asked) -> None:
+        if "/buckets/data/" in asked.path and not deleted:
+            deleted.append(delete())
+
+    steps.at = at
+    async with intercepting(steps, vss) as router, AsyncClient(router.uri, "tests") as client:
+        assert (await put_bulk(client, bucket_id, max_concurrency=1))["failed"] == 0
+        assert deleted == [1]
+        assert sent(router).count(content(NAMES[30])) == 2
+        assert bytes((await client.get(bucket_id, NAMES[30], force=True)).unwrap().data) == content(NAMES[30])
+    check_stored(vss, bucket_id)
+
+
+async def test_announcement_replaced_before_its_data_is_a_conflict(vss: LocalVSS, bucket_id: str) -> None:
+    steps = Steps(vss, bucket_id)
+    replaced: list[Any] = []
+
+    def at(asked: Asked) -> None:
+        if "/buckets/data/" in asked.path and not replaced:
+            steps.wire.delete_chunk(bucket_id, f"{NAMES[30]}_0")
+            replaced.append(steps.wire.put(bucket_id, NAMES[30], [RIVAL]))
+
+    steps.at = at
+    async with intercepting(steps, vss) as router, AsyncClient(router.uri, "tests") as client:
+        response = await put_bulk(client, bucket_id, max_concurrency=1)
+        assert failures(response) == {NAMES[30]: BallConflictError}
+        assert bytes((await client.get(bucket_id, NAMES[30], force=True)).unwrap().data) == RIVAL
+    check_stored(vss, bucket_id, but=(NAMES[30],))
+
+
+async def test_late_ball_whose_announcement_was_deleted_fails(
+    vss: LocalVSS, bucket_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own listing shows nothing of it, so nothing is sent; the next bulk stores it."""
+    monkeypatch.setattr(upload, "MAX_ANNOUNCED_SECONDS", 0.0)
+    steps = Steps(vss, bucket_id)
+    deleted: list[int] = []
+
+    def at(asked: Asked) -> None:
+        if "/buckets/data/" in asked.path and not deleted:
+            deleted.append(steps.wire.delete_chunk(bucket_id, f"{NAMES[30]}_0"))
+
+    steps.at = at
+    async with intercepting(steps, vss) as router, AsyncClient(router.uri, "tests") as client:
+        assert failures(await put_bulk(client, bucket_id, max_concurrency=1)) == {NAMES[30]: UnavailableError}
+        assert content(NAMES[30]) not in sent(router)
+        assert (await put_bulk(client, bucket_id))["failed"] == 0
+    check_stored(vss, bucket_id)
 
 
 # -- balls that need no window, or no longer need it ---------------------------------------------------------------------

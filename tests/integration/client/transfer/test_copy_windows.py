@@ -1,0 +1,168 @@
+"""Copies of many objects, whose announcements one listing of the destination confirms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_provider_mictlanx.batches.copy import CopyOptions, copy_all
+from airflow_provider_mictlanx.batches.download import list_bucket_items
+from airflow_provider_mictlanx.batches.runner import BatchResult, Item
+from airflow_provider_mictlanx.client import AsyncClient, BallConflictError, GetChunkError
+from airflow_provider_mictlanx.client.result import unwrap
+from airflow_provider_mictlanx.client.transfer import chunk_upload, upload, upload_window
+from tests.integration.client.transfer.test_upload_windows import Steps, listed_alone
+from tests.support.clients import client_of
+from tests.support.intercepting_router import Asked, intercepting
+from tests.support.raw_requests import RawRequests
+from tests.support.sample_bytes import pattern
+from tests.support.vss import LocalVSS
+
+NAMES = [f"b{number}" for number in range(6)]
+RIVAL = pattern(150, seed=999)
+
+
+@pytest.fixture(autouse=True)
+def _small(no_retry_waits: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunk_upload, "GRACE", 0.2)
+    monkeypatch.setattr(upload_window, "FEWEST_BALLS", 0)
+
+
+def content(name: str) -> bytes:
+    return pattern(100, seed=int(name[1:]))
+
+
+def put_originals(vss: LocalVSS, bucket_id: str, names: list[str] = NAMES) -> RawRequests:
+    wire = RawRequests(vss)
+    for name in names:
+        wire.put(bucket_id, name, [content(name)], tags={"colour": "red"})
+    return wire
+
+
+def copies_of(bucket_id: str) -> str:
+    return f"{bucket_id}-copies"
+
+
+async def copy(client: AsyncClient, bucket_id: str, items: list[Item] | None = None, **options: Any) -> BatchResult:
+    items = items or await list_bucket_items(client, bucket_id)
+    given = CopyOptions(max_concurrency=1, max_tries=2, **options)
+    return await copy_all(client, items, copies_of(bucket_id), lambda key: f"in/{key}", dest=client, options=given)
+
+
+async def check_copied(vss: LocalVSS, bucket_id: str, but: tuple[str, ...] = ()) -> None:
+    async with client_of(vss, capacity_storage=0) as client:
+        for name in NAMES:
+            if name not in but:
+                copied = unwrap(await client.get(copies_of(bucket_id), f"in/{name}", force=True))
+                assert bytes(copied.data) == content(name)
+                assert copied.metadatas[0].tags["colour"] == "red"
+
+
+async def test_copies_are_announced_before_the_first_is_read(vss: LocalVSS, bucket_id: str) -> None:
+    put_originals(vss, bucket_id)
+    steps = Steps(vss, copies_of(bucket_id))
+    async with intercepting(steps, vss) as router, AsyncClient(router.uri, "tests") as client:
+        assert (await copy(client, bucket_id)).done == len(NAMES)
+        announced = [at for at, asked in enumerate(router.asked) if asked.path.endswith("-copies/metadata")]
+        read = [at for at, asked in enumerate(router.asked) if f"/{bucket_id}/b" in asked.path]
+        assert max(announced) < min(read)
+        assert (len(announced), len(read), listed_alone(router)) == (2 + len(NAMES), len(NAMES), set())
+    await check_copied(vss, bucket_id)
+
+
+async def test_stored_copies_are_not_sent_again(vss: LocalVSS, bucket_id: str) -> None:
+    put_originals(vss, bucket_id)
+    async with client_of(vss) as client:
+        await copy(client, bucket_id)
+        vss.reset_requests()
+        result = await copy(client, bucket_id)
+    assert (result.done, result.skipped, result.failed) == (0, len(NAMES), 0)
+    assert vss.requests("POST") == []
+    assert vss.requests("GET", f"/buckets/{bucket_id}/b") == [], "the originals are not read"
+
+
+async def test_copy_of_unreadable_original_is_withdrawn(vss: LocalVSS, bucket_id: str) -> None:
+    wire = put_originals(vss, bucket_id, NAMES[1:])
+    wire.announce(bucket_id, NAMES[0], 0, content(NAMES[0]), content(NAMES[0]), 1)
+    vss.reset_requests()
+    async with client_of(vss) as client:
+        result = await copy(client, bucket_id)
+    assert [(failure.key, failure.code) for failure in result.failures] == [
+        (NAMES[0], GetChunkError.default_error_code)
+    ]
+    data = vss.requests("GET", f"/buckets/{copies_of(bucket_id)}/[0-9a-f]{{64}}_0$")
+    assert data == [], "the own announcement is no reason to look for copies, and to wait for their writer"
+    assert len({row["ball_id"] for row in wire.listed_in(copies_of(bucket_id))}) == len(NAMES) - 1
+    await check_copied(vss, bucket_id, but=(NAMES[0],))
+
+
+async def test_original_overwritten_after_the_listing_is_copied_as_it_is(vss: LocalVSS, bucket_id: str) -> None:
+    wire = put_originals(vss, bucket_id)
+    async with client_of(vss) as client:
+        items = await list_bucket_items(client, bucket_id)
+        wire.delete_chunk(bucket_id, f"{NAMES[2]}_0")
+        wire.put(bucket_id, NAMES[2], [RIVAL])
+        assert (await copy(client, bucket_id, items)).failures == []
+        assert bytes(unwrap(await client.get(copies_of(bucket_id), f"in/{NAMES[2]}")).data) == RIVAL
+    await check_copied(vss, bucket_id, but=(NAMES[2],))
+
+
+async def test_rival_of_a_copy_is_a_conflict(vss: LocalVSS, bucket_id: str) -> None:
+    put_originals(vss, bucket_id)
+    steps = Steps(vss, copies_of(bucket_id))
+
+    async def put_rival() -> None:
+        async with client_of(vss) as other:
+            unwrap(await other.put(copies_of(bucket_id), f"in/{NAMES[2]}", RIVAL, replace=True))
+
+    async def handler(asked: Asked, pass_on: Any) -> Any:
+        if asked.method == "GET" and asked.path.endswith("-copies/metadata") and steps.listings == 1:
+            await put_rival()
+        return await steps(asked, pass_on)
+
+    async with intercepting(handler, vss) as router, AsyncClient(router.uri, "tests") as client:
+        result = await copy(client, bucket_id)
+        assert [(failure.key, failure.code) for failure in result.failures] == [
+            (NAMES[2], BallConflictError.default_error_code)
+        ]
+        assert bytes(unwrap(await client.get(copies_of(bucket_id), f"in/{NAMES[2]}", force=True)).data) == RIVAL
+    await check_copied(vss, bucket_id, but=(NAMES[2],))
+
+
+async def test_copies_of_a_dead_process_are_completed(vss: LocalVSS, bucket_id: str) -> None:
+    """It ended with its process between the second listing and the data."""
+    put_originals(vss, bucket_id)
+
+    async def handler(asked: Asked, pass_on: Any) -> Any:
+        if "/buckets/data/" in asked.path:
+            raise ConnectionResetError
+        return None
+
+    async with intercepting(handler, vss) as router, AsyncClient(router.uri, "tests") as client:
+        assert (await copy(client, bucket_id)).failed == len(NAMES)
+    async with client_of(vss) as client:
+        assert (await copy(client, bucket_id)).done == len(NAMES)
+    await check_copied(vss, bucket_id)
+
+
+async def test_stopped_copies_withdraw_their_announcements(
+    vss: LocalVSS, bucket_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too many of them failed, so the others are not begun."""
+    monkeypatch.setattr("airflow_provider_mictlanx.batches.runner.MAX_CONSECUTIVE_FAILURES", 2)
+    wire = put_originals(vss, bucket_id)
+    with vss.fault("status", status=503, method="GET", path=f"/buckets/{bucket_id}/b"):
+        async with client_of(vss) as client:
+            assert (await copy(client, bucket_id)).failed == len(NAMES)
+    assert len({row["ball_id"] for row in wire.listed_in(copies_of(bucket_id))}) == 0
+
+
+async def test_late_copy_is_listed_by_itself(vss: LocalVSS, bucket_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload, "MAX_ANNOUNCED_SECONDS", 0.0)
+    put_originals(vss, bucket_id)
+    steps = Steps(vss, copies_of(bucket_id))
+    async with intercepting(steps, vss) as router, AsyncClient(router.uri, "tests") as client:
+        assert (await copy(client, bucket_id)).done == len(NAMES)
+        assert len(listed_alone(router)) == len(NAMES)
+    await check_copied(vss, bucket_id)
