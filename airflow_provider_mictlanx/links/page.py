@@ -8,7 +8,7 @@ import airflow
 from airflow.providers.common.compat.sdk import conf
 
 HAS_PAGE = tuple(map(int, airflow.__version__.split(".")[:2])) >= (3, 1)
-"""Whether this Airflow can show the page: React apps of plugins exist since 3.1."""
+"""True if this Airflow can show the page: React apps of plugins exist since 3.1."""
 
 URL_ROUTE = "mictlanx"
 

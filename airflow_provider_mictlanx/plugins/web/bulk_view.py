@@ -54,8 +54,8 @@ def judge(bulk: BulkTasks, status: dict[str, Any], now: float) -> str:
 
     ``unknown``: the storage, or a peer that may have the records, did not answer. ``failed``: balls could not be
     stored, or its tasks failed before they recorded anything. ``stopped``: it is incomplete, and no task continues it.
-    ``silent``: a task runs, but has recorded nothing for minutes. ``running``. ``complete``. ``absent``: there are no
-    records of it.
+    ``silent``: a task runs, but has recorded nothing for minutes. ``running``. ``complete``. ``absent``: it has no
+    records.
     """
     if "error" in status:
         return "unknown"

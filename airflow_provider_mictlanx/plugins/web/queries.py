@@ -45,7 +45,7 @@ class UploadTask:
 
     @property
     def active(self) -> bool:
-        """Whether it runs, or will run."""
+        """True if it runs, or will run."""
         return self.state in State.unfinished
 
 
@@ -59,12 +59,12 @@ class BulkTasks:
 
     @property
     def active(self) -> bool:
-        """Whether a task uploads it, or will."""
+        """True if a task uploads it, or will."""
         return any(task.active for task in self.tasks)
 
     @property
     def failed(self) -> bool:
-        """Whether a task failed, and none is active."""
+        """True if a task failed, and none is active."""
         return not self.active and any(task.state == "failed" for task in self.tasks)
 
     @property

@@ -26,6 +26,13 @@ REFRESH = 5_000
 """Pause between two looks of the page while a bulk runs (ms)."""
 HOSTILE = "<script>window.hit = 1</script><img src=x onerror='window.hit = 1'>"
 PAGE = "/airflow/plugin/mictlanx"
+BRIGHTNESS = """element => {
+    const context = document.createElement("canvas").getContext("2d");
+    context.fillStyle = getComputedStyle(element).color;
+    context.fillRect(0, 0, 1, 1);
+    return Math.max(...context.getImageData(0, 0, 1, 1).data.slice(0, 3));
+}"""
+"""Of an element's text: 0 is black, 255 is white."""
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +123,31 @@ def set_visibility(page: Page, state: str) -> None:
     )
 
 
+@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
+def test_router_that_is_down_is_seen(
+    browser: Browser, airflow: RunningAirflow, vss: LocalVSS, scheme: str, width: int
+) -> None:
+    dead = f"http://127.0.0.1:{free_port()}"
+    extra = f'{{"routers": ["{vss.url(0)}", "{dead}"], "connect_patience": 0}}'
+    connection = {"connection_id": f"half-{scheme}", "conn_type": "mictlanx", "extra": extra}
+    airflow.request("POST", "/api/v2/connections", connection)
+    try:
+        with open_page(browser, airflow, color_scheme=scheme, viewport={"width": width, "height": 840}) as page:
+            page.goto(PAGE)
+            connections = page.get_by_role("region", name="Connections")
+            shown = connections.get_by_role("listitem").filter(has_text=f"half-{scheme}")
+            expect(shown).to_contain_text("no answer")
+            expect(shown).to_contain_text(dead)
+            expect(shown).to_contain_text(re.compile(r"\d+ ms"))
+            expect(page.get_by_role("status").first).to_contain_text("1 router does not answer")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            text = page.get_by_role("heading", name="MictlanX").evaluate(BRIGHTNESS)
+            assert (text < 128) == (scheme == "light")
+            picture(page, f"bulk-page-{'narrow' if width < 500 else scheme}", height=840)
+    finally:
+        airflow.request("DELETE", f"/api/v2/connections/half-{scheme}")
+
+
 def test_link_leads_to_a_bulk_whose_id_stays_text(
     page: Page, airflow: RunningAirflow, vss: LocalVSS, tmp_path: Path, bucket_id: str
 ) -> None:
@@ -143,30 +175,3 @@ def test_link_leads_to_a_bulk_whose_id_stays_text(
     expect(objects.get_by_text("200 KB").first).to_have_attribute("title", "200,000 bytes")
     assert parse_qs(urlsplit(page.url).query)["prefix"] == ["frame-00"]
     picture(page, "bulk-page-bucket", height=460)
-
-
-@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
-def test_router_that_is_down_is_seen(
-    browser: Browser, airflow: RunningAirflow, vss: LocalVSS, scheme: str, width: int
-) -> None:
-    dead = f"http://127.0.0.1:{free_port()}"
-    extra = f'{{"routers": ["{vss.url(0)}", "{dead}"], "connect_patience": 0}}'
-    connection = {"connection_id": f"half-{scheme}", "conn_type": "mictlanx", "extra": extra}
-    airflow.request("POST", "/api/v2/connections", connection)
-    try:
-        with open_page(browser, airflow, color_scheme=scheme, viewport={"width": width, "height": 840}) as page:
-            page.goto(PAGE)
-            connections = page.get_by_role("region", name="Connections")
-            shown = connections.get_by_role("listitem").filter(has_text=f"half-{scheme}")
-            expect(shown).to_contain_text("no answer")
-            expect(shown).to_contain_text(dead)
-            expect(shown).to_contain_text(re.compile(r"\d+ ms"))
-            expect(page.get_by_role("status").first).to_contain_text("1 router does not answer")
-            assert page.evaluate("document.documentElement.scrollWidth") <= width
-            red, green, blue = map(
-                int, re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor"))[:3]
-            )
-            assert (red + green + blue > 380) == (scheme == "light")
-            picture(page, f"bulk-page-{'narrow' if width < 500 else scheme}", height=840)
-    finally:
-        airflow.request("DELETE", f"/api/v2/connections/half-{scheme}")

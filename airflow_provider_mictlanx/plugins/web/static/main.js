@@ -114,12 +114,12 @@ const Note = ({ status = "error", children }) =>
 const Muted = (props) => h(Text, { color: "fg.muted", fontSize: "sm", ...props });
 
 function Section({ title, children }) {
-  const id = `mictlanx-${title.toLowerCase()}`;
+  const id = `mictlanx-${title.toLowerCase().replaceAll(" ", "-")}`;
   return h(Stack, { as: "section", "aria-labelledby": id, gap: 3 }, h(Heading, { as: "h2", id, size: "md" }, title), children);
 }
 
 const Card = (props) =>
-  h(Stack, { borderWidth: 1, borderRadius: "md", gap: 2, minW: 0, overflowWrap: "anywhere", p: 3, ...props });
+  h(Stack, { borderColor: "border.emphasized", borderWidth: 1, borderRadius: "md", gap: 2, minW: 0, overflowWrap: "anywhere", p: 3, ...props });
 
 // Join parts with dots; parts that are false are left out.
 const Facts = ({ parts }) =>
@@ -395,7 +395,7 @@ function Bucket({ connection, bucket, prefix, now }) {
     ),
     h(
       Table.ScrollArea,
-      { borderWidth: 1, borderRadius: "md", tabIndex: 0, "aria-label": `Objects of bucket ${bucket}`, role: "region" },
+      { borderColor: "border.emphasized", borderWidth: 1, borderRadius: "md", tabIndex: 0, "aria-label": `Objects of bucket ${bucket}`, role: "region" },
       h(
         Table.Root,
         { size: "sm" },
