@@ -47,12 +47,6 @@ _one_listing = asyncio.Semaphore(1)
 """Bounds the memory for listings of buckets, which have no pages."""
 
 
-def forget() -> None:
-    """Forget every look; for tests."""
-    _shared.clear()
-    _finished.clear()
-
-
 async def _share(key: Hashable, look: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     """Await a look that others may await too; it goes on if one of them is cancelled."""
     task = _shared.get(key)
@@ -136,7 +130,7 @@ async def look_at_routers(conn_id: str) -> dict[str, Any]:
                     "router_id": check.router_id,
                     "url": check.url,
                     "milliseconds": check.milliseconds,
-                    "error": str(check.error) if check.error else None,
+                    "error": summaries.router_problem(check),
                 }
                 for check in checked
             ],

@@ -71,7 +71,7 @@ def test_bulk_is_watched_from_start_to_end(
     page: Page, airflow: RunningAirflow, vss: LocalVSS, tmp_path: Path, bucket_id: str
 ) -> None:
     bulk_id = "nightly-2026-11-29"
-    slow = storage.slow_down(vss, bucket_id, seconds=4)
+    slow = storage.slow_down(vss, bucket_id, seconds=2)
     run = start_bulk(airflow, tmp_path, bulk_id, bucket_id, files=40)
     airflow.wait_for("the upload", lambda: {task["state"] for task in run.tasks("upload")} == {"running"}, 180)
 
@@ -167,7 +167,7 @@ def test_link_leads_to_a_bulk_whose_id_stays_text(
     selected.get_by_role("link", name=re.compile(r"upload \[1\]")).click()
     page.wait_for_url("**/airflow/dags/watched_bulk/runs/**/tasks/upload/mapped/1")
     page.goto(PAGE)
-    page.get_by_label("Bucket", exact=True).fill(bucket_id)
+    page.get_by_role("textbox", name="Bucket").fill(bucket_id)
     page.get_by_label("Keys that begin with").fill("frame-00")
     page.keyboard.press("Enter")
     objects = page.get_by_role("region", name=f"Objects of bucket {bucket_id}")

@@ -95,7 +95,6 @@ def sign_in(database: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     airflow = FastAPI()
     for mounted in MictlanXPlugin.fastapi_apps:
         airflow.mount(mounted["url_prefix"], mounted["app"])
-    looks.forget()
     with TestClient(airflow, base_url="http://testserver/mictlanx") as nobody:
 
         def make(role: str | None = None) -> TestClient:
@@ -108,4 +107,5 @@ def sign_in(database: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
             return client
 
         yield make
-    looks.forget()
+    looks._shared.clear()
+    looks._finished.clear()

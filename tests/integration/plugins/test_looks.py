@@ -156,7 +156,7 @@ def test_routers_and_peers_that_do_not_answer_are_named(
     assert len(healthy["peers"]) == 3
     assert healthy["silent_peers"] == []
 
-    vss.set_fault("peer_down", peer=healthy["peers"][1])
+    vss.set_fault("peer_silent", peer=healthy["peers"][1])  # GET /peers still lists it as available
     connect(vss, conn_id="broken", routers=[vss.url(), "http://127.0.0.1:9"], uri="")
     broken = client.get("/connections/broken/routers").json()
     assert broken["silent_peers"] == healthy["peers"][1:2]
@@ -186,7 +186,7 @@ def test_bucket_shows_its_first_objects(
     assert ask("no bucket!").status_code == 400
 
     monkeypatch.setattr(looks, "MAX_LISTING_SIZE", 100)
-    looks.forget()
+    looks._shared.clear()
     too_long = ask(bucket_id)
     assert too_long.status_code == 502
     assert bucket_id in too_long.json()["detail"]

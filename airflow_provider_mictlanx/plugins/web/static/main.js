@@ -282,7 +282,8 @@ function Router({ router }) {
     { align: "baseline", columnGap: 2, wrap: "wrap", fontSize: "sm" },
     h(Badge, { colorPalette: router.error ? "red" : "green" }, router.error ? "no answer" : `${Math.round(router.milliseconds)} ms`),
     h("span", null, router.router_id),
-    h(Muted, { as: "span" }, router.error ?? router.url),
+    h(Muted, { as: "span" }, router.url),
+    router.error && h(Text, { as: "span" }, router.error),
   );
 }
 
