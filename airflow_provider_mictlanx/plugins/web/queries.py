@@ -102,8 +102,10 @@ def find_bulks(session: Session, user: Any, conn_id: str | None, bulk_id: str | 
     )
     found: defaultdict[tuple[str, str], list[UploadTask]] = defaultdict(list)
     for *names, fields in rows:
-        found[fields.get("mictlanx_conn_id"), fields.get("bulk_id")].append(UploadTask(*names))
-    bulks = [BulkTasks(*names, tasks) for names, tasks in found.items() if all(isinstance(name, str) for name in names)]
+        key = (fields.get("mictlanx_conn_id"), fields.get("bulk_id"))
+        if all(isinstance(name, str) for name in key):  # a template can render to anything
+            found[key].append(UploadTask(*names))
+    bulks = [BulkTasks(*key, tasks) for key, tasks in found.items()]
     if conn_id is not None and bulk_id is not None:
         return [bulk for bulk in bulks if (bulk.conn_id, bulk.bulk_id) == (conn_id, bulk_id)]
     return bulks[:MAX_BULKS]

@@ -90,7 +90,8 @@ def test_bulks_active_ones_come_first_and_are_limited(
         {"new": "success", "old": "failed", "busy": "running", "last": None}.items()
     ):
         upload(bulk_id, state=state, age=age, map_index=age)
-    upload(None, map_index=7)
+    upload(None, map_index=6)
+    upload(["not", "a str"], map_index=7)
     upload("other operator", map_index=8, operator="BulkCompleteSensor")
     assert [bulk["bulk_id"] for bulk in sign_in("viewer").get("/bulks").json()] == ["busy", "new", "old"]
 
