@@ -1,7 +1,7 @@
 """
 Links from a task to its object, its bucket or its bulk.
 
-From Airflow 3.1 on, a link leads to the page *MictlanX* of Airflow's UI. Before that it leads to the JSON of the
+From Airflow 3.2 on, a link leads to the page *MictlanX* of Airflow's UI. Before that it leads to the JSON of the
 connection's first router, at the address that the workers use. It contains no token: routers that require one refuse a
 browser that does not send it.
 """
@@ -39,7 +39,7 @@ class MictlanXLink(BaseOperatorLink):
         return operator.hook
 
     def build_url(self, operator: Any) -> str | None:
-        """Return the URL, or None if a name is not a str. Before Airflow 3.1, this reads the connection."""
+        """Return the URL, or None if a name is not a str. Before Airflow 3.2, this reads the connection."""
         names = self.select(operator)
         if not all(isinstance(name, str) for name in names.values()):
             return None

@@ -7,8 +7,8 @@ from urllib.parse import urlencode, urlsplit
 import airflow
 from airflow.providers.common.compat.sdk import conf
 
-HAS_PAGE = tuple(map(int, airflow.__version__.split(".")[:2])) >= (3, 1)
-"""True if this Airflow can show the page: React apps of plugins exist since 3.1."""
+HAS_PAGE = tuple(map(int, airflow.__version__.split(".")[:2])) >= (3, 2)
+"""True if this Airflow can show the page: 3.1 has React apps too, but does not share Chakra UI."""
 
 URL_ROUTE = "mictlanx"
 

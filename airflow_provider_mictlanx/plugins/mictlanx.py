@@ -1,5 +1,5 @@
 """
-The plugin: it adds the page *MictlanX* to the UI of Airflow 3.1 and later, and registers the filesystem for Airflow 2.
+The plugin: it adds the page *MictlanX* to the UI of Airflow 3.2 and later, and registers the filesystem for Airflow 2.
 
 Every process of Airflow imports this module, so it imports nothing that only the API server needs. Airflow 2's paths
 work only if fsspec's registry contains the filesystem before the first; Airflow 3 finds it by its entry point.
@@ -34,7 +34,7 @@ class LazyApp:
 
 
 class MictlanXPlugin(AirflowPlugin):
-    """Adds the page and its routes; before Airflow 3.1 it contains nothing."""
+    """Adds the page and its routes; before Airflow 3.2 it contains nothing."""
 
     name = "mictlanx"
     if HAS_PAGE:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow.api_fastapi.app import get_auth_manager
-from airflow.api_fastapi.auth.managers.models.resource_details import ConnectionDetails
 from airflow.models.connection import Connection
 from airflow.models.renderedtifields import RenderedTaskInstanceFields as RenderedFields
 from airflow.models.taskinstance import TaskInstance
@@ -119,17 +118,10 @@ def find_connections(session: Session, user: Any) -> list[str]:
     Those of other secrets backends can't be listed; the page asks for them by their id.
     """
     manager = get_auth_manager()
-    stored = set(session.scalars(select(Connection.conn_id).where(Connection.conn_type == "mictlanx")))
-    given = set(_from_environment())
-    if hasattr(manager, "get_authorized_connections"):
-        stored &= manager.get_authorized_connections(user=user, method="GET", session=session)
-        return sorted(stored | manager.filter_authorized_connections(conn_ids=given, user=user, method="GET"))
-
-    def may_read(conn_id: str) -> bool:  # Airflow 3.1 has no filter
-        details = ConnectionDetails(conn_id=conn_id)
-        return bool(manager.is_authorized_connection(method="GET", details=details, user=user))
-
-    return sorted(filter(may_read, stored | given))
+    stored = manager.get_authorized_connections(user=user, method="GET", session=session)
+    of_type = select(Connection.conn_id).where(Connection.conn_type == "mictlanx", Connection.conn_id.in_(stored))
+    of_environment = manager.filter_authorized_connections(conn_ids=set(_from_environment()), user=user, method="GET")
+    return sorted({*session.scalars(of_type), *of_environment})
 
 
 def _from_environment() -> Iterable[str]:

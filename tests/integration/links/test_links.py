@@ -37,13 +37,13 @@ from tests.support.vss import LocalVSS
 
 @pytest.fixture
 def without_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Link to the router, as before Airflow 3.1."""
+    """Link to the router, as before Airflow 3.2."""
     monkeypatch.setattr(page, "HAS_PAGE", False)
 
 
 @pytest.fixture
 def with_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Link to the page, as since Airflow 3.1, served below a path."""
+    """Link to the page, as since Airflow 3.2, served below a path."""
     monkeypatch.setattr(page, "HAS_PAGE", True)
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.org/airflow/")
 

@@ -9,7 +9,7 @@ import pytest
 from airflow_provider_mictlanx.links.page import HAS_PAGE
 
 if not HAS_PAGE:
-    pytest.skip("the page exists since Airflow 3.1", allow_module_level=True)
+    pytest.skip("the page exists since Airflow 3.2", allow_module_level=True)
 
 from airflow_provider_mictlanx.plugins.web.bulk_view import judge
 from airflow_provider_mictlanx.plugins.web.queries import BulkTasks, UploadTask
