@@ -64,7 +64,8 @@ test-distributed: redis chromium $(VENV)/.distributed ## Test with a complete Ai
 	$(BIN)/python -m pytest tests/e2e/distributed --timeout 1500 $(PYTEST_ARGS)
 
 screenshots: chromium $(VENV)/.distributed ## Renew the screenshots in docs/images
-	SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/e2e/distributed/test_browser.py --timeout 900
+	SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/e2e/distributed/test_browser.py \
+		tests/e2e/distributed/test_bulk_page.py --timeout 900 -p no:randomly
 
 redis:
 	@command -v redis-server >/dev/null || { echo "redis-server is missing; on Debian: apt-get install redis-server" >&2; exit 1; }

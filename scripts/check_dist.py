@@ -38,7 +38,8 @@ def wheel_faults(names: Iterable[str]) -> list[str]:
     strays = sorted(top for top in tops if top != PACKAGE and not top.endswith(".dist-info"))
     faults = [f"the wheel must not hold {stray}" for stray in strays]
     faults += [f"the wheel must not hold {name}" for name in names if "__pycache__" in name or name.endswith(".pyc")]
-    wanted = [f"{PACKAGE}/py.typed", f"{PACKAGE}/__init__.py", f"{PACKAGE}/get_provider_info.py"]
+    files = ("py.typed", "__init__.py", "get_provider_info.py", "plugins/web/static/main.js")
+    wanted = [f"{PACKAGE}/{name}" for name in files]
     return faults + [f"the wheel lacks {name}" for name in wanted if name not in names]
 
 

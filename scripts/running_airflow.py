@@ -100,6 +100,7 @@ class RunningAirflow:
     :param workers: names of Celery workers to start, each in a process of its own
     :param slots: number of concurrent tasks, per worker, or in total without workers
     :param grace: seconds for a process to end by itself
+    :param path: the path below which it is served, such as ``/airflow``
     """
 
     def __init__(
@@ -110,9 +111,10 @@ class RunningAirflow:
         workers: Sequence[str] = (),
         slots: int = 4,
         grace: float = 10,
+        path: str = "",
     ) -> None:
         self.home = Path(environment["AIRFLOW_HOME"])
-        self.url = f"http://127.0.0.1:{free_port()}"
+        self.url = f"http://127.0.0.1:{free_port()}{path}"
         self.environment = dict(environment) | self._settings(executor, slots * max(1, len(workers)))
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._commands = {
@@ -137,7 +139,7 @@ class RunningAirflow:
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.home / "passwords.json"),
             "AIRFLOW__API__HOST": "127.0.0.1",
-            "AIRFLOW__API__PORT": self.url.rpartition(":")[2],
+            "AIRFLOW__API__PORT": str(urllib.parse.urlsplit(self.url).port),
             "AIRFLOW__API__WORKERS": "1",
             "AIRFLOW__API__MAXIMUM_PAGE_LIMIT": str(MOST_TASKS),
             "AIRFLOW__API__BASE_URL": f"{self.url}/",

@@ -1017,6 +1017,7 @@ class AsyncClient:
         timeout: float = 120,
         headers: Headers = NO_HEADERS,
         *,
+        max_size: int | None = None,
         deadline: float | None = None,
     ) -> list[Ball]:
         """
@@ -1030,9 +1031,11 @@ class AsyncClient:
             ``[ab]`` = one of these; not together with ``prefix``
         :param timeout: for each request (seconds)
         :param headers: sent with every request of this call
+        :param max_size: largest listing to read (bytes), because a listing has no pages; None = 2 GiB
         :param deadline: for the complete call (seconds)
 
         :raises UnavailableError: a peer does not answer, so its balls would be missing
+        :raises UpstreamProtocolError: with ``too_long`` set: the listing is larger than ``max_size``
         """
         check_bucket_id(bucket_id)
         check_str("prefix", prefix)
@@ -1041,7 +1044,7 @@ class AsyncClient:
             raise ValidationError("prefix and glob must not both be set")
         routers = self._sender(timeout, headers)
         async with self._doing(f"listing bucket {bucket_id}", deadline, bucket_id):
-            listing = await routers.with_retries(lambda: list_bucket(routers, bucket_id))
+            listing = await routers.with_retries(lambda: list_bucket(routers, bucket_id, max_size))
             # Selecting from thousands of balls would block the event loop for a large part of a second.
             balls, incomplete = await self._threads.run_sized(
                 len(listing.balls) * LISTED_SIZE, _select_balls, listing.balls, prefix, glob

@@ -152,10 +152,17 @@ def connection_test_summary(checks: Sequence[RouterCheck]) -> tuple[bool, str]:
     return not problems, "\n".join([f"{summary}.", *(clean(_router_line(check, len(spaces) > 1)) for check in checks)])
 
 
+def router_problem(check: RouterCheck) -> str | None:
+    """Return why a router did not answer, without its name; None if it answered."""
+    if check.error is None:
+        return None
+    return str(check.error).removeprefix(f"listing the peers of router {check.router_id} ({check.url}) failed: ")
+
+
 def _router_line(check: RouterCheck, with_peer_ids: bool) -> str:
     router = f"{check.router_id} ({check.url})"
-    if check.error is not None:
-        return f"{router}: {str(check.error).removeprefix(f'listing the peers of router {router} failed: ')}"
+    if (problem := router_problem(check)) is not None:
+        return f"{router}: {problem}"
     line = f"{router}: {pluralize(len(check.available), 'peer')} available, {check.milliseconds:.0f} ms"
     if with_peer_ids and check.available:
         line += f" ({', '.join(sorted(check.available))})"

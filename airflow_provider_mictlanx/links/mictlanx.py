@@ -1,8 +1,9 @@
 """
-Links from a task to a router's JSON about its object, its bucket or its bulk.
+Links from a task to its object, its bucket or its bulk.
 
-A link leads to the connection's first router, at the address that the workers use. It contains no token: routers that
-require one refuse a browser that does not send it.
+From Airflow 3.2 on, a link leads to the page *MictlanX* of Airflow's UI. Before that it leads to the JSON of the
+connection's first router, at the address that the workers use. It contains no token: routers that require one refuse a
+browser that does not send it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
 from airflow_provider_mictlanx.bulks.records import records_bucket
 from airflow_provider_mictlanx.client import AsyncRouter
 from airflow_provider_mictlanx.client.object_ids import make_ball_id
+from airflow_provider_mictlanx.links import page
 
 
 class MictlanXLink(BaseOperatorLink):
@@ -29,21 +31,24 @@ class MictlanXLink(BaseOperatorLink):
         """Key of the XCom with the URL."""
 
     @abstractmethod
-    def build_path(self, operator: Any) -> str | None:
-        """Return the path below a router's API, built from rendered fields; None if there is nothing to link to."""
+    def select(self, operator: Any) -> dict[str, Any]:
+        """Return the rendered names of the linked data: ``bucket``, ``bucket`` and ``key``, or ``bulk``."""
 
     def get_hook(self, operator: Any) -> Any:
-        """Return the hook whose router the link leads to."""
+        """Return the hook of the connection that the link leads to."""
         return operator.hook
 
     def build_url(self, operator: Any) -> str | None:
-        """Return the URL, or None if there is nothing to link to. Reads the connection."""
-        path = self.build_path(operator)
-        if path is None:
+        """Return the URL, or None if a name is not a str. Before Airflow 3.2, this reads the connection."""
+        names = self.select(operator)
+        if not all(isinstance(name, str) for name in names.values()):
             return None
-        uri = self.get_hook(operator).settings.uri
+        hook = self.get_hook(operator)
+        if page.HAS_PAGE:
+            return page.build_page_url(connection=hook.mictlanx_conn_id, **names)
+        uri = hook.settings.uri
         router = AsyncRouter.at(uri.routers[0], replace(uri, http2=False))
-        return f"{router.base_url()}/api/v{uri.api_version}{path}"
+        return f"{router.base_url()}/api/v{uri.api_version}{_build_router_path(**names)}"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """Return the URL that a task instance stored; an empty str before it has started."""
@@ -51,36 +56,36 @@ class MictlanXLink(BaseOperatorLink):
 
 
 class MictlanXObjectLink(MictlanXLink):
-    """A link to the metadata of an object: size, checksum, and the tags and peers of every chunk."""
+    """A link to an object: its size, its checksum, and when it was written."""
 
     name = "MictlanX object"
     xcom_key = "mictlanx_object"
 
-    def build_path(self, operator: Any) -> str | None:
-        """Return the path of the metadata of all chunks."""
-        return f"/buckets/{quote(operator.bucket_id, safe='')}/metadata/{make_ball_id(operator.key)}/chunks"
+    def select(self, operator: Any) -> dict[str, Any]:
+        """Return the object's names."""
+        return {"bucket": operator.bucket_id, "key": operator.key}
 
 
 class MictlanXBucketLink(MictlanXLink):
-    """A link to the listing of a bucket: every announced chunk, with its tags."""
+    """A link to the objects of a bucket."""
 
     name = "MictlanX bucket"
     xcom_key = "mictlanx_bucket"
 
-    def build_path(self, operator: Any) -> str | None:
-        """Return the path of the bucket's listing."""
-        return _build_listing_path(operator.bucket_id)
+    def select(self, operator: Any) -> dict[str, Any]:
+        """Return the bucket's name."""
+        return {"bucket": operator.bucket_id}
 
 
 class MictlanXDestinationLink(MictlanXLink):
-    """A link to the listing of the bucket that a copy writes to."""
+    """A link to the objects of the bucket that a copy writes to."""
 
     name = "MictlanX destination"
     xcom_key = "mictlanx_destination"
 
-    def build_path(self, operator: Any) -> str | None:
-        """Return the path of the destination bucket's listing."""
-        return _build_listing_path(operator.dest_bucket_id)
+    def select(self, operator: Any) -> dict[str, Any]:
+        """Return the destination bucket's name."""
+        return {"bucket": operator.dest_bucket_id}
 
     def get_hook(self, operator: Any) -> Any:
         """Return the hook of the copies' connection."""
@@ -88,14 +93,14 @@ class MictlanXDestinationLink(MictlanXLink):
 
 
 class MictlanXBulkLink(MictlanXLink):
-    """A link to the records of a bulk: its uploaders and its progress, in their tags."""
+    """A link to a bulk: its uploaders and its progress."""
 
     name = "MictlanX bulk"
     xcom_key = "mictlanx_bulk"
 
-    def build_path(self, operator: Any) -> str | None:
-        """Return the path of the listing of the records' bucket."""
-        return None if operator.bulk_id is None else _build_listing_path(records_bucket(operator.bulk_id))
+    def select(self, operator: Any) -> dict[str, Any]:
+        """Return the bulk's id."""
+        return {"bulk": operator.bulk_id}
 
 
 def push_links(operator: Any, context: Mapping[str, Any]) -> None:
@@ -108,5 +113,8 @@ def push_links(operator: Any, context: Mapping[str, Any]) -> None:
             task_instance.xcom_push(key=link.xcom_key, value=url)
 
 
-def _build_listing_path(bucket_id: Any) -> str | None:
-    return f"/buckets/{quote(bucket_id, safe='')}/metadata" if isinstance(bucket_id, str) else None
+def _build_router_path(bucket: str = "", key: str | None = None, bulk: str | None = None) -> str:
+    """Return the path, below a router's API, of an object's metadata, or of the listing of a bucket or of records."""
+    if key is not None:
+        return f"/buckets/{quote(bucket, safe='')}/metadata/{make_ball_id(key)}/chunks"
+    return f"/buckets/{quote(bucket if bulk is None else records_bucket(bulk), safe='')}/metadata"

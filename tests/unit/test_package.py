@@ -156,7 +156,7 @@ def test_marks_of_the_example_dags_are_paired() -> None:
 class TestCheckDist:
     """``scripts/check_dist.py`` finds what does not belong into a wheel."""
 
-    GOOD = ("py.typed", "__init__.py", "get_provider_info.py")
+    GOOD = ("py.typed", "__init__.py", "get_provider_info.py", "plugins/web/static/main.js")
 
     @pytest.fixture
     def check(self) -> dict[str, object]:

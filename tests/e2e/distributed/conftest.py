@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import psutil
 import pytest
@@ -19,6 +19,9 @@ import pytest
 from scripts.running_airflow import RunningAirflow, clean_environment
 from tests.e2e.distributed.redis import running_redis
 from tests.support.vss import LocalVSS
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 ROOT = Path(__file__).resolve().parents[3]
 WORKERS = ("worker-1", "worker-2")
@@ -135,6 +138,15 @@ def local_airflow(start_airflow: Starter, storage: LocalVSS) -> Iterator[Running
     with start_airflow(storage, environment, slots=SHARED_SLOTS) as airflow:
         airflow.add_connection("states_in_database", storage.uri)
         yield airflow
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A Chromium for all tests of the UI."""
+    from tests.e2e.distributed.browser import running_browser
+
+    with running_browser() as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

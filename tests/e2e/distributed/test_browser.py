@@ -10,48 +10,28 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, FloatRect, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from scripts.running_airflow import RunningAirflow, free_port
+from tests.e2e.distributed.browser import open_page, picture
 from tests.support import slow_storage as storage
 from tests.support.vss import LocalVSS
 
-PATIENCE = 90_000
-"""How long the page may take for anything, on a machine that does other things too (ms)."""
-WIDTH, HEIGHT = 1280, 840
 TOKEN = "not-to-be-seen"
 TOKEN_SEEN = f"sha256:{hashlib.sha256(f'Bearer {TOKEN}'.encode()).hexdigest()}"
 """What the local VSS's request log shows of it."""
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A headless Chromium; without its sandbox, which it does not start as root."""
-    program = shutil.which("chromium")
-    if program is None:
-        pytest.fail("chromium is missing; on Debian: apt-get install chromium", pytrace=False)
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield running
-        running.close()
-
-
 @pytest.fixture
 def page(browser: Browser, local_airflow: RunningAirflow) -> Iterator[Page]:
     """A page of the shared Airflow's UI, in English and in UTC."""
-    expect.set_options(timeout=PATIENCE)
-    context = browser.new_context(
-        base_url=local_airflow.url, viewport={"width": WIDTH, "height": HEIGHT}, locale="en-US", timezone_id="UTC"
-    )
-    context.set_default_timeout(PATIENCE)
-    yield context.new_page()
-    context.close()
+    with open_page(browser, local_airflow) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -60,15 +40,6 @@ def conn_id(local_airflow: RunningAirflow) -> Iterator[str]:
     name = "storage"
     yield name
     local_airflow.request("DELETE", f"/api/v2/connections/{name}")
-
-
-def picture(page: Page, name: str, *, height: int = HEIGHT) -> None:
-    """Keep the upper part of what the page shows, where somebody asked for pictures."""
-    if folder := os.environ.get("SCREENSHOTS"):
-        page.mouse.move(0, 0)  # so that no tooltip is in the way
-        page.wait_for_timeout(700)  # and what fades in is there
-        area = FloatRect(x=0, y=0, width=WIDTH, height=height)
-        page.screenshot(path=Path(folder, f"{name}.png"), clip=area)
 
 
 def unfold(dialog: Locator, section: str) -> None:
@@ -191,20 +162,19 @@ def test_example_dag_from_the_ui(
     run = f"/dags/{dag_id}/runs/{run_id}"
     put, get = f"{run}/tasks/store_and_check.put_file/mapped/0", f"{run}/tasks/store_and_check.get_file/mapped/0"
 
-    # While the run is under way: the link leads to what the router tells of the object.
+    # While the run is under way: the link leads to the page, which shows the object.
     local_airflow.wait_for(
         "the file to be read back", lambda: "get_file" in done_tasks(local_airflow, dag_id, run_id), 240
     )
     page.goto(f"{get}/details")
     link = page.get_by_role("link", name="MictlanX object")
     expect(link).to_be_visible()
-    with page.context.expect_page() as opened:
-        link.click()
-    told = json.loads(opened.value.locator("body").inner_text())
-    assert {chunk["tags"]["full_path"] for chunk in told["chunks"]} == {"measured.bin"}
-    assert told["size_bytes"] == len(content)
-    opened.value.close()
     picture(page, "task-link", height=460)
+    link.click()
+    page.wait_for_url(f"**/plugin/mictlanx?connection={conn_id}&**")
+    shown = page.get_by_role("region", name="Objects of bucket").get_by_role("row").filter(has_text="measured.bin")
+    expect(shown).to_contain_text("300 KB")
+    expect(shown).to_contain_text(hashlib.sha256(content).hexdigest()[:12])
     kept.off()
 
     page.goto(run)
@@ -218,7 +188,9 @@ def test_example_dag_from_the_ui(
     picture(page, "log", height=460)
 
     page.goto(f"{put}/xcom")
-    expect(page.get_by_role("row").filter(has_text="mictlanx_object")).to_contain_text(vss.api())
+    expect(page.get_by_role("row").filter(has_text="mictlanx_object")).to_contain_text(
+        f"/plugin/mictlanx?connection={conn_id}&"
+    )
     result = page.get_by_role("row").filter(has_text="return_value")
     expect(result).to_contain_text("measured.bin")
     page.get_by_role("button", name=re.compile("^Expand( all extra JSON)?$")).last.click()

@@ -1,16 +1,18 @@
-"""Links from tasks to the storage: where they lead, when they are kept, and that they hold no secret."""
+"""Links from tasks to the page, or to the storage: where they lead, when they are kept, and that they hold no secret."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout
 
 from airflow_provider_mictlanx.get_provider_info import get_provider_info
+from airflow_provider_mictlanx.links import page
 from airflow_provider_mictlanx.links.mictlanx import MictlanXLink
 from airflow_provider_mictlanx.operators.mictlanx import (
     MictlanXAwaitBulkOperator,
@@ -31,6 +33,19 @@ from airflow_provider_mictlanx.sensors.mictlanx import (
 )
 from tests.support.public_names import OPERATORS, SENSORS
 from tests.support.vss import LocalVSS
+
+
+@pytest.fixture
+def without_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Link to the router, as before Airflow 3.2."""
+    monkeypatch.setattr(page, "HAS_PAGE", False)
+
+
+@pytest.fixture
+def with_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Link to the page, as since Airflow 3.2, served below a path."""
+    monkeypatch.setattr(page, "HAS_PAGE", True)
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.org/airflow/")
 
 
 class TaskInstance:
@@ -61,6 +76,7 @@ def told_by(url: str) -> Any:
     return httpx.get(url, trust_env=False).raise_for_status().json()
 
 
+@pytest.mark.usefixtures("without_page")
 @pytest.mark.parametrize("key", ["plain", "2026/05/año nuevo?.bin"])
 def test_object(connected: LocalVSS, bucket_id: str, key: str, tmp_path: Path) -> None:
     put = MictlanXPutOperator(task_id="put", bucket_id=bucket_id, key=key, data="four words are here")
@@ -75,6 +91,7 @@ def test_object(connected: LocalVSS, bucket_id: str, key: str, tmp_path: Path) -
     assert {chunk["tags"].get("full_path", chunk["ball_id"]) for chunk in told["chunks"]} == {key}
 
 
+@pytest.mark.usefixtures("without_page")
 def test_of_a_task_that_failed(connected: LocalVSS, bucket_id: str) -> None:
     """It shows what is in the way."""
     MictlanXPutOperator(task_id="first", bucket_id=bucket_id, key="k", data="what is there").execute({})
@@ -83,6 +100,7 @@ def test_of_a_task_that_failed(connected: LocalVSS, bucket_id: str) -> None:
     assert told_by(kept["mictlanx_object"])["size_bytes"] == len("what is there")
 
 
+@pytest.mark.usefixtures("without_page")
 def test_bulk(connected: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a")
     bulk_id = f"bulk of {bucket_id}"
@@ -95,6 +113,7 @@ def test_bulk(connected: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
     assert kinds >= {"start", "plan", "done"}
 
 
+@pytest.mark.usefixtures("without_page")
 def test_bucket(connected: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
     MictlanXPutOperator(task_id="put", bucket_id=bucket_id, key="k", data="v").execute({})
     kept = [
@@ -111,6 +130,7 @@ def test_bucket(connected: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
     assert told_by(url)["balls"] == []
 
 
+@pytest.mark.usefixtures("without_page")
 def test_destination_is_behind_the_other_connection(
     connected: LocalVSS, monkeypatch: pytest.MonkeyPatch, bucket_id: str
 ) -> None:
@@ -154,7 +174,39 @@ def test_operators_and_sensors_have_links_the_provider_lists() -> None:
         assert all(isinstance(link, MictlanXLink) for link in links)
 
 
+@pytest.mark.usefixtures("without_page")
 def test_holds_no_token(vss: LocalVSS, connect: Callable[..., None], bucket_id: str) -> None:
     connect(vss, password="s3cr3t", headers={"X-Key": "s3cr3t-too"})
     kept = links_of(MictlanXPutOperator(task_id="put", bucket_id=bucket_id, key="k", data="v"))
     assert kept == {"mictlanx_object": f"{vss.api()}/buckets/{bucket_id}/metadata/k/chunks"}
+
+
+@pytest.mark.usefixtures("with_page")
+def test_links_lead_to_the_page_that_selects_their_subject() -> None:
+    def query(operator: Any) -> list[tuple[str, dict[str, list[str]]]]:
+        urls = [urlsplit(link.build_url(operator) or "") for link in operator.operator_extra_links]
+        return [(url.path, parse_qs(url.query)) for url in urls if url.path]
+
+    conn: dict[str, Any] = {"mictlanx_conn_id": "nowhere"}  # no link reads the connection
+    at = "/airflow/plugin/mictlanx"
+    bulk = (at, {"connection": ["nowhere"], "bulk": ["a b/<c>&d"]})
+    bucket = (at, {"connection": ["nowhere"], "bucket": ["frames"]})
+    copies = (at, {"connection": ["other"], "bucket": ["copies"]})
+    key = "2026/05/año nuevo?&.bin"
+    one = {"bucket_id": "frames", "key": key, **conn}
+    copy = MictlanXCopyOperator(task_id="copy", dest_bucket_id="copies", dest_conn_id="other", **one)
+    to_folder = MictlanXGetToFolderOperator(task_id="get", bulk_id="a b/<c>&d", output_path="copies", **conn)
+    assert query(BulkCompleteSensor(task_id="gate", bulk_id="a b/<c>&d", **conn)) == [bulk]
+    assert query(to_folder) == [bulk]
+    assert query(MictlanXGetOperator(task_id="get", **one)) == [
+        (at, {"connection": ["nowhere"], "bucket": ["frames"], "key": [key]})
+    ]
+    assert query(MictlanXObjectSensor(task_id="one", **one)) == [bucket]
+    assert query(copy) == [copies]
+
+
+@pytest.mark.usefixtures("with_page")
+def test_link_to_the_page_is_kept_when_the_task_starts(connected: LocalVSS, bucket_id: str) -> None:
+    kept = links_of(MictlanXListOperator(task_id="list", bucket_id=bucket_id))
+    url = f"/airflow/plugin/mictlanx?connection=mictlanx_default&bucket={bucket_id}"
+    assert kept == {"mictlanx_bucket": url}
