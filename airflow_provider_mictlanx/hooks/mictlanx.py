@@ -160,7 +160,7 @@ class MictlanXHook(CleanLog, BaseHook):
         if self._settings is None:
             with self._look_up_lock:
                 if self._settings is None:
-                    self._settings = load_settings(self.mictlanx_conn_id, self)
+                    self._settings = load_settings(self.mictlanx_conn_id, self.get_connection)
         return self._settings
 
     async def aget_settings(self) -> ConnectionSettings:
@@ -176,7 +176,7 @@ class MictlanXHook(CleanLog, BaseHook):
         Its methods return a ``Result``. Reading the connection and its TLS files blocks; in a coroutine use
         ``open_client``.
         """
-        return _new_client(self.settings, self.settings.tls())
+        return new_client(self.settings, self.settings.tls())
 
     @asynccontextmanager
     async def open_client(self, *, connect_patience: float | None = None) -> AsyncIterator[AsyncClient]:
@@ -193,7 +193,7 @@ class MictlanXHook(CleanLog, BaseHook):
         verify = await asyncio.to_thread(settings.tls) if settings.reads_tls_files else settings.verify
         if connect_patience is not None:
             settings = settings.model_copy(update={"connect_patience": connect_patience})
-        async with _new_client(settings, verify) as client:
+        async with new_client(settings, verify) as client:
             with errors_name_connection(self.mictlanx_conn_id):
                 yield client
 
@@ -1171,7 +1171,7 @@ class MictlanXHook(CleanLog, BaseHook):
         return result
 
 
-def _new_client(settings: ConnectionSettings, verify: Any) -> AsyncClient:
+def new_client(settings: ConnectionSettings, verify: Any) -> AsyncClient:
     """Return a client without log files and read cache; also silence httpx, which logs a line per request."""
     if (log := logging.getLogger("httpx")).level == logging.NOTSET:
         log.setLevel(logging.WARNING)  # Airflow 3 does this itself
