@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, MutableMapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
 from itertools import islice
 from typing import Any, ParamSpec, TypeAlias, TypeVar, Unpack, cast
@@ -21,6 +21,7 @@ from airflow_provider_mictlanx import lineage
 from airflow_provider_mictlanx.batches import copy as batch_copy
 from airflow_provider_mictlanx.batches import delete as batch_delete
 from airflow_provider_mictlanx.batches import download
+from airflow_provider_mictlanx.batches.export import Store, export_items
 from airflow_provider_mictlanx.batches.runner import MAX_REPORTED, BatchResult, Failure, TransferOptions, batch_error
 from airflow_provider_mictlanx.bulks import monitor as bulk_monitor
 from airflow_provider_mictlanx.bulks import summary as bulk_summary
@@ -28,6 +29,16 @@ from airflow_provider_mictlanx.bulks.attempt import ShardUpload
 from airflow_provider_mictlanx.bulks.options import AttemptOptions, BulkSpec
 from airflow_provider_mictlanx.bulks.sources import list_items, list_sources
 from airflow_provider_mictlanx.bulks.status import State
+from airflow_provider_mictlanx.bulks.sync import (
+    BucketPath,
+    BucketSide,
+    FolderSide,
+    Side,
+    StoreSide,
+    SyncOptions,
+    side_of,
+    sync,
+)
 from airflow_provider_mictlanx.bulks.verification import StorageCheck
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.concurrency import for_each, run_in_thread
@@ -63,7 +74,13 @@ from airflow_provider_mictlanx.hooks.clean_log import CleanLog
 from airflow_provider_mictlanx.hooks.connection import ConnectionSettings, aload_settings, load_settings
 from airflow_provider_mictlanx.hooks.errors import errors_name_connection
 from airflow_provider_mictlanx.hooks.sync_runner import Runner, blocking
-from airflow_provider_mictlanx.lineage import DataLocation, LineageTrace, bucket_location, file_location
+from airflow_provider_mictlanx.lineage import (
+    DataLocation,
+    LineageTrace,
+    bucket_location,
+    file_location,
+    source_location,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -358,7 +375,7 @@ class MictlanXHook(CleanLog, BaseHook):
     @list_arguments
     async def aget_to_folder(
         self,
-        output_path: str | os.PathLike[str],
+        output_path: Source,
         bucket_id: str | None = None,
         prefix: str = "",
         glob: str = "",
@@ -372,7 +389,7 @@ class MictlanXHook(CleanLog, BaseHook):
         Read a bucket, a part of it, or a bulk into a folder. The key of each object is the path of its file there.
 
         Existing files with the right checksum are kept, so a second call reads only what is missing. Every file appears
-        when it is complete and verified.
+        when it is complete and verified. In another store, an existing file of the right size is read to compare it.
 
         Returns ``{bucket_id, prefix, glob, bulk_id, output_path, total_balls, downloaded, skipped, failed,
         downloaded_size, response_time, failures, unverified}``: ``skipped`` existed already, ``unverified`` are
@@ -383,7 +400,8 @@ class MictlanXHook(CleanLog, BaseHook):
         others are read. Raises ``BulkFailedError`` if the bulk is not complete. Parameters: see ``aput`` and
         ``acopy_prefix``, and:
 
-        :param output_path: a folder on this machine; created if missing
+        :param output_path: a folder on this machine, created if missing, or one of another store
+            (``ObjectStoragePath``). Objects for another store pass through a temporary folder of this machine
         :param bucket_id: the bucket; this or ``bulk_id``
         :param prefix: only keys that begin with it
         :param glob: only keys that match, such as ``"2024/*.csv"``; not together with ``prefix``
@@ -397,16 +415,21 @@ class MictlanXHook(CleanLog, BaseHook):
         source = f"bulk {bulk_id!r}" if bulk_id is not None else f"{glob or f'{prefix}*'} of bucket {bucket_id}"
         action = f"reading {source} into {output_path}"
         async with self.open_client() as client, deadline_scope(options["deadline"], action):
-            root, case_insensitive = await download.prepare_folder(output_path)
+            store = await asyncio.to_thread(Store.at, output_path)
+            if store is None:
+                root, case_insensitive = await download.prepare_folder(output_path)
+                engine = partial(download.download_items, root=root, case_insensitive=case_insensitive)
+                place, folder = str(root), file_location(root)
+            else:
+                engine = partial(export_items, store=store)
+                place, folder = store.name, source_location(store.name)
             if bulk_id is not None:
                 items = await bulk_monitor.list_bulk_items(client, bulk_id, transfer.timeout)
             else:
                 items = await download.list_bucket_items(client, bucket_id or "", prefix, glob, transfer.timeout)
-            outcome = await download.download_items(
+            outcome = await engine(
                 client,
                 items,
-                root,
-                case_insensitive=case_insensitive,
                 pin_checksum=bulk_id is not None,
                 replace=replace,
                 options=transfer,
@@ -414,12 +437,12 @@ class MictlanXHook(CleanLog, BaseHook):
             )
         selection = {"bucket_id": bucket_id, "prefix": prefix, "glob": glob, "bulk_id": bulk_id}
         result = summaries.batch_summary(
-            outcome, "downloaded", **selection, output_path=str(root), unverified=outcome.unverified
+            outcome, "downloaded", **selection, output_path=place, unverified=outcome.unverified
         )
         reads = [bucket_location(bucket) for bucket in dict.fromkeys(item.bucket_id for item in items)]
         if bucket_id is not None:
             reads = [lineage.selected_location(bucket_id, prefix, glob)]
-        await self._report_lineage(reads=reads, writes=[file_location(root)])
+        await self._report_lineage(reads=reads, writes=[folder])
         return self._finish_batch(action, outcome.line("read", "unchanged"), outcome, result, fail_on_error)
 
     get_to_folder = blocking(aget_to_folder)
@@ -758,6 +781,81 @@ class MictlanXHook(CleanLog, BaseHook):
                 return
             async with type(self)(mictlanx_conn_id=dest_conn_id).open_client() as dest:
                 yield client, dest
+
+    # Sync
+
+    @list_arguments
+    async def asynchronize(
+        self,
+        source: Source,
+        destination: Source,
+        *,
+        delete_extra: bool = False,
+        dry_run: bool = False,
+        allow_empty: bool = False,
+        check_storage: bool = True,
+        rf: int = 1,
+        chunk_size: str | None = None,
+        fail_on_error: bool = True,
+        **options: Unpack[GetArguments],
+    ) -> dict[str, Any]:
+        """
+        Make a destination like its source: transfer what is missing there or has other bytes, and replace these.
+
+        Each side is a folder of this machine, ``mictlanx://[conn_id@]bucket[/prefix]``, or an ``ObjectStoragePath``;
+        at least one of them is in MictlanX. Names are compared, then sizes, then SHA-256, never times. A repeated call
+        mends an interrupted one.
+
+        Returns ``{source, destination, dry_run, total_balls, transferred, skipped, failed, transferred_size, deleted,
+        deleted_size, response_time, failures, first_transferred, first_deleted}``: ``total_balls`` are those of the
+        source, ``skipped`` were equal, and the last two are the first names that differed or were deleted, relative
+        to the sides. A dry run returns the same for what a call would do. Parameters: see ``aput`` and
+        ``acopy_prefix``, and:
+
+        :param source: what the destination becomes like
+        :param destination: created if missing
+        :param delete_extra: delete what the source lacks. This happens last, and only if nothing failed. Both sides are
+            listed again before: what changed meanwhile is kept
+        :param dry_run: only compare
+        :param allow_empty: accept an empty source with ``delete_extra``, instead of raising ``ValidationError``
+        :param check_storage: read the objects of a destination bucket that seem equal: the listing shows announcements,
+            not data. False trusts the listing: an upload that was killed may then stay incomplete
+        """
+        filled = await self._with_connection_defaults({**options, "chunk_size": chunk_size})
+        given = {"delete_extra": delete_extra, "dry_run": dry_run, "allow_empty": allow_empty, "rf": rf}
+        for name, flag in (given | {"check_storage": check_storage}).items():
+            if name != "rf" and not isinstance(flag, bool):
+                raise ValidationError(f"{name} must be True or False, got {flag!r}")
+        chosen = _select(SyncOptions, filled, check_storage=check_storage, **given)
+        sides = [await asyncio.to_thread(side_of, side) for side in (source, destination)]
+        places = dict(zip(("source", "destination"), map(str, sides), strict=True))
+        action = f"syncing {places['source']} to {places['destination']}"
+        async with self._open_sides(sides) as (one, other), deadline_scope(options["deadline"], action):
+            found = await sync(one, other, chosen, self._log_progress)
+        if not dry_run:
+            reads, writes = ([_side_location(side)] for side in sides)
+            await self._report_lineage(reads=reads, writes=writes)
+        result = summaries.sync_summary(found, **places, dry_run=dry_run)
+        line = summaries.sync_line(found, dry_run)
+        return self._finish_batch(action, line, found.outcome, result, fail_on_error)
+
+    synchronize = blocking(asynchronize)
+
+    @asynccontextmanager
+    async def _open_sides(self, sides: Sequence[BucketPath | FolderSide | StoreSide]) -> AsyncIterator[list[Side]]:
+        """Open the clients of both sides, one after the other: Airflow fails at concurrent lookups."""
+        clients: dict[str, AsyncClient] = {}
+        async with AsyncExitStack() as stack:
+            for side in sides:
+                if isinstance(side, BucketPath) and (conn_id := side.conn_id or self.mictlanx_conn_id) not in clients:
+                    hook = self if conn_id == self.mictlanx_conn_id else type(self)(mictlanx_conn_id=conn_id)
+                    clients[conn_id] = await stack.enter_async_context(hook.open_client())
+            yield [
+                BucketSide(clients[side.conn_id or self.mictlanx_conn_id], side)
+                if isinstance(side, BucketPath)
+                else side
+                for side in sides
+            ]
 
     # Delete
 
@@ -1271,6 +1369,11 @@ def _required_objects(keys: list[str] | None, min_objects: int | None) -> int:
 
 def _content(ball: Ball) -> tuple[object, ...]:
     return ball.checksum, *((chunk.size, chunk.checksum) for chunk in ball.chunks)
+
+
+def _side_location(side: BucketPath | FolderSide | StoreSide) -> DataLocation:
+    """Return the location of one side of a sync."""
+    return bucket_location(side.bucket_id, side.prefix) if isinstance(side, BucketPath) else source_location(str(side))
 
 
 def _destinations(bucket_id: str | None, balls: Iterable[Mapping[str, Any]], key_prefix: str) -> list[DataLocation]:

@@ -311,12 +311,12 @@ class MictlanXGetToFileOperator(TransferOperator):
 
 class MictlanXGetToFolderOperator(TransferOperator):
     """
-    Read many objects into a folder of the worker: a bucket, a part of it, or a bulk.
+    Read many objects into a folder of the worker or of another store: a bucket, a part of it, or a bulk.
 
     The key of each object is the path of its file in the folder. Existing files with the right checksum are kept, so a
-    task that runs again reads only what is missing. Every file appears when it is complete and verified, and never
-    outside the folder. An object fails if its key can't be a file there, or if another key would be the same file; the
-    others are read.
+    task that runs again reads only what is missing; in another store, files of the right size are read to compare them.
+    Every file appears when it is complete and verified, and never outside the folder. An object fails if its key can't
+    be a file there, or if another key would be the same file; the others are read.
 
     XCom: ``{bucket_id, prefix, glob, bulk_id, output_path, total_balls, downloaded, skipped, failed, downloaded_size,
     response_time, failures, unverified}``; ``skipped`` existed already, ``unverified`` counts downloaded objects whose
@@ -328,7 +328,8 @@ class MictlanXGetToFolderOperator(TransferOperator):
 
     Further parameters: see ``TransferOperator``.
 
-    :param output_path: a folder on the worker; created if missing (templated)
+    :param output_path: a folder on the worker, created if missing, or one of another store (``ObjectStoragePath``).
+        Objects for another store pass through a temporary folder of the worker (templated)
     :param bucket_id: the bucket; this or ``bulk_id`` (templated)
     :param prefix: only keys that begin with it (templated)
     :param glob: only keys that match: ``*`` any characters (``/`` too), ``?`` one character, ``[ab]`` one of these;
@@ -346,7 +347,7 @@ class MictlanXGetToFolderOperator(TransferOperator):
     def __init__(
         self,
         *,
-        output_path: str | os.PathLike[str],
+        output_path: Source,
         bucket_id: str | None = None,
         prefix: str = "",
         glob: str = "",
@@ -512,6 +513,75 @@ class MictlanXCopyOperator(TransferOperator):
         else:
             self.log.info("Nothing to copy: %s is stored already", summaries.transfer_line(result, speed=False))
         return result
+
+
+class MictlanXSyncOperator(TransferOperator):
+    """
+    Make a destination like its source: transfer what is missing there or has other bytes, and replace these.
+
+    Each side is a folder of the worker, ``mictlanx://[conn_id@]bucket[/prefix]``, or an ``ObjectStoragePath``; at least
+    one of them is in MictlanX. Names are compared, then sizes, then SHA-256, never times. A task that runs again mends
+    an interrupted one.
+
+    XCom: ``{source, destination, dry_run, total_balls, transferred, skipped, failed, transferred_size, deleted,
+    deleted_size, response_time, failures, first_transferred, first_deleted}``; ``total_balls`` are those of the source,
+    ``skipped`` were equal, ``failures`` are the first few as ``{bucket_id, key, code, message}``. The last two are the
+    first names that differed or were deleted, relative to the sides. A dry run names what a run would do.
+
+    .. seealso::
+        For more information on how to use this operator, take a look at the guide, ``docs/sync.md``.
+
+    Further parameters: see ``TransferOperator``; ``mictlanx_conn_id`` is the connection of a side without one.
+
+    :param source: what the destination becomes like (templated)
+    :param destination: created if missing (templated)
+    :param delete_extra: delete what the source lacks. This happens last, and only if nothing failed. Both sides are
+        listed again before: what changed meanwhile is kept
+    :param dry_run: only compare
+    :param allow_empty: accept an empty source with ``delete_extra``, instead of failing
+    :param check_storage: read the objects of a destination bucket that seem equal: the listing shows announcements, not
+        data. False trusts the listing: an upload that was killed may then stay incomplete
+    :param rf: number of peers that must store every chunk
+    :param chunk_size: size of the chunks, such as ``"8MB"``; default: the connection's, else chosen by the size of each
+        object
+    :param fail_on_error: fail the task if an object could not be transferred or deleted; False only counts it in
+        ``failed``
+    :param deadline: seconds for the call; default: none
+    """
+
+    template_fields: Sequence[str] = ("source", "destination", "mictlanx_conn_id")
+
+    def __init__(
+        self,
+        *,
+        source: Source,
+        destination: Source,
+        delete_extra: bool = False,
+        dry_run: bool = False,
+        allow_empty: bool = False,
+        check_storage: bool = True,
+        rf: int = 1,
+        chunk_size: str | None = None,
+        fail_on_error: bool = True,
+        deadline: float | None = None,
+        **kwargs: Unpack[TransferOptions],
+    ) -> None:
+        super().__init__(**kwargs)
+        self.source = source
+        self.destination = destination
+        self.delete_extra = delete_extra
+        self.is_dry_run = dry_run  # ``dry_run`` is a method of Airflow's operators
+        self.allow_empty = allow_empty
+        self.check_storage = check_storage
+        self.rf = rf
+        self.chunk_size = chunk_size
+        self.fail_on_error = fail_on_error
+        self.deadline = deadline
+
+    def _execute(self, context: Context) -> dict[str, Any]:
+        names = ("source", "destination", "delete_extra", "allow_empty", "check_storage")
+        options = ("rf", "chunk_size", "fail_on_error", "deadline")
+        return self._call(self.hook.synchronize, *names, *options, *_TRANSFER, dry_run=self.is_dry_run)
 
 
 class MictlanXDeleteOperator(MictlanXOperator):
