@@ -10,13 +10,12 @@ import asyncio
 import contextlib
 import glob
 import os
-import secrets
 import shutil
 import sys
 import tempfile
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -24,18 +23,24 @@ from humanfriendly import format_size
 
 from airflow_provider_mictlanx.batches import delete, download
 from airflow_provider_mictlanx.batches.runner import BatchResult, TransferOptions, batch_error
+from airflow_provider_mictlanx.batches.upload import UploadItem, UploadOptions, upload_all
 from airflow_provider_mictlanx.bulks import monitor, summary
 from airflow_provider_mictlanx.bulks.attempt import ShardUpload
 from airflow_provider_mictlanx.bulks.options import AttemptOptions, BulkSpec
 from airflow_provider_mictlanx.bulks.sources import list_sources
 from airflow_provider_mictlanx.bulks.status import BulkStatus, State
+from airflow_provider_mictlanx.bulks.sync import BucketPath, BucketSide, Side, SyncOptions, side_of
+from airflow_provider_mictlanx.bulks.sync import sync as run_sync
 from airflow_provider_mictlanx.cli.output import Row, as_rows, format_time, show_progress
+from airflow_provider_mictlanx.cli.storage import open_client
 from airflow_provider_mictlanx.client import AsyncClient
+from airflow_provider_mictlanx.client.concurrency import run_in_thread
 from airflow_provider_mictlanx.client.errors import MictlanXError, NetworkError, NotFoundError, ValidationError
 from airflow_provider_mictlanx.client.models import Ball
 from airflow_provider_mictlanx.client.object_ids import check_bucket_may_change, make_ball_id, safe_file_name
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.texts import get_logger
+from airflow_provider_mictlanx.client.transfer.copy import KEY_TAGS, LAYOUT_TAGS
 from airflow_provider_mictlanx.client.uri import SCHEME
 from airflow_provider_mictlanx.hooks import summaries
 
@@ -54,13 +59,13 @@ class Output:
     The result of a command.
 
     :ivar data: for JSON and YAML
-    :ivar rows: of the table
+    :ivar table: for people: the rows of a table, or one line
     :ivar error: reported after the result; it decides the exit code
     :ivar exit_code: without an error
     """
 
     data: Any
-    rows: Sequence[Row]
+    table: Sequence[Row] | str
     error: MictlanXError | None = None
     exit_code: int = 0
 
@@ -91,14 +96,14 @@ async def check(client: AsyncClient, args: Namespace) -> Output:
 async def ls(client: AsyncClient, args: Namespace) -> Output:
     """List objects, and the folders below a prefix."""
     bucket_id, prefix = _bucket_and_prefix(args)
-    balls = await _list(client, args, bucket_id, prefix)
+    balls = unwrap(await client.list_balls(bucket_id, prefix, timeout=args.timeout))
     folders, others = ([], balls) if args.recursive else _group(balls, prefix)
     data = [*folders, *(summaries.ball_summary(ball) for ball in others)]
     rows = [
         {
             "size": format_size(entry["size"]),
             "modified": format_time(entry["updated_at"]),
-            "key": entry.get("prefix", entry.get("key")),
+            "key": entry["prefix"] if "prefix" in entry else entry["key"],
         }
         for entry in data
     ]
@@ -108,7 +113,7 @@ async def ls(client: AsyncClient, args: Namespace) -> Output:
 async def du(client: AsyncClient, args: Namespace) -> Output:
     """Count the objects and bytes of a bucket, and of the folders below a prefix."""
     bucket_id, prefix = _bucket_and_prefix(args)
-    balls = await _list(client, args, bucket_id, prefix)
+    balls = unwrap(await client.list_balls(bucket_id, prefix, timeout=args.timeout))
     folders, _ = _group(balls, prefix)
     total = {"prefix": prefix, "objects": len(balls), "size": sum(ball.size for ball in balls)}
     rows = [
@@ -126,17 +131,24 @@ async def stat(client: AsyncClient, args: Namespace) -> Output:
     """Show the metadata of objects."""
     found = []
     for name in args.objects:
-        ball = await client.get_metadata(*_bucket_and_key(name), check_storage=args.check, timeout=args.timeout)
+        bucket_id, key = _bucket_and_key(name)
+        ball = await client.get_metadata(bucket_id, key, args.timeout, check_storage=args.check)
         found.append(summaries.ball_summary(unwrap(ball)))
-    return Output(found, [row for result in found for row in as_rows(result)])
+    rows = [row for result in found for row in as_rows(result | {"tags": _own_tags(result["tags"])})]
+    return Output(found, rows)
+
+
+def _own_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags without those for the chunk layout and for the key."""
+    return {name: value for name, value in tags.items() if name not in LAYOUT_TAGS | KEY_TAGS}
 
 
 async def cat(client: AsyncClient, args: Namespace) -> None:
     """Write objects to standard output; every chunk is verified before it is written."""
     for name in args.objects:
-        chunks = client.get_chunks(
-            *_bucket_and_key(name), max_parallel_gets=args.max_concurrency or 4, order=True, timeout=args.timeout
-        )
+        bucket_id, key = _bucket_and_key(name)
+        at_once = args.max_concurrency or 4
+        chunks = client.get_chunks(bucket_id, key, max_parallel_gets=at_once, timeout=args.timeout, order=True)
         async with contextlib.aclosing(chunks):
             async for _, data in chunks:
                 sys.stdout.buffer.write(data)
@@ -176,17 +188,18 @@ async def _bulk_status(client: AsyncClient, args: Namespace, bulk_id: str) -> Bu
 
 
 async def get(client: AsyncClient, args: Namespace) -> Output:
-    """Read an object into a file, or every object with a prefix into a folder."""
-    if args.recursive:
+    """Read an object into a file, or many into a folder."""
+    if args.recursive or args.glob:
         return await _get_folder(client, args)
     bucket_id, key = _bucket_and_key(args.object)
     folder, filename = _target(args.path, key)
-    transfer = _transfer(args).for_one_of(1)
-    ball = unwrap(await client.get_metadata(bucket_id, key, timeout=args.timeout))
+    ball = unwrap(await client.get_metadata(bucket_id, key, args.timeout))
     with show_progress(f"Reading {key}", size=ball.size):
-        report = await client.download(bucket_id, key, folder, filename=filename, replace=args.replace, **transfer)
+        report = await client.download(
+            bucket_id, key, folder, filename=filename, replace=args.replace, **_transfer(args).for_one_of(1)
+        )
     result = summaries.transfer_summary(unwrap(report))
-    return Output(result, as_rows(result))
+    return Output(result, _transfer_line(result, "" if result["downloaded"] else "; the file existed"))
 
 
 def _target(path: str, key: str) -> tuple[str, str]:
@@ -198,37 +211,36 @@ def _target(path: str, key: str) -> tuple[str, str]:
 
 
 async def _get_folder(client: AsyncClient, args: Namespace) -> Output:
-    bucket_id, prefix = _split(args.object)
-    transfer = _transfer(args)
+    bucket_id, prefix, pattern = _selection(args.object, args.glob)
     root, case_insensitive = await download.prepare_folder(args.path)
-    items = await download.list_bucket_items(client, bucket_id, prefix, timeout=transfer.timeout)
+    items = await download.list_bucket_items(client, bucket_id, prefix, pattern, args.timeout)
     if not items:
-        raise _nothing_matches(bucket_id, prefix)
+        raise NotFoundError(f"bucket {bucket_id} has no object {pattern or f'{prefix}*'}")
     with show_progress("Reading"):
         outcome = await download.download_items(
             client,
             items,
             root,
+            prefix=prefix,
             case_insensitive=case_insensitive,
             replace=args.replace,
-            options=transfer,
+            options=_transfer(args),
         )
-    selection = {"bucket_id": bucket_id, "prefix": prefix, "output_path": str(root)}
+    selection = {"bucket_id": bucket_id, "prefix": prefix, "glob": pattern, "output_path": str(root)}
     result = summaries.batch_summary(outcome, "downloaded", **selection, unverified=outcome.unverified)
-    return _batch_output(f"reading {args.object} into {root}", outcome, result)
+    return _batch_output(f"reading {args.object} into {root}", outcome, result, outcome.line("read", "unchanged"))
 
 
 # Store
 
 
 async def put(client: AsyncClient, args: Namespace) -> Output:
-    """Store a file or standard input as an object, or a folder or glob as many."""
+    """Store a file or standard input as an object, or a folder or glob as many objects."""
     bucket_id, key = _split(args.object)
-    tags = dict(_parse_tag(text) for text in args.tags)
     if _is_many(args.source):
-        return await _put_folder(client, args, bucket_id, key, tags)
+        return await _put_many(client, args, bucket_id, f"{key.rstrip('/')}/" if key else "")
     if args.bulk_id:
-        raise ValidationError(f"--bulk-id needs a folder or glob, got the file {args.source!r}")
+        raise ValidationError(f"--bulk-id needs a folder or glob, got {args.source!r}")
     if not key or key.endswith("/"):
         if args.source == "-":
             raise ValidationError(f"standard input needs a key, got {args.object!r}")
@@ -238,15 +250,15 @@ async def put(client: AsyncClient, args: Namespace) -> Output:
             bucket_id,
             key,
             path=path,
-            tags=tags,
+            tags=_tags(args),
             chunk_size=args.chunk_size,
             rf=args.rf,
+            timeout=args.timeout,
             max_concurrency=args.max_concurrency,
             replace=args.replace,
-            timeout=args.timeout,
         )
     result = summaries.transfer_summary(unwrap(report))
-    return Output(result, as_rows(result))
+    return Output(result, _transfer_line(result, "" if result["uploaded"] else "; it was already stored"))
 
 
 def _is_many(source: str) -> bool:
@@ -274,68 +286,82 @@ def _size(path: str) -> int:
         return 0  # the upload reports it
 
 
-async def _put_folder(
-    client: AsyncClient, args: Namespace, bucket_id: str, key: str, tags: Mapping[str, str]
-) -> Output:
-    """
-    Upload a bulk. Without an id of the user its records are deleted at the end.
-
-    A repeated put then looks at every object, and sends only what is missing.
-    """
-    key_prefix = f"{key.rstrip('/')}/" if key else ""
-    bulk_id = args.bulk_id or f"shell-{secrets.token_hex(8)}"
-    spec = BulkSpec(
-        bulk_id,
-        [args.source],
-        bucket_id,
-        key_prefix,
-        rf=args.rf,
-        chunk_size=args.chunk_size,
-        tags=tags,
-    )
-    options = AttemptOptions(max_concurrency=args.max_concurrency, replace=args.replace, timeout=args.timeout)
+async def _put_many(client: AsyncClient, args: Namespace, bucket_id: str, key_prefix: str) -> Output:
+    check_bucket_may_change(bucket_id, False)
     listing = partial(list_sources, [args.source], bucket_id, key_prefix)
-    upload = ShardUpload(client, spec, 0, listing, {"owner": client.client_id}, options)
-    try:
+    shared = {name: getattr(args, name) for name in ("timeout", "max_concurrency", "replace")}
+    storing: dict[str, Any] = {"rf": args.rf, "chunk_size": args.chunk_size}
+    if args.bulk_id:
+        spec = BulkSpec(args.bulk_id, [args.source], bucket_id, key_prefix, tags=_tags(args), **storing)
+        upload = ShardUpload(client, spec, 0, listing, {"owner": client.client_id}, AttemptOptions(**shared))
         with show_progress("Storing"):
             outcome = await upload.run()
-    finally:
-        if not args.bulk_id:
-            await _forget(client, bulk_id)
-    result = summaries.upload_summary(outcome, with_failures=True)
-    return Output(result, as_rows(result), summary.upload_error(outcome, result) if outcome.failures else None)
+        result = summaries.upload_summary(outcome, with_failures=True)
+        error = summary.upload_error(outcome, result) if outcome.failures else None
+        return Output(result, summary.upload_line(outcome), error)
+    tags = _tags(args)
+    items = [
+        UploadItem(ball.bucket_id, ball.key, ball.size, content={**ball.given(), "tags": tags})
+        for ball in await run_in_thread(listing)
+    ]
+    if not items:
+        raise ValidationError(f"source must contain files, got {args.source!r}")
+    with show_progress("Storing"):
+        stored = await upload_all(client, items, UploadOptions(**shared, **storing))
+    result = summaries.batch_summary(stored, "uploaded", source=args.source, bucket_id=bucket_id, key_prefix=key_prefix)
+    line = stored.line("stored", "already stored")
+    return _batch_output(f"storing {args.source} in {bucket_id}/{key_prefix}", stored, result, line)
 
 
-async def _forget(client: AsyncClient, bulk_id: str) -> None:
-    try:
-        await monitor.delete_bulk(client, bulk_id)
-    except MictlanXError as error:
-        log.warning("Deleting the records of bulk %s failed, mictlanx sweep deletes them later: %s", bulk_id, error)
+async def sync(client: AsyncClient, args: Namespace) -> Output:
+    """Make a destination like its source."""
+    options = SyncOptions(
+        timeout=args.timeout,
+        max_concurrency=args.max_concurrency,
+        rf=args.rf,
+        chunk_size=args.chunk_size,
+        delete_extra=args.delete_extra,
+        dry_run=args.dry_run,
+        allow_empty=args.allow_empty,
+        check_storage=not args.trust_listing,
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        sides: list[Side] = []
+        for location in (args.source, args.destination):
+            side = side_of(location)
+            if isinstance(side, BucketPath):
+                own = client
+                if side.conn_id not in ("", args.conn_id):
+                    other = Namespace(**vars(args) | {"uri": None, "conn_id": side.conn_id})
+                    own = await stack.enter_async_context(open_client(other, waits=True))
+                sides.append(BucketSide(own, side))
+            else:
+                sides.append(side)
+        with show_progress("Syncing"):
+            found = await run_sync(sides[0], sides[1], options)
+    places = {"source": str(sides[0]), "destination": str(sides[1]), "dry_run": args.dry_run}
+    result = summaries.sync_summary(found, **places)
+    line = summaries.sync_line(found, args.dry_run)
+    return _batch_output(f"syncing {sides[0]} to {sides[1]}", found.outcome, result, line)
 
 
 # Delete
 
 
 async def rm(client: AsyncClient, args: Namespace) -> Output:
-    """Delete objects by key."""
+    """Delete objects of one bucket by key."""
+    names = [_bucket_and_key(name) for name in args.objects]
+    bucket_id = check_bucket_may_change(names[0][0], False)
+    if other := next((bucket for bucket, _ in names if bucket != bucket_id), None):
+        raise ValidationError(f"all objects must be in one bucket, got {bucket_id} and {other}")
     options = delete.DeleteOptions(max_concurrency=args.max_concurrency or 8, timeout=args.timeout)
-    by_bucket: dict[str, list[str]] = {}
-    for name in args.objects:
-        bucket_id, key = _bucket_and_key(name)
-        by_bucket.setdefault(check_bucket_may_change(bucket_id, False), []).append(key)
-    results = []
-    error: MictlanXError | None = None
     with show_progress("Deleting", counts_bytes=False):
-        for bucket_id, keys in by_bucket.items():
-            outcome = await delete.delete_keys(client, bucket_id, keys, options)
-            results.append(result := summaries.deletion_summary(outcome, bucket_id))
-            if outcome.failures:
-                error = batch_error(f"deleting from bucket {bucket_id}", outcome, result)
-            elif outcome.skipped and not args.force and error is None:
-                error = NotFoundError(
-                    f"{outcome.skipped} of {outcome.total} objects of bucket {bucket_id} did not exist"
-                )
-    return Output(results, [row for result in results for row in as_rows(result)], error)
+        outcome = await delete.delete_keys(client, bucket_id, [key for _, key in names], options)
+    result = summaries.deletion_summary(outcome, bucket_id)
+    output = _batch_output(f"deleting from bucket {bucket_id}", outcome, result, outcome.line("deleted", "not stored"))
+    if outcome.skipped and not output.error and not args.force:
+        return replace(output, error=NotFoundError(f"{outcome.skipped} of {outcome.total} objects did not exist"))
+    return output
 
 
 # Arguments and results
@@ -359,19 +385,23 @@ def _bucket_and_prefix(args: Namespace) -> tuple[str, str]:
     return bucket_id, prefix + args.prefix
 
 
-def _parse_tag(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ValidationError(f"--tag must be NAME=VALUE, got {text!r}")
-    return name, value
+def _selection(name: str, pattern: str) -> tuple[str, str, str]:
+    """Return bucket, prefix and glob of ``BUCKET[/FOLDER]``; a folder does not select those with a longer name."""
+    bucket_id, folder = _split(name)
+    if folder and pattern:
+        raise ValidationError(f"--glob selects from a complete bucket, got {name!r}")
+    return bucket_id, f"{folder.rstrip('/')}/" if folder else "", pattern
+
+
+def _tags(args: Namespace) -> dict[str, str]:
+    pairs = [text.partition("=") for text in args.tags]
+    if wrong := next((name for name, equals, _ in pairs if not equals), None):
+        raise ValidationError(f"--tag must be NAME=VALUE, got {wrong!r}")
+    return {name: value for name, _, value in pairs}
 
 
 def _transfer(args: Namespace) -> TransferOptions:
     return TransferOptions(max_concurrency=args.max_concurrency, timeout=args.timeout)
-
-
-async def _list(client: AsyncClient, args: Namespace, bucket_id: str, prefix: str) -> list[Ball]:
-    return unwrap(await client.list_balls(bucket_id, prefix, timeout=args.timeout))
 
 
 def _group(balls: Iterable[Ball], prefix: str) -> tuple[list[dict[str, Any]], list[Ball]]:
@@ -395,9 +425,9 @@ def _group(balls: Iterable[Ball], prefix: str) -> tuple[list[dict[str, Any]], li
     ], others
 
 
-def _nothing_matches(bucket_id: str, prefix: str) -> NotFoundError:
-    return NotFoundError(f"no object of bucket {bucket_id} has a key that begins with {prefix!r}")
+def _transfer_line(result: Row, suffix: str) -> str:
+    return f"{summaries.transfer_line(result, speed=not suffix)}{suffix}"
 
 
-def _batch_output(action: str, outcome: BatchResult, result: dict[str, Any]) -> Output:
-    return Output(result, as_rows(result), batch_error(action, outcome, result) if outcome.failures else None)
+def _batch_output(action: str, outcome: BatchResult, result: dict[str, Any], line: str) -> Output:
+    return Output(result, line, batch_error(action, outcome, result) if outcome.failures else None)

@@ -56,6 +56,10 @@ _OBJECT = _argument("object", metavar="BUCKET/KEY", help="the object")
 _OBJECTS = _argument("objects", metavar="BUCKET/KEY", nargs="+", help="the objects")
 _BUCKET = _argument("bucket", metavar="BUCKET[/PREFIX]", help="the bucket, or a part of it")
 _PREFIX = _argument("prefix", metavar="PREFIX", nargs="?", default="", help="only keys that begin with it")
+_GLOB = _argument(
+    "-g", "--glob", metavar="PATTERN", default="", help="every key of the bucket that matches, such as '2026/*.csv'"
+)
+_DRY_RUN = _flag("-n", "--dry-run", help="change nothing, and show what would be done")
 _REPLACE = _flag("-f", "--replace", help="replace different content, instead of failing")
 _CONCURRENCY = _argument(
     "--max-concurrency",
@@ -99,9 +103,10 @@ COMMANDS = (
         "get",
         "Read an object into a file, or many into a folder",
         (
-            _argument("object", metavar="BUCKET/KEY", help="the object; with --recursive, a bucket or BUCKET/PREFIX"),
-            _argument("path", metavar="PATH", nargs="?", default=".", help="file or folder; default: this folder"),
-            _flag("-r", "--recursive", help="read every object with this prefix; the key is the path in the folder"),
+            _argument("object", metavar="BUCKET/KEY", help="the object; for many, BUCKET or BUCKET/FOLDER"),
+            _argument("path", metavar="PATH", help="file or folder, such as ."),
+            _flag("-r", "--recursive", help="read every object of the bucket, or of the folder"),
+            _GLOB,
             _REPLACE,
             _CONCURRENCY,
         ),
@@ -126,6 +131,21 @@ COMMANDS = (
                 metavar="ID",
                 help="store a folder or glob as this bulk: its records stay, so sensors can wait for it",
             ),
+        ),
+        waits=True,
+    ),
+    Command(
+        "sync",
+        "Make a destination like its source; only what differs is sent",
+        (
+            _argument("source", metavar="SOURCE", help="a folder, or mictlanx://[CONN_ID@]BUCKET[/FOLDER]"),
+            _argument("destination", metavar="DESTINATION", help="the same; one of the two is in MictlanX"),
+            _flag("--delete-extra", help="delete what the source lacks, if nothing failed"),
+            _flag("--allow-empty", help="accept an empty source with --delete-extra"),
+            _flag("--trust-listing", help="do not read the objects of a destination that seem equal"),
+            _DRY_RUN,
+            *_STORING[:2],
+            _CONCURRENCY,
         ),
         waits=True,
     ),

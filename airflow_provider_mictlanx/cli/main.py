@@ -14,15 +14,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
-from airflow_provider_mictlanx.batches.runner import REQUEST_TIMEOUT
 from airflow_provider_mictlanx.cli import commands
 from airflow_provider_mictlanx.cli.commands import Output
 from airflow_provider_mictlanx.cli.definition import COMMANDS, COMMON, DESCRIPTION, EXIT_CODES
 from airflow_provider_mictlanx.cli.output import print_result
-from airflow_provider_mictlanx.client import AsyncClient
+from airflow_provider_mictlanx.cli.storage import open_client
 from airflow_provider_mictlanx.client.errors import MictlanXError, NetworkError, NotFoundError, ValidationError
 from airflow_provider_mictlanx.client.texts import clean, get_logger
-from airflow_provider_mictlanx.client.transfer.router_pool import CONNECT_PATIENCE
 
 PROGRAM = "mictlanx"
 
@@ -93,45 +91,16 @@ def run(name: str, args: Namespace) -> int:
 async def _execute(name: str, args: Namespace) -> Output | None:
     command = next(command for command in COMMANDS if command.name == name)
     coroutine = getattr(commands, name)
-    async with _open(args, waits=command.waits) as client:
+    async with open_client(args, waits=command.waits) as client:
         result: Output | None = await coroutine(client, args)
         return result
-
-
-def _open(args: Namespace, *, waits: bool) -> AsyncClient:
-    """
-    Return the client of the URI or connection, and fill unset arguments from the connection.
-
-    :param waits: whether requests wait for a while if no router can be reached
-    """
-    uri = getattr(args, "uri", None) or ("" if args.conn_id else os.environ.get("MICTLANX_URI", ""))
-    if uri:
-        client = AsyncClient(
-            uri,
-            PROGRAM,
-            debug=False,
-            log_output_path=None,
-            capacity_storage="0",
-            verify=True,
-            token=os.environ.get("MICTLANX_TOKEN") or None,
-            connect_patience=CONNECT_PATIENCE if waits else 0,
-        )
-    elif args.conn_id:
-        from airflow_provider_mictlanx.cli.airflow_commands import client_of_connection
-
-        client = client_of_connection(args, waits=waits)
-    else:
-        raise ValidationError("a storage must be given: --uri, --conn-id or the environment variable MICTLANX_URI")
-    if args.timeout is None:
-        args.timeout = REQUEST_TIMEOUT
-    return client
 
 
 def _finish(output: Output | None, args: Namespace) -> int:
     """Print the result of a command, then its error; return the exit code."""
     if output is None:
         return 0
-    print_result(output.data, output.rows, args.output)
+    print_result(output.data, output.table, args.output)
     return output.exit_code if output.error is None else _report(output.error)
 
 
@@ -144,7 +113,13 @@ def _report(error: MictlanXError) -> int:
     return next((code for kind, code in _EXIT_CODES_BY_ERROR.items() if isinstance(error, kind)), 1)
 
 
+_FLAGS = ("replace", "delete_extra", "allow_empty", "allow_whole_bucket")
+
+
 def _print_error(message: str) -> None:
+    """Print one line, with the shell's flags instead of Python's arguments."""
+    for name in _FLAGS:
+        message = message.replace(f"{name}=True", f"--{name.replace('_', '-')}")
     sys.stderr.write(f"{PROGRAM}: {clean(message)}\n")
 
 

@@ -18,12 +18,12 @@ from airflow_provider_mictlanx.client.texts import clean
 Row = Mapping[str, Any]
 
 
-def print_result(data: Any, rows: Sequence[Row], form: str) -> None:
+def print_result(data: Any, table: Sequence[Row] | str, form: str) -> None:
     """
     Print a result to standard output.
 
     :param data: the result for programs
-    :param rows: the result for people, one dict per line of the table
+    :param table: the result for people: the rows of a table, or one line
     :param form: ``table``, ``json`` or ``yaml``
     """
     if form == "json":
@@ -32,15 +32,15 @@ def print_result(data: Any, rows: Sequence[Row], form: str) -> None:
         import yaml
 
         text = yaml.safe_dump(data, sort_keys=False).rstrip()
-    elif not rows:
+    elif not table:
         return
     else:
-        text = _table(rows)
+        text = clean(table) if isinstance(table, str) else _as_text(table)
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
-def _table(rows: Sequence[Row]) -> str:
+def _as_text(rows: Sequence[Row]) -> str:
     from tabulate import tabulate
 
     lines = [[clean(str(value)) for value in row.values()] for row in rows]
