@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowSensorT
 from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError
+from airflow_provider_mictlanx.bulks.sync import BucketPath, side_of
 from airflow_provider_mictlanx.client.errors import DeadlineExceededError, MictlanXError, ValidationError
 from airflow_provider_mictlanx.client.validation import check_seconds
 from airflow_provider_mictlanx.hooks import summaries
@@ -550,6 +551,7 @@ class MictlanXSyncOperator(TransferOperator):
     """
 
     template_fields: Sequence[str] = ("source", "destination", "mictlanx_conn_id")
+    operator_extra_links = (MictlanXDestinationLink(),)
 
     def __init__(
         self,
@@ -577,6 +579,19 @@ class MictlanXSyncOperator(TransferOperator):
         self.chunk_size = chunk_size
         self.fail_on_error = fail_on_error
         self.deadline = deadline
+
+    @property
+    def dest_bucket_id(self) -> str | None:
+        """The bucket that is written to; None for another destination."""
+        side = side_of(self.destination)
+        return side.bucket_id if isinstance(side, BucketPath) else None
+
+    @property
+    def dest_hook(self) -> MictlanXHook:
+        """The hook of that bucket's connection."""
+        side = side_of(self.destination)
+        conn_id = side.conn_id if isinstance(side, BucketPath) else ""
+        return MictlanXHook(conn_id) if conn_id else self.hook
 
     def _execute(self, context: Context) -> dict[str, Any]:
         names = ("source", "destination", "delete_extra", "allow_empty", "check_storage")

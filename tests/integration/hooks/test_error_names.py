@@ -171,6 +171,7 @@ TASKS: dict[str, Call] = {
     "MictlanXGetOperator": lambda b, _: {"bucket_id": b, "key": KEY},
     "MictlanXGetToFileOperator": lambda b, folder: {"bucket_id": b, "key": KEY, "output_path": str(folder)},
     "MictlanXGetToFolderOperator": lambda b, folder: {"bucket_id": b, "output_path": str(folder)},
+    "MictlanXSyncOperator": lambda b, folder: {"source": str(folder), "destination": f"mictlanx://{b}"},
     "MictlanXListOperator": lambda b, _: {"bucket_id": b},
     "MictlanXCopyOperator": lambda b, _: {"bucket_id": b, "key": KEY, "dest_bucket_id": f"{b}-copy"},
     "MictlanXDeleteOperator": lambda b, _: {"bucket_id": b, "key": KEY},

@@ -23,6 +23,7 @@ CALLS: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("copy", {"key": "x", "dest_key": "y"}),
         ("copy_prefix", {"prefix": "x", "dest_prefix": "y"}),
     ],
+    "MictlanXSyncOperator": [("synchronize", {})],
     "MictlanXDeleteOperator": [
         ("delete", {"key": "x"}),
         ("delete_keys", {"keys": "x"}),
