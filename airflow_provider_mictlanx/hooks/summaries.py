@@ -6,17 +6,20 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from humanfriendly import format_size
 from humanfriendly.text import pluralize, pluralize_raw
 
+from airflow_provider_mictlanx.batches.delete import DeleteResult
 from airflow_provider_mictlanx.batches.runner import BatchResult, truncate_failure
 from airflow_provider_mictlanx.bulks.options import UploadResult
 from airflow_provider_mictlanx.bulks.status import BulkStatus
 from airflow_provider_mictlanx.bulks.summary import truncate_summary
 from airflow_provider_mictlanx.client.models import Ball, DeleteBucketResponse, FileReport, PutReport, RouterCheck
 from airflow_provider_mictlanx.client.texts import clean
+
+E = TypeVar("E")
 
 _MAX_FAILURES_LENGTH = 1200
 """Limit for all reported failures together, in characters of JSON."""
@@ -83,11 +86,21 @@ def batch_summary(outcome: BatchResult, done: str, **selection: Any) -> dict[str
     }
 
 
-def deletion_summary(outcome: BatchResult, bucket_id: str) -> dict[str, Any]:
-    """Return ``bucket_id, deleted, absent, failed, total, response_time, failures``; ``absent`` were not stored."""
-    counts = {"deleted": outcome.done, "absent": outcome.skipped, "failed": outcome.failed, "total": outcome.total}
+def deletion_summary(outcome: BatchResult, skipped: str, **selection: Any) -> dict[str, Any]:
+    """
+    Return the keys of ``selection``, and ``deleted, {skipped}, failed, total, response_time, failures``.
+
+    :param skipped: name of the number of objects that needed no work, such as ``absent``
+    """
+    counts = {"deleted": outcome.done, skipped: outcome.skipped, "failed": outcome.failed, "total": outcome.total}
     times = {"response_time": outcome.response_time, "failures": _first_failures(outcome)}
-    return {"bucket_id": bucket_id, **counts, **times}
+    return {**selection, **counts, **times}
+
+
+def upkeep_summary(outcome: DeleteResult, **selection: Any) -> dict[str, Any]:
+    """Return the ``deletion_summary`` with ``kept``, and ``bytes, first``: the first keys that were deleted."""
+    first = _first_that_fit(outcome.keys[:_MAX_OBJECTS], _MAX_OBJECTS_LENGTH)
+    return deletion_summary(outcome, "kept", **selection) | {"bytes": outcome.done_size, "first": first}
 
 
 def upload_summary(outcome: UploadResult, *, with_failures: bool) -> dict[str, Any]:
@@ -116,9 +129,9 @@ def _first_failures(outcome: BatchResult | UploadResult) -> list[dict[str, Any]]
     return first or [truncate_failure(failure.model_dump(), _MAX_TEXT_OF_ONE) for failure in outcome.failures[:1]]
 
 
-def _first_that_fit(entries: Iterable[dict[str, Any]], max_length: int) -> list[dict[str, Any]]:
+def _first_that_fit(entries: Iterable[E], max_length: int) -> list[E]:
     """Return as many entries from the start as fit into a length as JSON."""
-    first: list[dict[str, Any]] = []
+    first: list[E] = []
     for entry in entries:
         if len(json.dumps([*first, entry])) > max_length:
             break
