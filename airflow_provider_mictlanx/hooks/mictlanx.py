@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
 from typing import Any, ParamSpec, TypeAlias, TypeVar, Unpack, cast
@@ -29,6 +30,7 @@ from airflow_provider_mictlanx.bulks.attempt import ShardUpload
 from airflow_provider_mictlanx.bulks.options import AttemptOptions, BulkSpec
 from airflow_provider_mictlanx.bulks.sources import list_items, list_sources
 from airflow_provider_mictlanx.bulks.status import State
+from airflow_provider_mictlanx.bulks.sweep import sweep_bucket
 from airflow_provider_mictlanx.bulks.sync import (
     BucketPath,
     BucketSide,
@@ -66,6 +68,7 @@ from airflow_provider_mictlanx.hooks.arguments import (
     DeleteArguments,
     GetArguments,
     PutArguments,
+    SweepArguments,
     exactly_one,
     list_arguments,
 )
@@ -84,6 +87,7 @@ from airflow_provider_mictlanx.lineage import (
 
 P = ParamSpec("P")
 T = TypeVar("T")
+B = TypeVar("B", bound=BatchResult)
 
 Source: TypeAlias = Any
 """A path: str, ``os.PathLike`` or ``ObjectStoragePath``; the last has no common base class in Airflow 2 and 3."""
@@ -893,64 +897,119 @@ class MictlanXHook(CleanLog, BaseHook):
         :param max_concurrency: objects deleted at the same time; default: the connection's, else 8
         """
         keys = _check_keys(keys)
-        return await self._adelete_many(
-            batch_delete.delete_keys,
+        action = f"deleting {pluralize(len(keys), 'key')} of bucket {bucket_id}"
+        outcome = await self._adelete_many(
+            lambda client, chosen: batch_delete.delete_keys(client, bucket_id, keys, chosen, self._log_progress),
             bucket_id,
-            keys,
-            action=f"deleting {pluralize(len(keys), 'key')} of bucket {bucket_id}",
+            action=action,
             deletes=lineage.key_locations(bucket_id, keys),
-            fail_on_error=fail_on_error,
             options=options,
         )
+        result = summaries.deletion_summary(outcome, "absent", bucket_id=bucket_id)
+        return self._finish_batch(action, outcome.line("deleted", "not stored"), outcome, result, fail_on_error)
 
     delete_keys = blocking(adelete_keys)
 
     @list_arguments
-    async def adelete_prefix(
-        self, bucket_id: str, prefix: str, *, fail_on_error: bool = True, **options: Unpack[BatchDeleteArguments]
+    async def adelete_matching(
+        self,
+        bucket_id: str,
+        prefix: str = "",
+        glob: str = "",
+        *,
+        older_than: timedelta | datetime | str | None = None,
+        keep_last: int | None = None,
+        dry_run: bool = False,
+        allow_whole_bucket: bool = False,
+        fail_on_error: bool = True,
+        **options: Unpack[BatchDeleteArguments],
     ) -> dict[str, Any]:
         """
-        Delete every object whose key begins with a prefix, and repeat until the listing is empty.
+        Delete every object whose key matches and which is old enough, and confirm it by listing the bucket again.
 
-        Parameters and result: see ``adelete_keys``, and:
+        With ``older_than`` or ``keep_last``, only complete objects are deleted. The bucket is listed again before that,
+        and objects that changed are kept. Without them, half-written objects are deleted too, and so are those that are
+        written meanwhile.
 
-        :param prefix: must not be empty; ``delete_bucket`` deletes everything
+        Returns ``{bucket_id, prefix, glob, dry_run, deleted, kept, failed, total, bytes, first, response_time,
+        failures}``: ``kept`` objects match and stay, ``total`` is the sum of ``deleted`` and ``failed``, ``bytes`` the
+        size of the deleted objects, ``first`` the first 20 of their keys, sorted. Parameters: see ``adelete_keys`` and
+        ``aget_to_folder``, and:
+
+        :param older_than: delete only objects that were written before this age or time, by the storage's clocks: a
+            timedelta, a datetime with a time zone, or a str such as ``"30d"`` or ``"2026-11-01T00:00:00+00:00"``
+        :param keep_last: keep this number of newest objects, of those that match
+        :param dry_run: delete nothing, and return what would be deleted
+        :param allow_whole_bucket: allow a ``prefix`` or ``glob`` that every key matches
         """
-        if not isinstance(prefix, str) or not prefix:
-            raise ValidationError(
-                f"prefix must be a non-empty str, got {prefix!r}; to delete every object use delete_bucket or "
-                "MictlanXDeleteBucketOperator"
-            )
-        return await self._adelete_many(
-            batch_delete.delete_prefix,
+        selection = batch_delete.Selection(prefix, glob, older_than, keep_last, allow_whole_bucket)
+        action = f"deleting {glob or f'{prefix}*'} of bucket {bucket_id}"
+        drops = not dry_run and not selection.by_age
+        outcome = await self._adelete_many(
+            lambda client, chosen: batch_delete.delete_matching(
+                client, bucket_id, selection, chosen, dry_run=dry_run, log_progress=self._log_progress
+            ),
             bucket_id,
-            prefix,
-            action=f"deleting {prefix}* of bucket {bucket_id}",
-            deletes=[bucket_location(bucket_id, prefix)],
-            fail_on_error=fail_on_error,
+            action=action,
+            deletes=[lineage.selected_location(bucket_id, prefix, glob)] if drops else [],
             options=options,
         )
+        result = summaries.upkeep_summary(outcome, bucket_id=bucket_id, prefix=prefix, glob=glob, dry_run=dry_run)
+        line = outcome.line("to delete" if dry_run else "deleted", "kept")
+        return self._finish_batch(action, line, outcome, result, fail_on_error)
 
-    delete_prefix = blocking(adelete_prefix)
+    delete_matching = blocking(adelete_matching)
+
+    @list_arguments
+    async def asweep(
+        self,
+        bucket_id: str,
+        older_than: timedelta | datetime | str,
+        *,
+        dry_run: bool = True,
+        fail_on_error: bool = True,
+        **options: Unpack[SweepArguments],
+    ) -> dict[str, Any]:
+        """
+        Delete the uploads of a bucket that stopped half-way; in the bucket of a bulk, also its records if all are old.
+
+        No listing of objects shows such uploads. Returns ``{bucket_id, dry_run, deleted, kept, failed, total, bytes,
+        first, response_time, failures}``: ``kept`` uploads and records are younger than ``older_than``, or were
+        changed meanwhile. Parameters: see ``adelete_matching``, and:
+
+        :param older_than: longer than the pauses of uploads that a retry continues: an upload with a younger chunk is
+            kept, and all records of a bulk with a younger record
+        """
+        action = f"sweeping bucket {bucket_id}"
+        outcome = await self._adelete_many(
+            lambda client, chosen: sweep_bucket(
+                client, bucket_id, older_than, chosen, dry_run=dry_run, log_progress=self._log_progress
+            ),
+            bucket_id,
+            action=action,
+            options={**options, "allow_reserved_bucket": True},
+        )
+        result = summaries.upkeep_summary(outcome, bucket_id=bucket_id, dry_run=dry_run)
+        line = outcome.line("to delete" if dry_run else "deleted", "kept")
+        return self._finish_batch(action, line, outcome, result, fail_on_error)
+
+    sweep = blocking(asweep)
 
     async def _adelete_many(
         self,
-        delete: Callable[..., Awaitable[BatchResult]],
+        delete: Callable[[AsyncClient, batch_delete.DeleteOptions], Awaitable[B]],
         bucket_id: str,
-        selected: object,
         *,
         action: str,
-        deletes: Sequence[DataLocation],
-        fail_on_error: bool,
+        deletes: Sequence[DataLocation] = (),
         options: BatchDeleteArguments,
-    ) -> dict[str, Any]:
+    ) -> B:
         check_bucket_may_change(bucket_id, options["allow_reserved_bucket"])
         chosen = _select(batch_delete.DeleteOptions, await self._with_connection_defaults(options))
         async with self.open_client() as client, deadline_scope(options["deadline"], action):
-            outcome = await delete(client, bucket_id, selected, chosen, self._log_progress)
+            outcome = await delete(client, chosen)
         await self._report_lineage(deletes=deletes)
-        result = summaries.deletion_summary(outcome, bucket_id)
-        return self._finish_batch(action, outcome.line("deleted", "not stored"), outcome, result, fail_on_error)
+        return outcome
 
     @list_arguments
     async def adelete_bucket(self, bucket_id: str, **options: Unpack[BatchDeleteArguments]) -> dict[str, Any]:

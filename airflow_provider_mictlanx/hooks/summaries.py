@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from humanfriendly import format_size
 from humanfriendly.text import pluralize, pluralize_raw
 
+from airflow_provider_mictlanx.batches.delete import DeleteResult
 from airflow_provider_mictlanx.batches.runner import BatchResult, truncate_failure
 from airflow_provider_mictlanx.bulks.options import UploadResult
 from airflow_provider_mictlanx.bulks.status import BulkStatus
@@ -86,11 +87,21 @@ def batch_summary(outcome: BatchResult, done: str, **selection: Any) -> dict[str
     }
 
 
-def deletion_summary(outcome: BatchResult, bucket_id: str) -> dict[str, Any]:
-    """Return ``bucket_id, deleted, absent, failed, total, response_time, failures``; ``absent`` were not stored."""
-    counts = {"deleted": outcome.done, "absent": outcome.skipped, "failed": outcome.failed, "total": outcome.total}
+def deletion_summary(outcome: BatchResult, skipped: str, **selection: Any) -> dict[str, Any]:
+    """
+    Return the keys of ``selection``, and ``deleted, {skipped}, failed, total, response_time, failures``.
+
+    :param skipped: name of the number of objects that needed no work, such as ``absent``
+    """
+    counts = {"deleted": outcome.done, skipped: outcome.skipped, "failed": outcome.failed, "total": outcome.total}
     times = {"response_time": outcome.response_time, "failures": _first_failures(outcome)}
-    return {"bucket_id": bucket_id, **counts, **times}
+    return {**selection, **counts, **times}
+
+
+def upkeep_summary(outcome: DeleteResult, **selection: Any) -> dict[str, Any]:
+    """Return the ``deletion_summary`` with ``kept``, and ``bytes, first``: the first keys that were deleted."""
+    first = _first_that_fit(outcome.keys[:_MAX_OBJECTS], _MAX_OBJECTS_LENGTH)
+    return deletion_summary(outcome, "kept", **selection) | {"bytes": outcome.done_size, "first": first}
 
 
 def sync_summary(found: SyncResult, **places: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import os
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, Unpack
 
@@ -601,11 +601,17 @@ class MictlanXSyncOperator(TransferOperator):
 
 class MictlanXDeleteOperator(MictlanXOperator):
     """
-    Delete one object, several objects, or all that begin with a prefix; a missing object is not an error.
+    Delete one object, several objects, or all that match a prefix or a glob; a missing object is not an error.
+
+    With ``older_than`` or ``keep_last``, only complete objects are deleted; an upload under way is kept, and so are
+    objects that change while the operator runs. Without them, half-written objects are deleted too, and so are those
+    that are written meanwhile.
 
     XCom with ``key``: ``{bucket_id, key, ball_id, n_deletes}``; ``n_deletes`` counts the replicas of all its chunks.
-    With ``keys`` and ``prefix``: ``{bucket_id, deleted, absent, failed, total, response_time, failures}``; ``absent``
-    were not stored, ``failures`` are the first few as ``{bucket_id, key, code, message}``.
+    With ``keys``: ``{bucket_id, deleted, absent, failed, total, response_time, failures}``; ``absent`` were not stored.
+    With ``prefix`` and ``glob``: ``{bucket_id, prefix, glob, dry_run, deleted, kept, failed, total, bytes, first,
+    response_time, failures}``; ``kept`` match and stay, ``bytes`` is the size of the deleted objects, ``first`` are the
+    first 20 of their keys, sorted. ``failures`` are the first few as ``{bucket_id, key, code, message}``.
 
     .. seealso::
         For more information on how to use this operator, take a look at the guide, ``docs/operators.md``.
@@ -613,18 +619,25 @@ class MictlanXDeleteOperator(MictlanXOperator):
     Further parameters: see ``MictlanXOperator``.
 
     :param bucket_id: the bucket (templated)
-    :param key: the object's name; this, ``keys`` or ``prefix`` (templated)
+    :param key: the object's name; this, ``keys``, ``prefix`` or ``glob`` (templated)
     :param keys: a list of names, such as the XCom of ``MictlanXListOperator``; may be empty (templated)
-    :param prefix: every object whose key begins with it; not ``""``: use ``MictlanXDeleteBucketOperator`` for that
+    :param prefix: every object whose key begins with it (templated)
+    :param glob: every object whose key matches: ``*`` any characters (``/`` too), ``?`` one character, ``[ab]`` one of
+        these (templated)
+    :param older_than: with ``prefix`` and ``glob``: only objects written before this age or time, by the storage's
+        clocks: a timedelta, a datetime with a time zone, or a str such as ``"30d"`` or ``"{{ data_interval_start }}"``
         (templated)
+    :param keep_last: with ``prefix`` and ``glob``: keep this number of newest objects, of those that match
+    :param dry_run: with ``prefix`` and ``glob``: delete nothing, and return what would be deleted
+    :param allow_whole_bucket: allow a ``prefix`` or ``glob`` that every key matches, such as ``""``
     :param allow_reserved_bucket: delete from a bucket that begins with ``bulk-``, which may contain a bulk's records
-    :param fail_on_error: with ``keys`` and ``prefix``: fail the task if an object could not be deleted; False only
-        counts it in ``failed``
+    :param fail_on_error: fail the task if one of several objects could not be deleted; False only counts it in
+        ``failed``
     :param max_concurrency: objects deleted at the same time; default: the connection's, else 8
     :param deadline: seconds for the call; default: none
     """
 
-    template_fields: Sequence[str] = ("bucket_id", "key", "keys", "prefix", "mictlanx_conn_id")
+    template_fields: Sequence[str] = ("bucket_id", "key", "keys", "prefix", "glob", "older_than", "mictlanx_conn_id")
     template_fields_renderers = {"keys": "json"}  # noqa: RUF012
     operator_extra_links = (MictlanXBucketLink(),)
 
@@ -635,8 +648,13 @@ class MictlanXDeleteOperator(MictlanXOperator):
         key: str | None = None,
         keys: Iterable[str] | None = None,
         prefix: str | None = None,
+        glob: str | None = None,
+        older_than: timedelta | datetime | str | None = None,
+        keep_last: int | None = None,
+        dry_run: bool = False,
         fail_on_error: bool = True,
         max_concurrency: int | None = None,
+        allow_whole_bucket: bool = False,
         allow_reserved_bucket: bool = False,
         deadline: float | None = None,
         **kwargs: Unpack[MictlanXOptions],
@@ -646,18 +664,27 @@ class MictlanXDeleteOperator(MictlanXOperator):
         self.key = key
         self.keys = keys
         self.prefix = prefix
+        self.glob = glob
+        self.older_than = older_than
+        self.keep_last = keep_last
+        self._dry_run = dry_run  # Airflow's operators have a method ``dry_run``
         self.fail_on_error = fail_on_error
         self.max_concurrency = max_concurrency
+        self.allow_whole_bucket = allow_whole_bucket
         self.allow_reserved_bucket = allow_reserved_bucket
         self.deadline = deadline
-        self._get_one_of("key", "keys", "prefix", error=ValueError)
+        name, _ = self._get_one_of("key", "keys", "prefix", "glob", error=ValueError)
+        if name in ("key", "keys") and (older_than is not None or keep_last is not None or dry_run):
+            raise ValueError(f"{self._label}: older_than, keep_last and dry_run must be given with prefix or glob only")
 
     def _execute(self, context: Context) -> dict[str, Any]:
-        name, _ = self._get_one_of("key", "keys", "prefix")
+        name, _ = self._get_one_of("key", "keys", "prefix", "glob")
         names = ("bucket_id", "request_timeout", "allow_reserved_bucket", "deadline")
-        if name != "key":
-            delete = self.hook.delete_keys if name == "keys" else self.hook.delete_prefix
-            return self._call(delete, name, *names, "max_concurrency", "fail_on_error")
+        if name == "keys":
+            return self._call(self.hook.delete_keys, name, *names, "max_concurrency", "fail_on_error")
+        if name in ("prefix", "glob"):
+            which = ("older_than", "keep_last", "allow_whole_bucket", "max_concurrency", "fail_on_error")
+            return self._call(self.hook.delete_matching, name, *which, *names, dry_run=self._dry_run)
         result = self._call(self.hook.delete, "key", *names)
         if result["n_deletes"]:
             replicas = pluralize(result["n_deletes"], "replica")
@@ -719,6 +746,60 @@ class MictlanXDeleteBucketOperator(MictlanXOperator):
                 )
             self.log.warning("%s", problem)
         return result
+
+
+class MictlanXSweepOperator(MictlanXOperator):
+    """
+    Remove uploads that stopped half-way, which no listing of objects shows, and old records of a bulk.
+
+    An upload is removed if some of its chunks are missing, and its newest chunk is older than ``older_than``. Complete
+    objects stay, empty ones too. In the bucket of a bulk, ``bulk-{bulk_id}``, all its records are removed if the newest
+    is older than ``older_than``. By default, the operator only reports what it would remove.
+
+    XCom: ``{bucket_id, dry_run, deleted, kept, failed, total, bytes, first, response_time, failures}``; ``kept`` are
+    younger uploads and records, and those that changed meanwhile; ``bytes`` is the announced size of the removed
+    chunks, ``first`` are the first 20 keys, sorted; ``failures`` are the first few as ``{bucket_id, key, code,
+    message}``.
+
+    .. seealso::
+        For more information on how to use this operator, take a look at the guide, ``docs/operators.md``.
+
+    Further parameters: see ``MictlanXOperator``.
+
+    :param bucket_id: the bucket (templated)
+    :param older_than: an age or time, longer ago than the pauses of uploads that a retry continues: a timedelta, a
+        datetime with a time zone, or a str such as ``"7d"`` (templated)
+    :param dry_run: remove nothing, and return what would be removed
+    :param fail_on_error: fail the task if an upload could not be removed; False only counts it in ``failed``
+    :param max_concurrency: uploads removed at the same time; default: the connection's, else 8
+    :param deadline: seconds for the call; default: none
+    """
+
+    template_fields: Sequence[str] = ("bucket_id", "older_than", "mictlanx_conn_id")
+    operator_extra_links = (MictlanXBucketLink(),)
+
+    def __init__(
+        self,
+        *,
+        bucket_id: str,
+        older_than: timedelta | datetime | str,
+        dry_run: bool = True,
+        fail_on_error: bool = True,
+        max_concurrency: int | None = None,
+        deadline: float | None = None,
+        **kwargs: Unpack[MictlanXOptions],
+    ) -> None:
+        super().__init__(**kwargs)
+        self.bucket_id = bucket_id
+        self.older_than = older_than
+        self._dry_run = dry_run  # Airflow's operators have a method ``dry_run``
+        self.fail_on_error = fail_on_error
+        self.max_concurrency = max_concurrency
+        self.deadline = deadline
+
+    def _execute(self, context: Context) -> dict[str, Any]:
+        names = ("bucket_id", "older_than", "fail_on_error", "max_concurrency", "request_timeout", "deadline")
+        return self._call(self.hook.sweep, *names, dry_run=self._dry_run)
 
 
 _HOW_TO_MAP = (
@@ -934,6 +1015,42 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
             f"waiting for bulk {self.bulk_id!r} failed: it is not finished after the timeout of {self.timeout}; see "
             "the log for its progress"
         ) from cause
+
+
+class MictlanXDeleteBulkOperator(MictlanXOperator):
+    """
+    Forget a bulk: delete its records. Its balls stay, and its ``bulk_id`` can be used again.
+
+    An unknown bulk is not an error. A bulk that is being uploaded is forgotten too, so the operator belongs behind the
+    tasks that wait for the bulk and read it.
+
+    XCom: ``{bulk_id, deleted, failed, total, response_time}``, which count records.
+
+    .. seealso::
+        For more information on how to use this operator, take a look at the guide, ``docs/bulks.md``.
+
+    Further parameters: see ``MictlanXOperator``.
+
+    :param bulk_id: the bulk (templated)
+    """
+
+    template_fields: Sequence[str] = ("bulk_id", "mictlanx_conn_id")
+    operator_extra_links = (MictlanXBulkLink(),)
+
+    def __init__(self, *, bulk_id: str, **kwargs: Unpack[MictlanXOptions]) -> None:
+        super().__init__(**kwargs)
+        self.bulk_id = bulk_id
+
+    def _execute(self, context: Context) -> dict[str, Any]:
+        result = self._call(self.hook.delete_bulk, "bulk_id", "request_timeout")
+        records = pluralize(result["deleted"], "record")
+        self.log.info("Forgot bulk %r: deleted %s in %.1f s", self.bulk_id, records, result["response_time"])
+        if result["failed"]:
+            raise MictlanXError(
+                f"deleting {result['failed']} of {result['total']} records of bulk {self.bulk_id!r} failed; run the "
+                "task again"
+            )
+        return result
 
 
 def _get_owner(context: Context) -> dict[str, str] | None:

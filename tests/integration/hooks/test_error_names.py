@@ -53,7 +53,7 @@ OF_MANY: dict[str, Call] = {
         "monitor": InactivityMonitor(b, "", inactivity_period=1, min_objects=1, allow_delete=False)
     },
     "delete_bucket": lambda b, _: {"bucket_id": b},
-    "delete_prefix": lambda b, _: {"bucket_id": b, "prefix": "2026/"},
+    "delete_matching": lambda b, _: {"bucket_id": b, "prefix": "2026/"},
     "copy_prefix": lambda b, _: {"bucket_id": b, "prefix": "2026/", "dest_bucket_id": f"{b}-copy"},
     "get_to_folder": lambda b, folder: {"bucket_id": b, "output_path": folder},
 }
