@@ -48,7 +48,7 @@ def _get_connection(conn_id: str) -> Connection:
         except SQLAlchemyError as error:  # which Airflow reports as a missing connection
             reason = str(error).partition("\n")[0]
             raise MictlanXError(
-                f"reading connection {conn_id!r} failed: Airflow's database can't be read: {reason}; check AIRFLOW_HOME "
-                "and [database] sql_alchemy_conn, or use --uri"
+                f"reading connection {conn_id!r} failed: Airflow's database can't be read: {reason}; check "
+                "AIRFLOW_HOME and [database] sql_alchemy_conn, or use --uri"
             ) from error
         raise

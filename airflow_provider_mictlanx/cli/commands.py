@@ -29,6 +29,7 @@ from airflow_provider_mictlanx.bulks.attempt import ShardUpload
 from airflow_provider_mictlanx.bulks.options import AttemptOptions, BulkSpec
 from airflow_provider_mictlanx.bulks.sources import list_sources
 from airflow_provider_mictlanx.bulks.status import BulkStatus, State
+from airflow_provider_mictlanx.bulks.sweep import sweep_bucket
 from airflow_provider_mictlanx.bulks.sync import BucketPath, BucketSide, Side, SyncOptions, side_of
 from airflow_provider_mictlanx.bulks.sync import sync as run_sync
 from airflow_provider_mictlanx.cli.output import Row, as_rows, format_time, show_progress
@@ -59,13 +60,13 @@ class Output:
     The result of a command.
 
     :ivar data: for JSON and YAML
-    :ivar table: for people: the rows of a table, or one line
+    :ivar table: for people: the rows of a table, or lines
     :ivar error: reported after the result; it decides the exit code
     :ivar exit_code: without an error
     """
 
     data: Any
-    table: Sequence[Row] | str
+    table: Sequence[Row] | Sequence[str]
     error: MictlanXError | None = None
     exit_code: int = 0
 
@@ -199,7 +200,7 @@ async def get(client: AsyncClient, args: Namespace) -> Output:
             bucket_id, key, folder, filename=filename, replace=args.replace, **_transfer(args).for_one_of(1)
         )
     result = summaries.transfer_summary(unwrap(report))
-    return Output(result, _transfer_line(result, "" if result["downloaded"] else "; the file existed"))
+    return Output(result, _transfer_lines(result, "" if result["downloaded"] else "; the file existed"))
 
 
 def _target(path: str, key: str) -> tuple[str, str]:
@@ -215,7 +216,7 @@ async def _get_folder(client: AsyncClient, args: Namespace) -> Output:
     root, case_insensitive = await download.prepare_folder(args.path)
     items = await download.list_bucket_items(client, bucket_id, prefix, pattern, args.timeout)
     if not items:
-        raise NotFoundError(f"bucket {bucket_id} has no object {pattern or f'{prefix}*'}")
+        raise _nothing_matches(bucket_id, prefix, pattern)
     with show_progress("Reading"):
         outcome = await download.download_items(
             client,
@@ -228,7 +229,7 @@ async def _get_folder(client: AsyncClient, args: Namespace) -> Output:
         )
     selection = {"bucket_id": bucket_id, "prefix": prefix, "glob": pattern, "output_path": str(root)}
     result = summaries.batch_summary(outcome, "downloaded", **selection, unverified=outcome.unverified)
-    return _batch_output(f"reading {args.object} into {root}", outcome, result, outcome.line("read", "unchanged"))
+    return _batch_output(f"reading {args.object} into {root}", outcome, result, [outcome.line("read", "unchanged")])
 
 
 # Store
@@ -258,7 +259,7 @@ async def put(client: AsyncClient, args: Namespace) -> Output:
             replace=args.replace,
         )
     result = summaries.transfer_summary(unwrap(report))
-    return Output(result, _transfer_line(result, "" if result["uploaded"] else "; it was already stored"))
+    return Output(result, _transfer_lines(result, "" if result["uploaded"] else "; it was already stored"))
 
 
 def _is_many(source: str) -> bool:
@@ -298,7 +299,7 @@ async def _put_many(client: AsyncClient, args: Namespace, bucket_id: str, key_pr
             outcome = await upload.run()
         result = summaries.upload_summary(outcome, with_failures=True)
         error = summary.upload_error(outcome, result) if outcome.failures else None
-        return Output(result, summary.upload_line(outcome), error)
+        return Output(result, [summary.upload_line(outcome)], error)
     tags = _tags(args)
     items = [
         UploadItem(ball.bucket_id, ball.key, ball.size, content={**ball.given(), "tags": tags})
@@ -310,7 +311,7 @@ async def _put_many(client: AsyncClient, args: Namespace, bucket_id: str, key_pr
         stored = await upload_all(client, items, UploadOptions(**shared, **storing))
     result = summaries.batch_summary(stored, "uploaded", source=args.source, bucket_id=bucket_id, key_prefix=key_prefix)
     line = stored.line("stored", "already stored")
-    return _batch_output(f"storing {args.source} in {bucket_id}/{key_prefix}", stored, result, line)
+    return _batch_output(f"storing {args.source} in {bucket_id}/{key_prefix}", stored, result, [line])
 
 
 async def sync(client: AsyncClient, args: Namespace) -> Output:
@@ -340,28 +341,70 @@ async def sync(client: AsyncClient, args: Namespace) -> Output:
         with show_progress("Syncing"):
             found = await run_sync(sides[0], sides[1], options)
     places = {"source": str(sides[0]), "destination": str(sides[1]), "dry_run": args.dry_run}
-    result = summaries.sync_summary(found, **places)
-    line = summaries.sync_line(found, args.dry_run)
-    return _batch_output(f"syncing {sides[0]} to {sides[1]}", found.outcome, result, line)
+    names = {"transferred_names": found.transferred, "deleted_names": found.deleted}
+    result = {name: value for name, value in summaries.sync_summary(found, **places).items() if "first_" not in name}
+    lines = [*(f"+ {name}" for name in found.transferred), *(f"- {name}" for name in found.deleted)]
+    lines = [*(lines if args.dry_run else []), summaries.sync_line(found, args.dry_run)]
+    return _batch_output(f"syncing {sides[0]} to {sides[1]}", found.outcome, result | names, lines)
 
 
 # Delete
 
 
 async def rm(client: AsyncClient, args: Namespace) -> Output:
-    """Delete objects of one bucket by key."""
+    """Delete objects of one bucket by key, or those that are selected."""
+    if args.recursive or args.glob:
+        return await _rm_selected(client, args)
+    if args.older_than or args.keep_last is not None or args.dry_run:
+        raise ValidationError("--older-than, --keep-last and --dry-run need --recursive or --glob")
     names = [_bucket_and_key(name) for name in args.objects]
     bucket_id = check_bucket_may_change(names[0][0], False)
     if other := next((bucket for bucket, _ in names if bucket != bucket_id), None):
         raise ValidationError(f"all objects must be in one bucket, got {bucket_id} and {other}")
-    options = delete.DeleteOptions(max_concurrency=args.max_concurrency or 8, timeout=args.timeout)
     with show_progress("Deleting", counts_bytes=False):
-        outcome = await delete.delete_keys(client, bucket_id, [key for _, key in names], options)
-    result = summaries.deletion_summary(outcome, bucket_id)
-    output = _batch_output(f"deleting from bucket {bucket_id}", outcome, result, outcome.line("deleted", "not stored"))
+        outcome = await delete.delete_keys(client, bucket_id, [key for _, key in names], _deletion(args))
+    result = summaries.deletion_summary(outcome, "absent", bucket_id=bucket_id)
+    line = outcome.line("deleted", "not stored")
+    output = _batch_output(f"deleting from bucket {bucket_id}", outcome, result, [line])
     if outcome.skipped and not output.error and not args.force:
         return replace(output, error=NotFoundError(f"{outcome.skipped} of {outcome.total} objects did not exist"))
     return output
+
+
+async def _rm_selected(client: AsyncClient, args: Namespace) -> Output:
+    if len(args.objects) != 1:
+        raise ValidationError(f"one BUCKET or BUCKET/FOLDER must be given to select objects, got {len(args.objects)}")
+    bucket_id, prefix, pattern = _selection(args.objects[0], args.glob)
+    check_bucket_may_change(bucket_id, False)
+    selection = delete.Selection(prefix, pattern, args.older_than, args.keep_last, args.allow_whole_bucket)
+    with show_progress("Deleting", counts_bytes=False):
+        outcome = await delete.delete_matching(client, bucket_id, selection, _deletion(args), dry_run=args.dry_run)
+    if not (outcome.total or args.force):
+        raise _nothing_matches(bucket_id, prefix, pattern)
+    selected = {"bucket_id": bucket_id, "prefix": prefix, "glob": pattern}
+    return _deletion_output(
+        f"deleting {pattern or f'{prefix}*'} of bucket {bucket_id}", outcome, selected, args.dry_run
+    )
+
+
+async def sweep(client: AsyncClient, args: Namespace) -> Output:
+    """Delete the uploads of a bucket that stopped half-way, and old records of a bulk."""
+    dry_run = not args.delete
+    with show_progress("Sweeping", counts_bytes=False):
+        outcome = await sweep_bucket(client, args.bucket, args.older_than, _deletion(args), dry_run=dry_run)
+    return _deletion_output(f"sweeping bucket {args.bucket}", outcome, {"bucket_id": args.bucket}, dry_run)
+
+
+def _deletion(args: Namespace) -> delete.DeleteOptions:
+    return delete.DeleteOptions(timeout=args.timeout, max_concurrency=args.max_concurrency or 8)
+
+
+def _deletion_output(action: str, outcome: delete.DeleteResult, selected: Row, dry_run: bool) -> Output:
+    """Return the output of a selective deletion; a dry run names every key."""
+    result = summaries.upkeep_summary(outcome, **selected, dry_run=dry_run) | {"keys": outcome.keys}
+    del result["first"]
+    line = outcome.line("to delete" if dry_run else "deleted", "kept")
+    return _batch_output(action, outcome, result, [*outcome.keys, line] if dry_run else [line])
 
 
 # Arguments and results
@@ -391,6 +434,10 @@ def _selection(name: str, pattern: str) -> tuple[str, str, str]:
     if folder and pattern:
         raise ValidationError(f"--glob selects from a complete bucket, got {name!r}")
     return bucket_id, f"{folder.rstrip('/')}/" if folder else "", pattern
+
+
+def _nothing_matches(bucket_id: str, prefix: str, pattern: str) -> NotFoundError:
+    return NotFoundError(f"bucket {bucket_id} has no object {pattern or f'{prefix}*'}")
 
 
 def _tags(args: Namespace) -> dict[str, str]:
@@ -425,9 +472,9 @@ def _group(balls: Iterable[Ball], prefix: str) -> tuple[list[dict[str, Any]], li
     ], others
 
 
-def _transfer_line(result: Row, suffix: str) -> str:
-    return f"{summaries.transfer_line(result, speed=not suffix)}{suffix}"
+def _transfer_lines(result: Row, suffix: str) -> list[str]:
+    return [f"{summaries.transfer_line(result, speed=not suffix)}{suffix}"]
 
 
-def _batch_output(action: str, outcome: BatchResult, result: dict[str, Any], line: str) -> Output:
-    return Output(result, line, batch_error(action, outcome, result) if outcome.failures else None)
+def _batch_output(action: str, outcome: BatchResult, result: dict[str, Any], lines: Sequence[str]) -> Output:
+    return Output(result, lines, batch_error(action, outcome, result) if outcome.failures else None)

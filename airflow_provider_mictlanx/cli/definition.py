@@ -59,6 +59,11 @@ _PREFIX = _argument("prefix", metavar="PREFIX", nargs="?", default="", help="onl
 _GLOB = _argument(
     "-g", "--glob", metavar="PATTERN", default="", help="every key of the bucket that matches, such as '2026/*.csv'"
 )
+_OLDER_THAN = _argument(
+    "--older-than",
+    metavar="AGE",
+    help="only what was written before, such as 30d, '12 hours' or 2026-11-01T00:00+00:00",
+)
 _DRY_RUN = _flag("-n", "--dry-run", help="change nothing, and show what would be done")
 _REPLACE = _flag("-f", "--replace", help="replace different content, instead of failing")
 _CONCURRENCY = _argument(
@@ -151,13 +156,31 @@ COMMANDS = (
     ),
     Command(
         "rm",
-        "Delete objects",
+        "Delete objects of a bucket",
         (
-            _OBJECTS,
-            _flag("-f", "--force", help="succeed if an object does not exist"),
+            _argument(
+                "objects", metavar="BUCKET/KEY", nargs="+", help="the objects; for many, BUCKET or BUCKET/FOLDER"
+            ),
+            _flag("-r", "--recursive", help="delete every object of the folder"),
+            _GLOB,
+            _OLDER_THAN,
+            _argument("--keep-last", metavar="NUMBER", type=int, help="keep this number of newest objects"),
+            _flag("--allow-whole-bucket", help="accept a selection that every key matches"),
+            _DRY_RUN,
+            _flag("-f", "--force", help="succeed if nothing matches"),
             _CONCURRENCY,
         ),
         waits=True,
+    ),
+    Command(
+        "sweep",
+        "Show, and with --delete delete, the uploads of a bucket that stopped half-way",
+        (
+            _argument("bucket", metavar="BUCKET", help="the bucket; bulk-ID for the records of a bulk"),
+            Argument(_OLDER_THAN.flags, _OLDER_THAN.options | {"required": True}),
+            _flag("--delete", help="delete them; without it, only show them"),
+            _CONCURRENCY,
+        ),
     ),
     Command("du", "Count the objects and bytes of a bucket, and of its folders", (_BUCKET, _PREFIX)),
     Command(

@@ -18,12 +18,12 @@ from airflow_provider_mictlanx.client.texts import clean
 Row = Mapping[str, Any]
 
 
-def print_result(data: Any, table: Sequence[Row] | str, form: str) -> None:
+def print_result(data: Any, table: Sequence[Row] | Sequence[str], form: str) -> None:
     """
     Print a result to standard output.
 
     :param data: the result for programs
-    :param table: the result for people: the rows of a table, or one line
+    :param table: the result for people: the rows of a table, or lines
     :param form: ``table``, ``json`` or ``yaml``
     """
     if form == "json":
@@ -35,12 +35,15 @@ def print_result(data: Any, table: Sequence[Row] | str, form: str) -> None:
     elif not table:
         return
     else:
-        text = clean(table) if isinstance(table, str) else _as_text(table)
+        text = _as_text(table)
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
-def _as_text(rows: Sequence[Row]) -> str:
+def _as_text(table: Sequence[Row] | Sequence[str]) -> str:
+    rows = [row for row in table if not isinstance(row, str)]
+    if not rows:
+        return "\n".join(clean(line) for line in table if isinstance(line, str))
     from tabulate import tabulate
 
     lines = [[clean(str(value)) for value in row.values()] for row in rows]
