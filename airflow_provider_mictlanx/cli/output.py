@@ -90,9 +90,9 @@ def show_progress(doing: str, *, size: int | None = None, counts_bytes: bool = T
     from rich.console import Console
 
     amount = (rich.DownloadColumn(), rich.TransferSpeedColumn()) if counts_bytes else (rich.MofNCompleteColumn(),)
-    columns = (rich.TextColumn("{task.description}"), rich.BarColumn(), *amount, rich.TimeRemainingColumn())
+    columns = (rich.TextColumn("{task.description}", markup=False), rich.BarColumn(), *amount, rich.TimeRemainingColumn())
     with rich.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(doing, total=size)
+        task = bar.add_task(clean(doing), total=size)
 
         def observe(count: Count) -> None:
             done, total = (count.done_size, count.size) if counts_bytes else (count.counted, count.balls)
