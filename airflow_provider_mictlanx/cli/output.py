@@ -90,7 +90,8 @@ def show_progress(doing: str, *, size: int | None = None, counts_bytes: bool = T
     from rich.console import Console
 
     amount = (rich.DownloadColumn(), rich.TransferSpeedColumn()) if counts_bytes else (rich.MofNCompleteColumn(),)
-    columns = (rich.TextColumn("{task.description}", markup=False), rich.BarColumn(), *amount, rich.TimeRemainingColumn())
+    description = rich.TextColumn("{task.description}", markup=False)
+    columns = (description, rich.BarColumn(), *amount, rich.TimeRemainingColumn())
     with rich.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(clean(doing), total=size)
 
