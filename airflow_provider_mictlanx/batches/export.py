@@ -117,7 +117,7 @@ class Store:
                 self.fs.put_file(local, written)
                 self.fs.invalidate_cache(folder)
                 if (stored := self.fs.info(written).get("size")) != size:
-                    raise UnknownError(f"writing {self.name}/{name} failed: {stored} of {size} bytes arrived")
+                    raise UnknownError(f"writing {name} in {self.name} failed: {stored} of {size} bytes arrived")
                 if written != target:
                     self.fs.mv(written, target)
             except BaseException:
