@@ -33,7 +33,7 @@ from airflow_provider_mictlanx.client.texts import get_logger
 
 log = get_logger(__name__)
 
-ATOMIC = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "mictlanx"})
+ATOMIC = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "oci", "mictlanx"})
 """Protocols of stores in which a name appears when its upload is complete."""
 
 LOCAL = ("", "file", "local")

@@ -9,6 +9,7 @@ from typing import Any
 
 import fsspec
 import pytest
+from airflow.providers.common.compat.sdk import ObjectStoragePath
 from fsspec.implementations.memory import MemoryFileSystem
 from upath import UPath
 
@@ -179,7 +180,9 @@ def test_half_a_file_never_gets_its_name(
     assert set(fs.find(root)) <= {f"{root}/empty"}
 
 
-def test_local_paths_are_no_other_store(tmp_path: Path) -> None:
+def test_local_paths_are_no_other_store(hook: MictlanXHook, stored: str, tmp_path: Path) -> None:
+    result = hook.get_to_folder(ObjectStoragePath(f"file://{tmp_path}/out"), stored)
+    assert (result["downloaded"], result["output_path"]) == (5, f"{tmp_path}/out")
     assert Store.at(tmp_path) is None
     assert Store.at(str(tmp_path)) is None
     assert Store.at(UPath(tmp_path)) is None
