@@ -50,6 +50,8 @@ NAMED_IN_AIRFLOW = "tests/integration/hooks/test_error_names.py"
 CONNECTION = "tests/unit/hooks/test_connection.py"
 PLACES = "tests/unit/batches/test_local_paths.py"
 FOLDER = "tests/integration/operators/test_get_to_folder.py"
+SYNC = "tests/integration/operators/test_sync.py"
+EXPORT = "tests/integration/operators/test_export.py"
 ENGINES = "tests/integration/client/transport/test_engines.py"
 ENGINE_ANSWERS = "tests/integration/client/transport/test_engine_answers.py"
 ENGINE_LIFE = "tests/integration/client/transport/test_engine_lifecycle.py"
@@ -1409,6 +1411,54 @@ MUTANTS = (
             "        if False:\n            return False",
             LISTED,
             ["test_peer_silent_between_deletes_stops_them[by_prefix]"],
+        ),
+    ),
+    *_mutants(
+        "bulks/sync.py",
+        (
+            "after a failed transfer, nothing is deleted",
+            "if self.options.delete_extra and not outcome.failures:",
+            "if self.options.delete_extra:",
+            SYNC,
+            ["test_failed_transfer_prevents_the_deletion"],
+        ),
+        (
+            "an empty source deletes nothing",
+            "if self.options.delete_extra and not names and not self.options.allow_empty:",
+            "if False:",
+            SYNC,
+            ["test_empty_source_deletes_nothing_unless_allowed"],
+        ),
+        (
+            "what changes during a sync is not deleted",
+            "if name in found and found[name].mark == entry.mark and name not in wanted",
+            "if name in found",
+            SYNC,
+            ["test_what_changes_during_the_sync_is_kept"],
+        ),
+        (
+            "an incomplete object of the source keeps its copy",
+            "set(map(listed_key, listing.balls))",
+            "set(await self.list_destination(options))",
+            SYNC,
+            ["test_incomplete_object_of_the_source_keeps_its_copy"],
+        ),
+        (
+            "an equal object is read before it counts as stored",
+            "if not options.check_storage:",
+            "if True:",
+            SYNC,
+            ["test_announced_object_without_data_is_sent_again"],
+        ),
+    ),
+    *_mutants(
+        "batches/export.py",
+        (
+            "a file has its name when it is complete",
+            'if (stored := self.fs.info(written).get("size")) != size:',
+            "if (stored := size) != size:",
+            EXPORT,
+            ["test_half_a_file_never_gets_its_name"],
         ),
     ),
     *_mutants(

@@ -33,7 +33,7 @@ from airflow_provider_mictlanx.client.texts import get_logger
 
 log = get_logger(__name__)
 
-ATOMIC = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "mictlanx"})
+ATOMIC = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "oci", "mictlanx"})
 """Protocols of stores in which a name appears when its upload is complete."""
 
 LOCAL = ("", "file", "local")
@@ -117,7 +117,7 @@ class Store:
                 self.fs.put_file(local, written)
                 self.fs.invalidate_cache(folder)
                 if (stored := self.fs.info(written).get("size")) != size:
-                    raise UnknownError(f"writing {self.name}/{name} failed: {stored} of {size} bytes arrived")
+                    raise UnknownError(f"writing {name} in {self.name} failed: {stored} of {size} bytes arrived")
                 if written != target:
                     self.fs.mv(written, target)
             except BaseException:

@@ -89,8 +89,14 @@ class SyncOptions(UploadOptions):
     allow_empty: bool = False
     check_storage: bool = True
 
-    def for_(self, kind: Any) -> Any:
-        """Return the fields that another kind of options has."""
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("delete_extra", "dry_run", "allow_empty", "check_storage"):
+            if not isinstance(flag := getattr(self, name), bool):
+                raise ValidationError(f"{name} must be True or False, got {flag!r}")
+
+    def select(self, kind: Any) -> Any:
+        """Return other options with the fields that they have in common."""
         return kind(**{name: getattr(self, name) for name in kind.__dataclass_fields__ if hasattr(self, name)})
 
 
@@ -173,7 +179,8 @@ class BucketSide(Side):
     async def list_destination(self, options: SyncOptions) -> dict[str, Entry]:
         """Return the complete objects of one listing."""
         items = await list_bucket_items(self.client, self.path.bucket_id, self.path.prefix, timeout=options.timeout)
-        return {item.key.removeprefix(self.path.prefix): _entry_of(item) for item in items}
+        prefix = self.path.prefix
+        return await run_in_thread(lambda: {item.key.removeprefix(prefix): _entry_of(item) for item in items})
 
     async def names_still_there(self, bucket_id: str, options: SyncOptions) -> Collection[str]:
         """Return every announced name: an object that is being replaced is incomplete for a while."""
@@ -433,7 +440,7 @@ class _Sync:
         shared: dict[str, Any] = {"log_progress": self.log_progress}
         if not isinstance(to, BucketSide):
             source = self._bucket
-            shared |= {"prefix": source.path.prefix, "replace": True, "options": options.for_(TransferOptions)}
+            shared |= {"prefix": source.path.prefix, "replace": True, "options": options.select(TransferOptions)}
             if isinstance(to, StoreSide):
                 return await export_items(source.client, items, to.store, **shared)
             root, case_insensitive = await prepare_folder(cast(FolderSide, to).path)
@@ -441,7 +448,7 @@ class _Sync:
         place = to.path
         if isinstance(source, BucketSide):
             prefix = source.path.prefix
-            copying = replace(options.for_(CopyOptions), replace=True)
+            copying = replace(options.select(CopyOptions), replace=True)
             return await copy_all(
                 source.client,
                 items,
@@ -455,7 +462,7 @@ class _Sync:
             UploadItem(place.bucket_id, place.prefix + name, entry.item.size, content=entry.content)
             for name, entry in differing.items()
         ]
-        return await upload_all(to.client, uploads, replace(options.for_(UploadOptions), replace=True), **shared)
+        return await upload_all(to.client, uploads, replace(options.select(UploadOptions), replace=True), **shared)
 
     async def _delete(self, extra: Mapping[str, Entry], result: SyncResult) -> None:
         """

@@ -421,7 +421,8 @@ class MictlanXHook(CleanLog, BaseHook):
         async with self.open_client() as client, deadline_scope(options["deadline"], action):
             store = await asyncio.to_thread(Store.at, output_path)
             if store is None:
-                root, case_insensitive = await download.prepare_folder(output_path)
+                local: str | os.PathLike[str] = getattr(output_path, "path", output_path)
+                root, case_insensitive = await download.prepare_folder(local)
                 engine = partial(download.download_items, root=root, case_insensitive=case_insensitive)
                 place, folder = str(root), file_location(root)
             else:
@@ -826,11 +827,15 @@ class MictlanXHook(CleanLog, BaseHook):
             not data. False trusts the listing: an upload that was killed may then stay incomplete
         """
         filled = await self._with_connection_defaults({**options, "chunk_size": chunk_size})
-        given = {"delete_extra": delete_extra, "dry_run": dry_run, "allow_empty": allow_empty, "rf": rf}
-        for name, flag in (given | {"check_storage": check_storage}).items():
-            if name != "rf" and not isinstance(flag, bool):
-                raise ValidationError(f"{name} must be True or False, got {flag!r}")
-        chosen = _select(SyncOptions, filled, check_storage=check_storage, **given)
+        chosen = _select(
+            SyncOptions,
+            filled,
+            delete_extra=delete_extra,
+            dry_run=dry_run,
+            allow_empty=allow_empty,
+            check_storage=check_storage,
+            rf=rf,
+        )
         sides = [await asyncio.to_thread(side_of, side) for side in (source, destination)]
         places = dict(zip(("source", "destination"), map(str, sides), strict=True))
         action = f"syncing {places['source']} to {places['destination']}"

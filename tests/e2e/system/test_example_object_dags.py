@@ -64,6 +64,20 @@ def test_files_are_written_read_and_transferred(environment: dict[str, str], tmp
     assert balls_in(vss, str(folder).partition("@")[2].partition("/")[0]) == []
 
 
+def test_folder_and_bucket_are_synced(environment: dict[str, str], tmp_path: Path, vss: LocalVSS) -> None:
+    status, report = run_dag(environment, tmp_path, "example_mictlanx_sync")
+    assert (status, Counter(task["state"] for task in report["tasks"])) == (0, {"success": 11}), report
+    first, preview, second, back, exported = (
+        xcoms(report, task)[0] for task in ("publish", "preview", "publish_changes", "restore", "export")
+    )
+    assert (first["transferred"], back["transferred"], exported["downloaded"]) == (3, 3, 3)
+    for result in (preview, second):
+        assert result["first_transferred"] == ["index.html", "news/3.html"]
+        assert (result["first_deleted"], result["skipped"]) == (["news/1.html"], 1)
+    assert xcoms(report, "compare") == [{"equal": True, "copies": 3}]
+    assert balls_in(vss, str(xcoms(report, "name_bucket")[0])) == []
+
+
 @pytest.mark.skipif(
     tuple(map(int, re.findall(r"\d+", version("apache-airflow"))[:2])) < (3, 2), reason="async tasks are new in 3.2"
 )
