@@ -21,7 +21,8 @@ def report_to(port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         from airflow.metrics.statsd_logger import get_statsd_logger
         from airflow.stats import Stats
 
-        monkeypatch.setattr(type(Stats), "instance", get_statsd_logger(Stats), raising=False)
+        monkeypatch.setattr(type(Stats), "factory", get_statsd_logger)
+        monkeypatch.setattr(Stats, "instance", None, raising=False)
         yield
         return
     initialize: Any = stats.initialize
