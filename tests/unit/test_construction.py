@@ -21,6 +21,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "MictlanXCopyOperator": {**B, "dest_bucket_id": "c", "key": "k"},
     "MictlanXDeleteOperator": {**B, "key": "k"},
     "MictlanXDeleteBucketOperator": B,
+    "MictlanXSweepOperator": {**B, "older_than": "1d"},
+    "MictlanXDeleteBulkOperator": {"bulk_id": "b"},
     "MictlanXBulkPutOperator": {**B, "bulk_id": "bulk", "source": "/there/is/none"},
     "MictlanXGetToFolderOperator": {**B, "output_path": "/there/is/none"},
     "MictlanXAwaitBulkOperator": {"task_id": "task", "mictlanx_conn_id": "there-is-none", "bulk_id": "bulk"},
