@@ -60,7 +60,15 @@ _CONFIG: dict[str, Any] = {
                 "type": "boolean",
                 "example": None,
                 "default": "True",
-            }
+            },
+            "metrics": {
+                "description": "Count what the hook stores, reads, copies and deletes in Airflow's metrics: "
+                "mictlanx.put.bytes, .seconds, .objects, and the same for get, copy and delete.",
+                "version_added": "0.1.0",
+                "type": "boolean",
+                "example": None,
+                "default": "True",
+            },
         },
     }
 }

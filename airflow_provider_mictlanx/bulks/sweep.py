@@ -2,8 +2,9 @@
 Remove from a bucket what only its raw listing shows: uploads that stopped half-way, and old records of a bulk.
 
 An upload that stopped half-way is a ball of which some, but not all chunks are announced. No listing of objects shows
-it, but its chunks use space. Each candidate is looked up by its id first: the listing of a bucket may hide the complete
-version of a ball behind a newer incomplete one. The companion of an empty ball is part of a complete ball.
+it, but its chunks use space. The raw listing is not enough to find one: it may hide the complete version of a ball
+behind a newer incomplete one, and a peer may have lost a chunk that the placement service still knows. The companion of
+an empty ball is part of a complete ball.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from airflow_provider_mictlanx.batches.delete import (
 from airflow_provider_mictlanx.bulks.records import is_record
 from airflow_provider_mictlanx.client.async_client import AsyncClient
 from airflow_provider_mictlanx.client.concurrency import for_each, run_in_thread
-from airflow_provider_mictlanx.client.errors import GetChunkError, NotFoundError, UnavailableError, ValidationError
+from airflow_provider_mictlanx.client.errors import NotFoundError, UnavailableError, ValidationError
 from airflow_provider_mictlanx.client.models import Metadata
-from airflow_provider_mictlanx.client.object_ids import RESERVED_BUCKETS
+from airflow_provider_mictlanx.client.object_ids import RESERVED_BUCKETS, ObjectId
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.texts import get_logger
 from airflow_provider_mictlanx.client.versions import group_versions
@@ -64,8 +65,8 @@ async def sweep_bucket(
     records, stopped = await run_in_thread(lambda: _find_rubbish(bucket_id, objects))
     newest_record = max(map(newest, records.values()), default=0)
     old = {key: rows for key, rows in stopped.items() if newest(rows) < before}
-    incomplete = await _confirm_incomplete(client, bucket_id, old, options)
-    chosen = {key: old[key] for key in old if key in incomplete} | (records if newest_record < before else {})
+    chosen = await _confirm_incomplete(client, bucket_id, old, options) if old else {}
+    chosen |= records if newest_record < before else {}
     chosen = {key: chosen[key] for key in sorted(chosen)}
     result = await delete_unchanged(client, bucket_id, chosen, options, dry_run=dry_run, log_progress=log_progress)
     result.skip(len(records) + len(stopped) - len(chosen))
@@ -100,18 +101,24 @@ def _has_missing_chunks(rows: Sequence[Metadata]) -> bool:
 
 
 async def _confirm_incomplete(
-    client: AsyncClient, bucket_id: str, old: Mapping[str, object], options: DeleteOptions
-) -> set[str]:
-    """Look up each ball; return the keys of those that are incomplete while every peer answers."""
-    incomplete: set[str] = set()
+    client: AsyncClient, bucket_id: str, old: Mapping[str, Sequence[Metadata]], options: DeleteOptions
+) -> dict[str, Sequence[Metadata]]:
+    """Return the balls that no listing of objects shows, and whose missing chunks were never announced."""
+    complete = {ball.key for ball in unwrap(await client.list_balls(bucket_id, timeout=options.timeout))}
+    confirmed: dict[str, Sequence[Metadata]] = {}
 
-    async def look_up(key: str) -> None:
-        try:
-            unwrap(await client.get_metadata(bucket_id, key, options.timeout))
-        except NotFoundError:
-            incomplete.add(key)
-        except (UnavailableError, GetChunkError) as error:
-            log.warning("%s/%s is kept: a peer may have its missing chunks: %s", bucket_id, key, error)
+    async def confirm(key: str) -> None:
+        for version in group_versions(old[key]):
+            missing = next(index for index in range(version.num_chunks) if index not in version.chunks)
+            chunk = ObjectId(bucket_id, version.ball_id).chunk(missing)
+            try:
+                unwrap(await client.get_metadata_by_key(bucket_id, chunk, options.timeout))
+            except NotFoundError:
+                continue
+            except UnavailableError as error:
+                log.warning("%s/%s is kept, because a peer may have its chunk %d: %s", bucket_id, key, missing, error)
+            return
+        confirmed[key] = old[key]
 
-    await for_each(old, look_up, options.max_concurrency)
-    return incomplete
+    await for_each(old.keys() - complete, confirm, options.max_concurrency)
+    return confirmed

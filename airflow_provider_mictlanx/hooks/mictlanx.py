@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from datetime import datetime, timedelta
@@ -53,13 +54,13 @@ from airflow_provider_mictlanx.client.errors import (
     ValidationError,
 )
 from airflow_provider_mictlanx.client.models import Ball
-from airflow_provider_mictlanx.client.object_ids import check_bucket_may_change, make_ball_id, safe_file_name
+from airflow_provider_mictlanx.client.object_ids import check_bucket_may_change, folders, make_ball_id, safe_file_name
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.retry import deadline_scope
 from airflow_provider_mictlanx.client.texts import clean
-from airflow_provider_mictlanx.client.validation import check_int, check_timeout, parse_size
+from airflow_provider_mictlanx.client.validation import check_int, check_str, check_timeout, parse_size
 from airflow_provider_mictlanx.get_provider_info import UI_FIELD_BEHAVIOUR
-from airflow_provider_mictlanx.hooks import connection_form, summaries
+from airflow_provider_mictlanx.hooks import connection_form, metrics, summaries
 from airflow_provider_mictlanx.hooks.arguments import (
     BatchDeleteArguments,
     BulkArguments,
@@ -94,6 +95,9 @@ Source: TypeAlias = Any
 
 Readable: TypeAlias = MutableMapping[str, Ball]
 """Objects that were read and verified, by ball id."""
+
+CheckFn: TypeAlias = Callable[[list[dict[str, Any]]], bool]
+"""Returns whether the objects that were found are the expected ones."""
 
 FOUND_AT_ONCE = 8
 """Limit for the keys that are searched for at the same time."""
@@ -289,6 +293,7 @@ class MictlanXHook(CleanLog, BaseHook):
         filled = chosen_by_size | await self._with_connection_defaults(options)
         async with self.open_client() as client:
             report = unwrap(await client.upload(bucket_id, key, **source, **filled))
+        metrics.count("put", int(report.uploaded), report.size, report.response_time)
         read = [file_location(source["path"])] if "path" in source else []
         await self._report_lineage(reads=read, writes=[bucket_location(bucket_id, key)])
         return summaries.transfer_summary(report)
@@ -308,8 +313,10 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         filled = await self._with_connection_defaults(options)
         named = {_OFFICIAL_NAMES.get(name, name): value for name, value in filled.items()}
+        began = time.monotonic()
         async with self.open_client() as client:
             data = unwrap(await client.get(bucket_id, key, max_size=max_size, **named)).data.tobytes()
+        metrics.count("get", 1, len(data), time.monotonic() - began)
         await self._report_lineage(reads=[bucket_location(bucket_id, key)])
         return data
 
@@ -370,6 +377,7 @@ class MictlanXHook(CleanLog, BaseHook):
         report = await self._call(
             AsyncClient.download, bucket_id, key, output_path, filename=filename, replace=replace, options=options
         )
+        metrics.count("get", int(report.downloaded), report.size, report.response_time)
         result = summaries.transfer_summary(report)
         await self._report_lineage(reads=[bucket_location(bucket_id, key)], writes=[file_location(result["path"])])
         return result
@@ -441,6 +449,7 @@ class MictlanXHook(CleanLog, BaseHook):
                 log_progress=self._log_progress,
             )
         selection = {"bucket_id": bucket_id, "prefix": prefix, "glob": glob, "bulk_id": bulk_id}
+        metrics.count("get", outcome.done, outcome.done_size, outcome.response_time)
         result = summaries.batch_summary(
             outcome, "downloaded", **selection, output_path=place, unverified=outcome.unverified
         )
@@ -507,27 +516,36 @@ class MictlanXHook(CleanLog, BaseHook):
         prefix: str = "",
         glob: str = "",
         *,
+        delimiter: str = "",
         max_keys: int | None = None,
         **options: Unpack[CallArguments],
     ) -> list[str]:
         """
-        List the keys of a bucket's objects, sorted.
+        List the keys of a bucket's objects, sorted; with ``delimiter``, the "folders" in them.
 
         Parameters: see ``aput`` and ``aget_to_folder``, and:
 
-        :param max_keys: raise ``ValidationError`` for more keys; default: no limit
+        :param delimiter: return what the keys have up to this str behind ``prefix``, once each: with ``"/"`` and
+            ``prefix="2026/"``, ``["2026/01/", "2026/02/"]``. Keys without it there are left out
+        :param max_keys: raise ``ValidationError`` for more keys or folders; default: no limit
         """
         if max_keys is not None:
             check_int("max_keys", max_keys)
+        check_str("delimiter", delimiter)
+        if delimiter and glob:
+            raise ValidationError("delimiter must not be given with glob; use prefix")
         balls = await self._call(AsyncClient.list_balls, bucket_id, prefix, glob, options=options)
-        if max_keys is not None and len(balls) > max_keys:
+        keys = [ball.key for ball in balls]
+        names = folders(keys, prefix, delimiter) if delimiter else keys
+        if max_keys is not None and len(names) > max_keys:
             which = f" that match {glob!r}" if glob else f" that begin with {prefix!r}" if prefix else ""
+            kind = "folders" if delimiter else "keys"
             with errors_name_connection(self.mictlanx_conn_id):
                 raise ValidationError(
-                    f"bucket {bucket_id} has {len(balls):,} keys{which}, more than max_keys={max_keys:,}; narrow "
+                    f"bucket {bucket_id} has {len(names):,} {kind}{which}, more than max_keys={max_keys:,}; narrow "
                     "prefix or glob, or raise max_keys"
                 )
-        return [ball.key for ball in balls]
+        return names
 
     list_keys = blocking(alist_keys)
 
@@ -539,6 +557,7 @@ class MictlanXHook(CleanLog, BaseHook):
         key: str,
         *,
         check_storage: bool = True,
+        check_fn: CheckFn | None = None,
         request_timeout: float | None = None,
         client: AsyncClient | None = None,
     ) -> dict[str, Any] | None:
@@ -548,11 +567,15 @@ class MictlanXHook(CleanLog, BaseHook):
         "Not yet" includes an object that may be stored on a peer that does not answer. Parameters: see ``aput``, and:
 
         :param check_storage: once the object is listed, read and verify every chunk before returning it
+        :param check_fn: called in a thread with the list of the listed objects, each in the form of ``get_metadata``
+            with ``age``, the seconds since it was written; a false result means "not yet", and nothing is read
         :param client: an open client of the running event loop, for repeated checks; only for the coroutine
         """
         options = await self._with_connection_defaults({"request_timeout": request_timeout})
         async with self._reuse(client) as opened:
             ball = await self._find(opened, bucket_id, key, **options)
+            if ball is not None and not await self._passes(check_fn, [ball]):
+                ball = None
             if ball is not None and check_storage:
                 ball = await self._find(opened, bucket_id, key, check_storage=True, **options)
         if ball is None:
@@ -579,6 +602,7 @@ class MictlanXHook(CleanLog, BaseHook):
         glob: str | None = None,
         min_objects: int | None = None,
         check_storage: bool = True,
+        check_fn: CheckFn | None = None,
         readable: Readable | None = None,
         request_timeout: float | None = None,
         client: AsyncClient | None = None,
@@ -607,6 +631,8 @@ class MictlanXHook(CleanLog, BaseHook):
                 found = self._complete_listing(bucket_id, listed) or []
             else:
                 found = await self._find_keys(opened, bucket_id, names, options)
+            if len(found) >= needed and not await self._passes(check_fn, found):
+                return None
             if check_storage and len(found) >= needed:
                 found = await self._read_back(opened, found, {} if readable is None else readable, options)
         count = summaries.format_count(len(found), "object")
@@ -614,6 +640,17 @@ class MictlanXHook(CleanLog, BaseHook):
         return summaries.objects_summary(bucket_id, found) if len(found) >= needed else None
 
     find_objects = blocking(afind_objects)
+
+    async def _passes(self, check_fn: CheckFn | None, found: Sequence[Ball]) -> bool:
+        """Return whether ``check_fn`` accepts the listed objects."""
+        if check_fn is None:
+            return True
+        now = time.time()
+        objects = [summaries.ball_summary(ball) | {"age": max(0.0, now - ball.updated_at / 1e9)} for ball in found]
+        passes = bool(await asyncio.to_thread(check_fn, objects))
+        if not passes:
+            self.log.info("check_fn does not accept the %s yet", summaries.format_count(len(objects), "object"))
+        return passes
 
     async def _find_keys(
         self, client: AsyncClient, bucket_id: str, keys: list[str], options: dict[str, Any]
@@ -709,6 +746,7 @@ class MictlanXHook(CleanLog, BaseHook):
         filled = await self._with_connection_defaults(options)
         async with self._open_both(dest_conn_id) as (client, dest):
             report = unwrap(await client.copy(bucket_id, key, dest_bucket_id, dest_key, dest=dest, **filled))
+        metrics.count("copy", int(report.uploaded), report.size, report.response_time)
         result = summaries.transfer_summary(report)
         await self._report_lineage(
             reads=[bucket_location(bucket_id, key)], writes=[bucket_location(dest_bucket_id, dest_key)]
@@ -761,6 +799,7 @@ class MictlanXHook(CleanLog, BaseHook):
                 options=transfer,
                 log_progress=self._log_progress,
             )
+        metrics.count("copy", outcome.done, outcome.done_size, outcome.response_time)
         destination = {"dest_bucket_id": dest_bucket_id, "dest_prefix": dest_prefix}
         result = summaries.batch_summary(outcome, "copied", bucket_id=bucket_id, prefix=prefix, **destination)
         await self._report_lineage(
@@ -876,7 +915,9 @@ class MictlanXHook(CleanLog, BaseHook):
         Returns ``{bucket_id, key, ball_id, n_deletes}``; ``n_deletes`` counts the replicas of all its chunks.
         Parameters: see ``aput``.
         """
+        began = time.monotonic()
         response = await self._call(AsyncClient.delete, key, bucket_id, options=options)
+        metrics.count("delete", int(response.n_deletes > 0), 0, time.monotonic() - began)
         await self._report_lineage(deletes=[bucket_location(bucket_id, key)])
         return {"bucket_id": bucket_id, "key": key, "ball_id": response.ball_id, "n_deletes": response.n_deletes}
 
@@ -956,6 +997,7 @@ class MictlanXHook(CleanLog, BaseHook):
             ),
             bucket_id,
             action=action,
+            dry_run=dry_run,
             deletes=[lineage.selected_location(bucket_id, prefix, glob)] if drops else [],
             options=options,
         )
@@ -992,6 +1034,7 @@ class MictlanXHook(CleanLog, BaseHook):
             ),
             bucket_id,
             action=action,
+            dry_run=dry_run,
             options={**options, "allow_reserved_bucket": True},
         )
         result = summaries.upkeep_summary(outcome, bucket_id=bucket_id, dry_run=dry_run)
@@ -1006,6 +1049,7 @@ class MictlanXHook(CleanLog, BaseHook):
         bucket_id: str,
         *,
         action: str,
+        dry_run: bool = False,
         deletes: Sequence[DataLocation] = (),
         options: BatchDeleteArguments,
     ) -> B:
@@ -1013,6 +1057,8 @@ class MictlanXHook(CleanLog, BaseHook):
         chosen = _select(batch_delete.DeleteOptions, await self._with_connection_defaults(options))
         async with self.open_client() as client, deadline_scope(options["deadline"], action):
             outcome = await delete(client, chosen)
+        if not dry_run:
+            metrics.count("delete", outcome.done, outcome.done_size, outcome.response_time)
         await self._report_lineage(deletes=deletes)
         return outcome
 
@@ -1024,6 +1070,7 @@ class MictlanXHook(CleanLog, BaseHook):
         Returns ``{bucket_id, deleted, failed, total, response_time}``. Parameters: see ``adelete_keys``.
         """
         response = await self._call(AsyncClient.delete_bucket, bucket_id, options=options)
+        metrics.count("delete", response.deleted, 0, response.response_time)
         await self._report_lineage(deletes=[bucket_location(bucket_id)])
         for ball_id, reason in islice(response.failures.items(), MAX_REPORTED):
             self.log.warning("Deleting %s/%s failed: %s", bucket_id, ball_id, reason)
@@ -1117,6 +1164,7 @@ class MictlanXHook(CleanLog, BaseHook):
             outcome = await ShardUpload(
                 client, spec, shard, listing, owner, attempt, log_progress=self._log_progress
             ).run()
+        metrics.count("put", outcome.uploaded, outcome.uploaded_size, outcome.response_time)
         await self._report_lineage(
             reads=lineage.source_locations(spec.sources, items), writes=_destinations(bucket_id, items, key_prefix)
         )

@@ -376,9 +376,9 @@ class MictlanXGetToFolderOperator(TransferOperator):
 
 class MictlanXListOperator(MictlanXOperator):
     """
-    List the keys of a bucket: all, those that begin with a prefix, or those that match a glob.
+    List the keys of a bucket, or the "folders" in them: all, or those that match a prefix or a glob.
 
-    XCom: the sorted list of keys, for ``.expand(key=listing.output)``. The task fails if there are more than
+    XCom: the sorted list of keys or folders, for ``.expand(key=listing.output)``. The task fails if there are more than
     ``max_keys``, before they flood XCom or exceed Airflow's ``[core] max_map_length``.
 
     .. seealso::
@@ -390,11 +390,13 @@ class MictlanXListOperator(MictlanXOperator):
     :param prefix: only keys that begin with it (templated)
     :param glob: only keys that match: ``*`` any characters (``/`` too), ``?`` one character, ``[ab]`` one of these;
         not together with ``prefix`` (templated)
-    :param max_keys: limit for the number of keys; None for no limit
+    :param delimiter: list the folders directly below ``prefix``, such as ``["2026/01/", "2026/02/"]`` for ``"/"`` and
+        ``prefix="2026/"``; not together with ``glob`` (templated)
+    :param max_keys: limit for the number of keys or folders; None for no limit
     :param deadline: seconds for the call; default: none
     """
 
-    template_fields: Sequence[str] = ("bucket_id", "prefix", "glob", "mictlanx_conn_id")
+    template_fields: Sequence[str] = ("bucket_id", "prefix", "glob", "delimiter", "mictlanx_conn_id")
     operator_extra_links = (MictlanXBucketLink(),)
 
     def __init__(
@@ -403,6 +405,7 @@ class MictlanXListOperator(MictlanXOperator):
         bucket_id: str,
         prefix: str = "",
         glob: str = "",
+        delimiter: str = "",
         max_keys: int | None = 1000,
         deadline: float | None = None,
         **kwargs: Unpack[MictlanXOptions],
@@ -411,14 +414,16 @@ class MictlanXListOperator(MictlanXOperator):
         self.bucket_id = bucket_id
         self.prefix = prefix
         self.glob = glob
+        self.delimiter = delimiter
         self.max_keys = max_keys
         self.deadline = deadline
 
     def _execute(self, context: Context) -> list[str]:
-        names = ("bucket_id", "prefix", "glob", "max_keys", "request_timeout", "deadline")
+        names = ("bucket_id", "prefix", "glob", "delimiter", "max_keys", "request_timeout", "deadline")
         keys = self._call(self.hook.list_keys, *names)
         selected = self.glob or f"{self.prefix}*"
-        self.log.info("Listed %s of bucket %s: %s", selected, self.bucket_id, pluralize(len(keys), "key"))
+        count = pluralize(len(keys), "folder" if self.delimiter else "key")
+        self.log.info("Listed %s of bucket %s: %s", selected, self.bucket_id, count)
         return keys
 
 
@@ -667,7 +672,7 @@ class MictlanXDeleteOperator(MictlanXOperator):
         self.glob = glob
         self.older_than = older_than
         self.keep_last = keep_last
-        self._dry_run = dry_run  # Airflow's operators have a method ``dry_run``
+        self.is_dry_run = dry_run  # ``dry_run`` is a method of Airflow's operators
         self.fail_on_error = fail_on_error
         self.max_concurrency = max_concurrency
         self.allow_whole_bucket = allow_whole_bucket
@@ -684,7 +689,7 @@ class MictlanXDeleteOperator(MictlanXOperator):
             return self._call(self.hook.delete_keys, name, *names, "max_concurrency", "fail_on_error")
         if name in ("prefix", "glob"):
             which = ("older_than", "keep_last", "allow_whole_bucket", "max_concurrency", "fail_on_error")
-            return self._call(self.hook.delete_matching, name, *which, *names, dry_run=self._dry_run)
+            return self._call(self.hook.delete_matching, name, *which, *names, dry_run=self.is_dry_run)
         result = self._call(self.hook.delete, "key", *names)
         if result["n_deletes"]:
             replicas = pluralize(result["n_deletes"], "replica")
@@ -792,14 +797,14 @@ class MictlanXSweepOperator(MictlanXOperator):
         super().__init__(**kwargs)
         self.bucket_id = bucket_id
         self.older_than = older_than
-        self._dry_run = dry_run  # Airflow's operators have a method ``dry_run``
+        self.is_dry_run = dry_run  # ``dry_run`` is a method of Airflow's operators
         self.fail_on_error = fail_on_error
         self.max_concurrency = max_concurrency
         self.deadline = deadline
 
     def _execute(self, context: Context) -> dict[str, Any]:
         names = ("bucket_id", "older_than", "fail_on_error", "max_concurrency", "request_timeout", "deadline")
-        return self._call(self.hook.sweep, *names, dry_run=self._dry_run)
+        return self._call(self.hook.sweep, *names, dry_run=self.is_dry_run)
 
 
 _HOW_TO_MAP = (

@@ -22,6 +22,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "MictlanXCopyOperator": {**B, "dest_bucket_id": "c", "key": "k"},
     "MictlanXDeleteOperator": {**B, "key": "k"},
     "MictlanXDeleteBucketOperator": B,
+    "MictlanXSweepOperator": {**B, "older_than": "1d"},
+    "MictlanXDeleteBulkOperator": {"bulk_id": "b"},
     "MictlanXBulkPutOperator": {**B, "bulk_id": "bulk", "source": "/there/is/none"},
     "MictlanXGetToFolderOperator": {**B, "output_path": "/there/is/none"},
     "MictlanXSyncOperator": {**CONN, "source": "/there/is/none", "destination": "mictlanx://b"},

@@ -62,6 +62,7 @@ OF_BULKS: dict[str, Call] = {
     "await_bulk": lambda b, _: {"bulk_id": f"the bulk {b}"},
     "find_bulk": lambda b, _: {"bulk_id": f"the bulk {b}"},
     "bulk_status": lambda b, _: {"bulk_id": f"the bulk {b}"},
+    "sweep": lambda b, _: {"bucket_id": b, "older_than": "1d"},
     "delete_bulk": lambda b, _: {"bulk_id": f"the bulk {b}"},
 }
 
@@ -176,6 +177,8 @@ TASKS: dict[str, Call] = {
     "MictlanXCopyOperator": lambda b, _: {"bucket_id": b, "key": KEY, "dest_bucket_id": f"{b}-copy"},
     "MictlanXDeleteOperator": lambda b, _: {"bucket_id": b, "key": KEY},
     "MictlanXDeleteBucketOperator": lambda b, _: {"bucket_id": b},
+    "MictlanXSweepOperator": lambda b, _: {"bucket_id": b, "older_than": "1d"},
+    "MictlanXDeleteBulkOperator": lambda b, _: {"bulk_id": f"the bulk {b}"},
     "MictlanXBulkPutOperator": lambda b, _: {"bulk_id": f"the bulk {b}", "bucket_id": b, "source": __file__},
     "MictlanXAwaitBulkOperator": lambda b, _: {"bulk_id": f"the bulk {b}", "timeout": 5},
 }

@@ -38,12 +38,14 @@ from airflow_provider_mictlanx.operators.mictlanx import (
     MictlanXBulkPutOperator,
     MictlanXCopyOperator,
     MictlanXDeleteBucketOperator,
+    MictlanXDeleteBulkOperator,
     MictlanXDeleteOperator,
     MictlanXGetOperator,
     MictlanXGetToFileOperator,
     MictlanXGetToFolderOperator,
     MictlanXListOperator,
     MictlanXPutOperator,
+    MictlanXSweepOperator,
     MictlanXSyncOperator,
 )
 from airflow_provider_mictlanx.sensors.mictlanx import (
@@ -170,6 +172,7 @@ def hook_calls(conn_id: str, folder: Path) -> dict[str, Callable[[MictlanXHook],
         "bulk_status": lambda hook: hook.bulk_status(bulk, request_timeout=5),
         "find_bulk": lambda hook: hook.find_bulk(bulk, request_timeout=5),
         "await_bulk": lambda hook: hook.await_bulk(bulk, poke_interval=0.1, timeout=1, request_timeout=5),
+        "sweep": lambda hook: hook.sweep(COPIES, "1d", dry_run=False, **soon),
         "delete_bulk": lambda hook: hook.delete_bulk(bulk, request_timeout=5),
         "delete_bucket": lambda hook: hook.delete_bucket(BUCKET, **soon),
         "cancel": cancelled,
@@ -235,6 +238,8 @@ def operators(conn_id: str, folder: Path) -> list[BaseOperator]:
         MictlanXDeleteOperator(task_id="delete", **one, **look),
         MictlanXDeleteOperator(task_id="delete_keys", keys=["key", "file"], **bucket, **look),
         MictlanXDeleteOperator(task_id="delete_prefix", bucket_id=COPIES, prefix="k", **look),
+        MictlanXSweepOperator(task_id="sweep", bucket_id=COPIES, older_than="1d", dry_run=False, **look),
+        MictlanXDeleteBulkOperator(task_id="delete_bulk", bulk_id="no bulk", **look),
         MictlanXDeleteBucketOperator(task_id="delete_bucket", **bucket, **look),
     ]
 

@@ -18,7 +18,7 @@ LEFT_OUT = {
     "MictlanXPutOperator": {"file_path"},
     "MictlanXGetToFolderOperator": {"bulk_id"},
     "MictlanXCopyOperator": {"prefix", "dest_prefix"},
-    "MictlanXDeleteOperator": {"keys", "prefix"},
+    "MictlanXDeleteOperator": {"key", "keys", "glob"},
     "MictlanXBulkPutOperator": {"balls"},
     "MictlanXObjectSensor": {"prefix", "glob"},
 }
