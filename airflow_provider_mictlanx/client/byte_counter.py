@@ -1,4 +1,4 @@
-"""Count the bytes of chunks as they are stored or verified, so that a caller can show the progress of one object."""
+"""Count the bytes of every chunk that is stored or verified, so that a caller can show the progress of an object."""
 
 from __future__ import annotations
 
