@@ -1761,8 +1761,8 @@ MUTANTS = (
         ),
         (
             "a ball is listed with the plan's checksum",
-            "return plain and (found.size, checksum) == (ball.size, ball.checksum)",
-            "return plain",
+            "return bool(ball.checksum) and (found.size, plain_checksum(found)) == (ball.size, ball.checksum)",
+            "return bool(ball.checksum)",
             TAKING_OVER,
             ["test_other_bytes_under_a_key_since_then", "test_chunk_that_is_lost"],
         ),

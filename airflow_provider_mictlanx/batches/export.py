@@ -70,7 +70,7 @@ class Store:
 
     @property
     def is_atomic(self) -> bool:
-        """Whether a name appears when its upload is complete."""
+        """True if a name appears when its upload is complete."""
         protocol = self.fs.protocol
         return not ATOMIC.isdisjoint([protocol] if isinstance(protocol, str) else protocol)
 

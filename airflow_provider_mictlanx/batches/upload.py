@@ -47,11 +47,7 @@ async def upload_all(
     options: UploadOptions,
     log_progress: Callable[[str], None] = log.info,
 ) -> BatchResult:
-    """
-    Upload files of different keys; bytes that are stored already are not sent.
-
-    The memory of a whole bulk is limited by ``max_concurrency``, as that of one upload.
-    """
+    """Upload files of different keys; bytes that are stored already are not sent."""
     chunk_sizes = [chunk_size_for(item.size, options.chunk_size) for item in items]
     largest = max(map(min, (item.size for item in items), chunk_sizes), default=0)
     at_once = concurrency_for(largest, options.max_concurrency, BATCH_BUDGET)

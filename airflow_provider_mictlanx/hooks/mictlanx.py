@@ -429,7 +429,7 @@ class MictlanXHook(CleanLog, BaseHook):
         async with self.open_client() as client, deadline_scope(options["deadline"], action):
             store = await asyncio.to_thread(Store.at, output_path)
             if store is None:
-                local: str | os.PathLike[str] = getattr(output_path, "path", output_path)
+                local: Any = getattr(output_path, "path", output_path)  # also of an ``ObjectStoragePath``
                 root, case_insensitive = await download.prepare_folder(local)
                 engine = partial(download.download_items, root=root, case_insensitive=case_insensitive)
                 place, folder = str(root), file_location(root)
