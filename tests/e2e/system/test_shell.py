@@ -24,7 +24,18 @@ def test_airflow_command_finds_a_database_connection(
             "INSERT INTO connection (conn_id, conn_type, extra, is_encrypted, is_extra_encrypted) VALUES (?, ?, ?, 0, 0)",
             ("of_the_database", "mictlanx", json.dumps({"uri": vss.uri})),
         )
-    command = [sys.executable, "-m", "airflow", "mictlanx", "du", bucket_id, "--conn-id", "of_the_database", "-o", "json"]
+    command = [
+        sys.executable,
+        "-m",
+        "airflow",
+        "mictlanx",
+        "du",
+        bucket_id,
+        "--conn-id",
+        "of_the_database",
+        "-o",
+        "json",
+    ]
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout) == {"bucket_id": bucket_id, "prefix": "", "objects": 0, "size": 0, "folders": []}
