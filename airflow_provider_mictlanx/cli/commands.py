@@ -197,7 +197,13 @@ async def get(client: AsyncClient, args: Namespace) -> Output:
     ball = unwrap(await client.get_metadata(bucket_id, key, args.timeout))
     with show_progress(f"Reading {key}", size=ball.size):
         report = await client.download(
-            bucket_id, key, folder, filename=filename, replace=args.replace, **_transfer(args).for_one_of(1)
+            bucket_id,
+            key,
+            folder,
+            filename=filename,
+            replace=args.replace,
+            listed=ball,
+            **_transfer(args).for_one_of(1),
         )
     result = summaries.transfer_summary(unwrap(report))
     return Output(result, _transfer_lines(result, "" if result["downloaded"] else "; the file existed"))
@@ -213,10 +219,10 @@ def _target(path: str, key: str) -> tuple[str, str]:
 
 async def _get_folder(client: AsyncClient, args: Namespace) -> Output:
     bucket_id, prefix, pattern = _selection(args.object, args.glob)
-    root, case_insensitive = await download.prepare_folder(args.path)
     items = await download.list_bucket_items(client, bucket_id, prefix, pattern, args.timeout)
     if not items:
         raise _nothing_matches(bucket_id, prefix, pattern)
+    root, case_insensitive = await download.prepare_folder(args.path)
     with show_progress("Reading"):
         outcome = await download.download_items(
             client,

@@ -36,7 +36,8 @@ def print_result(data: Any, table: Sequence[Row] | Sequence[str], form: str) -> 
         return
     else:
         text = _as_text(table)
-    sys.stdout.write(f"{text}\n")
+    encoding = sys.stdout.encoding
+    sys.stdout.write(f"{text}\n".encode(encoding, "backslashreplace").decode(encoding))  # of a terminal without UTF-8
     sys.stdout.flush()
 
 
@@ -62,7 +63,7 @@ def as_rows(result: Row) -> list[Row]:
 def _as_cell(name: str, value: Any) -> str:
     if name.endswith("size"):
         return f"{format_size(value)} ({value:,} bytes)"
-    if name in ("updated_at", "last_heard", "stalest_since"):
+    if name == "updated_at":
         return format_time(value)
     if isinstance(value, Mapping):
         return ", ".join(f"{key}={item}" for key, item in value.items())

@@ -69,8 +69,10 @@ def test_every_command_works(any_shell: Shell, bucket_id: str, folder: Path, tmp
     run("put", f"{folder}/**/*.txt", f"{bucket_id}/bulk", "--bulk-id", bulk_id)
     (status,) = run_json("bulk", bulk_id, "--wait")
     assert (status["state"], status["acknowledged"]) == ("complete", 1)
-    time.sleep(1.1)  # the storage answers with its time in seconds
-    assert "start-0-" in run("sweep", f"bulk-{bulk_id}", "--older-than", "0.001s")
+    deadline = time.monotonic() + 20  # the storage answers with its time in seconds
+    while "start-0-" not in run("sweep", f"bulk-{bulk_id}", "--older-than", "0.001s"):
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
     run("sweep", f"bulk-{bulk_id}", "--older-than", "0.001s", "--delete")
     run("bulk", bulk_id, code=3)
 
