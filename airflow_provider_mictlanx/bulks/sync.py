@@ -528,6 +528,7 @@ def side_of(location: Any) -> BucketPath | FolderSide | StoreSide:
             )
         return FolderSide(check_path(path, "location"))
     if location.protocol == "mictlanx":
-        parsed = BucketPath.parse(SCHEME + store.path)
-        return replace(parsed, conn_id=getattr(store.fs, "conn_id", None) or "")
+        if store.fs.conn_id is None:
+            raise ValidationError(f"{location} must have a connection: {SCHEME}conn_id@bucket[/prefix]")
+        return replace(BucketPath.parse(SCHEME + store.path), conn_id=store.fs.conn_id)
     return StoreSide(location, store)

@@ -12,11 +12,12 @@ from typing import Any
 
 import fsspec
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, ObjectStoragePath
 from upath import UPath
 
 from airflow_provider_mictlanx.bulks import sync as engine
-from airflow_provider_mictlanx.client.errors import UnavailableError
+from airflow_provider_mictlanx.bulks.sync import side_of
+from airflow_provider_mictlanx.client.errors import UnavailableError, ValidationError
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.operators.mictlanx import MictlanXSyncOperator
 from tests.support.operator_runs import run
@@ -347,6 +348,10 @@ def test_other_connection_in_the_uri(
     result = sync(f"mictlanx://{bucket_id}", f"mictlanx://second@{bucket_id}")  # the same name is another bucket there
     assert (result["transferred"], result["destination"]) == (1, f"mictlanx://second@{bucket_id}/")
     assert MictlanXHook("second").get_text(bucket_id, "a/b") == "1"
+    path = ObjectStoragePath(f"mictlanx://{bucket_id}/a", conn_id="second")
+    assert str(side_of(path)) == f"mictlanx://second@{bucket_id}/a/"
+    with pytest.raises(ValidationError, match="must have a connection"):
+        side_of(UPath(f"mictlanx://{bucket_id}", uri=own_vss(peers=1).uri))
 
 
 def test_xcom_of_many_objects_is_small(hook: MictlanXHook, bucket_id: str, tmp_path: Path) -> None:

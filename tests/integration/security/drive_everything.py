@@ -212,7 +212,7 @@ def operators(conn_id: str, folder: Path) -> list[BaseOperator]:
         MictlanXCopyOperator(task_id="copy_to_second", key="key", dest_key="second", dest_conn_id=SECOND, **copied),
         MictlanXCopyOperator(task_id="copy_to_echo", prefix="k", dest_conn_id="mictlanx_echo", **copied),
         MictlanXCopyOperator(task_id="copy_to_away", key="key", dest_conn_id="mictlanx_away", **copied),
-        MictlanXSyncOperator(task_id="sync", source=str(folder), destination=f"mictlanx://{COPIES}/in", **here, **how),
+        MictlanXSyncOperator(task_id="sync", source=str(folder), destination=f"mictlanx://{COPIES}/in", **how),
         MictlanXGetOperator(task_id="get", **one, **how),
         MictlanXGetToFileOperator(task_id="get_to_file", output_path=str(folder / "got"), **one, **how),
         MictlanXGetToFileOperator(task_id="nothing", key="nothing", output_path=str(folder), **bucket, **how),

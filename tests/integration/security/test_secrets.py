@@ -157,10 +157,11 @@ def check_lineage(shown: str, folder: Path) -> None:
     collected = json.loads(told)
     bucket, copies = "mictlanx://secrets", "mictlanx://secrets-copied"
     hook = {f"{bucket}/hook/text", f"{bucket}/hook/file", f"{bucket}/hook"}
-    assert set(collected["read"]) == {f"file://{folder}/file", *hook, f"{bucket}/key", f"{bucket}/k", f"{bucket}/"}
+    files = {f"file://{folder}", f"file://{folder}/file"}
+    assert set(collected["read"]) == {*files, *hook, f"{bucket}/key", f"{bucket}/k", f"{bucket}/"}
     assert set(collected["written"]) == {
         *(f"{bucket}/hook/text", f"{bucket}/hook/file", f"{bucket}/", f"{bucket}/key"),
-        *(f"{copies}/{name}" for name in ("hook/text", "hook", "copy", "k", "second")),
+        *(f"{copies}/{name}" for name in ("hook/text", "hook", "copy", "k", "second", "in")),
         *(f"file://{folder}/{name}" for name in ("out/file", "out", "got/key", "many")),
     }
 
