@@ -15,7 +15,7 @@ def count(operation: Operation, objects: int, size: int, seconds: float) -> None
     Count the work of one call, unless ``[mictlanx] metrics`` is False in Airflow's configuration.
 
     :param objects: number of objects that were transferred or deleted; others, such as unchanged ones, do not count
-    :param size: their size (bytes), as far as it is known
+    :param size: their size (bytes); 0 if unknown
     :param seconds: duration of the call
     """
     if not conf.getboolean("mictlanx", "metrics", fallback=True):

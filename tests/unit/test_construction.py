@@ -23,7 +23,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "MictlanXDeleteOperator": {**B, "key": "k"},
     "MictlanXDeleteBucketOperator": B,
     "MictlanXSweepOperator": {**B, "older_than": "1d"},
-    "MictlanXDeleteBulkOperator": {"bulk_id": "b"},
+    "MictlanXDeleteBulkOperator": {"task_id": "task", "mictlanx_conn_id": "there-is-none", "bulk_id": "bulk"},
     "MictlanXBulkPutOperator": {**B, "bulk_id": "bulk", "source": "/there/is/none"},
     "MictlanXGetToFolderOperator": {**B, "output_path": "/there/is/none"},
     "MictlanXSyncOperator": {**CONN, "source": "/there/is/none", "destination": "mictlanx://b"},

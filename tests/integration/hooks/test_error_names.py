@@ -54,6 +54,7 @@ OF_MANY: dict[str, Call] = {
     },
     "delete_bucket": lambda b, _: {"bucket_id": b},
     "delete_matching": lambda b, _: {"bucket_id": b, "prefix": "2026/"},
+    "sweep": lambda b, _: {"bucket_id": b, "older_than": "1d"},
     "copy_prefix": lambda b, _: {"bucket_id": b, "prefix": "2026/", "dest_bucket_id": f"{b}-copy"},
     "get_to_folder": lambda b, folder: {"bucket_id": b, "output_path": folder},
 }
@@ -62,7 +63,6 @@ OF_BULKS: dict[str, Call] = {
     "await_bulk": lambda b, _: {"bulk_id": f"the bulk {b}"},
     "find_bulk": lambda b, _: {"bulk_id": f"the bulk {b}"},
     "bulk_status": lambda b, _: {"bulk_id": f"the bulk {b}"},
-    "sweep": lambda b, _: {"bucket_id": b, "older_than": "1d"},
     "delete_bulk": lambda b, _: {"bulk_id": f"the bulk {b}"},
 }
 

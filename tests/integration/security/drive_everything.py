@@ -239,7 +239,9 @@ def operators(conn_id: str, folder: Path) -> list[BaseOperator]:
         MictlanXDeleteOperator(task_id="delete_keys", keys=["key", "file"], **bucket, **look),
         MictlanXDeleteOperator(task_id="delete_prefix", bucket_id=COPIES, prefix="k", **look),
         MictlanXSweepOperator(task_id="sweep", bucket_id=COPIES, older_than="1d", dry_run=False, **look),
-        MictlanXDeleteBulkOperator(task_id="delete_bulk", bulk_id="no bulk", **look),
+        MictlanXDeleteBulkOperator(
+            task_id="delete_bulk", bulk_id="no bulk", mictlanx_conn_id=conn_id, request_timeout=5
+        ),
         MictlanXDeleteBucketOperator(task_id="delete_bucket", **bucket, **look),
     ]
 
