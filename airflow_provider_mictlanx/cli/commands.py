@@ -11,6 +11,7 @@ import contextlib
 import glob
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from argparse import Namespace
@@ -281,9 +282,19 @@ def _local_file(source: str, key: str) -> Iterator[str]:
         return
     with tempfile.TemporaryDirectory(prefix="mictlanx-") as folder:
         path = os.path.join(folder, safe_file_name(key) or "stdin")  # an object's tags name its file
-        with open(path, "wb") as file:
+        with open(path, "wb") as file, _interruptible():
             shutil.copyfileobj(sys.stdin.buffer, file)
         yield path
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C end a blocking read: the handler of asyncio only cancels the task, which the read does not notice."""
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _size(path: str) -> int:

@@ -52,7 +52,6 @@ def _flag(*flags: str, help: str) -> Argument:
     return Argument(flags, {"action": "store_true", "help": help})
 
 
-_OBJECT = _argument("object", metavar="BUCKET/KEY", help="the object")
 _OBJECTS = _argument("objects", metavar="BUCKET/KEY", nargs="+", help="the objects")
 _BUCKET = _argument("bucket", metavar="BUCKET[/PREFIX]", help="the bucket, or a part of it")
 _PREFIX = _argument("prefix", metavar="PREFIX", nargs="?", default="", help="only keys that begin with it")

@@ -30,8 +30,9 @@ sys.exit(code)
 """
 
 
-def start(vss: LocalVSS, arguments: Sequence[object]) -> Child:
-    return _PROCESSES.start("airflow_provider_mictlanx.cli.main:main", ["--uri", vss.uri, *map(str, arguments)])
+def start(vss: LocalVSS, arguments: Sequence[object], **environment: str) -> Child:
+    line = ["--uri", vss.uri, *map(str, arguments)]
+    return _PROCESSES.start("airflow_provider_mictlanx.cli.main:main", line, os.environ | environment)
 
 
 def wait_until(condition: Callable[[], object]) -> None:
@@ -76,6 +77,15 @@ def test_interrupt_is_one_line_and_no_half_file(
     if command != "put":
         assert [name for name in os.listdir(target) if not is_part_name(name)] == []
     assert MictlanXHook().list_keys(bucket_id) == ["big"]
+
+
+def test_interrupt_ends_the_wait_for_standard_input(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
+    child = start(vss, ("put", "-", f"{bucket_id}/a"), TMPDIR=str(tmp_path))
+    wait_until(lambda: list(tmp_path.rglob("a")))
+    time.sleep(0.2)
+    child.send_signal(signal.SIGINT)
+    assert (child.wait(60), child.stderr.read()) == (130, "mictlanx: interrupted\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_closed_pipe_is_silent(connected: LocalVSS, bucket_id: str) -> None:
