@@ -91,7 +91,11 @@ def test_interrupt_ends_the_wait_for_standard_input(vss: LocalVSS, bucket_id: st
 def test_closed_pipe_is_silent(connected: LocalVSS, bucket_id: str) -> None:
     MictlanXHook().put(bucket_id, "a", bytes(100_000))
     for arguments in (("ls", bucket_id), ("cat", f"{bucket_id}/a")):
+        command = [sys.executable, "-m", "airflow_provider_mictlanx", "--uri", connected.uri, *arguments]
         with connected.fault("latency", bucket=bucket_id, seconds=0.5):
-            child = start(connected, arguments)
+            child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            assert child.stdout
             child.stdout.close()
-            assert (child.wait(60), child.stderr.read()) == (141, "")
+            assert child.stderr
+            assert (child.stderr.read(), child.wait(60)) == (b"", 141)
+            child.stderr.close()
