@@ -108,11 +108,14 @@ async def _confirm_incomplete(
     confirmed: dict[str, Sequence[Metadata]] = {}
 
     async def confirm(key: str) -> None:
+        listed = {(row.key, row.checksum) for row in old[key]}
         for version in group_versions(old[key]):
             missing = next(index for index in range(version.num_chunks) if index not in version.chunks)
             chunk = ObjectId(bucket_id, version.ball_id).chunk(missing)
             try:
-                unwrap(await client.get_metadata_by_key(bucket_id, chunk, options.timeout))
+                found = unwrap(await client.get_metadata_by_key(bucket_id, chunk, options.timeout)).metadata
+                if (found.key, found.checksum) in listed:  # of another incomplete version
+                    continue
             except NotFoundError:
                 continue
             except UnavailableError as error:
