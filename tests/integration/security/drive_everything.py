@@ -164,6 +164,9 @@ def hook_calls(conn_id: str, folder: Path) -> dict[str, Callable[[MictlanXHook],
         "get_to_file": lambda hook: hook.get_to_file(BUCKET, "hook/file", folder / "out", **once),
         "get_to_folder": lambda hook: hook.get_to_folder(folder / "out", BUCKET, "hook/", **once, deadline=3),
         "copy": lambda hook: hook.copy(BUCKET, "hook/text", COPIES, dest_conn_id=SECOND, **once),
+        "synchronize": lambda hook: hook.synchronize(
+            f"mictlanx://{BUCKET}/hook", f"mictlanx://{COPIES}/hook", **once, deadline=3
+        ),
         "copy_prefix": lambda hook: hook.copy_prefix(BUCKET, "hook/", COPIES, dest_conn_id=SECOND, **once, deadline=3),
         "delete": lambda hook: hook.delete(BUCKET, "hook/text", **soon),
         "delete_keys": lambda hook: hook.delete_keys(BUCKET, ["hook/text", "hook/file"], **soon),
