@@ -24,6 +24,7 @@ def get_provider_info() -> dict[str, Any]:
         "versions": [__version__],
         "integrations": [{"integration-name": _INTEGRATION, "tags": ["service"]}],
         **{kind: [_modules(kind)] for kind in ("hooks", "operators", "sensors", "triggers", "bundles")},
+        "cli": ["airflow_provider_mictlanx.cli.airflow_commands.get_cli_commands"],
         "filesystems": ["airflow_provider_mictlanx.fs.mictlanx"],
         "extra-links": [f"{_LINKS}.MictlanX{what}Link" for what in ("Object", "Bucket", "Destination", "Bulk")],
         "asset-uris": [_ASSET_URIS],
@@ -59,7 +60,15 @@ _CONFIG: dict[str, Any] = {
                 "type": "boolean",
                 "example": None,
                 "default": "True",
-            }
+            },
+            "metrics": {
+                "description": "Count what the hook stores, reads, copies and deletes in Airflow's metrics: "
+                "mictlanx.put.bytes, .seconds, .objects, and the same for get, copy and delete.",
+                "version_added": "0.1.0",
+                "type": "boolean",
+                "example": None,
+                "default": "True",
+            },
         },
     }
 }

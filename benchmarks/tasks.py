@@ -125,7 +125,7 @@ STEPS: dict[str, Callable[[Task], dict[str, Any]]] = {
     "poke": lambda task: task.hook.bulk_status("first"),
     "read bulk": lambda task: read_folder(task, bulk_id="first"),
     "read prefix": lambda task: read_folder(task, bucket_id=BUCKET, prefix=PREFIX),
-    "delete prefix": lambda task: delete(task, task.hook.delete_prefix, PREFIX),
+    "delete prefix": lambda task: delete(task, task.hook.delete_matching, PREFIX),
     "put again": lambda task: put_bulk(task, "again"),
     "delete bucket": lambda task: delete(task, task.hook.delete_bucket),
     "put one": lambda task: task.hook.put(BUCKET, "one", b"one"),

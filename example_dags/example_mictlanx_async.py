@@ -84,7 +84,8 @@ async def call_every_method(run: str) -> dict[str, Any]:
 
         await hook.adelete(bucket_id, "latest")
         await hook.adelete_keys(bucket_id, ["in/note", "in/dag.py"])
-        await hook.adelete_prefix(bucket_id, "out/")
+        await hook.adelete_matching(bucket_id, "out/")
+        await hook.asweep(bucket_id, older_than="7d")
         left = await hook.adelete_bucket(bucket_id)
         # [END howto_hook_mictlanx_twins]
 

@@ -146,7 +146,7 @@ def tidy(bucket_id: str) -> int:
     # [START howto_hook_mictlanx_delete]
     hook.delete(bucket_id, "latest.json")
     hook.delete_keys(bucket_id, ["in/summary.json", "in/dag.py"])
-    hook.delete_prefix(bucket_id, "out/")
+    hook.delete_matching(bucket_id, "out/")
     left = hook.delete_bucket(bucket_id)
     # [END howto_hook_mictlanx_delete]
     return left["failed"]

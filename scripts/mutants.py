@@ -52,6 +52,8 @@ FOLDER_VERSIONS = "tests/integration/batches/test_folder_versions.py"
 BUNDLES = "tests/integration/bundles/test_mictlanx.py"
 PLACES = "tests/unit/batches/test_local_paths.py"
 FOLDER = "tests/integration/operators/test_get_to_folder.py"
+SYNC = "tests/integration/operators/test_sync.py"
+EXPORT = "tests/integration/operators/test_export.py"
 ENGINES = "tests/integration/client/transport/test_engines.py"
 ENGINE_ANSWERS = "tests/integration/client/transport/test_engine_answers.py"
 ENGINE_LIFE = "tests/integration/client/transport/test_engine_lifecycle.py"
@@ -1515,6 +1517,54 @@ MUTANTS = (
         ),
     ),
     *_mutants(
+        "bulks/sync.py",
+        (
+            "after a failed transfer, nothing is deleted",
+            "if self.options.delete_extra and not outcome.failures:",
+            "if self.options.delete_extra:",
+            SYNC,
+            ["test_failed_transfer_prevents_the_deletion"],
+        ),
+        (
+            "an empty source deletes nothing",
+            "if self.options.delete_extra and not names and not self.options.allow_empty:",
+            "if False:",
+            SYNC,
+            ["test_empty_source_deletes_nothing_unless_allowed"],
+        ),
+        (
+            "what changes during a sync is not deleted",
+            "if name in found and found[name].mark == entry.mark and name not in wanted",
+            "if name in found",
+            SYNC,
+            ["test_what_changes_during_the_sync_is_kept"],
+        ),
+        (
+            "an incomplete object of the source keeps its copy",
+            "keys = await run_in_thread(lambda: set(map(listed_key, listing.balls)))",
+            "return await self.list_destination(options)",
+            SYNC,
+            ["test_incomplete_object_of_the_source_keeps_its_copy"],
+        ),
+        (
+            "an equal object is read before it counts as stored",
+            "if not options.check_storage:",
+            "if True:",
+            SYNC,
+            ["test_announced_object_without_data_is_sent_again"],
+        ),
+    ),
+    *_mutants(
+        "batches/export.py",
+        (
+            "a file has its name when it is complete",
+            'if (stored := self.fs.info(written).get("size")) != size:',
+            "if (stored := size) != size:",
+            EXPORT,
+            ["test_half_a_file_never_gets_its_name"],
+        ),
+    ),
+    *_mutants(
         "client/transfer/copy.py",
         (
             "a copy whose listed original can't be read looks up its versions",
@@ -1814,8 +1864,8 @@ MUTANTS = (
         ),
         (
             "a ball is listed with the plan's checksum",
-            "return plain and (found.size, checksum) == (ball.size, ball.checksum)",
-            "return plain",
+            "return bool(ball.checksum) and (found.size, plain_checksum(found)) == (ball.size, ball.checksum)",
+            "return bool(ball.checksum)",
             TAKING_OVER,
             ["test_other_bytes_under_a_key_since_then", "test_chunk_that_is_lost"],
         ),

@@ -27,7 +27,7 @@ log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _File(Item):
+class PlacedItem(Item):
     """A ball with the path of its file, or with an error if it can't be a file."""
 
     path: Path = Path()
@@ -70,6 +70,7 @@ async def download_items(
     items: Sequence[Item],
     root: Path,
     *,
+    prefix: str = "",
     case_insensitive: bool = False,
     pin_checksum: bool = False,
     replace: bool = False,
@@ -79,16 +80,17 @@ async def download_items(
     """
     Read balls into files below a prepared folder; a ball whose key can't be a file there is a failure.
 
+    :param prefix: removed from the start of the keys
     :param case_insensitive: whether the folder ignores the case of names
     :param pin_checksum: fail a ball whose bytes do not match its item's checksum
     :param replace: overwrite files with different content, instead of reporting a failure
     """
-    files = await run_in_thread(lambda: _files(items, root, case_insensitive))
+    files = await run_in_thread(lambda: place_items(items, root, prefix, case_insensitive))
     real_root = await run_in_thread(root.resolve)
     threads = Threads(4)
     unverified = 0
 
-    async def read(file: _File) -> bool:
+    async def read(file: PlacedItem) -> bool:
         nonlocal unverified
         if file.problem is not None:
             raise file.problem
@@ -118,15 +120,26 @@ async def download_items(
     return outcome
 
 
-def _files(items: Sequence[Item], root: Path, case_insensitive: bool) -> list[_File]:
-    places = local_paths(((item.bucket_id, item.key) for item in items), case_insensitive)
+def place_items(
+    items: Sequence[Item], root: Path, prefix: str = "", case_insensitive: bool = False
+) -> list[PlacedItem]:
+    """Return the balls with the paths of their files below a folder; parameters: see ``download_items``."""
 
-    def file_of(item: Item) -> _File:
-        place = places[item.bucket_id, item.key]
+    def name(item: Item) -> tuple[str, str]:
+        return item.bucket_id, item.key.removeprefix(prefix)
+
+    places = local_paths(map(name, items), case_insensitive)
+
+    def place(item: Item) -> PlacedItem:
+        found = places[name(item)]
         known = (item.bucket_id, item.key, item.size, item.checksum, item.listed)
-        return _File(*known, problem=place) if isinstance(place, ValidationError) else _File(*known, root / place)
+        return (
+            PlacedItem(*known, problem=found)
+            if isinstance(found, ValidationError)
+            else PlacedItem(*known, root / found)
+        )
 
-    return [file_of(item) for item in items]
+    return [place(item) for item in items]
 
 
 def _check_inside(path: Path, root: Path) -> None:

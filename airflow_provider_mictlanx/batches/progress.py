@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import heapq
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
 import humanfriendly
 
@@ -22,6 +23,35 @@ def format_transfer(size: int, seconds: float) -> str:
     """Return ``1.2 GB in 12.3 s, 97 MB/s``."""
     format_size = humanfriendly.format_size
     return f"{format_size(size)} in {seconds:.1f} s, {format_size(round(size / max(seconds, 1e-3)))}/s"
+
+
+class Count(NamedTuple):
+    """
+    How far work on many balls is.
+
+    :ivar doing: verb, such as ``copying``; may be empty
+    :ivar counted: balls that are stored or failed
+    :ivar done_size: bytes of the stored ones
+    """
+
+    doing: str
+    counted: int
+    balls: int
+    done_size: int
+    size: int
+
+
+_OBSERVER: ContextVar[Callable[[Count], None]] = ContextVar("observer", default=lambda count: None)
+
+
+@contextmanager
+def observing(observer: Callable[[Count], None]) -> Iterator[None]:
+    """Call an observer for every ball that the work of a block stores, deletes or fails at."""
+    token = _OBSERVER.set(observer)
+    try:
+        yield
+    finally:
+        _OBSERVER.reset(token)
 
 
 class Progress:
@@ -44,15 +74,21 @@ class Progress:
         self._failed = 0
         self._slowest: list[tuple[float, str]] = []
         self._last = (time.monotonic(), 0)
+        self._observer = _OBSERVER.get()
 
     def add(self, balls: int, size: int) -> None:
         """Count balls that are stored, and their bytes."""
         self._done_balls += balls
         self._done_size += size
+        self._observe()
 
     def failed(self) -> None:
         """Count a ball that failed."""
         self._failed += 1
+        self._observe()
+
+    def _observe(self) -> None:
+        self._observer(Count(self._doing.strip(), self.counted, self._balls, self._done_size, self._size))
 
     def took(self, key: str, seconds: float) -> None:
         """Remember the duration of a ball if it is among the slowest."""

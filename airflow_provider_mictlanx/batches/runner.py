@@ -111,6 +111,18 @@ class BatchResult:
         """The number of balls that failed."""
         return len(self.failures)
 
+    def add(self, other: BatchResult) -> None:
+        """Add the result of further balls."""
+        failed = [part for part in (self, other) if part.failures]
+        self.permanently_failed = bool(failed) and all(part.permanently_failed for part in failed)
+        self.total += other.total
+        self.done += other.done
+        self.skipped += other.skipped
+        self.done_size += other.done_size
+        self.response_time = round(self.response_time + other.response_time, 6)
+        self.failures += other.failures
+        self.unverified += other.unverified
+
     def line(self, done: str, skipped: str) -> str:
         """
         Return ``97 balls copied, 1.2 GB in 12.3 s, 97 MB/s; 2 already stored, 0 failed``.

@@ -30,7 +30,7 @@ from airflow_provider_mictlanx.client.models import Ball, Metadata
 from airflow_provider_mictlanx.client.object_ids import make_ball_id
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.transfer.upload_window import FEWEST_BALLS, listing_limit
-from airflow_provider_mictlanx.client.versions import FILTERS_TAG, group_versions
+from airflow_provider_mictlanx.client.versions import group_versions, plain_checksum
 
 AT_ONCE = 8
 """Limit for the balls that are looked up at the same time."""
@@ -163,7 +163,5 @@ def _select_planned(
 
 
 def _is_planned(found: Ball, ball: Item | PlannedBall) -> bool:
-    """Return whether a ball has the planned bytes. A ball of one chunk may only have that chunk's checksum."""
-    checksum = found.checksum or (found.chunks[0].checksum if found.num_chunks == 1 else "")
-    plain = found.tags.get(FILTERS_TAG, "") in ("", "[]")
-    return plain and (found.size, checksum) == (ball.size, ball.checksum)
+    """Return whether a ball has the planned bytes."""
+    return bool(ball.checksum) and (found.size, plain_checksum(found)) == (ball.size, ball.checksum)

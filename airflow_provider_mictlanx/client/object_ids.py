@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from airflow_provider_mictlanx.client.errors import ValidationError
@@ -87,6 +87,12 @@ def original_key(ball_id: str, tags: Mapping[str, str]) -> str:
     if not full_path or is_safe_id(full_path):
         return ball_id
     return full_path if hashlib.sha256(full_path.encode("utf-8", "surrogatepass")).hexdigest() == ball_id else ball_id
+
+
+def folders(keys: Iterable[str], prefix: str, delimiter: str) -> list[str]:
+    """Return the start of each key up to the first delimiter behind a prefix, once each in the order of the keys."""
+    rests = (key.removeprefix(prefix).partition(delimiter) for key in keys)
+    return list(dict.fromkeys(f"{prefix}{folder}{found}" for folder, found, _ in rests if found))
 
 
 def path_tags(path: str) -> dict[str, str]:

@@ -112,6 +112,17 @@ def listed_key(chunk: Metadata) -> str:
     return chunk.own_key or original_key(chunk.ball_id, chunk.tags)
 
 
+def plain_checksum(ball: Ball) -> str:
+    """
+    Return the SHA-256 of a listed ball's bytes, in hex; empty if it is unknown, or its writer transformed the bytes.
+
+    A ball of one chunk may only have that chunk's checksum.
+    """
+    if ball.tags.get(FILTERS_TAG, "") not in ("", "[]"):
+        return ""
+    return ball.checksum or (ball.chunks[0].checksum if ball.num_chunks == 1 else "")
+
+
 def group_by_object(listing: Iterable[Metadata]) -> dict[ObjectRow, list[Metadata]]:
     """Group the chunks of a bucket's listing by ball id and own key."""
     objects: defaultdict[ObjectRow, list[Metadata]] = defaultdict(list)

@@ -80,10 +80,14 @@ class DeleteArguments(CallArguments):
     allow_reserved_bucket: bool
 
 
-class BatchDeleteArguments(DeleteArguments):
-    """Arguments of a call that deletes many objects."""
+class SweepArguments(CallArguments):
+    """Arguments of a call that works on many objects without transferring them."""
 
     max_concurrency: int | None
+
+
+class BatchDeleteArguments(DeleteArguments, SweepArguments):
+    """Arguments of a call that deletes many objects."""
 
 
 def list_arguments(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:

@@ -199,14 +199,16 @@ _FIELDS = (
 )
 
 
-def load_settings(conn_id: str, hook: BaseHook) -> ConnectionSettings:
+def load_settings(conn_id: str, get_connection: Callable[[str], Any]) -> ConnectionSettings:
     """
     Read a connection from Airflow and parse it. Blocks: a coroutine awaits ``aload_settings``.
 
     Raises ``ValidationError`` if the connection is missing or invalid.
+
+    :param get_connection: the hook's, or in a process without tasks that of ``airflow.models``
     """
     with _errors_name_missing(conn_id):
-        connection = hook.get_connection(conn_id)
+        connection = get_connection(conn_id)
     settings = parse_connection(connection, connection.extra_dejson)
     for secret in settings.secrets:
         mask_secret(secret)

@@ -7,8 +7,10 @@ import dataclasses
 import logging
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, MutableMapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
 from typing import Any, ParamSpec, TypeAlias, TypeVar, Unpack, cast
@@ -21,6 +23,7 @@ from airflow_provider_mictlanx import lineage
 from airflow_provider_mictlanx.batches import copy as batch_copy
 from airflow_provider_mictlanx.batches import delete as batch_delete
 from airflow_provider_mictlanx.batches import download
+from airflow_provider_mictlanx.batches.export import Store, export_items
 from airflow_provider_mictlanx.batches.runner import MAX_REPORTED, BatchResult, Failure, TransferOptions, batch_error
 from airflow_provider_mictlanx.bulks import monitor as bulk_monitor
 from airflow_provider_mictlanx.bulks import summary as bulk_summary
@@ -28,6 +31,17 @@ from airflow_provider_mictlanx.bulks.attempt import ShardUpload
 from airflow_provider_mictlanx.bulks.options import AttemptOptions, BulkSpec
 from airflow_provider_mictlanx.bulks.sources import list_items, list_sources
 from airflow_provider_mictlanx.bulks.status import State
+from airflow_provider_mictlanx.bulks.sweep import sweep_bucket
+from airflow_provider_mictlanx.bulks.sync import (
+    BucketPath,
+    BucketSide,
+    FolderSide,
+    Side,
+    StoreSide,
+    SyncOptions,
+    side_of,
+    sync,
+)
 from airflow_provider_mictlanx.bulks.verification import StorageCheck
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.concurrency import for_each, run_in_thread
@@ -40,13 +54,13 @@ from airflow_provider_mictlanx.client.errors import (
     ValidationError,
 )
 from airflow_provider_mictlanx.client.models import Ball
-from airflow_provider_mictlanx.client.object_ids import check_bucket_may_change, make_ball_id, safe_file_name
+from airflow_provider_mictlanx.client.object_ids import check_bucket_may_change, folders, make_ball_id, safe_file_name
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.retry import deadline_scope
 from airflow_provider_mictlanx.client.texts import clean
-from airflow_provider_mictlanx.client.validation import check_int, check_timeout, parse_size
+from airflow_provider_mictlanx.client.validation import check_int, check_str, check_timeout, parse_size
 from airflow_provider_mictlanx.get_provider_info import UI_FIELD_BEHAVIOUR
-from airflow_provider_mictlanx.hooks import connection_form, summaries
+from airflow_provider_mictlanx.hooks import connection_form, metrics, summaries
 from airflow_provider_mictlanx.hooks.arguments import (
     BatchDeleteArguments,
     BulkArguments,
@@ -55,6 +69,7 @@ from airflow_provider_mictlanx.hooks.arguments import (
     DeleteArguments,
     GetArguments,
     PutArguments,
+    SweepArguments,
     exactly_one,
     list_arguments,
 )
@@ -63,16 +78,26 @@ from airflow_provider_mictlanx.hooks.clean_log import CleanLog
 from airflow_provider_mictlanx.hooks.connection import ConnectionSettings, aload_settings, load_settings
 from airflow_provider_mictlanx.hooks.errors import errors_name_connection
 from airflow_provider_mictlanx.hooks.sync_runner import Runner, blocking
-from airflow_provider_mictlanx.lineage import DataLocation, LineageTrace, bucket_location, file_location
+from airflow_provider_mictlanx.lineage import (
+    DataLocation,
+    LineageTrace,
+    bucket_location,
+    file_location,
+    source_location,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
+B = TypeVar("B", bound=BatchResult)
 
 Source: TypeAlias = Any
 """A path: str, ``os.PathLike`` or ``ObjectStoragePath``; the last has no common base class in Airflow 2 and 3."""
 
 Readable: TypeAlias = MutableMapping[str, Ball]
 """Objects that were read and verified, by ball id."""
+
+CheckFn: TypeAlias = Callable[[list[dict[str, Any]]], bool]
+"""Returns whether the objects that were found are the expected ones."""
 
 FOUND_AT_ONCE = 8
 """Limit for the keys that are searched for at the same time."""
@@ -160,7 +185,7 @@ class MictlanXHook(CleanLog, BaseHook):
         if self._settings is None:
             with self._look_up_lock:
                 if self._settings is None:
-                    self._settings = load_settings(self.mictlanx_conn_id, self)
+                    self._settings = load_settings(self.mictlanx_conn_id, self.get_connection)
         return self._settings
 
     async def aget_settings(self) -> ConnectionSettings:
@@ -176,7 +201,7 @@ class MictlanXHook(CleanLog, BaseHook):
         Its methods return a ``Result``. Reading the connection and its TLS files blocks; in a coroutine use
         ``open_client``.
         """
-        return _new_client(self.settings, self.settings.tls())
+        return new_client(self.settings, self.settings.tls())
 
     @asynccontextmanager
     async def open_client(self, *, connect_patience: float | None = None) -> AsyncIterator[AsyncClient]:
@@ -193,7 +218,7 @@ class MictlanXHook(CleanLog, BaseHook):
         verify = await asyncio.to_thread(settings.tls) if settings.reads_tls_files else settings.verify
         if connect_patience is not None:
             settings = settings.model_copy(update={"connect_patience": connect_patience})
-        async with _new_client(settings, verify) as client:
+        async with new_client(settings, verify) as client:
             with errors_name_connection(self.mictlanx_conn_id):
                 yield client
 
@@ -268,6 +293,7 @@ class MictlanXHook(CleanLog, BaseHook):
         filled = chosen_by_size | await self._with_connection_defaults(options)
         async with self.open_client() as client:
             report = unwrap(await client.upload(bucket_id, key, **source, **filled))
+        metrics.count("put", int(report.uploaded), report.size, report.response_time)
         read = [file_location(source["path"])] if "path" in source else []
         await self._report_lineage(reads=read, writes=[bucket_location(bucket_id, key)])
         return summaries.transfer_summary(report)
@@ -287,8 +313,10 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         filled = await self._with_connection_defaults(options)
         named = {_OFFICIAL_NAMES.get(name, name): value for name, value in filled.items()}
+        began = time.monotonic()
         async with self.open_client() as client:
             data = unwrap(await client.get(bucket_id, key, max_size=max_size, **named)).data.tobytes()
+        metrics.count("get", 1, len(data), time.monotonic() - began)
         await self._report_lineage(reads=[bucket_location(bucket_id, key)])
         return data
 
@@ -349,6 +377,7 @@ class MictlanXHook(CleanLog, BaseHook):
         report = await self._call(
             AsyncClient.download, bucket_id, key, output_path, filename=filename, replace=replace, options=options
         )
+        metrics.count("get", int(report.downloaded), report.size, report.response_time)
         result = summaries.transfer_summary(report)
         await self._report_lineage(reads=[bucket_location(bucket_id, key)], writes=[file_location(result["path"])])
         return result
@@ -358,7 +387,7 @@ class MictlanXHook(CleanLog, BaseHook):
     @list_arguments
     async def aget_to_folder(
         self,
-        output_path: str | os.PathLike[str],
+        output_path: Source,
         bucket_id: str | None = None,
         prefix: str = "",
         glob: str = "",
@@ -372,7 +401,7 @@ class MictlanXHook(CleanLog, BaseHook):
         Read a bucket, a part of it, or a bulk into a folder. The key of each object is the path of its file there.
 
         Existing files with the right checksum are kept, so a second call reads only what is missing. Every file appears
-        when it is complete and verified.
+        when it is complete and verified. In another store, an existing file of the right size is read to compare it.
 
         Returns ``{bucket_id, prefix, glob, bulk_id, output_path, total_balls, downloaded, skipped, failed,
         downloaded_size, response_time, failures, unverified}``: ``skipped`` existed already, ``unverified`` are
@@ -383,7 +412,8 @@ class MictlanXHook(CleanLog, BaseHook):
         others are read. Raises ``BulkFailedError`` if the bulk is not complete. Parameters: see ``aput`` and
         ``acopy_prefix``, and:
 
-        :param output_path: a folder on this machine; created if missing
+        :param output_path: a folder on this machine, created if missing, or one of another store
+            (``ObjectStoragePath``). Objects for another store pass through a temporary folder of this machine
         :param bucket_id: the bucket; this or ``bulk_id``
         :param prefix: only keys that begin with it
         :param glob: only keys that match, such as ``"2024/*.csv"``; not together with ``prefix``
@@ -397,29 +427,36 @@ class MictlanXHook(CleanLog, BaseHook):
         source = f"bulk {bulk_id!r}" if bulk_id is not None else f"{glob or f'{prefix}*'} of bucket {bucket_id}"
         action = f"reading {source} into {output_path}"
         async with self.open_client() as client, deadline_scope(options["deadline"], action):
-            root, case_insensitive = await download.prepare_folder(output_path)
+            store = await asyncio.to_thread(Store.at, output_path)
+            if store is None:
+                local: Any = getattr(output_path, "path", output_path)  # also of an ``ObjectStoragePath``
+                root, case_insensitive = await download.prepare_folder(local)
+                engine = partial(download.download_items, root=root, case_insensitive=case_insensitive)
+                place, folder = str(root), file_location(root)
+            else:
+                engine = partial(export_items, store=store)
+                place, folder = store.name, source_location(store.name)
             if bulk_id is not None:
                 items = await bulk_monitor.list_bulk_items(client, bulk_id, transfer.timeout)
             else:
                 items = await download.list_bucket_items(client, bucket_id or "", prefix, glob, transfer.timeout)
-            outcome = await download.download_items(
+            outcome = await engine(
                 client,
                 items,
-                root,
-                case_insensitive=case_insensitive,
                 pin_checksum=bulk_id is not None,
                 replace=replace,
                 options=transfer,
                 log_progress=self._log_progress,
             )
         selection = {"bucket_id": bucket_id, "prefix": prefix, "glob": glob, "bulk_id": bulk_id}
+        metrics.count("get", outcome.done, outcome.done_size, outcome.response_time)
         result = summaries.batch_summary(
-            outcome, "downloaded", **selection, output_path=str(root), unverified=outcome.unverified
+            outcome, "downloaded", **selection, output_path=place, unverified=outcome.unverified
         )
         reads = [bucket_location(bucket) for bucket in dict.fromkeys(item.bucket_id for item in items)]
         if bucket_id is not None:
             reads = [lineage.selected_location(bucket_id, prefix, glob)]
-        await self._report_lineage(reads=reads, writes=[file_location(root)])
+        await self._report_lineage(reads=reads, writes=[folder])
         return self._finish_batch(action, outcome.line("read", "unchanged"), outcome, result, fail_on_error)
 
     get_to_folder = blocking(aget_to_folder)
@@ -479,27 +516,36 @@ class MictlanXHook(CleanLog, BaseHook):
         prefix: str = "",
         glob: str = "",
         *,
+        delimiter: str = "",
         max_keys: int | None = None,
         **options: Unpack[CallArguments],
     ) -> list[str]:
         """
-        List the keys of a bucket's objects, sorted.
+        List the keys of a bucket's objects, sorted; with ``delimiter``, the "folders" in them.
 
         Parameters: see ``aput`` and ``aget_to_folder``, and:
 
-        :param max_keys: raise ``ValidationError`` for more keys; default: no limit
+        :param delimiter: return what the keys have up to this str behind ``prefix``, once each: with ``"/"`` and
+            ``prefix="2026/"``, ``["2026/01/", "2026/02/"]``. Keys without it there are left out
+        :param max_keys: raise ``ValidationError`` for more keys or folders; default: no limit
         """
         if max_keys is not None:
             check_int("max_keys", max_keys)
+        check_str("delimiter", delimiter)
+        if delimiter and glob:
+            raise ValidationError("delimiter must not be given with glob; use prefix")
         balls = await self._call(AsyncClient.list_balls, bucket_id, prefix, glob, options=options)
-        if max_keys is not None and len(balls) > max_keys:
+        keys = [ball.key for ball in balls]
+        names = folders(keys, prefix, delimiter) if delimiter else keys
+        if max_keys is not None and len(names) > max_keys:
             which = f" that match {glob!r}" if glob else f" that begin with {prefix!r}" if prefix else ""
+            kind = "folders" if delimiter else "keys"
             with errors_name_connection(self.mictlanx_conn_id):
                 raise ValidationError(
-                    f"bucket {bucket_id} has {len(balls):,} keys{which}, more than max_keys={max_keys:,}; narrow "
+                    f"bucket {bucket_id} has {len(names):,} {kind}{which}, more than max_keys={max_keys:,}; narrow "
                     "prefix or glob, or raise max_keys"
                 )
-        return [ball.key for ball in balls]
+        return names
 
     list_keys = blocking(alist_keys)
 
@@ -511,6 +557,7 @@ class MictlanXHook(CleanLog, BaseHook):
         key: str,
         *,
         check_storage: bool = True,
+        check_fn: CheckFn | None = None,
         request_timeout: float | None = None,
         client: AsyncClient | None = None,
     ) -> dict[str, Any] | None:
@@ -520,11 +567,15 @@ class MictlanXHook(CleanLog, BaseHook):
         "Not yet" includes an object that may be stored on a peer that does not answer. Parameters: see ``aput``, and:
 
         :param check_storage: once the object is listed, read and verify every chunk before returning it
+        :param check_fn: called in a thread with the list of the listed objects, each in the form of ``get_metadata``
+            with ``age``, the seconds since it was written; a false result means "not yet", and nothing is read
         :param client: an open client of the running event loop, for repeated checks; only for the coroutine
         """
         options = await self._with_connection_defaults({"request_timeout": request_timeout})
         async with self._reuse(client) as opened:
             ball = await self._find(opened, bucket_id, key, **options)
+            if ball is not None and not await self._passes(check_fn, [ball]):
+                ball = None
             if ball is not None and check_storage:
                 ball = await self._find(opened, bucket_id, key, check_storage=True, **options)
         if ball is None:
@@ -551,6 +602,7 @@ class MictlanXHook(CleanLog, BaseHook):
         glob: str | None = None,
         min_objects: int | None = None,
         check_storage: bool = True,
+        check_fn: CheckFn | None = None,
         readable: Readable | None = None,
         request_timeout: float | None = None,
         client: AsyncClient | None = None,
@@ -579,6 +631,8 @@ class MictlanXHook(CleanLog, BaseHook):
                 found = self._complete_listing(bucket_id, listed) or []
             else:
                 found = await self._find_keys(opened, bucket_id, names, options)
+            if len(found) >= needed and not await self._passes(check_fn, found):
+                return None
             if check_storage and len(found) >= needed:
                 found = await self._read_back(opened, found, {} if readable is None else readable, options)
         count = summaries.format_count(len(found), "object")
@@ -586,6 +640,17 @@ class MictlanXHook(CleanLog, BaseHook):
         return summaries.objects_summary(bucket_id, found) if len(found) >= needed else None
 
     find_objects = blocking(afind_objects)
+
+    async def _passes(self, check_fn: CheckFn | None, found: Sequence[Ball]) -> bool:
+        """Return whether ``check_fn`` accepts the listed objects."""
+        if check_fn is None:
+            return True
+        now = time.time()
+        objects = [summaries.ball_summary(ball) | {"age": max(0.0, now - ball.updated_at / 1e9)} for ball in found]
+        passes = bool(await asyncio.to_thread(check_fn, objects))
+        if not passes:
+            self.log.info("check_fn does not accept the %s yet", summaries.format_count(len(objects), "object"))
+        return passes
 
     async def _find_keys(
         self, client: AsyncClient, bucket_id: str, keys: list[str], options: dict[str, Any]
@@ -681,6 +746,7 @@ class MictlanXHook(CleanLog, BaseHook):
         filled = await self._with_connection_defaults(options)
         async with self._open_both(dest_conn_id) as (client, dest):
             report = unwrap(await client.copy(bucket_id, key, dest_bucket_id, dest_key, dest=dest, **filled))
+        metrics.count("copy", int(report.uploaded), report.size, report.response_time)
         result = summaries.transfer_summary(report)
         await self._report_lineage(
             reads=[bucket_location(bucket_id, key)], writes=[bucket_location(dest_bucket_id, dest_key)]
@@ -736,6 +802,7 @@ class MictlanXHook(CleanLog, BaseHook):
                 options=transfer,
                 log_progress=self._log_progress,
             )
+        metrics.count("copy", outcome.done, outcome.done_size, outcome.response_time)
         destination = {"dest_bucket_id": dest_bucket_id, "dest_prefix": dest_prefix}
         result = summaries.batch_summary(outcome, "copied", bucket_id=bucket_id, prefix=prefix, **destination)
         await self._report_lineage(
@@ -762,6 +829,85 @@ class MictlanXHook(CleanLog, BaseHook):
             async with type(self)(mictlanx_conn_id=dest_conn_id).open_client() as dest:
                 yield client, dest
 
+    # Sync
+
+    @list_arguments
+    async def asynchronize(
+        self,
+        source: Source,
+        destination: Source,
+        *,
+        delete_extra: bool = False,
+        dry_run: bool = False,
+        allow_empty: bool = False,
+        check_storage: bool = True,
+        rf: int = 1,
+        chunk_size: str | None = None,
+        fail_on_error: bool = True,
+        **options: Unpack[GetArguments],
+    ) -> dict[str, Any]:
+        """
+        Make a destination like its source: transfer what is missing there or has other bytes, and replace these.
+
+        Each side is a folder of this machine, ``mictlanx://[conn_id@]bucket[/prefix]``, or an ``ObjectStoragePath``;
+        at least one of them is in MictlanX. Names are compared, then sizes, then SHA-256, never times. A repeated call
+        mends an interrupted one.
+
+        Returns ``{source, destination, dry_run, total_balls, transferred, skipped, failed, transferred_size, deleted,
+        deleted_size, response_time, failures, first_transferred, first_deleted}``: ``total_balls`` are those of the
+        source, ``skipped`` were equal, and the last two are the first names that differed or were deleted, relative
+        to the sides. A dry run returns the same for what a call would do. Parameters: see ``aput`` and
+        ``acopy_prefix``, and:
+
+        :param source: what the destination becomes like
+        :param destination: created if missing
+        :param delete_extra: delete what the source lacks. This happens last, and only if nothing failed. Both sides are
+            listed again before: what changed meanwhile is kept
+        :param dry_run: only compare
+        :param allow_empty: accept an empty source with ``delete_extra``, instead of raising ``ValidationError``
+        :param check_storage: read the objects of a destination bucket that seem equal: the listing shows announcements,
+            not data. False trusts the listing: an upload that was killed may then stay incomplete
+        """
+        filled = await self._with_connection_defaults({**options, "chunk_size": chunk_size})
+        chosen = _select(
+            SyncOptions,
+            filled,
+            delete_extra=delete_extra,
+            dry_run=dry_run,
+            allow_empty=allow_empty,
+            check_storage=check_storage,
+            rf=rf,
+        )
+        sides = [await asyncio.to_thread(side_of, side) for side in (source, destination)]
+        places = dict(zip(("source", "destination"), map(str, sides), strict=True))
+        action = f"syncing {places['source']} to {places['destination']}"
+        async with self._open_sides(sides) as (one, other), deadline_scope(options["deadline"], action):
+            found = await sync(one, other, chosen, self._log_progress)
+        if not dry_run:
+            reads, writes = ([_side_location(side)] for side in sides)
+            await self._report_lineage(reads=reads, writes=writes)
+        result = summaries.sync_summary(found, **places, dry_run=dry_run)
+        line = summaries.sync_line(found, dry_run)
+        return self._finish_batch(action, line, found.outcome, result, fail_on_error)
+
+    synchronize = blocking(asynchronize)
+
+    @asynccontextmanager
+    async def _open_sides(self, sides: Sequence[BucketPath | FolderSide | StoreSide]) -> AsyncIterator[list[Side]]:
+        """Open the clients of both sides, one after the other: Airflow fails at concurrent lookups."""
+        clients: dict[str, AsyncClient] = {}
+        async with AsyncExitStack() as stack:
+            for side in sides:
+                if isinstance(side, BucketPath) and (conn_id := side.conn_id or self.mictlanx_conn_id) not in clients:
+                    hook = self if conn_id == self.mictlanx_conn_id else type(self)(mictlanx_conn_id=conn_id)
+                    clients[conn_id] = await stack.enter_async_context(hook.open_client())
+            yield [
+                BucketSide(clients[side.conn_id or self.mictlanx_conn_id], side)
+                if isinstance(side, BucketPath)
+                else side
+                for side in sides
+            ]
+
     # Delete
 
     @list_arguments
@@ -772,7 +918,9 @@ class MictlanXHook(CleanLog, BaseHook):
         Returns ``{bucket_id, key, ball_id, n_deletes}``; ``n_deletes`` counts the replicas of all its chunks.
         Parameters: see ``aput``.
         """
+        began = time.monotonic()
         response = await self._call(AsyncClient.delete, key, bucket_id, options=options)
+        metrics.count("delete", int(response.n_deletes > 0), 0, time.monotonic() - began)
         await self._report_lineage(deletes=[bucket_location(bucket_id, key)])
         return {"bucket_id": bucket_id, "key": key, "ball_id": response.ball_id, "n_deletes": response.n_deletes}
 
@@ -798,64 +946,124 @@ class MictlanXHook(CleanLog, BaseHook):
         :param max_concurrency: objects deleted at the same time; default: the connection's, else 8
         """
         keys = _check_keys(keys)
-        return await self._adelete_many(
-            batch_delete.delete_keys,
+        action = f"deleting {pluralize(len(keys), 'key')} of bucket {bucket_id}"
+        outcome = await self._adelete_many(
+            lambda client, chosen: batch_delete.delete_keys(client, bucket_id, keys, chosen, self._log_progress),
             bucket_id,
-            keys,
-            action=f"deleting {pluralize(len(keys), 'key')} of bucket {bucket_id}",
+            action=action,
             deletes=lineage.key_locations(bucket_id, keys),
-            fail_on_error=fail_on_error,
             options=options,
         )
+        result = summaries.deletion_summary(outcome, "absent", bucket_id=bucket_id)
+        return self._finish_batch(action, outcome.line("deleted", "not stored"), outcome, result, fail_on_error)
 
     delete_keys = blocking(adelete_keys)
 
     @list_arguments
-    async def adelete_prefix(
-        self, bucket_id: str, prefix: str, *, fail_on_error: bool = True, **options: Unpack[BatchDeleteArguments]
+    async def adelete_matching(
+        self,
+        bucket_id: str,
+        prefix: str = "",
+        glob: str = "",
+        *,
+        older_than: timedelta | datetime | str | None = None,
+        keep_last: int | None = None,
+        dry_run: bool = False,
+        allow_whole_bucket: bool = False,
+        fail_on_error: bool = True,
+        **options: Unpack[BatchDeleteArguments],
     ) -> dict[str, Any]:
         """
-        Delete every object whose key begins with a prefix, and repeat until the listing is empty.
+        Delete every object whose key matches and which is old enough, and confirm it by listing the bucket again.
 
-        Parameters and result: see ``adelete_keys``, and:
+        With ``older_than`` or ``keep_last``, only complete objects are deleted. The bucket is listed again before that,
+        and objects that changed are kept. Without them, half-written objects are deleted too, and so are those that are
+        written meanwhile.
 
-        :param prefix: must not be empty; ``delete_bucket`` deletes everything
+        Returns ``{bucket_id, prefix, glob, dry_run, deleted, kept, failed, total, bytes, first, response_time,
+        failures}``: ``kept`` objects match and stay, ``total`` is the sum of ``deleted`` and ``failed``, ``bytes`` the
+        size of the deleted objects, ``first`` the first 20 of their keys, sorted. Parameters: see ``adelete_keys`` and
+        ``aget_to_folder``, and:
+
+        :param older_than: delete only objects that were written before this age or time, by the storage's clocks: a
+            timedelta, a datetime with a time zone, or a str such as ``"30d"`` or ``"2026-11-01T00:00:00+00:00"``
+        :param keep_last: keep this number of newest objects, of those that match
+        :param dry_run: delete nothing, and return what would be deleted
+        :param allow_whole_bucket: allow a ``prefix`` or ``glob`` that every key matches
         """
-        if not isinstance(prefix, str) or not prefix:
-            raise ValidationError(
-                f"prefix must be a non-empty str, got {prefix!r}; to delete every object use delete_bucket or "
-                "MictlanXDeleteBucketOperator"
-            )
-        return await self._adelete_many(
-            batch_delete.delete_prefix,
+        selection = batch_delete.Selection(prefix, glob, older_than, keep_last, allow_whole_bucket)
+        action = f"deleting {glob or f'{prefix}*'} of bucket {bucket_id}"
+        drops = not dry_run and not selection.by_age
+        outcome = await self._adelete_many(
+            lambda client, chosen: batch_delete.delete_matching(
+                client, bucket_id, selection, chosen, dry_run=dry_run, log_progress=self._log_progress
+            ),
             bucket_id,
-            prefix,
-            action=f"deleting {prefix}* of bucket {bucket_id}",
-            deletes=[bucket_location(bucket_id, prefix)],
-            fail_on_error=fail_on_error,
+            action=action,
+            dry_run=dry_run,
+            deletes=[lineage.selected_location(bucket_id, prefix, glob)] if drops else [],
             options=options,
         )
+        result = summaries.upkeep_summary(outcome, bucket_id=bucket_id, prefix=prefix, glob=glob, dry_run=dry_run)
+        line = outcome.line("to delete" if dry_run else "deleted", "kept")
+        return self._finish_batch(action, line, outcome, result, fail_on_error)
 
-    delete_prefix = blocking(adelete_prefix)
+    delete_matching = blocking(adelete_matching)
+
+    @list_arguments
+    async def asweep(
+        self,
+        bucket_id: str,
+        older_than: timedelta | datetime | str,
+        *,
+        dry_run: bool = True,
+        fail_on_error: bool = True,
+        **options: Unpack[SweepArguments],
+    ) -> dict[str, Any]:
+        """
+        Delete the uploads of a bucket that stopped half-way; in the bucket of a bulk, also its records if all are old.
+
+        No listing of objects shows such uploads. Returns ``{bucket_id, dry_run, deleted, kept, failed, total, bytes,
+        first, response_time, failures}``: ``kept`` uploads and records are younger than ``older_than``, or were
+        changed meanwhile. Parameters: see ``adelete_matching``, and:
+
+        :param older_than: longer than the pauses of uploads that a retry continues: an upload with a younger chunk is
+            kept, and all records of a bulk with a younger record
+        """
+        action = f"sweeping bucket {bucket_id}"
+        outcome = await self._adelete_many(
+            lambda client, chosen: sweep_bucket(
+                client, bucket_id, older_than, chosen, dry_run=dry_run, log_progress=self._log_progress
+            ),
+            bucket_id,
+            action=action,
+            dry_run=dry_run,
+            options={**options, "allow_reserved_bucket": True},
+        )
+        result = summaries.upkeep_summary(outcome, bucket_id=bucket_id, dry_run=dry_run)
+        line = outcome.line("to delete" if dry_run else "deleted", "kept")
+        return self._finish_batch(action, line, outcome, result, fail_on_error)
+
+    sweep = blocking(asweep)
 
     async def _adelete_many(
         self,
-        delete: Callable[..., Awaitable[BatchResult]],
+        delete: Callable[[AsyncClient, batch_delete.DeleteOptions], Awaitable[B]],
         bucket_id: str,
-        selected: object,
         *,
         action: str,
-        deletes: Sequence[DataLocation],
-        fail_on_error: bool,
+        dry_run: bool = False,
+        deletes: Sequence[DataLocation] = (),
         options: BatchDeleteArguments,
-    ) -> dict[str, Any]:
+    ) -> B:
         check_bucket_may_change(bucket_id, options["allow_reserved_bucket"])
         chosen = _select(batch_delete.DeleteOptions, await self._with_connection_defaults(options))
         async with self.open_client() as client, deadline_scope(options["deadline"], action):
-            outcome = await delete(client, bucket_id, selected, chosen, self._log_progress)
+            outcome = await delete(client, chosen)
+        if not dry_run:
+            metrics.count("delete", outcome.done, outcome.done_size, outcome.response_time)
         await self._report_lineage(deletes=deletes)
-        result = summaries.deletion_summary(outcome, bucket_id)
-        return self._finish_batch(action, outcome.line("deleted", "not stored"), outcome, result, fail_on_error)
+        return outcome
 
     @list_arguments
     async def adelete_bucket(self, bucket_id: str, **options: Unpack[BatchDeleteArguments]) -> dict[str, Any]:
@@ -865,6 +1073,7 @@ class MictlanXHook(CleanLog, BaseHook):
         Returns ``{bucket_id, deleted, failed, total, response_time}``. Parameters: see ``adelete_keys``.
         """
         response = await self._call(AsyncClient.delete_bucket, bucket_id, options=options)
+        metrics.count("delete", response.deleted, 0, response.response_time)
         await self._report_lineage(deletes=[bucket_location(bucket_id)])
         for ball_id, reason in islice(response.failures.items(), MAX_REPORTED):
             self.log.warning("Deleting %s/%s failed: %s", bucket_id, ball_id, reason)
@@ -958,6 +1167,7 @@ class MictlanXHook(CleanLog, BaseHook):
             outcome = await ShardUpload(
                 client, spec, shard, listing, owner, attempt, log_progress=self._log_progress
             ).run()
+        metrics.count("put", outcome.uploaded, outcome.uploaded_size, outcome.response_time)
         await self._report_lineage(
             reads=lineage.source_locations(spec.sources, items), writes=_destinations(bucket_id, items, key_prefix)
         )
@@ -1174,7 +1384,7 @@ class MictlanXHook(CleanLog, BaseHook):
         return result
 
 
-def _new_client(settings: ConnectionSettings, verify: Any) -> AsyncClient:
+def new_client(settings: ConnectionSettings, verify: Any) -> AsyncClient:
     """Return a client without log files and read cache; also silence httpx, which logs a line per request."""
     if (log := logging.getLogger("httpx")).level == logging.NOTSET:
         log.setLevel(logging.WARNING)  # Airflow 3 does this itself
@@ -1274,6 +1484,11 @@ def _required_objects(keys: list[str] | None, min_objects: int | None) -> int:
 
 def _content(ball: Ball) -> tuple[object, ...]:
     return ball.checksum, *((chunk.size, chunk.checksum) for chunk in ball.chunks)
+
+
+def _side_location(side: BucketPath | FolderSide | StoreSide) -> DataLocation:
+    """Return the location of one side of a sync."""
+    return bucket_location(side.bucket_id, side.prefix) if isinstance(side, BucketPath) else source_location(str(side))
 
 
 def _destinations(bucket_id: str | None, balls: Iterable[Mapping[str, Any]], key_prefix: str) -> list[DataLocation]:

@@ -6,17 +6,21 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from humanfriendly import format_size
 from humanfriendly.text import pluralize, pluralize_raw
 
+from airflow_provider_mictlanx.batches.delete import DeleteResult
 from airflow_provider_mictlanx.batches.runner import BatchResult, truncate_failure
 from airflow_provider_mictlanx.bulks.options import UploadResult
 from airflow_provider_mictlanx.bulks.status import BulkStatus
 from airflow_provider_mictlanx.bulks.summary import truncate_summary
+from airflow_provider_mictlanx.bulks.sync import SyncResult
 from airflow_provider_mictlanx.client.models import Ball, DeleteBucketResponse, FileReport, PutReport, RouterCheck
-from airflow_provider_mictlanx.client.texts import clean
+from airflow_provider_mictlanx.client.texts import clean, truncate
+
+E = TypeVar("E")
 
 _MAX_FAILURES_LENGTH = 1200
 """Limit for all reported failures together, in characters of JSON."""
@@ -83,11 +87,36 @@ def batch_summary(outcome: BatchResult, done: str, **selection: Any) -> dict[str
     }
 
 
-def deletion_summary(outcome: BatchResult, bucket_id: str) -> dict[str, Any]:
-    """Return ``bucket_id, deleted, absent, failed, total, response_time, failures``; ``absent`` were not stored."""
-    counts = {"deleted": outcome.done, "absent": outcome.skipped, "failed": outcome.failed, "total": outcome.total}
+def deletion_summary(outcome: BatchResult, skipped: str, **selection: Any) -> dict[str, Any]:
+    """
+    Return the keys of ``selection``, and ``deleted, {skipped}, failed, total, response_time, failures``.
+
+    :param skipped: name of the number of objects that needed no work, such as ``absent``
+    """
+    counts = {"deleted": outcome.done, skipped: outcome.skipped, "failed": outcome.failed, "total": outcome.total}
     times = {"response_time": outcome.response_time, "failures": _first_failures(outcome)}
-    return {"bucket_id": bucket_id, **counts, **times}
+    return {**selection, **counts, **times}
+
+
+def upkeep_summary(outcome: DeleteResult, **selection: Any) -> dict[str, Any]:
+    """Return the ``deletion_summary`` with ``kept``, and ``bytes, first``: the first keys that were deleted."""
+    first = _first_that_fit(outcome.keys[:_MAX_OBJECTS], _MAX_OBJECTS_LENGTH)
+    return deletion_summary(outcome, "kept", **selection) | {"bytes": outcome.done_size, "first": first}
+
+
+def sync_summary(found: SyncResult, **places: Any) -> dict[str, Any]:
+    """
+    Return the result of a sync in the form of ``MictlanXHook.synchronize``.
+
+    :param places: the sides, and whether it was a dry run
+    """
+    summary = batch_summary(found.outcome, "transferred", **places)
+    return summary | {
+        "deleted": len(found.deleted),
+        "deleted_size": found.deleted_size,
+        "first_transferred": _first_names(found.transferred),
+        "first_deleted": _first_names(found.deleted),
+    }
 
 
 def upload_summary(outcome: UploadResult, *, with_failures: bool) -> dict[str, Any]:
@@ -116,9 +145,13 @@ def _first_failures(outcome: BatchResult | UploadResult) -> list[dict[str, Any]]
     return first or [truncate_failure(failure.model_dump(), _MAX_TEXT_OF_ONE) for failure in outcome.failures[:1]]
 
 
-def _first_that_fit(entries: Iterable[dict[str, Any]], max_length: int) -> list[dict[str, Any]]:
+def _first_names(names: Sequence[str]) -> list[str]:
+    return _first_that_fit((truncate(name, _MAX_TEXT) for name in names[:_MAX_OBJECTS]), _MAX_OBJECTS_LENGTH)
+
+
+def _first_that_fit(entries: Iterable[E], max_length: int) -> list[E]:
     """Return as many entries from the start as fit into a length as JSON."""
-    first: list[dict[str, Any]] = []
+    first: list[E] = []
     for entry in entries:
         if len(json.dumps([*first, entry])) > max_length:
             break
@@ -199,6 +232,13 @@ def found_line(result: Mapping[str, Any]) -> str:
         return f"Found {transfer_line(result, speed=False)}"
     count, size = format_count(result["count"], "object"), format_size(result["total_size"])
     return f"Bucket {result['bucket_id']}: found {count}, {size}"
+
+
+def sync_line(found: SyncResult, dry_run: bool) -> str:
+    """Return the log line for a sync, or for what it would do."""
+    would, size = "would be " if dry_run else "", format_size(found.deleted_size)
+    line = found.outcome.line(f"{would}transferred", "unchanged")
+    return f"{line}; {would}deleted: {len(found.deleted):,}, {size}" if found.deleted else line
 
 
 def inactivity_line(result: Mapping[str, Any]) -> str:

@@ -78,7 +78,7 @@ class MictlanXBucketLink(MictlanXLink):
 
 
 class MictlanXDestinationLink(MictlanXLink):
-    """A link to the objects of the bucket that a copy writes to."""
+    """A link to the objects of the bucket that a copy or a sync writes to."""
 
     name = "MictlanX destination"
     xcom_key = "mictlanx_destination"

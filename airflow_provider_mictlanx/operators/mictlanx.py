@@ -10,7 +10,7 @@ import os
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, Unpack
 
@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowSensorT
 from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError
+from airflow_provider_mictlanx.bulks.sync import BucketPath, side_of
 from airflow_provider_mictlanx.client.errors import DeadlineExceededError, MictlanXError, ValidationError
 from airflow_provider_mictlanx.client.validation import check_seconds
 from airflow_provider_mictlanx.hooks import summaries
@@ -311,12 +312,12 @@ class MictlanXGetToFileOperator(TransferOperator):
 
 class MictlanXGetToFolderOperator(TransferOperator):
     """
-    Read many objects into a folder of the worker: a bucket, a part of it, or a bulk.
+    Read many objects into a folder of the worker or of another store: a bucket, a part of it, or a bulk.
 
     The key of each object is the path of its file in the folder. Existing files with the right checksum are kept, so a
-    task that runs again reads only what is missing. Every file appears when it is complete and verified, and never
-    outside the folder. An object fails if its key can't be a file there, or if another key would be the same file; the
-    others are read.
+    task that runs again reads only what is missing; in another store, files of the right size are read to compare them.
+    Every file appears when it is complete and verified, and never outside the folder. An object fails if its key can't
+    be a file there, or if another key would be the same file; the others are read.
 
     XCom: ``{bucket_id, prefix, glob, bulk_id, output_path, total_balls, downloaded, skipped, failed, downloaded_size,
     response_time, failures, unverified}``; ``skipped`` existed already, ``unverified`` counts downloaded objects whose
@@ -328,7 +329,8 @@ class MictlanXGetToFolderOperator(TransferOperator):
 
     Further parameters: see ``TransferOperator``.
 
-    :param output_path: a folder on the worker; created if missing (templated)
+    :param output_path: a folder on the worker, created if missing, or one of another store (``ObjectStoragePath``).
+        Objects for another store pass through a temporary folder of the worker (templated)
     :param bucket_id: the bucket; this or ``bulk_id`` (templated)
     :param prefix: only keys that begin with it (templated)
     :param glob: only keys that match: ``*`` any characters (``/`` too), ``?`` one character, ``[ab]`` one of these;
@@ -346,7 +348,7 @@ class MictlanXGetToFolderOperator(TransferOperator):
     def __init__(
         self,
         *,
-        output_path: str | os.PathLike[str],
+        output_path: Source,
         bucket_id: str | None = None,
         prefix: str = "",
         glob: str = "",
@@ -374,9 +376,9 @@ class MictlanXGetToFolderOperator(TransferOperator):
 
 class MictlanXListOperator(MictlanXOperator):
     """
-    List the keys of a bucket: all, those that begin with a prefix, or those that match a glob.
+    List the keys of a bucket, or the "folders" in them: all, or those that match a prefix or a glob.
 
-    XCom: the sorted list of keys, for ``.expand(key=listing.output)``. The task fails if there are more than
+    XCom: the sorted list of keys or folders, for ``.expand(key=listing.output)``. The task fails if there are more than
     ``max_keys``, before they flood XCom or exceed Airflow's ``[core] max_map_length``.
 
     .. seealso::
@@ -388,11 +390,13 @@ class MictlanXListOperator(MictlanXOperator):
     :param prefix: only keys that begin with it (templated)
     :param glob: only keys that match: ``*`` any characters (``/`` too), ``?`` one character, ``[ab]`` one of these;
         not together with ``prefix`` (templated)
-    :param max_keys: limit for the number of keys; None for no limit
+    :param delimiter: list the folders directly below ``prefix``, such as ``["2026/01/", "2026/02/"]`` for ``"/"`` and
+        ``prefix="2026/"``; not together with ``glob`` (templated)
+    :param max_keys: limit for the number of keys or folders; None for no limit
     :param deadline: seconds for the call; default: none
     """
 
-    template_fields: Sequence[str] = ("bucket_id", "prefix", "glob", "mictlanx_conn_id")
+    template_fields: Sequence[str] = ("bucket_id", "prefix", "glob", "delimiter", "mictlanx_conn_id")
     operator_extra_links = (MictlanXBucketLink(),)
 
     def __init__(
@@ -401,6 +405,7 @@ class MictlanXListOperator(MictlanXOperator):
         bucket_id: str,
         prefix: str = "",
         glob: str = "",
+        delimiter: str = "",
         max_keys: int | None = 1000,
         deadline: float | None = None,
         **kwargs: Unpack[MictlanXOptions],
@@ -409,14 +414,16 @@ class MictlanXListOperator(MictlanXOperator):
         self.bucket_id = bucket_id
         self.prefix = prefix
         self.glob = glob
+        self.delimiter = delimiter
         self.max_keys = max_keys
         self.deadline = deadline
 
     def _execute(self, context: Context) -> list[str]:
-        names = ("bucket_id", "prefix", "glob", "max_keys", "request_timeout", "deadline")
+        names = ("bucket_id", "prefix", "glob", "delimiter", "max_keys", "request_timeout", "deadline")
         keys = self._call(self.hook.list_keys, *names)
         selected = self.glob or f"{self.prefix}*"
-        self.log.info("Listed %s of bucket %s: %s", selected, self.bucket_id, pluralize(len(keys), "key"))
+        count = pluralize(len(keys), "folder" if self.delimiter else "key")
+        self.log.info("Listed %s of bucket %s: %s", selected, self.bucket_id, count)
         return keys
 
 
@@ -514,13 +521,102 @@ class MictlanXCopyOperator(TransferOperator):
         return result
 
 
+class MictlanXSyncOperator(TransferOperator):
+    """
+    Make a destination like its source: transfer what is missing there or has other bytes, and replace these.
+
+    Each side is a folder of the worker, ``mictlanx://[conn_id@]bucket[/prefix]``, or an ``ObjectStoragePath``; at least
+    one of them is in MictlanX. Names are compared, then sizes, then SHA-256, never times. A task that runs again mends
+    an interrupted one.
+
+    XCom: ``{source, destination, dry_run, total_balls, transferred, skipped, failed, transferred_size, deleted,
+    deleted_size, response_time, failures, first_transferred, first_deleted}``; ``total_balls`` are those of the source,
+    ``skipped`` were equal, ``failures`` are the first few as ``{bucket_id, key, code, message}``. The last two are the
+    first names that differed or were deleted, relative to the sides. A dry run names what a run would do.
+
+    .. seealso::
+        For more information on how to use this operator, take a look at the guide, ``docs/sync.md``.
+
+    Further parameters: see ``TransferOperator``; ``mictlanx_conn_id`` is the connection of a side without one.
+
+    :param source: what the destination becomes like (templated)
+    :param destination: created if missing (templated)
+    :param delete_extra: delete what the source lacks. This happens last, and only if nothing failed. Both sides are
+        listed again before: what changed meanwhile is kept
+    :param dry_run: only compare
+    :param allow_empty: accept an empty source with ``delete_extra``, instead of failing
+    :param check_storage: read the objects of a destination bucket that seem equal: the listing shows announcements, not
+        data. False trusts the listing: an upload that was killed may then stay incomplete
+    :param rf: number of peers that must store every chunk
+    :param chunk_size: size of the chunks, such as ``"8MB"``; default: the connection's, else chosen by the size of each
+        object
+    :param fail_on_error: fail the task if an object could not be transferred or deleted; False only counts it in
+        ``failed``
+    :param deadline: seconds for the call; default: none
+    """
+
+    template_fields: Sequence[str] = ("source", "destination", "mictlanx_conn_id")
+    operator_extra_links = (MictlanXDestinationLink(),)
+
+    def __init__(
+        self,
+        *,
+        source: Source,
+        destination: Source,
+        delete_extra: bool = False,
+        dry_run: bool = False,
+        allow_empty: bool = False,
+        check_storage: bool = True,
+        rf: int = 1,
+        chunk_size: str | None = None,
+        fail_on_error: bool = True,
+        deadline: float | None = None,
+        **kwargs: Unpack[TransferOptions],
+    ) -> None:
+        super().__init__(**kwargs)
+        self.source = source
+        self.destination = destination
+        self.delete_extra = delete_extra
+        self.is_dry_run = dry_run  # ``dry_run`` is a method of Airflow's operators
+        self.allow_empty = allow_empty
+        self.check_storage = check_storage
+        self.rf = rf
+        self.chunk_size = chunk_size
+        self.fail_on_error = fail_on_error
+        self.deadline = deadline
+
+    @property
+    def dest_bucket_id(self) -> str | None:
+        """The bucket that is written to; None for another destination."""
+        side = side_of(self.destination)
+        return side.bucket_id if isinstance(side, BucketPath) else None
+
+    @property
+    def dest_hook(self) -> MictlanXHook:
+        """The hook of that bucket's connection."""
+        side = side_of(self.destination)
+        conn_id = side.conn_id if isinstance(side, BucketPath) else ""
+        return MictlanXHook(conn_id) if conn_id else self.hook
+
+    def _execute(self, context: Context) -> dict[str, Any]:
+        names = ("source", "destination", "delete_extra", "allow_empty", "check_storage")
+        options = ("rf", "chunk_size", "fail_on_error", "deadline")
+        return self._call(self.hook.synchronize, *names, *options, *_TRANSFER, dry_run=self.is_dry_run)
+
+
 class MictlanXDeleteOperator(MictlanXOperator):
     """
-    Delete one object, several objects, or all that begin with a prefix; a missing object is not an error.
+    Delete one object, several objects, or all that match a prefix or a glob; a missing object is not an error.
+
+    With ``older_than`` or ``keep_last``, only complete objects are deleted; an upload under way is kept, and so are
+    objects that change while the operator runs. Without them, half-written objects are deleted too, and so are those
+    that are written meanwhile.
 
     XCom with ``key``: ``{bucket_id, key, ball_id, n_deletes}``; ``n_deletes`` counts the replicas of all its chunks.
-    With ``keys`` and ``prefix``: ``{bucket_id, deleted, absent, failed, total, response_time, failures}``; ``absent``
-    were not stored, ``failures`` are the first few as ``{bucket_id, key, code, message}``.
+    With ``keys``: ``{bucket_id, deleted, absent, failed, total, response_time, failures}``; ``absent`` were not stored.
+    With ``prefix`` and ``glob``: ``{bucket_id, prefix, glob, dry_run, deleted, kept, failed, total, bytes, first,
+    response_time, failures}``; ``kept`` match and stay, ``bytes`` is the size of the deleted objects, ``first`` are the
+    first 20 of their keys, sorted. ``failures`` are the first few as ``{bucket_id, key, code, message}``.
 
     .. seealso::
         For more information on how to use this operator, take a look at the guide, ``docs/operators.md``.
@@ -528,18 +624,25 @@ class MictlanXDeleteOperator(MictlanXOperator):
     Further parameters: see ``MictlanXOperator``.
 
     :param bucket_id: the bucket (templated)
-    :param key: the object's name; this, ``keys`` or ``prefix`` (templated)
+    :param key: the object's name; this, ``keys``, ``prefix`` or ``glob`` (templated)
     :param keys: a list of names, such as the XCom of ``MictlanXListOperator``; may be empty (templated)
-    :param prefix: every object whose key begins with it; not ``""``: use ``MictlanXDeleteBucketOperator`` for that
+    :param prefix: every object whose key begins with it (templated)
+    :param glob: every object whose key matches: ``*`` any characters (``/`` too), ``?`` one character, ``[ab]`` one of
+        these (templated)
+    :param older_than: with ``prefix`` and ``glob``: only objects written before this age or time, by the storage's
+        clocks: a timedelta, a datetime with a time zone, or a str such as ``"30d"`` or ``"{{ data_interval_start }}"``
         (templated)
+    :param keep_last: with ``prefix`` and ``glob``: keep this number of newest objects, of those that match
+    :param dry_run: with ``prefix`` and ``glob``: delete nothing, and return what would be deleted
+    :param allow_whole_bucket: allow a ``prefix`` or ``glob`` that every key matches, such as ``""``
     :param allow_reserved_bucket: delete from a bucket that begins with ``bulk-``, which may contain a bulk's records
-    :param fail_on_error: with ``keys`` and ``prefix``: fail the task if an object could not be deleted; False only
-        counts it in ``failed``
+    :param fail_on_error: fail the task if one of several objects could not be deleted; False only counts it in
+        ``failed``
     :param max_concurrency: objects deleted at the same time; default: the connection's, else 8
     :param deadline: seconds for the call; default: none
     """
 
-    template_fields: Sequence[str] = ("bucket_id", "key", "keys", "prefix", "mictlanx_conn_id")
+    template_fields: Sequence[str] = ("bucket_id", "key", "keys", "prefix", "glob", "older_than", "mictlanx_conn_id")
     template_fields_renderers = {"keys": "json"}  # noqa: RUF012
     operator_extra_links = (MictlanXBucketLink(),)
 
@@ -550,8 +653,13 @@ class MictlanXDeleteOperator(MictlanXOperator):
         key: str | None = None,
         keys: Iterable[str] | None = None,
         prefix: str | None = None,
+        glob: str | None = None,
+        older_than: timedelta | datetime | str | None = None,
+        keep_last: int | None = None,
+        dry_run: bool = False,
         fail_on_error: bool = True,
         max_concurrency: int | None = None,
+        allow_whole_bucket: bool = False,
         allow_reserved_bucket: bool = False,
         deadline: float | None = None,
         **kwargs: Unpack[MictlanXOptions],
@@ -561,18 +669,27 @@ class MictlanXDeleteOperator(MictlanXOperator):
         self.key = key
         self.keys = keys
         self.prefix = prefix
+        self.glob = glob
+        self.older_than = older_than
+        self.keep_last = keep_last
+        self.is_dry_run = dry_run  # ``dry_run`` is a method of Airflow's operators
         self.fail_on_error = fail_on_error
         self.max_concurrency = max_concurrency
+        self.allow_whole_bucket = allow_whole_bucket
         self.allow_reserved_bucket = allow_reserved_bucket
         self.deadline = deadline
-        self._get_one_of("key", "keys", "prefix", error=ValueError)
+        name, _ = self._get_one_of("key", "keys", "prefix", "glob", error=ValueError)
+        if name in ("key", "keys") and (older_than is not None or keep_last is not None or dry_run):
+            raise ValueError(f"{self._label}: older_than, keep_last and dry_run must be given with prefix or glob only")
 
     def _execute(self, context: Context) -> dict[str, Any]:
-        name, _ = self._get_one_of("key", "keys", "prefix")
+        name, _ = self._get_one_of("key", "keys", "prefix", "glob")
         names = ("bucket_id", "request_timeout", "allow_reserved_bucket", "deadline")
-        if name != "key":
-            delete = self.hook.delete_keys if name == "keys" else self.hook.delete_prefix
-            return self._call(delete, name, *names, "max_concurrency", "fail_on_error")
+        if name == "keys":
+            return self._call(self.hook.delete_keys, name, *names, "max_concurrency", "fail_on_error")
+        if name in ("prefix", "glob"):
+            which = ("older_than", "keep_last", "allow_whole_bucket", "max_concurrency", "fail_on_error")
+            return self._call(self.hook.delete_matching, name, *which, *names, dry_run=self.is_dry_run)
         result = self._call(self.hook.delete, "key", *names)
         if result["n_deletes"]:
             replicas = pluralize(result["n_deletes"], "replica")
@@ -634,6 +751,60 @@ class MictlanXDeleteBucketOperator(MictlanXOperator):
                 )
             self.log.warning("%s", problem)
         return result
+
+
+class MictlanXSweepOperator(MictlanXOperator):
+    """
+    Remove uploads that stopped half-way, which no listing of objects shows, and old records of a bulk.
+
+    An upload is removed if some of its chunks are missing, and its newest chunk is older than ``older_than``. Complete
+    objects stay, empty ones too. In the bucket of a bulk, ``bulk-{bulk_id}``, all its records are removed if the newest
+    is older than ``older_than``. By default, the operator only reports what it would remove.
+
+    XCom: ``{bucket_id, dry_run, deleted, kept, failed, total, bytes, first, response_time, failures}``; ``kept`` are
+    younger uploads and records, and those that changed meanwhile; ``bytes`` is the announced size of the removed
+    chunks, ``first`` are the first 20 keys, sorted; ``failures`` are the first few as ``{bucket_id, key, code,
+    message}``.
+
+    .. seealso::
+        For more information on how to use this operator, take a look at the guide, ``docs/operators.md``.
+
+    Further parameters: see ``MictlanXOperator``.
+
+    :param bucket_id: the bucket (templated)
+    :param older_than: an age or time, longer ago than the pauses of uploads that a retry continues: a timedelta, a
+        datetime with a time zone, or a str such as ``"7d"`` (templated)
+    :param dry_run: remove nothing, and return what would be removed
+    :param fail_on_error: fail the task if an upload could not be removed; False only counts it in ``failed``
+    :param max_concurrency: uploads removed at the same time; default: the connection's, else 8
+    :param deadline: seconds for the call; default: none
+    """
+
+    template_fields: Sequence[str] = ("bucket_id", "older_than", "mictlanx_conn_id")
+    operator_extra_links = (MictlanXBucketLink(),)
+
+    def __init__(
+        self,
+        *,
+        bucket_id: str,
+        older_than: timedelta | datetime | str,
+        dry_run: bool = True,
+        fail_on_error: bool = True,
+        max_concurrency: int | None = None,
+        deadline: float | None = None,
+        **kwargs: Unpack[MictlanXOptions],
+    ) -> None:
+        super().__init__(**kwargs)
+        self.bucket_id = bucket_id
+        self.older_than = older_than
+        self.is_dry_run = dry_run  # ``dry_run`` is a method of Airflow's operators
+        self.fail_on_error = fail_on_error
+        self.max_concurrency = max_concurrency
+        self.deadline = deadline
+
+    def _execute(self, context: Context) -> dict[str, Any]:
+        names = ("bucket_id", "older_than", "fail_on_error", "max_concurrency", "request_timeout", "deadline")
+        return self._call(self.hook.sweep, *names, dry_run=self.is_dry_run)
 
 
 _HOW_TO_MAP = (
@@ -849,6 +1020,42 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
             f"waiting for bulk {self.bulk_id!r} failed: it is not finished after the timeout of {self.timeout}; see "
             "the log for its progress"
         ) from cause
+
+
+class MictlanXDeleteBulkOperator(MictlanXOperator):
+    """
+    Forget a bulk: delete its records. Its balls stay, and its ``bulk_id`` can be used again.
+
+    An unknown bulk is not an error. A bulk that is being uploaded is forgotten too, so the operator belongs behind the
+    tasks that wait for the bulk and read it.
+
+    XCom: ``{bulk_id, deleted, failed, total, response_time}``, which count records.
+
+    .. seealso::
+        For more information on how to use this operator, take a look at the guide, ``docs/bulks.md``.
+
+    Further parameters: see ``MictlanXOperator``.
+
+    :param bulk_id: the bulk (templated)
+    """
+
+    template_fields: Sequence[str] = ("bulk_id", "mictlanx_conn_id")
+    operator_extra_links = (MictlanXBulkLink(),)
+
+    def __init__(self, *, bulk_id: str, **kwargs: Unpack[MictlanXOptions]) -> None:
+        super().__init__(**kwargs)
+        self.bulk_id = bulk_id
+
+    def _execute(self, context: Context) -> dict[str, Any]:
+        result = self._call(self.hook.delete_bulk, "bulk_id", "request_timeout")
+        records = pluralize(result["deleted"], "record")
+        self.log.info("Forgot bulk %r: deleted %s in %.1f s", self.bulk_id, records, result["response_time"])
+        if result["failed"]:
+            raise MictlanXError(
+                f"deleting {result['failed']} of {result['total']} records of bulk {self.bulk_id!r} failed; run the "
+                "task again"
+            )
+        return result
 
 
 def _get_owner(context: Context) -> dict[str, str] | None:

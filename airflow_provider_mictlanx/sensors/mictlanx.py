@@ -40,7 +40,7 @@ from airflow_provider_mictlanx.hooks.errors import (
     log_suppressed,
     permanent_errors_fail_the_task,
 )
-from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
+from airflow_provider_mictlanx.hooks.mictlanx import CheckFn, MictlanXHook
 from airflow_provider_mictlanx.hooks.task import MictlanXTask
 from airflow_provider_mictlanx.links.mictlanx import MictlanXBucketLink, MictlanXBulkLink, push_links
 from airflow_provider_mictlanx.triggers.mictlanx import (
@@ -119,7 +119,7 @@ class MictlanXSensor(MictlanXTask, BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Wait, and return the result."""
         with permanent_errors_fail_the_task():
-            return self._poke_and_defer(context) if self.deferrable else self._poke_here(context)
+            return self._poke_and_defer(context, self.timeout) if self.deferrable else self._poke_here(context)
 
     def _poke_here(self, context: Context) -> Any:
         try:
@@ -132,17 +132,22 @@ class MictlanXSensor(MictlanXTask, BaseSensorOperator):
             failure = skip.__cause__
         raise failure
 
-    def _poke_and_defer(self, context: Context) -> Any:
+    def _poke_and_defer(self, context: Context, left: float) -> Any:
+        """
+        Poke once, and defer unless there is a result.
+
+        :param left: seconds until the end of the wait
+        """
         began = time.monotonic()
         first = self._first_poke(context)
         if first.is_done:
             self.log.info("Success criteria met. Exiting.")
             return first.xcom_value
-        left = self.timeout - (time.monotonic() - began)
+        left -= time.monotonic() - began
         if left <= 0:
             self._time_out()
         trigger = self._get_trigger(context)
-        trigger.ends_at = time.time() + left
+        trigger.prepare_deferral(time.time() + left)
         self.defer(trigger=trigger, method_name="execute_complete", timeout=timedelta(seconds=left))
         return None
 
@@ -217,6 +222,10 @@ class MictlanXObjectSensor(MictlanXSensor):
     :param glob: wait for keys that match, such as ``"2024/*.csv"``: ``*`` matches any characters, ``/`` too (templated)
     :param min_objects: required number of objects; default: every key of a list, or 1 with ``prefix`` and ``glob``
     :param check_storage: read and verify every chunk before succeeding; False trusts the listing
+    :param check_fn: called with the list of the objects that were found, each as ``{bucket_id, key, ball_id, size,
+        checksum, num_chunks, verified, tags, updated_at, age}``; ``age`` is in seconds. The sensor waits until it
+        returns True. It runs on the worker in every mode: a deferred task returns to the worker for each call, and
+        defers again if the result is False
     """
 
     template_fields: Sequence[str] = ("bucket_id", "key", "prefix", "glob", "mictlanx_conn_id")
@@ -233,6 +242,7 @@ class MictlanXObjectSensor(MictlanXSensor):
         glob: str | None = None,
         min_objects: int | None = None,
         check_storage: bool = True,
+        check_fn: CheckFn | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -242,10 +252,25 @@ class MictlanXObjectSensor(MictlanXSensor):
         self.glob = glob
         self.min_objects = min_objects
         self.check_storage = check_storage
+        self.check_fn = check_fn
         self._get_one_of("key", "prefix", "glob", error=ValueError)
 
     def _trigger_arguments(self, context: Context) -> dict[str, Any]:
         return {"key": self.key if isinstance(self.key, str) or not isinstance(self.key, Sequence) else list(self.key)}
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Poke once, and let ``check_fn`` judge what was found."""
+        trigger = self._get_trigger(context)
+        if isinstance(trigger, MictlanXObjectTrigger):
+            trigger.check_fn, trigger.checked_by_task = self.check_fn, False
+        return super().poke(context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
+        """Return the result of the trigger; with ``check_fn``, poke on the worker, and defer again unless it passes."""
+        if self.check_fn is None:
+            return super().execute_complete(context, event)
+        ends_at = read_event(event, self._time_out)["ends_at"]
+        return self._poke_and_defer(context, ends_at - time.time())
 
 
 class MictlanXBucketUnchangedSensor(MictlanXSensor):

@@ -20,7 +20,7 @@ from airflow_provider_mictlanx.hooks.arguments import attributes, attributes_for
 from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
 from airflow_provider_mictlanx.hooks.clean_log import CleanLog
 from airflow_provider_mictlanx.hooks.errors import error_event, error_from_event, log_suppressed
-from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook, Readable
+from airflow_provider_mictlanx.hooks.mictlanx import CheckFn, MictlanXHook, Readable
 
 _MAX_DOUBLINGS = 30
 
@@ -62,6 +62,10 @@ class PollingTrigger(CleanLog, BaseTrigger):
         """Return the path of the class, and the arguments that rebuild the trigger."""
         arguments = {argument.name: getattr(self, argument.name) for argument in fields(self) if argument.init}
         return f"{type(self).__module__}.{type(self).__qualname__}", arguments
+
+    def prepare_deferral(self, ends_at: float) -> None:
+        """Set the end of the wait; the worker calls this before it hands the trigger over."""
+        self.ends_at = ends_at
 
     @abstractmethod
     async def apoke(self, hook: MictlanXHook, client: AsyncClient) -> Any | None:
@@ -140,6 +144,8 @@ class MictlanXObjectTrigger(PollingTrigger):
     :param glob: instead of ``key``: all keys that match it
     :param min_objects: required number of objects; default: every key of a list, else 1
     :param check_storage: read and verify every chunk before an object counts
+    :param checked_by_task: fire when the objects are listed, with ``{ends_at}`` as result: the task checks them, and
+        defers again unless they pass
     """
 
     bucket_id: str
@@ -148,19 +154,32 @@ class MictlanXObjectTrigger(PollingTrigger):
     glob: str | None = None
     min_objects: int | None = None
     check_storage: bool = True
+    checked_by_task: bool = False
+    check_fn: CheckFn | None = field(default=None, init=False)
+    """Judges the objects; only on the worker, since a function can't be sent to the triggerer."""
     _readable: Readable = field(default_factory=dict, init=False)
+
+    def prepare_deferral(self, ends_at: float) -> None:
+        """Set the end of the wait, and leave ``check_fn`` to the task."""
+        super().prepare_deferral(ends_at)
+        self.checked_by_task, self.check_fn = self.check_fn is not None, None
 
     async def apoke(self, hook: MictlanXHook, client: AsyncClient) -> dict[str, Any] | None:
         """Check once for the object or the objects."""
+        found = await self._find(hook, client)
+        return {"ends_at": self.ends_at} if found is not None and self.checked_by_task else found
+
+    async def _find(self, hook: MictlanXHook, client: AsyncClient) -> dict[str, Any] | None:
+        own = attributes(self, "bucket_id", "check_fn", "request_timeout")
+        own["check_storage"] = self.check_storage and not self.checked_by_task
         if isinstance(self.key, str):
             if self.min_objects is not None:
                 raise ValidationError(
                     f"min_objects must be None with one key, got {self.min_objects!r}; use it with a list of keys, "
                     "prefix or glob"
                 )
-            own = attributes(self, "bucket_id", "key", "check_storage", "request_timeout")
-            return await hook.afind(**own, client=client)
-        own = attributes(self, "bucket_id", "prefix", "glob", "min_objects", "check_storage", "request_timeout")
+            return await hook.afind(**own, key=self.key, client=client)
+        own |= attributes(self, "prefix", "glob", "min_objects")
         return await hook.afind_objects(**own, keys=self.key, readable=self._readable, client=client)
 
 

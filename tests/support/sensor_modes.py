@@ -64,14 +64,16 @@ class Wait:
         self.try_number = 1
 
     def __call__(self, **arguments: Any) -> Any:
+        waiting: TaskDeferred | None = None
         while True:
+            sensor, context = self.sensor(**arguments), self.context()
             try:
-                return self.sensor(**arguments).execute(self.context())
+                return resume(sensor, waiting, context) if waiting else sensor.execute(context)
             except AirflowRescheduleException:
                 self.began = self.began or datetime.now(UTC)
                 time.sleep(0.05)
             except TaskDeferred as deferred:
-                return resume(self.sensor(**arguments), deferred, self.context())
+                waiting = deferred
 
     def sensor(self, **arguments: Any) -> Any:
         how = {"deferrable": True} if self.mode == "deferrable" else {"mode": self.mode}

@@ -11,7 +11,8 @@ from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.triggers.mictlanx import MictlanXBulkCompleteTrigger
 from tests.support.public_names import OPERATORS, SENSORS
 
-B: dict[str, Any] = {"task_id": "task", "mictlanx_conn_id": "there-is-none", "bucket_id": "b"}
+CONN: dict[str, Any] = {"task_id": "task", "mictlanx_conn_id": "there-is-none"}
+B: dict[str, Any] = {**CONN, "bucket_id": "b"}
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "MictlanXPutOperator": {**B, "key": "k", "file_path": "/there/is/none"},
@@ -21,8 +22,11 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "MictlanXCopyOperator": {**B, "dest_bucket_id": "c", "key": "k"},
     "MictlanXDeleteOperator": {**B, "key": "k"},
     "MictlanXDeleteBucketOperator": B,
+    "MictlanXSweepOperator": {**B, "older_than": "1d"},
+    "MictlanXDeleteBulkOperator": {"task_id": "task", "mictlanx_conn_id": "there-is-none", "bulk_id": "bulk"},
     "MictlanXBulkPutOperator": {**B, "bulk_id": "bulk", "source": "/there/is/none"},
     "MictlanXGetToFolderOperator": {**B, "output_path": "/there/is/none"},
+    "MictlanXSyncOperator": {**CONN, "source": "/there/is/none", "destination": "mictlanx://b"},
     "MictlanXAwaitBulkOperator": {"task_id": "task", "mictlanx_conn_id": "there-is-none", "bulk_id": "bulk"},
     "BulkCompleteSensor": {"task_id": "task", "mictlanx_conn_id": "there-is-none", "bulk_id": "bulk"},
     "MictlanXObjectSensor": {**B, "key": "k"},

@@ -19,6 +19,7 @@ from typing import TypeAlias
 
 from option import Result
 
+from airflow_provider_mictlanx.client.byte_counter import count_bytes
 from airflow_provider_mictlanx.client.concurrency import Threads, for_each
 from airflow_provider_mictlanx.client.errors import (
     ConnectFailedError,
@@ -311,6 +312,7 @@ class ChunkUpload:
             data = await read_planned(self._upload.source, self._chunk, self._upload.threads)
             await self._upload.routers.with_retries(lambda: self._store(data))
         self._upload.stored(len(self._stored_on), self._sent)
+        count_bytes(self._chunk.size)
 
     async def find_replicas(self) -> None:
         """Read the chunk back until enough peers are known to store it."""

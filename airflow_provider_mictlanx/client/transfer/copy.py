@@ -31,10 +31,10 @@ from airflow_provider_mictlanx.client.transfer.upload import Announced, Upload
 from airflow_provider_mictlanx.client.validation import RESERVED_PREFIX
 from airflow_provider_mictlanx.client.versions import Version, group_versions
 
-_LAYOUT_TAGS = frozenset({"index", "num_chunks", "full_checksum", "chunk_size", "group_id", "updated_at"})
+LAYOUT_TAGS = frozenset({"index", "num_chunks", "full_checksum", "chunk_size", "group_id", "updated_at"})
 """Tags that every writer sets anew."""
 
-_KEY_TAGS = frozenset(path_tags("folder/name"))
+KEY_TAGS = frozenset(path_tags("folder/name"))
 """Tags that store a key which is not a safe id."""
 
 
@@ -205,9 +205,9 @@ class Copy:
 
 def _kept_tags(name: ObjectId, version: Version) -> Mapping[str, str]:
     """Return the original's tags without those for its chunk layout and its key."""
-    key_tags = frozenset[str]() if is_safe_id(name.key) else _KEY_TAGS
+    key_tags = frozenset[str]() if is_safe_id(name.key) else KEY_TAGS
     return {
         tag: text
         for tag, text in version.ordered[0].tags.items()
-        if tag not in _LAYOUT_TAGS and tag not in key_tags and not tag.startswith(RESERVED_PREFIX)
+        if tag not in LAYOUT_TAGS and tag not in key_tags and not tag.startswith(RESERVED_PREFIX)
     }

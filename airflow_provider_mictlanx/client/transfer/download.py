@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
+from airflow_provider_mictlanx.client.byte_counter import count_bytes
 from airflow_provider_mictlanx.client.concurrency import PIECE, Threads, for_each
 from airflow_provider_mictlanx.client.errors import (
     FileAlreadyExists,
@@ -333,6 +334,7 @@ class Download:
             return _check_checksum(name, version, hashlib.sha256().hexdigest())
         if len(chunks) == 1:
             await self.reader.read(chunks[0], 0, sink, retry_missing)
+            count_bytes(version.size)
             return _check_checksum(name, version, chunks[0].checksum)
         hasher = None if isinstance(sink, NullSink) else InOrderHasher(sink, self._threads)
         places: list[tuple[int, Metadata, int]] = []
@@ -346,6 +348,7 @@ class Download:
             if chunk.size and not await self._was_kept(chunk, at, sink):
                 await self.reader.read(chunk, at, sink, retry_missing)
             sink.verified(chunk.size)
+            count_bytes(chunk.size)
             if hasher:
                 await hasher.complete(index, at, chunk.size)
 

@@ -40,6 +40,18 @@ def test_objects_are_copied_listed_read_and_deleted(
     assert [path for path in target.rglob("*") if path.is_file()] == []
 
 
+def test_upkeep(environment: dict[str, str], tmp_path: Path, vss: LocalVSS) -> None:
+    status, report = run_dag(environment, tmp_path, "example_mictlanx_upkeep")
+    assert (status, Counter(task["state"] for task in report["tasks"])) == (0, {"success": 10}), report
+    assert xcoms(report, "folders") == [[f"backups/{day}/" for day in ("mon", "thu", "tue", "wed")]]
+    assert (xcoms(report, "good")[0]["count"], xcoms(report, "preview")) == (4, [{"old": 2, "rubbish": 0}])
+    (old,), (kept,), (swept,) = (xcoms(report, task) for task in ("delete_old", "keep_last", "sweep"))
+    assert (old["deleted"], old["kept"], kept["deleted"], kept["kept"], swept["total"]) == (0, 4, 2, 2, 0)
+    assert xcoms(report, "forget_bulk")[0]["deleted"] > 0
+    bucket_id = str(xcoms(report, "name_bucket")[0])
+    assert balls_in(vss, bucket_id) == []
+
+
 def test_hook_in_tasks_of_ones_own(environment: dict[str, str], tmp_path: Path, vss: LocalVSS) -> None:
     status, report = run_dag(environment, tmp_path, "example_mictlanx_taskflow")
     assert (status, Counter(task["state"] for task in report["tasks"])) == (0, {"success": 8}), report
@@ -64,6 +76,20 @@ def test_files_are_written_read_and_transferred(environment: dict[str, str], tmp
     assert (xcoms(report, "read"), xcoms(report, "delete")) == ([7], [0])
     (folder,) = xcoms(report, "name_folder")
     assert balls_in(vss, str(folder).partition("@")[2].partition("/")[0]) == []
+
+
+def test_folder_and_bucket_are_synced(environment: dict[str, str], tmp_path: Path, vss: LocalVSS) -> None:
+    status, report = run_dag(environment, tmp_path, "example_mictlanx_sync")
+    assert (status, Counter(task["state"] for task in report["tasks"])) == (0, {"success": 11}), report
+    first, preview, second, back, exported = (
+        xcoms(report, task)[0] for task in ("publish", "preview", "publish_changes", "restore", "export")
+    )
+    assert (first["transferred"], back["transferred"], exported["downloaded"]) == (3, 3, 3)
+    for result in (preview, second):
+        assert result["first_transferred"] == ["index.html", "news/3.html"]
+        assert (result["first_deleted"], result["skipped"]) == (["news/1.html"], 1)
+    assert xcoms(report, "compare") == [{"equal": True, "copies": 3}]
+    assert balls_in(vss, str(xcoms(report, "name_bucket")[0])) == []
 
 
 @pytest.mark.skipif(

@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 
 from airflow_provider_mictlanx.batches.copy import CopyOptions, copy_all
-from airflow_provider_mictlanx.batches.delete import DeleteOptions, delete_keys, delete_prefix
+from airflow_provider_mictlanx.batches.delete import DeleteOptions, Selection, delete_keys, delete_matching
 from airflow_provider_mictlanx.batches.download import download_items, list_bucket_items
 from airflow_provider_mictlanx.batches.runner import TransferOptions
 from airflow_provider_mictlanx.bulks.attempt import ShardUpload
@@ -204,7 +204,7 @@ async def check_bulk(client: AsyncClient, folder: Path) -> None:
 
 
 async def delete_many(client: AsyncClient, folder: Path) -> None:
-    assert (await delete_prefix(client, "many", "k/", DeleteOptions(max_concurrency=1))).done == MANY
+    assert (await delete_matching(client, "many", Selection("k/"), DeleteOptions(max_concurrency=1))).done == MANY
 
 
 async def delete_many_keys(client: AsyncClient, folder: Path) -> None:
@@ -298,7 +298,7 @@ CASES = {
         2,
         size=SMALL,
     ),
-    "delete_prefix, 20 objects": Case(put_many, delete_many, {"list bucket": 2, "peers": 2, "delete chunk": 20}),
+    "delete_matching, 20 objects": Case(put_many, delete_many, {"list bucket": 2, "peers": 2, "delete chunk": 20}),
     "delete_keys, 20 objects": Case(put_many, delete_many_keys, {"list bucket": 2, "peers": 2, "delete chunk": 20}),
     "delete_bucket, 20 objects": Case(
         put_many,

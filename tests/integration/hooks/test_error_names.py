@@ -53,7 +53,8 @@ OF_MANY: dict[str, Call] = {
         "monitor": InactivityMonitor(b, "", inactivity_period=1, min_objects=1, allow_delete=False)
     },
     "delete_bucket": lambda b, _: {"bucket_id": b},
-    "delete_prefix": lambda b, _: {"bucket_id": b, "prefix": "2026/"},
+    "delete_matching": lambda b, _: {"bucket_id": b, "prefix": "2026/"},
+    "sweep": lambda b, _: {"bucket_id": b, "older_than": "1d"},
     "copy_prefix": lambda b, _: {"bucket_id": b, "prefix": "2026/", "dest_bucket_id": f"{b}-copy"},
     "get_to_folder": lambda b, folder: {"bucket_id": b, "output_path": folder},
 }
@@ -171,10 +172,13 @@ TASKS: dict[str, Call] = {
     "MictlanXGetOperator": lambda b, _: {"bucket_id": b, "key": KEY},
     "MictlanXGetToFileOperator": lambda b, folder: {"bucket_id": b, "key": KEY, "output_path": str(folder)},
     "MictlanXGetToFolderOperator": lambda b, folder: {"bucket_id": b, "output_path": str(folder)},
+    "MictlanXSyncOperator": lambda b, folder: {"source": str(folder), "destination": f"mictlanx://{b}"},
     "MictlanXListOperator": lambda b, _: {"bucket_id": b},
     "MictlanXCopyOperator": lambda b, _: {"bucket_id": b, "key": KEY, "dest_bucket_id": f"{b}-copy"},
     "MictlanXDeleteOperator": lambda b, _: {"bucket_id": b, "key": KEY},
     "MictlanXDeleteBucketOperator": lambda b, _: {"bucket_id": b},
+    "MictlanXSweepOperator": lambda b, _: {"bucket_id": b, "older_than": "1d"},
+    "MictlanXDeleteBulkOperator": lambda b, _: {"bulk_id": f"the bulk {b}"},
     "MictlanXBulkPutOperator": lambda b, _: {"bulk_id": f"the bulk {b}", "bucket_id": b, "source": __file__},
     "MictlanXAwaitBulkOperator": lambda b, _: {"bulk_id": f"the bulk {b}", "timeout": 5},
 }

@@ -108,12 +108,12 @@ def test_bad_input_is_refused_before_the_first_request(vss: LocalVSS, hook: Mict
     [({}, "none"), ({"key": "a", "keys": []}, "key and keys"), ({"key": "", "prefix": ""}, "key and prefix")],
 )
 def test_exactly_one_way(given: Any, told: str) -> None:
-    with pytest.raises(ValueError, match=f"one of key, keys and prefix must be given, got {told}"):
+    with pytest.raises(ValueError, match=f"one of key, keys, prefix and glob must be given, got {told}"):
         MictlanXDeleteOperator(task_id="delete", bucket_id="bucket", **given)
 
 
 def test_nothing_left_after_rendering(hook: MictlanXHook) -> None:
     operator = MictlanXDeleteOperator(task_id="delete", bucket_id="bucket", key="{{ none }}")
     operator.key = None
-    with pytest.raises(AirflowFailException, match="exactly one of key, keys and prefix must be given, got none"):
+    with pytest.raises(AirflowFailException, match="exactly one of key, keys, prefix and glob must be given, got none"):
         operator.execute({})

@@ -34,6 +34,17 @@ def test_keys_are_listed(hook: MictlanXHook, bucket_id: str, told: Callable[[], 
     assert listed(bucket_id, prefix="a/_") == ["a/_SUCCESS"]
 
 
+def test_folders_below_a_prefix_are_listed(hook: MictlanXHook, bucket_id: str, told: Callable[[], list[str]]) -> None:
+    store(hook, bucket_id, "a/1", "a/b/2", "a/b/3", "a-b/1", "a//c", "top")
+    assert listed(bucket_id, delimiter="/") == ["a-b/", "a/"]
+    assert listed(bucket_id, prefix="a/", delimiter="/") == ["a//", "a/b/"]
+    assert listed(bucket_id, prefix="a", delimiter="-") == ["a-"]
+    assert listed(bucket_id, prefix="a/b/", delimiter="/", max_keys=1) == []
+    assert f"Listed * of bucket {bucket_id}: 2 folders" in told()
+    with pytest.raises(AirflowFailException, match="has 2 folders, more than max_keys=1"):
+        listed(bucket_id, delimiter="/", max_keys=1)
+
+
 def test_no_more_keys_than_asked_for(hook: MictlanXHook, bucket_id: str) -> None:
     store(hook, bucket_id, "a", "b", "c")
     assert len(listed(bucket_id, max_keys=3)) == 3
@@ -45,7 +56,15 @@ def test_no_more_keys_than_asked_for(hook: MictlanXHook, bucket_id: str) -> None
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"bucket_id": "a.b"}, {"prefix": "a", "glob": "b"}, {"max_keys": 0}, {"prefix": 1}, {"request_timeout": -1}],
+    [
+        {"bucket_id": "a.b"},
+        {"prefix": "a", "glob": "b"},
+        {"delimiter": "/", "glob": "b"},
+        {"delimiter": 1},
+        {"max_keys": 0},
+        {"prefix": 1},
+        {"request_timeout": -1},
+    ],
 )
 def test_bad_listing_is_refused_before_the_first_request(vss: LocalVSS, hook: MictlanXHook, wrong: Any) -> None:
     vss.reset_requests()

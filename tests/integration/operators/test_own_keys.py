@@ -66,7 +66,7 @@ def test_folder_counts_what_is_unverified(
 def test_prefix_delete_deletes_only_keys_that_begin_with_it(
     official: LocalVSS, hook: MictlanXHook, bucket_id: str
 ) -> None:
-    assert hook.delete_prefix(bucket_id, "b")["total"] == 0  # the object's ball id begins with it, not its key
+    assert hook.delete_matching(bucket_id, "b")["total"] == 0  # the object's ball id begins with it, not its key
     result = run(MictlanXDeleteOperator(task_id="delete", bucket_id=bucket_id, prefix="video123_"))
     assert (result["deleted"], result["failed"]) == (3, 0)
     assert [ball["key"] for ball in hook.list_balls(bucket_id)] == ["hello-object-router"]
@@ -79,7 +79,7 @@ def test_part_of_the_frames_is_not_deleted_with_the_others(
     with pytest.raises(BatchError, match=third):
         hook.delete_keys(bucket_id, [first, second])
     with pytest.raises(BatchError, match=third):
-        hook.delete_prefix(bucket_id, first)
+        hook.delete_matching(bucket_id, first)
     assert [ball["key"] for ball in hook.list_balls(bucket_id)] == KEYS
     assert hook.delete_keys(bucket_id, list(FRAMES))["failed"] == 0
     assert hook.delete_keys(bucket_id, ["hello-object-router"])["deleted"] == 1

@@ -38,12 +38,15 @@ from airflow_provider_mictlanx.operators.mictlanx import (
     MictlanXBulkPutOperator,
     MictlanXCopyOperator,
     MictlanXDeleteBucketOperator,
+    MictlanXDeleteBulkOperator,
     MictlanXDeleteOperator,
     MictlanXGetOperator,
     MictlanXGetToFileOperator,
     MictlanXGetToFolderOperator,
     MictlanXListOperator,
     MictlanXPutOperator,
+    MictlanXSweepOperator,
+    MictlanXSyncOperator,
 )
 from airflow_provider_mictlanx.sensors.mictlanx import (
     BulkCompleteSensor,
@@ -161,14 +164,18 @@ def hook_calls(conn_id: str, folder: Path) -> dict[str, Callable[[MictlanXHook],
         "get_to_file": lambda hook: hook.get_to_file(BUCKET, "hook/file", folder / "out", **once),
         "get_to_folder": lambda hook: hook.get_to_folder(folder / "out", BUCKET, "hook/", **once, deadline=3),
         "copy": lambda hook: hook.copy(BUCKET, "hook/text", COPIES, dest_conn_id=SECOND, **once),
+        "synchronize": lambda hook: hook.synchronize(
+            f"mictlanx://{BUCKET}/hook", f"mictlanx://{COPIES}/hook", **once, deadline=3
+        ),
         "copy_prefix": lambda hook: hook.copy_prefix(BUCKET, "hook/", COPIES, dest_conn_id=SECOND, **once, deadline=3),
         "delete": lambda hook: hook.delete(BUCKET, "hook/text", **soon),
         "delete_keys": lambda hook: hook.delete_keys(BUCKET, ["hook/text", "hook/file"], **soon),
-        "delete_prefix": lambda hook: hook.delete_prefix(COPIES, "hook/", **soon),
+        "delete_matching": lambda hook: hook.delete_matching(COPIES, "hook/", **soon),
         "put_bulk": lambda hook: hook.put_bulk(bulk, BUCKET, folder / "file", **once),
         "bulk_status": lambda hook: hook.bulk_status(bulk, request_timeout=5),
         "find_bulk": lambda hook: hook.find_bulk(bulk, request_timeout=5),
         "await_bulk": lambda hook: hook.await_bulk(bulk, poke_interval=0.1, timeout=1, request_timeout=5),
+        "sweep": lambda hook: hook.sweep(COPIES, "1d", dry_run=False, **soon),
         "delete_bulk": lambda hook: hook.delete_bulk(bulk, request_timeout=5),
         "delete_bucket": lambda hook: hook.delete_bucket(BUCKET, **soon),
         "cancel": cancelled,
@@ -208,6 +215,7 @@ def operators(conn_id: str, folder: Path) -> list[BaseOperator]:
         MictlanXCopyOperator(task_id="copy_to_second", key="key", dest_key="second", dest_conn_id=SECOND, **copied),
         MictlanXCopyOperator(task_id="copy_to_echo", prefix="k", dest_conn_id="mictlanx_echo", **copied),
         MictlanXCopyOperator(task_id="copy_to_away", key="key", dest_conn_id="mictlanx_away", **copied),
+        MictlanXSyncOperator(task_id="sync", source=str(folder), destination=f"mictlanx://{COPIES}/in", **how),
         MictlanXGetOperator(task_id="get", **one, **how),
         MictlanXGetToFileOperator(task_id="get_to_file", output_path=str(folder / "got"), **one, **how),
         MictlanXGetToFileOperator(task_id="nothing", key="nothing", output_path=str(folder), **bucket, **how),
@@ -233,6 +241,10 @@ def operators(conn_id: str, folder: Path) -> list[BaseOperator]:
         MictlanXDeleteOperator(task_id="delete", **one, **look),
         MictlanXDeleteOperator(task_id="delete_keys", keys=["key", "file"], **bucket, **look),
         MictlanXDeleteOperator(task_id="delete_prefix", bucket_id=COPIES, prefix="k", **look),
+        MictlanXSweepOperator(task_id="sweep", bucket_id=COPIES, older_than="1d", dry_run=False, **look),
+        MictlanXDeleteBulkOperator(
+            task_id="delete_bulk", bulk_id="no bulk", mictlanx_conn_id=conn_id, request_timeout=5
+        ),
         MictlanXDeleteBucketOperator(task_id="delete_bucket", **bucket, **look),
     ]
 

@@ -138,6 +138,15 @@ def check_what_was_driven(driven: dict[str, tuple[str, str]]) -> None:
             assert (outcome == "done") == (name in ASK_NOBODY), what
 
 
+READ_NO_OBJECT = {
+    "MictlanXListOperator",
+    "MictlanXAwaitBulkOperator",
+    "MictlanXSweepOperator",
+    "MictlanXDeleteBulkOperator",
+}
+"""Operators that neither read, write nor delete an object."""
+
+
 def check_openlineage(driven: dict[str, tuple[str, str]]) -> None:
     """Every operator that did something tells of it."""
     for what, (text, _) in driven.items():
@@ -147,7 +156,7 @@ def check_openlineage(driven: dict[str, tuple[str, str]]) -> None:
             and conn_id == "mictlanx_default"
             and ENDS_OTHERWISE.get(name) in (None, "BatchError")
         ):
-            silent = kind in ("MictlanXListOperator", "MictlanXAwaitBulkOperator")  # they read no object
+            silent = kind in READ_NO_OBJECT
             assert ("namespace='mictlanx://secrets" in text) != silent, what
 
 
@@ -157,10 +166,11 @@ def check_lineage(shown: str, folder: Path) -> None:
     collected = json.loads(told)
     bucket, copies = "mictlanx://secrets", "mictlanx://secrets-copied"
     hook = {f"{bucket}/hook/text", f"{bucket}/hook/file", f"{bucket}/hook"}
-    assert set(collected["read"]) == {f"file://{folder}/file", *hook, f"{bucket}/key", f"{bucket}/k", f"{bucket}/"}
+    files = {f"file://{folder}", f"file://{folder}/file"}
+    assert set(collected["read"]) == {*files, *hook, f"{bucket}/key", f"{bucket}/k", f"{bucket}/"}
     assert set(collected["written"]) == {
         *(f"{bucket}/hook/text", f"{bucket}/hook/file", f"{bucket}/", f"{bucket}/key"),
-        *(f"{copies}/{name}" for name in ("hook/text", "hook", "copy", "k", "second")),
+        *(f"{copies}/{name}" for name in ("hook/text", "hook", "copy", "k", "second", "in")),
         *(f"file://{folder}/{name}" for name in ("out/file", "out", "got/key", "many")),
     }
 

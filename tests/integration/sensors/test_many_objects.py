@@ -184,3 +184,55 @@ def test_every_way_is_templated(hook: MictlanXHook, bucket_id: str) -> None:
         sensor = MictlanXObjectSensor(task_id="wait", bucket_id=bucket_id, **which)
         sensor.render_template_fields({"d": "d"})
         assert sensor.execute({})["count"] == 1
+
+
+@pytest.mark.parametrize("which", [{"prefix": "in/"}, {"key": ["in/a", "in/b"]}, {"key": "in/b"}])
+def test_check_fn_judges_what_was_found(wait: Wait, hook: MictlanXHook, bucket_id: str, which: dict[str, Any]) -> None:
+    hook.put(bucket_id, "in/a", "1", tags={"kind": "raw"})
+    hook.put(bucket_id, "in/b", "22", chunk_size="1kb")
+    judged: list[list[dict[str, Any]]] = []
+
+    def old_enough(objects: list[dict[str, Any]]) -> bool:
+        judged.append(objects)
+        return all(found["age"] >= 0.6 for found in objects)
+
+    found = wait(bucket_id=bucket_id, check_fn=old_enough, **which)
+    one = isinstance(which.get("key"), str)
+    assert (found["size"] if one else found["total_size"]) == (2 if one else 3)
+    assert len(judged) > 1
+    assert judged[0][-1]["key"] == "in/b"
+    assert one or judged[0][0]["tags"]["kind"] == "raw"
+    ages = [objects[-1]["age"] for objects in judged]
+    assert ages == sorted(ages)
+    assert ages[-2] < 0.6 <= ages[-1]
+
+
+def test_check_fn_that_never_agrees_times_out(wait: Wait, hook: MictlanXHook, bucket_id: str) -> None:
+    fill(bucket_id, a="1")
+    with pytest.raises(AirflowSensorTimeout):
+        wait(bucket_id=bucket_id, key="a", timeout=0.4, check_fn=lambda objects: False)
+
+
+def test_error_of_check_fn_fails_the_task(wait: Wait, hook: MictlanXHook, bucket_id: str) -> None:
+    fill(bucket_id, a="1")
+    answers = iter([False])
+    with pytest.raises(RuntimeError, match="no more"):
+        wait(bucket_id=bucket_id, key="a", check_fn=lambda objects: next_of(answers))
+
+
+def next_of(answers: Any) -> bool:
+    for answer in answers:
+        return bool(answer)
+    raise RuntimeError("no more")
+
+
+def test_unaccepted_objects_are_not_read(wait: Wait, connected: LocalVSS, bucket_id: str) -> None:
+    fill(bucket_id, a="1", b="2")
+    reads = f"/buckets/{bucket_id}/[ab]_0$"
+    connected.reset_requests()
+    with pytest.raises(AirflowSensorTimeout):
+        wait(bucket_id=bucket_id, prefix="", timeout=0.2, check_fn=lambda objects: False)
+    assert connected.requests("GET", reads) == []
+    wait.began = None
+    wait(bucket_id=bucket_id, prefix="", check_fn=lambda objects: True)
+    assert len(connected.requests("GET", reads)) == 2

@@ -28,7 +28,7 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def look(value: str | dict[str, Any]) -> ConnectionSettings:
         monkeypatch.setenv(VARIABLE, value if isinstance(value, str) else json.dumps(value))
-        return load_settings(CONN_ID, BaseHook())
+        return load_settings(CONN_ID, BaseHook().get_connection)
 
     return look
 
@@ -322,7 +322,7 @@ def test_connection_refused_by_airflow_differs_from_missing(settings: Any, refus
 def test_missing_connection_tells_how_to_make_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     with pytest.raises(ValidationError, match=f"Airflow has no such connection.*set {VARIABLE}") as caught:
-        load_settings(CONN_ID, BaseHook())
+        load_settings(CONN_ID, BaseHook().get_connection)
     assert str(caught.value).startswith(f"reading connection '{CONN_ID}' failed: ")
     assert "mictlanx://router-0@host:60666" in str(caught.value)
 
@@ -417,7 +417,7 @@ def test_extra_that_is_no_object_is_told(settings: Any, extra: str) -> None:
 @pytest.mark.parametrize("conn_id", [None, "", 5, "a\0b"])
 def test_what_is_no_connection_id_is_told(conn_id: Any) -> None:
     with pytest.raises(ValidationError, match="mictlanx_conn_id must be a non-empty str"):
-        load_settings(conn_id, BaseHook())
+        load_settings(conn_id, BaseHook().get_connection)
 
 
 def test_token_has_to_fit_into_a_header(settings: Any) -> None:

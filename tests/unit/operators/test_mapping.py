@@ -18,11 +18,13 @@ LEFT_OUT = {
     "MictlanXPutOperator": {"file_path"},
     "MictlanXGetToFolderOperator": {"bulk_id"},
     "MictlanXCopyOperator": {"prefix", "dest_prefix"},
-    "MictlanXDeleteOperator": {"keys", "prefix"},
+    "MictlanXDeleteOperator": {"key", "keys", "glob"},
     "MictlanXBulkPutOperator": {"balls"},
     "MictlanXObjectSensor": {"prefix", "glob"},
 }
 """Parameters that exclude another one of the class."""
+STORED_AS = {"dry_run": "is_dry_run"}
+"""Attributes that are called otherwise: Airflow's operators have a method of the parameter's name."""
 TEMPLATED = {
     "bucket_id",
     "bulk_id",
@@ -33,6 +35,8 @@ TEMPLATED = {
     "tags",
     "file_path",
     "output_path",
+    "source",
+    "destination",
     "mictlanx_conn_id",
 }
 
@@ -57,15 +61,15 @@ def test_every_parameter_is_mapped_beside_all_others(kind: Any) -> None:
             mapped = kind.partial(task_id="mapped", retries=2, **others).expand(**{name: ["one", "two"]})
         for value in ("one", "two"):
             task = mapped.unmap({name: value})
-            assert {other: getattr(task, other) for other in others} == others
-            assert (getattr(task, name), task.retries) == (value, 2)
+            assert {other: getattr(task, STORED_AS.get(other, other)) for other in others} == others
+            assert (getattr(task, STORED_AS.get(name, name)), task.retries) == (value, 2)
 
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_every_parameter_is_kept_under_its_name(kind: Any) -> None:
     given = arguments_of(kind)
     task = kind(task_id="task", **given)
-    assert {name: getattr(task, name) for name in given} == given
+    assert {name: getattr(task, STORED_AS.get(name, name)) for name in given} == given
 
 
 @pytest.mark.parametrize("kind", CLASSES)

@@ -23,11 +23,15 @@ CALLS: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("copy", {"key": "x", "dest_key": "y"}),
         ("copy_prefix", {"prefix": "x", "dest_prefix": "y"}),
     ],
+    "MictlanXSyncOperator": [("synchronize", {})],
     "MictlanXDeleteOperator": [
         ("delete", {"key": "x"}),
         ("delete_keys", {"keys": "x"}),
-        ("delete_prefix", {"prefix": "x"}),
+        ("delete_matching", {"prefix": "x", "older_than": "1d", "keep_last": 3, "dry_run": True}),
+        ("delete_matching", {"glob": "x"}),
     ],
+    "MictlanXSweepOperator": [("sweep", {})],
+    "MictlanXDeleteBulkOperator": [("delete_bulk", {})],
     "MictlanXDeleteBucketOperator": [("delete_bucket", {})],
     "MictlanXBulkPutOperator": [("put_bulk", {"source": "x"}), ("put_bulk", {"balls": "x"})],
     "MictlanXAwaitBulkOperator": [("await_bulk", {})],
@@ -41,7 +45,9 @@ OF_THE_TASK = {"owner", "will_retry"}
 OTHER_DEFAULTS = {
     ("MictlanXGetOperator", "max_size"),
     ("MictlanXListOperator", "max_keys"),
-    ("MictlanXBulkPutOperator", "shards"),  # None tells that nobody said it
+    ("MictlanXDeleteOperator", "prefix"),  # None tells that nobody said it
+    ("MictlanXDeleteOperator", "glob"),
+    ("MictlanXBulkPutOperator", "shards"),
     ("MictlanXAwaitBulkOperator", "poke_interval"),  # Airflow's
 }
 NUMBERS = {"shard": 3, "shards": 4, "poke_interval": 5.0, "timeout": 6.0, "deferrable": False}

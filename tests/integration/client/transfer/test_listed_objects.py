@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_mictlanx.batches.copy import CopyOptions, copy_all
-from airflow_provider_mictlanx.batches.delete import DeleteOptions, delete_keys, delete_prefix
+from airflow_provider_mictlanx.batches.delete import DeleteOptions, Selection, delete_keys, delete_matching
 from airflow_provider_mictlanx.batches.download import download_items, list_bucket_items
 from airflow_provider_mictlanx.batches.runner import BatchResult, TransferOptions
 from airflow_provider_mictlanx.client import AsyncClient, Ball, UnavailableError, ValidationError
@@ -220,7 +220,7 @@ async def by_bucket(client: AsyncClient) -> tuple[int, int]:
 
 
 async def by_prefix(client: AsyncClient) -> tuple[int, int]:
-    result = await delete_prefix(client, "b", "k", DeleteOptions(timeout=5, max_concurrency=1))
+    result = await delete_matching(client, "b", Selection("k"), DeleteOptions(timeout=5, max_concurrency=1))
     return result.done, result.failed
 
 
@@ -355,7 +355,7 @@ async def test_prefix_leaves_other_keys_of_the_ball_id(own_vss: Callable[..., Lo
     for key in ("k1", "k2", "other"):
         await store_own_key(vss, "bx", key, DATA, where)
     async with checked_client(vss) as client:
-        result = await delete_prefix(client, "b", "k", DeleteOptions(timeout=5))
+        result = await delete_matching(client, "b", Selection("k"), DeleteOptions(timeout=5))
         keys = [ball.key for ball in unwrap(await client.list_balls("b"))]
     if where == "router":
         assert (result.done, result.failed, keys) == (2, 0, ["other"])

@@ -1,0 +1,77 @@
+"""Upload many files in one call; the announcements of small ones are confirmed in windows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_mictlanx.batches.runner import Batch, BatchResult, Item, TransferOptions
+from airflow_provider_mictlanx.client.async_client import AsyncClient
+from airflow_provider_mictlanx.client.local_io.chunk_sizes import BATCH_BUDGET, chunk_size_for, concurrency_for
+from airflow_provider_mictlanx.client.result import unwrap
+from airflow_provider_mictlanx.client.texts import get_logger
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class UploadItem(Item):
+    """
+    A ball to upload.
+
+    :ivar content: the argument ``path`` or ``file`` of ``AsyncClient.upload``
+    """
+
+    content: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class UploadOptions(TransferOptions):
+    """
+    Options of an upload of many files.
+
+    :ivar rf: number of peers that must store every chunk
+    :ivar chunk_size: bytes, or a str such as ``"8MB"``; None chooses it by the size of each file
+    :ivar replace: delete different bytes under a key first
+    """
+
+    rf: int = 1
+    chunk_size: str | int | None = None
+    replace: bool = False
+
+
+async def upload_all(
+    client: AsyncClient,
+    items: Sequence[UploadItem],
+    options: UploadOptions,
+    log_progress: Callable[[str], None] = log.info,
+) -> BatchResult:
+    """Upload files of different keys; bytes that are stored already are not sent."""
+    chunk_sizes = [chunk_size_for(item.size, options.chunk_size) for item in items]
+    largest = max(map(min, (item.size for item in items), chunk_sizes), default=0)
+    at_once = concurrency_for(largest, options.max_concurrency, BATCH_BUDGET)
+    each = max(1, at_once // max(1, len(items)))
+    retry: dict[str, Any] = {name: getattr(options, name) for name in ("timeout", "max_tries", "max_backoff")}
+    shared = {"rf": options.rf, "replace": options.replace, "max_concurrency": each, **retry}
+
+    def arguments(number: int) -> dict[str, Any]:
+        item = items[number]
+        own = {"bucket_id": item.bucket_id, "key": item.key, "chunk_size": chunk_sizes[number]}
+        return {**own, **item.content, **shared}
+
+    windows = client.upload_windows(arguments, at_once, **retry)
+    numbers = {(item.bucket_id, item.key): number for number, item in enumerate(items)}
+    windows.add({number: item.size for number, item in enumerate(items) if 0 < item.size <= chunk_sizes[number]})
+
+    async def upload(item: UploadItem) -> bool:
+        number = numbers[item.bucket_id, item.key]
+        known = await windows.pop(number)
+        return unwrap(await client.upload(**arguments(number), known=known)).uploaded
+
+    batch = Batch(
+        options.max_concurrency, log_progress, "uploading", memory=lambda item: min(item.size, each * largest)
+    )
+    outcome = await batch.run(items, upload)
+    await windows.withdraw()
+    return outcome

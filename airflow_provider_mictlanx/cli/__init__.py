@@ -1,0 +1,1 @@
+"""The shell: ``airflow mictlanx …`` and ``mictlanx …``, with the same commands."""
