@@ -21,7 +21,7 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
@@ -228,12 +228,17 @@ async def publish(
         release = Release(1 + (current.number if current else 0), int(time.time()), version)
     await _put(client, bucket_id, _manifest_key(bundle, version), content, options)
     await _put(client, releases_bucket(bucket_id), release.name(bundle), version.encode(), options)
-    log_progress(
-        f"Version {version} of bundle {bundle!r} in bucket {bucket_id} "
-        f"{'is published' if result['published'] else 'was current already'}: "
-        f"{pluralize(len(manifest.files), 'file')}, {outcome.done} sent"
-    )
+    log_progress(publication_line(result))
     return result | {"response_time": round(time.monotonic() - started, 6)}
+
+
+def publication_line(result: Mapping[str, Any]) -> str:
+    """Return the log line for a result of ``publish``."""
+    return (
+        f"Version {result['version']} of bundle {result['bundle']!r} in bucket {result['bucket_id']} "
+        f"{'is published' if result['published'] else 'was current already'}: "
+        f"{pluralize(result['total_files'], 'file')}, {result['uploaded']} sent"
+    )
 
 
 def check_bundle(bundle: str) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 
 from humanfriendly import format_size
 
-from airflow_provider_mictlanx.batches import delete, download
+from airflow_provider_mictlanx.batches import delete, download, folder_versions
 from airflow_provider_mictlanx.batches.runner import BatchResult, TransferOptions, batch_error
 from airflow_provider_mictlanx.batches.upload import UploadItem, UploadOptions, upload_all
 from airflow_provider_mictlanx.bulks import monitor, summary
@@ -363,6 +363,15 @@ async def sync(client: AsyncClient, args: Namespace) -> Output:
     lines = [*(f"+ {name}" for name in found.transferred), *(f"- {name}" for name in found.deleted)]
     lines = [*(lines if args.dry_run else []), summaries.sync_line(found, args.dry_run)]
     return _batch_output(f"syncing {sides[0]} to {sides[1]}", found.outcome, result | names, lines)
+
+
+async def publish(client: AsyncClient, args: Namespace) -> Output:
+    """Publish a folder as the current version of a DAG bundle."""
+    with show_progress("Publishing"):
+        result = await folder_versions.publish(
+            client, args.folder, args.bucket, args.bundle, rf=args.rf, options=_transfer(args)
+        )
+    return Output(result, [folder_versions.publication_line(result)])
 
 
 # Delete

@@ -154,6 +154,20 @@ COMMANDS = (
         waits=True,
     ),
     Command(
+        "publish",
+        "Publish a folder of DAGs as the current version of a bundle",
+        (
+            _argument("folder", metavar="FOLDER", help="the folder; hidden files and __pycache__ are left out"),
+            _argument("bucket", metavar="BUCKET", help="the bucket; the list of versions is in BUCKET-versions"),
+            _argument("--bundle", metavar="NAME", default="dags", help="the bundle's name in BUCKET; default: dags"),
+            _argument(
+                "--rf", metavar="NUMBER", type=int, default=3, help="peers that must store every file; default: 3"
+            ),
+            _CONCURRENCY,
+        ),
+        waits=True,
+    ),
+    Command(
         "rm",
         "Delete objects of a bucket",
         (

@@ -85,6 +85,12 @@ def test_every_command_works(any_shell: Shell, bucket_id: str, folder: Path, tmp
     run("sync", f"mictlanx://{bucket_id}/mirror", f"mictlanx://{bucket_id}/again")
     assert run_json("du", bucket_id, "again/")["objects"] == 2
 
+    published = run_json("publish", folder, bucket_id, "--bundle", "team-a")
+    assert (published["published"], published["total_files"]) == (True, 2)
+    assert published["version"] in run("publish", folder, bucket_id, "--bundle", "team-a")
+    run("rm", "-r", f"{bucket_id}/team-a")
+    run("rm", "-r", f"{bucket_id}-versions", "--allow-whole-bucket")
+
     would = run_json("rm", "-r", f"{bucket_id}/again", "--keep-last", 1, "-n")
     done = run_json("rm", "-r", f"{bucket_id}/again", "--keep-last", 1)
     assert would["keys"] == done["keys"]

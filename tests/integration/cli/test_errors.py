@@ -56,6 +56,9 @@ def test_error_is_one_line_with_its_exit_code(
         (2, "must be in one bucket", ("rm", name, "other/a")),
         (2, "older_than must be", ("sweep", bucket_id, "--older-than", "long")),
         (2, "source or destination must be", ("sync", tmp_path, tmp_path / "b")),
+        (2, "must not begin with 'bulk-'", ("publish", tmp_path, "bulk-a")),
+        (2, "bundle must be letters", ("publish", tmp_path, bucket_id, "--bundle", "a b")),
+        (2, "folder must be readable", ("publish", tmp_path / "missing", bucket_id)),
         (2, "set --allow-empty", ("sync", f"mictlanx://{bucket_id}/none", tmp_path / "b", "--delete-extra")),
         (3, "does not exist", ("cat", f"{bucket_id}/missing")),
         (3, "does not exist", ("get", f"{bucket_id}/missing", tmp_path / "b")),
@@ -143,4 +146,4 @@ def test_verbose_logs_to_standard_error(shell: Shell, bucket_id: str, tmp_path: 
 
 
 def test_only_long_commands_wait_for_routers() -> None:
-    assert {command.name for command in COMMANDS if command.waits} == {"put", "get", "sync", "rm"}
+    assert {command.name for command in COMMANDS if command.waits} == {"put", "get", "sync", "publish", "rm"}

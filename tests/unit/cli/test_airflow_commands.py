@@ -23,6 +23,7 @@ LINES = {
     "get": ["b/k", "-g", "*", "p"],
     "put": ["s", "b/k", "--tag", "a=b", "--tag", "c=d", "--rf", "2"],
     "sync": ["s", "mictlanx://b", "-n", "--timeout", "5"],
+    "publish": ["f", "b", "--bundle", "team-a", "--rf", "2"],
     "rm": ["b/k", "--older-than", "30d", "--keep-last", "3"],
     "du": ["b"],
     "bulk": ["run", "--wait"],
