@@ -157,6 +157,10 @@ class Side(ABC):
         """Return every name that a source has now."""
         return await self.list_source(bucket_id, options)
 
+    async def find_aliases(self, names: Collection[str], wanted: Collection[str]) -> Collection[str]:
+        """Return those names of a destination that are other names of wanted entries."""
+        return ()
+
 
 @dataclass(frozen=True)
 class BucketSide(Side):
@@ -252,6 +256,22 @@ class FolderSide(Side):
     async def is_stored(self, name: str, entry: Entry, checksum: str, options: SyncOptions, threads: Threads) -> bool:
         """Hash the file."""
         return await has_content(self.path / name, entry.item.size, checksum, threads)
+
+    async def find_aliases(self, names: Collection[str], wanted: Collection[str]) -> Collection[str]:
+        """Compare inodes: a link to a folder gives its files two names, and so does a folder that ignores case."""
+
+        def find() -> set[str]:
+            inodes = set(filter(None, map(self._inode, wanted)))
+            return {name for name in names if self._inode(name) in inodes}
+
+        return await run_in_thread(find)
+
+    def _inode(self, name: str) -> tuple[int, int] | None:
+        try:
+            status = os.stat(self.path / name)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
     async def delete(
         self, extra: Mapping[str, Entry], options: SyncOptions, log_progress: Callable[[str], None]
@@ -358,6 +378,7 @@ class _Sync:
         started = time.monotonic()
         wanted, problems = await self._list_source()
         found = await self.destination.list_destination(self.options)
+        self._check_separate(wanted, found)
         extra = {name: entry for name, entry in found.items() if name not in wanted and name not in problems}
         differing = await self._compare(wanted, found)
         outcome = await self._transfer({name: wanted[name] for name in differing})
@@ -367,7 +388,7 @@ class _Sync:
         outcome.total = len(wanted) + len(problems)
         result = SyncResult(outcome, differing)
         if self.options.delete_extra and not outcome.failures:
-            await self._delete(extra, result)
+            await self._delete(extra, wanted, result)
         outcome.response_time = round(time.monotonic() - started, 6)
         return result
 
@@ -395,6 +416,16 @@ class _Sync:
                 f"source must not be empty with delete_extra, got {self.source}: every file of {self.destination} "
                 "would be deleted; set allow_empty=True to accept that"
             )
+
+    def _check_separate(self, wanted: Mapping[str, Entry], found: Mapping[str, Entry]) -> None:
+        """Raise ``ValidationError`` if one side contains the other, and two connections lead to the same storage."""
+        if not isinstance(self.source, BucketSide) or not isinstance(self.destination, BucketSide):
+            return
+        if self.source.path.prefix == self.destination.path.prefix or not _overlap(self.source, self.destination):
+            return
+        announced = {(entry.item.key, entry.mark) for entry in wanted.values() if entry.item.listed}
+        if any((entry.item.key, entry.mark) in announced for entry in found.values()):
+            raise _nested_sides(self.source, self.destination)
 
     async def _compare(self, wanted: Mapping[str, Entry], found: Mapping[str, Entry]) -> list[str]:
         """Return the names whose bytes differ, or can't be compared, sorted."""
@@ -464,21 +495,21 @@ class _Sync:
         ]
         return await upload_all(to.client, uploads, replace(options.select(UploadOptions), replace=True), **shared)
 
-    async def _delete(self, extra: Mapping[str, Entry], result: SyncResult) -> None:
+    async def _delete(self, extra: Mapping[str, Entry], wanted: Collection[str], result: SyncResult) -> None:
         """
         Delete what the source lacks, and add it to the result.
 
         Both sides are listed again: what has changed at the destination since, or has come to the source, is kept.
         """
+        if extra:
+            names = await self.source.names_still_there(self._bucket_id, self.options)
+            self._check_not_empty(names)
+            places = await run_in_thread(lambda: local_paths(("", name) for name in names))
+            kept = {*names, *map(str, places.values()), *await self.destination.find_aliases(extra, wanted)}
+            extra = {name: entry for name, entry in extra.items() if name not in kept}
         if extra and not self.options.dry_run:
-            wanted = await self.source.names_still_there(self._bucket_id, self.options)
-            self._check_not_empty(wanted)
             found = await self.destination.list_destination(self.options)
-            extra = {
-                name: entry
-                for name, entry in extra.items()
-                if name in found and found[name].mark == entry.mark and name not in wanted
-            }
+            extra = {name: entry for name, entry in extra.items() if name in found and found[name].mark == entry.mark}
             deleted = await self.destination.delete(extra, self.options, self.log_progress)
             result.outcome.failures += deleted.failures
             result.outcome.permanently_failed = deleted.permanently_failed
@@ -497,14 +528,19 @@ def _check_sides(source: Side, destination: Side) -> None:
             f"source or destination must be {SCHEME}[conn_id@]bucket[/prefix], got {source} and {destination}"
         )
     if isinstance(source, BucketSide) and isinstance(destination, BucketSide):
-        one, other = source.path.prefix, destination.path.prefix
         same_space = source.client is destination.client or source.client.uri == destination.client.uri
-        if (
-            same_space
-            and source.path.bucket_id == destination.path.bucket_id
-            and (one.startswith(other) or other.startswith(one))
-        ):
-            raise ValidationError(f"source and destination must not contain each other, got {source} and {destination}")
+        if same_space and _overlap(source, destination):
+            raise _nested_sides(source, destination)
+
+
+def _overlap(one: BucketSide, other: BucketSide) -> bool:
+    """Return whether one side contains the other, if both are in the same storage space."""
+    prefixes = one.path.prefix, other.path.prefix
+    return one.path.bucket_id == other.path.bucket_id and max(prefixes, key=len).startswith(min(prefixes, key=len))
+
+
+def _nested_sides(source: Side, destination: Side) -> ValidationError:
+    return ValidationError(f"source and destination must not contain each other, got {source} and {destination}")
 
 
 def side_of(location: Any) -> BucketPath | FolderSide | StoreSide:

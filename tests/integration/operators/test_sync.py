@@ -18,9 +18,11 @@ from upath import UPath
 from airflow_provider_mictlanx.bulks import sync as engine
 from airflow_provider_mictlanx.bulks.sync import side_of
 from airflow_provider_mictlanx.client.errors import UnavailableError, ValidationError
+from airflow_provider_mictlanx.client.object_ids import make_ball_id
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.operators.mictlanx import MictlanXSyncOperator
 from tests.support.operator_runs import run
+from tests.support.raw_requests import RawRequests
 from tests.support.vss import LocalVSS
 
 FILES = {"a": "1", "b": "22", "sub/c": "333", "empty": "", "sub/d e.txt": "4444"}
@@ -277,6 +279,47 @@ def test_what_changes_during_the_sync_is_kept(
     monkeypatch.setattr(engine._Sync, "_delete", change)
     assert sync(source, f"mictlanx://{bucket_id}", delete_extra=True)["first_deleted"] == ["extra"]
     assert set(hook.list_keys(bucket_id)) == {*FILES, "changed", "comes"}
+
+
+def test_dry_run_names_what_the_run_deletes(hook: MictlanXHook, vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
+    """The source is writing ``half``, and ``/slash`` is the file ``slash``."""
+    hook.put(bucket_id, "a", "1")
+    for key in ("half", "/slash"):
+        RawRequests(vss).put(bucket_id, make_ball_id(key), [b"1", b"2"], only=[0], tags={"full_path": key})
+    write(tmp_path, {"half": "old", "slash": "old", "extra": "e"})
+    dry, real = (sync(f"mictlanx://{bucket_id}", tmp_path, delete_extra=True, dry_run=dry) for dry in (True, False))
+    assert dry["first_deleted"] == real["first_deleted"] == ["extra"]
+    assert files_in(tmp_path) == {"a": "1", "half": "old", "slash": "old"}
+
+
+def test_file_with_a_second_name_is_kept(hook: MictlanXHook, bucket_id: str, tmp_path: Path) -> None:
+    """A file below a linked folder has two names; a folder that ignores case gives them two, too."""
+    hook.put(bucket_id, "link/a", "1")
+    write(tmp_path, {"folder/extra": "e"})
+    (tmp_path / "link").symlink_to("folder")
+    for deleted in (["folder/extra"], []):
+        assert sync(f"mictlanx://{bucket_id}", tmp_path, delete_extra=True)["first_deleted"] == deleted
+    assert files_in(tmp_path / "folder") == {"a": "1"}
+
+
+def test_nested_sides_by_other_routers_are_refused(
+    own_vss: Callable[..., LocalVSS], connect: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two connections to one storage space, which their URIs do not show."""
+    vss = own_vss(peers=1, routers=2)
+    connect(vss)
+    routers, _, options = vss.uri.removeprefix("mictlanx://").partition("/")
+    other = ",".join(reversed(routers.split(",")))
+    connection = {"conn_type": "mictlanx", "extra": {"uri": f"mictlanx://{other}/{options}"}}
+    monkeypatch.setenv("AIRFLOW_CONN_OTHER", json.dumps(connection))
+    hook = MictlanXHook()
+    for key in ("in/a", "b"):
+        hook.put("bucket", key, key)
+    for source, destination in (("bucket/in", "other@bucket"), ("bucket", "other@bucket/in")):
+        with pytest.raises(AirflowFailException, match="must not contain each other"):
+            sync(f"mictlanx://{source}", f"mictlanx://{destination}", delete_extra=True)
+    assert sync("mictlanx://bucket", "mictlanx://other@bucket", delete_extra=True)["skipped"] == 2
+    assert hook.list_keys("bucket") == ["b", "in/a"]
 
 
 def test_incomplete_object_of_the_source_keeps_its_copy(
