@@ -215,8 +215,9 @@ def cutoff(older_than: timedelta | datetime | str, now: float) -> float:
 def _parse_older_than(text: str) -> timedelta | datetime | None:
     with suppress(ValueError):
         return datetime.fromisoformat(text)
-    with suppress(InvalidTimespan, OverflowError):
-        return timedelta(seconds=parse_timespan(text))
+    if text[-1:].isalpha():  # parse_timespan takes "30" for seconds, which may be meant as days
+        with suppress(InvalidTimespan, OverflowError):
+            return timedelta(seconds=parse_timespan(text))
     return None
 
 
