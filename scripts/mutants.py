@@ -217,8 +217,8 @@ MUTANTS = (
         ),
         (
             "the announcements of a stopped bulk are withdrawn",
-            "            await for_each(unused, Announced.withdraw, self.max_concurrency)\n",
-            "            pass\n",
+            "                await for_each(unused, Announced.withdraw, self.max_concurrency)\n",
+            "                pass\n",
             WINDOWS,
             ["test_stopped_bulk_withdraws_its_announcements"],
         ),
@@ -251,10 +251,10 @@ MUTANTS = (
         "batches/copy.py",
         (
             "stopped copies withdraw their announcements",
-            "    await windows.withdraw()\n",
-            "",
+            "        await windows.withdraw()\n",
+            "        pass\n",
             COPY_WINDOWS,
-            ["test_stopped_copies_withdraw_their_announcements"],
+            ["test_stopped_copies_withdraw_their_announcements", "test_cancelled_copies_withdraw_their_announcements"],
         ),
     ),
     *_mutants(

@@ -72,6 +72,7 @@ async def upload_all(
     batch = Batch(
         options.max_concurrency, log_progress, "uploading", memory=lambda item: min(item.size, each * largest)
     )
-    outcome = await batch.run(items, upload)
-    await windows.withdraw()
-    return outcome
+    try:
+        return await batch.run(items, upload)
+    finally:
+        await windows.withdraw()

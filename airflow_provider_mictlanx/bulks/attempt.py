@@ -195,8 +195,10 @@ class ShardUpload:
             on_failure=self._fail,
             memory=lambda item: min(item.size, each * balls[item.index].chunk_size),
         )
-        await batch.run(items, upload, progress)
-        await windows.withdraw()
+        try:
+            await batch.run(items, upload, progress)
+        finally:
+            await windows.withdraw()
         return progress
 
     def _upload_options(self, ball: PlannedBall, source: SourceBall, max_concurrency: int) -> dict[str, Any]:

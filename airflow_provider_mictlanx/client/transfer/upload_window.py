@@ -59,6 +59,9 @@ FEWEST_BALLS = 16
 ROWS_PER_BALL = 1_000
 """Limit for a listing, in rows per ball: the listing of a far larger bucket costs more than those of the balls."""
 
+WITHDRAWAL_SECONDS = 10.0
+"""Limit for the withdrawal of announcements, which a cancelled batch waits for."""
+
 ROW = 500
 """Approximate size of a row of a listing (bytes)."""
 
@@ -158,7 +161,7 @@ class UploadWindows:
         """
         Forget the balls that were not put, and delete their announcements; end at the first error.
 
-        The bulk was stopped, or a source could not be opened.
+        The batch was stopped or cancelled, or a source could not be opened.
         """
         self._queue.clear()
         self._sizes.clear()
@@ -167,9 +170,10 @@ class UploadWindows:
         unused, self._announced = [found for found in self._announced if not found.is_taken], []
         self._ready.clear()
         try:
-            await for_each(unused, Announced.withdraw, self.max_concurrency)
-        except MictlanXError as error:
-            log.info("Deleting the announcements of a stopped bulk failed; the next put deletes them: %s", error)
+            async with asyncio.timeout(WITHDRAWAL_SECONDS):
+                await for_each(unused, Announced.withdraw, self.max_concurrency)
+        except (MictlanXError, TimeoutError) as error:
+            log.info("Deleting the announcements of a stopped batch failed; the next put deletes them: %r", error)
 
     # -- one window ------------------------------------------------------------------------------------------------
 

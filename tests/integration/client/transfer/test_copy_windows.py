@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -156,6 +158,32 @@ async def test_stopped_copies_withdraw_their_announcements(
         async with client_of(vss) as client:
             assert (await copy(client, bucket_id)).failed == len(NAMES)
     assert len({row["ball_id"] for row in wire.listed_in(copies_of(bucket_id))}) == 0
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+async def test_cancelled_copies_withdraw_their_announcements(
+    own_vss: Callable[..., LocalVSS], vss: LocalVSS, bucket_id: str, monkeypatch: pytest.MonkeyPatch, reachable: bool
+) -> None:
+    """If the storage does not answer, they do not wait for long."""
+    monkeypatch.setattr(upload_window, "WITHDRAWAL_SECONDS", 30 if reachable else 0.1)
+    storage = vss if reachable else own_vss(peers=1)
+    wire = put_originals(storage, bucket_id)
+    reading = storage.set_fault("latency", seconds=3, method="GET", path=f"/buckets/{bucket_id}/b")
+    async with client_of(storage) as client:
+        copying = asyncio.create_task(copy(client, bucket_id))
+        while not reading.triggered:
+            assert not copying.done()
+            await asyncio.sleep(0.01)
+        assert len({row["ball_id"] for row in wire.listed_in(copies_of(bucket_id))}) == len(NAMES)
+        if reachable:
+            reading.off()
+        else:
+            storage.kill()
+        copying.cancel()
+        await asyncio.wait([copying], timeout=5)
+        assert copying.cancelled()
+    if reachable:
+        assert {row["ball_id"] for row in wire.listed_in(copies_of(bucket_id))} == set()
 
 
 async def test_late_copy_is_listed_by_itself(vss: LocalVSS, bucket_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
