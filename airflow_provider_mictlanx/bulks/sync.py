@@ -63,6 +63,8 @@ class BucketPath:
         """Return the parts of a URI. The prefix is not percent-decoded. Raises ``ValidationError``."""
         place, _, prefix = uri.removeprefix(SCHEME).partition("/")
         conn_id, _, bucket_id = place.rpartition("@")
+        if ":" in conn_id:  # not in the message, since it may be a password
+            raise ValidationError(f"{SCHEME}[conn_id@]bucket[/prefix] must have a conn_id without ':'")
         try:
             check_bucket_id(bucket_id)
         except ValidationError as error:  # without the part before the @, which may be a token in a router's URI

@@ -191,6 +191,8 @@ async def _bulk_status(client: AsyncClient, args: Namespace, bulk_id: str) -> Bu
 
 async def get(client: AsyncClient, args: Namespace) -> Output:
     """Read an object into a file, or many into a folder."""
+    if args.path in ("", "-"):
+        raise ValidationError(f"PATH must be a file or folder, got {args.path!r}; for standard output use mictlanx cat")
     if args.recursive or args.glob:
         return await _get_folder(client, args)
     bucket_id, key = _bucket_and_key(args.object)

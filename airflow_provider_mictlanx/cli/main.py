@@ -120,6 +120,7 @@ def _print_error(message: str) -> None:
     """Print one line, with the shell's flags instead of Python's arguments."""
     for name in _FLAGS:
         message = message.replace(f"{name}=True", f"--{name.replace('_', '-')}")
+    message = message.replace(", or set allow_reserved_bucket=True", "")  # which is not for the shell
     sys.stderr.write(f"{PROGRAM}: {clean(message)}\n")
 
 

@@ -236,9 +236,13 @@ def found_line(result: Mapping[str, Any]) -> str:
 
 def sync_line(found: SyncResult, dry_run: bool) -> str:
     """Return the log line for a sync, or for what it would do."""
-    would, size = "would be " if dry_run else "", format_size(found.deleted_size)
-    line = found.outcome.line(f"{would}transferred", "unchanged")
-    return f"{line}; {would}deleted: {len(found.deleted):,}, {size}" if found.deleted else line
+    outcome, deleted = found.outcome, f"{len(found.deleted):,}, {format_size(found.deleted_size)}"
+    if not dry_run:
+        return outcome.line("transferred", "unchanged") + (f"; deleted: {deleted}" if found.deleted else "")
+    return (
+        f"{pluralize(outcome.done, 'ball')} would be transferred, {format_size(outcome.done_size)}; "
+        f"{outcome.skipped:,} unchanged, {outcome.failed:,} failed; would be deleted: {deleted}"
+    )
 
 
 def inactivity_line(result: Mapping[str, Any]) -> str:
