@@ -109,7 +109,8 @@ class Metadata(Answer, frozen=True, kw_only=True, gc=False):  # without cycles, 
     def updated_at(self) -> int:
         """Time when the peer accepted the announcement (nanoseconds since 1970); 0 if unknown."""
         text = self.tags.get("updated_at", "")
-        return int(text) if text.isascii() and text.isdigit() and len(text) < 25 else 0
+        # 19 digits last until the year 2286; dates can't represent times far beyond.
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
 
 
 class BallListing(Answer, frozen=True, kw_only=True):
