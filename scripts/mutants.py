@@ -1534,8 +1534,8 @@ MUTANTS = (
         ),
         (
             "what changes during a sync is not deleted",
-            "if name in found and found[name].mark == entry.mark and name not in wanted",
-            "if name in found",
+            "if name in found and found[name].mark == entry.mark}",
+            "if name in found}",
             SYNC,
             ["test_what_changes_during_the_sync_is_kept"],
         ),

@@ -291,12 +291,13 @@ def _local_file(source: str, key: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C end a blocking read: the handler of asyncio only cancels the task, which the read does not notice."""
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Let signals end a blocking read: the handlers of asyncio only cancel the task, which the read does not notice."""
+    handlers = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _size(path: str) -> int:

@@ -19,6 +19,7 @@ EXIT_CODES = {
     5: "the bulk is still being uploaded",
     130: "interrupted by Ctrl-C",
     141: "the reader of the output has ended, as in | head",
+    143: "ended by SIGTERM",
 }
 
 DESCRIPTION = "Look into a MictlanX storage space, and transfer objects."

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import re
+import signal
 import sys
 import traceback
 from argparse import Namespace
@@ -77,6 +78,9 @@ def run(name: str, args: Namespace) -> int:
         except KeyboardInterrupt:
             _print_error("interrupted")
             return 130
+        except asyncio.CancelledError:
+            _print_error("terminated")
+            return 143
         except BrokenPipeError:
             # Python would report it once more when it flushes standard output at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -91,6 +95,9 @@ def run(name: str, args: Namespace) -> int:
 async def _execute(name: str, args: Namespace) -> Output | None:
     command = next(command for command in COMMANDS if command.name == name)
     coroutine = getattr(commands, name)
+    # As after Ctrl-C, uploads withdraw their announcements: others would see objects without data.
+    if (task := asyncio.current_task()) is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with open_client(args, waits=command.waits) as client:
         result: Output | None = await coroutine(client, args)
         return result

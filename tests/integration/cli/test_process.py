@@ -79,11 +79,29 @@ def test_interrupt_is_one_line_and_no_half_file(
     assert MictlanXHook().list_keys(bucket_id) == ["big"]
 
 
-def test_interrupt_ends_the_wait_for_standard_input(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("ending", "code", "word"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")])
+def test_ended_upload_leaves_no_object_without_data(
+    ending: str, code: int, word: str, connected: LocalVSS, bucket_id: str, tmp_path: Path
+) -> None:
+    """Small files are announced in windows, which would be listed."""
+    for number in range(30):
+        (tmp_path / f"{number}").write_bytes(os.urandom(100))
+    with connected.fault("latency", bucket=bucket_id, skip=35, seconds=0.5) as delayed:
+        child = start(connected, ("put", tmp_path, bucket_id, "--max-concurrency", 1))
+        wait_until(lambda: delayed.triggered)
+        child.send_signal(signal.Signals[ending])
+    _, err = child.communicate(60)
+    assert (child.wait(1), err) == (code, f"mictlanx: {word}\n")
+    read = MictlanXHook().get_to_folder(tmp_path / "out", bucket_id, max_tries=1, fail_on_error=False)
+    assert read["failed"] <= 1  # whose data was on its way
+
+
+@pytest.mark.parametrize("ending", ["SIGINT", "SIGTERM"])
+def test_signal_ends_the_wait_for_standard_input(ending: str, vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
     child = start(vss, ("put", "-", f"{bucket_id}/a"), TMPDIR=str(tmp_path))
     wait_until(lambda: list(tmp_path.rglob("a")))
     time.sleep(0.2)
-    child.send_signal(signal.SIGINT)
+    child.send_signal(signal.Signals[ending])
     assert (child.wait(60), child.stderr.read()) == (130, "mictlanx: interrupted\n")
     assert list(tmp_path.iterdir()) == []
 
