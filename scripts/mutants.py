@@ -275,8 +275,8 @@ MUTANTS = (
         ),
         (
             "the listing for keys is limited",
-            "wanted.__contains__, options, listing_limit(len(wanted))",
-            "wanted.__contains__, options",
+            "limit = listing_limit(len(wanted))",
+            "limit = None",
             LISTED,
             ["test_keys_of_a_far_larger_bucket_are_deleted_alone"],
         ),
