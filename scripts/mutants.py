@@ -111,7 +111,7 @@ MUTANTS = (
             "Span(part.ball, max(0, covered - part.start), ",
             "Span(part.ball, 0, ",
             LOGS,
-            ["test_uploads_beside_each_other_double_no_line", "test_upload_killed_before_it_records_what_is_stored"],
+            ["test_upload_killed_before_it_records_what_is_stored"],
         ),
         (
             "a line of several parts is joined, but not with another log's",

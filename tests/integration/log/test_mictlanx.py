@@ -182,10 +182,11 @@ def test_upload_of_a_file_that_was_written_anew(worker: Worker) -> None:
 def test_upload_killed_before_it_records_what_is_stored(worker: Worker) -> None:
     worker.upload("one\n")
     hidden = storage.LocalState.path(worker.folder / FILE)
-    hidden.write_text(json.dumps(json.loads(hidden.read_text()) | {"stored": 0}))
-    worker.upload("two\n")
-    assert [part["size"] for part in worker.parts()] == [4, 8]
-    assert worker.read() == [["one", "two"]]
+    for stored, line in ((0, "two\n"), (4, "three\n")):
+        hidden.write_text(json.dumps(json.loads(hidden.read_text()) | {"stored": stored}))
+        worker.upload(line)
+    assert sorted(part["size"] for part in worker.parts()) == [4, 8, 10]
+    assert worker.read() == [["one", "two", "three"]]
 
 
 def test_upload_without_the_hidden_file_loses_nothing(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
