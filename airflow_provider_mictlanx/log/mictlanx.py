@@ -99,9 +99,9 @@ class MictlanXRemoteLogIO:
         :param path: the log file, absolute or below ``base_log_folder``
         :param ti: its task instance; None for a log of a callback
         """
-        from airflow_provider_mictlanx.client.errors import ValidationError
-
         try:
+            from airflow_provider_mictlanx.client.errors import ValidationError
+
             base = self.base_log_folder.resolve()
             local = (base / path).resolve()
             if not local.is_relative_to(base):
