@@ -89,6 +89,7 @@ async def copy_all(
         )
         return unwrap(report).uploaded
 
-    result = await Batch(options.max_concurrency, log_progress, "copying").run(originals, copy)
-    await windows.withdraw()
-    return result
+    try:
+        return await Batch(options.max_concurrency, log_progress, "copying").run(originals, copy)
+    finally:  # a killed task has ``GRACE`` seconds for it
+        await windows.withdraw()

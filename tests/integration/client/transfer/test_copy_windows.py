@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -156,6 +157,21 @@ async def test_stopped_copies_withdraw_their_announcements(
         async with client_of(vss) as client:
             assert (await copy(client, bucket_id)).failed == len(NAMES)
     assert len({row["ball_id"] for row in wire.listed_in(copies_of(bucket_id))}) == 0
+
+
+async def test_cancelled_copies_withdraw_their_announcements(vss: LocalVSS, bucket_id: str) -> None:
+    """As a killed task cancels them; a reader would find copies without data."""
+    wire = put_originals(vss, bucket_id)
+    with vss.fault("latency", seconds=30, method="GET", path=f"/buckets/{bucket_id}/b") as reading:
+        async with client_of(vss) as client:
+            copying = asyncio.create_task(copy(client, bucket_id))
+            while not reading.triggered:
+                await asyncio.sleep(0.01)
+            assert len({row["ball_id"] for row in wire.listed_in(copies_of(bucket_id))}) == len(NAMES)
+            copying.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await copying
+    assert wire.listed_in(copies_of(bucket_id)) == []
 
 
 async def test_late_copy_is_listed_by_itself(vss: LocalVSS, bucket_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
