@@ -34,7 +34,8 @@ help: ## Show this help
 demo: $(VENV)/.package $(if $(filter $(SAMPLES),$(SOURCE)),.demo/.samples) ## Run two example DAGs with real files: make demo [SOURCE=folder]
 	@SOURCE="$(SOURCE)"; exec $(BIN)/python scripts/demo.py "$$SOURCE"
 
-test: check pytest ## Run everything: lint, types, import contracts, all tests
+test: ## Run everything: lint, types, import contracts, all tests
+	@$(MAKE) --no-print-directory -j 2 check pytest
 
 check: lint types contracts
 

@@ -110,10 +110,17 @@ MUTANTS = (
         "log/storage.py",
         (
             "a reader takes every byte of a log once",
-            "spans.append(Span(part.ball, max(0, covered - part.start)))",
-            "spans.append(Span(part.ball, 0))",
+            "Span(part.ball, max(0, covered - part.start), ",
+            "Span(part.ball, 0, ",
             LOGS,
-            ["test_uploads_beside_each_other_double_no_line", "test_upload_killed_before_it_records_what_is_stored"],
+            ["test_upload_killed_before_it_records_what_is_stored"],
+        ),
+        (
+            "a line of several parts is joined, but not with another log's",
+            "if rest and (not span.continues or",
+            "if rest and (",
+            LOGS,
+            ["test_line_of_several_parts_is_one_line"],
         ),
         (
             "a log that was written anew is another file",
@@ -250,11 +257,14 @@ MUTANTS = (
     *_mutants(
         "batches/copy.py",
         (
-            "stopped copies withdraw their announcements",
-            "        await windows.withdraw()\n",
-            "        pass\n",
+            "stopped and cancelled copies withdraw their announcements",
+            "await windows.withdraw()\n",
+            "pass\n",
             COPY_WINDOWS,
-            ["test_stopped_copies_withdraw_their_announcements", "test_cancelled_copies_withdraw_their_announcements"],
+            [
+                "test_stopped_copies_withdraw_their_announcements",
+                "test_cancelled_copies_withdraw_their_announcements",
+            ],
         ),
     ),
     *_mutants(
@@ -275,8 +285,8 @@ MUTANTS = (
         ),
         (
             "the listing for keys is limited",
-            "wanted.__contains__, options, listing_limit(len(wanted))",
-            "wanted.__contains__, options",
+            "limit = listing_limit(len(wanted))",
+            "limit = None",
             LISTED,
             ["test_keys_of_a_far_larger_bucket_are_deleted_alone"],
         ),
@@ -2376,6 +2386,13 @@ MUTANTS = (
     ),
     *_mutants(
         "batches/folder_versions.py",
+        (
+            "a rollback does not use the manifest of a version that may be removed",
+            "if reused and manifest.version in older:",
+            "if False:",
+            FOLDER_VERSIONS,
+            ["test_remove_old_versions_beside_a_rollback"],
+        ),
         (
             "a version is made current after its manifest was stored",
             "    release = current\n",

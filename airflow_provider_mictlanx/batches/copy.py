@@ -91,5 +91,5 @@ async def copy_all(
 
     try:
         return await Batch(options.max_concurrency, log_progress, "copying").run(originals, copy)
-    finally:
+    finally:  # a killed task has ``GRACE`` seconds for it
         await windows.withdraw()

@@ -10,7 +10,8 @@ A version consists of three kinds of balls. None is written twice with different
   version changes when the release is announced, in one step.
 
 The date protects a publication from a simultaneous ``remove_old_versions``, which keeps young files. A publication
-reuses older files only from the current version, which is kept too.
+reuses older files only from the current version, which is kept too. It never reuses the manifest of an older version,
+which may be removed at this moment: it sends the smallest file again, whose new date makes another manifest.
 """
 
 from __future__ import annotations
@@ -114,6 +115,11 @@ class Manifest(BaseModel):
         """Return the canonical JSON, whose SHA-256 is the version."""
         return self.model_dump_json().encode()
 
+    @property
+    def version(self) -> str:
+        """The version that consists of these files."""
+        return hashlib.sha256(self.as_bytes()).hexdigest()
+
     def is_complete(self, folder: Path) -> bool:
         """Return whether a folder contains every file with its size."""
         try:
@@ -184,18 +190,12 @@ async def publish(
     current = max(releases, default=None)
     stored = await _stored_files(client, bucket_id, bundle, current, options.timeout)
     today = datetime.now(UTC).date()
-    manifest = Manifest(
-        files=tuple(
-            PublishedFile(
-                path=path,
-                sha256=plan.checksum,
-                size=plan.size,
-                executable=bool(source.stat().st_mode & stat.S_IXUSR),
-                sent=stored.get(plan.checksum, today),
-            )
-            for path, (source, plan) in plans.items()
-        )
-    )
+    manifest = _describe(plans, stored, today)
+    reused = {file.sha256: file.size for file in manifest.files if file.sent != today}
+    older = {release.version for release in releases} - {current.version if current else ""}
+    if reused and manifest.version in older:
+        del stored[min(reused, key=reused.__getitem__)]
+        manifest = _describe(plans, stored, today)
     missing = {file.key(bundle): plans[file.path] for file in manifest.files if file.sha256 not in stored}
 
     async def upload(item: Item) -> bool:
@@ -207,8 +207,7 @@ async def publish(
 
     items = [Item(bucket_id, key, plan.size) for key, (_, plan) in missing.items()]
     outcome = await Batch(options.max_concurrency, log_progress, "publishing").run(items, upload)
-    content = manifest.as_bytes()
-    version = hashlib.sha256(content).hexdigest()
+    version = manifest.version
     result = {
         "bucket_id": bucket_id,
         "bundle": bundle,
@@ -226,7 +225,7 @@ async def publish(
     release = current
     if release is None or release.version != version:
         release = Release(1 + (current.number if current else 0), int(time.time()), version)
-    await _put(client, bucket_id, _manifest_key(bundle, version), content, options)
+    await _put(client, bucket_id, _manifest_key(bundle, version), manifest.as_bytes(), options)
     await _put(client, releases_bucket(bucket_id), release.name(bundle), version.encode(), options)
     log_progress(publication_line(result))
     return result | {"response_time": round(time.monotonic() - started, 6)}
@@ -296,6 +295,22 @@ def _list_files(root: Path) -> Iterator[str]:
 
 def _is_left_out(name: str) -> bool:
     return name == "__pycache__" or name.endswith(".pyc") or (name.startswith(".") and name not in KEPT_HIDDEN_FILES)
+
+
+def _describe(plans: dict[str, tuple[Path, ChunkManifest]], stored: dict[str, date], today: date) -> Manifest:
+    """Return the manifest of planned files, of which those in ``stored`` were sent on earlier days."""
+    return Manifest(
+        files=tuple(
+            PublishedFile(
+                path=path,
+                sha256=plan.checksum,
+                size=plan.size,
+                executable=bool(source.stat().st_mode & stat.S_IXUSR),
+                sent=stored.get(plan.checksum, today),
+            )
+            for path, (source, plan) in plans.items()
+        )
+    )
 
 
 async def _stored_files(

@@ -100,10 +100,12 @@ class MictlanXRemoteLogIO:
         :param ti: its task instance; None for a log of a callback
         """
         try:
+            from airflow_provider_mictlanx.client.errors import ValidationError
+
             base = self.base_log_folder.resolve()
             local = (base / path).resolve()
             if not local.is_relative_to(base):
-                raise ValueError(f"the log must be below base_log_folder, {base}")
+                raise ValidationError(f"the log must be below base_log_folder, {base}")
             file = local.relative_to(base).as_posix()
             if not local.is_file():
                 return
@@ -200,5 +202,5 @@ def _report(problem: str, error: Exception) -> str:
     from airflow_provider_mictlanx.client.texts import get_logger
 
     line = f"{problem}: {type(error).__name__}: {error}"
-    get_logger(__name__).error("%s", line, exc_info=not isinstance(error, MictlanXError | OSError | ValueError))
+    get_logger(__name__).error("%s", line, exc_info=not isinstance(error, MictlanXError | OSError))
     return line

@@ -45,6 +45,9 @@ PART_SIZE = 4 * 1024 * 1024
 READ_AT_ONCE = 2 * PART_SIZE
 """Maximum size of the parts that are in memory while a log is read (bytes)."""
 
+MAX_LINE_SIZE = 16 * PART_SIZE
+"""Size (bytes) from which a line of several parts is cut, since it is in memory while a log is read."""
+
 PARTS_AT_ONCE = 8
 """Maximum number of parts that are read at the same time."""
 
@@ -64,10 +67,15 @@ _PART_KEY = re.compile(r"(?P<file>.+)\.part-(?P<origin>[0-9a-f]{16})-(?P<start>\
 
 
 class Span(NamedTuple):
-    """A part of a log to read, without the bytes before ``skip``."""
+    """
+    A part of a log to read, without the bytes before ``skip``.
+
+    :ivar continues: whether it begins where the span before it ends, which may be in the middle of a line
+    """
 
     ball: Ball
     skip: int
+    continues: bool
 
 
 class Part(NamedTuple):
@@ -222,10 +230,21 @@ class LogStorage:
 
     def lines(self, spans: Sequence[Span]) -> Iterator[bytes]:
         """Yield the lines of parts, each with its line end. A part that can't be read is one line that says so."""
+        rest = b""
         for batch in _batches(spans):
             contents = self.read(batch)
-            while contents:
-                yield from io.BytesIO(contents.pop(0))
+            for span in batch:
+                if rest and (not span.continues or len(rest) >= MAX_LINE_SIZE):
+                    yield rest
+                    rest = b""
+                content, rest = rest + contents.pop(0), b""
+                for line in io.BytesIO(content):
+                    if line.endswith(b"\n"):
+                        yield line
+                    else:
+                        rest = line
+        if rest:
+            yield rest
 
     async def aread(self, spans: Sequence[Span]) -> list[bytes]:
         """Read parts at the same time; return their bytes, or for a part that can't be read, a line that says so."""
@@ -236,7 +255,7 @@ class LogStorage:
         ):
 
             async def read(number: int) -> None:
-                ball, skip = spans[number]
+                ball, skip, _ = spans[number]
                 try:
                     chunks = [
                         unwrap(await client.read_chunk(ball, index, timeout=REQUEST_TIMEOUT, max_tries=2))
@@ -280,7 +299,7 @@ class LogStorage:
 
 
 def _read_part(content: BinaryIO, start: int, size: int) -> bytes:
-    """Read the part from an offset; it ends with a line if possible, so that no reader has to join parts."""
+    """Read the part from an offset; it ends with a line if possible, so that readers seldom join parts."""
     content.seek(start)
     data = content.read(min(PART_SIZE, size - start))
     if start + len(data) < size and b"\n" in data:
@@ -298,7 +317,7 @@ def _spans(parts: Sequence[Part]) -> list[Span]:
         covered = 0
         for part in sorted(same_file, key=lambda part: (part.start, -part.end)):
             if part.end > covered:
-                spans.append(Span(part.ball, max(0, covered - part.start)))
+                spans.append(Span(part.ball, max(0, covered - part.start), 0 < covered >= part.start))
                 covered = part.end
     return spans
 

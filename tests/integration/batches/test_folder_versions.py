@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -351,6 +352,34 @@ async def test_remove_old_versions_keeps_what_may_be_used(
     assert await read(client, bucket_id, tmp_path / "last") == contents(folder)
     files = [key for key in await stored(client, bucket_id) if "/files/" in key]
     assert len(files) == len(set(contents(folder).values())), "nothing but the current version"
+
+
+async def test_remove_old_versions_beside_a_rollback(
+    client: AsyncClient, bucket_id: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rollback has exactly the files of an expired version, whose manifest is removed just before the release."""
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 60 * DAY)
+    with monkeypatch.context() as patched:
+        long_ago = datetime.fromtimestamp(now - 60 * DAY, UTC)
+        patched.setattr(folder_versions, "datetime", SimpleNamespace(now=lambda tz: long_ago))
+        for is_new in (False, True, False, True):
+            (folder / "new.py").write_text("new") if is_new else (folder / "new.py").unlink(missing_ok=True)
+            await publish(client, folder, bucket_id)
+    monkeypatch.setattr(time, "time", lambda: now)
+    assert not (await publish(client, folder, bucket_id))["published"], "it is current, and an older version too"
+    (folder / "new.py").unlink()
+    put = folder_versions._put
+
+    async def put_late(client: AsyncClient, bucket: str, *args: Any) -> None:
+        if bucket == releases_bucket(bucket_id):
+            assert (await remove_old_versions(client, bucket_id, days=30))["removed"] == 1
+        await put(client, bucket, *args)
+
+    monkeypatch.setattr(folder_versions, "_put", put_late)
+    result = await publish(client, folder, bucket_id)
+    assert await read(client, bucket_id, tmp_path / "current") == contents(folder)
+    assert result["uploaded"] == 1, "a file with a new date makes another manifest"
 
 
 @pytest.mark.parametrize("days", [0, 0.5, -1])

@@ -73,7 +73,7 @@ def test_an_airflow_path_uses_its_own_connection(
 
 
 def test_a_url_of_another_connection_is_refused(fs: MictlanXFileSystem, bucket_id: str) -> None:
-    with pytest.raises(OSError, match="must be of connection None, got 'other'"):
+    with pytest.raises(OSError, match="must name no connection, got 'other'"):
         fs.cat(f"mictlanx://other@{bucket_id}/a")
 
 

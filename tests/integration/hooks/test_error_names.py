@@ -57,6 +57,7 @@ OF_MANY: dict[str, Call] = {
     "sweep": lambda b, _: {"bucket_id": b, "older_than": "1d"},
     "copy_prefix": lambda b, _: {"bucket_id": b, "prefix": "2026/", "dest_bucket_id": f"{b}-copy"},
     "get_to_folder": lambda b, folder: {"bucket_id": b, "output_path": folder},
+    "synchronize": lambda b, folder: {"source": f"mictlanx://{b}", "destination": str(folder)},
 }
 OF_BULKS: dict[str, Call] = {
     "put_bulk": lambda b, _: {"bulk_id": f"the bulk {b}", "bucket_id": b, "source": __file__},

@@ -136,6 +136,22 @@ def test_upload_of_anything_but_a_log_stores_nothing(
     assert ["the log must be below base_log_folder" in error for error in errors()] == [True] * outside
 
 
+def test_line_of_several_parts_is_one_line(
+    worker: Worker, other_worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is longer than a part, or an upload ended in the middle of it or of a character. Two logs are not joined."""
+    monkeypatch.setattr(storage, "PART_SIZE", 10)
+    monkeypatch.setattr(storage, "READ_AT_ONCE", 15)
+    worker.upload("a" + "ñ" * 20 + "\nhalf")
+    worker.upload(" a line\nno line end")
+    other_worker.upload("other\n")
+    assert worker.read() == [["a" + "ñ" * 20, "half a line", "no line end", "other"]]
+    monkeypatch.setattr(storage, "MAX_LINE_SIZE", 15)
+    lines = worker.read()[0]
+    assert max(map(len, lines)) <= 25
+    assert "".join(lines[:-3]).count("a") == 1
+
+
 # -- several uploads of one attempt --------------------------------------------------------------------------------------
 
 
@@ -166,10 +182,11 @@ def test_upload_of_a_file_that_was_written_anew(worker: Worker) -> None:
 def test_upload_killed_before_it_records_what_is_stored(worker: Worker) -> None:
     worker.upload("one\n")
     hidden = storage.LocalState.path(worker.folder / FILE)
-    hidden.write_text(json.dumps(json.loads(hidden.read_text()) | {"stored": 0}))
-    worker.upload("two\n")
-    assert [part["size"] for part in worker.parts()] == [4, 8]
-    assert worker.read() == [["one", "two"]]
+    for stored, line in ((0, "two\n"), (4, "three\n")):
+        hidden.write_text(json.dumps(json.loads(hidden.read_text()) | {"stored": stored}))
+        worker.upload(line)
+    assert sorted(part["size"] for part in worker.parts()) == [4, 8, 10]
+    assert worker.read() == [["one", "two", "three"]]
 
 
 def test_upload_without_the_hidden_file_loses_nothing(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:

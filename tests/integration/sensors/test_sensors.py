@@ -203,14 +203,17 @@ def test_bad_input_fails_at_once_and_is_not_softened(wait: Wait, connected: Loca
         wait(bucket_id="a.b", key="key", soft_fail=True)
 
 
-def fail_once(monkeypatch: pytest.MonkeyPatch, error: BaseException, first: int) -> None:
-    """Make one poke fail, the first or a later one."""
+def fail_once(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, first: int, arrival: Callable[[], object] = lambda: None
+) -> None:
+    """Make one poke fail, the first or a later one; call ``arrival`` directly before."""
     original, pokes = MictlanXHook.afind, 0
 
     async def failing(*args: Any, **kwargs: Any) -> Any:
         nonlocal pokes
         pokes += 1
         if pokes == first:
+            await asyncio.to_thread(arrival)
             raise error
         return await original(*args, **kwargs)
 
@@ -246,17 +249,12 @@ def test_errors_are_the_same_in_every_mode(
     hook: MictlanXHook,
     bucket_id: str,
     monkeypatch: pytest.MonkeyPatch,
-    later: Later,
     first: int,
     error: Exception,
     options: dict[str, Any],
     outcome: type[Exception] | None,
 ) -> None:
-    if first == 1:
-        hook.put(bucket_id, "key", "x")
-    else:
-        later(lambda: hook.put(bucket_id, "key", "x"), 0.5)
-    fail_once(monkeypatch, error, first)
+    fail_once(monkeypatch, error, first, lambda: hook.put(bucket_id, "key", "x"))
     if outcome is None:
         assert wait(bucket_id=bucket_id, key="key", **options)["key"] == "key"
     else:

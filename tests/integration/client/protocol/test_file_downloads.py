@@ -156,16 +156,17 @@ async def test_cancelled_download_leaves_nothing(vss: LocalVSS, bucket_id: str, 
 
 async def test_content_becomes_a_file(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
     async with peer_of(vss) as peer:
-        await put(peer, bucket_id, "ball", DATA)
-        path = (await peer.get_by_checksum_to_file(sha256(DATA), "1MB", tmp_path)).unwrap()
-        assert path == str(tmp_path / sha256(DATA))
-        assert Path(path).read_bytes() == DATA
-        upper = sha256(DATA).upper()
+        data = DATA + bucket_id.encode()  # no other test stores, or damages, these bytes
+        await put(peer, bucket_id, "ball", data)
+        path = (await peer.get_by_checksum_to_file(sha256(data), "1MB", tmp_path)).unwrap()
+        assert path == str(tmp_path / sha256(data))
+        assert Path(path).read_bytes() == data
+        upper = sha256(data).upper()
         named = await peer.get_by_checksum_to_file(
             upper, sink_folder_path=tmp_path, filename="name.tar", extension="gz"
         )
         assert named.unwrap() == str(tmp_path / "name.tar.gz")
-        assert Path(named.unwrap()).read_bytes() == DATA
+        assert Path(named.unwrap()).read_bytes() == data
 
 
 async def test_present_routers_do_not_answer_by_content(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
