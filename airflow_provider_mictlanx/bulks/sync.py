@@ -506,8 +506,10 @@ class _Sync:
         if extra:
             names = await self.source.names_still_there(self._bucket_id, self.options)
             self._check_not_empty(names)
-            places = await run_in_thread(lambda: local_paths(("", name) for name in names))
-            kept = {*names, *map(str, places.values()), *await self.destination.find_aliases(extra, wanted)}
+            kept = {*names, *await self.destination.find_aliases(extra, wanted)}
+            if not isinstance(self.destination, BucketSide):  # there, "/a" and "a" are one file
+                places = await run_in_thread(lambda: local_paths(("", name) for name in names))
+                kept.update(map(str, places.values()))
             extra = {name: entry for name, entry in extra.items() if name not in kept}
         if extra and not self.options.dry_run:
             found = await self.destination.list_destination(self.options)

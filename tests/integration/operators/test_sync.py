@@ -292,6 +292,13 @@ def test_dry_run_names_what_the_run_deletes(hook: MictlanXHook, vss: LocalVSS, b
     assert files_in(tmp_path) == {"a": "1", "half": "old", "slash": "old"}
 
 
+def test_keys_with_a_slash_are_other_keys_in_a_bucket(hook: MictlanXHook, bucket_id: str) -> None:
+    for key in ("in//a", "out/a"):
+        hook.put(bucket_id, key, "1")
+    result = sync(f"mictlanx://{bucket_id}/in", f"mictlanx://{bucket_id}/out", delete_extra=True)
+    assert (result["first_transferred"], result["first_deleted"]) == (["/a"], ["a"])
+
+
 def test_file_with_a_second_name_is_kept(hook: MictlanXHook, bucket_id: str, tmp_path: Path) -> None:
     """A file below a linked folder has two names; a folder that ignores case gives them two, too."""
     hook.put(bucket_id, "link/a", "1")
