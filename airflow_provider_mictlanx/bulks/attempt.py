@@ -33,6 +33,7 @@ from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.texts import get_logger, truncate
 from airflow_provider_mictlanx.client.transfer.chunk_upload import Seen
 from airflow_provider_mictlanx.client.transfer.upload import Announced
+from airflow_provider_mictlanx.client.transfer.upload_window import UploadWindows
 
 log = get_logger(__name__)
 
@@ -101,6 +102,7 @@ class ShardUpload:
             self._record_lost,
             self.log_progress,
         )
+        self._windows: UploadWindows | None = None
         self._started = time.monotonic()
 
     async def run(self) -> UploadResult:
@@ -123,7 +125,9 @@ class ShardUpload:
             will_retry = self.options.will_retry and self.options.fail_on_error and not self._ledger.permanently_failed
             await self._store.write(self._end("", will_retry), self._ledger.last_items(), allow_fewer_replicas=True)
         except BaseException as error:
-            await self._record_failure(error)
+            await self._record_failure(error)  # first, since a killed task has little time
+            if self._windows is not None:
+                await self._windows.withdraw()
             raise
         return self._result(progress)
 
@@ -171,7 +175,7 @@ class ShardUpload:
             given = self._upload_options(ball, sources[ball.bucket_id, ball.key], each)
             return {"bucket_id": ball.bucket_id, "key": ball.key, **given}
 
-        windows = self.client.upload_windows(
+        windows = self._windows = self.client.upload_windows(
             arguments,
             at_once,
             timeout=self.options.timeout,
@@ -195,10 +199,8 @@ class ShardUpload:
             on_failure=self._fail,
             memory=lambda item: min(item.size, each * balls[item.index].chunk_size),
         )
-        try:
-            await batch.run(items, upload, progress)
-        finally:
-            await windows.withdraw()
+        await batch.run(items, upload, progress)
+        await windows.withdraw()
         return progress
 
     def _upload_options(self, ball: PlannedBall, source: SourceBall, max_concurrency: int) -> dict[str, Any]:
