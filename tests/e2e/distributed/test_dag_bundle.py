@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -66,21 +68,22 @@ def storage_of_dags(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalV
 @pytest.fixture(scope="module")
 def publish(storage_of_dags: LocalVSS, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], str]:
     """Publish a version of a team's DAG from outside of Airflow; return the version."""
-    import asyncio
-
-    from airflow_provider_mictlanx.batches import folder_versions
-    from tests.support.clients import client_of
-
     folder = tmp_path_factory.mktemp("published")
 
     def publish(team: str, version: str) -> str:
-        async def call() -> dict[str, Any]:
-            async with client_of(storage_of_dags) as client:
-                return await folder_versions.publish(
-                    client, write(folder, team, version), "airflow-dags", team.replace("_", "-")
-                )
-
-        published: str = asyncio.run(call())["version"]
+        dags = str(write(folder, team, version))
+        shell = [
+            sys.executable,
+            "-m",
+            "airflow_provider_mictlanx",
+            "--uri",
+            storage_of_dags.uri,
+            "publish",
+            "-o",
+            "json",
+        ]
+        output = subprocess.check_output([*shell, dags, "airflow-dags", "--bundle", team.replace("_", "-")])
+        published: str = json.loads(output)["version"]
         return published
 
     return publish

@@ -11,16 +11,18 @@ from airflow.sdk import DAG, BaseOperator, BaseSensorOperator, Context, get_curr
 
 log = logging.getLogger(__name__)
 LINE = "x" * 1000
+SOON = timedelta(seconds=5)
+"""A task that resumes before a busy scheduler has noticed that it was deferred is a failure for Airflow."""
 
 
 class DeferTwice(BaseOperator):
     def execute(self, context: Context) -> None:
         self.log.info("before the first trigger")
-        self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=1)), method_name="resume")
+        self.defer(trigger=TimeDeltaTrigger(SOON), method_name="resume")
 
     def resume(self, context: Context, event: Any) -> None:
         self.log.info("between the triggers")
-        self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=1)), method_name="complete")
+        self.defer(trigger=TimeDeltaTrigger(SOON), method_name="complete")
 
     def complete(self, context: Context, event: Any) -> None:
         self.log.info("after the second trigger")
@@ -30,7 +32,7 @@ class PokeForSeconds(BaseSensorOperator):
     def poke(self, context: Context) -> bool:
         self.log.info("a poke")
         first = context["ti"].get_first_reschedule_date(context)
-        return first is not None and datetime.now(first.tzinfo) - first > timedelta(seconds=2)
+        return first is not None and datetime.now(first.tzinfo) - first > SOON
 
 
 @task
@@ -53,7 +55,7 @@ with DAG("remote_logs", schedule=None, start_date=datetime(2025, 1, 1), catchup=
     fail()
     mapped.expand(number=[7, 8, 9])
     DeferTwice(task_id="defer")
-    PokeForSeconds(task_id="reschedule", mode="reschedule", poke_interval=1, timeout=120)
+    PokeForSeconds(task_id="reschedule", mode="reschedule", poke_interval=5, timeout=120)
 
 
 @task
