@@ -539,8 +539,8 @@ def _check_sides(source: Side, destination: Side) -> None:
 
 def _overlap(one: BucketSide, other: BucketSide) -> bool:
     """Return whether one side contains the other, if both are in the same storage space."""
-    prefixes = one.path.prefix, other.path.prefix
-    return one.path.bucket_id == other.path.bucket_id and max(prefixes, key=len).startswith(min(prefixes, key=len))
+    a, b = one.path, other.path
+    return a.bucket_id == b.bucket_id and (a.prefix.startswith(b.prefix) or b.prefix.startswith(a.prefix))
 
 
 def _nested_sides(source: Side, destination: Side) -> ValidationError:

@@ -41,6 +41,8 @@ def airflow(start_airflow: Starter, vss: LocalVSS) -> Iterator[RunningAirflow]:
         "AIRFLOW__LOGGING__REMOTE_LOGGING": "True",
         "AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER": f"mictlanx://{BASE}",
         "AIRFLOW__LOGGING__REMOTE_LOG_CONN_ID": "logs_in_database",
+        # A supervisor may notice the end of its task this late; Airflow fails a task that resumes before that.
+        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
     }
     with start_airflow(vss, environment, slots=8) as running:
         extra = json.dumps({"uri": vss.uri, "max_concurrency": 4})

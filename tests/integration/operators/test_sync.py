@@ -329,6 +329,13 @@ def test_nested_sides_by_other_routers_are_refused(
     assert hook.list_keys("bucket") == ["b", "in/a"]
 
 
+def test_sibling_folders_of_a_bucket_are_synced(connected: LocalVSS, hook: MictlanXHook, bucket_id: str) -> None:
+    """Also with names of one length."""
+    hook.put(bucket_id, "site/a", "1")
+    assert sync(f"mictlanx://{bucket_id}/site", f"mictlanx://{bucket_id}/copy")["transferred"] == 1
+    assert objects_in(hook, bucket_id) == {"site/a": "1", "copy/a": "1"}
+
+
 def test_incomplete_object_of_the_source_keeps_its_copy(
     hook: MictlanXHook, vss: LocalVSS, bucket_id: str, tmp_path: Path
 ) -> None:
