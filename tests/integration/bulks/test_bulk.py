@@ -682,6 +682,31 @@ async def test_cancelled_attempt_says_so_in_time(
         assert (again.failed, again.uploaded + again.skipped) == (0, 50)
 
 
+async def test_cancelled_attempt_withdraws_its_announcements(
+    own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path, short_grace: None
+) -> None:
+    """What was announced in a window, and whose put has not begun, is not listed any more."""
+
+    async def listed(client: AsyncClient) -> set[str]:
+        return {row.ball_id for row in (await client.get_chunks_by_bucket_id(bucket_id)).unwrap().balls}
+
+    make_files(folder, {f"f{number}": 50 for number in range(50)})
+    vss = own_vss()
+    async with uncached_client(vss) as client:
+        options = {"will_retry": True, "max_concurrency": 4}
+        attempt = asyncio.create_task(upload(client, bulk_id, bucket_id, folder, options=options))
+        hung = vss.set_fault("latency", path="/buckets/data/", skip=20, count=4, seconds=20)
+        while not hung.triggered:
+            await asyncio.sleep(0.01)
+        assert len(await listed(client)) == 50
+        attempt.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await attempt
+        hung.off()
+        assert len(await listed(client)) <= 20 + 4, "stored, and in flight"
+        assert (await upload(client, bulk_id, bucket_id, folder)).failed == 0
+
+
 async def test_summaries_are_small(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
     """Also of a bulk in which everything failed, for long reasons."""
     failures = [Failure(bucket_id="b" * 60, key="k" * 900, code=502, message="m" * 5000) for _ in range(5)]
