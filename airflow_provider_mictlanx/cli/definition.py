@@ -22,7 +22,7 @@ EXIT_CODES = {
     143: "ended by SIGTERM",
 }
 
-DESCRIPTION = "Look into a MictlanX storage space, and transfer objects."
+DESCRIPTION = "Inspect a MictlanX storage space, and transfer objects."
 
 
 class Argument(NamedTuple):

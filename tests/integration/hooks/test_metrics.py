@@ -1,4 +1,4 @@
-"""What Airflow's metrics say about the hook's calls, as a statsd server hears it."""
+"""Metrics of the hook's calls, as a real statsd server receives them."""
 
 from __future__ import annotations
 

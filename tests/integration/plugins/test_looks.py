@@ -1,4 +1,4 @@
-"""What the page's routes tell of bulks, routers and buckets, and what that costs the storage."""
+"""Answers of the page's routes about bulks, routers and buckets, and their cost for the storage."""
 
 from __future__ import annotations
 

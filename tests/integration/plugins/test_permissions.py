@@ -1,4 +1,4 @@
-"""Who gets an answer from the page's routes: all of them are listed, and none is open."""
+"""Permissions of the page's routes: every route is listed, and none answers without a login."""
 
 from __future__ import annotations
 
