@@ -94,7 +94,7 @@ def put_in_client(task: Task) -> dict[str, Any]:
             (await client.put_bulk("bulk", balls)).unwrap()
             result = (await client.await_bulk("bulk")).unwrap()
         assert result["successed"] == task.files, result
-        return {"successed": task.files}
+        return {"succeeded": task.files}
 
     return asyncio.run(run())
 

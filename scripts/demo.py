@@ -271,7 +271,7 @@ def _print_bulk(airflow: RunningAirflow, run_id: str, uri: str) -> None:
     seconds = {name: _time(task, "end_date") - start for name, task in tasks.items()}
     files = _count(upload["uploaded"], "file")
     print(f"{seconds['upload']:5.1f} s  the upload is done: {files}, {_bytes(upload['uploaded_size'])} in one task")
-    print(f"{seconds['ready']:5.1f} s  the gate opened: {ready['successed']} of {ready['total_balls']} stored")
+    print(f"{seconds['ready']:5.1f} s  the gate opened: {ready['succeeded']} of {ready['total_balls']} stored")
     print(
         f"{seconds['compare']:5.1f} s  the largest one is back: {compared['key']}, {compared['checksum'][:16]}… equal"
     )

@@ -28,7 +28,7 @@ def summarize(status: BulkStatus) -> dict[str, Any]:
     """
     Return a bulk's result as a small dict.
 
-    Its keys: ``bulk_id, state, shards, total_balls, successed, failed, uploaded_size`` (bytes of the stored balls),
+    Its keys: ``bulk_id, state, shards, total_balls, succeeded, failed, uploaded_size`` (bytes of the stored balls),
     ``response_time`` (seconds), ``failures`` (the first few: ``{bucket_id, key, code, message}``), ``problems`` (str).
     """
     if status.closed:
@@ -40,7 +40,7 @@ def summarize(status: BulkStatus) -> dict[str, Any]:
             "state": status.state.value,
             "shards": status.shards,
             "total_balls": max(status.total_balls, status.acknowledged + missing),
-            "successed": status.acknowledged,
+            "succeeded": status.acknowledged,
             "failed": missing,
             "uploaded_size": status.acknowledged_size,
             "response_time": status.response_time,

@@ -1191,7 +1191,7 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         Wait until every shard of a bulk is complete, and return its result.
 
-        Returns ``{bulk_id, state, shards, total_balls, successed, failed, uploaded_size, response_time, failures,
+        Returns ``{bulk_id, state, shards, total_balls, succeeded, failed, uploaded_size, response_time, failures,
         problems}``: ``uploaded_size`` is the bytes of all stored objects, ``response_time`` the seconds from the first
         record to the last, ``failures`` the first few as ``{bucket_id, key, code, message}``, and ``problems`` a list
         of str about the bulk itself, such as contradictory plans.

@@ -256,5 +256,5 @@ def inactivity_line(result: Mapping[str, Any]) -> str:
 
 def bulk_line(result: Mapping[str, Any]) -> str:
     """Return the log line for the result of a bulk."""
-    stored, size = format_count(result["successed"], "object"), format_size(result["uploaded_size"])
+    stored, size = format_count(result["succeeded"], "object"), format_size(result["uploaded_size"])
     return f"Bulk {result['bulk_id']!r}: {result['state']}, {stored} stored, {size}; {result['failed']:,} failed"

@@ -933,7 +933,7 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
     After ``timeout`` the task fails without a retry, like a sensor. It also does if the bulk failed permanently; with
     ``fail_on_error=False`` it returns the result instead, once no shard is being uploaded.
 
-    XCom: ``{bulk_id, state, shards, total_balls, successed, failed, uploaded_size, response_time, failures,
+    XCom: ``{bulk_id, state, shards, total_balls, succeeded, failed, uploaded_size, response_time, failures,
     problems}``; ``failures`` are the first few, as ``{bucket_id, key, code, message}``. With ``include_items`` it has
     all failures, and ``successes`` as ``{bucket_id, key, size, checksum}``: that XCom grows with the bulk.
 

@@ -357,7 +357,7 @@ class BulkCompleteSensor(MictlanXSensor):
     ``fail_on_error=False`` the sensor succeeds instead, once no shard is being uploaded. A poke is one listing of the
     bulk's own small bucket, however large the bulk is.
 
-    XCom, the same in every mode: ``{bulk_id, state, shards, total_balls, successed, failed, uploaded_size,
+    XCom, the same in every mode: ``{bulk_id, state, shards, total_balls, succeeded, failed, uploaded_size,
     response_time, failures, problems}``; ``failures`` are the first few.
 
     .. seealso::
