@@ -17,6 +17,7 @@ os.environ.setdefault("MICTLANX_LOG_PATH", "")  # before the client is imported:
 from airflow_provider_mictlanx.client import retry, texts
 from airflow_provider_mictlanx.client.redaction import Secrets
 from airflow_provider_mictlanx.client.transfer import chunk_upload
+from tests.support import hypothesis_profile  # noqa: F401 - loads it
 from tests.support.vss import LocalVSS
 
 
