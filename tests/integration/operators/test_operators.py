@@ -95,7 +95,7 @@ def test_other_content_fails_at_once_unless_replaced(bucket_id: str, tmp_path: P
     put(bucket_id, "key", data="one")
     with pytest.raises(AirflowFailException, match="BallConflictError") as caught:
         put(bucket_id, "key", data="two")
-    assert isinstance(caught.value.__cause__, BallConflictError)
+    assert isinstance(caught.value.__context__, BallConflictError)
     get(bucket_id, "key", tmp_path)
     assert put(bucket_id, "key", data="two", replace=True)["uploaded"]
     with pytest.raises(AirflowFailException, match="FileAlreadyExists"):
@@ -254,7 +254,7 @@ def test_bad_put_is_refused_before_the_first_request(
     vss.reset_requests()
     with pytest.raises(AirflowFailException, match=why) as caught:
         run(MictlanXPutOperator(task_id="put", **arguments))
-    assert isinstance(caught.value.__cause__, ValidationError)
+    assert isinstance(caught.value.__context__, ValidationError)
     assert vss.requests() == []
 
 
