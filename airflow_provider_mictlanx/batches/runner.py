@@ -266,7 +266,7 @@ def batch_error(what: str, result: BatchResult, summary: dict[str, Any]) -> Batc
         "No retry can fix this" if result.permanently_failed else "Run it again: finished balls are not repeated"
     )
     return BatchError(
-        f"{what}: {result.failed} of {result.total} balls failed. {what_to_do}. {format_failures(result.failures)}",
+        f"{what}: {result.failed} of {result.total} balls failed: {format_failures(result.failures)}. {what_to_do}",
         permanent=result.permanently_failed,
         result=summary,
     )
@@ -286,11 +286,6 @@ class Failure(BaseModel):
     code: int
     message: CleanText
 
-    def line(self) -> str:
-        """Return the message, with the object's name unless it has it."""
-        name = f"{self.bucket_id}/{self.key}"
-        return self.message if name in self.message else f"{name}: {self.message}"
-
 
 MAX_REPORTED = 5
 """Limit for the failures or objects that a message, a summary or the log names."""
@@ -306,7 +301,7 @@ def format_failures(failures: Sequence[Failure]) -> str:
     """Return the first failure, and the keys of the next ones; the log has a line for each."""
     others = [failure.key for failure in failures[1:]]
     also = f"; also failed: {format_first(others)}" if others else ""
-    return f"{failures[0].line()}{also}" if failures else ""
+    return f"{failures[0].key}: {failures[0].message}{also}" if failures else ""
 
 
 def truncate_failure(failure: dict[str, Any], max_size: int) -> dict[str, Any]:

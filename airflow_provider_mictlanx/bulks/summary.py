@@ -105,7 +105,7 @@ def permanent_failure(status: BulkStatus) -> BulkFailedError:
     )
     return BulkFailedError(
         f"bulk {status.bulk_id!r} failed permanently: {summary['failed']} of {summary['total_balls']} balls are not "
-        f"stored. {what_to_do}. {reasons}",
+        f"stored. {reasons}. {what_to_do}",
         permanent=True,
         result=summary,
     )
@@ -141,7 +141,7 @@ def upload_error(outcome: UploadResult, result: dict[str, Any]) -> BulkFailedErr
     )
     return BulkFailedError(
         f"uploading bulk {_shard_name(outcome)} failed: {outcome.failed} of {outcome.total_balls} balls are not "
-        f"stored. {what_to_do}. {format_failures(outcome.failures)}",
+        f"stored: {format_failures(outcome.failures)}. {what_to_do}",
         permanent=outcome.permanently_failed,
         result=result,
     )

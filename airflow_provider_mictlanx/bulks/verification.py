@@ -202,8 +202,8 @@ class StorageCheck:
         if fail_on_error:
             reasons = format_failures(self.failures)
             raise BulkFailedError(
-                f"verifying bulk {self.bulk_id!r} failed: {problem}. Clear the upload task, which sends them again, "
-                f"and then this one. {reasons}",
+                f"verifying bulk {self.bulk_id!r} failed: {problem}: {reasons}. Clear the upload task, which sends "
+                "them again, and then this one",
                 result=result,
             )
         return result

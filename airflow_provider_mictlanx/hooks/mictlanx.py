@@ -1387,7 +1387,7 @@ class MictlanXHook(CleanLog, BaseHook):
         """Log the line and the first failures of work on many objects; return its result, or raise its error."""
         self._log_progress(line)
         for failure in failures[:MAX_REPORTED]:
-            self.log.warning("%s", failure.line())
+            self.log.warning("%s/%s failed: %s", failure.bucket_id, failure.key, failure.message)
         if len(failures) > MAX_REPORTED:
             self.log.warning("… and %s more", pluralize(len(failures) - MAX_REPORTED, "ball"))
         if error is not None:
