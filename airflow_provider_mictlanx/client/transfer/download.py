@@ -104,7 +104,8 @@ class Download:
         def check_size(version: Version) -> None:
             if max_size is not None and version.size > max_size:
                 raise ValidationError(
-                    f"reading {name} failed: it has {version.size} bytes, more than the allowed {max_size}"
+                    f"reading {name} failed: it has {version.size} bytes, more than the allowed {max_size}; raise "
+                    "max_size, or read it into a file"
                 )
 
         def make_sink(version: Version) -> MemorySink:
