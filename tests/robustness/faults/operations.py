@@ -455,7 +455,7 @@ class Sensor(AirflowOperation, Get):
         try:
             found = sensor.poke({}).xcom_value
         except AirflowFailException as failure:
-            raise failure.__cause__ or failure from None  # the matrix has the errors of the client
+            raise failure.__context__ or failure from None  # the matrix has the errors of the client
         if found is None:
             return "waits"
         assert found["checksum"] == sha256(cell.data)
