@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-import tests.support.airflow_home  # noqa: F401, before anything imports Airflow
+import tests.support.airflow_home
 import tests.support.hypothesis_profile  # noqa: F401
