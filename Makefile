@@ -55,8 +55,8 @@ pytest: $(VENV)/.data ## Run the tests in parallel: make pytest [PYTEST_ARGS="-k
 matrix: $(VENV)/.matrix ## Run the tests on every Airflow and Python: make matrix [CELL=airflow-2.11-python-3.12] [PYTEST_ARGS=…]
 	$(BIN)/nox $(if $(CELL),--session "tests($(CELL))") -- $(PARALLEL) $(PYTEST_ARGS)
 
-lowest: $(VENV)/.matrix ## Run the tests with the oldest releases that pyproject.toml allows: make lowest [PYTEST_ARGS=…]
-	$(BIN)/nox --session lowest -- $(PARALLEL) $(PYTEST_ARGS)
+lowest: $(VENV)/.matrix ## Run the tests with the oldest releases that pyproject.toml allows: make lowest [CELL=2.11] [PYTEST_ARGS=…]
+	$(BIN)/nox --session $(if $(CELL),"lowest(airflow='$(CELL)')",lowest) -- $(PARALLEL) $(PYTEST_ARGS)
 
 test-demo: $(VENV)/.dev ## Test the demo: interruption, cleanup, and errors
 	$(BIN)/python -m pytest tests/e2e/system -m demo $(PARALLEL) $(PYTEST_ARGS)

@@ -19,7 +19,7 @@ import pytest
 import airflow_provider_mictlanx
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(airflow_provider_mictlanx.__path__, airflow_provider_mictlanx.__name__ + ".")
@@ -152,6 +152,17 @@ def test_marks_of_the_example_dags_are_paired() -> None:
         starts, ends = marks[::2], marks[1::2]
         assert [("START", name) for _, name in ends] == starts
         assert {kind for kind, _ in ends} == {"END"}
+
+
+def test_changelog_is_kept_as_keep_a_changelog_says() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    releases = re.split(r"^## (.*)\n", text, flags=re.MULTILINE)[1:]
+    assert releases[0] == "[Unreleased]"
+    assert [name for name in releases[2::2] if not re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", name)] == []
+    for changes in releases[1::2]:
+        kinds = re.findall(r"^### (.*)$", changes, re.MULTILINE)
+        assert len(kinds) == len(set(kinds))
+        assert set(kinds) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 
 
 class TestCheckDist:
