@@ -54,6 +54,7 @@ def wheel(session: nox.Session, airflow: str) -> None:
     (built,) = Path("dist").resolve().glob("*.whl")
     script = Path("scripts/import_modules.py").resolve()
     session.install(f"airflow-provider-mictlanx @ {built.as_uri()}", f"apache-airflow=={airflow}.*")
+    set_airflow_home(session)
     session.chdir(session.create_tmp())  # so that only the installed package can be imported
     session.run("python", "-I", str(script), "--without-extras")
     session.install(f"airflow-provider-mictlanx[http2,local-vss] @ {built.as_uri()}", f"apache-airflow=={airflow}.*")
@@ -66,14 +67,19 @@ def wheel(session: nox.Session, airflow: str) -> None:
 def check(session: nox.Session, *packages: str) -> None:
     """Run the tests and ``airflow providers list``."""
     session.install("--group", "dev", *packages)
+    set_airflow_home(session)
     session.run("python", "-m", "pytest", *(session.posargs or ("-n", "auto")))
     check_provider(session)
 
 
 def check_provider(session: nox.Session) -> None:
-    """Check that ``airflow providers list``, with a temporary Airflow home, shows the provider."""
-    home = Path(session.create_tmp()).resolve()
-    environment = {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
-    providers = session.run("airflow", "providers", "list", env=environment, silent=True)
+    """Check that ``airflow providers list`` shows the provider."""
+    providers = session.run("airflow", "providers", "list", silent=True)
     if providers is not None and "airflow-provider-mictlanx" not in str(providers):  # None: only installed
         session.error(f"airflow providers list does not show the provider:\n{providers}")
+
+
+def set_airflow_home(session: nox.Session) -> None:
+    """Give the session an Airflow home of its own: another version's ``airflow.cfg`` stops Airflow."""
+    home = Path(session.create_tmp()).resolve()
+    session.env.update(AIRFLOW_HOME=str(home), AIRFLOW__CORE__LOAD_EXAMPLES="False")
