@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import uuid
@@ -30,6 +31,17 @@ def pytest_xdist_auto_num_workers() -> int:
     """
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(4 * processors, max(8, 2 * processors))
+
+
+def pytest_configure() -> None:
+    """Collect tests without garbage collection: it would scan Airflow's modules again and again."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Exempt what was imported and collected from garbage collection."""
+    gc.freeze()
+    gc.enable()
 
 
 LONGEST = ("tests/e2e/", "tests/robustness/model/")
