@@ -1276,7 +1276,7 @@ class AsyncClient:
         self,
         bulk_id: str,
         balls: Sequence[BallK],
-        max_concurrency: int = 10,
+        max_concurrency: int | None = 10,
         stop_on_failure: bool = False,
         *,
         allow_reserved_bucket: bool = False,
@@ -1292,7 +1292,8 @@ class AsyncClient:
         :param balls: dicts with ``bucket_id``, ``ball_id`` or ``key``, ``source`` (bytes, or a path), and optionally
             ``tags``, ``rf``, ``chunk_size``, ``timeout``, ``max_tries``, ``max_concurrency`` and ``max_backoff`` as in
             ``put``
-        :param max_concurrency: maximum balls at once
+        :param max_concurrency: maximum balls at once; None for up to 64 that hold at most 64 MB together, which is
+            several times as fast over a distance
         :param stop_on_failure: after the first failure, start no further ball
         :param allow_reserved_bucket: see ``put``
 

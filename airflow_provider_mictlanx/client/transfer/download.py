@@ -458,13 +458,16 @@ async def _hash_sink(
     sink: Sink, update: Callable[[bytes | memoryview], None], offset: int, size: int, threads: Threads
 ) -> None:
     """Hash bytes of a sink piece by piece; raise ``IntegrityError`` if they can't be read back."""
+    buffer = memoryview(bytearray(min(size, READ_THROUGH)))  # not allocated in a thread, with which it would stay
 
     def hash_piece(at: int, piece: int) -> None:
         for start in range(at, at + piece, READ_THROUGH):
-            part = min(READ_THROUGH, at + piece - start)
+            part = buffer[: at + piece - start]
             data = sink.read(start, part)
-            if len(data) != part:
-                raise IntegrityError(f"reading back {part} written bytes failed: got only {len(data)}; check the disk")
+            if len(data) != len(part):
+                raise IntegrityError(
+                    f"reading back {len(part)} written bytes failed: got only {len(data)}; check the disk"
+                )
             update(data)
 
     for at in range(offset, offset + size, PIECE):
