@@ -8,6 +8,7 @@ from daily_sales import dag
 from airflow_provider_mictlanx.client.errors import IntegrityError
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.operators.mictlanx import MictlanXGetOperator
+from airflow_provider_mictlanx.testing import LocalVSS
 
 
 @pytest.fixture
@@ -16,10 +17,6 @@ def orders(tmp_path):
     file = tmp_path / "orders.csv"
     file.write_text("article,number\nlamp,2\nchair,1\nlamp,3\n")
     return {"orders": str(file)}
-
-
-def tries(run):
-    return {task.task_id: task.try_number for task in run.get_task_instances()}
 
 
 def test_report_is_stored(mictlanx_conn, orders):
@@ -33,6 +30,10 @@ def test_every_run_has_its_own_report(mictlanx_conn, orders):
     runs = [dag.test(run_conf=orders) for _ in range(2)]
     reports = MictlanXHook(mictlanx_conn).list_keys("sales", glob="*/report.json")
     assert sorted(reports) == sorted(f"{run.run_id}/report.json" for run in runs)
+
+
+def tries(run):
+    return {task.task_id: task.try_number for task in run.get_task_instances()}
 
 
 def test_request_that_a_router_refuses_is_repeated(mictlanx_conn, mictlanx_vss, orders):
@@ -63,3 +64,18 @@ def test_operator_alone_refuses_damaged_data(mictlanx_conn, mictlanx_vss):
     assert operator.execute({}) == "12 lamps"
     with mictlanx_vss.fault("flip_bit"), pytest.raises(IntegrityError, match="sales"):
         operator.execute({})
+
+
+@pytest.fixture
+def two_routers(tmp_path, monkeypatch):
+    """Start a storage space with two routers, and lead the connection to it."""
+    with LocalVSS(tmp_path / "vss", routers=2) as vss:
+        monkeypatch.setenv("AIRFLOW_CONN_MICTLANX_DEFAULT", vss.uri)
+        yield vss
+
+
+def test_run_succeeds_without_one_router(two_routers, orders):
+    with two_routers.fault("reset", router="router-0") as failure:
+        run = dag.test(run_conf=orders)
+    assert failure.triggered > 0
+    assert tries(run) == {"upload": 1, "report": 1}
