@@ -35,6 +35,6 @@ with DAG(
         task_id="upload",
         bucket_id="sales",
         key="{{ run_id }}/orders.csv",
-        source_path="{{ params.orders }}",
+        file_path="{{ params.orders }}",
     )
     upload >> report("sales", "{{ run_id }}/orders.csv", "{{ run_id }}/report.json")
