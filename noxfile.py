@@ -7,6 +7,8 @@ releases that ``pyproject.toml`` allows, and ``make test-dist`` the wheel. Argum
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from pathlib import Path
 
 import nox
@@ -57,11 +59,24 @@ def wheel(session: nox.Session, airflow: str) -> None:
     set_airflow_home(session)
     session.chdir(session.create_tmp())  # so that only the installed package can be imported
     session.run("python", "-I", str(script), "--without-extras")
-    session.install(f"airflow-provider-mictlanx[http2,local-vss] @ {built.as_uri()}", f"apache-airflow=={airflow}.*")
+    session.install(f"airflow-provider-mictlanx[http2,testing] @ {built.as_uri()}", f"apache-airflow=={airflow}.*")
     session.run("python", "-I", str(script))
     for command in ("mictlanx", "mictlanx-local-vss"):
         session.run(command, "--help", silent=True)
     check_provider(session)
+
+
+@nox.session(reuse_venv=False)
+@nox.parametrize("airflow", ["2.11", "3.3"])
+def example_project(session: nox.Session, airflow: str) -> None:
+    """Run the tests of the example project with the wheel of ``make dist``, in a copy outside the clone."""
+    (built,) = Path("dist").resolve().glob("*.whl")
+    session.install(f"airflow-provider-mictlanx[testing] @ {built.as_uri()}", f"apache-airflow=={airflow}.*")
+    with tempfile.TemporaryDirectory() as folder:
+        unwanted = shutil.ignore_patterns("__pycache__")
+        copy = shutil.copytree("tests/e2e/example_project", Path(folder, "project"), ignore=unwanted)
+        with session.chdir(copy):
+            session.run("python", "-m", "pytest", *session.posargs)
 
 
 def check(session: nox.Session, *packages: str) -> None:

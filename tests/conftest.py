@@ -33,6 +33,9 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(4 * processors, max(8, 2 * processors))
 
 
+collect_ignore = ["e2e/example_project"]  # a user's project, with an Airflow of its own: make test-example-project
+
+
 def pytest_configure() -> None:
     """Collect tests without garbage collection: it would scan Airflow's modules again and again."""
     gc.disable()
