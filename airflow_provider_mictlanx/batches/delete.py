@@ -71,7 +71,7 @@ async def delete_keys(
         try:
             listed, _ = await list_by_key(client, bucket_id, options.timeout, wanted.__contains__, max_size=limit)
         except MictlanXError as error:
-            log.info("Listing bucket %s failed; its balls are deleted one by one: %s", bucket_id, error)
+            log.info("Listing bucket %s failed; its objects are deleted one by one: %s", bucket_id, error)
     # If a ball and an object with a key of its own have the same name, only the ball is deleted.
     known = {key: rows for key, rows in listed.items() if len(group_by_object(rows)) == 1}
     result = BatchResult()
@@ -247,7 +247,7 @@ class DeleteResult(BatchResult):
     def line(self, done: str, skipped: str) -> str:
         """Return ``97 balls deleted, 1.2 GB; 2 kept, 0 failed``."""
         size = format_size(self.done_size)
-        return f"{pluralize(self.done, 'ball')} {done}, {size}; {self.skipped:,} {skipped}, {self.failed:,} failed"
+        return f"{pluralize(self.done, 'object')} {done}, {size}; {self.skipped:,} {skipped}, {self.failed:,} failed"
 
     def skip(self, balls: int) -> None:
         """Count balls that match and stay."""

@@ -563,6 +563,6 @@ async def remove_old_versions(
             raise batch_error(f"removing old versions of bundle {bundle!r} in bucket {bucket_id}", outcome, result)
     log_progress(
         f"Bundle {bundle!r} in bucket {bucket_id}: {len(removed)} old versions removed, {len(kept)} kept, "
-        f"{result['deleted']} balls deleted"
+        f"{result['deleted']} objects deleted"
     )
     return result

@@ -112,7 +112,7 @@ class Progress:
         return (
             f"{self._doing}{share:.0%} {humanfriendly.format_size(self._done_size)} of "
             f"{humanfriendly.format_size(self._size)}, {humanfriendly.format_size(int(rate))}/s, {self._done_balls:,} "
-            f"of {self._balls:,} balls{failed}"
+            f"of {self._balls:,} objects{failed}"
         )
 
     @property

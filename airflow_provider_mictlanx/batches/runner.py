@@ -131,7 +131,9 @@ class BatchResult:
         :param skipped: reason for ``skipped``, such as ``already stored``
         """
         transferred = f", {format_transfer(self.done_size, self.response_time)}" if self.done_size else ""
-        return f"{pluralize(self.done, 'ball')} {done}{transferred}; {self.skipped:,} {skipped}, {self.failed:,} failed"
+        return (
+            f"{pluralize(self.done, 'object')} {done}{transferred}; {self.skipped:,} {skipped}, {self.failed:,} failed"
+        )
 
 
 class BatchError(MictlanXError):
@@ -248,7 +250,7 @@ class Batch:
         if self._stop_on_failure:
             self._stopped_by = f"{item.key} failed"
         elif self._consecutive >= self._max_consecutive:
-            self._stopped_by = f"the last {self._consecutive} balls all failed: {error}"
+            self._stopped_by = f"the last {self._consecutive} objects all failed: {error}"
 
 
 def batch_error(what: str, result: BatchResult, summary: dict[str, Any]) -> BatchError:
@@ -259,10 +261,10 @@ def batch_error(what: str, result: BatchResult, summary: dict[str, Any]) -> Batc
     :param summary: the result that the call would have returned
     """
     what_to_do = (
-        "No retry can fix this" if result.permanently_failed else "Run it again: finished balls are not repeated"
+        "No retry can fix this" if result.permanently_failed else "Run it again: finished objects are not repeated"
     )
     return BatchError(
-        f"{what}: {result.failed} of {result.total} balls failed: {format_failures(result.failures)}. {what_to_do}",
+        f"{what}: {result.failed} of {result.total} objects failed: {format_failures(result.failures)}. {what_to_do}",
         permanent=result.permanently_failed,
         result=summary,
     )

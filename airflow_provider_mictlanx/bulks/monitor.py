@@ -168,7 +168,7 @@ async def _kept_items(store: RecordStore, closed: Closed) -> dict[str, Any]:
     items: dict[str, Any] = json.loads(await store.read_content(closed))
     if not items:
         raise BulkConflictError(
-            f"reading the balls of bulk {store.bulk_id!r} failed: it was closed by an await without include_items, "
+            f"reading the objects of bulk {store.bulk_id!r} failed: it was closed by an await without include_items, "
             f"which deleted its plan; its result is {canonical(closed.result)}"
         )
     return items
@@ -225,8 +225,8 @@ async def list_bulk_items(client: AsyncClient, bulk_id: str, timeout: float = RE
     result = await read_result(client, bulk_id, include_items=True, request_timeout=timeout)
     if result["state"] != State.COMPLETE.value:
         raise BulkFailedError(
-            f"reading bulk {bulk_id!r} failed: {result['failed']} of its {result['total_balls']} balls are not stored. "
-            "Fix the causes and clear the upload task, or read its bucket instead",
+            f"reading bulk {bulk_id!r} failed: {result['failed']} of its {result['total_balls']} objects are not "
+            "stored. Fix the causes and clear the upload task, or read its bucket instead",
             permanent=True,
             result={name: value for name, value in result.items() if name != "successes"},
         )

@@ -167,6 +167,6 @@ def read_plan(record: Plan, content: bytes) -> ShardPlan:
         raise IntegrityError(f"reading {record.name} failed: {cause}") from None  # pydantic's error quotes the plan
     if len(balls) != record.balls:
         raise IntegrityError(
-            f"reading {record.name} failed: it has {len(balls)} balls, but its record counts {record.balls}"
+            f"reading {record.name} failed: it has {len(balls)} objects, but its record counts {record.balls}"
         )
     return ShardPlan(record, balls)

@@ -112,7 +112,7 @@ class Planner:
         if not listing and not self.allow_empty:
             raise ValidationError(
                 f"planning bulk {self.spec.bulk_id!r} failed: {', '.join(self.spec.sources) or 'the list'} has no "
-                "balls; set allow_empty=True to accept that"
+                "objects; set allow_empty=True to accept that"
             )
         buckets = {ball.bucket_id for ball in listing}
         for bucket_id in buckets:
@@ -217,7 +217,7 @@ class Planner:
         self.ledger.take_over(plan, stored, lost)
         if lost:
             names = format_first([plan.balls[index].key for index in sorted(lost)])
-            self.log_progress(f"Sending {pluralize(len(lost), 'ball')} again, which the storage has lost: {names}")
+            self.log_progress(f"Sending {pluralize(len(lost), 'object')} again, which the storage has lost: {names}")
             await self.record_lost()
         return await self._compare(plan, listing, reports)
 
@@ -230,7 +230,7 @@ class Planner:
         try:
             return await Inventory(self.store).lost(plan.balls, acknowledged, in_doubt)
         except MictlanXError as error:
-            error.amend(f"verifying the stored balls of bulk {self.spec.bulk_id!r} failed: {error}")
+            error.amend(f"verifying the stored objects of bulk {self.spec.bulk_id!r} failed: {error}")
             raise
 
     async def _in_doubt(self, plan: ShardPlan, indexes: Collection[int], mine: Records) -> set[int]:
@@ -280,10 +280,10 @@ class Planner:
             elif here is None and index in ledger.acknowledged:  # stored as planned, so the source is not needed
                 deleted += 1
             elif here is None:
-                what = f"{ball.source} was deleted after planning, and its ball is not stored"
+                what = f"{ball.source} was deleted after planning, and its object is not stored"
                 ledger.fail(ball.bucket_id, ball.key, 404, f"{what}. {HOW_TO_RESOLVE_CHANGE}")
         if deleted:
-            self.log_progress(f"Ignoring {pluralize(deleted, 'source')} deleted after their balls were stored")
+            self.log_progress(f"Ignoring {pluralize(deleted, 'source')} deleted after their objects were stored")
         mark = await run_in_thread(lambda: sources_mark(plan.balls, sources))
         await self._compare_acknowledged(plan, sources, _compared_balls(plan, reports, mark))
         ledger.sources = mark

@@ -222,6 +222,6 @@ class RecordStore:
     def _foreign(self, ball_ids: Sequence[str]) -> str:
         """Return a log line about balls in the records' bucket that are not records."""
         return (
-            f"Bucket {self.bucket_id} contains {pluralize(len(ball_ids), 'ball')} besides the records of bulk "
+            f"Bucket {self.bucket_id} contains {pluralize(len(ball_ids), 'object')} besides the records of bulk "
             f"{self.bulk_id!r}: {format_first([*map(repr, ball_ids)])}"
         )

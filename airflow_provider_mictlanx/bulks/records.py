@@ -419,7 +419,7 @@ def parse_ranges(ranges: str, most: int) -> set[int]:
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, most)
         if last >= most or first > last:
             raise IntegrityError(
-                f"ranges of balls must be below {most}, the size of the plan, got {excerpt(part, 40)!r}"
+                f"ranges of objects must be below {most}, the size of the plan, got {excerpt(part, 40)!r}"
             )
         indexes.update(range(first, last + 1))
     return indexes

@@ -122,7 +122,7 @@ def _name_digest(ball: SourceBall) -> bytes:
 
 
 def _item(item: Mapping[str, Any], place: int, bucket_id: str, key_prefix: str) -> SourceBall:
-    where = f"ball {place} of the list"
+    where = f"object {place} of the list"
     if not isinstance(item, Mapping):
         raise ValidationError(f"{where} must be a dict, got {type(item).__name__}")
     if unknown := sorted(str(name) for name in item.keys() - {"bucket_id", "key", "source", "data", "tags"}):

@@ -280,7 +280,9 @@ def find_contradictions(records: Records) -> Iterable[str]:
 
 
 def _format_listings(plans: Iterable[Plan]) -> str:
-    return "; ".join(f"shard {plan.shard} saw {plan.listing_balls} balls, {plan.listing_size} bytes" for plan in plans)
+    return "; ".join(
+        f"shard {plan.shard} saw {plan.listing_balls} objects, {plan.listing_size} bytes" for plan in plans
+    )
 
 
 def format_owner(owner: Mapping[str, str]) -> str:

@@ -72,7 +72,7 @@ def status_line(status: BulkStatus, now: float | None = None) -> str:
         return f"Bulk {status.bulk_id!r} is closed: only its result is kept"
     if not status.shards:
         return f"Bulk {status.bulk_id!r}: a peer does not answer, so it is unknown whether the bulk is planned"
-    done = f"{status.acknowledged:,} of {status.total_balls:,} balls"
+    done = f"{status.acknowledged:,} of {status.total_balls:,} objects"
     size = f"{humanfriendly.format_size(status.acknowledged_size)} of {humanfriendly.format_size(status.total_size)}"
     parts = [f"Bulk {status.bulk_id!r} is {status.state.value}: {done}, {size}"]
     if status.response_time:
@@ -103,7 +103,7 @@ def permanent_failure(status: BulkStatus) -> BulkFailedError:
         else "Fix the causes and clear the upload task, which continues where it ended"
     )
     return BulkFailedError(
-        f"bulk {status.bulk_id!r} failed permanently: {summary['failed']} of {summary['total_balls']} balls are not "
+        f"bulk {status.bulk_id!r} failed permanently: {summary['failed']} of {summary['total_balls']} objects are not "
         f"stored. {'; '.join([*summary['problems'], *failures]) or 'No reason was recorded'}. {what_to_do}",
         permanent=True,
         result=summary,
@@ -118,7 +118,7 @@ def _shard_name(outcome: UploadResult) -> str:
 def upload_line(outcome: UploadResult) -> str:
     """Return ``Bulk 'nightly', shard 0 of 4: 97 balls uploaded, 1.2 GB in 12.3 s, 97 MB/s; 2 skipped …``."""
     line = (
-        f"Bulk {_shard_name(outcome)}: {pluralize(outcome.uploaded, 'ball')} uploaded, "
+        f"Bulk {_shard_name(outcome)}: {pluralize(outcome.uploaded, 'object')} uploaded, "
         f"{format_transfer(outcome.uploaded_size, outcome.response_time)}; "
         f"{outcome.skipped:,} skipped, {outcome.failed:,} failed"
     )
@@ -136,10 +136,10 @@ def upload_error(outcome: UploadResult, result: dict[str, Any]) -> BulkFailedErr
     what_to_do = (
         "No retry can fix this: correct the source or the parameters, and use another bulk_id or delete_bulk"
         if outcome.permanently_failed
-        else "Run it again: stored balls are not sent again"
+        else "Run it again: stored objects are not sent again"
     )
     return BulkFailedError(
-        f"bulk {_shard_name(outcome)}: {outcome.failed} of {outcome.total_balls} balls are not stored: "
+        f"bulk {_shard_name(outcome)}: {outcome.failed} of {outcome.total_balls} objects are not stored: "
         f"{format_failures(outcome.failures)}. {what_to_do}",
         permanent=outcome.permanently_failed,
         result=result,

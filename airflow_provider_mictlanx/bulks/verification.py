@@ -58,7 +58,7 @@ class StorageCheck:
     def line(self) -> str:
         """Log line for the progress."""
         failed = f", {self.failed:,} of them not readable" if self.failed else ""
-        return f"Bulk {self.bulk_id!r}: {self.checked:,} of {self._total:,} balls read back{failed}"
+        return f"Bulk {self.bulk_id!r}: {self.checked:,} of {self._total:,} objects read back{failed}"
 
     async def go_on(self, client: AsyncClient, seconds: float, request_timeout: float = REQUEST_TIMEOUT) -> bool:
         """
@@ -188,7 +188,7 @@ class StorageCheck:
         """
         if not self.failed:
             return dict(summary)
-        problem = f"{pluralize(self.failed, 'acknowledged ball')} can't be read"
+        problem = f"{pluralize(self.failed, 'acknowledged object')} can't be read"
         result = truncate_summary(
             {
                 **summary,

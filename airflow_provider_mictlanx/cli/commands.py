@@ -164,7 +164,7 @@ async def bulk(client: AsyncClient, args: Namespace) -> Output:
         {
             "bulk": status.bulk_id,
             "state": status.state.value,
-            "balls": f"{status.acknowledged:,} of {status.total_balls:,}",
+            "objects": f"{status.acknowledged:,} of {status.total_balls:,}",
             "size": f"{format_size(status.acknowledged_size)} of {format_size(status.total_size)}",
             "failed": status.failed,
             "last record": format_time(status.last_heard),

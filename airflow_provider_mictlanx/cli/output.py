@@ -81,8 +81,8 @@ def show_progress(doing: str, *, size: int | None = None, counts_bytes: bool = T
     Show a progress bar on standard error while the block runs, if that is a terminal.
 
     :param doing: verb, such as ``Reading``
-    :param size: bytes of the only object of the work; None for work on many balls, which knows its own size
-    :param counts_bytes: whether the bar of many balls shows bytes; else balls
+    :param size: bytes of the only object of the work; None for work on many objects, which knows its own size
+    :param counts_bytes: whether the bar of many objects shows bytes; else objects
     """
     if not sys.stderr.isatty():
         yield

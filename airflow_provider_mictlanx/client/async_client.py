@@ -1355,7 +1355,7 @@ def _listed_version(name: ObjectId, listed: Ball | None) -> Version | None:
     if listed is None:
         return None
     if (listed.bucket_id, listed.key) != (name.bucket_id, name.key):
-        raise ValidationError(f"listed must be the ball {name}, got {listed.bucket_id}/{listed.key}")
+        raise ValidationError(f"listed must be the object {name}, got {listed.bucket_id}/{listed.key}")
     return Version.from_ball(listed)
 
 

@@ -158,7 +158,7 @@ class _Job:
         except Exception as error:  # the other balls continue; await_bulk returns the error
             self._fail(item, _as_mictlanx_error(error))
             if self.stop_on_failure:
-                self._give_up(f"not started, because another ball of the bulk failed: {error}")
+                self._give_up(f"not started, because another object of the bulk failed: {error}")
         else:
             self.successes.append({"item": _without_bytes(item)})
             self.size += report.size

@@ -153,7 +153,7 @@ class ObjectId:
         if self.key in ("", self.ball_id):
             return f"{self.bucket_id}/{self.ball_id}"
         ball_id = f"{self.ball_id[:12]}…" if len(self.ball_id) > 12 else self.ball_id
-        return f"{self.bucket_id}/{self.key} (ball {ball_id})"
+        return f"{self.bucket_id}/{self.key} (ball id {ball_id})"
 
     @property
     def key_tags(self) -> dict[str, str]:

@@ -1104,7 +1104,7 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         Upload a bulk, or one shard of it, and record its progress in the storage itself.
 
-        A repeated call continues where the last one ended or was interrupted: stored balls are not sent again.
+        A repeated call continues where the last one ended or was interrupted: stored objects are not sent again.
 
         Returns ``{bulk_id, shard, shards, total_balls, uploaded, skipped, failed, uploaded_size, response_time}``:
         ``skipped`` were stored before, ``uploaded_size`` is the bytes of ``uploaded``, ``response_time`` in seconds;
@@ -1115,7 +1115,7 @@ class MictlanXHook(CleanLog, BaseHook):
         Parameters: see ``aput``, and:
 
         :param bulk_id: any str; include the run
-        :param bucket_id: bucket of all balls; with ``balls``, of those without a ``bucket_id``
+        :param bucket_id: bucket of all objects; with ``balls``, of those without a ``bucket_id``
         :param source: a file, a folder (with everything in it), a glob (``**`` stands for any folders), a path of
             another store (``ObjectStoragePath``), or a list of these
         :param balls: instead of ``source``: dicts with ``key``, ``source`` (a path) or ``data`` (str or bytes), and
@@ -1124,10 +1124,10 @@ class MictlanXHook(CleanLog, BaseHook):
         :param shards: number of shards. All of them must see the same ``source``, and each uploads its part of it;
             ``balls`` are those of the one shard
         :param key_prefix: prepended to every key, unchanged
-        :param stop_on_failure: start no further ball after the first failure
-        :param replace: delete different bytes under a ball's key first, instead of reporting a failure
-        :param allow_empty: accept a source without files as a bulk of no balls
-        :param fail_on_error: raise ``BulkFailedError`` if a ball is not stored, with the result in its ``result``;
+        :param stop_on_failure: start no further object after the first failure
+        :param replace: delete different bytes under an object's key first, instead of reporting a failure
+        :param allow_empty: accept a source without files as a bulk of no objects
+        :param fail_on_error: raise ``BulkFailedError`` if an object is not stored, with the result in its ``result``;
             False only counts it in ``failed``
         :param owner: identity of the uploader, as dict of str; every call for this bulk id and shard must have the
             same one. Default: ``{"owner": …}`` with the connection's client id
@@ -1192,7 +1192,7 @@ class MictlanXHook(CleanLog, BaseHook):
         Wait until every shard of a bulk is complete, and return its result.
 
         Returns ``{bulk_id, state, shards, total_balls, successed, failed, uploaded_size, response_time, failures,
-        problems}``: ``uploaded_size`` is the bytes of all stored balls, ``response_time`` the seconds from the first
+        problems}``: ``uploaded_size`` is the bytes of all stored objects, ``response_time`` the seconds from the first
         record to the last, ``failures`` the first few as ``{bucket_id, key, code, message}``, and ``problems`` a list
         of str about the bulk itself, such as contradictory plans.
 
@@ -1206,7 +1206,7 @@ class MictlanXHook(CleanLog, BaseHook):
         :param include_items: add ``successes`` as ``{bucket_id, key, size, checksum}`` and all ``failures``: lists
             that grow with the bulk
         :param remove_on_completion: delete the bulk's records except this result, which answers later calls; the
-            balls stay
+            objects stay
         :param request_timeout: seconds for one request; default: the connection's, else 120
         """
         options = await self._request_timeout(request_timeout)
@@ -1257,11 +1257,11 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         Check once whether a bulk is complete, and return the result of ``await_bulk``; None means "not yet".
 
-        Raises ``BulkFailedError`` if the bulk failed permanently or ``check`` found an unreadable ball, and
+        Raises ``BulkFailedError`` if the bulk failed permanently or ``check`` found an unreadable object, and
         ``BulkConflictError`` if a closed bulk can't be checked any more. Parameters: see ``afind`` and
         ``aawait_bulk``, and:
 
-        :param check: reads the balls of a complete bulk before the result is returned; each call continues it
+        :param check: reads the objects of a complete bulk before the result is returned; each call continues it
         :param check_seconds: seconds for the check in this call
         """
         options = await self._request_timeout(request_timeout)
@@ -1283,7 +1283,7 @@ class MictlanXHook(CleanLog, BaseHook):
 
     async def adelete_bulk(self, bulk_id: str, *, request_timeout: float | None = None) -> dict[str, Any]:
         """
-        Delete the records of a bulk, including the result of ``await_bulk``; its balls stay.
+        Delete the records of a bulk, including the result of ``await_bulk``; its objects stay.
 
         The bulk id can then be used again. An unknown bulk is not an error. Returns ``{bulk_id, deleted, failed, total,
         response_time}``, which count records. Parameters: see ``aawait_bulk``.
@@ -1377,7 +1377,7 @@ class MictlanXHook(CleanLog, BaseHook):
         for failure in failures[:MAX_REPORTED]:
             self.log.error("%s/%s failed: %s", failure.bucket_id, failure.key, failure.message)
         if len(failures) > MAX_REPORTED:
-            self.log.error("… and %s more", pluralize(len(failures) - MAX_REPORTED, "ball"))
+            self.log.error("… and %s more", pluralize(len(failures) - MAX_REPORTED, "object"))
         if error is not None:
             with errors_name_connection(self.mictlanx_conn_id):
                 raise error

@@ -240,7 +240,7 @@ def sync_line(found: SyncResult, dry_run: bool) -> str:
     if not dry_run:
         return outcome.line("transferred", "unchanged") + (f"; deleted: {deleted}" if found.deleted else "")
     return (
-        f"{pluralize(outcome.done, 'ball')} would be transferred, {format_size(outcome.done_size)}; "
+        f"{pluralize(outcome.done, 'object')} would be transferred, {format_size(outcome.done_size)}; "
         f"{outcome.skipped:,} unchanged, {outcome.failed:,} failed; would be deleted: {deleted}"
     )
 
@@ -256,5 +256,5 @@ def inactivity_line(result: Mapping[str, Any]) -> str:
 
 def bulk_line(result: Mapping[str, Any]) -> str:
     """Return the log line for the result of a bulk."""
-    stored, size = format_count(result["successed"], "ball"), format_size(result["uploaded_size"])
+    stored, size = format_count(result["successed"], "object"), format_size(result["uploaded_size"])
     return f"Bulk {result['bulk_id']!r}: {result['state']}, {stored} stored, {size}; {result['failed']:,} failed"

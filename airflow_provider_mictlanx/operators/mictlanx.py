@@ -819,7 +819,7 @@ class MictlanXBulkPutOperator(TransferOperator):
     Upload many files as a bulk, or one shard of it, and record the progress in the storage itself.
 
     A task that runs again continues where the last try ended, also on another machine and after a crash: acknowledged
-    balls are not sent again. Other tasks wait for the bulk by its ``bulk_id``, with ``BulkCompleteSensor`` or
+    objects are not sent again. Other tasks wait for the bulk by its ``bulk_id``, with ``BulkCompleteSensor`` or
     ``MictlanXAwaitBulkOperator``. To spread a bulk over workers, map the operator:
     ``.partial(bulk_id=…, source=…, shards=4).expand(shard=[0, 1, 2, 3])``.
 
@@ -836,7 +836,7 @@ class MictlanXBulkPutOperator(TransferOperator):
     Further parameters: see ``TransferOperator``.
 
     :param bulk_id: any str; include the run id (templated)
-    :param bucket_id: the bucket of all balls; with ``balls``, of those without a ``bucket_id`` (templated)
+    :param bucket_id: the bucket of all objects; with ``balls``, of those without a ``bucket_id`` (templated)
     :param source: a file, a folder (with everything in it), a glob (``**`` matches any folders), an
         ``ObjectStoragePath`` of another store, or a list of these; every worker that uploads a shard must see the same
         files (templated)
@@ -847,13 +847,13 @@ class MictlanXBulkPutOperator(TransferOperator):
     :param key_prefix: prepended to every key (templated)
     :param rf: number of peers that must store every chunk
     :param chunk_size: size of the chunks, such as ``"8MB"``; default: the connection's, else chosen by the size of each
-        ball
-    :param stop_on_failure: start no further ball after the first failure
-    :param replace: delete other bytes under a ball's key first, instead of reporting a failure
-    :param tags: dict of str, stored with every ball (templated)
-    :param allow_empty: upload a bulk without balls if the source has no files, instead of raising an error
+        object
+    :param stop_on_failure: start no further object after the first failure
+    :param replace: delete other bytes under an object's key first, instead of reporting a failure
+    :param tags: dict of str, stored with every object (templated)
+    :param allow_empty: upload a bulk without objects if the source has no files, instead of raising an error
     :param allow_reserved_bucket: write to a bucket that begins with ``bulk-``, which may contain another bulk's records
-    :param fail_on_error: fail the task if a ball is not stored; False only counts it in ``failed``
+    :param fail_on_error: fail the task if an object is not stored; False only counts it in ``failed``
     """
 
     template_fields: Sequence[str] = (
@@ -928,7 +928,7 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
     Wait until every shard of a bulk is complete, return its result, and optionally delete its records.
 
     To make tasks wait, use ``BulkCompleteSensor``, which has all modes of a sensor. This operator can return every
-    ball, and can delete the bulk's records. It waits on the worker or in the triggerer, with the same result.
+    object, and can delete the bulk's records. It waits on the worker or in the triggerer, with the same result.
 
     After ``timeout`` the task fails without a retry, like a sensor. It also does if the bulk failed permanently; with
     ``fail_on_error=False`` it returns the result instead, once no shard is being uploaded.
@@ -943,12 +943,12 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
     Further parameters: see ``MictlanXOperator``.
 
     :param bulk_id: the bulk; it need not be planned yet (templated)
-    :param remove_on_completion: delete the bulk's records, except the result, which answers later calls; its balls
+    :param remove_on_completion: delete the bulk's records, except the result, which answers later calls; its objects
         stay. Set it only if no later task uses the bulk with ``include_items`` or ``check_storage``
     :param deferrable: wait in the triggerer, without a worker slot; default: ``[operators] default_deferrable``
     :param timeout: limit for the wait, in seconds or as a timedelta; default: none
     :param poke_interval: pause between two pokes, in seconds or as a timedelta
-    :param include_items: add the lists of all balls to the XCom
+    :param include_items: add the lists of all objects to the XCom
     :param fail_on_error: fail the task if the bulk failed permanently
     """
 
@@ -1024,7 +1024,7 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
 
 class MictlanXDeleteBulkOperator(MictlanXOperator):
     """
-    Forget a bulk: delete its records. Its balls stay, and its ``bulk_id`` can be used again.
+    Forget a bulk: delete its records. Its objects stay, and its ``bulk_id`` can be used again.
 
     An unknown bulk is not an error. A bulk that is being uploaded is forgotten too, so the operator belongs behind the
     tasks that wait for the bulk and read it.

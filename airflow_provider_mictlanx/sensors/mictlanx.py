@@ -350,9 +350,9 @@ class MictlanXBucketUnchangedSensor(MictlanXSensor):
 
 class BulkCompleteSensor(MictlanXSensor):
     """
-    Wait until a bulk is complete: until peers have acknowledged every ball of every shard.
+    Wait until a bulk is complete: until peers have acknowledged every object of every shard.
 
-    It does not matter which tasks and attempts uploaded the balls. The sensor waits for a bulk that has no plan yet,
+    It does not matter which tasks and attempts uploaded the objects. The sensor waits for a bulk that has no plan yet,
     and while a retry of the upload may still fix failures. A bulk that failed permanently fails the task; with
     ``fail_on_error=False`` the sensor succeeds instead, once no shard is being uploaded. A poke is one listing of the
     bulk's own small bucket, however large the bulk is.
@@ -366,9 +366,9 @@ class BulkCompleteSensor(MictlanXSensor):
     Further parameters: see ``MictlanXSensor``.
 
     :param bulk_id: the bulk; it need not be planned yet (templated)
-    :param fail_on_error: fail the task if the bulk failed permanently; False only counts its balls in ``failed``
-    :param check_storage: when the bulk is complete, read and verify every chunk of every ball once before succeeding.
-        Each poke reads for about ``poke_interval``, until all balls are verified
+    :param fail_on_error: fail the task if the bulk failed permanently; False only counts its objects in ``failed``
+    :param check_storage: when the bulk is complete, read and verify every chunk of every object once before succeeding.
+        Each poke reads for about ``poke_interval``, until all objects are verified
     """
 
     template_fields: Sequence[str] = ("bulk_id", "mictlanx_conn_id")

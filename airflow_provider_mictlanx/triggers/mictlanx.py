@@ -225,7 +225,7 @@ class MictlanXBulkCompleteTrigger(PollingTrigger):
 
     :param bulk_id: the bulk
     :param fail_on_error: report a bulk that failed permanently as an error
-    :param check_storage: read and verify every chunk of every ball before firing
+    :param check_storage: read and verify every chunk of every object before firing
     :param check_run: name of the check; another process continues a check of the same name
     :param check_seconds: seconds for the check in each poke
     """
@@ -241,6 +241,6 @@ class MictlanXBulkCompleteTrigger(PollingTrigger):
         self._check = StorageCheck(self.bulk_id, run=self.check_run) if self.check_storage else None
 
     async def apoke(self, hook: MictlanXHook, client: AsyncClient) -> dict[str, Any] | None:
-        """Check once whether the bulk is complete, and continue to verify its balls."""
+        """Check once whether the bulk is complete, and continue to verify its objects."""
         own = attributes(self, "bulk_id", "fail_on_error", "check_seconds", "request_timeout")
         return await hook.afind_bulk(**own, check=self._check, client=client)

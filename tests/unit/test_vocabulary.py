@@ -29,6 +29,10 @@ PHRASES = re.compile(
 """Phrases that must not occur in any text. ``None`` is a value, so ``is None`` is allowed."""
 
 
+BALL = re.compile(r"\bballs?\b(?! id\b)(?! must be a list)(?!')", re.IGNORECASE)
+"""MictlanX's word in a message, where people read "object"; parameters and fields keep it."""
+
+
 def texts(source: str) -> Iterator[tuple[int, str, str]]:
     """Yield line, kind and text of every docstring, message and comment."""
     tree = ast.parse(source)
@@ -55,6 +59,8 @@ def offences(source: str) -> Iterator[str]:
     for line, kind, text in texts(source):
         prose = re.sub(r"``.*?``", "x", " ".join(text.split()))
         found = list(PHRASES.finditer(prose))
+        if kind == "message":
+            found += BALL.finditer(prose)
         if kind == "docstring of a function" and (start := FIRST_WORDS.match(prose)):
             found.append(start)
         if kind.startswith("docstring"):
@@ -110,6 +116,7 @@ def test_helpers_docstrings_begin_with_a_plain_verb() -> None:
             )
         ),
         ('log.warning("peer %s is away", peer)', "1: message: 'is away'"),
+        ('log.info("%s of %s balls", done, total)', "1: message: 'balls'"),
         ('log.info("it will be away")', "1: message: 'be away'"),
         *(
             (f"size = 1  # {phrase} bytes", f"1: comment: '{phrase}'")
@@ -144,6 +151,7 @@ def test_vocabulary_with_a_banned_phrase_names_it(source: str, offence: str) -> 
         'def function():\n    """Return ``what is no size`` unchanged."""',
         '"""A peer is no longer available. Where is it?"""',
         'raise ValueError("the value is None; check the key")',
+        'raise ValueError("balls must be a list of dicts, got the ball id x")',
         'log.info("%s is stored; %s has no replica", key, peer)',
         "size = 1  # Is there a limit? The peers know where the chunk is.",
         'PATTERN = "whole"',

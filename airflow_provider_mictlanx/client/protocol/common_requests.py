@@ -396,7 +396,7 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         """
         options = RequestOptions(timeout=timeout, headers={**headers, "Force": str(int(force))}, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/bid/{quote_id(ball_id, 'ball_id')}"
-        action = self._action("deleting ball", bucket_id, ball_id)
+        action = self._action("deleting object", bucket_id, ball_id)
         response = await self._send("DELETE", path, action, options, "storage space")
         return self._parse_deleted(DeletedByBallIdResponse, response, action, ball_id=ball_id)
 

@@ -211,7 +211,7 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/metadata/{quote_id(ball_id, 'ball_id')}/group"
-        action = self._action("listing the chunks of ball", bucket_id, ball_id)
+        action = self._action("listing the chunks of object", bucket_id, ball_id)
         listing, _ = await self._list(PeerBallResponse, path, action, options)
         return listing
 

@@ -227,7 +227,7 @@ class AsyncRouter(CommonRequests[PutChunkedResponse]):
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/metadata/{quote_id(key, 'key')}/chunks"
-        action = self._action("listing the chunks of ball", bucket_id, key)
+        action = self._action("listing the chunks of object", bucket_id, key)
         listing, _ = await self._list(BallChunksResponse, path, action, options)
         return listing
 

@@ -135,7 +135,7 @@ ROUTER_STATUS_HANDLERS: StatusHandlers = {
     ("checksum", 404): _means(
         NotFoundError,
         "; no such bytes are stored, or this router does not support reading by checksum (current ones do not); read "
-        "the ball by its key",
+        "the object by its key",
     ),
     ("storage space", 404): _means(
         UpstreamProtocolError,

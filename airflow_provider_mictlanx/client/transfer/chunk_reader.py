@@ -147,7 +147,7 @@ def _read_error(
     if wrong:
         hint = f" ({names} and may have a correct copy)" if silent else ""
         return IntegrityError(
-            f"reading {where} failed: every readable copy is wrong: {wrong[-1]}{hint}; put the ball again with "
+            f"reading {where} failed: every readable copy is wrong: {wrong[-1]}{hint}; put the object again with "
             f"replace=True, or find out who else writes it; {asked}",
             transient=transient,
         )
@@ -160,7 +160,7 @@ def _read_error(
     return GetChunkError(
         f"reading {where} failed: it was announced, but every peer answered that it does not have it. Its writer "
         f"({chunk.producer_id or 'unknown'}) is still writing or was interrupted, or every copy is lost; check the "
-        "writer, and whether peers were emptied or replaced; putting the same bytes again completes the ball; "
+        "writer, and whether peers were emptied or replaced; putting the same bytes again completes the object; "
         f"{asked}",
         transient=transient,
     )

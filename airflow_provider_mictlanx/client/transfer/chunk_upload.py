@@ -524,7 +524,7 @@ class ChunkUpload:
             raise PutChunksError(
                 f"putting {self._label} failed: it is stored on {len(self._stored_on)} peers instead of {self._rf}; "
                 "every other peer refuses it because of an announcement without data"
-                f"{f' ({self._problem})' if self._problem else ''}; use replace=True, delete the ball before the "
+                f"{f' ({self._problem})' if self._problem else ''}; use replace=True, delete the object before the "
                 "next put, or lower rf",
                 permanent=True,  # still retried within the call: another writer may be sending it to them
             )

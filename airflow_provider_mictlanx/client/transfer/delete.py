@@ -171,7 +171,7 @@ class Deletion:
         if others:
             raise ValidationError(
                 f"{action} must not delete other objects, but a replica without placement can only be deleted with all "
-                f"objects of ball {name.ball_id}: {format_names(others)}; delete them in the same call"
+                f"objects of ball id {name.ball_id}: {format_names(others)}; delete them in the same call"
             )
         return True
 

@@ -292,7 +292,7 @@ class Download:
         """Log that a ball had no SHA-256 to verify, unless the caller left out its first chunks."""
         if version.checksum is None and not self._first:
             log.warning(
-                "%s: its writer recorded no SHA-256 of the complete ball, so only its %d chunks were verified",
+                "%s: its writer recorded no SHA-256 of the complete object, so only its %d chunks were verified",
                 name,
                 version.num_chunks,
             )
@@ -504,7 +504,7 @@ def _check_same(name: ObjectId, found: str, expected: str | None) -> None:
 def _check_checksum(name: ObjectId, version: Version, checksum: str) -> str:
     if version.checksum is not None and checksum != version.checksum:
         raise IntegrityError(
-            f"reading {name} failed: each chunk is as announced, but the ball has SHA-256 {checksum[:12]}… instead "
+            f"reading {name} failed: each chunk is as announced, but the object has SHA-256 {checksum[:12]}… instead "
             f"of {version.checksum[:12]}…, so its writer announced wrong chunks; put it again with replace=True"
         )
     return checksum

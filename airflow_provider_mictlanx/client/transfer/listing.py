@@ -224,7 +224,7 @@ async def find_versions(routers: RequestSender, name: ObjectId) -> list[Version]
     if placed:
         raise UnavailableError(
             f"finding {name} failed: its first chunk has a placement, but no peer lists it, so it may be absent or "
-            "unavailable; try again, and if its peer lost the chunk, delete the ball"
+            "unavailable; try again, and if its peer lost the chunk, delete the object"
         )
     if own := await find_own_key(routers, name, rows, peers):
         return own

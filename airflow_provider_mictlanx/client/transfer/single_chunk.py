@@ -33,7 +33,7 @@ def place_tags(chunk: Chunk, tags: Mapping[str, str]) -> dict[str, str] | None:
         )
     if not re.fullmatch(r"[0-9a-f]{64}", checksum):
         raise ValidationError(
-            f"tag full_checksum of chunk {chunk.index} must be the SHA-256 of the ball in hex, got {checksum!r}"
+            f"tag full_checksum of chunk {chunk.index} must be the SHA-256 of the object in hex, got {checksum!r}"
         )
     if chunk.size == 0:
         raise ValidationError(
@@ -144,8 +144,8 @@ class SingleChunkUpload(UploadBase):
         found = ", ".join(
             sorted(
                 {
-                    f"{chunk.size} bytes, SHA-256 {chunk.checksum[:12]}…, one of {chunk.num_chunks} chunks of the ball "
-                    f"{(chunk.full_checksum or 'unknown')[:12]}…"
+                    f"{chunk.size} bytes, SHA-256 {chunk.checksum[:12]}…, one of {chunk.num_chunks} chunks of the "
+                    f"object {(chunk.full_checksum or 'unknown')[:12]}…"
                     for chunk in others
                 }
             )

@@ -266,7 +266,7 @@ class UploadWindows:
         try:
             found = await self._list(bucket_id, listing_limit(self._left[bucket_id]))
         except MictlanXError as error:
-            log.info("Listing bucket %s failed; its balls are put one by one: %s", bucket_id, error)
+            log.info("Listing bucket %s failed; its objects are put one by one: %s", bucket_id, error)
             return
         rows = len(found.balls)
         if rows > ROWS_PER_BALL * min(self._left[bucket_id], LARGEST_WINDOW):
@@ -282,7 +282,7 @@ class UploadWindows:
             found = await self._list(bucket_id, MAX_LISTING_SIZE)
         except MictlanXError as error:
             log.info(
-                "Listing bucket %s failed; %d announced balls are listed one by one: %s", bucket_id, len(own), error
+                "Listing bucket %s failed; %d announced objects are listed one by one: %s", bucket_id, len(own), error
             )
             self._disturbed = True
             del self._buckets[bucket_id]  # the next window lists it again, or puts one by one

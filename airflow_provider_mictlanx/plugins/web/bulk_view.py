@@ -52,7 +52,7 @@ def judge(bulk: BulkTasks, status: dict[str, Any], now: float) -> str:
     """
     Return one word for a bulk.
 
-    ``unknown``: the storage, or a peer that may have the records, did not answer. ``failed``: balls could not be
+    ``unknown``: the storage, or a peer that may have the records, did not answer. ``failed``: objects could not be
     stored, or its tasks failed before they recorded anything. ``stopped``: it is incomplete, and no task continues it.
     ``silent``: a task runs, but has recorded nothing for minutes. ``running``. ``complete``. ``absent``: it has no
     records.

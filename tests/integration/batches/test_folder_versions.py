@@ -177,7 +177,7 @@ async def test_publish_failed_file_keeps_the_version(
     write(folder, {"dag.py": "second"})
     with (
         vss.fault("status", method="POST", path="/buckets/data/", bucket=bucket_id, status=500),
-        pytest.raises(BatchError, match=r"publishing .* 1 of 1 balls failed"),
+        pytest.raises(BatchError, match=r"publishing .* 1 of 1 objects failed"),
     ):
         await publish(client, folder, bucket_id, options=TransferOptions(max_tries=1))
     assert await find_current_version(client, bucket_id) == first["version"]

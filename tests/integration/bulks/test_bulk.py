@@ -166,7 +166,7 @@ async def test_storage_that_takes_nothing_is_given_up(
             options = {"max_tries": 1, "max_concurrency": 1, "will_retry": True}
             result = await upload(client, bulk_id, bucket_id, folder, options=options)
         assert result.failed == 100
-        assert "not started, because the last 16 balls all failed" in result.failures[-1].message
+        assert "not started, because the last 16 objects all failed" in result.failures[-1].message
         assert (await upload(client, bulk_id, bucket_id, folder)).failed == 0
 
 
@@ -528,7 +528,7 @@ async def test_foreign_ball_among_the_records_stops_nothing(
             assert (await upload(client, bulk_id, bucket_id, folder)).uploaded == 1
             assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
             assert (await await_bulk(client, bulk_id, timeout=0, include_items=True))["successed"] == 1
-            assert f"contains 1 ball besides the records of bulk '{bulk_id}'" in caplog.text
+            assert f"contains 1 object besides the records of bulk '{bulk_id}'" in caplog.text
             assert repr(ball_id) in caplog.text
             caplog.clear()
             deleted = await delete_bulk(client, bulk_id)

@@ -80,7 +80,7 @@ async def test_cleared_run_sends_what_was_deleted(
         lines: list[str] = []
         again = await upload(client, bulk_id, bucket_id, folder, lines=lines)
         assert (again.total_balls, again.uploaded, again.skipped, again.failed) == (number, number, 0, 0)
-        assert any(f"{number} balls again, which the storage has lost" in line for line in lines)
+        assert any(f"{number} objects again, which the storage has lost" in line for line in lines)
         assert await state_of(client, bulk_id) == (State.COMPLETE, number)
         assert await versions(client, bucket_id) == one_version_each(contents)
         assert set(on_peers(vss, bucket_id, contents).values()) == {1}
@@ -620,7 +620,7 @@ async def test_grown_or_gone_after_it_was_stored(
         assert (again.uploaded, again.skipped) == (1, 2)
         assert [failure.key for failure in again.failures] == ["grown"]
         assert "10 bytes then, 11 now" in again.failures[0].message
-        assert any("Ignoring 1 source deleted after their balls were stored" in line for line in lines)
+        assert any("Ignoring 1 source deleted after their objects were stored" in line for line in lines)
 
 
 async def test_files_as_they_were_are_not_read_again(

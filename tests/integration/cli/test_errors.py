@@ -38,7 +38,7 @@ def test_error_is_one_line_with_its_exit_code(
         (1, "--replace replaces", ("put", file, name)),
         (1, "--replace replaces", ("put", tmp_path, f"{bucket_id}/f")),
         (1, "--replace replaces", ("get", name, file)),
-        (1, "1 of 1 balls failed", ("get", "-r", f"{bucket_id}/f", tmp_path)),
+        (1, "1 of 1 objects failed", ("get", "-r", f"{bucket_id}/f", tmp_path)),
         (2, "required: COMMAND", ()),
         (2, "invalid choice: 'lss'", ("lss",)),
         (2, "see mictlanx ls --help", ("ls",)),
@@ -80,7 +80,7 @@ def test_failed_and_running_bulks_have_exit_codes(shell: Shell, bucket_id: str, 
     bulk_id = f"run-{bucket_id}"
     assert shell("put", tmp_path, bucket_id, "--bulk-id", bulk_id).code == 0
     (tmp_path / "a").write_text("2")
-    check_error(shell("put", tmp_path, bucket_id, "--bulk-id", bulk_id), 1, "balls are not stored")
+    check_error(shell("put", tmp_path, bucket_id, "--bulk-id", bulk_id), 1, "objects are not stored")
     assert shell("bulk", bulk_id, "no-such-run").code == 3
 
 

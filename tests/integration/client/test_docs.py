@@ -169,10 +169,10 @@ async def _read_chunks(client: AsyncClient, bucket_id: str, _: Path) -> None:
 
 
 CALLS: dict[str, Call] = {
-    "`put`, a new ball": lambda client, bucket, _: client.put(bucket, "new", DATA, chunk_size=250),
+    "`put`, a new object": lambda client, bucket, _: client.put(bucket, "new", DATA, chunk_size=250),
     "`put`, the same bytes stored": lambda client, bucket, _: client.put(bucket, "ball", DATA),
     "`put`, other bytes stored": lambda client, bucket, _: client.put(bucket, "ball", b"other"),
-    "`copy`, a new ball": lambda client, bucket, _: client.copy(bucket, "ball", bucket, "new"),
+    "`copy`, a new object": lambda client, bucket, _: client.copy(bucket, "ball", bucket, "new"),
     "`copy`, the same bytes stored": lambda client, bucket, _: client.copy(bucket, "ball", bucket, "ball"),
     "`get`": lambda client, bucket, _: client.get(bucket, "ball"),
     "`get_chunks`": _read_chunks,
@@ -191,7 +191,7 @@ CALLS: dict[str, Call] = {
     "`delete`": lambda client, bucket, _: client.delete("ball", bucket),
     "`delete`, absent": lambda client, bucket, _: client.delete("absent", bucket),
     "`delete_by_key`": lambda client, bucket, _: client.delete_by_key("ball_0", bucket),
-    "`delete_bucket`, one ball": lambda client, bucket, _: client.delete_bucket(bucket),
+    "`delete_bucket`, one object": lambda client, bucket, _: client.delete_bucket(bucket),
 }
 
 

@@ -141,7 +141,7 @@ def test_key_in_two_shards_is_reported(hook: MictlanXHook, bulk_id: str, bucket_
 
 def test_failures(hook: MictlanXHook, bulk_id: str, bucket_id: str, folder: Path) -> None:
     hook.put(bucket_id, "b", "other bytes")
-    with pytest.raises(BulkFailedError, match=r"1 of 3 balls are not stored: b: .*No retry can fix this") as caught:
+    with pytest.raises(BulkFailedError, match=r"1 of 3 objects are not stored: b: .*No retry can fix this") as caught:
         hook.put_bulk(bulk_id, bucket_id, folder)
     assert (caught.value.permanent, caught.value.result["failed"]) == (True, 1)
     result = hook.put_bulk(bulk_id, bucket_id, folder, fail_on_error=False)
@@ -217,8 +217,8 @@ def test_connection_gives_defaults(
         ({"balls": "[{'key': 'a'}]"}, r"list of dict, got str.*task\.output"),
         ({"balls": {"key": "a"}}, "list of dict, got dict"),
         ({"balls": 3}, "list of dict, got int"),
-        ({"balls": ["a"]}, "ball 0 of the list must be a dict, got str"),
-        ({"balls": []}, "the list has no balls.*allow_empty"),
+        ({"balls": ["a"]}, "object 0 of the list must be a dict, got str"),
+        ({"balls": []}, "the list has no objects.*allow_empty"),
         ({"balls": [{"key": "a", "data": "x"}], "shard": 1}, "shard must be from 0 to shards - 1, got 1 of 1"),
         ({"balls": [{"key": "a", "data": "x"}], "shard": "x"}, "shard must be an int, got 'x'"),
         ({"balls": [{"key": "a", "data": "x"}], "owner": {"a": 1}}, "owner must be a dict of str to str"),
@@ -281,7 +281,7 @@ def test_request_timeouts(own_vss: Callable[..., LocalVSS], connect: Callable[..
 def test_log(hook: MictlanXHook, bulk_id: str, bucket_id: str, folder: Path, logged: Callable[[], list[str]]) -> None:
     hook.put(bucket_id, "b", "other bytes")
     hook.put_bulk(bulk_id, bucket_id, folder, fail_on_error=False)
-    (end,) = (line for line in logged() if "balls uploaded" in line)
-    assert end.startswith(f"Bulk {bulk_id!r}: 2 balls uploaded, 4 bytes in ")
+    (end,) = (line for line in logged() if "objects uploaded" in line)
+    assert end.startswith(f"Bulk {bulk_id!r}: 2 objects uploaded, 4 bytes in ")
     assert "0 skipped, 1 failed; slowest: " in end
     assert any(line.startswith(f"{bucket_id}/b failed: ") for line in logged())

@@ -119,9 +119,9 @@ def test_failure_that_no_retry_can_mend_fails_at_once(hook: MictlanXHook, bulk_i
 
 
 def test_source_that_is_wrong_breaks_the_bulk(hook: MictlanXHook, bulk_id: str, bucket_id: str, tmp_path: Path) -> None:
-    with pytest.raises(AirflowFailException, match="has no balls"):
+    with pytest.raises(AirflowFailException, match="has no objects"):
         put_bulk(task_of(max_tries=3), bulk_id=bulk_id, bucket_id=bucket_id, source=str(tmp_path / "*.none"))
-    with pytest.raises(BulkFailedError, match="has no balls"):
+    with pytest.raises(BulkFailedError, match="has no objects"):
         hook.await_bulk(bulk_id, timeout=0)
 
 

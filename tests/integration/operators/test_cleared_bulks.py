@@ -73,7 +73,7 @@ def test_ball_that_a_check_found_lost_is_mended(
     MictlanXHook().delete(bucket_id, "f02")
     with pytest.raises(
         BulkFailedError,
-        match=r"acknowledged balls? can't be read: f02: .*Clear the upload task, which sends them again",
+        match=r"acknowledged objects? can't be read: f02: .*Clear the upload task, which sends them again",
     ):
         wait(bulk_id=bulk_id, check_storage=True)
     again = put_bulk(task_of(try_number=2, max_tries=1), **arguments)

@@ -91,7 +91,7 @@ def test_prefix_to_another_space(
     assert other.get(bucket_id, "arrived/sub/2") == b"in/sub/2"
     (line,) = told()
     assert line.startswith(
-        f"Copying in/* of bucket {bucket_id} to arrived/* of bucket {bucket_id}: 3 balls copied, 16 bytes in "
+        f"Copying in/* of bucket {bucket_id} to arrived/* of bucket {bucket_id}: 3 objects copied, 16 bytes in "
     )
     hook.put(bucket_id, "in/4", "four")
     again = copied(bucket_id, bucket_id, **options)
@@ -106,7 +106,7 @@ def test_prefix_with_one_conflict(hook: MictlanXHook, bucket_id: str) -> None:
     result = copied(bucket_id, bucket_id, prefix="in/", dest_prefix="out/", fail_on_error=False)
     assert (result["copied"], result["failed"]) == (1, 1)
     assert [(failure["key"], failure["code"]) for failure in result["failures"]] == [("in/1", 405)]
-    with pytest.raises(AirflowFailException, match=r"1 of 2 balls failed: in/1: .*No retry can fix this") as caught:
+    with pytest.raises(AirflowFailException, match=r"1 of 2 objects failed: in/1: .*No retry can fix this") as caught:
         copied(bucket_id, bucket_id, prefix="in/", dest_prefix="out/")
     assert isinstance(caught.value.__cause__, BatchError)
     assert caught.value.__cause__.result["skipped"] == 1

@@ -26,7 +26,7 @@ def test_by_keys(hook: MictlanXHook, bucket_id: str, told: Callable[[], list[str
     result = deleted(bucket_id, keys=["a", "b/1", "not there", "a"])
     assert result == {"bucket_id": bucket_id, "deleted": 2, "absent": 1, "failed": 0, "total": 3, "failures": []}
     assert hook.list_keys(bucket_id) == ["c"]
-    assert told() == [f"Deleting 4 keys of bucket {bucket_id}: 2 balls deleted; 1 not stored, 0 failed"]
+    assert told() == [f"Deleting 4 keys of bucket {bucket_id}: 2 objects deleted; 1 not stored, 0 failed"]
     assert deleted(bucket_id, keys=[])["total"] == 0
 
 
@@ -78,7 +78,7 @@ def test_one_that_fails(
     assert (result["failed"], result["deleted"]) == (1, len(which.get("keys", "t")) - 1)
     assert [(failure["key"], failure["code"]) for failure in result["failures"]] == [("two", 403)]
     store(MictlanXHook(), bucket_id, "one")
-    with pytest.raises(AirflowFailException, match=r"1 of \d balls failed: two"):
+    with pytest.raises(AirflowFailException, match=r"1 of \d objects failed: two"):
         deleted(bucket_id, **which)
 
 

@@ -64,7 +64,7 @@ def test_bucket_and_parts_of_it(
         "abs/3.txt": "/abs/3.txt",
     }
     (line,) = told()
-    assert line.startswith(f"Reading * of bucket {bucket_id} into {tmp_path / 'whole'}: 4 balls read, 27 bytes in ")
+    assert line.startswith(f"Reading * of bucket {bucket_id} into {tmp_path / 'whole'}: 4 objects read, 27 bytes in ")
     assert read(tmp_path / "part", bucket_id=bucket_id, prefix="b/c")["total_balls"] == 1
     assert read(tmp_path / "part", bucket_id=bucket_id, glob="*.csv")["total_balls"] == 2
     assert set(files_in(tmp_path / "part")) == {"b/1.csv", "b/c/2.csv"}
@@ -87,7 +87,7 @@ def test_second_run_reads_what_is_missing(hook: MictlanXHook, vss: LocalVSS, buc
 def test_file_with_other_content_is_left_unless_replaced(hook: MictlanXHook, bucket_id: str, tmp_path: Path) -> None:
     store(hook, bucket_id, "a", "b")
     (tmp_path / "a").write_text("A")
-    with pytest.raises(AirflowFailException, match=r"1 of 2 balls failed: a: .*exists with other content"):
+    with pytest.raises(AirflowFailException, match=r"1 of 2 objects failed: a: .*exists with other content"):
         read(tmp_path, bucket_id=bucket_id)
     assert files_in(tmp_path) == {"a": "A", "b": "b"}
     result = read(tmp_path, bucket_id=bucket_id, fail_on_error=False)
@@ -131,7 +131,7 @@ def test_key_that_can_not_be_a_file_fails_alone(
     assert files_in(tmp_path) == {f"out/{key}": key for key in possible}
     # With fail_on_error the others are read as well, and the error tells which could not be, and that no retry helps.
     with pytest.raises(
-        AirflowFailException, match=f"(?s){len(impossible)} of .* balls failed.*{why}.*No retry can fix this"
+        AirflowFailException, match=f"(?s){len(impossible)} of .* objects failed.*{why}.*No retry can fix this"
     ):
         read(tmp_path / "again", bucket_id=bucket_id)
     assert files_in(tmp_path / "again") == {key: key for key in possible}
@@ -162,7 +162,7 @@ def test_lost_data_fails_alone_and_is_retried(
     connect(vss)
     store(MictlanXHook(), bucket_id, "a", "b", "c")
     broken = vss.set_fault("status", method="GET", path="/b_0$", status=404)
-    with pytest.raises(BatchError, match=r"1 of 3 balls failed: b: .*Run it again") as caught:
+    with pytest.raises(BatchError, match=r"1 of 3 objects failed: b: .*Run it again") as caught:
         read(tmp_path, bucket_id=bucket_id)
     assert caught.value.result["downloaded"] == 2
     assert files_in(tmp_path) == {"a": "a", "c": "c"}
@@ -230,7 +230,7 @@ def test_bulk_that_is_not_complete(hook: MictlanXHook, bucket_id: str, tmp_path:
     hook.put(bucket_id, "a", "another")
     balls = [{"key": "a", "data": "1"}, {"key": "b", "data": "2"}]
     hook.put_bulk(bucket_id, bucket_id, balls=balls, fail_on_error=False)
-    with pytest.raises(AirflowFailException, match="failed: 1 of its 2 balls are not stored"):
+    with pytest.raises(AirflowFailException, match="failed: 1 of its 2 objects are not stored"):
         read(tmp_path / "out", bulk_id=bucket_id)
     assert files_in(tmp_path / "out") == {}
 
@@ -238,7 +238,7 @@ def test_bulk_that_is_not_complete(hook: MictlanXHook, bucket_id: str, tmp_path:
 def test_one_key_in_two_buckets(hook: MictlanXHook, bucket_id: str, tmp_path: Path) -> None:
     balls = [{"bucket_id": f"{bucket_id}-{number}", "key": "a", "data": f"{number}"} for number in range(2)]
     hook.put_bulk(bucket_id, balls=balls)
-    with pytest.raises(AirflowFailException, match=r"2 of 2 balls failed.*-1/a' would be the same file"):
+    with pytest.raises(AirflowFailException, match=r"2 of 2 objects failed.*-1/a' would be the same file"):
         read(tmp_path / "out", bulk_id=bucket_id)
     assert files_in(tmp_path / "out") == {}
 

@@ -235,7 +235,7 @@ def test_failed_transfer_prevents_the_deletion(
     write(tmp_path, FILES)
     with (
         vss.fault("status", method="POST", path=f"/buckets/{bucket_id}/metadata$", status=403, count=1),
-        pytest.raises(AirflowFailException, match="1 of 5 balls failed"),
+        pytest.raises(AirflowFailException, match="1 of 5 objects failed"),
     ):
         sync(tmp_path, f"mictlanx://{bucket_id}", delete_extra=True)
     assert "extra" in hook.list_keys(bucket_id)

@@ -70,8 +70,8 @@ def test_old_objects_are_deleted(
     counts = {"deleted": 2, "kept": 1, "failed": 0, "total": 3, "bytes": 7, "first": ["a/1", "a/22"], "failures": []}
     result = delete(bucket_id, prefix="a/", older_than=expiry)
     assert result == {"bucket_id": bucket_id, "prefix": "a/", "glob": "", **counts}
-    assert f"Deleting a/* of bucket {bucket_id}: 2 balls to delete, 7 bytes; 1 kept, 0 failed" in told()
-    assert f"Deleting a/* of bucket {bucket_id}: 2 balls deleted, 7 bytes; 1 kept, 0 failed" in told()
+    assert f"Deleting a/* of bucket {bucket_id}: 2 objects to delete, 7 bytes; 1 kept, 0 failed" in told()
+    assert f"Deleting a/* of bucket {bucket_id}: 2 objects deleted, 7 bytes; 1 kept, 0 failed" in told()
     assert hook.list_keys(bucket_id) == ["a/new", "b"]
     # An upload that stopped half-way is no old object, and an age above those of all objects selects none.
     assert delete(bucket_id, prefix="half", older_than=str(expiry))["kept"] == 1

@@ -42,7 +42,7 @@ def quiet_vss(own_vss: Callable[..., LocalVSS], connect: Callable[..., None]) ->
 def fail_for_good(bulk_id: str, bucket_id: str, folder: Path) -> None:
     """Upload three balls, of which one can't be stored, because other bytes are there."""
     MictlanXHook().put(bucket_id, "b", "other bytes")
-    with pytest.raises(AirflowFailException, match=r"1 of 3 balls are not stored: b: .*other"):
+    with pytest.raises(AirflowFailException, match=r"1 of 3 objects are not stored: b: .*other"):
         put_bulk(task_of(max_tries=3), bulk_id=bulk_id, bucket_id=bucket_id, source=folder)
 
 
@@ -128,7 +128,7 @@ def test_bulk_that_failed_for_good(
     timer = later(lambda: fail_for_good(bulk_id, bucket_id, folder), 0 if first else 0.3)
     if first:
         timer.join()
-    with pytest.raises(AirflowFailException, match=r"failed permanently: 1 of 3 balls are not stored.*b: "):
+    with pytest.raises(AirflowFailException, match=r"failed permanently: 1 of 3 objects are not stored.*b: "):
         wait(bulk_id=bulk_id, soft_fail=soft_fail)
     timer.join()
 
@@ -232,7 +232,7 @@ def test_check_storage_finds_what_is_lost(
     MictlanXHook().delete(bucket_id, "b")
     assert wait(bulk_id=bulk_id)["state"] == "complete"
     wait.began = None
-    with pytest.raises(BulkFailedError, match=r"1 acknowledged ball can't be read: b: "):
+    with pytest.raises(BulkFailedError, match=r"1 acknowledged object can't be read: b: "):
         wait(bulk_id=bulk_id, check_storage=True)
     wait.began = None
     result = wait(bulk_id=bulk_id, check_storage=True, fail_on_error=False)
@@ -292,7 +292,8 @@ def test_log_tells_where_the_bulk_stands(
     wait.began = None
     wait(bulk_id=bulk_id)
     assert any(
-        line.startswith(f"Bulk {bulk_id!r} is complete: 3 of 3 balls, 6 bytes of 6 bytes") and "last record at" in line
+        line.startswith(f"Bulk {bulk_id!r} is complete: 3 of 3 objects, 6 bytes of 6 bytes")
+        and "last record at" in line
         for line in logged()
     )
 

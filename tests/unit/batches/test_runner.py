@@ -39,7 +39,7 @@ def test_counts_what_was_done_what_was_not_and_what_failed() -> None:
         ("key-5", 500, "/data/key-5: No space left on device"),
     ]
     assert not result.permanently_failed
-    assert "4 balls copied, 40 bytes" in result.line("copied", "already stored")
+    assert "4 objects copied, 40 bytes" in result.line("copied", "already stored")
     assert "4 already stored, 2 failed" in result.line("copied", "already stored")
 
 
@@ -113,7 +113,7 @@ def test_what_may_pass_and_does_not_ends_it(error: type[Exception], given_up: bo
     result = run(work, [Item("bucket", f"{number}") for number in range(100)], at_once=1)
     assert result.failed == 100
     assert len(tried) == (runner.MAX_CONSECUTIVE_FAILURES if given_up else 100)
-    assert ("not started, because the last 16 balls all failed: no" in result.failures[-1].message) is given_up
+    assert ("not started, because the last 16 objects all failed: no" in result.failures[-1].message) is given_up
     assert result.permanently_failed is not given_up
     assert batch_error("copying", result, {}).permanent is not given_up
 
@@ -123,7 +123,7 @@ def test_an_error_tells_the_first_few_reasons_and_what_to_do() -> None:
         raise NotFoundError("gone")
 
     error = batch_error("reading b", run(work, at_once=1), {"failed": 10})
-    assert str(error).startswith("reading b: 10 of 10 balls failed: key-0: gone; ")
+    assert str(error).startswith("reading b: 10 of 10 objects failed: key-0: gone; ")
     assert "key-5" not in str(error)
     assert "Run it again" in str(error)
     assert error.result == {"failed": 10}
@@ -159,7 +159,7 @@ def test_progress_is_told_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None
 
     asyncio.run(Batch(1, lines.append, "copying").run(ITEMS, work))
     assert lines[0].startswith("copying 90% 90 bytes of 100 bytes, ")
-    assert lines[0].endswith(", 9 of 10 balls")
+    assert lines[0].endswith(", 9 of 10 objects")
 
 
 def test_chunks_in_flight_are_shared_by_the_balls() -> None:

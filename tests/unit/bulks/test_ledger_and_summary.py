@@ -77,7 +77,7 @@ def test_line_of_progress() -> None:
     progress.failed()
     line = progress.line()
     assert line.startswith("38% 1.2 GB of 3.2 GB, ")
-    assert line.endswith("/s, 410 of 1,000 balls, 1 failed")
+    assert line.endswith("/s, 410 of 1,000 objects, 1 failed")
 
 
 def test_progress_of_empty_balls_is_counted_in_balls() -> None:

@@ -122,8 +122,8 @@ async def test_stop_on_failure_stops_only_what_has_not_begun() -> None:
     assert [done["item"]["key"] for done in response["successes"]] == ["under-way"]
     errors = {failed["item"]["key"]: failed["error"] for failed in response["failures"]}
     assert isinstance(errors["bad"], BallConflictError)
-    assert "another ball of the bulk failed: bucket/bad: other bytes" in str(errors["late-1"])
-    assert "another ball of the bulk failed: bucket/bad: other bytes" in str(errors["late-2"])
+    assert "another object of the bulk failed: bucket/bad: other bytes" in str(errors["late-1"])
+    assert "another object of the bulk failed: bucket/bad: other bytes" in str(errors["late-2"])
     assert (response["total_balls"], response["successed"], response["failed"]) == (4, 1, 3)
 
 

@@ -142,8 +142,8 @@ async def test_a_single_chunk_that_is_a_ball_needs_no_tags(vss: LocalVSS, bucket
     [
         (Chunk("b", 1, b"x"), {}, "tag num_chunks of chunk 1 must be an integer larger than its index, got ''"),
         (Chunk("b", 3, b"x"), place(), "larger than its index, got '3'"),
-        (Chunk("b", 1, b"x"), {"num_chunks": "3"}, "must be the SHA-256 of the ball"),
-        (Chunk("b", 0, b"x"), {"num_chunks": "3", "full_checksum": "abc"}, "must be the SHA-256 of the ball"),
+        (Chunk("b", 1, b"x"), {"num_chunks": "3"}, "must be the SHA-256 of the object"),
+        (Chunk("b", 0, b"x"), {"num_chunks": "3", "full_checksum": "abc"}, "must be the SHA-256 of the object"),
         (Chunk("b", 1, b""), place(), "chunk 1 must not be empty"),
         (Chunk("b", -1, b"x"), place(), "index must be an int of at least 0"),
     ],
@@ -311,7 +311,7 @@ async def test_the_whole_is_verified_at_the_end_when_in_order(vss: LocalVSS, buc
         wire.send(task, part)
     async with checked_client(vss) as client:
         given: list[tuple[int, bytes]] = []
-        with pytest.raises(IntegrityError, match="the ball has SHA-256"):
+        with pytest.raises(IntegrityError, match="the object has SHA-256"):
             await read_into(given, client, bucket_id, order=True)
         assert given == list(enumerate(PARTS))
         assert len(await read_all(client, bucket_id)) == 3

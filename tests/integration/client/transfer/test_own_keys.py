@@ -291,5 +291,5 @@ async def test_delete_of_an_unplaced_key_keeps_the_empty_ball(
         error = (await getattr(client, call)(FRAMES[0], bucket_id)).unwrap_err()
         assert (await client.exists(bucket_id, "video123")).unwrap() is True
         assert type(error) is ValidationError, error
-        assert "can only be deleted with all objects of ball video123: video123" in str(error)
+        assert "can only be deleted with all objects of ball id video123: video123" in str(error)
         assert (await client.get(bucket_id, FRAMES[0])).unwrap().data == DATA

@@ -82,7 +82,7 @@ async def test_result_says_that_it_is_unverified(
                 caplog.clear()
                 assert (await client.get(bucket_id, key, force=True)).unwrap().verified is verified
                 warned = [record.getMessage() for record in caplog.records]
-                warning = f"{bucket_id}/k: its writer recorded no SHA-256 of the complete ball"
+                warning = f"{bucket_id}/k: its writer recorded no SHA-256 of the complete object"
                 assert len(warned) == (not verified)
                 assert all(line.startswith(warning) for line in warned)
                 assert (await client.download(bucket_id, key, tmp_path / key)).unwrap().verified is verified
