@@ -32,6 +32,7 @@ release = version = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
 exclude_patterns = ["images"]
+highlight_language = "text"
 myst_heading_anchors = 4
 copybutton_exclude = ".linenos, .gp, .go"
 
