@@ -4,8 +4,8 @@ The documentation site (``make docs``).
 Every page is Markdown that a code forge shows as well. Two steps adapt it to the site:
 
 * The tables of ``index.md`` become the navigation: a heading is a caption, the links in its rows are the pages.
-* Links that leave this folder lead to a page of the site: README, SECURITY and CHANGELOG fill the pages of their
-  names, an example DAG is a section of ``examples.rst``. Other files of the repository are named without a link.
+* Links that leave this folder lead to a page of the site. ``security.md`` is filled with ``SECURITY.md``, and an
+  example DAG is a section of ``examples.rst``. Other files of the repository are named without a link.
 
 Only the ``.rst`` pages need Sphinx: the reference, made from docstrings, and the example DAGs.
 """
@@ -20,7 +20,8 @@ from sphinx.application import Sphinx
 
 from airflow_provider_mictlanx import __version__
 
-ROOT = Path(__file__).parents[1]
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
 os.environ["AIRFLOW_HOME"] = str(ROOT / "build" / "airflow")  # Airflow writes its configuration when it is imported
 __import__("airflow")  # before autodoc does: within it, pydantic refuses some of Airflow's models
 
@@ -54,7 +55,8 @@ autodoc_inherit_docstrings = False  # those of fsspec and Airflow are not for th
 DOCUMENTED = r"client\.(async_client|errors|models|protocol|uri)|hooks\.mictlanx|operators|sensors"
 nitpick_ignore_regex = [("py:.*", rf"(?!airflow_provider_mictlanx\.({DOCUMENTED})\.).*")]  # other packages, internals
 
-ROOT_PAGES = {"readme": "README.md", "security": "SECURITY.md", "changelog": "CHANGELOG.md"}
+ROOT_PAGES = {file.stem.lower(): file for file in ROOT.glob("*.md")}
+"""Files that fill the pages of the same names, as far as there are such pages."""
 
 
 def site_link(match: re.Match[str], folder: Path) -> str:
@@ -64,14 +66,13 @@ def site_link(match: re.Match[str], folder: Path) -> str:
     if not path or "://" in link or link.startswith("mailto:"):
         return match[0]
     target = (folder / path).resolve()
-    for page, name in ROOT_PAGES.items():
-        if target == ROOT / name:
-            return f"[{text}]({page}.md{'#' * bool(anchor)}{anchor})"
-    if target.is_relative_to(ROOT / "docs"):
-        return f"[{text}]({target.relative_to(ROOT / 'docs')}{'#' * bool(anchor)}{anchor})"
     if target.parent == ROOT / "example_dags":
         return f"[{text}](#{target.stem})"
-    return text if text.startswith("`") else f"`{text}`"
+    if target.parent == ROOT and (DOCS / target.name.lower()).exists():
+        target = DOCS / target.name.lower()
+    if not target.is_relative_to(DOCS):
+        return text
+    return f"[{text}]({target.relative_to(DOCS)}{'#' * bool(anchor)}{anchor})"
 
 
 def navigation(index: str) -> str:
@@ -89,11 +90,10 @@ def navigation(index: str) -> str:
 def prepare_page(app: Sphinx, page: str, source: list[str]) -> None:
     """Adapt the text of a Markdown page to the site."""
     if page in ROOT_PAGES:
-        file = ROOT / ROOT_PAGES[page]
-        app.env.note_dependency(str(file))
-        text, folder = file.read_text(encoding="utf-8"), ROOT
+        app.env.note_dependency(str(ROOT_PAGES[page]))
+        text, folder = ROOT_PAGES[page].read_text(encoding="utf-8"), ROOT
     elif app.env.doc2path(page).suffix == ".md":
-        text, folder = source[0], ROOT / "docs"
+        text, folder = source[0], DOCS
     else:
         return
     source[0] = LINK.sub(lambda match: site_link(match, folder), text)
