@@ -25,7 +25,7 @@ install = if [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --quiet --python $(BIN
 	else $(BIN)/python -m pip install --quiet $(1); fi
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types contracts pytest matrix test-demo test-slow test-distributed screenshots redis chromium faults soak model mutants bench dist \
+.PHONY: help demo test check lint types contracts pytest matrix test-demo test-slow test-distributed screenshots redis chromium faults soak model mutants bench docs dist \
 	test-dist test-example-project lowest venv clean test-privileged audit
 
 help: ## Show this help
@@ -101,6 +101,9 @@ audit: $(VENV)/.audit ## Compare the package's dependencies with the advisories 
 soak: $(VENV)/.dev ## Run mixed work on a misbehaving storage space for 30 minutes: make soak [SOAK_SECONDS=60]
 	@exec $(BIN)/python scripts/soak.py --seconds $(SOAK_SECONDS) $(SOAK_ARGS)
 
+docs: $(VENV)/.docs ## Build the documentation site into build/docs
+	$(BIN)/python -m sphinx -q -E -W --keep-going docs build/docs
+
 dist: $(VENV)/.dist ## Build the wheel and the source archive into dist/, and check them: make dist [VERSION=1.2.3]
 	rm -rf dist
 	$(BIN)/uv build --quiet
@@ -139,6 +142,11 @@ $(VENV)/.dev: $(VENV)/.package
 $(VENV)/.data: $(VENV)/.dev
 	@echo "Installing pandas, DuckDB and other users of the filesystem …"
 	@$(call install,--group data 'apache-airflow==$(AIRFLOW).*')
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.package
+	@echo "Installing Sphinx …"
+	@$(call install,--group docs 'apache-airflow==$(AIRFLOW).*')
 	@touch $@
 
 $(VENV)/.audit: $(VENV)/.dev

@@ -1,4 +1,4 @@
-"""The commands of the page on the shell run, in their order, and print what the page shows, apart from the numbers."""
+"""The shell's commands in the pages run, in their order, and print what the page shows, apart from the numbers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import pytest
 from tests.support.shell import Ran, shell_of
 from tests.support.vss import LocalVSS
 
-PAGE = Path(__file__).parents[3] / "docs" / "shell.md"
+DOCS = Path(__file__).parents[3] / "docs"
+PAGE = DOCS / "shell.md"
 
 
-def examples() -> Iterator[tuple[str, list[str]]]:
+def examples(page: Path) -> Iterator[tuple[str, list[str]]]:
     """Yield every command of the page with the lines below it."""
-    for block in re.findall(r"^```console\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+    for block in re.findall(r"^```console\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
         for example in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, *lines = example.splitlines()
             yield command, lines
@@ -40,7 +41,9 @@ def printed(ran: Ran) -> list[str]:
     return [*ran.out.splitlines(), *ran.err.splitlines(), *code]
 
 
+@pytest.mark.parametrize("page", ["shell.md", "tutorial.md"])
 def test_commands_of_the_page_print_what_it_shows(
+    page: str,
     own_vss: Callable[..., LocalVSS],
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -53,7 +56,7 @@ def test_commands_of_the_page_print_what_it_shows(
         (tmp_path / "photos" / name).write_bytes(name.encode() * 20_000)
     shell = shell_of(capfd)
     wrong = []
-    for command, shown in examples():
+    for command, shown in examples(DOCS / page):
         words = shlex.split(command)
         if words[0] == "export":
             monkeypatch.setenv("MICTLANX_URI", own_vss().uri)
@@ -68,6 +71,6 @@ def test_page_names_every_command_and_exit_code() -> None:
     from airflow_provider_mictlanx.cli.definition import COMMANDS, EXIT_CODES
 
     page = PAGE.read_text(encoding="utf-8")
-    assert {command.name for command in COMMANDS} <= {shlex.split(command)[1] for command, _ in examples()}
+    assert {command.name for command in COMMANDS} <= {shlex.split(command)[1] for command, _ in examples(PAGE)}
     rows = dict(re.findall(r"^\| (\d+) \| (.*) \|$", page, re.MULTILINE))
     assert rows == {str(code): meaning.replace("| head", r"`\| head`") for code, meaning in EXIT_CODES.items()}
