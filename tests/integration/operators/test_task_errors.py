@@ -26,7 +26,7 @@ from tests.support.vss import LocalVSS
 MAX_FRAMES = 16
 """Of Airflow's sensors and ours: from ``execute`` to the hook."""
 FOREIGN = re.compile(r'File "[^"]*/(asyncio|tenacity|httpx|aiohttp|concurrent|contextlib)\b')
-SHARED = {"task_id": "task", "deadline": 20}
+SHARED: dict[str, Any] = {"task_id": "task", "deadline": 20}
 
 
 Logged: TypeAlias = Callable[[], list[tuple[str, str]]]
