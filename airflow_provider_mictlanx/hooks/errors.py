@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from airflow_provider_mictlanx.bulks import errors as bulk_errors
 from airflow_provider_mictlanx.client import errors
 from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationError
-from airflow_provider_mictlanx.client.texts import get_logger
+from airflow_provider_mictlanx.client.texts import clean, get_logger
 
 log = get_logger(__name__)
 
@@ -85,7 +85,7 @@ def with_connection(message: str, conn_id: str) -> str:
 
 def timeout_message(problem: str, conn_id: str) -> str:
     """Return the message of a task that waited for too long."""
-    described = f"{problem}; the lines of its pokes say what was missing"
+    described = clean(f"{problem}; the lines of its pokes say what was missing")
     return with_documentation(with_connection(described, conn_id), "messages-of-airflow")
 
 

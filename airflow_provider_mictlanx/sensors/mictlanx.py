@@ -189,7 +189,7 @@ class MictlanXSensor(MictlanXTask, BaseSensorOperator):
     @property
     @abstractmethod
     def _not_yet(self) -> str:
-        """What the sensor waits for, as a problem."""
+        """The problem at the end of the wait."""
 
     def _time_out(self) -> NoReturn:
         problem = f"Sensor has timed out after {self.timeout:g} s: {self._not_yet}"

@@ -330,6 +330,6 @@ def disk_errors(action: str) -> Iterator[None]:
         yield
     except OSError as error:
         message = (
-            f"{action} failed: {error.strerror or error}; nothing was left behind; check the disk, and run it again"
+            f"{action} failed: {error.strerror or error}; nothing was left behind; check the disk, then run it again"
         )
         raise UnknownError(message, transient=False) from error

@@ -31,7 +31,8 @@ def run(local_airflow: RunningAirflow, storage: LocalVSS, tmp_path_factory: pyte
 @pytest.mark.parametrize("task_id", FAILURES)
 def test_log_has_one_error_and_no_frames_of_libraries(run: Run, task_id: str) -> None:
     kind, entry, tries = FAILURES[task_id]
-    assert (run.state_of(task_id), run.task(task_id)["try_number"]) == ("failed", tries)
+    first_log = run.airflow.task_log(run.dag_id, run.run_id, task_id)
+    assert (run.state_of(task_id), run.task(task_id)["try_number"]) == ("failed", tries), first_log
     text = run.airflow.task_log(run.dag_id, run.run_id, task_id, tries)
     records: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     (error,) = (record for record in records if record.get("level") in ("error", "critical"))

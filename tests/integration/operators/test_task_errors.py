@@ -26,7 +26,7 @@ from tests.support.vss import LocalVSS
 MAX_FRAMES = 16
 """Of Airflow's sensors and ours: from ``execute`` to the hook."""
 FOREIGN = re.compile(r'File "[^"]*/(asyncio|tenacity|httpx|aiohttp|concurrent|contextlib)\b')
-SHARED = {"task_id": "task", "deadline": 20}
+SHARED: dict[str, Any] = {"task_id": "task", "deadline": 20}
 
 
 Logged: TypeAlias = Callable[[], list[tuple[str, str]]]
@@ -54,7 +54,7 @@ def put(place: Place, **options: Any) -> Any:
 def bulk(place: Place, bulk_id: str, **options: Any) -> Any:
     for number in range(3):
         (place.folder / f"f{number}").write_text(str(number))
-    shared = {"bucket_id": place.bucket_id, "source": f"{place.folder}/f*", "max_tries": 1}
+    shared: dict[str, Any] = {"bucket_id": place.bucket_id, "source": f"{place.folder}/f*", "max_tries": 1}
     return operators.MictlanXBulkPutOperator(task_id="task", bulk_id=bulk_id, **shared | options)
 
 
@@ -92,7 +92,8 @@ def full_disk(place: Place) -> tuple[Any, AbstractContextManager[object]]:
 
 def others_bulk(place: Place) -> tuple[Any, AbstractContextManager[object]]:
     operator = bulk(place, place.bucket_id)
-    MictlanXHook().put_bulk(place.bucket_id, source=operator.source, bucket_id=place.bucket_id)
+    hook: Any = MictlanXHook()
+    hook.put_bulk(place.bucket_id, source=operator.source, bucket_id=place.bucket_id)
     return bulk(place, place.bucket_id, key_prefix="p/"), nullcontext()
 
 

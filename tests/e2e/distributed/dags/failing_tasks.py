@@ -24,4 +24,5 @@ with DAG(
     MictlanXGetToFileOperator(
         task_id="missing", bucket_id="{{ params.bucket_id }}", key="missing", output_path="{{ params.folder }}"
     )
-    BulkCompleteSensor(task_id="gate", bulk_id="{{ params.bucket_id }}", deferrable=True, timeout=3, poke_interval=1)
+    # Long enough for a busy scheduler: Airflow fails, and retries, a task whose deferral ends before it has noticed it.
+    BulkCompleteSensor(task_id="gate", bulk_id="{{ params.bucket_id }}", deferrable=True, timeout=20, poke_interval=2)
