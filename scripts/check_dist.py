@@ -10,6 +10,7 @@ fault.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import tarfile
 import tomllib
@@ -35,7 +36,7 @@ def wheel_faults(wheel: zipfile.ZipFile) -> list[str]:
 
 
 def metadata_faults(wheel: zipfile.ZipFile) -> list[str]:
-    """Return the differences between a wheel's metadata and ``pyproject.toml``."""
+    """Return the differences between a wheel's metadata and ``pyproject.toml``, and broken links of its description."""
     project = PYPROJECT["project"]
     entry_points = ConfigParser(delimiters="=")
     entry_points.optionxform = str  # type: ignore[assignment,method-assign]  # keep upper case
@@ -53,7 +54,9 @@ def metadata_faults(wheel: zipfile.ZipFile) -> list[str]:
         "entry points": {**project["entry-points"], "console_scripts": project["scripts"]},
         "licence text": (ROOT / "LICENSE").read_text(encoding="utf-8"),
     }
-    return [f"{name} must be {wanted[name]}, got {found[name]}" for name in wanted if found[name] != wanted[name]]
+    faults = [f"{name} must be {wanted[name]}, got {found[name]}" for name in wanted if found[name] != wanted[name]]
+    links = re.findall(r"\]\((?!https?:|#)([^)]*)", str(metadata.get_payload()))
+    return faults + [f"the description on PyPI must not have the relative link {link}" for link in links]
 
 
 def sdist_faults(sdist: tarfile.TarFile) -> list[str]:
