@@ -173,7 +173,7 @@ class FileSource:
         :param take: called with the bytes in the reading thread
         """
         buffer = memoryview(bytearray(size))
-        await self._threads.run(self._fill, buffer, offset, take)
+        await self._threads.run_sized(size, self._fill, buffer, offset, take)
         return buffer.toreadonly()
 
     async def read_slices(self, offset: int, size: int, take: Take) -> list[memoryview]:
