@@ -208,7 +208,7 @@ class LocalVSS:
         try:
             yield handle
         finally:
-            if self.is_running and any(fault["id"] == handle.id for fault in self.faults()):
+            if self.is_running:
                 handle.off()
 
     def set_fault(self, kind: str, **parameters: Any) -> FaultHandle:
@@ -244,21 +244,31 @@ class LocalVSS:
 
 
 class FaultHandle:
-    """A fault that is switched on."""
+    """A fault that was switched on."""
 
     def __init__(self, vss: LocalVSS, fault_id: str) -> None:
         self._vss = vss
+        self._triggered = 0
         self.id = fault_id
 
     @property
     def triggered(self) -> int:
-        """Return how often it has happened."""
-        count: int = next(fault["triggered"] for fault in self._vss.faults() if fault["id"] == self.id)
-        return count
+        """Return how often it has happened, or had when it was switched off."""
+        if self._vss.is_running:
+            self._is_on()
+        return self._triggered
 
     def off(self) -> None:
-        """Switch it off."""
-        self._vss.control("DELETE", f"/_faults/{self.id}")
+        """Switch it off, unless a restart has done so."""
+        if self._is_on():
+            self._vss.control("DELETE", f"/_faults/{self.id}")
+
+    def _is_on(self) -> bool:
+        for fault in self._vss.faults():
+            if fault["id"] == self.id:
+                self._triggered = fault["triggered"]
+                return True
+        return False
 
 
 class PortTakenError(RuntimeError):
