@@ -7,7 +7,7 @@ from daily_sales import dag
 
 from airflow_provider_mictlanx.client.errors import UnavailableError
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
-from airflow_provider_mictlanx.operators.mictlanx import MictlanXCopyOperator, MictlanXPutOperator
+from airflow_provider_mictlanx.operators.mictlanx import MictlanXCopyOperator, MictlanXListOperator
 from airflow_provider_mictlanx.testing import LocalVSS
 
 
@@ -58,12 +58,12 @@ def test_run_succeeds_without_one_peer(mictlanx_conn, mictlanx_vss, orders):
     assert run.state == "success"
 
 
-def test_operator_reports_a_silent_peer(mictlanx_conn, mictlanx_vss):
-    operator = MictlanXPutOperator(task_id="put", bucket_id="sales", key="note.txt", data="12 lamps", max_tries=1)
+def test_listing_is_refused_while_a_peer_is_silent(mictlanx_conn, mictlanx_vss):
+    MictlanXHook(mictlanx_conn).put("sales", "note.txt", "12 lamps")
+    operator = MictlanXListOperator(task_id="list", bucket_id="sales")
+    assert operator.execute({}) == ["note.txt"]
     with mictlanx_vss.fault("peer_silent", peer="peer-0"), pytest.raises(UnavailableError, match="peer-0"):
         operator.execute({})
-    assert operator.execute({})["uploaded"]
-    assert MictlanXHook(mictlanx_conn).get_text("sales", "note.txt") == "12 lamps"
 
 
 @pytest.fixture
