@@ -7,6 +7,7 @@ and what pytest itself imports.
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 import shlex
@@ -27,6 +28,7 @@ _STOP_TIMEOUT = 60
 _ATTEMPTS = 20
 _PORTS_EACH = 64
 """Size of a block of ports: one that reserves the block, then those of the routers and peers."""
+_BLOCKS = (20000, 32000, _PORTS_EACH)  # below the ports of outgoing connections
 _RANDOM = random.SystemRandom()  # pytest-randomly seeds the default one, alike in all workers
 
 
@@ -79,7 +81,6 @@ class LocalVSS:
         self.uri = ""
         self.port = 0
         self.process: subprocess.Popen[str] | None = None
-        self._errors = ""
         self._error_reader: threading.Thread | None = None
         self._reservation: socket.socket | None = None
 
@@ -100,21 +101,29 @@ class LocalVSS:
         """
         Start it: the first time on free ports, then on the same ones. Its data is kept, faults are off.
 
-        Raise ``RuntimeError`` with the reason if it cannot start.
+        Raise ``RuntimeError`` with the reason if it cannot start, and ``OSError`` if another process took its ports.
         """
         if self.port:
             self._launch(self.port)
             return self
         for _ in range(_ATTEMPTS):
+            # The first port of a block reserves it: no other local VSS takes it, even while this one is stopped.
+            block = _RANDOM.randrange(*_BLOCKS)
+            reservation = socket.socket()
             try:
-                self._reservation = _reserve_ports()
-                port = self._reservation.getsockname()[1] + 1
-                self._launch(port)
-            except PortTakenError:
-                continue
-            self.port = port
-            return self
-        raise RuntimeError(f"finding free ports failed {_ATTEMPTS} times; the last error was: {self._errors}")
+                reservation.bind(("127.0.0.1", block))
+                self._launch(block + 1)
+            except OSError as error:
+                reservation.close()
+                last_error = error
+            except BaseException:
+                reservation.close()
+                raise
+            else:
+                self._reservation = reservation
+                self.port = block + 1
+                return self
+        raise RuntimeError(f"starting the local VSS failed {_ATTEMPTS} times; the last error was: {last_error}")
 
     def stop(self) -> int:
         """Stop it with SIGTERM, and return its exit status. Running requests have two seconds to finish."""
@@ -159,10 +168,10 @@ class LocalVSS:
             self._error_reader = threading.Thread(target=_show_errors, args=(process,), daemon=True)
             self._error_reader.start()
             return
-        _, self._errors = process.communicate()
-        if "listening on" in self._errors:
-            raise PortTakenError(self._errors)
-        raise RuntimeError(f"starting the local VSS failed with exit status {process.returncode}: {self._errors}")
+        _, errors = process.communicate()
+        if "listening on" in errors:
+            raise OSError(errno.EADDRINUSE, errors)
+        raise RuntimeError(f"starting the local VSS failed with exit status {process.returncode}: {errors}")
 
     def _create_process(self, arguments: Sequence[str]) -> subprocess.Popen[str]:
         # -P: modules in the current folder must not replace those of Python or of the package.
@@ -209,7 +218,7 @@ class LocalVSS:
         try:
             yield handle
         finally:
-            if self.is_running and any(fault["id"] == handle.id for fault in self.faults()):
+            if self.is_running:
                 handle.off()
 
     def set_fault(self, kind: str, **parameters: Any) -> FaultHandle:
@@ -245,40 +254,31 @@ class LocalVSS:
 
 
 class FaultHandle:
-    """A fault that is switched on."""
+    """A fault that was switched on."""
 
     def __init__(self, vss: LocalVSS, fault_id: str) -> None:
         self._vss = vss
+        self._triggered = 0
         self.id = fault_id
 
     @property
     def triggered(self) -> int:
-        """Return how often it has happened."""
-        count: int = next(fault["triggered"] for fault in self._vss.faults() if fault["id"] == self.id)
-        return count
+        """Return how often it has happened, or had when it was switched off."""
+        if self._vss.is_running:
+            self._is_on()
+        return self._triggered
 
     def off(self) -> None:
-        """Switch it off."""
-        self._vss.control("DELETE", f"/_faults/{self.id}")
+        """Switch it off, unless a restart has done so."""
+        if self._is_on():
+            self._vss.control("DELETE", f"/_faults/{self.id}")
 
-
-class PortTakenError(RuntimeError):
-    """Another process listens on the port."""
-
-
-def _reserve_ports() -> socket.socket:
-    """
-    Bind the first port of a free block: no other local VSS takes the block, even while its own is stopped.
-
-    The blocks are below the ports of outgoing connections.
-    """
-    reservation = socket.socket()
-    try:
-        reservation.bind(("127.0.0.1", _RANDOM.randrange(20000, 32000, _PORTS_EACH)))
-    except OSError as error:
-        reservation.close()
-        raise PortTakenError(str(error)) from error
-    return reservation
+    def _is_on(self) -> bool:
+        for fault in self._vss.faults():
+            if fault["id"] == self.id:
+                self._triggered = fault["triggered"]
+                return True
+        return False
 
 
 def _show_errors(process: subprocess.Popen[str]) -> None:

@@ -76,7 +76,7 @@ class StorageSpace:
         """Delete all data: replicas and placements, what the routers cached, and tasks that wait for data."""
         self.tasks.clear()
         async with self.database.transaction():
-            self.database.execute("delete from placement")
+            self.placement.clear()
             for peer in (*self.peers.values(), *self._removed.values()):
                 peer.clear()
         for cache in self.caches:

@@ -5,9 +5,9 @@ import json
 import pytest
 from daily_sales import dag
 
-from airflow_provider_mictlanx.client.errors import IntegrityError
+from airflow_provider_mictlanx.client.errors import UnavailableError
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
-from airflow_provider_mictlanx.operators.mictlanx import MictlanXGetOperator
+from airflow_provider_mictlanx.operators.mictlanx import MictlanXCopyOperator, MictlanXListOperator
 from airflow_provider_mictlanx.testing import LocalVSS
 
 
@@ -58,24 +58,26 @@ def test_run_succeeds_without_one_peer(mictlanx_conn, mictlanx_vss, orders):
     assert run.state == "success"
 
 
-def test_operator_alone_refuses_damaged_data(mictlanx_conn, mictlanx_vss):
+def test_listing_is_refused_while_a_peer_is_silent(mictlanx_conn, mictlanx_vss):
     MictlanXHook(mictlanx_conn).put("sales", "note.txt", "12 lamps")
-    operator = MictlanXGetOperator(task_id="read", bucket_id="sales", key="note.txt", max_tries=1)
-    assert operator.execute({}) == "12 lamps"
-    with mictlanx_vss.fault("flip_bit"), pytest.raises(IntegrityError, match="sales"):
+    operator = MictlanXListOperator(task_id="list", bucket_id="sales")
+    assert operator.execute({}) == ["note.txt"]
+    with mictlanx_vss.fault("peer_silent", peer="peer-0"), pytest.raises(UnavailableError, match="peer-0"):
         operator.execute({})
 
 
 @pytest.fixture
-def two_routers(tmp_path, monkeypatch):
-    """Start a storage space with two routers, and lead the connection to it."""
-    with LocalVSS(tmp_path / "vss", routers=2) as vss:
-        monkeypatch.setenv("AIRFLOW_CONN_MICTLANX_DEFAULT", vss.uri)
-        yield vss
+def archive(tmp_path, monkeypatch):
+    """Start another storage space, with two routers, behind the connection ``archive``."""
+    with LocalVSS(tmp_path / "archive", routers=2) as vss:
+        monkeypatch.setenv("AIRFLOW_CONN_ARCHIVE", vss.uri)
+        yield "archive"
 
 
-def test_run_succeeds_without_one_router(two_routers, orders):
-    with two_routers.fault("reset", router="router-0") as failure:
-        run = dag.test(run_conf=orders)
-    assert failure.triggered > 0
-    assert tries(run) == {"upload": 1, "report": 1}
+def test_object_is_copied_to_the_archive(mictlanx_conn, archive):
+    MictlanXHook(mictlanx_conn).put("sales", "note.txt", "12 lamps")
+    copy = MictlanXCopyOperator(
+        task_id="copy", bucket_id="sales", key="note.txt", dest_bucket_id="old-sales", dest_conn_id=archive
+    )
+    copy.execute({})
+    assert MictlanXHook(archive).get_text("old-sales", "note.txt") == "12 lamps"
