@@ -101,6 +101,14 @@ def prepare_page(app: Sphinx, page: str, source: list[str]) -> None:
         source[0] += "\n" + navigation(source[0]) + "\n"
 
 
+def hide_inherited_signature(
+    app: Sphinx, what: str, name: str, thing: object, options: object, signature: str, returns: str
+) -> tuple[str, None] | None:
+    """Leave out the signature of an error that is that of its base class."""
+    return ("", None) if what == "exception" and "__init__" not in vars(thing) else None
+
+
 def setup(app: Sphinx) -> None:
-    """Register the adaption of the pages."""
+    """Register the steps above."""
     app.connect("source-read", prepare_page)
+    app.connect("autodoc-process-signature", hide_inherited_signature)
