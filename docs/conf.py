@@ -19,6 +19,7 @@ from pathlib import Path
 from sphinx.application import Sphinx
 
 from airflow_provider_mictlanx import __version__
+from airflow_provider_mictlanx.client import MictlanXError
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -105,7 +106,8 @@ def hide_inherited_signature(
     app: Sphinx, what: str, name: str, thing: object, options: object, signature: str, returns: str
 ) -> tuple[str, None] | None:
     """Leave out the signature of an error that is that of its base class."""
-    return ("", None) if what == "exception" and "__init__" not in vars(thing) else None
+    inherited = isinstance(thing, type) and issubclass(thing, MictlanXError) and "__init__" not in vars(thing)
+    return ("", None) if inherited else None
 
 
 def setup(app: Sphinx) -> None:
