@@ -31,8 +31,8 @@ install = if [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --quiet --python $(BIN
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
 
-demo: $(VENV)/.package $(if $(filter $(SAMPLES),$(SOURCE)),.demo/.samples) ## Run two example DAGs with real files: make demo [SOURCE=folder]
-	@SOURCE="$(SOURCE)"; exec $(BIN)/python scripts/demo.py "$$SOURCE"
+demo: $(VENV)/.package $(if $(filter $(SAMPLES),$(SOURCE)),.demo/.samples) ## Run two example DAGs with real files: make demo [SOURCE=folder] [OPEN=1]
+	@SOURCE="$(SOURCE)"; exec $(BIN)/python scripts/demo.py $(if $(OPEN),--open )"$$SOURCE"
 
 test: ## Run everything: lint, types, import contracts, all tests
 	@$(MAKE) --no-print-directory -j 2 check pytest

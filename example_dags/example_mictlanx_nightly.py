@@ -1,8 +1,7 @@
 """
-Upload a folder every night, wait for the upload, read one file back: the DAG of the README.
+Upload a folder every night, wait for the upload, read it back: the DAG of the README.
 
-Copy it, and change the folders below `/data`, the bucket, and the key that names one of your files. It uses the
-connection `mictlanx_default`.
+Copy it, and change the folders below `/data`. It uses the connection `mictlanx_default`.
 """
 
 # [START howto_mictlanx_nightly]
@@ -10,7 +9,7 @@ from datetime import datetime
 
 from airflow.providers.common.compat.sdk import DAG
 
-from airflow_provider_mictlanx.operators.mictlanx import MictlanXBulkPutOperator, MictlanXGetToFileOperator
+from airflow_provider_mictlanx.operators.mictlanx import MictlanXBulkPutOperator, MictlanXGetToFolderOperator
 from airflow_provider_mictlanx.sensors.mictlanx import BulkCompleteSensor
 
 with DAG(
@@ -24,7 +23,7 @@ with DAG(
         task_id="upload",
         bulk_id="nightly-{{ run_id }}",
         bucket_id="frames",
-        source="/data/frames/**/*.jpg",
+        source="/data/frames",  # a folder, a file, or a pattern such as /data/frames/**/*.jpg
         key_prefix="{{ run_id }}/",  # for example scheduled__2026-01-02T00:00:00+00:00/
     )
     ready = BulkCompleteSensor(
@@ -34,11 +33,10 @@ with DAG(
         poke_interval=30,
         timeout=6 * 60 * 60,  # seconds; must exceed the upload's time including all retries
     )
-    fetch = MictlanXGetToFileOperator(
+    fetch = MictlanXGetToFolderOperator(
         task_id="fetch",
-        bucket_id="frames",
-        key="{{ run_id }}/frame-000.jpg",
-        output_path="/data/out/{{ run_id }}",
+        bulk_id="nightly-{{ run_id }}",
+        output_path="/data/out",  # each file gets its key's path: /data/out/scheduled__…/frame-000.jpg
     )
     [upload, ready] >> fetch
 # [END howto_mictlanx_nightly]

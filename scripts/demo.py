@@ -4,10 +4,13 @@ Run the example DAGs with real files against a local storage space, and report t
 The first DAG stores each file separately; it runs in one process, without a scheduler. The second one uploads the
 same files as a bulk, with a gate beside it. It needs a complete Airflow 3, which starts meanwhile.
 
+With ``--open`` the same Airflow then runs the DAG of the README with the files, and stays with the local VSS until
+Ctrl-C.
+
 All files are below one working folder: copies of a migrated Airflow database, the local VSS with its data, and the
 files that the DAGs read back. They are deleted at the end, and all processes are stopped, however the demo ends.
 Airflow's settings in the environment (``AIRFLOW_HOME``, ``AIRFLOW__…``) have no effect. Airflow logs to a file, whose
-name is shown after a failure. This script uses the standard library only; the DAGs run in processes of their own.
+name is shown after a failure. The DAGs run in processes of their own.
 """
 
 from __future__ import annotations
@@ -15,34 +18,43 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import platform
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from running_airflow import NotRunningError, RunningAirflow, clean_environment
+from humanfriendly import format_size
+from humanfriendly.text import pluralize
+from rich.console import Console
+from running_airflow import USER, NotRunningError, RunningAirflow, clean_environment
+from tabulate import tabulate
 
 ROOT = Path(__file__).resolve().parent.parent
 DAG_ID = "example_mictlanx"
 BULK_DAG_ID = "example_mictlanx_bulk"
+OPEN_DAG_ID = "nightly"
 SLOW = {"kind": "latency", "method": "POST", "path": "/buckets/data/", "bucket": "airflow-example-*", "seconds": 3}
 """Fault of the local VSS that slows an upload until the gate has been seen waiting."""
 MAX_FILES = 6
 """Number of files for the first DAG, with four tasks each; the bulk takes all files."""
 PEERS = 3
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+CONSOLE = Console()
 
 
 class DemoError(Exception):
@@ -53,18 +65,22 @@ def main() -> int:
     """Run the demo. The exit status is 0 only if every file was read back unchanged and nothing is left."""
     parser = argparse.ArgumentParser(description="Run the example DAG with real files against a local storage space.")
     parser.add_argument("source", type=Path, help="a file, or a folder of files, to store and read back")
+    parser.add_argument("--open", action="store_true", help="keep Airflow and the local VSS running until Ctrl-C")
     parser.add_argument("--work", type=Path, default=ROOT / ".demo", help="working folder (default: .demo)")
     args = parser.parse_args()
     source, work = args.source.expanduser().resolve(), args.work.resolve()
     for number in SIGNALS:
         signal.signal(number, _interrupt)
     try:
+        started = time.monotonic()
         size = _look_at(source)
         print(f"MictlanX demo: Airflow {version('apache-airflow')}, Python {platform.python_version()}")
         print(f"Source   {source} ({size})", flush=True)
         work.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="run-", dir=work) as folder:
-            _logged(source, Path(folder))
+            _logged(source, Path(folder), args.open)
+        left = ", ".join(sorted(path.name for path in work.iterdir() if not path.name.startswith(".")))
+        print(f"\nEverything is stopped; {time.monotonic() - started:.0f} s in all. Left in {work}: {left}")
         return 0
     except DemoError as error:
         print(f"\nThe demo failed: {error}", file=sys.stderr)
@@ -89,36 +105,96 @@ def _look_at(source: Path) -> str:
     if not files:
         raise DemoError(f"SOURCE must contain at least one file, got the folder {source}")
     note = f"; one by one the first {MAX_FILES}, as a bulk all of them" if len(files) > MAX_FILES else ""
-    return f"{_count(len(files), 'file')}, {_bytes(sum(path.stat().st_size for path in files))}{note}"
+    return f"{pluralize(len(files), 'file')}, {format_size(sum(path.stat().st_size for path in files))}{note}"
 
 
-def _logged(source: Path, folder: Path) -> None:
+def _logged(source: Path, folder: Path, stay: bool) -> None:
     """Run the demo with a log file, which is kept only after a failure."""
     log = folder.with_suffix(".log")
     with log.open("wb") as stream:
         try:
-            _demo(source, folder, stream)
+            _demo(source, folder, stream, stay)
         except DemoError as error:
             raise DemoError(f"{error}\nLog file: {log}") from error
     log.unlink()
 
 
-def _demo(source: Path, folder: Path, log: Any) -> None:
-    started = time.monotonic()
-    environment = clean_environment(folder / "airflow", ROOT / "example_dags")
+def _demo(source: Path, folder: Path, log: Any, stay: bool) -> None:
+    dags = Path(shutil.copytree(ROOT / "example_dags", folder / "dags", ignore=shutil.ignore_patterns("__pycache__")))
+    _with_own_folders(dags / "example_mictlanx_nightly.py", source, folder / "copies")
+    environment = clean_environment(folder / "airflow", dags)
     _migrated_database(folder / "airflow", environment, log)
     with _local_vss(folder, environment, log) as uri:
         print(f"Storage  {uri} (local VSS, {PEERS} peers)", flush=True)
         environment["AIRFLOW_CONN_MICTLANX_DEFAULT"] = uri
         with _whole_airflow(folder, environment, log) as airflow:
             print(f"DAG run  {DAG_ID} …", flush=True)
-            report = _run_dag(source, folder, environment, log)
+            with _live(Progress(folder / "airflow", DAG_ID, uri).line):
+                report = _run_dag(source, folder, environment, log)
             tasks = _successful(report)
-            _nothing_left(uri, tasks["delete_bucket"][0]["bucket_id"])
+            _nothing_left(uri)
             _print_summary(report, tasks)
             if airflow is not None:
                 _run_bulk_dag(airflow, source, folder, uri)
-    print(f"\nEverything is stopped; {time.monotonic() - started:.0f} s in all.")
+                if stay:
+                    _stay_open(airflow, uri)
+
+
+def _with_own_folders(dag_file: Path, source: Path, copies: Path) -> None:
+    """Replace the folders in a copy of the README's DAG."""
+    code = dag_file.read_text(encoding="utf-8")
+    for folder, own in (("/data/frames", source), ("/data/out", copies)):
+        code = code.replace(json.dumps(folder), json.dumps(str(own)))
+    dag_file.write_text(code, encoding="utf-8")
+
+
+class Progress:
+    """
+    How far a DAG run is, by Airflow's database and the storage space.
+
+    :param home: the ``AIRFLOW_HOME`` with the database
+    """
+
+    def __init__(self, home: Path, dag_id: str, uri: str) -> None:
+        self._database = home / "airflow.db"
+        self._dag_id = dag_id
+        self._uri = uri
+        self._stored = (time.monotonic(), 0)
+
+    def line(self) -> str:
+        """Return ``7 of 29 tasks done, 1.2 MB stored, 300 KB/s; now put_file``, or that Airflow starts."""
+        query = """SELECT count(*), count(*) FILTER (WHERE state = 'success'), group_concat(DISTINCT task_id)
+            FILTER (WHERE state IN ('running', 'deferred')) FROM task_instance WHERE dag_id = ?"""
+        with contextlib.closing(sqlite3.connect(f"file:{self._database}?mode=ro", uri=True)) as database:
+            total, done, active = database.execute(query, (self._dag_id,)).fetchone()
+        if not total:
+            return "Airflow starts"
+        then, before = self._stored
+        now, size = self._stored = time.monotonic(), sum(peer["used_disk"] for peer in _peers(self._uri))
+        rate = f", {format_size(int((size - before) / (now - then)))}/s" if size > before else ""
+        tasks = f"; now {active.replace(',', ', ')}" if active else ""
+        return f"{done} of {pluralize(total, 'task')} done, {format_size(size)} stored{rate}{tasks}"
+
+
+@contextlib.contextmanager
+def _live(line: Callable[[], str]) -> Iterator[None]:
+    """Show a line, and renew it while the block runs; if that is no terminal, print it every few seconds."""
+    started, ended = time.monotonic(), threading.Event()
+
+    def renew() -> None:
+        while not ended.wait(0.5 if CONSOLE.is_terminal else 5):
+            with contextlib.suppress(OSError, sqlite3.Error):  # the server or the database is busy
+                text = f"{time.monotonic() - started:5.0f} s  {line()}"
+                status.update(text) if CONSOLE.is_terminal else print(text, flush=True)
+
+    with CONSOLE.status("    0 s") as status:
+        thread = threading.Thread(target=renew, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
 
 def _migrated_database(home: Path, environment: dict[str, str], log: Any) -> None:
@@ -127,7 +203,8 @@ def _migrated_database(home: Path, environment: dict[str, str], log: Any) -> Non
     home.mkdir()
     if not template.exists():
         print("Airflow  preparing its database (once) …", flush=True)
-        _run([sys.executable, "-m", "airflow", "db", "migrate"], environment, log, "airflow db migrate")
+        with _live(lambda: "airflow db migrate"):
+            _run([sys.executable, "-m", "airflow", "db", "migrate"], environment, log, "airflow db migrate")
         # Copied under another name first, so that an existing template is complete.
         partial = Path(shutil.copy(home / "airflow.db", home / "template.db"))
         partial.replace(template)
@@ -145,16 +222,16 @@ def _local_vss(folder: Path, environment: dict[str, str], log: Any) -> Iterator[
 
 
 def _uri_of(process: subprocess.Popen[bytes], output: Path) -> str:
-    """Wait for the line with the URI of the local VSS."""
+    """Wait for the line with the connection to the local VSS, and return its URI."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        for word in output.read_text(encoding="utf-8", errors="replace").split():
-            if word.startswith("mictlanx://"):
-                return word
+        line = output.read_text(encoding="utf-8", errors="replace")
+        if line.endswith("\n"):
+            return line.split("'")[1]
         if process.poll() is not None:
             raise DemoError(f"the local VSS ended with exit status {process.returncode}")
         time.sleep(0.05)
-    raise DemoError("the local VSS did not print its URI within 30 s")
+    raise DemoError("the local VSS did not print its connection within 30 s")
 
 
 def _run_dag(source: Path, folder: Path, environment: dict[str, str], log: Any) -> dict[str, Any]:
@@ -187,11 +264,15 @@ def _name(task: dict[str, Any]) -> str:
     return task["task_id"] if task["map_index"] < 0 else f"{task['task_id']}[{task['map_index']}]"
 
 
-def _nothing_left(uri: str, bucket_id: str) -> None:
-    """Check with the storage space itself, not the provider, that the bucket is empty."""
-    left = len(_ask(uri, "GET", f"/api/v4/buckets/{bucket_id}/metadata")["balls"])
+def _nothing_left(uri: str) -> None:
+    """Check with the storage space itself, not the provider, that no peer stores anything."""
+    left = [found["key"] for peer in _peers(uri) for found in peer["balls"]]
     if left:
-        raise DemoError(f"{_count(left, 'ball')} remained in bucket {bucket_id}")
+        raise DemoError(f"{pluralize(len(left), 'chunk')} remained in the storage: {', '.join(left[:5])}")
+
+
+def _peers(uri: str) -> list[dict[str, Any]]:
+    return list(_ask(uri, "GET", "/api/v4/peers/stats").values())
 
 
 def _ask(uri: str, method: str, path: str, body: Any = None) -> Any:
@@ -225,28 +306,41 @@ def _whole_airflow(folder: Path, environment: dict[str, str], log: Any) -> Itera
 def _run_bulk_dag(airflow: RunningAirflow, source: Path, folder: Path, uri: str) -> None:
     """Upload the files as a bulk that a gate waits for, and print the times."""
     print(f"\nDAG run  {BULK_DAG_ID}, under a scheduler (LocalExecutor), the gate in the triggerer …", flush=True)
-    airflow.wait_until_healthy()
-    fault = _ask(uri, "PUT", "/_faults", SLOW)["faults"][0]["id"]
-    conf = {"source": str(_as_folder(source, folder)), "target": str(folder / "copies")}
-    run_id = airflow.trigger(BULK_DAG_ID, conf)
+    with _live(Progress(airflow.home, BULK_DAG_ID, uri).line):
+        airflow.wait_until_healthy()
+        fault = _ask(uri, "PUT", "/_faults", SLOW)["faults"][0]["id"]
+        conf = {"source": str(_as_folder(source, folder)), "target": str(folder / "copies")}
+        run_id = airflow.trigger(BULK_DAG_ID, conf)
 
-    def gate_waits() -> bool:
-        states = _states(airflow, run_id)
-        if states.get("upload") in ("success", "failed", "up_for_retry") or "failed" in states.values():
-            raise DemoError(f"the gate did not wait while the upload ran: {states}")
-        return states.get("upload") == "running" and states.get("ready") == "deferred"
+        def gate_waits() -> bool:
+            states = _states(airflow, run_id)
+            if states.get("upload") in ("success", "failed", "up_for_retry") or "failed" in states.values():
+                raise DemoError(f"the gate did not wait while the upload ran: {states}")
+            return states.get("upload") == "running" and states.get("ready") == "deferred"
 
-    airflow.wait_for("a gate that waits", gate_waits, 120, pause=0.2)
-    print(
-        "         the upload runs, and the gate waits for it in the triggerer; seconds are from the first task on:",
-        flush=True,
-    )
-    _ask(uri, "DELETE", f"/_faults/{fault}")
-    state = airflow.wait_for_run(BULK_DAG_ID, run_id, 240)
+        airflow.wait_for("a gate that waits", gate_waits, 120, pause=0.2)
+        print("         the upload runs, and the gate waits for it in the triggerer", flush=True)
+        _ask(uri, "DELETE", f"/_faults/{fault}")
+        state = airflow.wait_for_run(BULK_DAG_ID, run_id, 240)
     states = _states(airflow, run_id)
     if {state, *states.values()} != {"success"}:
         raise DemoError(f"the DAG run ended as {state!r}: {states}")
-    _print_bulk(airflow, run_id, uri)
+    _print_bulk(airflow, run_id)
+    _nothing_left(uri)
+
+
+def _stay_open(airflow: RunningAirflow, uri: str) -> None:
+    """Run the DAG of the README, and keep everything running until Ctrl-C."""
+    print(f"\nDAG run  {OPEN_DAG_ID}, the DAG of the README: it keeps what it stores …", flush=True)
+    with _live(Progress(airflow.home, OPEN_DAG_ID, uri).line):
+        state = airflow.wait_for_run(OPEN_DAG_ID, airflow.trigger(OPEN_DAG_ID, {}), 240)
+    if state != "success":
+        raise DemoError(f"the DAG run ended as {state!r}")
+    print(f"Open     {airflow.url}/plugin/mictlanx for its bulk and objects, {airflow.url} for its runs")
+    print(f"Log in   as {USER} with the password {airflow.password}")
+    print("Ctrl-C stops Airflow and the storage, and deletes what they stored.", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        airflow.wait_for("Ctrl-C", lambda: None, math.inf)
 
 
 def _as_folder(source: Path, folder: Path) -> Path:
@@ -262,21 +356,22 @@ def _states(airflow: RunningAirflow, run_id: str) -> dict[str, str]:
     return {task["task_id"]: task["state"] for task in airflow.task_instances(BULK_DAG_ID, run_id)}
 
 
-def _print_bulk(airflow: RunningAirflow, run_id: str, uri: str) -> None:
+def _print_bulk(airflow: RunningAirflow, run_id: str) -> None:
     upload, ready, compared, deleted = (
         airflow.xcom(BULK_DAG_ID, run_id, task_id) for task_id in ("upload", "ready", "compare", "delete_bucket")
     )
     tasks = {task["task_id"]: task for task in airflow.task_instances(BULK_DAG_ID, run_id)}
     start = min(_time(task, "start_date") for task in tasks.values())
     seconds = {name: _time(task, "end_date") - start for name, task in tasks.items()}
-    files = _count(upload["uploaded"], "file")
-    print(f"{seconds['upload']:5.1f} s  the upload is done: {files}, {_bytes(upload['uploaded_size'])} in one task")
+    files = f"{pluralize(upload['uploaded'], 'file')}, {format_size(upload['uploaded_size'])}"
+    objects = pluralize(deleted["deleted"], "object")
+    print("Seconds after the start of the first task:")
+    print(f"{seconds['upload']:5.1f} s  the upload is done: {files} in one task")
     print(f"{seconds['ready']:5.1f} s  the gate opened: {ready['successed']} of {ready['total_balls']} stored")
     print(
         f"{seconds['compare']:5.1f} s  the largest one is back: {compared['key']}, {compared['checksum'][:16]}… equal"
     )
-    print(f"{max(seconds.values()):5.1f} s  deleted: {_count(deleted['deleted'], 'ball')}, and the bulk's records")
-    _nothing_left(uri, deleted["bucket_id"])
+    print(f"{max(seconds.values()):5.1f} s  deleted: {objects}, and the bulk's records; no peer stores anything")
 
 
 def _time(task: dict[str, Any], which: str) -> float:
@@ -285,41 +380,30 @@ def _time(task: dict[str, Any], which: str) -> float:
 
 def _print_summary(report: dict[str, Any], tasks: dict[str, list[dict[str, Any]]]) -> None:
     puts, gets, compared = tasks["put_file"], tasks["get_file"], tasks["compare"]
-    width = max(len(put["key"]) for put in puts)
-    print(f"\n{'file':<{width}}  {'size':>9}  chunks  {'put':>8}  {'get':>8}  SHA-256 of file, put, get and copy")
-    for put, got, same in zip(puts, gets, compared, strict=True):
-        print(
-            f"{put['key']:<{width}}  {_bytes(put['size']):>9}  {put['num_chunks']:>6}  {_milliseconds(put):>8}  "
-            f"{_milliseconds(got):>8}  {same['checksum'][:16]}… equal"
-        )
+    rows = [
+        {
+            "file": put["key"],
+            "size": format_size(put["size"]),
+            "chunks": put["num_chunks"],
+            "put": f"{put['response_time'] * 1000:,.0f} ms",
+            "get": f"{got['response_time'] * 1000:,.0f} ms",
+            "SHA-256 of file, put, get and copy": f"{same['checksum'][:16]}… equal",
+        }
+        for put, got, same in zip(puts, gets, compared, strict=True)
+    ]
+    aligned = ("left", "right", "right", "right", "right", "left")
+    print(f"\n{tabulate(rows, headers='keys', tablefmt='plain', colalign=aligned)}")
     deleted = tasks["delete_bucket"][0]
-    total = _bytes(sum(put["size"] for put in puts))
-    print(f"\nStored    {_count(len(puts), 'file')}, {total}, at {_rate(puts)}, and a text")
-    print(f"Read back {_count(len(gets), 'file')}, {total}, at {_rate(gets)}")
+    print(f"\nStored    {_transfer(puts)}, and a text")
+    print(f"Read back {_transfer(gets)}")
     print(f"Verified  {len(compared)} of {len(puts)}: the SHA-256 of file, put, get and copy are equal")
-    print(f"Deleted   bucket {deleted['bucket_id']}: {_count(deleted['deleted'], 'ball')}, none left")
-    print(f"DAG run   {report['state']}, {len(report['tasks'])} tasks in {report['seconds']:.1f} s")
+    print(f"Deleted   {pluralize(deleted['deleted'], 'object')} and the text; no peer stores anything")
+    print(f"DAG run   {report['state']}, {pluralize(len(report['tasks']), 'task')} in {report['seconds']:.1f} s")
 
 
-def _milliseconds(result: dict[str, Any]) -> str:
-    return f"{result['response_time'] * 1000:,.0f} ms"
-
-
-def _rate(results: Sequence[dict[str, Any]]) -> str:
-    seconds = sum(result["response_time"] for result in results)
-    return f"{sum(result['size'] for result in results) / 1e6 / seconds:,.1f} MB/s" if seconds else "-"
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" + ("" if number == 1 else "s")
+def _transfer(results: Sequence[dict[str, Any]]) -> str:
+    size, seconds = (sum(result[name] for result in results) for name in ("size", "response_time"))
+    return f"{pluralize(len(results), 'file')}, {format_size(size)} in {seconds:.1f} s"
 
 
 def _run(command: Sequence[str], environment: dict[str, str], log: Any, what: str) -> None:

@@ -127,7 +127,7 @@ class RunningAirflow:
             for name in workers
         }
         self._grace = grace
-        self._password = secrets.token_urlsafe()
+        self.password = secrets.token_urlsafe()
         self._token = ""
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -163,7 +163,7 @@ class RunningAirflow:
     def _start(self) -> None:
         passwords = self.home / "passwords.json"
         passwords.touch(mode=0o600)
-        passwords.write_text(json.dumps({USER: self._password}), encoding="utf-8")
+        passwords.write_text(json.dumps({USER: self.password}), encoding="utf-8")
         for name in self._commands:
             self.start(name)
 
@@ -190,7 +190,7 @@ class RunningAirflow:
     def wait_until_healthy(self, seconds: float = 240) -> None:
         """Wait until every component reports that it is healthy, and log in."""
         self.wait_for("a healthy Airflow", self._is_healthy, seconds)
-        credentials = {"username": USER, "password": self._password}
+        credentials = {"username": USER, "password": self.password}
         self._token = self.request("POST", "/auth/token", credentials)["access_token"]
 
     def _is_healthy(self) -> bool:

@@ -155,11 +155,11 @@ class LocalVSS:
         watchdog = threading.Timer(_START_TIMEOUT, process.kill)
         watchdog.start()
         try:
-            uri = process.stdout.readline().strip()
+            line = process.stdout.readline()
         finally:
             watchdog.cancel()
-        if uri:
-            self.process, self.uri = process, uri
+        if line:
+            self.process, self.uri = process, line.split("'")[1]
             threading.Thread(target=self._collect_errors, args=(process,), daemon=True).start()
             return
         _, self._errors = process.communicate()

@@ -86,7 +86,11 @@ def test_dag_of_the_readme_loads(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("example", "routers", "token", "client_id"),
-    [(0, ["storage.example.org"], None, "airflow"), (1, ["a.example.org", "b.example.org"], "THE-TOKEN", "nightly")],
+    [
+        (0, ["storage.example.org"], None, "airflow"),
+        (1, ["a.example.org", "b.example.org"], "THE-TOKEN", "nightly"),
+        (2, ["127.0.0.1"], None, "airflow"),
+    ],
 )
 def test_connections_of_the_readme_are_understood(
     example: int, routers: list[str], token: str | None, client_id: str, monkeypatch: pytest.MonkeyPatch
@@ -94,7 +98,7 @@ def test_connections_of_the_readme_are_understood(
     from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 
     examples = re.findall(r"AIRFLOW_CONN_MICTLANX_DEFAULT='([^']*)'", (ROOT / "README.md").read_text(encoding="utf-8"))
-    assert len(examples) == 2
+    assert len(examples) == 3
     monkeypatch.setenv("AIRFLOW_CONN_MICTLANX_DEFAULT", examples[example])
     settings = MictlanXHook().settings
     assert [router.host for router in settings.uri.routers] == routers
@@ -144,8 +148,12 @@ def test_readme_has_every_operator_hook_and_sensor() -> None:
     public = [MictlanXHook, *OPERATORS, *SENSORS]
     names = [f"{kind.__module__.removeprefix('airflow_provider_mictlanx.')}.{kind.__name__}" for kind in public]
     assert [name for name in names if f"`{name}`" not in readme] == []
-    rows = re.findall(r"^\| `(\w+\.\w+\.\w+)` \|", readme, re.MULTILINE)
-    assert len(rows) == len(set(rows)), "each of them once"
+    rows = re.findall(r"^\| `(\w+\.\w+\.\w+)` \|.*\| (.*)\|$", readme, re.MULTILINE)
+    assert len(rows) == len(dict(rows)), "each of them once"
+    templated = {name: re.findall(r"`(\w+)`", arguments) for name, arguments in rows}
+    for name, kind in zip(names, public, strict=True):
+        fields = [field for field in getattr(kind, "template_fields", ()) if field != "mictlanx_conn_id"]
+        assert templated[name] == fields
 
 
 def test_marks_of_the_example_dags_are_paired() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 
+import httpx
 import pytest
 
 from airflow_provider_mictlanx.links.page import HAS_PAGE
@@ -94,7 +96,40 @@ class TestDemo:
         if not version("apache-airflow").startswith("2."):  # whose parts scripts/running_airflow.py can't start
             assert "the gate waits for it in the triggerer" in output
             assert "the gate opened: 5 of 5 stored" in output
+        assert re.search(r"^ +\d+ s  \d+ of \d+ tasks done, .+ stored", output, re.MULTILINE), output
         assert errors == ""
+        assert [path.name for path in work.iterdir()] == [DATABASE]
+        assert processes_with(str(work)) == []
+
+    @pytest.mark.demo
+    @pytest.mark.skipif(not HAS_PAGE, reason="this Airflow has no such page")
+    def test_open_stays_until_ctrl_c(self, database: Path, tmp_path: Path, source: Path) -> None:
+        work = tmp_path / "work"
+        work.mkdir()
+        shutil.copy(database, work / DATABASE)
+        demo = self.start("--open", str(source), "--work", str(work))
+        assert demo.stdout is not None
+        lines: dict[str, list[str]] = {}
+        for line in demo.stdout:
+            word, *others = line.split() or [""]
+            lines[word] = others
+            if word == "Ctrl-C":
+                break
+        try:
+            base, page = lines["Open"][-4], lines["Open"][0]
+            user = {"username": lines["Log"][2], "password": lines["Log"][-1]}
+            with httpx.Client(base_url=base, trust_env=False, timeout=60) as client:
+                assert client.get(page).status_code == 200
+                token = client.post("/auth/token", json=user).raise_for_status().json()["access_token"]
+                bulks = client.get("/mictlanx/bulks", headers={"Authorization": f"Bearer {token}"}).json()
+        finally:
+            demo.send_signal(signal.SIGINT)
+            output, errors = demo.communicate(timeout=60)
+        opened = [bulk for bulk in bulks if bulk["bulk_id"].startswith("nightly-manual__")]
+        assert [(bulk["verdict"], bulk["acknowledged"]) for bulk in opened] == [("complete", len(FILES))]
+        assert (demo.returncode, errors) == (0, "")
+        assert "Everything is stopped" in output
+        assert output.strip().endswith(f"Left in {work}: {DATABASE}")
         assert [path.name for path in work.iterdir()] == [DATABASE]
         assert processes_with(str(work)) == []
 

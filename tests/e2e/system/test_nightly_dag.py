@@ -68,8 +68,8 @@ class Nightly:
             return {task_id for (task_id,) in database.execute(query)}
 
     def fetched(self) -> list[str]:
-        """Return the contents of all files below the folder of the copies."""
-        return sorted(file.read_text() for file in self.copies.rglob("*") if file.is_file())
+        """Return the contents of the first frame of each run that is below the folder of the copies."""
+        return sorted(file.read_text() for file in self.copies.glob("*/frame-000.jpg"))
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def assert_success(status: int, report: dict[str, Any]) -> None:
     (upload,), (ready,), (fetch,) = (xcoms(report, name) for name in ("upload", "ready", "fetch"))
     assert (upload["total_balls"], upload["failed"]) == (FRAMES, 0)
     assert (ready["bulk_id"], ready["successed"]) == (upload["bulk_id"], FRAMES)
-    assert fetch["downloaded"] is True
+    assert (fetch["downloaded"], fetch["failed"]) == (FRAMES, 0)
 
 
 def test_runs_at_once_on_two_days_with_frames_changed_between(

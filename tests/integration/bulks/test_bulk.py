@@ -549,7 +549,7 @@ async def test_foreign_balls_are_warned_of_once_in_an_attempt(
                 (await client.put(records_bucket(bulk_id), f"b{number}", b"data", allow_reserved_bucket=True)).unwrap()
             await upload(client, bulk_id, bucket_id, folder)
     [warning] = [record.getMessage() for record in caplog.records if "records of bulk" in record.getMessage()]
-    assert "7 balls" in warning
+    assert "7 objects" in warning
     assert "'b0', 'b1', 'b2', 'b3', 'b4' and 2 more" in warning
 
 

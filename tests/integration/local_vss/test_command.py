@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -42,10 +43,18 @@ def started():
         process.communicate()
 
 
+def connection_of(process) -> MictlanXURI:
+    """Return the connection that the printed line sets, as a shell reads it."""
+    command, assignment = shlex.split(process.stdout.readline())
+    name, _, uri = assignment.partition("=")
+    assert (command, name) == ("export", "AIRFLOW_CONN_MICTLANX_DEFAULT")
+    return MictlanXURI.parse(uri)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_says_one_line_and_stops_cleanly(started, tmp_path, number) -> None:
     process = started("--data", str(tmp_path / "vss"), "--routers", "2")
-    uri = MictlanXURI.parse(process.stdout.readline())
+    uri = connection_of(process)
     assert uri.protocol == "http"
     assert [router.router_id for router in uri.routers] == ["router-0", "router-1"]
     for router in uri.routers:
@@ -163,7 +172,7 @@ def test_other_machines_are_let_in_only_by_a_flag(tmp_path, host) -> None:
 
 def test_faults_and_log_stay_on_loopback(started, tmp_path) -> None:
     process = started("--data", str(tmp_path), "--host", "0.0.0.0", "--allow-remote")
-    (router,) = MictlanXURI.parse(process.stdout.readline()).routers
+    (router,) = connection_of(process).routers
     own = _own_address()
     if own is None:
         pytest.skip("this machine has no address but loopback")
