@@ -26,7 +26,7 @@ install = if [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --quiet --python $(BIN
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint types contracts pytest matrix test-demo test-slow test-distributed screenshots redis chromium faults soak model mutants bench docs dist \
-	venv clean test-privileged audit
+	venv clean test-privileged test-example-project audit
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -57,6 +57,9 @@ matrix: $(VENV)/.matrix ## Run the tests on every Airflow and Python: make matri
 
 test-demo: $(VENV)/.dev ## Test the demo: interruption, cleanup, and errors
 	$(BIN)/python -m pytest tests/e2e/system -m demo $(PARALLEL) $(PYTEST_ARGS)
+
+test-example-project: dist $(VENV)/.matrix ## Test the example project of docs/testing-dags.md with the wheel, on each Airflow
+	$(BIN)/nox --session example_project -- $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.dev ## Test that uploads survive a router that is down for 10 s: make test-slow
 	$(BIN)/python -m pytest tests/robustness/restarts -m slow $(PARALLEL) $(PYTEST_ARGS)

@@ -7,6 +7,8 @@ oldest releases that ``pyproject.toml`` allows. Arguments after ``--`` go to pyt
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from pathlib import Path
 
 import nox
@@ -41,6 +43,19 @@ def lowest(session: nox.Session, airflow: str) -> None:
         package.append("universal-pathlib<0.3")  # required by Airflow 2.11.0, but missing in its metadata
     session.install("--resolution", "lowest-direct", "--editable", *package)  # the group data would raise fsspec
     check(session, airflow)
+
+
+@nox.session(reuse_venv=False)
+@nox.parametrize("airflow", ["2.11", "3.3"])
+def example_project(session: nox.Session, airflow: str) -> None:
+    """Run the tests of the example project with the wheel of ``make dist``, in a copy outside the clone."""
+    (built,) = Path("dist").resolve().glob("*.whl")
+    session.install(f"airflow-provider-mictlanx[testing] @ {built.as_uri()}", f"apache-airflow=={airflow}.*")
+    with tempfile.TemporaryDirectory() as folder:
+        unwanted = shutil.ignore_patterns("__pycache__")
+        copy = shutil.copytree("tests/e2e/example_project", Path(folder, "project"), ignore=unwanted)
+        with session.chdir(copy):
+            session.run("python", "-m", "pytest", *session.posargs)
 
 
 def check(session: nox.Session, airflow: str) -> None:

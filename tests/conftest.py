@@ -31,6 +31,8 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(4 * processors, max(8, 2 * processors))
 
 
+collect_ignore = ["e2e/example_project"]  # a user's project, with an Airflow of its own: make test-example-project
+
 LONGEST = ("tests/e2e/", "tests/robustness/model/")
 
 

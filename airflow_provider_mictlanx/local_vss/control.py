@@ -1,5 +1,5 @@
 """
-Requests that control the local VSS: ``/_faults`` and ``/_requests``.
+Requests that control the local VSS: ``/_faults``, ``/_requests`` and ``/_data``.
 
 They are answered on loopback only, for every listening address. They must be sent directly, not through a proxy or by a
 web page.
@@ -14,10 +14,11 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from airflow_provider_mictlanx.local_vss import http
-from airflow_provider_mictlanx.local_vss.faults import Fault, FaultBoard
+from airflow_provider_mictlanx.local_vss.faults import Fault
 from airflow_provider_mictlanx.local_vss.http import ProtocolError
 from airflow_provider_mictlanx.local_vss.options import is_loopback
 from airflow_provider_mictlanx.local_vss.request_log import RequestLog
+from airflow_provider_mictlanx.local_vss.storage_space import StorageSpace
 
 _FAULTS: TypeAdapter[Fault | list[Fault]] = TypeAdapter(Fault | list[Fault])
 
@@ -28,10 +29,11 @@ _FORWARDED = frozenset(
 
 
 class ControlApp:
-    """ASGI application that switches faults on and off, and reads the request log."""
+    """ASGI application that switches faults on and off, reads the request log, and deletes all data."""
 
-    def __init__(self, faults: FaultBoard, log: RequestLog) -> None:
-        self._faults = faults
+    def __init__(self, space: StorageSpace, log: RequestLog) -> None:
+        self._space = space
+        self._faults = space.faults
         self._log = log
         self._app = http.application(
             [
@@ -41,6 +43,7 @@ class ControlApp:
                 Route("/_faults/{fault_id}", self.delete_fault, methods=["DELETE"]),
                 Route("/_requests", self.list_requests),
                 Route("/_requests", self.clear_requests, methods=["DELETE"]),
+                Route("/_data", self.clear_data, methods=["DELETE"]),
             ]
         )
 
@@ -49,7 +52,7 @@ class ControlApp:
         if _is_local(Request(scope)):
             await self._app(scope, receive, send)
         else:
-            detail = "Faults and the request log must be requested on loopback, and not through a proxy."
+            detail = f"{scope['path']} must be requested on loopback, and not through a proxy."
             await JSONResponse({"detail": detail}, 403)(scope, receive, send)
 
     async def list_faults(self, request: Request) -> Response:
@@ -84,6 +87,11 @@ class ControlApp:
     async def clear_requests(self, request: Request) -> Response:
         """Clear the list of requests."""
         self._log.clear()
+        return Response(status_code=204)
+
+    async def clear_data(self, request: Request) -> Response:
+        """Delete all data of the storage space."""
+        await self._space.clear()
         return Response(status_code=204)
 
 

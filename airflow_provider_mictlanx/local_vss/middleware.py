@@ -45,7 +45,7 @@ class FaultMiddleware:
         self._peer = peer
         self._tasks = peer.tasks if peer else space.tasks
         self._prefix = "" if peer else space.options.path_prefix
-        self._control = ControlApp(space.faults, log)
+        self._control = ControlApp(space, log)
         self._routes = cast(list[Route], app.routes)
         self._paths: dict[Any, str] = {route.endpoint: route.path for route in self._routes}
 
@@ -53,7 +53,7 @@ class FaultMiddleware:
         """Answer a request."""
         if self._prefix and scope["path"].startswith(self._prefix + "/"):
             scope["path"] = scope["path"].removeprefix(self._prefix)  # as a reverse proxy does
-        if scope["path"].startswith(("/_faults", "/_requests")):
+        if scope["path"].startswith(("/_faults", "/_requests", "/_data")):
             await self._control(scope, receive, send)
             return
         status, generation, came = 0, self._log.generation, time.time()

@@ -205,6 +205,11 @@ class Peer:
         """Delete a ball's chunks, within a transaction; return their keys."""
         return self._delete(_ONE_BALL, bucket_id, ball_id)
 
+    def clear(self) -> None:
+        """Forget all tasks and delete every chunk, within a transaction."""
+        self.tasks.clear()
+        self._delete("true")
+
     def _delete(self, where: str, *values: str) -> list[str]:
         statement = f"delete from replicas where peer_id = ? and {where} returning key, blob"
         deleted = self._database.execute(statement, self.peer_id, *values).fetchall()

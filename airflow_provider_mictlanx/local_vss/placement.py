@@ -95,6 +95,11 @@ class Placement:
         """Delete the placement of a chunk, under exactly this name."""
         self._database.execute("delete from placement where bucket_id = ? and key = ?", bucket_id, key)
 
+    def clear(self) -> None:
+        """Delete every placement, and begin with the first peer again."""
+        self._database.execute("delete from placement")
+        self._next = 0
+
     def forget_peer(self, peer_id: str) -> None:
         """Delete the placement of all chunks on a peer."""
         self._database.execute("delete from placement where peer_id = ?", peer_id)

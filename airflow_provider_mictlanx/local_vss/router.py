@@ -66,6 +66,7 @@ class Router:
         self._cache: LRUCache[tuple[str, str], ChunkData] = LRUCache(
             space.options.cache_size, getsizeof=lambda data: data.size
         )
+        space.caches.append(self._cache)
         self._turns: LRUCache[tuple[str, str, str], int] = LRUCache(10_000)
 
     def application(self) -> Starlette:

@@ -8,7 +8,9 @@ import sqlite3
 from pathlib import Path
 from typing import IO
 
-from airflow_provider_mictlanx.local_vss.blobs import IncomingBody
+from cachetools import LRUCache
+
+from airflow_provider_mictlanx.local_vss.blobs import ChunkData, IncomingBody
 from airflow_provider_mictlanx.local_vss.database import Database
 from airflow_provider_mictlanx.local_vss.faults import FaultBoard
 from airflow_provider_mictlanx.local_vss.options import Options, StartError
@@ -28,6 +30,7 @@ class StorageSpace:
         self.faults = FaultBoard()
         self.tasks = Tasks(options.task_lifetime)
         self.peers: dict[str, Peer] = {}
+        self.caches: list[LRUCache[tuple[str, str], ChunkData]] = []  # of the routers
         self._removed: dict[str, Peer] = {}
         try:
             options.data.mkdir(parents=True, exist_ok=True)
@@ -68,6 +71,16 @@ class StorageSpace:
     def incoming_body(self) -> IncomingBody:
         """Return an empty body for the data of a request."""
         return IncomingBody(self.options.data)
+
+    async def clear(self) -> None:
+        """Delete all data: replicas and placements, what the routers cached, and tasks that wait for data."""
+        self.tasks.clear()
+        async with self.database.transaction():
+            self.placement.clear()
+            for peer in (*self.peers.values(), *self._removed.values()):
+                peer.clear()
+        for cache in self.caches:
+            cache.clear()
 
     def close(self) -> None:
         """Close the database and unlock the folder."""

@@ -40,6 +40,16 @@ def test_block_is_quoted_in_a_page(name: str) -> None:
     assert f"```python\n{blocks()[name]}\n" in PAGES or f"\n{blocks()[name]}\n" in PAGES
 
 
+def test_page_on_testing_quotes_the_example_project() -> None:
+    """The tests of that project run by ``make test-example-project``."""
+    page = (ROOT / "docs" / "testing-dags.md").read_text()
+    files = [file for file in (ROOT / "tests" / "e2e" / "example_project").rglob("*") if file.suffix != ".pyc"]
+    project = [file.read_text() for file in files if file.is_file()]
+    quoted = re.findall(r"^```(?!console)\w+\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert len(quoted) > 10
+    assert [block for block in quoted if not any(block in text for text in project)] == []
+
+
 def test_dag_of_the_readme_is_the_one_that_runs() -> None:
     (quoted,) = re.findall(r"```python\n([^`]*with DAG\([^`]*)\n```", README)
     assert quoted == blocks()["howto_mictlanx_nightly"]

@@ -25,6 +25,15 @@ LIGHT = {
 }
 """Modules from outside Python. Airflow itself imports tenacity; Airflow 3 also imports msgspec and pydantic."""
 
+PLUGIN = """
+import json, sys
+from importlib.metadata import entry_points
+import pytest
+before = set(sys.modules)
+entry_points(group="pytest11")["mictlanx"].load()
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
 HEAVY = (
     "airflow.models.asset",
     "airflow.api_fastapi",
@@ -40,11 +49,20 @@ HEAVY = (
 @pytest.fixture(scope="module", params=ROOMS)
 def imported(request: pytest.FixtureRequest) -> list[str]:
     """Return the modules that importing one package imports, in a process of its own."""
-    command = [sys.executable, "-c", SCRIPT.format(room=request.param)]
-    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    found: list[str] = json.loads(answer.stdout.splitlines()[-1])
+    found = modules_after(SCRIPT.format(room=request.param))
     assert "airflow_provider_mictlanx.client.async_client" in found
     return found
+
+
+def modules_after(script: str) -> list[str]:
+    answer = subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.PIPE, text=True)
+    found: list[str] = json.loads(answer.stdout.splitlines()[-1])
+    return found
+
+
+def test_pytest_plugin_imports_nothing_else() -> None:
+    """Every pytest run of every user loads it, before a conftest can set ``AIRFLOW_HOME``."""
+    assert modules_after(PLUGIN) == ["airflow_provider_mictlanx", "airflow_provider_mictlanx.testing"]
 
 
 def test_only_light_packages_come_along(imported: list[str]) -> None:
