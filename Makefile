@@ -26,7 +26,7 @@ install = if [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --quiet --python $(BIN
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint types contracts pytest matrix test-demo test-slow test-distributed screenshots redis chromium faults soak model mutants bench docs dist \
-	venv clean test-privileged test-example-project audit
+	test-dist lowest venv clean test-privileged test-example-project audit
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -55,6 +55,9 @@ pytest: $(VENV)/.data ## Run the tests in parallel: make pytest [PYTEST_ARGS="-k
 matrix: $(VENV)/.matrix ## Run the tests on every Airflow and Python: make matrix [CELL=airflow-2.11-python-3.12] [PYTEST_ARGS=…]
 	$(BIN)/nox $(if $(CELL),--session "tests($(CELL))") -- $(PARALLEL) $(PYTEST_ARGS)
 
+lowest: $(VENV)/.matrix ## Run the tests with the oldest releases that pyproject.toml allows: make lowest [CELL=2.11] [PYTEST_ARGS=…]
+	$(BIN)/nox --session $(if $(CELL),"lowest(airflow='$(CELL)')",lowest) -- $(PARALLEL) $(PYTEST_ARGS)
+
 test-demo: $(VENV)/.dev ## Test the demo: interruption, cleanup, and errors
 	$(BIN)/python -m pytest tests/e2e/system -m demo $(PARALLEL) $(PYTEST_ARGS)
 
@@ -65,11 +68,11 @@ test-slow: $(VENV)/.dev ## Test that uploads survive a router that is down for 1
 	$(BIN)/python -m pytest tests/robustness/restarts -m slow $(PARALLEL) $(PYTEST_ARGS)
 
 test-distributed: redis chromium $(VENV)/.distributed ## Test with a complete Airflow: scheduler, triggerer, Celery workers, a browser
-	$(BIN)/python -m pytest tests/e2e/distributed --timeout 1500 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/e2e/packagingributed --timeout 1500 $(PYTEST_ARGS)
 
 screenshots: chromium $(VENV)/.distributed ## Renew the screenshots in docs/images
-	SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/e2e/distributed/test_browser.py \
-		tests/e2e/distributed/test_bulk_page.py --timeout 900 -p no:randomly
+	SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/e2e/packagingributed/test_browser.py \
+		tests/e2e/packagingributed/test_bulk_page.py --timeout 900 -p no:randomly
 
 redis:
 	@command -v redis-server >/dev/null || { echo "redis-server is missing; on Debian: apt-get install redis-server" >&2; exit 1; }
@@ -92,7 +95,7 @@ mutants: $(VENV)/.dev ## Remove guards one by one, and check that a test fails: 
 test-privileged: $(VENV)/.dev ## As root: test downloads onto full and read-only disks, and into other users' folders
 	$(BIN)/python -m pytest tests/e2e/privileged $(PYTEST_ARGS)
 
-audit: $(VENV)/.audit ## Compare the installed packages with the advisories of PyPI
+audit: $(VENV)/.audit ## Compare the package's dependencies with the advisories of PyPI
 	@$(BIN)/python scripts/audit.py
 
 soak: $(VENV)/.dev ## Run mixed work on a misbehaving storage space for 30 minutes: make soak [SOAK_SECONDS=60]
@@ -101,9 +104,15 @@ soak: $(VENV)/.dev ## Run mixed work on a misbehaving storage space for 30 minut
 docs: $(VENV)/.docs ## Build the documentation site into build/docs
 	$(BIN)/python -m sphinx -q -E -W --keep-going docs build/docs
 
-dist: $(VENV)/.dev ## Build the wheel and the source archive into dist/
+dist: $(VENV)/.dist ## Build the wheel and the source archive into dist/, and check them: make dist [VERSION=1.2.3]
 	rm -rf dist
-	$(BIN)/python -m build
+	$(BIN)/uv build --quiet
+	$(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
+	$(BIN)/python scripts/check_dist.py $(if $(VERSION),--version $(VERSION))
+
+test-dist: dist $(VENV)/.matrix ## Build again from the archive, and install the wheel alone, on each Airflow
+	$(BIN)/python -m pytest tests/e2e/packaging
+	$(BIN)/nox --session wheel
 
 venv: $(VENV)/.dev ## Create the environment for development
 
@@ -120,7 +129,7 @@ $(VENV)/.created:
 	@$(BIN)/python -m pip install -qq uv || echo "uv could not be installed; using pip, which is slower"
 	@touch $@
 
-$(VENV)/.package: $(VENV)/.created pyproject.toml airflow_provider_mictlanx/__init__.py
+$(VENV)/.package: $(VENV)/.created pyproject.toml
 	@echo "Installing the package and Airflow $(AIRFLOW) …"
 	@$(call install,--editable '.[local-vss]' 'apache-airflow==$(AIRFLOW).*')
 	@touch $@
@@ -143,6 +152,11 @@ $(VENV)/.docs: $(VENV)/.package
 $(VENV)/.audit: $(VENV)/.dev
 	@echo "Installing pip-audit …"
 	@$(call install,--group audit 'apache-airflow==$(AIRFLOW).*')
+	@touch $@
+
+$(VENV)/.dist: $(VENV)/.dev
+	@echo "Installing twine and uv …"
+	@$(call install,--group dist 'apache-airflow==$(AIRFLOW).*')
 	@touch $@
 
 $(VENV)/.matrix: $(VENV)/.dev

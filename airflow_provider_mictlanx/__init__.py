@@ -1,3 +1,5 @@
 """Apache Airflow provider for MictlanX, a decentralized object store reached over HTTP through routers."""
 
-__version__ = "0.1.0"
+from importlib.metadata import version
+
+__version__ = version("airflow-provider-mictlanx")

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import ast
 import importlib
+import io
 import pkgutil
 import re
 import runpy
+import tarfile
+import zipfile
 from importlib.metadata import entry_points, version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import airflow_provider_mictlanx
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(airflow_provider_mictlanx.__path__, airflow_provider_mictlanx.__name__ + ".")
@@ -25,6 +29,7 @@ AIRFLOW_3 = {"MictlanXObjectEventTrigger", "MictlanXBulkCompleteEventTrigger"}
 if not version("apache-airflow").startswith("2."):
     PUBLIC = (*PUBLIC, "triggers.events")
     AIRFLOW_3 = set()
+NEEDS_AIRFLOW_3 = runpy.run_path(str(ROOT / "scripts" / "import_modules.py"))["NEEDS_AIRFLOW_3"]
 CLASS_NAME = re.compile(r"\b(?:MictlanX|Bulk|Async)[A-Z]?\w*(?:Operator|Sensor|Hook|Trigger|Client|Router|Peer)\b")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -40,10 +45,6 @@ def blocks(page: Path, language: str) -> list[str]:
 def heading_anchors(page: Path) -> set[str]:
     headings = re.findall(r"^#+ +(.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-def test_version_of_the_distribution_is_the_packages() -> None:
-    assert version("airflow-provider-mictlanx") == airflow_provider_mictlanx.__version__
 
 
 def test_provider_entry_point_resolves() -> None:
@@ -62,7 +63,7 @@ def test_console_script_resolves() -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_every_module_imports(name: str) -> None:
-    if AIRFLOW_3 and re.search(r"\.(triggers\.events|bundles\.mictlanx|plugins\.web\.\w+)$", name):
+    if AIRFLOW_3 and NEEDS_AIRFLOW_3.search(name):
         pytest.skip("it needs Airflow 3")
     assert importlib.import_module(name).__doc__, f"{name} has no docstring"
 
@@ -165,36 +166,62 @@ def test_marks_of_the_example_dags_are_paired() -> None:
         assert {kind for kind, _ in ends} == {"END"}
 
 
-class TestCheckDist:
-    """``scripts/check_dist.py`` finds what does not belong into a wheel."""
+def test_changelog_is_kept_as_keep_a_changelog_says() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    releases = re.split(r"^## (.*)\n", text, flags=re.MULTILINE)[1:]
+    assert releases[0] == "[Unreleased]"
+    assert [name for name in releases[2::2] if not re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", name)] == []
+    for changes in releases[1::2]:
+        kinds = re.findall(r"^### (.*)$", changes, re.MULTILINE)
+        assert len(kinds) == len(set(kinds))
+        assert set(kinds) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 
-    GOOD = ("py.typed", "__init__.py", "get_provider_info.py", "plugins/web/static/main.js")
+
+class TestCheckDist:
+    """``scripts/check_dist.py`` finds what does not belong into the archives, and what is missing."""
+
+    PY_TYPED = "airflow_provider_mictlanx/py.typed"
 
     @pytest.fixture
-    def check(self) -> dict[str, object]:
+    def check(self) -> dict[str, Any]:
         return runpy.run_path(str(ROOT / "scripts" / "check_dist.py"))
 
-    def names(self, *more: str) -> list[str]:
-        inside = [f"airflow_provider_mictlanx/{name}" for name in self.GOOD]
-        return [*inside, "airflow_provider_mictlanx-0.1.0.dist-info/METADATA", *more]
+    def wheel(self, names: set[str]) -> zipfile.ZipFile:
+        archive = zipfile.ZipFile(io.BytesIO(), "w")
+        for name in [*names, "airflow_provider_mictlanx-1.dist-info/METADATA"]:
+            archive.writestr(name, "")
+        return archive
 
-    def test_good_wheel(self, check) -> None:
-        assert check["wheel_faults"](self.names()) == []
+    def sdist(self, names: set[str]) -> tarfile.TarFile:
+        archive = tarfile.open(fileobj=io.BytesIO(), mode="w")  # noqa: SIM115, in memory
+        for name in names:
+            archive.addfile(tarfile.TarInfo(f"airflow_provider_mictlanx-1/{name}"))
+        return archive
 
-    @pytest.mark.parametrize("stray", ["airflow/__init__.py", "tests/test_a.py", "example_dags/a.py"])
-    def test_stray_folder(self, check, stray: str) -> None:
-        assert check["wheel_faults"](self.names(stray)) == [f"the wheel must not hold {stray.split('/')[0]}"]
+    def test_wheel_with_the_package_alone_is_accepted(self, check: dict[str, Any]) -> None:
+        assert check["wheel_faults"](self.wheel(check["package_files"]())) == []
 
-    def test_missing_type_mark(self, check) -> None:
-        names = [name for name in self.names() if not name.endswith("py.typed")]
-        assert check["wheel_faults"](names) == ["the wheel lacks airflow_provider_mictlanx/py.typed"]
+    @pytest.mark.parametrize("stray", ["airflow/__init__.py", "tests/test_a.py", "airflow_provider_mictlanx/a.pyc"])
+    def test_wheel_with_a_stray_file_is_refused(self, check: dict[str, Any], stray: str) -> None:
+        wheel = self.wheel({*check["package_files"](), stray})
+        assert check["wheel_faults"](wheel) == [f"the wheel must not contain {stray}"]
 
-    def test_incomplete_source_archive(self, check) -> None:
-        names = [f"a-1/{name}" for name in ("airflow_provider_mictlanx/__init__.py", "PKG-INFO", *check["SOURCES"][1:])]
-        assert check["sdist_faults"](names) == ["the source archive lacks pyproject.toml"]
+    def test_wheel_without_its_type_mark_is_refused(self, check: dict[str, Any]) -> None:
+        wheel = self.wheel(check["package_files"]() - {self.PY_TYPED})
+        assert check["wheel_faults"](wheel) == [f"the wheel lacks {self.PY_TYPED}"]
 
-    def test_stray_folder_in_the_source_archive(self, check) -> None:
-        names = [
-            f"a-1/{name}" for name in ("airflow_provider_mictlanx/__init__.py", *check["SOURCES"], ".venv/tests/a.py")
+    def test_sdist_is_compared_with_its_list_and_the_package(self, check: dict[str, Any]) -> None:
+        complete = {*check["package_files"](), *check["SOURCES"]} - {"airflow_provider_mictlanx"}
+        assert check["sdist_faults"](self.sdist(complete)) == []
+        other = complete - {"Makefile", self.PY_TYPED} | {".venv/a.py"}
+        assert check["sdist_faults"](self.sdist(other)) == [
+            "the source archive lacks Makefile",
+            f"the source archive lacks {self.PY_TYPED}",
+            "the source archive must not contain .venv",
         ]
-        assert check["sdist_faults"](names) == ["the source archive must not hold .venv"]
+
+    def test_release_of_another_version_is_refused(self, check: dict[str, Any]) -> None:
+        assert check["release_faults"]("0.0.1.dev7", "9.9.9") == [
+            "the version must be 9.9.9, got 0.0.1.dev7",
+            "CHANGELOG.md lacks the section [9.9.9]",
+        ]
