@@ -19,6 +19,7 @@ from pathlib import Path
 from sphinx.application import Sphinx
 
 from airflow_provider_mictlanx import __version__
+from airflow_provider_mictlanx.client import MictlanXError
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -101,6 +102,15 @@ def prepare_page(app: Sphinx, page: str, source: list[str]) -> None:
         source[0] += "\n" + navigation(source[0]) + "\n"
 
 
+def hide_inherited_signature(
+    app: Sphinx, what: str, name: str, thing: object, options: object, signature: str, returns: str
+) -> tuple[str, None] | None:
+    """Leave out the signature of an error that is that of its base class."""
+    inherited = isinstance(thing, type) and issubclass(thing, MictlanXError) and "__init__" not in vars(thing)
+    return ("", None) if inherited else None
+
+
 def setup(app: Sphinx) -> None:
-    """Register the adaption of the pages."""
+    """Register the steps above."""
     app.connect("source-read", prepare_page)
+    app.connect("autodoc-process-signature", hide_inherited_signature)

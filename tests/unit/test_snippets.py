@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import textwrap
 from pathlib import Path
@@ -13,7 +14,6 @@ QUOTES = "\n".join(textwrap.dedent(file.read_text(encoding="utf-8")) for file in
 
 PAGES_THAT_RUN = {
     ("client.md", "python"): "tests/integration/client/test_docs.py",
-    ("connection.md", "bash"): "tests/unit/hooks/test_connection.py",
     ("dag-bundles.md", "json"): "tests/e2e/distributed/test_dag_bundle.py",
     ("dag-bundles.md", "python"): "tests/integration/bundles/test_mictlanx.py",
     ("from-the-official-client.md", "python"): "tests/integration/client/test_docs.py",
@@ -32,6 +32,8 @@ OTHERS = {
     "bulks.md: TriggerDagRunOperator(": "test_fragments_of_bulks_build_tasks",
     "bulks.md: ready = BulkCompleteSensor(task_id": "test_fragments_of_bulks_build_tasks",
     "bulks.md: MictlanXBulkPutOperator.partial(": "test_fragments_of_bulks_build_tasks",
+    "connection.md: export AIRFLOW_CONN": "tests/unit/hooks/test_connection.py",
+    "connection.md: airflow connections add": "test_connection_of_the_command_line_is_understood",
     "dag-bundles.md: $ mictlanx publish": "shell.md has the same command",
     "development.md: make matrix": ".ci/run runs one version, a developer the others",
     "local-vss.md: $ pip install": "tests/integration/local_vss/test_command.py starts the same command",
@@ -116,6 +118,19 @@ def test_fragments_of_bulks_build_tasks() -> None:
         for start in starts:
             exec(find(start), dict(names))
     assert sorted(dag.task_ids) == ["ready", "start_reader", "upload"]
+
+
+def test_connection_of_the_command_line_is_understood() -> None:
+    from airflow.models import Connection
+
+    from airflow_provider_mictlanx.hooks.connection import parse_connection
+
+    *command, conn_id = (words := shlex.split(find("connection.md: airflow connections add")))[:4]
+    assert command == ["airflow", "connections", "add"]
+    options = {name.removeprefix("--conn-"): value for name, value in zip(words[4::2], words[5::2], strict=True)}
+    connection = Connection(conn_id, options.pop("type"), port=int(options.pop("port")), **options)
+    uri = parse_connection(connection, connection.extra_dejson).uri
+    assert str(uri).startswith("mictlanx://router-0@127.0.0.1:60666/?protocol=http")
 
 
 def test_bucket_of_a_run_as_the_page_computes_it() -> None:
