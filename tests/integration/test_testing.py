@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from airflow_provider_mictlanx.client import AsyncClient
@@ -41,13 +42,15 @@ async def test_connection_leads_to_an_empty_storage(data: bytes, mictlanx_conn: 
     mictlanx_vss.stop()
 
 
-async def test_clear_deletes_data_caches_and_announcements(mictlanx_conn: str, mictlanx_vss: LocalVSS) -> None:
-    for data in (b"one", b"another"):  # a cache of a router, or an announcement, would disturb the second
+async def test_clear_deletes_data_and_caches(mictlanx_conn: str, mictlanx_vss: LocalVSS) -> None:
+    for data in (b"one", b"another"):  # nothing is overwritten, so the second is a conflict if the first was left
         assert await put_and_get(mictlanx_vss.uri, data) == data
-        assert list((mictlanx_vss.data / "peers").rglob("*/*"))
+        urls = [f"{mictlanx_vss.api(router)}/buckets/bucket/key_0" for router in range(2)]
+        assert [httpx.get(url, trust_env=False).status_code for url in urls] == [200, 200]
         mictlanx_vss.set_fault("latency", seconds=0)
         mictlanx_vss.clear()
         assert mictlanx_vss.faults() == []
+        assert [httpx.get(url, trust_env=False).status_code for url in urls] == [404, 404]
         assert list((mictlanx_vss.data / "peers").rglob("*/*")) == []
 
 
