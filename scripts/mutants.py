@@ -2813,9 +2813,9 @@ class _Run:
 
     @property
     def reason(self) -> str:
-        """The first failed test and its error."""
-        failed = re.search(r"^(?:FAILED|ERROR) \S+?::(.+)", self.output, re.MULTILINE)
-        return failed[1] if failed else self.output[-2000:]
+        """The first failed test and its error, or else the last line."""
+        failed = re.search(r"^(?:FAILED|ERROR) (?:\S+?::)?(.+)", self.output, re.MULTILINE)
+        return failed[1] if failed else self.output.strip().rpartition("\n")[2]
 
 
 _done = multiprocessing.Value("i", 0)
