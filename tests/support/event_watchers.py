@@ -45,6 +45,8 @@ class StateStore:
         self.refused: list[str] = []
 
     def send(self, message: Any) -> Any:
+        if isinstance(message, comms.MaskSecret):  # Airflow 3.3.0 sends it from its event loop
+            return None
         with pytest.raises(RuntimeError):  # no running loop in this thread
             asyncio.get_running_loop()
         self.hanging.wait(60)
