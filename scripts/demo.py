@@ -162,7 +162,7 @@ class Progress:
         self._stored = (time.monotonic(), 0)
 
     def line(self) -> str:
-        """Return ``7 of 29 tasks done, 1.2 MB stored, 300 KB/s; now put_file``, or that Airflow starts."""
+        """Return ``7 of 29 tasks done, 1.2 MB stored, 300 KB/s  put_file``, or that Airflow starts."""
         query = """SELECT count(*), count(*) FILTER (WHERE state = 'success'), group_concat(DISTINCT task_id)
             FILTER (WHERE state IN ('running', 'deferred')) FROM task_instance WHERE dag_id = ?"""
         with contextlib.closing(sqlite3.connect(f"file:{self._database}?mode=ro", uri=True)) as database:
@@ -172,8 +172,8 @@ class Progress:
         then, before = self._stored
         now, size = self._stored = time.monotonic(), sum(peer["used_disk"] for peer in _peers(self._uri))
         rate = f", {format_size(int((size - before) / (now - then)))}/s" if size > before else ""
-        tasks = f"; now {active.replace(',', ', ')}" if active else ""
-        return f"{done} of {pluralize(total, 'task')} done, {format_size(size)} stored{rate}{tasks}"
+        names = ", ".join(task_id.rpartition(".")[2] for task_id in (active or "").split(","))
+        return f"{done} of {pluralize(total, 'task')} done, {format_size(size)} stored{rate}  {names}"
 
 
 @contextlib.contextmanager

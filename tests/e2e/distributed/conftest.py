@@ -62,7 +62,7 @@ def terminated_like_interrupted() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that the README's DAG has instead of ``/data``."""
+    """The folder that the README's DAG has instead of ``/data``; that of its copy ``nightly_beside`` is in it."""
     return tmp_path_factory.mktemp("data")
 
 
@@ -73,7 +73,12 @@ def start_airflow(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -
     for folder in (ROOT / "example_dags", Path(__file__).parent / "dags"):
         shutil.copytree(folder, dags, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     nightly = dags / "example_mictlanx_nightly.py"
-    nightly.write_text(nightly.read_text().replace('"/data/', f'"{data_folder}/'))
+    code = nightly.read_text()
+    nightly.write_text(code.replace('"/data/', f'"{data_folder}/'))
+    beside = {'"nightly': '"nightly_beside', '"frames"': '"frames-beside"', '"/data/': f'"{data_folder}/beside/'}
+    for old, new in beside.items():
+        code = code.replace(old, new)
+    (dags / "nightly_beside.py").write_text(code)
     first = tmp_path_factory.mktemp("airflow")
     command = [sys.executable, "-m", "airflow", "db", "migrate"]
     subprocess.run(command, env=clean_environment(first, dags), check=True, capture_output=True, timeout=240)

@@ -197,6 +197,43 @@ def test_example_dag_from_the_ui(
     picture(page, "xcom", height=760)
 
 
+def test_dag_of_the_readme_runs_on_two_dates(page: Page, local_airflow: RunningAirflow, data_folder: Path) -> None:
+    """The first click also starts the scheduled run; before the second one, for another date, the file changes."""
+    dag_id = "nightly"
+    frame = data_folder / "frames" / "frame-000.jpg"
+    frame.parent.mkdir()
+    local_airflow.wait_for("the DAG", lambda: dag_id in known_dags(local_airflow), 180)
+    expected: dict[str, str] = {}
+    for content, date in (("first", ""), ("other", "2026/01/02")):
+        frame.write_text(content)
+        trigger(page, dag_id, date)
+        count = 2 if not date else 3
+        local_airflow.wait_for("the runs", lambda count=count: len(local_airflow.runs(dag_id)) == count, 120)
+        for run_id in set(local_airflow.runs(dag_id)) - expected.keys():
+            assert local_airflow.wait_for_run(dag_id, run_id, 300) == "success"
+            expected[run_id] = content
+        assert {file.parent.name: file.read_text() for file in data_folder.glob(f"out/*/{frame.name}")} == expected
+
+    page.goto(f"/dags/{dag_id}/runs")
+    expect(page.get_by_role("row").filter(has_text="Success")).to_have_count(3)
+    page.goto(f"/dags/{dag_id}")
+    expect(page.get_by_text("Last 3 Dag Runs")).to_be_visible()
+    picture(page, "nightly", height=440)
+
+
+def trigger(page: Page, dag_id: str, date: str) -> None:
+    """Press *Trigger*, and choose a logical date (``2026/01/02``) if one is given."""
+    page.goto(f"/dags/{dag_id}")
+    page.get_by_role("button", name="Trigger").first.click()
+    dialog = page.get_by_role("dialog").filter(has_text="Trigger Dag")
+    if date:
+        dialog.get_by_text(re.compile(r"^\w{3} \d+, \d{4} \d\d:\d\d$")).click()
+        page.get_by_placeholder("YYYY/MM/DD").fill(date)
+        page.get_by_placeholder("YYYY/MM/DD").press("Escape")
+    dialog.get_by_role("button", name="Trigger", exact=True).click()
+    expect(dialog).to_be_hidden()
+
+
 def known_dags(airflow: RunningAirflow) -> set[str]:
     return {dag["dag_id"] for dag in airflow.request("GET", "/api/v2/dags?limit=1000")["dags"]}
 

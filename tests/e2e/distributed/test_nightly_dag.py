@@ -8,7 +8,7 @@ from scripts.running_airflow import RunningAirflow
 from tests.support.airflow_runs import Run
 from tests.support.vss import LocalVSS
 
-DAG_ID = "nightly"
+DAG_ID = "nightly_beside"
 FRAMES = 5
 
 
@@ -16,7 +16,7 @@ def take_frames(data_folder: Path, text: str) -> None:
     """Write the frames anew, under the same names."""
     for number in range(FRAMES):
         frame = data_folder / "frames" / f"frame-{number:03}.jpg"
-        frame.parent.mkdir(exist_ok=True)
+        frame.parent.mkdir(parents=True, exist_ok=True)
         frame.write_text(f"{text} {number}")
 
 
@@ -26,6 +26,7 @@ def fetched(data_folder: Path) -> dict[str, str]:
 
 
 def test_click_second_run_and_retry(local_airflow: RunningAirflow, vss: LocalVSS, data_folder: Path) -> None:
+    data_folder /= "beside"
     take_frames(data_folder, "first")
     clicked = Run(local_airflow, DAG_ID)
     scheduled_id = local_airflow.wait_for(
