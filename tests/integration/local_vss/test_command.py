@@ -167,7 +167,13 @@ def test_faults_and_log_stay_on_loopback(started, tmp_path) -> None:
 )
 def test_control_api_refuses_requests_of_proxies_and_pages(vss, headers) -> None:
     for port in (vss.port, vss.peer_port()):
-        for method, path in (("PUT", "/_faults"), ("GET", "/_faults"), ("DELETE", "/_faults"), ("GET", "/_requests")):
+        for method, path in (
+            ("PUT", "/_faults"),
+            ("GET", "/_faults"),
+            ("DELETE", "/_faults"),
+            ("GET", "/_requests"),
+            ("DELETE", "/_data"),
+        ):
             answer = httpx.request(method, f"http://127.0.0.1:{port}{path}", headers=headers, trust_env=False)
             assert answer.status_code == 403, (method, path)
     assert httpx.get(f"http://localhost:{vss.port}/_faults", trust_env=False).status_code == 200

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from option import Err, Ok, Result
 
+import airflow_provider_mictlanx.client.transport.aiohttp_backend  # noqa: F401, imported by the first request, too slowly for outages of half a second
 from airflow_provider_mictlanx.client import (
     AsyncClient,
     AsyncRouter,
