@@ -26,7 +26,7 @@ install = if [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --quiet --python $(BIN
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint types contracts pytest matrix test-demo test-slow test-distributed screenshots redis chromium faults soak model mutants bench docs dist \
-	test-dist lowest venv clean test-privileged test-example-project audit
+	test-dist test-example-project lowest venv clean test-privileged audit
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26

@@ -49,6 +49,23 @@ def lowest(session: nox.Session, airflow: str) -> None:
     check(session, "--constraint", str(constraints))
 
 
+@nox.session(python="3.11", reuse_venv=False)
+@nox.parametrize("airflow", list(AIRFLOWS))
+def wheel(session: nox.Session, airflow: str) -> None:
+    """Install the wheel of ``make dist`` alone, import every module, and start the commands."""
+    (built,) = Path("dist").resolve().glob("*.whl")
+    script = Path("scripts/import_modules.py").resolve()
+    session.install(f"airflow-provider-mictlanx @ {built.as_uri()}", f"apache-airflow=={airflow}.*")
+    set_airflow_home(session)
+    session.chdir(session.create_tmp())  # so that only the installed package can be imported
+    session.run("python", "-I", str(script), "--without-extras")
+    session.install(f"airflow-provider-mictlanx[http2,testing] @ {built.as_uri()}", f"apache-airflow=={airflow}.*")
+    session.run("python", "-I", str(script))
+    for command in ("mictlanx", "mictlanx-local-vss"):
+        session.run(command, "--help", silent=True)
+    check_provider(session)
+
+
 @nox.session(reuse_venv=False)
 @nox.parametrize("airflow", ["2.11", "3.3"])
 def example_project(session: nox.Session, airflow: str) -> None:
@@ -60,23 +77,6 @@ def example_project(session: nox.Session, airflow: str) -> None:
         copy = shutil.copytree("tests/e2e/example_project", Path(folder, "project"), ignore=unwanted)
         with session.chdir(copy):
             session.run("python", "-m", "pytest", *session.posargs)
-
-
-@nox.session(python="3.11", reuse_venv=False)
-@nox.parametrize("airflow", list(AIRFLOWS))
-def wheel(session: nox.Session, airflow: str) -> None:
-    """Install the wheel of ``make dist`` alone, import every module, and start the commands."""
-    (built,) = Path("dist").resolve().glob("*.whl")
-    script = Path("scripts/import_modules.py").resolve()
-    session.install(f"airflow-provider-mictlanx @ {built.as_uri()}", f"apache-airflow=={airflow}.*")
-    set_airflow_home(session)
-    session.chdir(session.create_tmp())  # so that only the installed package can be imported
-    session.run("python", "-I", str(script), "--without-extras")
-    session.install(f"airflow-provider-mictlanx[http2,local-vss] @ {built.as_uri()}", f"apache-airflow=={airflow}.*")
-    session.run("python", "-I", str(script))
-    for command in ("mictlanx", "mictlanx-local-vss"):
-        session.run(command, "--help", silent=True)
-    check_provider(session)
 
 
 def check(session: nox.Session, *packages: str) -> None:

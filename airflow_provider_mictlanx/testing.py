@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import random
+import shlex
 import signal
 import socket
 import subprocess
@@ -159,11 +160,11 @@ class LocalVSS:
         watchdog = threading.Timer(_START_TIMEOUT, process.kill)
         watchdog.start()
         try:
-            line = process.stdout.readline()
+            printed = process.stdout.readline().strip()
         finally:
             watchdog.cancel()
-        if line:
-            self.process, self.uri = process, line.split("'")[1]
+        if printed:  # export AIRFLOW_CONN_MICTLANX_DEFAULT='…'
+            self.process, self.uri = process, shlex.split(printed)[1].partition("=")[2]
             self._error_reader = threading.Thread(target=_show_errors, args=(process,), daemon=True)
             self._error_reader.start()
             return

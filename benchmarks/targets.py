@@ -20,7 +20,7 @@ SMALL_STEPS = (
     *("put one", "get one"),
 )
 MANY_STEPS = ("put in client", "put bulk", "read prefix")
-BULK_IN_CLIENT = "put_bulk of the client"
+BULK_IN_CLIENT = "put_bulk of the client, automatic"
 BULK_BY_OPERATOR = "bulk operator with its records"
 FOLDER = "folder read by operator"
 

@@ -91,10 +91,10 @@ def put_in_client(task: Task) -> dict[str, Any]:
 
     async def run() -> dict[str, Any]:
         async with task.hook.open_client() as client:
-            (await client.put_bulk("bulk", balls)).unwrap()
+            (await client.put_bulk("bulk", balls, max_concurrency=None)).unwrap()
             result = (await client.await_bulk("bulk")).unwrap()
         assert result["successed"] == task.files, result
-        return {"successed": task.files}
+        return {"succeeded": task.files}
 
     return asyncio.run(run())
 

@@ -33,7 +33,7 @@ def name_bucket(run: str) -> str:
 def compare(shards: list[dict[str, Any]], total: dict[str, Any]) -> dict[str, int]:
     """Check that the shards add up to the bulk: no file is missing, none was uploaded twice."""
     balls = sum(shard["uploaded"] + shard["skipped"] for shard in shards)
-    if not balls == total["successed"] == total["total_balls"]:
+    if not balls == total["succeeded"] == total["total_balls"]:
         raise ValueError(f"the shards uploaded {balls} of {total['total_balls']} files: {shards}")
     return {"shards": len(shards), "files": balls, "size": total["uploaded_size"]}
 

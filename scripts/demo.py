@@ -367,7 +367,7 @@ def _print_bulk(airflow: RunningAirflow, run_id: str) -> None:
     objects = pluralize(deleted["deleted"], "object")
     print("Seconds after the start of the first task:")
     print(f"{seconds['upload']:5.1f} s  the upload is done: {files} in one task")
-    print(f"{seconds['ready']:5.1f} s  the gate opened: {ready['successed']} of {ready['total_balls']} stored")
+    print(f"{seconds['ready']:5.1f} s  the gate opened: {ready['succeeded']} of {ready['total_balls']} stored")
     print(
         f"{seconds['compare']:5.1f} s  the largest one is back: {compared['key']}, {compared['checksum'][:16]}… equal"
     )

@@ -344,7 +344,7 @@ class Worker:
             waiting = await_bulk(client, bulk_id, poke_interval=0.1, timeout=20, request_timeout=20)
             result = await self.soak.done("await_bulk", waiting)
             if not isinstance(result, MictlanXError) and (
-                result["failed"] or result["successed"] != result["total_balls"]
+                result["failed"] or result["succeeded"] != result["total_balls"]
             ):
                 raise Violation(f"bulk {bulk_id} was uploaded without a failure, but its records have {result}")
             return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import uuid
@@ -17,6 +18,7 @@ os.environ.setdefault("MICTLANX_LOG_PATH", "")  # before the client is imported:
 from airflow_provider_mictlanx.client import retry, texts
 from airflow_provider_mictlanx.client.redaction import Secrets
 from airflow_provider_mictlanx.client.transfer import chunk_upload
+from tests.support import hypothesis_profile  # noqa: F401 - loads it
 from tests.support.vss import LocalVSS
 
 
@@ -32,6 +34,18 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 collect_ignore = ["e2e/example_project"]  # a user's project, with an Airflow of its own: make test-example-project
+
+
+def pytest_configure() -> None:
+    """Collect tests without garbage collection: it would scan Airflow's modules again and again."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Exempt what was imported and collected from garbage collection."""
+    gc.freeze()
+    gc.enable()
+
 
 LONGEST = ("tests/e2e/", "tests/robustness/model/")
 

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, TypeVar
 
+from humanfriendly import format_size
 from humanfriendly.text import pluralize
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
@@ -199,7 +200,10 @@ class Batch:
         if progress is None:
             items = list(items)
             doing = f"{self._doing} " if self._doing else ""
-            progress = Progress(len(items), sum(item.size for item in items), self._log_progress, doing)
+            size = sum(item.size for item in items)
+            progress = Progress(len(items), size, self._log_progress, doing)
+            if items:
+                self._log_progress(f"{doing.capitalize()}{pluralize(len(items), 'object')}, {format_size(size)}")
         counting = progress
 
         async def one(place: tuple[int, I]) -> None:
@@ -296,8 +300,10 @@ def format_first(texts: Sequence[str], separator: str = ", ") -> str:
 
 
 def format_failures(failures: Sequence[Failure]) -> str:
-    """Return the first few failures as ``key: message; …``."""
-    return "; ".join(f"{failure.key}: {failure.message}" for failure in failures[:MAX_REPORTED])
+    """Return the first failure, and the keys of the next ones; the log has a line for each."""
+    others = [failure.key for failure in failures[1:]]
+    also = f"; also failed: {format_first(others)}" if others else ""
+    return f"{failures[0].key}: {failures[0].message}{also}" if failures else ""
 
 
 def truncate_failure(failure: dict[str, Any], max_size: int) -> dict[str, Any]:

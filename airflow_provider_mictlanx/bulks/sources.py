@@ -247,7 +247,10 @@ def _walk(folder: str, pattern: tuple[str, ...] | None) -> Iterator[str]:
     """Yield the files in a folder, or those that match, and the symbolic links to folders, which are errors."""
 
     def give_up(error: OSError) -> None:
-        raise ValidationError(f"reading folder {error.filename} failed: {error.strerror}") from error
+        raise ValidationError(
+            f"reading folder {error.filename} failed: {error.strerror}; check source, and that this "
+            "machine has the folder"
+        ) from error
 
     for parent, folders, files in os.walk(folder, onerror=give_up):
         inside = tuple(Path(os.path.relpath(parent, folder)).parts) if parent != folder else ()

@@ -11,7 +11,7 @@ import humanfriendly
 from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.batches.progress import format_transfer
-from airflow_provider_mictlanx.batches.runner import MAX_REPORTED, format_failures, truncate_failure
+from airflow_provider_mictlanx.batches.runner import MAX_REPORTED, Failure, format_failures, truncate_failure
 from airflow_provider_mictlanx.bulks.errors import BulkFailedError
 from airflow_provider_mictlanx.bulks.options import UploadResult
 from airflow_provider_mictlanx.bulks.status import BulkStatus, State
@@ -28,7 +28,7 @@ def summarize(status: BulkStatus) -> dict[str, Any]:
     """
     Return a bulk's result as a small dict.
 
-    Its keys: ``bulk_id, state, shards, total_balls, successed, failed, uploaded_size`` (bytes of the stored balls),
+    Its keys: ``bulk_id, state, shards, total_balls, succeeded, failed, uploaded_size`` (bytes of the stored balls),
     ``response_time`` (seconds), ``failures`` (the first few: ``{bucket_id, key, code, message}``), ``problems`` (str).
     """
     if status.closed:
@@ -40,7 +40,7 @@ def summarize(status: BulkStatus) -> dict[str, Any]:
             "state": status.state.value,
             "shards": status.shards,
             "total_balls": max(status.total_balls, status.acknowledged + missing),
-            "successed": status.acknowledged,
+            "succeeded": status.acknowledged,
             "failed": missing,
             "uploaded_size": status.acknowledged_size,
             "response_time": status.response_time,
@@ -96,7 +96,8 @@ def status_line(status: BulkStatus, now: float | None = None) -> str:
 def permanent_failure(status: BulkStatus) -> BulkFailedError:
     """Return the error for a bulk that failed permanently."""
     summary = summarize(status)
-    failures = [f"{failure['key']}: {failure['message']}" for failure in summary["failures"]]
+    failures = format_failures([Failure.model_validate(failure) for failure in summary["failures"]])
+    reasons = "; ".join(filter(None, [*summary["problems"], failures])) or "No reason was recorded"
     what_to_do = (
         "It is closed: call delete_bulk, and upload it again"
         if status.closed
@@ -104,7 +105,7 @@ def permanent_failure(status: BulkStatus) -> BulkFailedError:
     )
     return BulkFailedError(
         f"bulk {status.bulk_id!r} failed permanently: {summary['failed']} of {summary['total_balls']} objects are not "
-        f"stored. {'; '.join([*summary['problems'], *failures]) or 'No reason was recorded'}. {what_to_do}",
+        f"stored. {reasons}. {what_to_do}",
         permanent=True,
         result=summary,
     )
@@ -139,8 +140,8 @@ def upload_error(outcome: UploadResult, result: dict[str, Any]) -> BulkFailedErr
         else "Run it again: stored objects are not sent again"
     )
     return BulkFailedError(
-        f"bulk {_shard_name(outcome)}: {outcome.failed} of {outcome.total_balls} objects are not stored: "
-        f"{format_failures(outcome.failures)}. {what_to_do}",
+        f"uploading bulk {_shard_name(outcome)} failed: {outcome.failed} of {outcome.total_balls} objects are not "
+        f"stored: {format_failures(outcome.failures)}. {what_to_do}",
         permanent=outcome.permanently_failed,
         result=result,
     )

@@ -193,7 +193,7 @@ class StorageCheck:
             {
                 **summary,
                 "state": State.FAILED.value,
-                "successed": summary["successed"] - self.failed,
+                "succeeded": summary["succeeded"] - self.failed,
                 "failed": self.failed,
                 "failures": [failure.model_dump() for failure in self.failures],
                 "problems": [*summary["problems"], problem],

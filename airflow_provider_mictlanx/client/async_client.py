@@ -13,6 +13,7 @@ import contextlib
 import fnmatch
 import os
 import posixpath
+import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -216,7 +217,8 @@ class AsyncClient:
                     message = message.replace(name.ball_id, f"{name.ball_id[:12]}…")
                 name = f"{name.bucket_id}/{name.key}"
             written.append(name)
-        if not all(name in message for name in written):
+        # A request for the first chunk contains the ball's name, but not what the caller does with the ball.
+        if not all(re.search(rf"{re.escape(name)}(?!_\d)", message) for name in written):
             message = f"{action}: {message}"
         routers = self._pool.routers
         # A ValidationError without a router's address was raised before any request.
@@ -1274,7 +1276,7 @@ class AsyncClient:
         self,
         bulk_id: str,
         balls: Sequence[BallK],
-        max_concurrency: int = 10,
+        max_concurrency: int | None = 10,
         stop_on_failure: bool = False,
         *,
         allow_reserved_bucket: bool = False,
@@ -1290,7 +1292,8 @@ class AsyncClient:
         :param balls: dicts with ``bucket_id``, ``ball_id`` or ``key``, ``source`` (bytes, or a path), and optionally
             ``tags``, ``rf``, ``chunk_size``, ``timeout``, ``max_tries``, ``max_concurrency`` and ``max_backoff`` as in
             ``put``
-        :param max_concurrency: maximum balls at once
+        :param max_concurrency: maximum balls at once; None for up to 64 that hold at most 64 MB together, which is
+            several times as fast over a distance
         :param stop_on_failure: after the first failure, start no further ball
         :param allow_reserved_bucket: see ``put``
 

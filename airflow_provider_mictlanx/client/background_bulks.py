@@ -17,7 +17,14 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Required, TypedDict, cast
 
+from airflow_provider_mictlanx.client.concurrency import ByteBudget
 from airflow_provider_mictlanx.client.errors import MictlanXError, NotFoundError, UnknownError, ValidationError
+from airflow_provider_mictlanx.client.local_io.chunk_sizes import (
+    BATCH_BUDGET,
+    MAX_IN_FLIGHT,
+    STREAMED_CHUNK,
+    chunk_size_for,
+)
 from airflow_provider_mictlanx.client.models import PutReport
 from airflow_provider_mictlanx.client.object_ids import check_bucket_may_change, make_ball_id
 from airflow_provider_mictlanx.client.retry import RetryConfig
@@ -122,16 +129,21 @@ class _Job:
     def __post_init__(self) -> None:
         self._numbers = itertools.count()
         self._windows = self.open_windows(lambda number: upload_arguments(self.items[number]), 1)
+        self._budget = ByteBudget(BATCH_BUDGET)
+        self._memory: dict[int, int] = {}
+        """Bytes that the put of a ball may hold, if the number of balls at once is chosen automatically."""
 
-    def add(self, items: Iterable[tuple[BallK, int]], max_concurrency: int) -> None:
+    def add(self, items: Iterable[tuple[BallK, int]], max_concurrency: int | None) -> None:
         sizes = {}
         for number, (item, size) in zip(self._numbers, items, strict=False):
             self.items[number], sizes[number] = item, size
+            if max_concurrency is None:
+                self._memory[number] = _memory_for(item, size)
         self.pending.extend(sizes)
-        self._windows.max_concurrency = max_concurrency
+        at_once = self._windows.max_concurrency = max_concurrency or MAX_IN_FLIGHT
         self._windows.add(sizes)
         running = sum(not worker.done() for worker in self.workers)
-        for _ in range(min(max_concurrency - running, len(self.pending))):
+        for _ in range(min(at_once - running, len(self.pending))):
             worker = asyncio.get_running_loop().create_task(self._work())
             self.workers.add(worker)
             worker.add_done_callback(self.workers.discard)
@@ -150,8 +162,9 @@ class _Job:
     async def _put(self, number: int) -> None:
         item = self.items[number]
         try:
-            known = await self._windows.pop(number)
-            report = await self.put(item, known)
+            async with self._budget.reserve(self._memory.pop(number, 0)):
+                known = await self._windows.pop(number)
+                report = await self.put(item, known)
         except asyncio.CancelledError:
             self._fail(item, UnknownError("cancelled: the client was closed", transient=False))
             raise
@@ -211,7 +224,7 @@ class BulkJobs:
         self._jobs: dict[str, _Job] = {}
 
     def start(
-        self, bulk_id: str, items: Iterable[tuple[BallK, int]], max_concurrency: int, stop_on_failure: bool
+        self, bulk_id: str, items: Iterable[tuple[BallK, int]], max_concurrency: int | None, stop_on_failure: bool
     ) -> None:
         """
         Start to put balls in the background; add them to a bulk of this id that has not been awaited.
@@ -220,7 +233,8 @@ class BulkJobs:
         """
         if not check_str("bulk_id", bulk_id):
             raise ValidationError("bulk_id must not be empty")
-        check_int("max_concurrency", max_concurrency)
+        if max_concurrency is not None:
+            check_int("max_concurrency", max_concurrency)
         job = self._jobs.get(bulk_id)
         if job and job.waiting:
             raise ValidationError(
@@ -319,6 +333,16 @@ def upload_arguments(item: BallK) -> dict[str, Any]:
         "allow_reserved_bucket": True,  # put_bulk has checked every bucket
         **options,
     }
+
+
+def _memory_for(item: BallK, size: int) -> int:
+    """Return the bytes that the put of an item of this size may hold; the caller's bytes are in memory anyway."""
+    if isinstance(item["source"], bytes):
+        return 0
+    options = upload_arguments(item)
+    chunk = min(chunk_size_for(size, options.get("chunk_size", "256kb")), STREAMED_CHUNK)
+    in_flight: int = options["max_concurrency"]
+    return min(size, in_flight * chunk)
 
 
 def _as_mictlanx_error(error: Exception) -> MictlanXError:

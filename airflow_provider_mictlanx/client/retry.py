@@ -9,10 +9,12 @@ together.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 
 from tenacity import (
     AsyncRetrying,
@@ -33,6 +35,9 @@ log = get_logger(__name__)
 
 _failed: ContextVar[list[BaseException]] = ContextVar("failed")
 """The last retried failure within ``deadline_scope``, for its error; the tasks of the call share the list."""
+
+_LONG_ID = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}(?=\b|_)")
+"""A ball id that was made from a key."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class RetryConfig:
             stop=stop_after_attempt(self.max_tries),
             wait=wait(multiplier=self.first_backoff, max=self.max_backoff, exp_base=self.factor),
             retry=retry_if_exception(lambda error: is_transient(error, final)),
-            before_sleep=_log_failed_try,
+            before_sleep=partial(_log_failed_try, self.max_tries),
             reraise=True,
         )
 
@@ -81,9 +86,11 @@ def is_transient(error: BaseException, final: tuple[type[MictlanXError], ...] = 
     return transient and not isinstance(error, final)
 
 
-def _log_failed_try(state: RetryCallState) -> None:
+def _log_failed_try(tries: int, state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
-    log.info("Try %d failed: %s; retrying in %.1f s", state.attempt_number, error, state.upcoming_sleep)
+    problem = _LONG_ID.sub(r"\1…", str(error))
+    number, pause = state.attempt_number, state.upcoming_sleep
+    log.info("Try %d of %d failed: %s; try %d follows in %.1f s", number, tries, problem, number + 1, pause)
     if error is not None:
         remember_failure(error)
 

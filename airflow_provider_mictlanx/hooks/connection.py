@@ -48,17 +48,9 @@ except ImportError:  # before Airflow 3.3.2
 DEFAULT_CLIENT_ID = "airflow"
 
 ACCEPTED_FORMS = (
-    "Accepted forms of a MictlanX connection: in the field Routers of Airflow's connection form, one per line: "
-    "mictlanx://router-0@host:60666,router-1@host:60667/?protocol=http or http://host:60666 or https://host/path; "
-    "in an environment variable AIRFLOW_CONN_..., a MictlanX URI of routers that have ids: "
-    "mictlanx://router-0@host:60666,router-1@host:60667/?protocol=http&api_version=4&http2=0 or JSON, with every form "
-    "of "
-    'URI: {"conn_type": "mictlanx", "password": "<token>", "extra": {"uri": '
-    '"mictlanx://host:60666,host:60667/?protocol=http"}} or {"conn_type": "mictlanx", "extra": {"routers": '
-    '["http://host:60666", "http://host:60667"]}} or {"conn_type": "mictlanx", "host": "host", "port": 60666, "extra": '
-    '{"protocol": "http"}}'
+    "Accepted forms of a MictlanX connection: mictlanx://router-0@host:60666,router-1@host:60667/?protocol=http, "
+    "http://host:60666 and https://host/path"
 )
-"""On one line, like every error message."""
 
 _CONN_TYPES = ("mictlanx", "http", "https")
 """Airflow gives the type http or https to a router's URL in an environment variable."""

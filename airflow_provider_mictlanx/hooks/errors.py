@@ -1,16 +1,23 @@
-"""MictlanX errors as Airflow exceptions and as trigger events."""
+"""MictlanX errors as Airflow exceptions, as trigger events and as lines of a task's log."""
 
 from __future__ import annotations
 
+import logging
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from airflow_provider_mictlanx.bulks import errors as bulk_errors
 from airflow_provider_mictlanx.client import errors
-from airflow_provider_mictlanx.client.errors import MictlanXError
+from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationError
+from airflow_provider_mictlanx.client.texts import clean, get_logger
+
+log = get_logger(__name__)
+
+DOCUMENTATION = "https://airflow-provider-mictlanx.readthedocs.io/en/stable/"
 
 _EVENT_FIELDS = ("status_code", "error_code", "transient", "permanent")
 
@@ -29,24 +36,76 @@ def errors_name_connection(conn_id: str) -> Iterator[None]:
     try:
         yield
     except MictlanXError as error:
-        if (named := f"connection {conn_id!r}") not in str(error):
-            error.amend(f"{error} ({named})")
+        error.amend(with_connection(str(error), conn_id))
         raise
 
 
-@contextmanager
-def permanent_errors_fail_the_task() -> Iterator[None]:
-    """
-    Raise ``AirflowFailException`` for an error that no retry can fix.
+class _Task(Protocol):
+    """A task with a connection; ``label`` names the task for an error of its DAG."""
 
-    Every other ``MictlanXError`` passes unchanged: Airflow retries it, and retry policies can match its class.
+    mictlanx_conn_id: str
+
+    @property
+    def label(self) -> str: ...
+
+
+class TaskErrors:
     """
-    try:
-        yield
-    except MictlanXError as error:
+    Context manager that prepares errors for the task's log, which then shows one line for each.
+
+    The line ends with the address of the error's documentation. An error that no retry can fix becomes an
+    ``AirflowFailException``, with the original as ``__context__``. Every other ``MictlanXError`` keeps its class:
+    Airflow retries it, and retry policies can match it.
+    """
+
+    def __init__(self, task: _Task) -> None:
+        self._task = task
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, MictlanXError):
+            return
+        message = with_connection(str(error), self._task.mictlanx_conn_id)
+        if type(error) is ValidationError and self._task.label not in message:
+            message = f"{self._task.label}: {message}"
+        message = with_documentation(message, type(error).__name__)
         if error.permanent:
-            raise AirflowFailException(f"{type(error).__name__}: {error}") from error
-        raise
+            raise AirflowFailException(f"{type(error).__name__}: {message}") from None
+        error.amend(message)
+        raise error.with_traceback(None) from None
+
+
+def with_connection(message: str, conn_id: str) -> str:
+    """Return a message with the id of the connection."""
+    named = f"connection {conn_id!r}"
+    return message if named in message else f"{message} ({named})"
+
+
+def timeout_message(problem: str, conn_id: str) -> str:
+    """Return the message of a task that waited for too long."""
+    described = clean(f"{problem}; the lines of its pokes say what was missing")
+    return with_documentation(with_connection(described, conn_id), "messages-of-airflow")
+
+
+def with_documentation(message: str, entry: str) -> str:
+    """
+    Return a message that ends with the address of its documentation.
+
+    :param entry: the error's class, or another anchor of the page of errors
+    """
+    page = f"{DOCUMENTATION}errors.html"
+    return message if page in message else f"{message.removesuffix('.')}. See {page}#{entry.lower()}"
+
+
+def shorten_traceback(error: MictlanXError) -> MictlanXError:
+    """Log the traceback of an error, with its causes, at DEBUG; return the error without it, for ``from None``."""
+    if log.isEnabledFor(logging.DEBUG):
+        for lines in traceback.format_exception(error):
+            for line in lines.splitlines():
+                log.debug("%s", line)
+    return error.with_traceback(None)
 
 
 def log_suppressed(log: Any, error: Exception) -> None:

@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Any, ParamSpec, TypeAlias, TypeVar, Unpack, cast
 
 from airflow.providers.common.compat.sdk import BaseHook
+from humanfriendly import format_size
 from humanfriendly.text import pluralize
 from option import Result
 
@@ -76,7 +77,7 @@ from airflow_provider_mictlanx.hooks.arguments import (
 from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
 from airflow_provider_mictlanx.hooks.clean_log import CleanLog
 from airflow_provider_mictlanx.hooks.connection import ConnectionSettings, aload_settings, load_settings
-from airflow_provider_mictlanx.hooks.errors import errors_name_connection
+from airflow_provider_mictlanx.hooks.errors import errors_name_connection, shorten_traceback
 from airflow_provider_mictlanx.hooks.sync_runner import Runner, blocking
 from airflow_provider_mictlanx.lineage import (
     DataLocation,
@@ -224,15 +225,17 @@ class MictlanXHook(CleanLog, BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """
-        Return whether every router answers for the same storage space, and a line for each router. Never raises.
+        Return whether every router answers for the same storage space, and a line for the first routers. Never raises.
 
         It is also False if no peer is available, or if routers name different peers: data written through one of them
         would be missing in the other.
+
+        The text is short and without the connection's id: Airflow shows it in a corner, and tests under a random id.
         """
         try:
             return self._run(self._atest_connection)
         except Exception as error:
-            return False, clean(str(error)) or type(error).__name__
+            return False, summaries.connection_problem(self.mictlanx_conn_id, clean(str(error)) or type(error).__name__)
 
     async def _atest_connection(self) -> tuple[bool, str]:
         async with self.open_client() as client:
@@ -291,6 +294,8 @@ class MictlanXHook(CleanLog, BaseHook):
         # None lets the client choose both by the size; the defaults of the client are fixed.
         chosen_by_size = {"chunk_size": None, "max_concurrency": None}
         filled = chosen_by_size | await self._with_connection_defaults(options)
+        size = len(source["data"]) if "data" in source else await asyncio.to_thread(_file_size, source["path"])
+        self.log.info("Putting %s/%s%s", bucket_id, key, "" if size is None else f": {format_size(size)}")
         async with self.open_client() as client:
             report = unwrap(await client.upload(bucket_id, key, **source, **filled))
         metrics.count("put", int(report.uploaded), report.size, report.response_time)
@@ -1191,7 +1196,7 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         Wait until every shard of a bulk is complete, and return its result.
 
-        Returns ``{bulk_id, state, shards, total_balls, successed, failed, uploaded_size, response_time, failures,
+        Returns ``{bulk_id, state, shards, total_balls, succeeded, failed, uploaded_size, response_time, failures,
         problems}``: ``uploaded_size`` is the bytes of all stored objects, ``response_time`` the seconds from the first
         record to the last, ``failures`` the first few as ``{bucket_id, key, code, message}``, and ``problems`` a list
         of str about the bulk itself, such as contradictory plans.
@@ -1312,12 +1317,19 @@ class MictlanXHook(CleanLog, BaseHook):
         self._runner.cancel()
 
     def _run(self, method: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a coroutine for a blocking caller. The connection is read before the event loop exists."""
+        """
+        Run a coroutine for a blocking caller. The connection is read before the event loop exists.
+
+        Task logs show tracebacks, so that of a ``MictlanXError`` begins here: without the event loop and its libraries.
+        """
         if kwargs.get("client") is not None:
             raise ValidationError("client must be None in a blocking call: an open client belongs to one event loop")
-        if not self._runner.cancelled:
-            _ = self.settings
-        return self._runner.run(partial(method, *args, **kwargs))
+        try:
+            if not self._runner.cancelled:
+                _ = self.settings
+            return self._runner.run(partial(method, *args, **kwargs))
+        except MictlanXError as error:
+            raise shorten_traceback(error) from None
 
     def _reuse(self, client: AsyncClient | None) -> AbstractAsyncContextManager[AsyncClient]:
         return self.open_client() if client is None else nullcontext(client)
@@ -1375,13 +1387,21 @@ class MictlanXHook(CleanLog, BaseHook):
         """Log the line and the first failures of work on many objects; return its result, or raise its error."""
         self._log_progress(line)
         for failure in failures[:MAX_REPORTED]:
-            self.log.error("%s/%s failed: %s", failure.bucket_id, failure.key, failure.message)
+            self.log.warning("%s/%s failed: %s", failure.bucket_id, failure.key, failure.message)
         if len(failures) > MAX_REPORTED:
-            self.log.error("… and %s more", pluralize(len(failures) - MAX_REPORTED, "object"))
+            self.log.warning("… and %s more", pluralize(len(failures) - MAX_REPORTED, "object"))
         if error is not None:
             with errors_name_connection(self.mictlanx_conn_id):
                 raise error
         return result
+
+
+def _file_size(path: str | os.PathLike[str]) -> int | None:
+    """Return the size of a file in bytes; None if it can't be read, which the upload reports."""
+    try:
+        return os.path.getsize(path)
+    except (OSError, TypeError, ValueError):
+        return None
 
 
 def new_client(settings: ConnectionSettings, verify: Any) -> AsyncClient:

@@ -162,9 +162,25 @@ def _first_that_fit(entries: Iterable[E], max_length: int) -> list[E]:
 # Connection test
 
 
+_ROUTERS_SHOWN = 3
+"""Limit for the routers that a connection test describes, those with a problem first …"""
+
+_MAX_LINE = 250
+"""… and for each of their lines, in characters."""
+
+
+def connection_problem(conn_id: str, message: str) -> str:
+    """Return the error of a connection test without the connection's id."""
+    named = f"connection {conn_id!r}"
+    for text in (f"reading {named} failed: ", f"{named}: ", f" ({named})"):
+        message = message.replace(text, "")
+    message = message.replace(f"AIRFLOW_CONN_{conn_id.upper()}", "its environment variable")
+    return truncate(message.replace(named, "the connection"), 2 * _MAX_LINE)
+
+
 def connection_test_summary(checks: Sequence[RouterCheck]) -> tuple[bool, str]:
     """
-    Return whether all routers answer for one storage space, and a line for each router.
+    Return whether all routers answer for one storage space, and a line for the first few routers.
 
     Every line is a sentence: Airflow's connection page shows them without line breaks.
     """
@@ -182,7 +198,11 @@ def connection_test_summary(checks: Sequence[RouterCheck]) -> tuple[bool, str]:
     else:
         peers = len(next(iter(spaces)))
         summary = f"{pluralize(len(checks), 'router')} of one storage space with {pluralize(peers, 'peer')}"
-    return not problems, "\n".join([f"{summary}.", *(clean(_router_line(check, len(spaces) > 1)) for check in checks)])
+    first = sorted(checks, key=lambda check: check.error is None)[:_ROUTERS_SHOWN]
+    lines = [truncate(clean(_router_line(check, len(spaces) > 1)), _MAX_LINE) for check in first]
+    if more := len(checks) - len(first):
+        lines.append(f"And {pluralize(more, 'router')} more.")
+    return not problems, "\n".join([f"{summary}.", *lines])
 
 
 def router_problem(check: RouterCheck) -> str | None:
@@ -256,5 +276,5 @@ def inactivity_line(result: Mapping[str, Any]) -> str:
 
 def bulk_line(result: Mapping[str, Any]) -> str:
     """Return the log line for the result of a bulk."""
-    stored, size = format_count(result["successed"], "object"), format_size(result["uploaded_size"])
+    stored, size = format_count(result["succeeded"], "object"), format_size(result["uploaded_size"])
     return f"Bulk {result['bulk_id']!r}: {result['state']}, {stored} stored, {size}; {result['failed']:,} failed"

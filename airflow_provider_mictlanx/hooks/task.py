@@ -32,8 +32,9 @@ class MictlanXTask(CleanLog):
         try:
             return exactly_one(**{name: getattr(self, name) for name in names})
         except ValidationError as problem:
-            raise error(f"{self._label}: {problem}") from None
+            raise error(f"{self.label}: {problem}") from None
 
     @property
-    def _label(self) -> str:
+    def label(self) -> str:
+        """Class and id of the task, for errors of its DAG."""
         return f"{type(self).__name__} (task_id: {self.task_id})"

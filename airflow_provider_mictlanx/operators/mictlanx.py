@@ -23,11 +23,7 @@ from airflow_provider_mictlanx.client.errors import DeadlineExceededError, Mictl
 from airflow_provider_mictlanx.client.validation import check_seconds
 from airflow_provider_mictlanx.hooks import summaries
 from airflow_provider_mictlanx.hooks.arguments import RetryArguments, attributes, attributes_for
-from airflow_provider_mictlanx.hooks.errors import (
-    errors_name_connection,
-    is_deferral_timeout,
-    permanent_errors_fail_the_task,
-)
+from airflow_provider_mictlanx.hooks.errors import TaskErrors, is_deferral_timeout, timeout_message
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook, Source
 from airflow_provider_mictlanx.hooks.task import MictlanXTask
 from airflow_provider_mictlanx.links.mictlanx import (
@@ -87,7 +83,7 @@ class MictlanXOperator(MictlanXTask, BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Run the operator; raise a permanent error as ``AirflowFailException``, any other unchanged."""
-        with permanent_errors_fail_the_task(), errors_name_connection(self.mictlanx_conn_id):
+        with TaskErrors(self):
             push_links(self, context)
             return self._execute(context)
 
@@ -500,7 +496,7 @@ class MictlanXCopyOperator(TransferOperator):
         self.deadline = deadline
         name, _ = self._get_one_of("key", "prefix", error=ValueError)
         if (dest_key is not None and name == "prefix") or (dest_prefix is not None and name == "key"):
-            raise ValueError(f"{self._label}: dest_key must be given with key only, and dest_prefix with prefix only")
+            raise ValueError(f"{self.label}: dest_key must be given with key only, and dest_prefix with prefix only")
 
     @cached_property
     def dest_hook(self) -> MictlanXHook:
@@ -680,7 +676,7 @@ class MictlanXDeleteOperator(MictlanXOperator):
         self.deadline = deadline
         name, _ = self._get_one_of("key", "keys", "prefix", "glob", error=ValueError)
         if name in ("key", "keys") and (older_than is not None or keep_last is not None or dry_run):
-            raise ValueError(f"{self._label}: older_than, keep_last and dry_run must be given with prefix or glob only")
+            raise ValueError(f"{self.label}: older_than, keep_last and dry_run must be given with prefix or glob only")
 
     def _execute(self, context: Context) -> dict[str, Any]:
         name, _ = self._get_one_of("key", "keys", "prefix", "glob")
@@ -933,7 +929,7 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
     After ``timeout`` the task fails without a retry, like a sensor. It also does if the bulk failed permanently; with
     ``fail_on_error=False`` it returns the result instead, once no shard is being uploaded.
 
-    XCom: ``{bulk_id, state, shards, total_balls, successed, failed, uploaded_size, response_time, failures,
+    XCom: ``{bulk_id, state, shards, total_balls, succeeded, failed, uploaded_size, response_time, failures,
     problems}``; ``failures`` are the first few, as ``{bucket_id, key, code, message}``. With ``include_items`` it has
     all failures, and ``successes`` as ``{bucket_id, key, size, checksum}``: that XCom grows with the bulk.
 
@@ -982,10 +978,10 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
         began = time.monotonic()
         try:
             return self._await(0 if self.deferrable else timeout, poke_interval)
-        except DeadlineExceededError as error:
+        except DeadlineExceededError:
             left = None if timeout is None else timeout - (time.monotonic() - began)
             if not self.deferrable or (left is not None and left <= 0):
-                self._time_out(error)
+                self._time_out()
         return self._defer(left, poke_interval)
 
     def _defer(self, left: float | None, poke_interval: float) -> NoReturn:
@@ -1002,12 +998,12 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Continue after the deferral; errors are those of a task that did not defer."""
-        with permanent_errors_fail_the_task():
+        with TaskErrors(self):
             try:
                 return super().resume_execution(next_method, next_kwargs, context)
             except AirflowException as error:
                 if self.timeout is not None and is_deferral_timeout(error):
-                    self._time_out(error)
+                    self._time_out()
                 raise
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -1015,11 +1011,9 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
         read_event(event, self._time_out)
         return self._await(0, 0)
 
-    def _time_out(self, cause: BaseException | None = None) -> NoReturn:
-        raise AirflowSensorTimeout(
-            f"waiting for bulk {self.bulk_id!r} failed: it is not finished after the timeout of {self.timeout}; see "
-            "the log for its progress"
-        ) from cause
+    def _time_out(self) -> NoReturn:
+        problem = f"waiting for bulk {self.bulk_id!r} failed: it is not finished after the timeout of {self.timeout}"
+        raise AirflowSensorTimeout(timeout_message(problem, self.mictlanx_conn_id)) from None
 
 
 class MictlanXDeleteBulkOperator(MictlanXOperator):

@@ -15,6 +15,7 @@ from __future__ import annotations
 import inspect
 import secrets
 import time
+from abc import abstractmethod
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
@@ -34,12 +35,7 @@ from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationErr
 from airflow_provider_mictlanx.client.validation import check_seconds
 from airflow_provider_mictlanx.hooks import summaries
 from airflow_provider_mictlanx.hooks.arguments import attributes_for
-from airflow_provider_mictlanx.hooks.errors import (
-    errors_name_connection,
-    is_deferral_timeout,
-    log_suppressed,
-    permanent_errors_fail_the_task,
-)
+from airflow_provider_mictlanx.hooks.errors import TaskErrors, is_deferral_timeout, log_suppressed, timeout_message
 from airflow_provider_mictlanx.hooks.mictlanx import CheckFn, MictlanXHook
 from airflow_provider_mictlanx.hooks.task import MictlanXTask
 from airflow_provider_mictlanx.links.mictlanx import MictlanXBucketLink, MictlanXBulkLink, push_links
@@ -95,12 +91,12 @@ class MictlanXSensor(MictlanXTask, BaseSensorOperator):
         return {}
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Poke once; the first poke that reaches a router stores the task's links."""
-        with permanent_errors_fail_the_task(), errors_name_connection(self.mictlanx_conn_id):
+        """Poke once; the first poke stores the task's links before."""
+        with TaskErrors(self):
+            if not self._links_pushed:
+                push_links(self, context)
+                self._links_pushed = True
             found = self.hook._run(self._apoke, self._get_trigger(context))
-        if not self._links_pushed:
-            push_links(self, context)
-            self._links_pushed = True
         return PokeReturnValue(is_done=found is not None, xcom_value=found)
 
     async def _apoke(self, trigger: PollingTrigger) -> Any | None:
@@ -118,13 +114,15 @@ class MictlanXSensor(MictlanXTask, BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait, and return the result."""
-        with permanent_errors_fail_the_task():
+        with TaskErrors(self):
             return self._poke_and_defer(context, self.timeout) if self.deferrable else self._poke_here(context)
 
     def _poke_here(self, context: Context) -> Any:
         try:
             # Unwrapped: Airflow 2 mistakes a call from a subclass for a call outside of a task.
             return inspect.unwrap(BaseSensorOperator.execute)(self, context)
+        except AirflowSensorTimeout:
+            self._time_out()
         except AirflowSkipException as skip:
             # With soft_fail, Airflow's loop turns a permanent error into a skip.
             if not (self.soft_fail and isinstance(skip.__cause__, AirflowFailException)):
@@ -172,12 +170,12 @@ class MictlanXSensor(MictlanXTask, BaseSensorOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Continue after the deferral. Airflow's own version for sensors would skip every error with ``soft_fail``."""
-        with permanent_errors_fail_the_task():
+        with TaskErrors(self):
             try:
                 return super(BaseSensorOperator, self).resume_execution(next_method, next_kwargs, context)
             except (MictlanXError, AirflowException) as error:
                 if isinstance(error, AirflowException) and is_deferral_timeout(error):
-                    self._time_out(error)
+                    self._time_out()
                 self._skip_if_never_failing(error)
                 raise
 
@@ -188,11 +186,16 @@ class MictlanXSensor(MictlanXTask, BaseSensorOperator):
         self.log.info("Success criteria met. Exiting.")
         return found
 
-    def _time_out(self, cause: BaseException | None = None) -> NoReturn:
-        message = f"Sensor has timed out: it waited longer than the specified timeout of {self.timeout} seconds."
+    @property
+    @abstractmethod
+    def _not_yet(self) -> str:
+        """The problem at the end of the wait."""
+
+    def _time_out(self) -> NoReturn:
+        problem = f"Sensor has timed out after {self.timeout:g} s: {self._not_yet}"
         if self.soft_fail:
-            raise AirflowSkipException(message) from cause
-        raise AirflowSensorTimeout(message) from cause
+            raise AirflowSkipException(problem) from None
+        raise AirflowSensorTimeout(timeout_message(problem, self.mictlanx_conn_id)) from None
 
     def _skip_if_never_failing(self, error: BaseException) -> None:
         if self.never_fail and not isinstance(error, AirflowSkipException | AirflowSensorTimeout):
@@ -254,6 +257,13 @@ class MictlanXObjectSensor(MictlanXSensor):
         self.check_storage = check_storage
         self.check_fn = check_fn
         self._get_one_of("key", "prefix", "glob", error=ValueError)
+
+    @property
+    def _not_yet(self) -> str:
+        if isinstance(self.key, str):
+            return f"{self.bucket_id}/{self.key} is not available"
+        name, value = self._get_one_of("key", "prefix", "glob")
+        return f"bucket {self.bucket_id} has not enough objects with {name} {value!r}"
 
     def _trigger_arguments(self, context: Context) -> dict[str, Any]:
         return {"key": self.key if isinstance(self.key, str) or not isinstance(self.key, Sequence) else list(self.key)}
@@ -318,6 +328,10 @@ class MictlanXBucketUnchangedSensor(MictlanXSensor):
         self.min_objects = min_objects
         self.allow_delete = allow_delete
 
+    @property
+    def _not_yet(self) -> str:
+        return f"bucket {self.bucket_id} has not stopped changing"
+
     def poke(self, context: Context) -> PokeReturnValue:
         """Poke once, and store the state for the next poke, which a rescheduled sensor makes in another process."""
         done = super().poke(context)
@@ -357,7 +371,7 @@ class BulkCompleteSensor(MictlanXSensor):
     ``fail_on_error=False`` the sensor succeeds instead, once no shard is being uploaded. A poke is one listing of the
     bulk's own small bucket, however large the bulk is.
 
-    XCom, the same in every mode: ``{bulk_id, state, shards, total_balls, successed, failed, uploaded_size,
+    XCom, the same in every mode: ``{bulk_id, state, shards, total_balls, succeeded, failed, uploaded_size,
     response_time, failures, problems}``; ``failures`` are the first few.
 
     .. seealso::
@@ -381,6 +395,10 @@ class BulkCompleteSensor(MictlanXSensor):
         self.bulk_id = bulk_id
         self.fail_on_error = fail_on_error
         self.check_storage = check_storage
+
+    @property
+    def _not_yet(self) -> str:
+        return f"bulk {self.bulk_id!r} is not complete"
 
     def _trigger_arguments(self, context: Context) -> dict[str, Any]:
         return {

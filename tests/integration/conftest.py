@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,20 +56,31 @@ def wait(request: pytest.FixtureRequest, make_wait: Callable[..., Wait]) -> Wait
     return make_wait(request.param, BulkCompleteSensor)
 
 
+def _line(entry: Mapping[str, Any]) -> str:
+    args = entry.get("positional_args")
+    return str(entry["event"] % args if args else entry["event"])
+
+
 @pytest.fixture
-def logged(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]]:
-    """Return what tasks log, whichever way the installed Airflow does it."""
+def logged_levels(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[tuple[str, str]]]]:
+    """Return levels and lines of what tasks log, whichever way the installed Airflow does it."""
     caplog.set_level(logging.INFO)
     try:
         import structlog.testing
     except ImportError:  # Airflow 2 logs by the standard library alone
-        yield lambda: [record.getMessage() for record in caplog.records]
+        yield lambda: [(record.levelname.lower(), record.getMessage()) for record in caplog.records]
         return
     with structlog.testing.capture_logs() as entries:
         yield lambda: [
-            *(record.getMessage() for record in caplog.records),
-            *(entry["event"] % args if (args := entry.get("positional_args")) else entry["event"] for entry in entries),
+            *((record.levelname.lower(), record.getMessage()) for record in caplog.records),
+            *((entry["log_level"], _line(entry)) for entry in entries),
         ]
+
+
+@pytest.fixture
+def logged(logged_levels: Callable[[], list[tuple[str, str]]]) -> Callable[[], list[str]]:
+    """Return the lines that tasks log."""
+    return lambda: [line for _, line in logged_levels()]
 
 
 @pytest.fixture

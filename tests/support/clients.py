@@ -22,7 +22,7 @@ async def checked_client(vss: LocalVSS, **arguments: Any) -> AsyncIterator[Async
     """Open a client, and check that it leaves no task behind."""
     async with client_of(vss, **arguments) as client:
         yield client
-    assert other_tasks() == set()
+    assert not (left := other_tasks()), left
 
 
 def other_tasks() -> set[asyncio.Task[Any]]:

@@ -329,5 +329,7 @@ def disk_errors(action: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        message = f"{action} failed: {error.strerror or error}; nothing was left behind"
+        message = (
+            f"{action} failed: {error.strerror or error}; nothing was left behind; check the disk, then run it again"
+        )
         raise UnknownError(message, transient=False) from error

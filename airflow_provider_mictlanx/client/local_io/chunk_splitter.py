@@ -15,7 +15,7 @@ from itertools import accumulate
 from airflow_provider_mictlanx.client.concurrency import PIECE, Threads
 from airflow_provider_mictlanx.client.errors import IntegrityError
 from airflow_provider_mictlanx.client.local_io.sources import FileSource, Source
-from airflow_provider_mictlanx.client.transport.backend import SLICE, SizedBody
+from airflow_provider_mictlanx.client.transport.backend import SizedBody
 
 STREAMED_PIECE = 1024 * 1024
 """Number of bytes of a file that are read at once while they are sent; a smaller chunk is read before it is sent."""
@@ -168,11 +168,11 @@ class FileChunk(SizedBody):
         end = chunk.offset + chunk.size
         for offset in range(chunk.offset, end, STREAMED_PIECE):
             size = min(STREAMED_PIECE, end - offset)
-            piece = await self._source.read(offset, size, digest.update)
+            slices = await self._source.read_slices(offset, size, digest.update)
             if offset + size == end and digest.hexdigest() != chunk.checksum:
                 raise _changed(self._source, chunk)
-            for start in range(0, size, SLICE):
-                yield piece[start : start + SLICE]
+            while slices:
+                yield slices.pop(0)
 
 
 def _changed(source: Source, chunk: PlannedChunk) -> IntegrityError:

@@ -27,8 +27,8 @@ class Sink:
         """Store bytes at an offset."""
         raise NotImplementedError
 
-    def read(self, offset: int, size: int) -> bytes | memoryview:
-        """Return the bytes at an offset."""
+    def read(self, offset: int, buffer: memoryview) -> memoryview:
+        """Return as many bytes at an offset as fit into a buffer, which may hold them; fewer at the end."""
         raise NotImplementedError
 
     def verified(self, size: int) -> None:
@@ -45,9 +45,9 @@ class MemorySink(Sink):
         """Copy bytes into the buffer."""
         self.view[offset : offset + len(data)] = data
 
-    def read(self, offset: int, size: int) -> memoryview:
-        """Return a view of the buffer."""
-        return self.view[offset : offset + size]
+    def read(self, offset: int, buffer: memoryview) -> memoryview:
+        """Return a view of the ball, without copying."""
+        return self.view[offset : offset + len(buffer)]
 
 
 class FileSink(Sink):
@@ -64,9 +64,9 @@ class FileSink(Sink):
             written = os.pwrite(self._file.descriptor, view, offset)
             view, offset = view[written:], offset + written
 
-    def read(self, offset: int, size: int) -> bytes:
-        """Read bytes from the file."""
-        return os.pread(self._file.descriptor, size, offset)
+    def read(self, offset: int, buffer: memoryview) -> memoryview:
+        """Read bytes from the file into the buffer."""
+        return buffer[: os.preadv(self._file.descriptor, [buffer], offset)]
 
     def verified(self, size: int) -> None:
         """Count verified bytes of the part file."""

@@ -17,6 +17,7 @@ from airflow_provider_mictlanx.client.chunks import Chunk
 from airflow_provider_mictlanx.client.concurrency import Threads
 from airflow_provider_mictlanx.client.errors import IntegrityError, ValidationError
 from airflow_provider_mictlanx.client.local_io.atomic_file import check_path
+from airflow_provider_mictlanx.client.transport.backend import SLICE
 
 READ_WHOLE_LIMIT = 1024 * 1024
 """Up to this size (bytes), a file is read into memory at once."""
@@ -172,8 +173,19 @@ class FileSource:
         :param take: called with the bytes in the reading thread
         """
         buffer = memoryview(bytearray(size))
-        await self._threads.run(self._fill, buffer, offset, take)
+        await self._threads.run_sized(size, self._fill, buffer, offset, take)
         return buffer.toreadonly()
+
+    async def read_slices(self, offset: int, size: int, take: Take) -> list[memoryview]:
+        """Read bytes as ``read`` does, in slices that the caller can drop one by one as it sends them."""
+        slices = [memoryview(bytearray(min(SLICE, size - start))) for start in range(0, size, SLICE)]
+        await self._threads.run(self._fill_all, slices, offset, take)
+        return slices
+
+    def _fill_all(self, slices: list[memoryview], offset: int, take: Take) -> None:
+        for buffer in slices:
+            self._fill(buffer, offset, take)
+            offset += len(buffer)
 
     async def read_through(self, offset: int, size: int, take: Take) -> None:
         """Read ``size`` bytes at ``offset`` and pass them part by part to ``take``, in the reading thread."""

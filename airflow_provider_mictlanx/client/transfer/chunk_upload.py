@@ -270,7 +270,7 @@ class ChunkUpload:
         """True after deleting other writers' announcements: another put may have begun since."""
         self._problem = ""
         """The last failure to send the data."""
-        self._label = f"chunk {upload.name.bucket_id}/{upload.name.chunk(chunk.index)} ({chunk.size} bytes)"
+        self._label = f"chunk {chunk.index} of {upload.name} ({chunk.size} bytes)"
 
     @cached_property
     def _metadata(self) -> Metadata:

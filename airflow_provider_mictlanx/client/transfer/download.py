@@ -16,6 +16,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
+from humanfriendly import format_size
+
 from airflow_provider_mictlanx.client.byte_counter import count_bytes
 from airflow_provider_mictlanx.client.concurrency import PIECE, Threads, for_each
 from airflow_provider_mictlanx.client.errors import (
@@ -102,7 +104,8 @@ class Download:
         def check_size(version: Version) -> None:
             if max_size is not None and version.size > max_size:
                 raise ValidationError(
-                    f"reading {name} failed: it has {version.size} bytes, more than the allowed {max_size}"
+                    f"reading {name} failed: it has {version.size} bytes, more than the allowed {max_size}; raise "
+                    "max_size, or read it into a file"
                 )
 
         def make_sink(version: Version) -> MemorySink:
@@ -262,6 +265,8 @@ class Download:
                     raise FileAlreadyExists(
                         f"{place.path / target} exists with other content and was not changed; replace=True replaces it"
                     )
+            if listed is None:  # else it is one of many, and the batch logs its progress
+                log.info("Reading %s: %s", name, format_size(versions[0].size))
             with place.make(target) as file:
 
                 def make_sink(version: Version) -> FileSink:
@@ -453,13 +458,16 @@ async def _hash_sink(
     sink: Sink, update: Callable[[bytes | memoryview], None], offset: int, size: int, threads: Threads
 ) -> None:
     """Hash bytes of a sink piece by piece; raise ``IntegrityError`` if they can't be read back."""
+    buffer = memoryview(bytearray(min(size, READ_THROUGH)))  # not allocated in a thread, with which it would stay
 
     def hash_piece(at: int, piece: int) -> None:
         for start in range(at, at + piece, READ_THROUGH):
-            part = min(READ_THROUGH, at + piece - start)
+            part = buffer[: at + piece - start]
             data = sink.read(start, part)
-            if len(data) != part:
-                raise IntegrityError(f"reading back {part} written bytes failed: got only {len(data)}; check the disk")
+            if len(data) != len(part):
+                raise IntegrityError(
+                    f"reading back {len(part)} written bytes failed: got only {len(data)}; check the disk"
+                )
             update(data)
 
     for at in range(offset, offset + size, PIECE):

@@ -86,14 +86,14 @@ class Upload:
         self.error: Exception | None = None
         """The error that the generator of pieces raised, because engines wrap it."""
         self.headers: dict[str, str] = {}
-        self.content: bytes | AsyncGenerator[Any]
+        self.content: bytes | memoryview | AsyncGenerator[Any]
         if isinstance(body, SizedBody):
             self.headers["Content-Length"] = str(body.size)
             self.content = self._take(aiter(body))
         elif not isinstance(body, bytes | memoryview):
             self.content = self._take(body)
         elif len(body) <= SLICE:
-            self.is_complete, self.content = True, bytes(body)
+            self.is_complete, self.content = True, body
         else:
             self.headers["Content-Length"] = str(len(body))
             self.content = self._take(_slices(memoryview(body)))

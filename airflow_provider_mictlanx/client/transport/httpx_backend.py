@@ -120,7 +120,7 @@ class HttpxBackend(backend.HttpBackend):
                 method,
                 url,
                 headers=headers,
-                content=upload.content,
+                content=bytes(upload.content) if isinstance(upload.content, memoryview) else upload.content,
                 timeout=_TIMEOUT,
                 extensions={"trace": _OwnAnswer()},
             )

@@ -45,7 +45,7 @@ def _kept_result(status: dict[str, Any]) -> dict[str, Any]:
         return {}
     view = {name: result[name] for name in ("shards", "total_balls", "failed", "failures", "problems", "response_time")}
     size = result["uploaded_size"]
-    return view | {"acknowledged": result["successed"], "acknowledged_size": size, "shards_complete": result["shards"]}
+    return view | {"acknowledged": result["succeeded"], "acknowledged_size": size, "shards_complete": result["shards"]}
 
 
 def judge(bulk: BulkTasks, status: dict[str, Any], now: float) -> str:

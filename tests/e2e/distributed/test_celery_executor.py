@@ -63,7 +63,7 @@ def test_four_mapped_shards_on_two_workers(celery_airflow: RunningAirflow, vss: 
     assert [result["shard"] for result in results] == list(range(SHARDS))
     assert all(result["uploaded"] == result["total_balls"] > 0 for result in results)
     assert sum(result["uploaded"] for result in results) == FILES
-    assert run.xcom("ready").items() >= {"state": "complete", "shards": SHARDS, "successed": FILES, "failed": 0}.items()
+    assert run.xcom("ready").items() >= {"state": "complete", "shards": SHARDS, "succeeded": FILES, "failed": 0}.items()
     assert storage.chunks_in(vss, bucket_id) == storage.chunks_in(vss, records) == []
     taken = [shards_of(celery_airflow, run, worker) for worker in WORKERS]
     assert all(taken), taken

@@ -61,7 +61,7 @@ def test_retry_that_mends_an_upload_does_not_break_the_gate(
     assert upload["try_number"] > 1
     assert gate["try_number"] == 1
     assert run.xcom("upload").items() >= {"total_balls": FILES, "uploaded": 1, "skipped": FILES - 1}.items()
-    assert run.xcom("gate").items() >= {"state": "complete", "successed": FILES, "failed": 0}.items()
+    assert run.xcom("gate").items() >= {"state": "complete", "succeeded": FILES, "failed": 0}.items()
     last_ball, end_of_upload = storage.last_written(vss, bucket_id), storage.last_written(vss, records, "done-")
     assert last_ball < end_of_upload < time_of(gate, "end_date")
     assert storage.checksums_in(vss, bucket_id) == storage.checksums_of(source)

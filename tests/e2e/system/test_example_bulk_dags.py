@@ -31,7 +31,7 @@ def test_folder_goes_up_is_waited_for_and_cleaned_up(
     assert (status, report["state"]) == (0, "success")
     (upload,), (ready,), (result,) = (xcoms(report, name) for name in ("upload", "ready", "result"))
     assert (upload["total_balls"], upload["uploaded"], upload["uploaded_size"]) == (len(FILES), len(FILES), SIZE)
-    assert (ready["state"], ready["successed"], ready["uploaded_size"]) == ("complete", len(FILES), SIZE)
+    assert (ready["state"], ready["succeeded"], ready["uploaded_size"]) == ("complete", len(FILES), SIZE)
     assert result == ready
     (compared,) = xcoms(report, "compare")
     largest = max(FILES, key=lambda name: len(FILES[name]))
@@ -107,4 +107,4 @@ def test_retry_mends_an_upload_and_the_gate_waits_for_it(
     assert (status, states) == (0, {"upload": "success", "gate": "success"}), report
     ((upload,), (gate,)) = (xcoms(report, name) for name in ("upload", "gate"))
     assert (upload["uploaded"], upload["skipped"]) == (1, len(FILES)), "the retry sends only what is missing"
-    assert (gate["state"], gate["successed"]) == ("complete", len(FILES) + 1)
+    assert (gate["state"], gate["succeeded"]) == ("complete", len(FILES) + 1)

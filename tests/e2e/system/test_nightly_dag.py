@@ -85,7 +85,7 @@ def assert_success(status: int, report: dict[str, Any]) -> None:
     assert (status, report["state"]) == (0, "success")
     (upload,), (ready,), (fetch,) = (xcoms(report, name) for name in ("upload", "ready", "fetch"))
     assert (upload["total_balls"], upload["failed"]) == (FRAMES, 0)
-    assert (ready["bulk_id"], ready["successed"]) == (upload["bulk_id"], FRAMES)
+    assert (ready["bulk_id"], ready["succeeded"]) == (upload["bulk_id"], FRAMES)
     assert (fetch["downloaded"], fetch["failed"]) == (FRAMES, 0)
 
 

@@ -135,7 +135,7 @@ async def test_failed_for_good_and_mended(
         status = await bulk_status(client, bulk_id)
         with pytest.raises(BulkFailedError, match="f3") as failed:
             is_open(status, fail_on_error=True)
-        assert (failed.value.result["successed"], failed.value.result["failed"]) == (9, 1)
+        assert (failed.value.result["succeeded"], failed.value.result["failed"]) == (9, 1)
         assert is_open(status, fail_on_error=False)
         told = await await_bulk(client, bulk_id, timeout=0, fail_on_error=False, include_items=True)
         assert [failure["key"] for failure in told["failures"]] == ["f3"]
@@ -248,7 +248,7 @@ async def test_source_that_changed_between_attempts(
         with pytest.raises(BulkFailedError):
             is_open(await bulk_status(client, bulk_id), fail_on_error=True)
         told = await await_bulk(client, bulk_id, timeout=0, fail_on_error=False)
-        assert told["successed"] + told["failed"] == told["total_balls"]
+        assert told["succeeded"] + told["failed"] == told["total_balls"]
 
 
 async def test_file_added_where_another_shard_is_done(
@@ -527,7 +527,7 @@ async def test_foreign_ball_among_the_records_stops_nothing(
             (await client.put(records_bucket(bulk_id), ball_id, b"data", allow_reserved_bucket=True)).unwrap()
             assert (await upload(client, bulk_id, bucket_id, folder)).uploaded == 1
             assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
-            assert (await await_bulk(client, bulk_id, timeout=0, include_items=True))["successed"] == 1
+            assert (await await_bulk(client, bulk_id, timeout=0, include_items=True))["succeeded"] == 1
             assert f"contains 1 object besides the records of bulk '{bulk_id}'" in caplog.text
             assert repr(ball_id) in caplog.text
             caplog.clear()

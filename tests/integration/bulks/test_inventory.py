@@ -490,7 +490,7 @@ async def test_ball_that_can_not_be_sent_again_fails_the_bulk(
         assert [failure.key for failure in again.failures] == ["f03"]
         assert await state_of(client, bulk_id) == (State.FAILED, MANY - 1)
         told = await await_bulk(client, bulk_id, timeout=0, fail_on_error=False, include_items=True)
-        assert (told["total_balls"], told["successed"], told["failed"]) == (MANY, MANY - 1, 1)
+        assert (told["total_balls"], told["succeeded"], told["failed"]) == (MANY, MANY - 1, 1)
         assert {ball["key"] for ball in told["successes"]} == {f"f{n:02}" for n in range(MANY)} - {"f03"}
         assert [failure["key"] for failure in told["failures"]] == ["f03"]
 
@@ -577,7 +577,7 @@ async def test_file_that_changed_in_place(
             assert way_out in failure.message
         assert await state_of(client, bulk_id) == (State.FAILED, 2)
         told = await await_bulk(client, bulk_id, timeout=0, fail_on_error=False)
-        assert (told["total_balls"], told["successed"], told["failed"]) == (3, 2, 1)
+        assert (told["total_balls"], told["succeeded"], told["failed"]) == (3, 2, 1)
         in_place(folder / "changed")  # and back
         mended = await upload(client, bulk_id, bucket_id, folder)
         assert (mended.uploaded, mended.skipped, mended.failed) == (0, 3, 0)

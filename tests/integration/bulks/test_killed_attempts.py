@@ -108,7 +108,7 @@ async def test_killed(
         assert min(found.values()) >= RF
         assert await versions(client, bucket_id) == one_version_each(contents)
         told = await await_bulk(client, bulk_id, timeout=0)
-        assert (told["state"], told["successed"], told["failed"]) == ("complete", BALLS, 0)
+        assert (told["state"], told["succeeded"], told["failed"]) == ("complete", BALLS, 0)
         assert told["uploaded_size"] == sum(map(len, contents.values()))
 
 

@@ -97,7 +97,7 @@ async def test_what_is_lost_is_found(
             check.result(summary, fail_on_error=True)
         told = check.result(summary, fail_on_error=False)
         assert told == error.value.result
-        assert (told["state"], told["successed"], told["failed"]) == ("failed", 18, 2)
+        assert (told["state"], told["succeeded"], told["failed"]) == ("failed", 18, 2)
 
 
 async def test_peer_that_is_away_is_no_failure(

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_mictlanx.client import BallConflictError, NotFoundError, ValidationError
+from airflow_provider_mictlanx.client.background_bulks import BallK, BulkJobs, check_items
+from airflow_provider_mictlanx.client.models import PutReport
 from tests.support.clients import checked_client, client_of, other_tasks
 from tests.support.raw_requests import RawRequests
 from tests.support.sample_bytes import pattern
@@ -146,6 +148,35 @@ async def test_closing_can_cancel_the_uploads_and_leaves_no_task(vss: LocalVSS, 
             assert how == "exception"
         assert other_tasks() == set()
     assert RawRequests(vss).listed(bucket_id, "a") == []
+
+
+async def test_number_of_balls_at_once_may_be_automatic(vss: LocalVSS, tmp_path: Path) -> None:
+    """Up to 64 balls, of which files hold at most 64 MB together: the caller's bytes are in memory anyway."""
+    large = tmp_path / "large"
+    with large.open("wb") as file:
+        file.truncate(100_000_000)
+    running, most = 0, 0
+
+    async def put(ball: BallK, known: object) -> PutReport:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        running -= 1
+        return PutReport("b", "k", "k", 1, "", 1, 1, True, 0.0)
+
+    async with client_of(vss) as client:
+        jobs = BulkJobs(put, client.upload_windows)
+        for source, at_once, expected in ((b"small", 10, 10), (b"small", None, 64), (large, None, 16)):
+            most = 0
+            given = [  # in different buckets, so that no window is opened
+                {"bucket_id": f"bucket{number}", "key": "k", "source": source, "chunk_size": "8mb"}
+                for number in range(100)
+            ]
+            jobs.start("bulk", check_items(given), at_once, stop_on_failure=False)
+            await jobs.wait("bulk", remove_on_completion=True)
+            assert most == expected
 
 
 async def test_a_bad_item_is_refused_before_the_first_request(own_vss: Any, bucket_id: str) -> None:

@@ -13,12 +13,8 @@ from airflow_provider_mictlanx.fs.chunk_cache import CHUNKS
 from airflow_provider_mictlanx.fs.filesystem import MictlanXFileSystem
 from tests.support.vss import LocalVSS
 
-pandas = pytest.importorskip("pandas")
-pyarrow = pytest.importorskip("pyarrow")
-parquet = pytest.importorskip("pyarrow.parquet")
-dataset = pytest.importorskip("pyarrow.dataset")
-duckdb = pytest.importorskip("duckdb")
-polars = pytest.importorskip("polars")
+# Each test imports its tools itself: every worker of a run collects this file, and few run its tests.
+need = pytest.importorskip
 
 CHUNK = 1_000_000
 ROWS = 600_000
@@ -27,6 +23,7 @@ COLUMNS = ("a", "b", "c", "d", "e")
 
 @pytest.fixture(scope="module")
 def table() -> Any:
+    pyarrow = need("pyarrow")
     return pyarrow.table({name: pyarrow.array(memoryview(os.urandom(8 * ROWS)).cast("q")) for name in COLUMNS})
 
 
@@ -50,6 +47,7 @@ def bytes_read(vss: LocalVSS, fs: MictlanXFileSystem, path: str) -> int:
 
 @pytest.fixture
 def stored(own: tuple[LocalVSS, MictlanXFileSystem], table: Any) -> tuple[LocalVSS, MictlanXFileSystem, int]:
+    parquet = need("pyarrow.parquet")
     vss, fs = own
     with fs.open("b/t.parquet", "wb") as file:
         parquet.write_table(table, file, row_group_size=ROWS // 8, compression="none")
@@ -59,6 +57,7 @@ def stored(own: tuple[LocalVSS, MictlanXFileSystem], table: Any) -> tuple[LocalV
 
 
 def test_duckdb_reads_a_file_once(stored: tuple[LocalVSS, MictlanXFileSystem, int], table: Any) -> None:
+    duckdb = need("duckdb")
     vss, fs, size = stored
     assert size > 20_000_000
     with duckdb.connect(config={"threads": 4}) as connection:
@@ -70,6 +69,7 @@ def test_duckdb_reads_a_file_once(stored: tuple[LocalVSS, MictlanXFileSystem, in
 
 
 def test_pandas_reads_a_file_once(stored: tuple[LocalVSS, MictlanXFileSystem, int], table: Any) -> None:
+    pandas = need("pandas")
     vss, fs, size = stored
     frame = pandas.read_parquet("b/t.parquet", filesystem=fs)
     assert frame["e"].tolist() == table["e"].to_pylist()
@@ -77,6 +77,8 @@ def test_pandas_reads_a_file_once(stored: tuple[LocalVSS, MictlanXFileSystem, in
 
 
 def test_one_column_is_a_part_of_the_file(stored: tuple[LocalVSS, MictlanXFileSystem, int]) -> None:
+    dataset = need("pyarrow.dataset")
+    polars = need("polars")
     vss, fs, size = stored
     polars.scan_pyarrow_dataset(dataset.dataset("b/t.parquet", filesystem=fs)).select("c").collect()
     assert bytes_read(vss, fs, "b/t.parquet") <= 0.7 * size
@@ -93,6 +95,7 @@ def test_a_file_is_read_in_small_pieces_once(stored: tuple[LocalVSS, MictlanXFil
 
 
 def test_pandas_reads_and_writes_urls(own: tuple[LocalVSS, MictlanXFileSystem]) -> None:
+    pandas = need("pandas")
     _, fs = own
     options = {"uri": fs.uri}
     frame = pandas.DataFrame({"a": [1, 2], "b": ["x", "ñ"]})
@@ -115,6 +118,7 @@ class Unwritable:
 
 
 def test_pandas_that_fails_half_way_stores_nothing(own: tuple[LocalVSS, MictlanXFileSystem]) -> None:
+    pandas = need("pandas")
     _, fs = own
     frame = pandas.DataFrame({"a": [*range(200_000), Unwritable()]}, dtype=object)
     with pytest.raises(RuntimeError, match="cannot be written"):
@@ -123,6 +127,7 @@ def test_pandas_that_fails_half_way_stores_nothing(own: tuple[LocalVSS, MictlanX
 
 
 def test_duckdb_writes_partitions(own: tuple[LocalVSS, MictlanXFileSystem]) -> None:
+    duckdb = need("duckdb")
     _, fs = own
     with duckdb.connect() as connection:
         connection.register_filesystem(fs)
@@ -138,6 +143,10 @@ def test_duckdb_writes_partitions(own: tuple[LocalVSS, MictlanXFileSystem]) -> N
 
 
 def test_pyarrow_datasets_and_polars(own: tuple[LocalVSS, MictlanXFileSystem]) -> None:
+    pyarrow = need("pyarrow")
+    parquet = need("pyarrow.parquet")
+    dataset = need("pyarrow.dataset")
+    polars = need("polars")
     _, fs = own
     table = pyarrow.table({"n": list(range(100)), "part": [n % 4 for n in range(100)]})
     parquet.write_to_dataset(table, "b/set", partition_cols=["part"], filesystem=fs)

@@ -11,12 +11,10 @@ from airflow.providers.common.io.operators.file_transfer import FileTransferOper
 
 from airflow_provider_mictlanx.fs.filesystem import MictlanXFileSystem
 
-moto_server = pytest.importorskip("moto.server")
-s3fs = pytest.importorskip("s3fs")
-
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
+    moto_server = pytest.importorskip("moto.server")  # imported by the tests' worker only
     running = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     running.start()
     host, port = running.get_host_and_port()
@@ -27,6 +25,7 @@ def server() -> Iterator[str]:
 @pytest.fixture
 def s3(server: str, monkeypatch: pytest.MonkeyPatch, bucket_id: str) -> Any:
     """An S3 whose filesystem is attached to Airflow, as the Amazon provider does it."""
+    s3fs = pytest.importorskip("s3fs")
     for name, value in {
         "AWS_ENDPOINT_URL": server,
         "AWS_ACCESS_KEY_ID": "id",

@@ -29,7 +29,7 @@ RESULT = [
     "response_time",
 ]
 SUMMARY = [
-    *("bulk_id", "state", "shards", "total_balls", "successed", "failed", "uploaded_size", "response_time"),
+    *("bulk_id", "state", "shards", "total_balls", "succeeded", "failed", "uploaded_size", "response_time"),
     *("failures", "problems"),
 ]
 
@@ -125,7 +125,7 @@ def test_shards_of_lists_of_their_own(hook: MictlanXHook, bulk_id: str, bucket_i
             shards=2,
             owner={"owner": owner},
         )
-    assert hook.await_bulk(bulk_id, timeout=0)["successed"] == 2
+    assert hook.await_bulk(bulk_id, timeout=0)["succeeded"] == 2
 
 
 def test_key_in_two_shards_is_reported(hook: MictlanXHook, bulk_id: str, bucket_id: str) -> None:

@@ -422,9 +422,11 @@ def test_test_connection_with_a_dead_router(vss: LocalVSS, monkeypatch: pytest.M
     monkeypatch.setenv("AIRFLOW_CONN_MICTLANX_DEFAULT", uri)
     well, message = MictlanXHook().test_connection()
     assert not well
-    assert message.startswith("1 of 2 routers failed.\nalive (")
+    assert message.startswith(
+        "1 of 2 routers failed.\ndead (http://127.0.0.1:1): no connection (Connection refused); check the address"
+    )
+    assert "\nalive (" in message
     assert "peers available" in message
-    assert "\ndead (http://127.0.0.1:1): no connection (Connection refused); check the address" in message
     assert message.count("http://127.0.0.1:1)") == 1
 
 
@@ -458,7 +460,8 @@ def test_test_connection_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AIRFLOW_CONN_MICTLANX_DEFAULT", raising=False)
     well, message = MictlanXHook().test_connection()
     assert not well
-    assert "reading connection 'mictlanx_default' failed: Airflow has no such connection" in message
+    assert message.startswith("Airflow has no such connection")
+    assert "mictlanx_default" not in message.lower()
 
 
 def test_dead_router_is_told_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ def test_result(hook: MictlanXHook, bulk_id: str, bucket_id: str, folder: Path, 
     result = await_bulk(bulk_id, deferrable=deferrable)
     timer.join()
     assert json.loads(json.dumps(result)) == result == hook.await_bulk(bulk_id, timeout=0)
-    assert (result["state"], result["successed"], result["uploaded_size"]) == ("complete", 3, 6)
+    assert (result["state"], result["succeeded"], result["uploaded_size"]) == ("complete", 3, 6)
 
 
 @deferred_or_not
@@ -82,7 +82,7 @@ def test_end_of_the_wait_is_that_of_a_sensor(bulk_id: str, deferrable: bool, tim
 @deferred_or_not
 def test_wait_without_end(bulk_id: str, bucket_id: str, folder: Path, deferrable: bool) -> None:
     timer = later(lambda: put_bulk(bulk_id=bulk_id, bucket_id=bucket_id, source=folder))
-    assert await_bulk(bulk_id, deferrable=deferrable, timeout=None)["successed"] == 3
+    assert await_bulk(bulk_id, deferrable=deferrable, timeout=None)["succeeded"] == 3
     timer.join()
 
 
@@ -162,4 +162,4 @@ def test_every_id_is_templated(bulk_id: str, bucket_id: str, folder: Path) -> No
     put_bulk(bulk_id=bulk_id, bucket_id=bucket_id, source=folder)
     operator = awaiting(bulk_id[:-3] + "{{ tail }}", mictlanx_conn_id="mictlanx_{{ name }}")
     operator.render_template_fields({"tail": bulk_id[-3:], "name": "default"})
-    assert operator.execute({})["successed"] == 3
+    assert operator.execute({})["succeeded"] == 3

@@ -162,7 +162,7 @@ def test_mapped_shards(
     assert [result["shard"] for result in shards] == [0, 1, 2, 3]
     assert sum(result["uploaded"] for result in shards) == 12
     assert max(result["uploaded_size"] for result in shards) < 30_000, "split by bytes"
-    assert hook.await_bulk(bulk_id, timeout=0)["successed"] == 12
+    assert hook.await_bulk(bulk_id, timeout=0)["succeeded"] == 12
     assert len(hook.list_balls(bucket_id)) == 12
 
 

@@ -80,7 +80,7 @@ def test_ball_that_a_check_found_lost_is_mended(
     assert (again["uploaded"], again["skipped"]) == (1, again["total_balls"] - 1)
     wait.began = None
     wait.try_number = 2
-    assert wait(bulk_id=bulk_id, check_storage=True)["successed"] == again["total_balls"]
+    assert wait(bulk_id=bulk_id, check_storage=True)["succeeded"] == again["total_balls"]
 
 
 def test_gate_waits_until_it_is_sent_again(

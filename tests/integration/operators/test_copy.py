@@ -42,7 +42,7 @@ def test_other_content_fails_at_once_unless_replaced(hook: MictlanXHook, bucket_
     store(hook, bucket_id, "a", "b")
     with pytest.raises(AirflowFailException, match="BallConflictError") as caught:
         copied(bucket_id, bucket_id, key="a", dest_key="b")
-    assert isinstance(caught.value.__cause__, BallConflictError)
+    assert isinstance(caught.value.__context__, BallConflictError)
     assert copied(bucket_id, bucket_id, key="a", dest_key="b", replace=True)["uploaded"]
     assert hook.get(bucket_id, "b") == b"a"
     with pytest.raises(NotFoundError):
@@ -108,8 +108,8 @@ def test_prefix_with_one_conflict(hook: MictlanXHook, bucket_id: str) -> None:
     assert [(failure["key"], failure["code"]) for failure in result["failures"]] == [("in/1", 405)]
     with pytest.raises(AirflowFailException, match=r"1 of 2 objects failed: in/1: .*No retry can fix this") as caught:
         copied(bucket_id, bucket_id, prefix="in/", dest_prefix="out/")
-    assert isinstance(caught.value.__cause__, BatchError)
-    assert caught.value.__cause__.result["skipped"] == 1
+    assert isinstance(caught.value.__context__, BatchError)
+    assert caught.value.__context__.result["skipped"] == 1
     assert copied(bucket_id, bucket_id, prefix="in/", dest_prefix="out/", replace=True)["copied"] == 1
     assert hook.get(bucket_id, "out/1") == b"in/1"
 

@@ -41,7 +41,7 @@ def test_stopped_upload(
     retry = put_bulk({}, **arguments)
     assert (retry["total_balls"], retry["failed"]) == (20, 0)
     assert retry["skipped"] >= 1, "what was sent is not sent again"
-    assert hook.await_bulk(bulk_id, timeout=0)["successed"] == 20
+    assert hook.await_bulk(bulk_id, timeout=0)["succeeded"] == 20
     assert {name: hook.get(bucket_id, name) for name in contents} == contents
 
 

@@ -53,7 +53,7 @@ def test_opens_at_the_first_poke(wait: Wait, hook: MictlanXHook, bulk_id: str, b
     put_bulk(bulk_id=bulk_id, bucket_id=bucket_id, source=folder)
     result = wait(bulk_id=bulk_id)
     assert result == hook.await_bulk(bulk_id, timeout=0)
-    assert (result["state"], result["total_balls"], result["successed"], result["uploaded_size"]) == (
+    assert (result["state"], result["total_balls"], result["succeeded"], result["uploaded_size"]) == (
         "complete",
         3,
         3,
@@ -80,7 +80,7 @@ def test_opens_after_the_last_shard(wait: Wait, bulk_id: str, bucket_id: str, fo
     timer = later(lambda: put_bulk(task_of(map_index=1), shard=1, **arguments))
     result = wait(bulk_id=bulk_id)
     timer.join()
-    assert (result["shards"], result["total_balls"], result["successed"]) == (2, 3, 3)
+    assert (result["shards"], result["total_balls"], result["succeeded"]) == (2, 3, 3)
 
 
 def test_bulk_of_no_balls(wait: Wait, bulk_id: str, bucket_id: str, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_bulk_that_failed_for_good_opens_if_told_so(
     result = wait(bulk_id=bulk_id, fail_on_error=False)
     timer.join()
     assert result == hook.await_bulk(bulk_id, fail_on_error=False, timeout=0)
-    assert (result["state"], result["successed"], result["failed"], result["uploaded_size"]) == ("failed", 2, 1, 4)
+    assert (result["state"], result["succeeded"], result["failed"], result["uploaded_size"]) == ("failed", 2, 1, 4)
     assert [(failure["key"], failure["bucket_id"]) for failure in result["failures"]] == [("b", bucket_id)]
 
 
@@ -157,7 +157,7 @@ def test_retry_mends_it(
     timer = later(lambda: put_bulk(task_of(try_number=2, max_tries=1), **arguments))
     result = wait(bulk_id=bulk_id)
     timer.join()
-    assert (result["state"], result["successed"], result["failed"]) == ("complete", 3, 0)
+    assert (result["state"], result["succeeded"], result["failed"]) == ("complete", 3, 0)
     assert any("1 failed, which a retry may still fix" in line for line in logged())
 
 
@@ -236,7 +236,7 @@ def test_check_storage_finds_what_is_lost(
         wait(bulk_id=bulk_id, check_storage=True)
     wait.began = None
     result = wait(bulk_id=bulk_id, check_storage=True, fail_on_error=False)
-    assert (result["state"], result["successed"], result["failed"]) == ("failed", 2, 1)
+    assert (result["state"], result["succeeded"], result["failed"]) == ("failed", 2, 1)
     assert [failure["key"] for failure in result["failures"]] == ["b"]
 
 
@@ -325,7 +325,7 @@ def test_every_id_is_templated(bulk_id: str, bucket_id: str, folder: Path) -> No
         task_id="wait", bulk_id=bulk_id[:-3] + "{{ tail }}", mictlanx_conn_id="mictlanx_{{ name }}"
     )
     sensor.render_template_fields({"tail": bulk_id[-3:], "name": "default"})
-    assert sensor.execute({})["successed"] == 3
+    assert sensor.execute({})["succeeded"] == 3
 
 
 def test_bad_id_fails_at_once(wait: Wait) -> None:

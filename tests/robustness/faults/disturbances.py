@@ -480,14 +480,20 @@ TO_BOTH = frozenset({"put", "get", "delete", "sensor"})
 
 EVERY_PEER = ("peer-0", "peer-1", "peer-2")
 READERS = frozenset({"get", "get_to_file", "sensor"})
-WRITERS = frozenset({"put", "put_file", "bulk", "cleared bulk"})
-TO_PEERS = WRITERS | {"replace", "windowed bulk"}
+WRITERS = frozenset({"put", "put_file", "bulk", "cleared bulk", "copy"})
+TO_PEERS = WRITERS | {"replace", "windowed bulk", "windowed copy"}
 """The operations that send data to peers."""
 
 PATIENT = frozenset({"put", "put_file", "replace", "get", "get_to_file"})
 """The operations that a long outage is tried with: it takes its time."""
 
 ALL = READERS | TO_PEERS | {"delete", "delete_bucket"}
+
+
+def parses_for_itself(operation: Operation) -> bool:
+    """Return False for copies: what they get is parsed as in a get, and what they put as in a put."""
+    return "copy" not in operation.name
+
 
 INTERNAL_ERROR = b.status(500, "Internal Server Error")
 TRY_AGAIN = b.status(404, "Fail to fetch from peer peer-0, try again later.")
@@ -533,24 +539,35 @@ FAULTS: tuple[Fault, ...] = (
     AcceptedWrong(),
     Before("wrong bytes at one of two peers", _wrong_on_one, READERS, stores_wrong_bytes=True),
     Before("wrong bytes at both of two peers", _wrong_on_all, READERS, _put_first, stores_wrong_bytes=True),
-    AtPeers("a peer that reads wrong bytes", "flip_bit", EVERY_PEER, READERS, once=("peer-1",)),
+    AtPeers(
+        "a peer that reads wrong bytes",
+        "flip_bit",
+        EVERY_PEER,
+        READERS | {"copy", "windowed copy"},
+        once=("peer-1",),
+    ),
     RouterLost("a router lost in the middle, a second one alive", second=True, lasts=False),
     RouterLost("all routers down for 20 s", seconds=20, operations=PATIENT, lasts=False),
     NoAddress(),
     AtRequest(
         "a slow router (10 s per answer) with a deadline", b.late(10 * SCALE), timed=True, deadline=4, passes=False
     ),
-    AtRequest("HTML instead of JSON", b.instead(200, b.HTML, "text/html")),
-    AtRequest("JSON with missing fields", b.changed(b.without_fields)),
-    AtRequest("JSON with missing inner fields", b.changed(b.without_inner_fields), LISTINGS | {"peers", "metadata"}),
-    AtRequest("JSON of wrong types", b.changed(b.of_other_types), JSON),
-    AtRequest("JSON with huge numbers", b.changed(b.with_numbers(b.HUGE)), JSON),
-    AtRequest("JSON with NaN", b.changed(b.with_numbers(float("nan"))), JSON),
-    AtRequest("a redirect to elsewhere", b.redirect),
-    AtRequest("a gzip bomb", b.compressed(labelled=True)),
-    AtRequest("a gzip bomb without its header", b.compressed(labelled=False)),
-    AtRequest("endless headers", b.heavy_headers),
-    AtRequest("an endless answer", b.endless, EVERYWHERE - LISTINGS),
+    AtRequest("HTML instead of JSON", b.instead(200, b.HTML, "text/html"), where=parses_for_itself),
+    AtRequest("JSON with missing fields", b.changed(b.without_fields), where=parses_for_itself),
+    AtRequest(
+        "JSON with missing inner fields",
+        b.changed(b.without_inner_fields),
+        LISTINGS | {"peers", "metadata"},
+        where=parses_for_itself,
+    ),
+    AtRequest("JSON of wrong types", b.changed(b.of_other_types), JSON, where=parses_for_itself),
+    AtRequest("JSON with huge numbers", b.changed(b.with_numbers(b.HUGE)), JSON, where=parses_for_itself),
+    AtRequest("JSON with NaN", b.changed(b.with_numbers(float("nan"))), JSON, where=parses_for_itself),
+    AtRequest("a redirect to elsewhere", b.redirect, where=parses_for_itself),
+    AtRequest("a gzip bomb", b.compressed(labelled=True), where=parses_for_itself),
+    AtRequest("a gzip bomb without its header", b.compressed(labelled=False), where=parses_for_itself),
+    AtRequest("endless headers", b.heavy_headers, where=parses_for_itself),
+    AtRequest("an endless answer", b.endless, EVERYWHERE - LISTINGS, where=parses_for_itself),
     Before("all peers of a chunk lost it", _lost_by_all, READERS | {"delete", "delete_bucket"}, _put_first),
 )
 """All of them, in the table's order."""

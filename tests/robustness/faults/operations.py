@@ -13,7 +13,7 @@ import os
 import random
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -73,6 +73,11 @@ class Cell:
     @property
     def chunks(self) -> list[bytes]:
         return [self.data[:CHUNK], self.data[CHUNK:]]
+
+    @property
+    def original(self) -> str:
+        """The bucket from which copies are made."""
+        return f"from-{self.bucket_id}"
 
     @property
     def old(self) -> bytes:
@@ -203,6 +208,32 @@ class Replace(Put):
         for index, chunk in enumerate(cell.chunks):
             copies = set(cell.space.copies(cell.bucket_id, f"ball_{index}").values())
             assert copies in (set(), {chunk}, {cell.old_chunks[index]}), "old and new bytes are stored side by side"
+
+
+class Copy(Put):
+    """A copy of a ball of two chunks; its listings and announcements are those of ``get`` and ``put``."""
+
+    name = "copy"
+    kinds = ("read", "data")
+
+    def prepare(self, cell: Cell) -> None:
+        cell.space.put(cell.original, "ball", cell.chunks)
+
+    def run(self, cell: Cell, how: How) -> str:
+        cell.client(
+            lambda client: client.copy(
+                cell.original,
+                "ball",
+                cell.bucket_id,
+                rf=how.rf,
+                max_concurrency=1,
+                timeout=how.timeout,
+                max_tries=how.tries,
+                deadline=how.deadline,
+                replace=how.replace,
+            )
+        )
+        return "done"
 
 
 class Get(Operation):
@@ -407,10 +438,7 @@ class WindowedBulk(Bulk):
             return super().work(cell, how)
 
     def verify(self, cell: Cell) -> None:
-        for key in self.keys:
-            copies = cell.space.copies(cell.bucket_id, f"{key}_0")
-            assert set(copies.values()) == {cell.data}
-            assert len(copies) >= RF
+        verify_stored(cell, self.keys)
         assert self._state(cell) == "complete"
 
     def verify_untouched(self, cell: Cell) -> None:
@@ -442,6 +470,55 @@ class ClearedBulk(Bulk):
             assert self._state(cell) != "complete" or cell.seen() == cell.data
 
 
+class WindowedCopy(AirflowOperation):
+    """
+    A copy of two balls of one chunk, which are announced in one window before the first is read.
+
+    Its placement looks and announcements are those of ``windowed bulk``.
+    """
+
+    name = "windowed copy"
+    kinds = ("bucket", "read", "data")
+    keys = ("ball", "second")
+
+    def prepare(self, cell: Cell) -> None:
+        for key in self.keys:
+            cell.space.put(cell.original, key, [cell.data])
+
+    def work(self, cell: Cell, how: How) -> str:
+        from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
+
+        async def scenario() -> None:
+            try:
+                await MictlanXHook().acopy_prefix(
+                    cell.original,
+                    "",
+                    cell.bucket_id,
+                    rf=how.rf,
+                    max_concurrency=1,
+                    max_tries=how.tries,
+                    request_timeout=how.timeout,
+                    replace=how.replace,
+                )
+            finally:
+                await no_tasks_left()
+
+        with mock.patch("airflow_provider_mictlanx.client.transfer.upload_window.FEWEST_BALLS", 0):
+            asyncio.run(scenario())
+        return "done"
+
+    def verify(self, cell: Cell) -> None:
+        verify_stored(cell, self.keys)
+
+    def verify_untouched(self, cell: Cell) -> None:
+        assert cell.seen() in (None, cell.data)
+        for key in self.keys:
+            assert set(cell.space.copies(cell.bucket_id, f"{key}_0").values()) <= {cell.data}, "wrong bytes are stored"
+
+    def subject(self, cell: Cell) -> tuple[str, str]:
+        return cell.bucket_id, ""
+
+
 class Sensor(AirflowOperation, Get):
     name = "sensor"
     kinds = ("chunks", "read")
@@ -455,7 +532,7 @@ class Sensor(AirflowOperation, Get):
         try:
             found = sensor.poke({}).xcom_value
         except AirflowFailException as failure:
-            raise failure.__cause__ or failure from None  # the matrix has the errors of the client
+            raise failure.__context__ or failure from None  # the matrix has the errors of the client
         if found is None:
             return "waits"
         assert found["checksum"] == sha256(cell.data)
@@ -469,12 +546,22 @@ OPERATIONS: tuple[Operation, ...] = (
     Bulk(),
     WindowedBulk(),
     ClearedBulk(),
+    Copy(),
+    WindowedCopy(),
     Get(),
     GetToFile(),
     Delete(),
     DeleteBucket(),
     Sensor(),
 )
+
+
+def verify_stored(cell: Cell, keys: Sequence[str]) -> None:
+    """Fail unless balls of one chunk are stored."""
+    for key in keys:
+        copies = cell.space.copies(cell.bucket_id, f"{key}_0")
+        assert set(copies.values()) == {cell.data}
+        assert len(copies) >= RF
 
 
 async def no_tasks_left() -> None:

@@ -114,7 +114,7 @@ def test_small_texts_are_told_as_they_are() -> None:
 def test_counts_of_a_summary_make_up_the_whole() -> None:
     """Also with failures of files that were never planned."""
     told = summarize(BulkStatus("n", State.FAILED, finished=True, total_balls=10, acknowledged=10, failed=1))
-    assert (told["total_balls"], told["successed"], told["failed"]) == (11, 10, 1)
+    assert (told["total_balls"], told["succeeded"], told["failed"]) == (11, 10, 1)
 
 
 def test_gate() -> None:

@@ -109,8 +109,8 @@ def test_bad_rules_are_refused(bad: dict[str, Any]) -> None:
 
 def test_tries_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        tries_of(RetryConfig(max_tries=2, max_backoff=0), NetworkError("the wire is cut"))
-    assert "Try 1 failed: the wire is cut" in caplog.text
+        tries_of(RetryConfig(max_tries=2, max_backoff=0), NetworkError(f"sending b/{'a1' * 32}_0 failed"))
+    assert "Try 1 of 2 failed: sending b/a1a1a1a1a1a1…_0 failed; try 2 follows in 0.0 s" in caplog.text
 
 
 async def test_deadline_ends_a_call() -> None:

@@ -16,8 +16,8 @@ from airflow_provider_mictlanx.batches.runner import Failure
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError, BulkFailedError
 from airflow_provider_mictlanx.bulks.options import UploadResult
 from airflow_provider_mictlanx.hooks import summaries
-from airflow_provider_mictlanx.hooks.errors import error_event, error_from_event, permanent_errors_fail_the_task
-from airflow_provider_mictlanx.operators.mictlanx import _will_retry
+from airflow_provider_mictlanx.hooks.errors import TaskErrors, error_event, error_from_event
+from airflow_provider_mictlanx.operators.mictlanx import MictlanXListOperator, _will_retry
 
 
 def outcome(failures: int, message: str = "m", key: str = "k") -> UploadResult:
@@ -62,12 +62,13 @@ def test_errors_survive_the_event(error: Any) -> None:
 
 
 def test_only_what_no_retry_can_mend_fails_at_once() -> None:
+    task = MictlanXListOperator(task_id="list", bucket_id="b")
     for error, expected in (
         (BulkFailedError("x", permanent=True), AirflowFailException),
         (BulkFailedError("x"), BulkFailedError),
         (BulkConflictError("x"), AirflowFailException),
     ):
-        with pytest.raises(expected), permanent_errors_fail_the_task():
+        with pytest.raises(expected), TaskErrors(task):
             raise error
 
 

@@ -40,5 +40,5 @@ def test_quiet() -> None:
 
 
 def test_bulk() -> None:
-    result = {"bulk_id": "n", "state": "failed", "successed": 1, "uploaded_size": 5, "failed": 1200}
+    result = {"bulk_id": "n", "state": "failed", "succeeded": 1, "uploaded_size": 5, "failed": 1200}
     assert summaries.bulk_line(result) == "Bulk 'n': failed, 1 object stored, 5 bytes; 1,200 failed"
