@@ -28,10 +28,10 @@ NUMBER = re.compile(r"\b[\d.]+(?= s\b| bytes| of \d+ objects)| of \d+(?= objects
 
 
 def is_shown(error: MictlanXError) -> bool:
-    """Return whether a message ends as its section shows; ``…`` is any text, and seconds and counts may differ."""
+    """Return whether a message is in its section; ``…`` stands for any text, and seconds and counts may differ."""
     shown = re.findall(r"^```\n(.*?)\n```", SECTIONS[type(error).__name__], re.MULTILINE | re.DOTALL)
     patterns = (re.escape(NUMBER.sub("N", message)).replace("…", ".*") for message in shown)
-    return any(re.search(rf"(^|: ){pattern}$", NUMBER.sub("N", str(error))) for pattern in patterns)
+    return any(re.fullmatch(pattern, NUMBER.sub("N", str(error))) for pattern in patterns)
 
 
 def test_messages_are_those_of_the_page(
