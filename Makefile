@@ -68,11 +68,11 @@ test-slow: $(VENV)/.dev ## Test that uploads survive a router that is down for 1
 	$(BIN)/python -m pytest tests/robustness/restarts -m slow $(PARALLEL) $(PYTEST_ARGS)
 
 test-distributed: redis chromium $(VENV)/.distributed ## Test with a complete Airflow: scheduler, triggerer, Celery workers, a browser
-	$(BIN)/python -m pytest tests/e2e/packagingributed --timeout 1500 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/e2e/distributed --timeout 1500 $(PYTEST_ARGS)
 
 screenshots: chromium $(VENV)/.distributed ## Renew the screenshots in docs/images
-	SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/e2e/packagingributed/test_browser.py \
-		tests/e2e/packagingributed/test_bulk_page.py --timeout 900 -p no:randomly
+	SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/e2e/distributed/test_browser.py \
+		tests/e2e/distributed/test_bulk_page.py --timeout 900 -p no:randomly
 
 redis:
 	@command -v redis-server >/dev/null || { echo "redis-server is missing; on Debian: apt-get install redis-server" >&2; exit 1; }

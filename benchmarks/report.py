@@ -86,6 +86,7 @@ def request_table(steps: dict[str, Step], files: int) -> str:
         "the bulk's records": steps["put bulk"].records,
         "bulk read": steps["read bulk"].requests + steps["read bulk"].records,
         "prefix read": steps["read prefix"].requests,
+        "prefix copied": steps["copy prefix"].requests,
         "prefix deleted": steps["delete prefix"].requests,
         "bucket deleted": steps["delete bucket"].requests,
     }

@@ -16,8 +16,8 @@ from benchmarks.servers import server
 from benchmarks.tasks import Step, measure_steps
 
 SMALL_STEPS = (
-    *("put bulk", "poke", "read bulk", "read prefix", "delete prefix", "put again", "delete bucket"),
-    *("put one", "get one"),
+    *("put bulk", "poke", "read bulk", "read prefix", "copy prefix", "delete prefix"),
+    *("put again", "delete bucket", "put one", "get one"),
 )
 MANY_STEPS = ("put in client", "put bulk", "read prefix")
 BULK_IN_CLIENT = "put_bulk of the client, automatic"
@@ -154,6 +154,14 @@ def request_rows(measured: Measured) -> list[Row]:
     found = [
         Row(f"requests that reach a peer, per object, bulk of {files}", reaching(put), "", 2.1, 2.02, detail=detail),
         Row("requests per object, prefix or bulk read", asked("read prefix", "read bulk") / files, "", 1.1, 1.02),
+        Row(
+            "requests per object, prefix copied",
+            asked("copy prefix") / files,
+            "",
+            4.2,  # a look, and what a put and a read take
+            4.04,
+            detail=f"CPU {small['copy prefix'].cpu:.2f} s",
+        ),
         Row(
             "requests per object, prefix or bucket deleted",
             asked("delete prefix", "delete bucket") / files,

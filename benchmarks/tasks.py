@@ -106,6 +106,13 @@ def read_folder(task: Task, **selection: Any) -> dict[str, Any]:
     return result
 
 
+def copy_prefix(task: Task) -> dict[str, Any]:
+    """Copy many objects into another bucket."""
+    result = task.hook.copy_prefix(BUCKET, PREFIX, "copies")
+    assert result["copied"] == task.files, result
+    return result
+
+
 def delete(task: Task, work: Callable[..., dict[str, Any]], *arguments: str) -> dict[str, Any]:
     """Delete all objects."""
     result = work(BUCKET, *arguments)
@@ -125,6 +132,7 @@ STEPS: dict[str, Callable[[Task], dict[str, Any]]] = {
     "poke": lambda task: task.hook.bulk_status("first"),
     "read bulk": lambda task: read_folder(task, bulk_id="first"),
     "read prefix": lambda task: read_folder(task, bucket_id=BUCKET, prefix=PREFIX),
+    "copy prefix": copy_prefix,
     "delete prefix": lambda task: delete(task, task.hook.delete_matching, PREFIX),
     "put again": lambda task: put_bulk(task, "again"),
     "delete bucket": lambda task: delete(task, task.hook.delete_bucket),

@@ -85,6 +85,10 @@ TAKING_OVER = "tests/integration/bulks/test_inventory.py"
 FILES = "tests/integration/fs/test_traps.py"
 EVENTS = "tests/integration/triggers/test_events.py"
 EVENT_STATES = "tests/unit/triggers/test_events.py"
+UPKEEP = "tests/integration/operators/test_upkeep.py"
+SHELL = "tests/integration/cli/test_process.py"
+PAGE = "tests/integration/plugins/test_permissions.py"
+LOOKS = "tests/integration/plugins/test_looks.py"
 
 
 @dataclass(frozen=True)
@@ -515,7 +519,7 @@ MUTANTS = (
             'peers = await require_all_peers(upload.routers, f"finding the replicas of {self._label}", upload.name.bucket_id)',
             "peers = await upload.reader.peers()",
             WRITING,
-            ["test_666_while_a_peer_is_away_is_no_proof_of_an_empty_ball"],
+            ["test_666_with_a_silent_peer_proves_no_empty_ball"],
         ),
         (
             "code 666 deletes nobody's other bytes",
@@ -1147,7 +1151,7 @@ MUTANTS = (
             "if not row.own_key and (companions or",
             "if (companions or",
             OWN_KEYS,
-            ["test_ball_and_keys_with_the_same_ball_id_stay_apart[peer]"],
+            ["test_ball_and_keys_with_the_same_ball_id_stay_apart"],
         ),
         (
             "a key is not taken for the ball id of another object",
@@ -2529,6 +2533,128 @@ MUTANTS = (
         ),
     ),
     *_mutants(
+        "bulks/sync.py",
+        (
+            "a file with a second name is not deleted",
+            "kept = {*names, *await self.destination.find_aliases(extra, wanted)}",
+            "kept = {*names}",
+            SYNC,
+            ["test_file_with_a_second_name_is_kept"],
+        ),
+        (
+            "a folder is not synced into itself through another connection",
+            "        self._check_separate(wanted, found)\n",
+            "",
+            SYNC,
+            ["test_nested_sides_by_other_routers_are_refused"],
+        ),
+        (
+            "an object that came to the source since is not deleted",
+            "            names = await self.source.names_still_there(self._bucket_id, self.options)\n",
+            "            names = wanted\n",
+            SYNC,
+            ["test_what_changes_during_the_sync_is_kept"],
+        ),
+    ),
+    *_mutants(
+        "batches/delete.py",
+        (
+            "an age needs a unit",
+            "if text[-1:].isalpha():",
+            "if True:",
+            UPKEEP,
+            ["test_wrong_selection_is_refused_first"],
+        ),
+        (
+            "an upload under way is never too old",
+            "for key, rows in objects.items() if is_complete(rows)}",
+            "for key, rows in objects.items()}",
+            UPKEEP,
+            ["test_old_objects_are_deleted"],
+        ),
+        (
+            "what changed since it was selected by age is not deleted",
+            "if not _announced(rows) <= _announced(chosen[key])",
+            "if False",
+            UPKEEP,
+            ["test_objects_that_change_meanwhile_are_kept"],
+        ),
+        (
+            "a whole bucket is deleted only if that is allowed",
+            'if not self.allow_whole_bucket and not self.prefix and not check_str("glob", self.glob).strip("*"):',
+            "if False:",
+            UPKEEP,
+            ["test_whole_bucket_must_be_allowed"],
+        ),
+    ),
+    *_mutants(
+        "bulks/attempt.py",
+        (
+            "a cancelled attempt withdraws its announcements",
+            "                await self._windows.withdraw()\n",
+            "                pass\n",
+            BULK,
+            ["test_cancelled_attempt_withdraws_its_announcements"],
+        ),
+    ),
+    *_mutants(
+        "cli/main.py",
+        (
+            "a shell that is terminated withdraws its announcements",
+            "asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)",
+            "pass",
+            SHELL,
+            ["test_ended_upload_leaves_no_object_without_data"],
+        ),
+    ),
+    *_mutants(
+        "log/storage.py",
+        (
+            "two files' parts have different names",
+            "return cls(secrets.token_hex(8), head,",
+            'return cls("0" * 16, head,',
+            LOGS,
+            [
+                "test_upload_of_a_file_that_was_written_anew",
+                "test_second_upload_from_another_worker_adds_its_lines",
+            ],
+        ),
+    ),
+    *_mutants(
+        "plugins/web/app.py",
+        (
+            "bulks need the right to see tasks",
+            'APIRouter(dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.TASK_INSTANCE))])',
+            "APIRouter()",
+            PAGE,
+            ["test_bulks_are_those_of_readable_dags", "test_every_route_without_login_answers_401"],
+        ),
+        (
+            "connections need the right to see them",
+            'APIRouter(prefix="/connections", dependencies=[Depends(requires_access_connection("GET"))])',
+            'APIRouter(prefix="/connections")',
+            PAGE,
+            ["test_every_route_without_login_answers_401", "test_roles"],
+        ),
+        (
+            "no answer contains a secret",
+            "return super().render(_clean_texts(content))",
+            "return super().render(content)",
+            LOOKS,
+            ["test_no_answer_contains_a_secret"],
+        ),
+    ),
+    *_mutants(
+        "plugins/web/queries.py",
+        (
+            "bulks are those of DAGs that the user may read",
+            "task.operator == OPERATOR, task.dag_id.in_(dag_ids)",
+            "task.operator == OPERATOR",
+            PAGE,
+            ["test_bulks_are_those_of_readable_dags"],
+        ),
+    ),
+    *_mutants(
         "triggers/events.py",
         (
             "a state is noted after all events of a snapshot were taken",
@@ -2687,9 +2813,9 @@ class _Run:
 
     @property
     def reason(self) -> str:
-        """The first failed test and its error."""
-        failed = re.search(r"^(?:FAILED|ERROR) \S+?::(.+)", self.output, re.MULTILINE)
-        return failed[1] if failed else self.output[-2000:]
+        """The first failed test and its error, or else the last line."""
+        failed = re.search(r"^(?:FAILED|ERROR) (?:\S+?::)?(.+)", self.output, re.MULTILINE)
+        return failed[1] if failed else self.output.strip().rpartition("\n")[2]
 
 
 _done = multiprocessing.Value("i", 0)

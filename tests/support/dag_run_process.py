@@ -6,10 +6,12 @@ Importing Airflow and building its execution API takes longer than most of the D
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from collections.abc import Sequence
 
+import httpx
 from airflow import settings
 from airflow.models import TaskInstance
 from airflow.utils.session import create_session
@@ -26,7 +28,13 @@ try:
 except ImportError:  # Airflow 2
     from airflow.serialization.serialized_objects import SerializedDAG as DagSerialization
 else:
-    _ = in_process_api_server().app  # cached; without the event loop, whose thread would not be forked
+
+    async def prepare_api() -> None:
+        """Send a first request: the routes are generated then, which takes longer than most DAG runs."""
+        async with httpx.AsyncClient(transport=in_process_api_server().atransport, base_url="http://api") as client:
+            await client.get("/no-route")
+
+    asyncio.run(prepare_api())  # in an event loop that ends here, since no thread is forked
 
 configure_mappers()
 settings.dispose_orm()  # no connection is shared with the children

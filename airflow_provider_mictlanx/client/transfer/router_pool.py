@@ -27,6 +27,10 @@ from airflow_provider_mictlanx.client.errors import (
     ConnectFailedError,
     DNSResolutionError,
     MictlanXError,
+    NetworkError,
+    UnavailableError,
+    UnknownError,
+    UpstreamProtocolError,
 )
 from airflow_provider_mictlanx.client.protocol.endpoint import RequestOptions
 from airflow_provider_mictlanx.client.protocol.router import AsyncRouter
@@ -60,6 +64,14 @@ ROUTERS_SHOWN = 3
 NOT_CONNECTED = (ConnectFailedError, DNSResolutionError)
 """Errors of a request of which nothing was sent."""
 
+_MAY_BE_THE_ROUTERS = (NetworkError, UnknownError, UpstreamProtocolError)
+"""
+Errors after which other routers are preferred for a while.
+
+Taking turns does not avoid a router that fails: a put asks twice per try, so with two routers every announcement would
+go to the same one.
+"""
+
 
 class PooledRouter(Protocol):
     """A router with an id and an address."""
@@ -79,7 +91,7 @@ class RouterPool(Generic[R]):
     Chooses a router for every request.
 
     :param routers: at least one, with unique ids
-    :param cooldown: time for which a router that could not be reached is skipped (seconds)
+    :param cooldown: time for which a router is skipped after a failed request, while others are left (seconds)
     :param clock: returns the time (seconds); for tests
     :param patience: time for which a request waits while no router can be reached (seconds)
     """
@@ -123,7 +135,7 @@ class RouterPool(Generic[R]):
         return TrackedRequest(self, self.pick(exclude))
 
     def track(self, router: R) -> TrackedRequest[R]:
-        """Count a request to this router; start its cooldown if it can't be reached."""
+        """Count a request to this router; start its cooldown if the request fails."""
         return TrackedRequest(self, router)
 
     def begin(self, router: R) -> None:
@@ -135,7 +147,7 @@ class RouterPool(Generic[R]):
     def end(self, router: R, error: BaseException | None) -> None:
         """Count the end of a request, and its error if it failed."""
         self._in_flight[router.router_id] -= 1
-        if isinstance(error, NOT_CONNECTED):
+        if isinstance(error, _MAY_BE_THE_ROUTERS) and not isinstance(error, UnavailableError):
             self._cooldown_until[router.router_id] = self._clock() + self._cooldown
         elif error is None:
             self._cooldown_until[router.router_id] = 0.0

@@ -32,8 +32,10 @@ RF = 2
 IN_FLIGHT = MAX_IN_FLIGHT
 """Maximum number of balls that a bulk uploads at the same time."""
 KILLS = 20
-REQUESTS = 3 * BALLS + 20
-"""About as many requests as an attempt makes."""
+KILLED_BALLS = 120
+"""Of an attempt that is killed at any request: enough for two windows."""
+REQUESTS = 3 * KILLED_BALLS + 20
+"""About as many requests as this attempt makes."""
 
 _PROCESSES = ForkedProcesses("tests.support.bulk_attempt")
 
@@ -47,7 +49,7 @@ async def acknowledged(client: AsyncClient, bulk_id: str) -> set[int]:
     store = RecordStore(client, bulk_id)
     records = await store.read_completely()
     told = await store.read_items([*records.parts, *records.dones])
-    return set().union(*(parse_ranges(items["acknowledged"], BALLS) for _, items in told))
+    return set().union(*(parse_ranges(items["acknowledged"], KILLED_BALLS) for _, items in told))
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +70,7 @@ async def test_killed(
 ) -> None:
     vss = killed_vss
     rng = random.Random(seed)
-    contents = make_files(tmp_path, {f"f{number:03}": rng.randint(1, 3000) for number in range(BALLS)})
+    contents = make_files(tmp_path, {f"f{number:03}": rng.randint(1, 3000) for number in range(KILLED_BALLS)})
     bulk_id = f"killed {uuid.uuid4()}"
     # Half of the moments are while records are written and plans made, at the beginning and at the end.
     die_at = rng.randint(1, 20) if seed % 5 == 0 else rng.randint(20, REQUESTS)
@@ -98,17 +100,17 @@ async def test_killed(
         # peer that is left, two find none (404, code 666; the second in case somebody was still sending), and one is made
         # after the chunk was deleted.
         assert announced.keys() <= {200, 404}
-        assert announced[200] <= BALLS - len(known) + IN_FLIGHT
+        assert announced[200] <= KILLED_BALLS - len(known) + IN_FLIGHT
         assert announced[404] <= 2 * IN_FLIGHT
         assert [failure.message for failure in result.failures] == []
-        assert (result.total_balls, result.failed) == (BALLS, 0)
-        assert result.uploaded + result.skipped == BALLS
+        assert (result.total_balls, result.failed) == (KILLED_BALLS, 0)
+        assert result.uploaded + result.skipped == KILLED_BALLS
         assert result.skipped >= len(known)
         found = on_peers(vss, bucket_id, contents)
         assert min(found.values()) >= RF
         assert await versions(client, bucket_id) == one_version_each(contents)
         told = await await_bulk(client, bulk_id, timeout=0)
-        assert (told["state"], told["succeeded"], told["failed"]) == ("complete", BALLS, 0)
+        assert (told["state"], told["succeeded"], told["failed"]) == ("complete", KILLED_BALLS, 0)
         assert told["uploaded_size"] == sum(map(len, contents.values()))
 
 

@@ -14,7 +14,7 @@ from airflow_provider_mictlanx.batches.runner import BatchResult, Item
 from airflow_provider_mictlanx.client import AsyncClient, BallConflictError, GetChunkError
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.transfer import chunk_upload, upload, upload_window
-from tests.integration.client.transfer.test_upload_windows import Steps, listed_alone
+from tests.integration.client.transfer.test_upload_windows import Steps, hide_older, listed_alone
 from tests.support.clients import client_of
 from tests.support.intercepting_router import Asked, intercepting
 from tests.support.raw_requests import RawRequests
@@ -194,3 +194,66 @@ async def test_late_copy_is_listed_by_itself(vss: LocalVSS, bucket_id: str, monk
         assert (await copy(client, bucket_id)).done == len(NAMES)
         assert len(listed_alone(router)) == len(NAMES)
     await check_copied(vss, bucket_id)
+
+
+@pytest.mark.parametrize("hides", [False, True], ids=["listed", "hidden"])
+async def test_two_copies_at_once(vss: LocalVSS, bucket_id: str, hides: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They end as single puts do, also where a listing hides the rival: at most one of two contents is acknowledged."""
+    monkeypatch.setattr(upload_window, "FIRST_WINDOW", 4)
+    wire = put_originals(vss, bucket_id)
+    for name in NAMES:
+        wire.put(f"{bucket_id}-2", name, [RIVAL + content(name)])
+    contents = {bucket_id: content, f"{bucket_id}-2": lambda name: RIVAL + content(name)}
+
+    async def write(original: str) -> set[str]:
+        steps = Steps(vss, copies_of(bucket_id))
+        steps.change = hide_older if hides else steps.change
+        async with intercepting(steps, vss) as router, AsyncClient(router.uri, original) as client:
+            items = await list_bucket_items(client, original)
+            options = CopyOptions(max_tries=2)
+            result = await copy_all(client, items, copies_of(bucket_id), str, dest=client, options=options)
+        assert {failure.code for failure in result.failures} <= {BallConflictError.default_error_code}
+        return set(NAMES) - {failure.key for failure in result.failures}
+
+    copied = dict(zip(contents, await asyncio.gather(*map(write, contents)), strict=True))
+    first, second = copied.values()
+    assert not first & second
+    async with client_of(vss, capacity_storage=0) as client:
+        for original, names in copied.items():
+            for name in names:
+                found = unwrap(await client.get(copies_of(bucket_id), name, force=True))
+                assert bytes(found.data) == contents[original](name)
+
+
+@pytest.mark.parametrize("at", ["announcing", "listing", "reading", "sending", "sent"])
+async def test_copies_killed_in_a_window_are_mended(vss: LocalVSS, bucket_id: str, at: str) -> None:
+    """After the crash, no request of the process reaches the storage, not even to withdraw."""
+    wire = put_originals(vss, bucket_id)
+    destination = copies_of(bucket_id)
+    reached = {
+        "announcing": lambda asked: asked.method == "POST" and asked.path.endswith(f"/{destination}/metadata"),
+        "listing": lambda asked: asked.method == "GET" and asked.path.endswith(f"/{destination}/metadata"),
+        "reading": lambda asked: asked.method == "GET" and f"/{bucket_id}/b" in asked.path,
+        "sending": lambda asked: "/buckets/data/" in asked.path,
+        "sent": lambda asked: "/buckets/data/" in asked.path,
+    }[at]
+    seen: list[Asked] = []
+
+    async def handler(asked: Asked, pass_on: Any) -> Any:
+        if len(seen) >= 2 or reached(asked):
+            seen.append(asked)
+        if len(seen) < 2:
+            return None
+        if at == "sent" and len(seen) == 2:  # stored, and the answer is lost
+            await pass_on(asked)
+        raise ConnectionResetError
+
+    async with intercepting(handler, vss) as router, AsyncClient(router.uri, "tests") as client:
+        items = await list_bucket_items(client, bucket_id)
+        assert (await copy(client, bucket_id, items)).failed >= len(NAMES) - 2
+    async with client_of(vss) as client:
+        result = await copy(client, bucket_id)
+        assert (result.failed, result.done + result.skipped) == (0, len(NAMES))
+    await check_copied(vss, bucket_id)
+    balls = {row["ball_id"] for row in wire.listed_in(destination)}
+    assert [len(wire.listed(destination, ball)) for ball in balls] == [1] * len(NAMES), "an announcement is left"

@@ -177,6 +177,15 @@ async def test_nothing_waits_while_another_router_answers(
     assert "waiting" not in caplog.text
 
 
+@pytest.mark.parametrize("fault", [{"kind": "reset"}, {"kind": "status", "status": 503}])
+async def test_a_router_that_fails_is_left_alone(own_vss: Callable[..., LocalVSS], fault: dict[str, Any]) -> None:
+    vss = own_vss(routers=2)
+    async with patient(vss.uri, 0) as client:
+        with vss.fault(router="router-0", **fault) as failures:
+            assert (await client.put("b", "k", DATA, chunk_size=100)).unwrap() is True
+            assert 1 <= failures.triggered < 5
+
+
 async def test_a_task_waits_for_its_router(vss: LocalVSS) -> None:
     """Nothing was sent, so the task is as it was; no other router knows it."""
     answers: list[Result[int, MictlanXError]] = [Err(ConnectFailedError("no")), Ok(1)]

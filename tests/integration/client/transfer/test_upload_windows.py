@@ -187,12 +187,14 @@ async def test_bucket_with_many_rows_has_no_windows(
     """Its listing is short enough to be read once, and too long to be read for each window."""
     monkeypatch.setattr(upload_window, "ROWS_PER_BALL", 1)
     monkeypatch.setattr(upload_window, "ROW", 500_000)
+    monkeypatch.setattr(upload_window, "FIRST_WINDOW", 8)
+    monkeypatch.setattr(upload_window, "LARGEST_WINDOW", 16)
     async with checked_client(vss) as client:
         await put_bulk(client, bucket_id)
         vss.reset_requests()
-        assert (await put_bulk(client, bucket_id, [f"c{number:03}" for number in range(30)]))["failed"] == 0
+        assert (await put_bulk(client, bucket_id, [f"c{number:03}" for number in range(50)]))["failed"] == 0
         assert len(vss.requests("GET", f"{bucket_id}/metadata$")) == 1
-        assert len(vss.requests("GET", f"{bucket_id}/metadata/.*/chunks$")) == 30
+        assert len(vss.requests("GET", f"{bucket_id}/metadata/.*/chunks$")) == 50
 
 
 async def test_balls_of_several_chunks_and_empty_ones_are_put_by_themselves(vss: LocalVSS, bucket_id: str) -> None:

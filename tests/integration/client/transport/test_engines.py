@@ -252,9 +252,9 @@ def test_bodies_arrive_whole(run: Run) -> None:
         yield body[1:]
 
     async def work(pool: HttpBackend, server: Server) -> None:
-        for sent in (body, body[:1000], pieces()):
+        for sent in (body, body[:1000], memoryview(body)[:1000], pieces()):
             assert await send(pool, server.url, sent) == b"ok"
-        assert got == [body, body[:1000], body]
+        assert got == [body, body[:1000], body[:1000], body]
         assert server.connections == 1
 
     run(serve, work)

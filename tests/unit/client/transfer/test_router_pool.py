@@ -7,7 +7,16 @@ from dataclasses import dataclass
 
 import pytest
 
-from airflow_provider_mictlanx.client.errors import ConnectFailedError, DNSResolutionError, MictlanXError, UnknownError
+from airflow_provider_mictlanx.client.errors import (
+    ConnectFailedError,
+    DNSResolutionError,
+    MictlanXError,
+    NetworkError,
+    NotFoundError,
+    RequestTimeoutError,
+    UnavailableError,
+    UnknownError,
+)
 from airflow_provider_mictlanx.client.transfer.router_pool import RouterPool
 
 
@@ -67,10 +76,10 @@ def test_many_in_flight_are_spread(balancer: RouterPool[Router]) -> None:
         assert Counter(stack.enter_context(balancer.acquire()).router_id for _ in range(9)) == {"a": 3, "b": 3, "c": 3}
 
 
-@pytest.mark.parametrize("error", [ConnectFailedError, DNSResolutionError])
-def test_one_that_can_not_be_reached_rests(
-    balancer: RouterPool[Router], clock: Clock, error: type[MictlanXError]
-) -> None:
+@pytest.mark.parametrize(
+    "error", [ConnectFailedError, DNSResolutionError, NetworkError, RequestTimeoutError, UnknownError]
+)
+def test_one_that_fails_rests(balancer: RouterPool[Router], clock: Clock, error: type[MictlanXError]) -> None:
     fail(balancer, "a", error)
     assert "a" not in picked(balancer, 6)
     clock.now += 9.9
@@ -79,8 +88,9 @@ def test_one_that_can_not_be_reached_rests(
     assert "a" in picked(balancer, 3)
 
 
-def test_one_that_answers_with_an_error_does_not_rest(balancer: RouterPool[Router]) -> None:
-    fail(balancer, "a", UnknownError)
+@pytest.mark.parametrize("error", [NotFoundError, UnavailableError])
+def test_one_that_answers_properly_does_not_rest(balancer: RouterPool[Router], error: type[MictlanXError]) -> None:
+    fail(balancer, "a", error)
     assert "a" in picked(balancer, 3)
 
 
@@ -106,5 +116,5 @@ def test_tried_routers_are_skipped_while_others_are_left(balancer: RouterPool[Ro
 
 def test_failures_are_not_in_flight_any_more(balancer: RouterPool[Router], clock: Clock) -> None:
     for _ in range(5):
-        fail(balancer, "a", UnknownError)
+        fail(balancer, "a", NotFoundError)
     assert Counter(picked(balancer, 9)) == {"a": 3, "b": 3, "c": 3}
