@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -14,6 +15,7 @@ QUOTES = "\n".join(textwrap.dedent(file.read_text(encoding="utf-8")) for file in
 
 PAGES_THAT_RUN = {
     ("client.md", "python"): "tests/integration/client/test_docs.py",
+    ("testing-dags.md", "python"): "tests/unit/test_examples.py",
     ("dag-bundles.md", "json"): "tests/e2e/distributed/test_dag_bundle.py",
     ("dag-bundles.md", "python"): "tests/integration/bundles/test_mictlanx.py",
     ("from-the-official-client.md", "python"): "tests/integration/client/test_docs.py",
@@ -25,9 +27,10 @@ PAGES_THAT_RUN = {
 """Pages and languages whose snippets one test runs, all of them."""
 
 OTHERS = {
-    "README.md: make demo": ".ci/run",
-    'README.md: pip install . "apache': ".ci/run installs the wheel into a clean environment",
-    "README.md: pip install '.[local-vss]'": ".ci/run installs the wheel into a clean environment",
+    'README.md: pip install . "apache': "make test-dist installs the wheel into clean environments",
+    "README.md: python3 -m venv": "make test-dist installs the wheel into clean environments",
+    "README.md: mictlanx-local-vss": "tests/integration/local_vss/test_command.py",
+    "README.md: mkdir -p ~/airflow": "test_readme_copies_the_example",
     "README.md: export AIRFLOW_CONN": "tests/unit/test_package.py",
     "bulks.md: TriggerDagRunOperator(": "test_fragments_of_bulks_build_tasks",
     "bulks.md: ready = BulkCompleteSensor(task_id": "test_fragments_of_bulks_build_tasks",
@@ -37,14 +40,17 @@ OTHERS = {
     "dag-bundles.md: $ mictlanx publish": "shell.md has the same command",
     "development.md: make matrix": ".ci/run runs one version, a developer the others",
     "local-vss.md: $ pip install": "tests/integration/local_vss/test_command.py starts the same command",
-    "local-vss.md: $ export AIRFLOW_CONN": "tests/integration/local_vss/test_command.py reads the printed line",
     "local-vss.md: $ curl": "tests/integration/local_vss/test_page.py",
     "local-vss.md: $ sqlite3": "tests/integration/local_vss/test_page.py",
-    "local-vss.md: def test_lost": "tests/integration/local_vss/test_page.py",
+    "local-vss.md: from pathlib": "tests/integration/local_vss/test_page.py",
     "logs.md: [logging]": "tests/integration/log/test_config.py",
     "logs.md: echo": "test_bucket_of_a_run_as_the_page_computes_it",
     "performance.md: $ python -X importtime": "a measurement; tests/unit/test_imports.py checks what is imported",
-    "tutorial.md: python3 -m venv": ".ci/run installs the wheel into a clean environment",
+    "testing-dags.md: $ pip install": "make test-example-project installs the wheel into clean environments",
+    "testing-dags.md: [tool.pytest": "tests/unit/test_examples.py",
+    "testing-dags.md: name: tests": "make test-example-project runs its two commands",
+    "testing-dags.md: apache-airflow==": "tests/unit/test_examples.py",
+    "tutorial.md: python3 -m venv": "make test-dist installs the wheel into clean environments",
     "tutorial.md: mictlanx-local-vss": "tests/integration/local_vss/test_command.py",
     "tutorial.md: export AIRFLOW_HOME": "test_tutorial_copies_the_example",
     "tutorial.md: airflow standalone": "a complete Airflow; tests/e2e/distributed/test_nightly_dag.py runs the same DAG in one",
@@ -141,10 +147,19 @@ def test_bucket_of_a_run_as_the_page_computes_it() -> None:
     assert printed.strip() == logs.run_bucket("my_dag", "manual__2026-05-01T00:00:00+00:00")
 
 
+def test_readme_copies_the_example(tmp_path: Path) -> None:
+    (tmp_path / "example_dags").symlink_to(ROOT / "example_dags")
+    commands = find("README.md: mkdir -p ~/airflow").replace("airflow standalone", "echo")
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    subprocess.run(["bash", "-ec", commands], cwd=tmp_path, env=environment, check=True)
+    copied = (tmp_path / "airflow" / "dags" / "nightly.py").read_text(encoding="utf-8")
+    assert 'source="/your/folder"' in copied
+    assert 'output_path="/your/copies"' in copied
+
+
 def test_tutorial_copies_the_example(tmp_path: Path) -> None:
     (tmp_path / "example_dags").symlink_to(ROOT / "example_dags")
     subprocess.run(["bash", "-ec", find("tutorial.md: export AIRFLOW_HOME")], cwd=tmp_path, check=True)
     copied = (tmp_path / "airflow-home" / "dags" / "nightly.py").read_text(encoding="utf-8")
-    assert f'source="{tmp_path}/photos/**/*.jpg"' in copied
-    assert f'output_path="{tmp_path}/out/{{{{ run_id }}}}"' in copied
-    assert 'key="{{ run_id }}/a.jpg"' in copied
+    assert f'source="{tmp_path}/photos"' in copied
+    assert f'output_path="{tmp_path}/out"' in copied

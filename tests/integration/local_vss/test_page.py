@@ -42,10 +42,11 @@ def test_replicas_are_found_with_sqlite(own_vss: Callable[..., LocalVSS], connec
     assert blob
 
 
-def test_the_test_in_the_page_passes(
-    own_vss: Callable[..., LocalVSS], connect: Callable[..., None], bucket_id: str
+def test_snippet_of_the_page_runs(
+    connect: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (code,) = re.findall(r"```python\n(def test_.*?)```", PAGE, re.DOTALL)
-    names = {"talk": lambda vss: (connect(vss), MictlanXHook().put(bucket_id, "report", b"12345"))}
+    (code,) = re.findall(r"```python\n(from pathlib.*?)```", PAGE, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names = {"talk": lambda vss: (connect(vss), MictlanXHook().put("frames", "report", b"12345"))}
     exec(code.replace("...  # talk to vss.uri", "talk(vss)"), names)
-    names["test_lost_data"](own_vss, bucket_id)
+    assert capsys.readouterr().out.splitlines()[-1] == "1"

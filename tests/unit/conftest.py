@@ -1,0 +1,5 @@
+"""Airflow with a home of its own."""
+
+from __future__ import annotations
+
+import tests.support.airflow_home  # noqa: F401
