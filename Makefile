@@ -8,6 +8,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 SAMPLES = .demo/samples
 SOURCE ?= $(SAMPLES)
+export SOURCE  # read by the shell from the environment, so a folder may have any name
 WORKERS ?= auto
 PYTEST_ARGS ?=
 # A worker that is done takes over tests of the one that has the most left.
@@ -32,7 +33,7 @@ help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
 
 demo: $(VENV)/.package $(if $(filter $(SAMPLES),$(SOURCE)),.demo/.samples) ## Run two example DAGs with real files: make demo [SOURCE=folder] [OPEN=1]
-	@SOURCE="$(SOURCE)"; exec $(BIN)/python scripts/demo.py $(if $(OPEN),--open )"$$SOURCE"
+	@exec $(BIN)/python scripts/demo.py $(if $(OPEN),--open )"$$SOURCE"
 
 test: ## Run everything: lint, types, import contracts, all tests
 	@$(MAKE) --no-print-directory -j 2 check pytest

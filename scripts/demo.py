@@ -8,7 +8,8 @@ With ``--open`` the same Airflow then runs the DAG of the README with the files,
 Ctrl-C.
 
 All files are below one working folder: copies of a migrated Airflow database, the local VSS with its data, and the
-files that the DAGs read back. They are deleted at the end, and all processes are stopped, however the demo ends.
+files that the DAGs read back. All of it is deleted at the end, and all processes end with the demo, also if it is
+interrupted. After SIGKILL the processes end too, but the files stay.
 Airflow's settings in the environment (``AIRFLOW_HOME``, ``AIRFLOW__…``) have no effect. Airflow logs to a file, whose
 name is shown after a failure. The DAGs run in processes of their own.
 """
@@ -19,8 +20,8 @@ import argparse
 import contextlib
 import json
 import math
-import os
 import platform
+import re
 import shutil
 import signal
 import sqlite3
@@ -41,7 +42,7 @@ from typing import Any, NoReturn
 from humanfriendly import format_size
 from humanfriendly.text import pluralize
 from rich.console import Console
-from running_airflow import USER, NotRunningError, RunningAirflow, clean_environment
+from running_airflow import USER, NotRunningError, RunningAirflow, clean_environment, end, start_attached
 from tabulate import tabulate
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,20 +74,19 @@ def main() -> int:
         signal.signal(number, _interrupt)
     try:
         started = time.monotonic()
-        size = _look_at(source)
+        size = _look_at(source, work)
         print(f"MictlanX demo: Airflow {version('apache-airflow')}, Python {platform.python_version()}")
         print(f"Source   {source} ({size})", flush=True)
         work.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="run-", dir=work) as folder:
             _logged(source, Path(folder), args.open)
-        left = ", ".join(sorted(path.name for path in work.iterdir() if not path.name.startswith(".")))
-        print(f"\nEverything is stopped; {time.monotonic() - started:.0f} s in all. Left in {work}: {left}")
+        print(f"\nEverything is stopped; {time.monotonic() - started:.0f} s in all. {_left(work)}")
         return 0
     except DemoError as error:
         print(f"\nThe demo failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nStopped; nothing was left running.", file=sys.stderr)
+        print(f"\nStopped; nothing was left running. {_left(work)}", file=sys.stderr)
         return 130
 
 
@@ -97,8 +97,14 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _look_at(source: Path) -> str:
+def _left(work: Path) -> str:
+    return f"Left in {work}: {', '.join(sorted(path.name for path in work.glob('[!.]*'))) or 'nothing'}"
+
+
+def _look_at(source: Path, work: Path) -> str:
     """Return a description of the source's size. An invalid source fails here, before anything starts."""
+    if work.is_relative_to(source):
+        raise DemoError(f"SOURCE must not contain the folder of the demo, {work}, got {source}")
     if not source.exists():
         raise DemoError(f"SOURCE must be an existing file or folder, got {source}")
     files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
@@ -111,15 +117,18 @@ def _look_at(source: Path) -> str:
 def _logged(source: Path, folder: Path, stay: bool) -> None:
     """Run the demo with a log file, which is kept only after a failure."""
     log = folder.with_suffix(".log")
-    with log.open("wb") as stream:
-        try:
-            _demo(source, folder, stream, stay)
-        except DemoError as error:
-            raise DemoError(f"{error}\nLog file: {log}") from error
+    log.touch()
+    try:
+        _demo(source, folder, log, stay)
+    except DemoError as error:
+        raise DemoError(f"{error}\nLog file: {log}") from error
+    except KeyboardInterrupt:
+        log.unlink()
+        raise
     log.unlink()
 
 
-def _demo(source: Path, folder: Path, log: Any, stay: bool) -> None:
+def _demo(source: Path, folder: Path, log: Path, stay: bool) -> None:
     dags = Path(shutil.copytree(ROOT / "example_dags", folder / "dags", ignore=shutil.ignore_patterns("__pycache__")))
     _with_own_folders(dags / "example_mictlanx_nightly.py", source, folder / "copies")
     environment = clean_environment(folder / "airflow", dags)
@@ -144,7 +153,7 @@ def _with_own_folders(dag_file: Path, source: Path, copies: Path) -> None:
     """Replace the folders in a copy of the README's DAG."""
     code = dag_file.read_text(encoding="utf-8")
     for folder, own in (("/data/frames", source), ("/data/out", copies)):
-        code = code.replace(json.dumps(folder), json.dumps(str(own)))
+        code = code.replace(f'"{folder}"', repr(str(own)))
     dag_file.write_text(code, encoding="utf-8")
 
 
@@ -182,10 +191,10 @@ def _live(line: Callable[[], str]) -> Iterator[None]:
     started, ended = time.monotonic(), threading.Event()
 
     def renew() -> None:
-        while not ended.wait(0.5 if CONSOLE.is_terminal else 5):
+        while not ended.wait(0.5 if CONSOLE.is_interactive else 5):
             with contextlib.suppress(OSError, sqlite3.Error):  # the server or the database is busy
                 text = f"{time.monotonic() - started:5.0f} s  {line()}"
-                status.update(text) if CONSOLE.is_terminal else print(text, flush=True)
+                status.update(text) if CONSOLE.is_interactive else print(text, flush=True)
 
     with CONSOLE.status("    0 s") as status:
         thread = threading.Thread(target=renew, daemon=True)
@@ -197,14 +206,16 @@ def _live(line: Callable[[], str]) -> Iterator[None]:
             thread.join()
 
 
-def _migrated_database(home: Path, environment: dict[str, str], log: Any) -> None:
+def _migrated_database(home: Path, environment: dict[str, str], log: Path) -> None:
     """Copy a migrated database into the run's Airflow home; the migration runs once per Airflow version."""
     template = home.parent.parent / f"airflow-{version('apache-airflow')}.db"
     home.mkdir()
     if not template.exists():
         print("Airflow  preparing its database (once) …", flush=True)
-        with _live(lambda: "airflow db migrate"):
-            _run([sys.executable, "-m", "airflow", "db", "migrate"], environment, log, "airflow db migrate")
+        command = [sys.executable, "-m", "airflow", "db", "migrate"]
+        with _live(lambda: "airflow db migrate"), _process(command, environment, log) as process:
+            if process.wait():
+                raise DemoError(f"airflow db migrate ended with exit status {process.returncode}")
         # Copied under another name first, so that an existing template is complete.
         partial = Path(shutil.copy(home / "airflow.db", home / "template.db"))
         partial.replace(template)
@@ -212,34 +223,36 @@ def _migrated_database(home: Path, environment: dict[str, str], log: Any) -> Non
 
 
 @contextlib.contextmanager
-def _local_vss(folder: Path, environment: dict[str, str], log: Any) -> Iterator[str]:
+def _local_vss(folder: Path, environment: dict[str, str], log: Path) -> Iterator[str]:
     """Run a storage space on free ports, and yield its connection URI."""
     output = folder / "local-vss.txt"
     command = [sys.executable, "-m", "airflow_provider_mictlanx.local_vss", "--data", str(folder / "vss")]
-    command += ["--port", "0", "--peers", str(PEERS), "--peer-port-base", "0", "--exit-with-parent"]
-    with output.open("wb") as stream, _process(command, environment, stream, log) as process:
-        yield _uri_of(process, output)
+    command += ["--port", "0", "--peers", str(PEERS), "--peer-port-base", "0"]
+    try:
+        with _process(command, environment, output) as process:
+            yield _uri_of(process, output)
+    finally:
+        _append(log, output)
 
 
 def _uri_of(process: subprocess.Popen[bytes], output: Path) -> str:
     """Wait for the line with the connection to the local VSS, and return its URI."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        line = output.read_text(encoding="utf-8", errors="replace")
-        if line.endswith("\n"):
-            return line.split("'")[1]
+        if found := re.search("'(mictlanx://.+)'\n", output.read_text(encoding="utf-8", errors="replace")):
+            return found[1]
         if process.poll() is not None:
             raise DemoError(f"the local VSS ended with exit status {process.returncode}")
         time.sleep(0.05)
     raise DemoError("the local VSS did not print its connection within 30 s")
 
 
-def _run_dag(source: Path, folder: Path, environment: dict[str, str], log: Any) -> dict[str, Any]:
+def _run_dag(source: Path, folder: Path, environment: dict[str, str], log: Path) -> dict[str, Any]:
     result = folder / "result.json"
     conf = {"source": str(source), "target": str(folder / "copies"), "max_files": MAX_FILES}
     command = [sys.executable, str(ROOT / "scripts" / "run_example_dag.py"), DAG_ID]
     command += ["--conf", json.dumps(conf), "--result", str(result)]
-    with _process(command, environment, log, log) as process:
+    with _process(command, environment, log) as process:
         process.wait()
     if not result.exists():
         raise DemoError(f"the DAG run ended with exit status {process.returncode} and without a result")
@@ -284,7 +297,7 @@ def _ask(uri: str, method: str, path: str, body: Any = None) -> Any:
 
 
 @contextlib.contextmanager
-def _whole_airflow(folder: Path, environment: dict[str, str], log: Any) -> Iterator[RunningAirflow | None]:
+def _whole_airflow(folder: Path, environment: dict[str, str], log: Path) -> Iterator[RunningAirflow | None]:
     """Run an Airflow with scheduler and triggerer, logging to the demo's log; None on Airflow 2."""
     if version("apache-airflow").startswith("2."):
         yield None
@@ -299,8 +312,7 @@ def _whole_airflow(folder: Path, environment: dict[str, str], log: Any) -> Itera
     except (NotRunningError, urllib.error.URLError) as error:
         raise DemoError(str(error)) from error
     finally:
-        for part in sorted(home.glob("*.log")):
-            log.write(f"\n== {part.name}\n".encode() + part.read_bytes())
+        _append(log, *sorted(home.glob("*.log")))
 
 
 def _run_bulk_dag(airflow: RunningAirflow, source: Path, folder: Path, uri: str) -> None:
@@ -315,16 +327,15 @@ def _run_bulk_dag(airflow: RunningAirflow, source: Path, folder: Path, uri: str)
         def gate_waits() -> bool:
             states = _states(airflow, run_id)
             if states.get("upload") in ("success", "failed", "up_for_retry") or "failed" in states.values():
-                raise DemoError(f"the gate did not wait while the upload ran: {states}")
+                raise _failure("the gate did not wait while the upload ran", airflow, BULK_DAG_ID, run_id)
             return states.get("upload") == "running" and states.get("ready") == "deferred"
 
         airflow.wait_for("a gate that waits", gate_waits, 120, pause=0.2)
-        print("         the upload runs, and the gate waits for it in the triggerer", flush=True)
+        print("         the upload runs, slowed by the demo; the gate waits in the triggerer", flush=True)
         _ask(uri, "DELETE", f"/_faults/{fault}")
         state = airflow.wait_for_run(BULK_DAG_ID, run_id, 240)
-    states = _states(airflow, run_id)
-    if {state, *states.values()} != {"success"}:
-        raise DemoError(f"the DAG run ended as {state!r}: {states}")
+    if {state, *_states(airflow, run_id).values()} != {"success"}:
+        raise _failure(f"the DAG run ended as {state!r}", airflow, BULK_DAG_ID, run_id)
     _print_bulk(airflow, run_id)
     _nothing_left(uri)
 
@@ -333,9 +344,10 @@ def _stay_open(airflow: RunningAirflow, uri: str) -> None:
     """Run the DAG of the README, and keep everything running until Ctrl-C."""
     print(f"\nDAG run  {OPEN_DAG_ID}, the DAG of the README: it keeps what it stores …", flush=True)
     with _live(Progress(airflow.home, OPEN_DAG_ID, uri).line):
-        state = airflow.wait_for_run(OPEN_DAG_ID, airflow.trigger(OPEN_DAG_ID, {}), 240)
+        run_id = airflow.trigger(OPEN_DAG_ID, {})
+        state = airflow.wait_for_run(OPEN_DAG_ID, run_id, 240)
     if state != "success":
-        raise DemoError(f"the DAG run ended as {state!r}")
+        raise _failure(f"the DAG run ended as {state!r}", airflow, OPEN_DAG_ID, run_id)
     print(f"Open     {airflow.url}/plugin/mictlanx for its bulk and objects, {airflow.url} for its runs")
     print(f"Log in   as {USER} with the password {airflow.password}")
     print("Ctrl-C stops Airflow and the storage, and deletes what they stored.", flush=True)
@@ -354,6 +366,18 @@ def _as_folder(source: Path, folder: Path) -> Path:
 
 def _states(airflow: RunningAirflow, run_id: str) -> dict[str, str]:
     return {task["task_id"]: task["state"] for task in airflow.task_instances(BULK_DAG_ID, run_id)}
+
+
+def _failure(what: str, airflow: RunningAirflow, dag_id: str, run_id: str) -> DemoError:
+    """Return an error with each task that failed, with its cause from its log."""
+    lines = [what]
+    for task in airflow.task_instances(dag_id, run_id):
+        task_id, state, number = task["task_id"], task["state"], task["try_number"]
+        if state in ("failed", "up_for_retry"):
+            entries = map(json.loads, airflow.task_log(dag_id, run_id, task_id, number).splitlines())
+            causes = [detail["exc_value"] for entry in entries for detail in entry.get("error_detail") or []]
+            lines.append(": ".join([task_id, *causes]) if causes else f"{task_id}: {state}")
+    return DemoError("\n  ".join(lines))
 
 
 def _print_bulk(airflow: RunningAirflow, run_id: str) -> None:
@@ -406,29 +430,23 @@ def _transfer(results: Sequence[dict[str, Any]]) -> str:
     return f"{pluralize(len(results), 'file')}, {format_size(size)} in {seconds:.1f} s"
 
 
-def _run(command: Sequence[str], environment: dict[str, str], log: Any, what: str) -> None:
-    with _process(command, environment, log, log) as process:
-        if process.wait():
-            raise DemoError(f"{what} ended with exit status {process.returncode}")
+def _append(log: Path, *parts: Path) -> None:
+    with log.open("ab") as stream:
+        for part in parts:
+            stream.write(f"\n== {part.name}\n".encode() + part.read_bytes())
 
 
 @contextlib.contextmanager
-def _process(command: Sequence[str], environment: dict[str, str], stdout: Any, stderr: Any) -> Iterator[Any]:
-    """
-    Run a process in a session of its own; at the end, it and all that it started are stopped.
-
-    Its standard input is a pipe that ends with the demo: so the local VSS stops even if the demo is killed.
-    """
+def _process(command: Sequence[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process; when the block ends, or the demo is killed, it and all that it started are stopped."""
     process = None
     try:
-        with _signals_held():  # a process must be registered below before a signal ends the demo
-            process = subprocess.Popen(
-                command, env=environment, stdin=subprocess.PIPE, stdout=stdout, stderr=stderr, start_new_session=True
-            )
+        with _signals_held():  # a process must be known below before a signal ends the demo
+            process = start_attached(command, environment, log, grace=5)
         yield process
     finally:
         if process is not None:
-            _end(process)
+            end(process)
 
 
 @contextlib.contextmanager
@@ -443,17 +461,6 @@ def _signals_held() -> Iterator[None]:
             signal.signal(number, handler)
     if held:
         signal.raise_signal(held[0])
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    for number, seconds in ((signal.SIGTERM, 5), (signal.SIGKILL, 5)):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(seconds)
-            break
-    if process.stdin:
-        process.stdin.close()
 
 
 if __name__ == "__main__":
