@@ -98,14 +98,15 @@ def permanent_failure(status: BulkStatus) -> BulkFailedError:
     summary = summarize(status)
     failures = format_failures([Failure.model_validate(failure) for failure in summary["failures"]])
     reasons = "; ".join(filter(None, [*summary["problems"], failures])) or "No reason was recorded"
+    failed, total = summary["failed"], summary["total_balls"]
+    count = f"{failed} of {total} objects are not stored. " if failed else ""  # 0 before the plan
     what_to_do = (
         "It is closed: call delete_bulk, and upload it again"
         if status.closed
         else "Fix the causes and clear the upload task, which continues where it ended"
     )
     return BulkFailedError(
-        f"bulk {status.bulk_id!r} failed permanently: {summary['failed']} of {summary['total_balls']} objects are not "
-        f"stored. {reasons}. {what_to_do}",
+        f"bulk {status.bulk_id!r} failed permanently: {count}{reasons}. {what_to_do}",
         permanent=True,
         result=summary,
     )

@@ -111,6 +111,11 @@ def test_small_texts_are_told_as_they_are() -> None:
     assert (told["failures"][0]["message"], told["problems"]) == ("m" * 200, ["p" * 400])
 
 
+def test_failure_before_any_plan_counts_no_objects() -> None:
+    error = permanent_failure(BulkStatus("n", State.FAILED, problems=["shard 0: source must exist"]))
+    assert error.message.startswith("bulk 'n' failed permanently: shard 0: source must exist. Fix the causes")
+
+
 def test_counts_of_a_summary_make_up_the_whole() -> None:
     """Also with failures of files that were never planned."""
     told = summarize(BulkStatus("n", State.FAILED, finished=True, total_balls=10, acknowledged=10, failed=1))
