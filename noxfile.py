@@ -66,16 +66,16 @@ def wheel(session: nox.Session, airflow: str) -> None:
     check_provider(session)
 
 
-@nox.session(reuse_venv=False)
-@nox.parametrize("airflow", ["2.11", "3.3"])
+@nox.session(python="3.11", reuse_venv=False)
+@nox.parametrize("airflow", list(AIRFLOWS))
 def example_project(session: nox.Session, airflow: str) -> None:
     """Run the tests of the example project with the wheel of ``make dist``, in a copy outside the clone."""
     (built,) = Path("dist").resolve().glob("*.whl")
     session.install(f"airflow-provider-mictlanx[testing] @ {built.as_uri()}", f"apache-airflow=={airflow}.*")
     with tempfile.TemporaryDirectory() as folder:
         unwanted = shutil.ignore_patterns("__pycache__")
-        copy = shutil.copytree("tests/e2e/example_project", Path(folder, "project"), ignore=unwanted)
-        with session.chdir(copy):
+        shutil.copytree("tests/e2e/example_project", folder, ignore=unwanted, dirs_exist_ok=True)
+        with session.chdir(folder):
             session.run("python", "-m", "pytest", *session.posargs)
 
 

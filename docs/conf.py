@@ -33,7 +33,6 @@ author = "the authors of airflow-provider-mictlanx"
 release = version = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
-exclude_patterns = ["images"]
 highlight_language = "text"
 myst_heading_anchors = 4
 copybutton_exclude = ".linenos, .gp, .go"
