@@ -501,7 +501,7 @@ async def audit(soak: Soak) -> tuple[int, int]:
         listed = unwrap(await soak.client.list_balls(bucket_id))
         check_listing(own, listed)
         if len(listed) != sum(entry.content is not None for entry in own):
-            raise Violation(f"{bucket_id} contains balls that were never put: {[ball.key for ball in listed]}")
+            raise Violation(f"{bucket_id} contains objects that were never put: {[ball.key for ball in listed]}")
     for worker in soak.workers:
         for path, fingerprint in worker.files.items():
             if worker._fingerprint(path) != fingerprint:
@@ -642,7 +642,7 @@ def lines_of(report: Report) -> Iterator[str]:
     yield f"errors: {told(report.errors)}"
     yield f"read back and compared meanwhile: {report.bytes_checked:,} bytes"
     yield (
-        f"ledger: {report.balls} balls, {report.ball_bytes:,} bytes, equal to the storage space; {report.uncertain} "
+        f"ledger: {report.balls} objects, {report.ball_bytes:,} bytes, equal to the storage space; {report.uncertain} "
         "keys were uncertain, and could be written again"
     )
     yield ""

@@ -1,6 +1,5 @@
-"""Airflow with a home of its own, and settings of Hypothesis that a busy machine does not break."""
+"""Airflow with a home of its own."""
 
 from __future__ import annotations
 
-import tests.support.airflow_home
-import tests.support.hypothesis_profile  # noqa: F401
+import tests.support.airflow_home  # noqa: F401

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import importlib
 import io
+import os
 import pkgutil
 import re
 import runpy
+import subprocess
 import tarfile
 import zipfile
 from importlib.metadata import entry_points, version
@@ -83,6 +85,14 @@ def test_dag_of_the_readme_loads(tmp_path: Path) -> None:
     file.write_text(code, encoding="utf-8")
     dag = runpy.run_path(str(file))["dag"]
     assert [task.task_id for task in dag.topological_sort()] == ["upload", "ready", "fetch"]
+
+
+def test_shell_of_the_readme_copies_the_dag_with_own_folders(tmp_path: Path) -> None:
+    (block,) = (block for block in blocks(ROOT / "README.md", "bash") if "sed" in block)
+    script = block.partition("airflow standalone")[0]
+    subprocess.run(["bash", "-ec", script], cwd=ROOT, env={**os.environ, "HOME": str(tmp_path)}, check=True)
+    upload, ready, fetch = runpy.run_path(str(tmp_path / "airflow/dags/nightly.py"))["dag"].topological_sort()
+    assert (upload.source, ready.bulk_id, fetch.output_path) == ("/your/folder", upload.bulk_id, "/your/copies")
 
 
 @pytest.mark.parametrize(

@@ -216,9 +216,9 @@ def test_dag_of_the_readme_runs_on_two_dates(page: Page, local_airflow: RunningA
 
     page.goto(f"/dags/{dag_id}/runs")
     expect(page.get_by_role("row").filter(has_text="Success")).to_have_count(3)
-    page.goto(f"/dags/{dag_id}")
-    expect(page.get_by_text("Last 3 Dag Runs")).to_be_visible()
-    picture(page, "nightly", height=440)
+    page.goto(f"/dags/{dag_id}/runs/{run_id}")
+    expect(page.get_by_role("row").filter(has_text="Success")).to_have_count(3)
+    picture(page, "nightly", height=560)
 
 
 def trigger(page: Page, dag_id: str, date: str) -> None:
