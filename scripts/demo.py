@@ -9,9 +9,9 @@ Ctrl-C.
 
 All files are below one working folder: copies of a migrated Airflow database, the local VSS with its data, and the
 files that the DAGs read back. All of it is deleted at the end, and all processes end with the demo, also if it is
-interrupted. After SIGKILL the processes end too, but the files stay.
-Airflow's settings in the environment (``AIRFLOW_HOME``, ``AIRFLOW__…``) have no effect. Airflow logs to a file, whose
-name is shown after a failure. The DAGs run in processes of their own.
+interrupted. After SIGKILL the processes end too, but the files stay. Airflow's settings in the environment
+(``AIRFLOW_HOME``, ``AIRFLOW__…``) have no effect. Airflow logs to a file, whose name is shown after a failure. The DAGs
+run in processes of their own.
 """
 
 from __future__ import annotations
@@ -226,6 +226,7 @@ def _migrated_database(home: Path, environment: dict[str, str], log: Path) -> No
 def _local_vss(folder: Path, environment: dict[str, str], log: Path) -> Iterator[str]:
     """Run a storage space on free ports, and yield its connection URI."""
     output = folder / "local-vss.txt"
+    output.touch()
     command = [sys.executable, "-m", "airflow_provider_mictlanx.local_vss", "--data", str(folder / "vss")]
     command += ["--port", "0", "--peers", str(PEERS), "--peer-port-base", "0"]
     try:
@@ -369,14 +370,15 @@ def _states(airflow: RunningAirflow, run_id: str) -> dict[str, str]:
 
 
 def _failure(what: str, airflow: RunningAirflow, dag_id: str, run_id: str) -> DemoError:
-    """Return an error with each task that failed, with its cause from its log."""
+    """Return an error with the states of the tasks, and the causes from the logs of those that failed."""
     lines = [what]
     for task in airflow.task_instances(dag_id, run_id):
-        task_id, state, number = task["task_id"], task["state"], task["try_number"]
+        task_id, state = task["task_id"], task["state"]
+        lines.append(f"{task_id}: {state}")
         if state in ("failed", "up_for_retry"):
-            entries = map(json.loads, airflow.task_log(dag_id, run_id, task_id, number).splitlines())
-            causes = [detail["exc_value"] for entry in entries for detail in entry.get("error_detail") or []]
-            lines.append(": ".join([task_id, *causes]) if causes else f"{task_id}: {state}")
+            log = airflow.task_log(dag_id, run_id, task_id, task["try_number"]).splitlines()
+            entries = [json.loads(line) for line in log if line.startswith("{")]
+            lines += [detail["exc_value"] for entry in entries for detail in entry.get("error_detail") or []]
     return DemoError("\n  ".join(lines))
 
 
