@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout
+from upath import UPath
 
 from airflow_provider_mictlanx.bulks.errors import BulkFailedError
 from airflow_provider_mictlanx.client.errors import ConnectFailedError, NotFoundError, UnknownError
@@ -185,6 +186,24 @@ def test_hidden_traceback_is_logged_at_debug(place: Place, caplog: pytest.LogCap
         put(place, mictlanx_conn_id="down", max_tries=1).execute({})
     assert "Traceback (most recent call last):" in caplog.messages
     assert any("router_pool.py" in line for line in caplog.messages)
+
+
+def test_debug_traceback_leaves_out_messages_of_others(
+    place: Place, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error of another store may quote a signed URL."""
+    url = "https://store.example.org/x?signature=s3cr3t"
+
+    def fail(*_: object, **__: object) -> None:
+        raise KeyError(url)
+
+    (source := UPath(f"memory://{place.bucket_id}/x")).write_text("x")
+    operator = bulk(place, place.bucket_id, source=source)
+    monkeypatch.setattr(source.fs, "info", fail)
+    with caplog.at_level(logging.DEBUG), pytest.raises(UnknownError, match="failed: KeyError in fail "):
+        operator.execute({})
+    assert "KeyError" in caplog.messages
+    assert "s3cr3t" not in caplog.text
 
 
 def test_transfers_log_their_start(place: Place, logged: Callable[[], list[str]]) -> None:
