@@ -74,7 +74,6 @@ class TaskErrors:
         if error.permanent:
             raise AirflowFailException(f"{type(error).__name__}: {message}") from None
         error.amend(message)
-        raise error.with_traceback(None) from None
 
 
 def with_connection(message: str, conn_id: str) -> str:
