@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
 
-from tests.e2e.system.conftest import ROOT
-from tests.support.forked_processes import Child, ForkedProcesses
+from tests.support.forked_processes import ForkedProcesses
 from tests.support.vss import LocalVSS
 
 _PROCESSES = ForkedProcesses("tests.support.dag_run_home", "tests.support.dag_run_process")
 
 
-def run_dag(
-    environment: Mapping[str, str], tmp_path: Path, dag_id: str, forked: bool = True, **conf: Any
-) -> tuple[int, dict[str, Any]]:
+def run_dag(environment: Mapping[str, str], tmp_path: Path, dag_id: str, **conf: Any) -> tuple[int, dict[str, Any]]:
     """Run a DAG; return the exit status and the report of ``scripts/run_example_dag.py``."""
-    with StartedRun(environment, tmp_path, dag_id, conf, forked=forked) as run:
+    with StartedRun(environment, tmp_path, dag_id, conf) as run:
         return run.wait()
 
 
@@ -30,9 +25,10 @@ class StartedRun:
     """
     A DAG run in a process of its own, which goes on beside the test until ``wait`` or the end of the context.
 
+    The process is forked from one that has imported Airflow.
+
     :param folder: for the report and the output; of this run only
     :param logical_date: as of ``scripts/run_example_dag.py``
-    :param forked: from a process that has imported Airflow already; False where a setting is read by that import
     """
 
     def __init__(
@@ -42,22 +38,15 @@ class StartedRun:
         dag_id: str,
         conf: Mapping[str, Any] | None = None,
         logical_date: str = "",
-        forked: bool = True,
     ) -> None:
         self._result = folder / "result.json"
         self._output = folder / "output.txt"
         arguments = [dag_id, "--conf", json.dumps(conf or {}), "--logical-date", logical_date]
         arguments += ["--result", str(self._result)]
         environment = _one_file(environment, dag_id)
-        self._process: Child | subprocess.Popen[bytes]
-        if forked:
-            self._process = _PROCESSES.start(
-                "tests.support.dag_run_process:run", [str(self._output), *arguments], environment
-            )
-            return
-        command = [sys.executable, str(ROOT / "scripts" / "run_example_dag.py"), *arguments]
-        with self._output.open("wb") as output:
-            self._process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        self._process = _PROCESSES.start(
+            "tests.support.dag_run_process:run", [str(self._output), *arguments], environment
+        )
 
     def __enter__(self) -> Self:
         return self

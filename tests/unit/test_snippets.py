@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
@@ -30,7 +29,7 @@ OTHERS = {
     'README.md: pip install . "apache': "make test-dist installs the wheel into clean environments",
     "README.md: python3 -m venv": "make test-dist installs the wheel into clean environments",
     "README.md: mictlanx-local-vss": "tests/integration/local_vss/test_command.py",
-    "README.md: mkdir -p ~/airflow": "test_readme_copies_the_example",
+    "README.md: mkdir -p ~/airflow": "tests/unit/test_package.py",
     "README.md: export AIRFLOW_CONN": "tests/unit/test_package.py",
     "bulks.md: TriggerDagRunOperator(": "test_fragments_of_bulks_build_tasks",
     "bulks.md: ready = BulkCompleteSensor(task_id": "test_fragments_of_bulks_build_tasks",
@@ -145,16 +144,6 @@ def test_bucket_of_a_run_as_the_page_computes_it() -> None:
     logs = MictlanXRemoteLogIO("logs", "mictlanx://airflow-logs")
     printed = subprocess.run(["bash", "-c", find("logs.md: echo")], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == logs.run_bucket("my_dag", "manual__2026-05-01T00:00:00+00:00")
-
-
-def test_readme_copies_the_example(tmp_path: Path) -> None:
-    (tmp_path / "example_dags").symlink_to(ROOT / "example_dags")
-    commands = find("README.md: mkdir -p ~/airflow").replace("airflow standalone", "echo")
-    environment = {**os.environ, "HOME": str(tmp_path)}
-    subprocess.run(["bash", "-ec", commands], cwd=tmp_path, env=environment, check=True)
-    copied = (tmp_path / "airflow" / "dags" / "nightly.py").read_text(encoding="utf-8")
-    assert 'source="/your/folder"' in copied
-    assert 'output_path="/your/copies"' in copied
 
 
 def test_tutorial_copies_the_example(tmp_path: Path) -> None:

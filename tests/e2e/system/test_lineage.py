@@ -33,7 +33,7 @@ def run(environment: dict[str, str], tmp_path: Path, vss: LocalVSS, bucket_id: s
         "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps({"type": "file", "log_file_path": str(events), "append": True}),
         "AIRFLOW__OPENLINEAGE__DISABLED": "False",
     }
-    status, report = run_dag(environment, tmp_path, "lineage", forked=False, bucket_id=bucket_id, folder=str(folder))
+    status, report = run_dag(environment, tmp_path, "lineage", bucket_id=bucket_id, folder=str(folder))
     assert status == 0, report
     return events.read_text()
 

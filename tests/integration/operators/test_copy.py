@@ -33,7 +33,7 @@ def test_one_object(hook: MictlanXHook, bucket_id: str, told: Callable[[], list[
     assert hook.get(dest, "c/d.txt").decode() == "¡hola!"
     assert hook.get_metadata(dest, "c/d.txt")["tags"]["run"] == "r1"
     assert copied(bucket_id, dest, key="a/b.txt", dest_key="c/d.txt")["uploaded"] is False
-    *_, first, second = told()
+    first, second = told()[-2:]
     assert first.startswith(f"Copied {bucket_id}/a/b.txt to {dest}/c/d.txt: 7 bytes in 1 chunk, ")
     assert second == f"Nothing to copy: {dest}/c/d.txt: 7 bytes in 1 chunk is stored already"
 
@@ -89,8 +89,8 @@ def test_prefix_to_another_space(
     }
     assert other.list_keys(bucket_id) == ["arrived/1", "arrived/3", "arrived/sub/2"]
     assert other.get(bucket_id, "arrived/sub/2") == b"in/sub/2"
-    *_, begun, line = told()
-    assert begun == "Copying 3 objects, 16 bytes"
+    begin, line = told()[-2:]
+    assert begin == "Copying 3 objects, 16 bytes"
     assert line.startswith(
         f"Copying in/* of bucket {bucket_id} to arrived/* of bucket {bucket_id}: 3 objects copied, 16 bytes in "
     )

@@ -71,7 +71,7 @@ async def test_200_without_peer_ids_in_all_tries_is_an_error(vss: LocalVSS, buck
         async with client_of(vss) as client:
             error = (await client.put(bucket_id, "k", DATA, max_tries=2)).unwrap_err()
             assert isinstance(error, PutChunksError)
-            assert f"{bucket_id}/k_0" in str(error)
+            assert f"putting chunk 0 of {bucket_id}/k " in str(error)
             assert "0 peers instead of 1" in str(error)
 
 

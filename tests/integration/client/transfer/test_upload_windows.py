@@ -721,6 +721,7 @@ async def test_late_withdrawal_keeps_what_another_attempt_stored(
 ) -> None:
     """After the grace time, an attempt of the same client may have put the ball anew."""
     monkeypatch.setattr(upload, "MAX_ANNOUNCED_SECONDS", 0.2)
+    monkeypatch.setattr(upload_window, "WITHDRAWAL_SECONDS", 60)
     wire = RawRequests(vss)
     wire.put(bucket_id, NAMES[5], [RIVAL])
     begun = [0]
