@@ -61,7 +61,7 @@ class LocalVSS:
     """
     A local VSS in a process of its own, on free ports: ``with LocalVSS(tmp_path, routers=2) as vss:``.
 
-    It ends with the process that started it, even if that is killed.
+    It ends with the process that started it and the forks of that process, even if they are killed.
 
     :param data: its data folder; a restart continues with it
     :param peers: number of storage peers

@@ -118,6 +118,7 @@ def _mutants(file: str, *rows: tuple[str, str, str, str, Sequence[str]]) -> tupl
 
 WINDOWS = "tests/integration/client/transfer/test_upload_windows.py"
 COPY_WINDOWS = "tests/integration/client/transfer/test_copy_windows.py"
+UPLOADS = "tests/integration/batches/test_upload.py"
 GRACE_TESTS = "tests/unit/client/transfer/test_grace.py"
 LOGS = "tests/integration/log/test_mictlanx.py"
 
@@ -281,6 +282,16 @@ MUTANTS = (
                 "test_stopped_copies_withdraw_their_announcements",
                 "test_cancelled_copies_withdraw_their_announcements",
             ],
+        ),
+    ),
+    *_mutants(
+        "batches/upload.py",
+        (
+            "a cancelled upload withdraws its announcements",
+            "await windows.withdraw()\n",
+            "pass\n",
+            UPLOADS,
+            ["test_cancelled_upload_withdraws_its_announcements"],
         ),
     ),
     *_mutants(

@@ -27,6 +27,7 @@ from airflow_provider_mictlanx.batches.runner import Batch, BatchResult, Item, T
 from airflow_provider_mictlanx.client.async_client import AsyncClient
 from airflow_provider_mictlanx.client.concurrency import PIECE, Threads, run_in_thread
 from airflow_provider_mictlanx.client.errors import FileAlreadyExists, MictlanXError, UnknownError
+from airflow_provider_mictlanx.client.local_io.fsspec_source import describe_error
 from airflow_provider_mictlanx.client.object_ids import part_name
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.texts import get_logger
@@ -134,8 +135,7 @@ class Store:
         except MictlanXError:
             raise
         except Exception as error:
-            # Without the message, which may contain the secrets of a signed URL.
-            reason = (isinstance(error, OSError) and error.errno and os.strerror(error.errno)) or type(error).__name__
+            reason = (isinstance(error, OSError) and error.errno and os.strerror(error.errno)) or describe_error(error)
             raise UnknownError(f"{action} in {self.name} failed: {reason}") from error
 
 

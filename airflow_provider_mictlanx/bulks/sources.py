@@ -28,7 +28,12 @@ from typing import Any
 
 from airflow_provider_mictlanx.batches.runner import format_first
 from airflow_provider_mictlanx.client.errors import MictlanXError, UnknownError, ValidationError
-from airflow_provider_mictlanx.client.local_io.fsspec_source import CONTENT_FIELDS, FsspecFile, content_fingerprint
+from airflow_provider_mictlanx.client.local_io.fsspec_source import (
+    CONTENT_FIELDS,
+    FsspecFile,
+    content_fingerprint,
+    describe_error,
+)
 from airflow_provider_mictlanx.client.object_ids import check_bucket_id, make_ball_id
 from airflow_provider_mictlanx.client.validation import check_str, check_tags
 
@@ -401,4 +406,4 @@ def _call_store(shown: str, question: Callable[[], Any]) -> Any:
     except MictlanXError:
         raise
     except Exception as error:
-        raise UnknownError(f"listing source {shown} failed: {type(error).__name__}", transient=False) from error
+        raise UnknownError(f"listing source {shown} failed: {describe_error(error)}", transient=False) from error

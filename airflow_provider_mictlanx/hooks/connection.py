@@ -437,16 +437,16 @@ def _read_line(line: str, port: int | None) -> _Line:
 
 def _parse_router_url(url: str, default_port: int | None) -> RouterAddress:
     """Parse ``http(s)://host[:port][/path]``."""
+    if "@" in url:  # before parsing, whose error quotes the part of a password before a "/", "?" or "#" as the port
+        raise ValidationError(
+            f"a router's URL must not contain a user or password, got {_redact(url)}; put a token into the "
+            "connection's password"
+        )
     try:
         parts = urlsplit(url)
         port = parts.port or default_port
     except ValueError as error:
         raise ValidationError(f"parsing router URL {_redact(url)} failed: {error}") from error
-    if "@" in parts.netloc:
-        raise ValidationError(
-            f"a router's URL must not contain a user or password, got {_redact(url)}; put a token into the "
-            "connection's password"
-        )
     if parts.query or parts.fragment:
         raise ValidationError(f"a router's URL must not contain a query or fragment, got {_redact(url)}")
     if parts.scheme.lower() == "https" and port not in (None, 443):

@@ -74,7 +74,6 @@ class TaskErrors:
         if error.permanent:
             raise AirflowFailException(f"{type(error).__name__}: {message}") from None
         error.amend(message)
-        raise error.with_traceback(None) from None
 
 
 def with_connection(message: str, conn_id: str) -> str:
@@ -102,10 +101,26 @@ def with_documentation(message: str, entry: str) -> str:
 def shorten_traceback(error: MictlanXError) -> MictlanXError:
     """Log the traceback of an error, with its causes, at DEBUG; return the error without it, for ``from None``."""
     if log.isEnabledFor(logging.DEBUG):
-        for lines in traceback.format_exception(error):
-            for line in lines.splitlines():
-                log.debug("%s", line)
+        for line in _traceback_lines(error):
+            log.debug("%s", line)
     return error.with_traceback(None)
+
+
+def _traceback_lines(error: BaseException) -> Iterator[str]:
+    """Yield the lines of Python's traceback, without the messages of others: a signed URL in them is a secret."""
+    chain = [error]
+    while (cause := _cause(chain[-1])) is not None and cause not in chain:
+        chain.append(cause)
+    for link in reversed(chain):
+        yield "Traceback (most recent call last):"
+        for frame in traceback.format_tb(link.__traceback__):
+            yield from frame.splitlines()
+        name = type(link).__name__
+        yield f"{name}: {link}" if isinstance(link, MictlanXError) else name
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    return error.__cause__ if error.__suppress_context__ else error.__context__
 
 
 def log_suppressed(log: Any, error: Exception) -> None:

@@ -32,6 +32,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationError
+from airflow_provider_mictlanx.client.texts import clean
 from airflow_provider_mictlanx.client.validation import check_seconds
 from airflow_provider_mictlanx.hooks import summaries
 from airflow_provider_mictlanx.hooks.arguments import attributes_for
@@ -192,7 +193,7 @@ class MictlanXSensor(MictlanXTask, BaseSensorOperator):
         """The problem at the end of the wait."""
 
     def _time_out(self) -> NoReturn:
-        problem = f"Sensor has timed out after {self.timeout:g} s: {self._not_yet}"
+        problem = clean(f"Sensor has timed out after {self.timeout:.10g} s: {self._not_yet}")
         if self.soft_fail:
             raise AirflowSkipException(problem) from None
         raise AirflowSensorTimeout(timeout_message(problem, self.mictlanx_conn_id)) from None

@@ -8,10 +8,12 @@ its ETag, modification time or the like stay the same. The upload compares its S
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from airflow_provider_mictlanx.client.concurrency import PIECE, Threads
@@ -156,4 +158,16 @@ def _read_errors(name: str) -> Iterator[None]:
     except (IntegrityError, ValidationError):
         raise
     except Exception as error:
-        raise UnknownError(f"reading {name} failed: {type(error).__name__}", transient=False) from error
+        raise UnknownError(f"reading {name} failed: {describe_error(error)}", transient=False) from error
+
+
+def describe_error(error: Exception) -> str:
+    """
+    Return the class of a store's error and, unless it is an ``OSError``, its place in the code.
+
+    The message is left out, since it may contain the secrets of a signed URL.
+    """
+    name = type(error).__name__
+    if isinstance(error, OSError) or not (frames := traceback.extract_tb(error.__traceback__)):
+        return name
+    return f"{name} in {frames[-1].name} ({'/'.join(Path(frames[-1].filename).parts[-2:])}, line {frames[-1].lineno})"

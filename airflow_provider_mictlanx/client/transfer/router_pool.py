@@ -2,8 +2,8 @@
 Send requests to the least busy router, and retry transient failures.
 
 The router with the fewest requests in flight is chosen; routers with the same number take turns. A router that could
-not be reached is skipped during a cooldown. If all routers are in cooldown, the one whose cooldown ends first is tried,
-so no request fails for lack of a router.
+not be reached, or whose request failed, is skipped during a cooldown, which its next success ends. If all routers are
+in cooldown, the one whose cooldown ends first is tried, so no request fails for lack of a router.
 
 While no router can be reached, requests wait for ``CONNECT_PATIENCE`` seconds. A failed connection has sent nothing, so
 it uses up no tries. All waiting requests of a pool share one wait: one of them probes the routers.

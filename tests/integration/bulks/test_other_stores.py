@@ -163,5 +163,5 @@ async def test_errors_of_a_store_are_the_clients(vss: LocalVSS, base: UPath, buc
         answer = await client.upload(bucket_id, "a", file=FsspecFile(Failing(), f"{base.path}/a", "memory://a"))
         error = answer.unwrap_err()
         assert isinstance(error, UnknownError)
-        assert "reading memory://a failed: RuntimeError" in str(error)
+        assert "reading memory://a failed: RuntimeError in open (bulks/test_other_stores.py, line " in str(error)
         assert "s3cr3t" not in str(error)

@@ -161,9 +161,10 @@ def test_deferral_is_bounded_by_what_is_left(hook: MictlanXHook, bucket_id: str)
 @pytest.mark.parametrize("said", ["Trigger timeout", "Trigger/execution timeout"])
 @pytest.mark.parametrize("soft_fail", [False, True])
 def test_timeout_by_airflow_itself(bucket_id: str, said: str, soft_fail: bool) -> None:
-    sensor = deferrable().sensor(bucket_id=bucket_id, key="key", soft_fail=soft_fail)
-    with pytest.raises(AirflowSkipException if soft_fail else AirflowSensorTimeout, match="timed out"):
+    sensor = deferrable().sensor(bucket_id=bucket_id, key="a\nkey", soft_fail=soft_fail, timeout=timedelta(days=30))
+    with pytest.raises(AirflowSkipException if soft_fail else AirflowSensorTimeout, match="timed out") as caught:
         sensor.resume_execution("__fail__", {"error": said}, {})
+    assert rf"after 2592000 s: {bucket_id}/a\nkey is not available" in str(caught.value), "one line, without exponents"
 
 
 @pytest.mark.parametrize("soft_fail", [False, True])
