@@ -69,28 +69,33 @@ def test_500_cancelled_requests_leave_no_busy_connection(
             writer.write(bytes(300_000))
             await writer.drain()
 
+    async def cancelled_request(transport: Transport, url: str, moment: int) -> None:
+        size = chance.choice(sizes)
+        method = "POST" if size else "GET"
+        request = asyncio.create_task(send(transport, method, url, content=bytes(size)))
+        if moment % 2:
+            await asyncio.sleep(chance.uniform(0, 0.004))
+        else:
+            for _ in range(chance.randrange(60)):
+                await asyncio.sleep(0)
+        request.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await request
+
     async def scenario() -> None:
         server, url = await started(serve)
         transport = Transport(backend_factory=engine)
         async with asyncio.timeout(120), server:
-            for moment in range(500):
-                size = chance.choice(sizes)
-                method = "POST" if size else "GET"
-                request = asyncio.create_task(send(transport, method, url, content=bytes(size)))
-                if moment % 2:
-                    await asyncio.sleep(chance.uniform(0, 0.004))
-                else:
-                    for _ in range(chance.randrange(60)):
-                        await asyncio.sleep(0)
-                request.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await request
-            while busy_connections_of(transport):
-                await asyncio.sleep(0.01)
-            for _ in range(5):
-                bodies = await asyncio.gather(*(send(transport, "GET", url) for _ in range(8)))
-                assert {len(body) for body in bodies} == {300_000}
-            await transport.aclose()
+            try:
+                for moment in range(500):
+                    await cancelled_request(transport, url, moment)
+                while busy_connections_of(transport):
+                    await asyncio.sleep(0.01)
+                for _ in range(5):
+                    bodies = await asyncio.gather(*(send(transport, "GET", url) for _ in range(8)))
+                    assert {len(body) for body in bodies} == {300_000}
+            finally:
+                await transport.aclose()  # else uvloop's server waits for its connections for ever
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(scenario())
