@@ -112,7 +112,11 @@ def find(start: str) -> str:
 
 def test_fragments_of_bulks_build_tasks() -> None:
     from airflow.providers.common.compat.sdk import DAG
-    from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+
+    try:
+        from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+    except ImportError:  # Airflow 2
+        from airflow.operators.trigger_dagrun import TriggerDagRunOperator
 
     from airflow_provider_mictlanx.operators.mictlanx import MictlanXBulkPutOperator
     from airflow_provider_mictlanx.sensors.mictlanx import BulkCompleteSensor
