@@ -131,10 +131,11 @@ async def test_more_events_wait_for_the_next_poll(hook: MictlanXHook, bucket_id:
 
 
 async def test_object_fires_once_its_data_is_readable(
-    own_vss: Callable[..., LocalVSS], connect: Callable[..., None], bucket_id: str, short_grace: None
+    own_vss: Callable[..., LocalVSS], connect: Callable[..., None], bucket_id: str
 ) -> None:
     connect(vss := own_vss(peers=1))
-    RawRequests(vss).announce(bucket_id, "lost", 0, b"1", b"1", 1)
+    wire = RawRequests(vss)
+    task, _ = wire.announce(bucket_id, "lost", 0, b"1", b"1", 1)
     await MictlanXHook().aput(bucket_id, "stored", "2")
     async with Triggerer() as checking, Triggerer() as trusting:
         checking.watch(objects(bucket_id, existing=True, max_events_per_poll=1))
@@ -142,8 +143,8 @@ async def test_object_fires_once_its_data_is_readable(
         await trusting.wait_for(2)
         await checking.wait_for(1)
         assert checking.changes == [("stored", "new")]
-        await MictlanXHook().aput(bucket_id, "lost", "1")
-        await wait_until(lambda: len(checking.events) >= 2)
+        await asyncio.to_thread(wire.send, task, b"1")  # a put might clear the announcement: then it fires twice
+        await checking.wait_for(2)
         assert checking.changes[1] == ("lost", "new")
 
 
