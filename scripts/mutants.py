@@ -36,7 +36,7 @@ _IMPORTED_ONCE = (
     *("anyio", "httpx", "jinja2", "msgspec", "pendulum", "pydantic", "requests", "rich.console"),
     *("sqlalchemy.orm", "sqlalchemy.ext.asyncio", "structlog", "tenacity", "uvicorn", "starlette.applications"),
 )
-"""What tests import besides the package and Airflow. Each run is forked from a process that has imported it."""
+"""Modules that tests import besides the package and Airflow; each run is forked from a process that has imported them."""
 
 WRITING = "tests/integration/client/transfer/test_traps_writing.py"
 FAILED_DATA = "tests/integration/client/transfer/test_failed_data.py"
@@ -1256,6 +1256,13 @@ MUTANTS = (
     ),
     *_mutants(
         "client/transfer/router_pool.py",
+        (
+            "other routers are preferred to one whose request failed",
+            "if isinstance(error, _MAY_BE_THE_ROUTERS) and not isinstance(error, UnavailableError):",
+            "if isinstance(error, NOT_CONNECTED):",
+            OUTAGES,
+            ["test_a_router_that_fails_is_left_alone"],
+        ),
         (
             "a request waits while no router can be reached",
             "if not self._patience:",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -10,8 +11,10 @@ from airflow_provider_mictlanx.batches import runner
 from airflow_provider_mictlanx.bulks import errors as bulk_errors
 from airflow_provider_mictlanx.client import errors
 from airflow_provider_mictlanx.client.errors import MictlanXError
+from airflow_provider_mictlanx.hooks.errors import DOCUMENTATION, timeout_message
 
-PAGE = (Path(__file__).parents[2] / "docs" / "errors.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
 
 
 def public_errors(module: ModuleType) -> set[str]:
@@ -33,3 +36,10 @@ def test_every_error_has_a_message_a_meaning_and_advice() -> None:
     del sections["MictlanXError"]
     parts = ("```\n", "**Meaning.**", "**What to do.**")
     assert {name for name, text in sections.items() if any(part not in text for part in parts)} == set()
+
+
+def test_log_lines_link_to_the_documentation_of_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["urls"]["Documentation"] == DOCUMENTATION
+    assert timeout_message("late", "a").endswith(f"{DOCUMENTATION}errors.html#messages-of-airflow")
+    assert "\n## Messages of Airflow\n" in PAGE
