@@ -166,8 +166,9 @@ class ShardUpload:
         ledger, balls, missing = self._ledger, self._ledger.balls, self._ledger.missing
         progress = Progress(len(balls), sum(ball.size for ball in balls), self.log_progress)
         progress.add(len(ledger.acknowledged), ledger.size)
-        size = format_size(sum(balls[index].size for index in missing))
-        self.log_progress(f"Uploading {pluralize(len(missing), 'object')} of bulk {self.spec.bulk_id!r}, {size}")
+        if missing:
+            size = format_size(sum(balls[index].size for index in missing))
+            self.log_progress(f"Uploading {pluralize(len(missing), 'object')} of bulk {self.spec.bulk_id!r}, {size}")
         at_once = concurrency_for(
             max((min(balls[index].size, balls[index].chunk_size) for index in missing), default=0),
             self.options.max_concurrency,
