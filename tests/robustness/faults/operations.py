@@ -54,6 +54,18 @@ class How:
     roll_call: float = 10.0
     connect_patience: float = CONNECT_PATIENCE
 
+    @property
+    def writer_options(self) -> dict[str, Any]:
+        """The client's arguments for a put or a copy, one chunk after the other."""
+        return {
+            "rf": self.rf,
+            "max_concurrency": 1,
+            "timeout": self.timeout,
+            "max_tries": self.tries,
+            "deadline": self.deadline,
+            "replace": self.replace,
+        }
+
 
 @dataclass
 class Cell:
@@ -160,18 +172,7 @@ class Put(Operation):
 
     def _put(self, cell: Cell, how: How, **source: Any) -> None:
         cell.client(
-            lambda client: client.upload(
-                cell.bucket_id,
-                "ball",
-                chunk_size=CHUNK,
-                rf=how.rf,
-                max_concurrency=1,
-                timeout=how.timeout,
-                max_tries=how.tries,
-                deadline=how.deadline,
-                replace=how.replace,
-                **source,
-            )
+            lambda client: client.upload(cell.bucket_id, "ball", chunk_size=CHUNK, **how.writer_options, **source)
         )
 
     def verify(self, cell: Cell) -> None:
@@ -220,19 +221,7 @@ class Copy(Put):
         cell.space.put(cell.original, "ball", cell.chunks)
 
     def run(self, cell: Cell, how: How) -> str:
-        cell.client(
-            lambda client: client.copy(
-                cell.original,
-                "ball",
-                cell.bucket_id,
-                rf=how.rf,
-                max_concurrency=1,
-                timeout=how.timeout,
-                max_tries=how.tries,
-                deadline=how.deadline,
-                replace=how.replace,
-            )
-        )
+        cell.client(lambda client: client.copy(cell.original, "ball", cell.bucket_id, **how.writer_options))
         return "done"
 
 
