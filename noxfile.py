@@ -95,6 +95,6 @@ def check_provider(session: nox.Session) -> None:
 
 
 def set_airflow_home(session: nox.Session) -> None:
-    """Give the session an Airflow home of its own: another version's ``airflow.cfg`` stops Airflow."""
+    """Set an Airflow home for the session alone, because another version's ``airflow.cfg`` stops Airflow."""
     home = Path(session.create_tmp()).resolve()
     session.env.update(AIRFLOW_HOME=str(home), AIRFLOW__CORE__LOAD_EXAMPLES="False")

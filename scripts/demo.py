@@ -187,7 +187,7 @@ class Progress:
 
 @contextlib.contextmanager
 def _live(line: Callable[[], str]) -> Iterator[None]:
-    """Show a line, and renew it while the block runs; if that is no terminal, print it every few seconds."""
+    """Show a line and renew it while the block runs; without a terminal, print it every few seconds."""
     started, ended = time.monotonic(), threading.Event()
 
     def renew() -> None:

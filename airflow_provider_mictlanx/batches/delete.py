@@ -245,7 +245,7 @@ class DeleteResult(BatchResult):
     keys: list[str] = field(default_factory=list)
 
     def line(self, done: str, skipped: str) -> str:
-        """Return ``97 balls deleted, 1.2 GB; 2 kept, 0 failed``."""
+        """Return ``97 objects deleted, 1.2 GB; 2 kept, 0 failed``."""
         size = format_size(self.done_size)
         return f"{pluralize(self.done, 'object')} {done}, {size}; {self.skipped:,} {skipped}, {self.failed:,} failed"
 

@@ -102,7 +102,7 @@ class Progress:
         return [(key, round(seconds, 3)) for seconds, key in sorted(self._slowest, reverse=True)]
 
     def line(self) -> str:
-        """Return the current line, such as ``37% 1.2 GB of 3.2 GB, 214 MB/s, 410 of 1,000 balls``."""
+        """Return the current line, such as ``37% 1.2 GB of 3.2 GB, 214 MB/s, 410 of 1,000 objects``."""
         then, size_then = self._last
         now = time.monotonic()
         rate = (self._done_size - size_then) / max(now - then, 1e-3)

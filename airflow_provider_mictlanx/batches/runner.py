@@ -126,7 +126,7 @@ class BatchResult:
 
     def line(self, done: str, skipped: str) -> str:
         """
-        Return ``97 balls copied, 1.2 GB in 12.3 s, 97 MB/s; 2 already stored, 0 failed``.
+        Return ``97 objects copied, 1.2 GB in 12.3 s, 97 MB/s; 2 already stored, 0 failed``.
 
         :param done: verb for ``done``, such as ``copied``
         :param skipped: reason for ``skipped``, such as ``already stored``

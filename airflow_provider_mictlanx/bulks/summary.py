@@ -118,7 +118,7 @@ def _shard_name(outcome: UploadResult) -> str:
 
 
 def upload_line(outcome: UploadResult) -> str:
-    """Return ``Bulk 'nightly', shard 0 of 4: 97 balls uploaded, 1.2 GB in 12.3 s, 97 MB/s; 2 skipped …``."""
+    """Return ``Bulk 'nightly', shard 0 of 4: 97 objects uploaded, 1.2 GB in 12.3 s, 97 MB/s; 2 skipped …``."""
     line = (
         f"Bulk {_shard_name(outcome)}: {pluralize(outcome.uploaded, 'object')} uploaded, "
         f"{format_transfer(outcome.uploaded_size, outcome.response_time)}; "

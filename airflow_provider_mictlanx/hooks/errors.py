@@ -55,7 +55,10 @@ class TaskErrors:
 
     The line ends with the address of the error's documentation. An error that no retry can fix becomes an
     ``AirflowFailException``, with the original as ``__context__``. Every other ``MictlanXError`` keeps its class:
-    Airflow retries it, and retry policies can match it.
+    Airflow retries it, and retry policies can match it. It is a class, since the task's log would show the frames of a
+    generator.
+
+    :param task: names itself and its connection
     """
 
     def __init__(self, task: _Task) -> None:
@@ -83,7 +86,11 @@ def with_connection(message: str, conn_id: str) -> str:
 
 
 def timeout_message(problem: str, conn_id: str) -> str:
-    """Return the message of a task that waited for too long."""
+    """
+    Return the message of a task that waited for too long.
+
+    :param problem: the time, and what was missing at its end
+    """
     described = clean(f"{problem}; the lines of its pokes say what was missing")
     return with_documentation(with_connection(described, conn_id), "messages-of-airflow")
 

@@ -92,7 +92,7 @@ class MictlanXSensor(MictlanXTask, BaseSensorOperator):
         return {}
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Poke once; the first poke stores the task's links before."""
+        """Poke once. Before its first poke, the sensor stores the task's links."""
         with TaskErrors(self):
             if not self._links_pushed:
                 push_links(self, context)

@@ -685,7 +685,7 @@ async def test_cancelled_attempt_says_so_in_time(
 async def test_cancelled_attempt_withdraws_its_announcements(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path, short_grace: None
 ) -> None:
-    """What was announced in a window, and whose put has not begun, is not listed any more."""
+    """After a cancelled attempt, no listing shows an announcement of its window whose put has not begun."""
 
     async def listed(client: AsyncClient) -> set[str]:
         return {row.ball_id for row in (await client.get_chunks_by_bucket_id(bucket_id)).unwrap().balls}

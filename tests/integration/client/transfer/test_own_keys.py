@@ -161,7 +161,7 @@ async def test_ball_wins_over_an_equal_chunk_key(vss: LocalVSS, bucket_id: str) 
 async def test_ball_and_keys_with_the_same_ball_id_stay_apart(vss: LocalVSS, bucket_id: str, where: str) -> None:
     await store(vss, bucket_id, where, "bx", "hello")
     async with checked_client(vss) as client:
-        for is_new in (True, False):  # the object is no conflict
+        for is_new in (True, False):  # the object does not conflict
             assert (await client.put(bucket_id, "bx", OTHER)).unwrap() is is_new
         assert (await client.put(bucket_id, "bx", DATA[:50], replace=True)).unwrap() is True
         assert (await client.get(bucket_id, "bx")).unwrap().data == DATA[:50]
