@@ -68,6 +68,7 @@ def test_fault_that_does_not_exist_is_explained(
 def run_pytest(folder: Path, test: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a test with this plugin alone, which starts three times as fast."""
     (folder / "test_user.py").write_text(test)
+    (folder / "pytest.ini").touch()  # the folder may be below ours, whose settings need other plugins
     command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "airflow_provider_mictlanx.testing", "test_user.py"]
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **environment}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
