@@ -51,7 +51,7 @@ def test_cell(
     said = results.recorded().get((fault.name, operation.name, regime))
     found = ""
     # A difference that comes of a busy machine goes away with more patience.
-    for patience in ((2,) if writing else (1, 2)) if fault.hurried else (1,):
+    for patience in ((2,) if writing else (1, 2, 8)) if fault.hurried else (1,):
         found = _found(space, tmp_path / str(patience), fault, operation, regime == "lasts", patience)
         if found == said:
             break

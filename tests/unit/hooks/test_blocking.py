@@ -1,13 +1,10 @@
-"""Blocking methods that are derived from coroutines: what readers, tools, type checkers and Airflow see of them."""
+"""Blocking methods that are derived from coroutines: what readers, tools and Airflow see of them; and blocking_types.py."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-import subprocess
-import sys
 import typing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,38 +73,3 @@ def test_every_shared_parameter_is_described() -> None:
 
     missing = {name: set(inspect.signature(pair(name)[1]).parameters) - {"self"} - described(name) for name in TWINS}
     assert {name: parameters for name, parameters in missing.items() if parameters} == {}
-
-
-SNIPPET = """
-from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
-from airflow_provider_mictlanx.hooks.sync_runner import blocking
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-class Hook:
-    def _run(self, method: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T: ...
-
-    async def aput(self, key: str, *, rf: int = 1) -> dict[str, Any]: ...
-
-    put = blocking(aput)
-
-reveal_type(Hook().put)
-reveal_type(Hook().put("key", rf=2))
-Hook().put("key", rf="two")
-Hook().put("key", unknown=1)
-Hook().put()
-"""
-
-
-def test_type_checkers_see_the_signature(tmp_path: Path) -> None:
-    snippet = tmp_path / "snippet.py"
-    snippet.write_text(SNIPPET)
-    command = [sys.executable, "-m", "mypy", "--strict", "--disable-error-code=empty-body", f"--cache-dir={tmp_path}"]
-    checked = subprocess.run([*command, str(snippet)], stdout=subprocess.PIPE, text=True)
-    shown = checked.stdout.replace("builtins.", "")  # which older ones put before str
-    types = [line.partition("Revealed type is ")[2] for line in shown.splitlines() if "note: Revealed" in line]
-    assert types == ['"def (key: str, *, rf: int =) -> dict[str, Any]"', '"dict[str, Any]"']
-    errors = [line.rpartition("[")[2] for line in shown.splitlines() if "error: " in line]
-    assert errors == ["arg-type]", "call-arg]", "call-arg]"], shown
