@@ -82,10 +82,11 @@ def example_project(session: nox.Session, airflow: str) -> None:
         requirements = Path(folder, "requirements.txt")
         if airflow == "2.11":
             requirements.write_text(re.sub("==3.*", "==2.11.*", requirements.read_text(encoding="utf-8")))
+        environment = {"PIP_QUIET": "1", "PYTEST_ADDOPTS": shlex.join(session.posargs)}
         workflow = Path(folder, ".github/workflows/tests.yml").read_text(encoding="utf-8")
         with session.chdir(folder):
             for command in (install, *re.findall(r"^ +- run: (.*)$", workflow, re.MULTILINE)):
-                session.run(*shlex.split(command), env={"PYTEST_ADDOPTS": shlex.join(session.posargs)})
+                session.run(*shlex.split(command), env=environment)
 
 
 def check(session: nox.Session, *packages: str) -> None:
