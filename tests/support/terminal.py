@@ -20,6 +20,13 @@ from scripts.end_with_parent import processes_of_session
 DONE = "[done]"
 
 
+def _control_terminal() -> None:
+    """Let standard input control this session; Ctrl-C and the terminal's end count even if the tests ignore them."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Terminal:
     """
     Bash on a pseudo-terminal; it closes when a command fails. ``close`` kills everything that was started in it.
@@ -45,7 +52,7 @@ class Terminal:
             stdout=slave,
             stderr=slave,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=_control_terminal,
         )
         os.close(slave)
         self._reader = threading.Thread(target=self._read, daemon=True)
