@@ -47,7 +47,7 @@ class Terminal:
         self._shell = subprocess.Popen(
             ["bash", "--norc", "--noprofile", "--noediting", "-e"],
             cwd=folder,
-            env={**environment, "PS1": "", "PS2": "", "TERM": "dumb"},
+            env={**environment, "PS1": "", "PS2": "", "TERM": "dumb", "VIRTUAL_ENV_DISABLE_PROMPT": "1"},
             stdin=slave,
             stdout=slave,
             stderr=slave,
