@@ -27,7 +27,7 @@ install = if [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --quiet --python $(BIN
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint types contracts pytest matrix test-demo test-slow test-distributed screenshots redis chromium faults soak model mutants bench docs dist \
-	test-dist test-example-project lowest venv clean test-privileged audit
+	test-dist test-example-project test-first-steps lowest venv clean test-privileged audit
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -114,6 +114,9 @@ dist: $(VENV)/.dist ## Build the wheel and the source archive into dist/, and ch
 test-dist: dist $(VENV)/.matrix ## Build again from the archive, and install the wheel alone, on each Airflow
 	$(BIN)/python -m pytest tests/e2e/packaging
 	$(BIN)/nox --session wheel
+
+test-first-steps: $(VENV)/.dev ## Follow the README and the tutorial in a fresh clone and an empty home folder
+	$(BIN)/python -m pytest tests/e2e/first_steps $(PYTEST_ARGS)
 
 venv: $(VENV)/.dev ## Create the environment for development
 

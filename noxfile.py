@@ -7,6 +7,8 @@ releases that ``pyproject.toml`` allows, and ``make test-dist`` the wheel. Argum
 
 from __future__ import annotations
 
+import re
+import shlex
 import shutil
 import tempfile
 from pathlib import Path
@@ -69,14 +71,22 @@ def wheel(session: nox.Session, airflow: str) -> None:
 @nox.session(python="3.11", reuse_venv=False)
 @nox.parametrize("airflow", list(AIRFLOWS))
 def example_project(session: nox.Session, airflow: str) -> None:
-    """Run the tests of the example project with the wheel of ``make dist``, in a copy outside the clone."""
+    """Run the workflow of the example project with the wheel of ``make dist``, in a copy outside the clone."""
     (built,) = Path("dist").resolve().glob("*.whl")
-    session.install(f"airflow-provider-mictlanx[testing] @ {built.as_uri()}", f"apache-airflow=={airflow}.*")
+    session.install(f"airflow-provider-mictlanx[testing] @ {built.as_uri()}", f"apache-airflow=={airflow}.*", "pip")
+    page = Path("docs/testing-dags.md").read_text(encoding="utf-8")
+    (install,) = re.findall(r"^\$ (pip install .*)$", page, re.MULTILINE)
     with tempfile.TemporaryDirectory() as folder:
         unwanted = shutil.ignore_patterns("__pycache__")
         shutil.copytree("tests/e2e/example_project", folder, ignore=unwanted, dirs_exist_ok=True)
+        requirements = Path(folder, "requirements.txt")
+        if airflow == "2.11":
+            requirements.write_text(re.sub("==3.*", "==2.11.*", requirements.read_text(encoding="utf-8")))
+        environment = {"PIP_QUIET": "1", "PYTEST_ADDOPTS": shlex.join(session.posargs)}
+        workflow = Path(folder, ".github/workflows/tests.yml").read_text(encoding="utf-8")
         with session.chdir(folder):
-            session.run("python", "-m", "pytest", *session.posargs)
+            for command in (install, *re.findall(r"^ +- run: (.*)$", workflow, re.MULTILINE)):
+                session.run(*shlex.split(command), env=environment)
 
 
 def check(session: nox.Session, *packages: str) -> None:

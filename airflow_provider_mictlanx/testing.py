@@ -171,6 +171,7 @@ class LocalVSS:
         _, errors = process.communicate()
         if "listening on" in errors:
             raise OSError(errno.EADDRINUSE, errors)
+        errors = errors.replace("[local-vss]", "[testing]")  # the extra that this module needs
         raise RuntimeError(f"starting the local VSS failed with exit status {process.returncode}: {errors}")
 
     def _create_process(self, arguments: Sequence[str]) -> subprocess.Popen[str]:

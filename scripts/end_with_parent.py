@@ -62,9 +62,9 @@ def _end(process: subprocess.Popen[bytes], grace: float) -> None:
     """Terminate the command, wait for the session to end, and kill the processes left in it."""
     process.terminate()
     deadline = time.monotonic() + grace
-    while (process.poll() is None or _session(process.pid)) and time.monotonic() < deadline:
+    while (process.poll() is None or processes_of_session(process.pid)) and time.monotonic() < deadline:
         time.sleep(POLL)
-    while family := _session(process.pid):  # repeated, because one of them may have started another
+    while family := processes_of_session(process.pid):  # repeated, because one of them may have started another
         for pid in family:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -73,7 +73,7 @@ def _end(process: subprocess.Popen[bytes], grace: float) -> None:
     process.wait()
 
 
-def _session(leader: int) -> list[int]:
+def processes_of_session(leader: int) -> list[int]:
     """Return the living processes of the session."""
     found = []
     for pid in psutil.pids():

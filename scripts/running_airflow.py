@@ -40,21 +40,24 @@ class NotRunningError(Exception):
 
 
 def clean_environment(home: Path, dags: Path) -> dict[str, str]:
-    """Return an environment without the user's Airflow settings and without proxies for the loopback address."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))}
-    loopback = "127.0.0.1,localhost"
-    no_proxy = os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or ""
-    bypass = f"{no_proxy},{loopback}" if no_proxy else loopback
-    return environment | {
+    """Return an environment for an Airflow of its own, without the user's settings."""
+    return environment_without("AIRFLOW", "_AIRFLOW") | {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-        "NO_PROXY": bypass,
-        "no_proxy": bypass,
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def environment_without(*prefixes: str) -> dict[str, str]:
+    """Return the environment without variables of these prefixes, and without proxies for the loopback address."""
+    loopback = "127.0.0.1,localhost"
+    no_proxy = os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or ""
+    bypass = f"{no_proxy},{loopback}" if no_proxy else loopback
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
+    return environment | {"NO_PROXY": bypass, "no_proxy": bypass}
 
 
 def free_port() -> int:
@@ -91,7 +94,132 @@ def end(*processes: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-class RunningAirflow:
+class AirflowAPI:
+    """
+    The API of an Airflow 3, for one user; ``wait_until_healthy`` logs in.
+
+    :param home: its ``AIRFLOW_HOME``, which errors name
+    """
+
+    def __init__(self, url: str, home: Path, user: str, password: str) -> None:
+        self.url = url
+        self.home = home
+        self.user = user
+        self.password = password
+        self._token = ""
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def wait_until_healthy(self, seconds: float = 240) -> None:
+        """Wait until every component reports that it is healthy, and log in."""
+        self.wait_for("a healthy Airflow", self._is_healthy, seconds)
+        credentials = {"username": self.user, "password": self.password}
+        self._token = self.request("POST", "/auth/token", credentials)["access_token"]
+
+    def _is_healthy(self) -> bool:
+        try:
+            health = self.request("GET", "/api/v2/monitor/health")
+        except OSError:  # the server does not listen yet
+            return False
+        return all(health[name]["status"] == "healthy" for name in COMPONENTS)
+
+    def wait_for(self, what: str, question: Callable[[], T | None], seconds: float, pause: float = 0.5) -> T:
+        """
+        Call until the result is not None, and return it.
+
+        Raise ``NotRunningError`` after the timeout, or if a process that ``RunningAirflow`` started ended.
+        """
+        deadline = time.monotonic() + seconds
+        while not (answer := question()):
+            if ended := self._ended_process():
+                raise NotRunningError(f"waiting for {what}: {ended}")
+            if time.monotonic() > deadline:
+                raise NotRunningError(f"waiting for {what}: not within {seconds:.0f} s; the logs are in {self.home}")
+            time.sleep(pause)
+        return answer
+
+    def _ended_process(self) -> str:
+        return ""
+
+    def request(self, method: str, path: str, body: Any = None) -> Any:
+        """
+        Send a request to the API server, and return the parsed answer; None if it is empty.
+
+        Raise ``urllib.error.HTTPError`` (an ``OSError``) if the server refuses.
+        """
+        headers = {"Content-Type": "application/json"}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data=data, headers=headers, method=method)
+        with self._opener.open(request, timeout=60) as answer:
+            content = answer.read()
+        return json.loads(content) if content else None
+
+    def add_connection(self, conn_id: str, uri: str) -> None:
+        """Add a connection of type MictlanX to the database."""
+        connection = {"connection_id": conn_id, "conn_type": "mictlanx", "extra": json.dumps({"uri": uri})}
+        self.request("POST", "/api/v2/connections", connection)
+
+    def trigger(
+        self, dag_id: str, conf: Mapping[str, Any], seconds: float = 120, logical_date: str | None = None
+    ) -> str:
+        """Unpause a DAG once its file has been parsed, start a run like *Trigger* in the UI, and return its id."""
+        self.wait_for(f"DAG {dag_id}", lambda: self._knows(dag_id), seconds)
+        self.request("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
+        run = self.request("POST", f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": logical_date, "conf": conf})
+        run_id: str = run["dag_run_id"]
+        return run_id
+
+    def _knows(self, dag_id: str) -> bool:
+        broken = self.request("GET", "/api/v2/importErrors")["import_errors"]
+        if broken:
+            raise NotRunningError("\n".join(f"{error['filename']}: {error['stack_trace']}" for error in broken))
+        return any(dag["dag_id"] == dag_id for dag in self.request("GET", "/api/v2/dags")["dags"])
+
+    def runs(self, dag_id: str) -> list[str]:
+        """Return the ids of a DAG's runs, the oldest first."""
+        found = self.request("GET", f"/api/v2/dags/{dag_id}/dagRuns?order_by=id")["dag_runs"]
+        return [run["dag_run_id"] for run in found]
+
+    def state_of(self, dag_id: str, run_id: str) -> str:
+        """Return the state of a run: ``queued``, ``running``, ``success`` or ``failed``."""
+        state: str = self.request("GET", self._run_path(dag_id, run_id))["state"]
+        return state
+
+    def wait_for_run(self, dag_id: str, run_id: str, seconds: float) -> str:
+        """Wait for the end of a run, and return its state: ``success`` or ``failed``."""
+
+        def finished() -> str | None:
+            state = self.state_of(dag_id, run_id)
+            return state if state in ("success", "failed") else None
+
+        return self.wait_for(f"the end of {dag_id} {run_id}", finished, seconds)
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Return the task instances of a run from the API: ``task_id, map_index, state, start_date, …``."""
+        path = f"{self._run_path(dag_id, run_id)}/taskInstances?limit={MOST_TASKS}"
+        found: list[dict[str, Any]] = self.request("GET", path)["task_instances"]
+        return found
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> Any:
+        """Return the XCom of a task."""
+        path = (
+            f"/taskInstances/{task_id}/xcomEntries/return_value?map_index={map_index}&deserialize=false&stringify=false"
+        )
+        return self.request("GET", self._run_path(dag_id, run_id) + path)["value"]
+
+    def task_log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1) -> str:
+        """Return the log of one try of a task."""
+        path = f"/taskInstances/{task_id}/logs/{try_number}?map_index={map_index}&full_content=true"
+        content = self.request("GET", self._run_path(dag_id, run_id) + path)["content"]
+        return "\n".join(line if isinstance(line, str) else json.dumps(line) for line in content)
+
+    @staticmethod
+    def _run_path(dag_id: str, run_id: str) -> str:
+        return f"/api/v2/dags/{dag_id}/dagRuns/{urllib.parse.quote(run_id, safe='')}"
+
+
+class RunningAirflow(AirflowAPI):
     """
     An Airflow whose processes run while the context is open; ``wait_until_healthy`` waits for them.
 
@@ -113,8 +241,8 @@ class RunningAirflow:
         grace: float = 10,
         path: str = "",
     ) -> None:
-        self.home = Path(environment["AIRFLOW_HOME"])
-        self.url = f"http://127.0.0.1:{free_port()}{path}"
+        url = f"http://127.0.0.1:{free_port()}{path}"
+        super().__init__(url, Path(environment["AIRFLOW_HOME"]), USER, secrets.token_urlsafe())
         self.environment = dict(environment) | self._settings(executor, slots * max(1, len(workers)))
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._commands = {
@@ -127,9 +255,6 @@ class RunningAirflow:
             for name in workers
         }
         self._grace = grace
-        self.password = secrets.token_urlsafe()
-        self._token = ""
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def _settings(self, executor: str, parallelism: int) -> dict[str, str]:
         return {
@@ -187,109 +312,8 @@ class RunningAirflow:
         """Return the log file of a process: ``scheduler``, or the name of a worker."""
         return self.home / f"{name}.log"
 
-    def wait_until_healthy(self, seconds: float = 240) -> None:
-        """Wait until every component reports that it is healthy, and log in."""
-        self.wait_for("a healthy Airflow", self._is_healthy, seconds)
-        credentials = {"username": USER, "password": self.password}
-        self._token = self.request("POST", "/auth/token", credentials)["access_token"]
-
-    def _is_healthy(self) -> bool:
-        try:
-            health = self.request("GET", "/api/v2/monitor/health")
-        except OSError:  # the server does not listen yet
-            return False
-        return all(health[name]["status"] == "healthy" for name in COMPONENTS)
-
-    def wait_for(self, what: str, question: Callable[[], T | None], seconds: float, pause: float = 0.5) -> T:
-        """
-        Call until the result is not None, and return it.
-
-        Raise ``NotRunningError`` after the timeout, or if a process of this Airflow ended.
-        """
-        deadline = time.monotonic() + seconds
-        while not (answer := question()):
-            for name, process in self.processes.items():
-                if process.poll() is not None:
-                    raise NotRunningError(
-                        f"waiting for {what}: {name} ended, with status {process.returncode}; see {self.log_of(name)}"
-                    )
-            if time.monotonic() > deadline:
-                raise NotRunningError(f"waiting for {what}: not within {seconds:.0f} s; the logs are in {self.home}")
-            time.sleep(pause)
-        return answer
-
-    def request(self, method: str, path: str, body: Any = None) -> Any:
-        """
-        Send a request to the API server, and return the parsed answer; None if it is empty.
-
-        Raise ``urllib.error.HTTPError`` (an ``OSError``) if the server refuses.
-        """
-        headers = {"Content-Type": "application/json"}
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data=data, headers=headers, method=method)
-        with self._opener.open(request, timeout=60) as answer:
-            content = answer.read()
-        return json.loads(content) if content else None
-
-    def add_connection(self, conn_id: str, uri: str) -> None:
-        """Add a connection of type MictlanX to the database."""
-        connection = {"connection_id": conn_id, "conn_type": "mictlanx", "extra": json.dumps({"uri": uri})}
-        self.request("POST", "/api/v2/connections", connection)
-
-    def trigger(self, dag_id: str, conf: Mapping[str, Any], seconds: float = 120) -> str:
-        """Unpause a DAG once its file has been parsed, start a run like *Trigger* in the UI, and return its id."""
-        self.wait_for(f"DAG {dag_id}", lambda: self._knows(dag_id), seconds)
-        self.request("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
-        run = self.request("POST", f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf})
-        run_id: str = run["dag_run_id"]
-        return run_id
-
-    def _knows(self, dag_id: str) -> bool:
-        broken = self.request("GET", "/api/v2/importErrors")["import_errors"]
-        if broken:
-            raise NotRunningError("\n".join(f"{error['filename']}: {error['stack_trace']}" for error in broken))
-        return any(dag["dag_id"] == dag_id for dag in self.request("GET", "/api/v2/dags")["dags"])
-
-    def runs(self, dag_id: str) -> list[str]:
-        """Return the ids of a DAG's runs, the oldest first."""
-        found = self.request("GET", f"/api/v2/dags/{dag_id}/dagRuns?order_by=id")["dag_runs"]
-        return [run["dag_run_id"] for run in found]
-
-    def state_of(self, dag_id: str, run_id: str) -> str:
-        """Return the state of a run: ``queued``, ``running``, ``success`` or ``failed``."""
-        state: str = self.request("GET", self._run_path(dag_id, run_id))["state"]
-        return state
-
-    def wait_for_run(self, dag_id: str, run_id: str, seconds: float) -> str:
-        """Wait for the end of a run, and return its state: ``success`` or ``failed``."""
-
-        def finished() -> str | None:
-            state = self.state_of(dag_id, run_id)
-            return state if state in ("success", "failed") else None
-
-        return self.wait_for(f"the end of {dag_id} {run_id}", finished, seconds)
-
-    def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        """Return the task instances of a run from the API: ``task_id, map_index, state, start_date, …``."""
-        path = f"{self._run_path(dag_id, run_id)}/taskInstances?limit={MOST_TASKS}"
-        found: list[dict[str, Any]] = self.request("GET", path)["task_instances"]
-        return found
-
-    def xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> Any:
-        """Return the XCom of a task."""
-        path = (
-            f"/taskInstances/{task_id}/xcomEntries/return_value?map_index={map_index}&deserialize=false&stringify=false"
-        )
-        return self.request("GET", self._run_path(dag_id, run_id) + path)["value"]
-
-    def task_log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1) -> str:
-        """Return the log of one try of a task."""
-        path = f"/taskInstances/{task_id}/logs/{try_number}?map_index={map_index}&full_content=true"
-        content = self.request("GET", self._run_path(dag_id, run_id) + path)["content"]
-        return "\n".join(line if isinstance(line, str) else json.dumps(line) for line in content)
-
-    @staticmethod
-    def _run_path(dag_id: str, run_id: str) -> str:
-        return f"/api/v2/dags/{dag_id}/dagRuns/{urllib.parse.quote(run_id, safe='')}"
+    def _ended_process(self) -> str:
+        for name, process in self.processes.items():
+            if process.poll() is not None:
+                return f"{name} ended, with status {process.returncode}; see {self.log_of(name)}"
+        return ""

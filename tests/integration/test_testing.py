@@ -106,4 +106,4 @@ def test_missing_extra_is_named_when_a_fixture_is_used(tmp_path: Path) -> None:
     test = "def test_other():\n    pass\ndef test_user(mictlanx_conn):\n    pass"
     ran = run_pytest(tmp_path, test, PYTHONPATH=str(modules))
     assert "1 passed, 1 error" in ran.stdout, ran.stdout + ran.stderr
-    assert "uvicorn is missing; install it with: pip install 'airflow-provider-mictlanx[local-vss]'" in ran.stdout
+    assert "uvicorn is missing; install it with: pip install 'airflow-provider-mictlanx[testing]'" in ran.stdout

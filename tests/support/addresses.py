@@ -30,3 +30,16 @@ def reserved(*ports: int) -> Iterator[None]:
             holder.bind(("127.0.0.1", port))
             holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
         yield
+
+
+def taken_ports(*ports: int) -> list[int]:
+    """Return the ports on which a server of this machine listens."""
+    taken = []
+    for port in ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of the last server may remain
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                taken.append(port)
+    return taken

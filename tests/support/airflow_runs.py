@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from scripts.running_airflow import RunningAirflow
+from scripts.running_airflow import AirflowAPI
 from tests.support import slow_storage as storage
 from tests.support.vss import LocalVSS
 
@@ -32,7 +32,7 @@ def write_files(folder: Path) -> Path:
 class Run:
     """A run of a DAG; its task instances are found by their task id."""
 
-    def __init__(self, airflow: RunningAirflow, dag_id: str, run_id: str = "", **conf: Any) -> None:
+    def __init__(self, airflow: AirflowAPI, dag_id: str, run_id: str = "", **conf: Any) -> None:
         """
         Start a run.
 

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 import airflow_provider_mictlanx
+from tests.support.pages import blocks
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -38,10 +39,6 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 def page_id(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
 def heading_anchors(page: Path) -> set[str]:

@@ -1,10 +1,12 @@
-"""Every snippet of the README and the pages is quoted from an example DAG, run by a test, or listed here with a reason."""
+"""Every snippet of the README and the pages is quoted from an example DAG, or run by a test that is named here."""
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
+import sys
 import textwrap
 from pathlib import Path
 from typing import NamedTuple
@@ -25,37 +27,43 @@ PAGES_THAT_RUN = {
 }
 """Pages and languages whose snippets one test runs, all of them."""
 
+README = "tests/e2e/first_steps/test_first_steps.py::test_readme_leads_to_runs_on_two_dates"
+TUTORIAL = "tests/e2e/first_steps/test_first_steps.py::test_tutorial_leads_through_a_changed_file_and_an_outage"
 OTHERS = {
-    'README.md: pip install . "apache': "make test-dist installs the wheel into clean environments",
-    "README.md: python3 -m venv": "make test-dist installs the wheel into clean environments",
-    "README.md: mictlanx-local-vss": "tests/integration/local_vss/test_command.py",
-    "README.md: mkdir -p ~/airflow": "tests/unit/test_package.py",
-    "README.md: export AIRFLOW_CONN": "tests/unit/test_package.py",
-    "bulks.md: TriggerDagRunOperator(": "test_fragments_of_bulks_build_tasks",
-    "bulks.md: ready = BulkCompleteSensor(task_id": "test_fragments_of_bulks_build_tasks",
-    "bulks.md: MictlanXBulkPutOperator.partial(": "test_fragments_of_bulks_build_tasks",
-    "connection.md: export AIRFLOW_CONN": "tests/unit/hooks/test_connection.py",
-    "connection.md: airflow connections add": "test_connection_of_the_command_line_is_understood",
-    "dag-bundles.md: $ mictlanx publish": "shell.md has the same command",
-    "development.md: make matrix": ".ci/run runs one version, a developer the others",
-    "local-vss.md: $ pip install": "tests/integration/local_vss/test_command.py starts the same command",
-    "local-vss.md: $ curl": "tests/integration/local_vss/test_page.py",
-    "local-vss.md: $ sqlite3": "tests/integration/local_vss/test_page.py",
-    "local-vss.md: from pathlib": "tests/integration/local_vss/test_page.py",
-    "logs.md: [logging]": "tests/integration/log/test_config.py",
-    "logs.md: echo": "test_bucket_of_a_run_as_the_page_computes_it",
-    "performance.md: $ python -X importtime": "a measurement; tests/unit/test_imports.py checks what is imported",
-    "testing-dags.md: $ pip install": "make test-example-project installs the wheel into clean environments",
-    "testing-dags.md: [tool.pytest": "tests/unit/test_examples.py",
-    "testing-dags.md: name: tests": "make test-example-project runs its two commands",
-    "testing-dags.md: apache-airflow==": "tests/unit/test_examples.py",
-    "tutorial.md: python3 -m venv": "make test-dist installs the wheel into clean environments",
-    "tutorial.md: mictlanx-local-vss": "tests/integration/local_vss/test_command.py",
-    "tutorial.md: export AIRFLOW_HOME": "test_tutorial_copies_the_example",
-    "tutorial.md: airflow standalone": "a complete Airflow; tests/e2e/distributed/test_nightly_dag.py runs the same DAG in one",
-    "tutorial.md: mictlanx ls": "the console commands of the page, which run",
+    'README.md: pip install . "apache': README,
+    "README.md: python3 -m venv": README,
+    "README.md: mictlanx-local-vss": README,
+    "README.md: mkdir -p ~/airflow": README,
+    "README.md: export AIRFLOW_CONN": README,
+    "bulks.md: TriggerDagRunOperator(": "tests/unit/test_snippets.py::test_fragments_of_bulks_build_tasks",
+    "bulks.md: ready = BulkCompleteSensor(task_id": "tests/unit/test_snippets.py::test_fragments_of_bulks_build_tasks",
+    "bulks.md: MictlanXBulkPutOperator.partial(": "tests/unit/test_snippets.py::test_fragments_of_bulks_build_tasks",
+    "connection.md: export AIRFLOW_CONN": (
+        "tests/unit/hooks/test_connection.py::test_examples_of_the_documentation_are_understood"
+    ),
+    "connection.md: airflow connections add": README,
+    "dag-bundles.md: $ mictlanx publish": (
+        "tests/integration/cli/test_page.py::test_commands_of_the_page_print_what_it_shows"
+    ),
+    "development.md: make matrix": "tests/e2e/packaging/test_builds.py::test_commands_of_the_matrix_select_sessions",
+    "local-vss.md: $ pip install": TUTORIAL,
+    "local-vss.md: $ curl": "tests/integration/local_vss/test_page.py::test_faults_are_switched_with_curl",
+    "local-vss.md: $ sqlite3": "tests/integration/local_vss/test_page.py::test_replicas_are_found_with_sqlite",
+    "local-vss.md: from pathlib": "tests/integration/local_vss/test_page.py::test_snippet_of_the_page_runs",
+    "logs.md: [logging]": "tests/integration/log/test_config.py::test_config_has_remote_logs_by_the_options",
+    "logs.md: echo": "tests/unit/test_snippets.py::test_bucket_of_a_run_as_the_page_computes_it",
+    "performance.md: $ python -X importtime": "tests/unit/test_snippets.py::test_import_times_are_listed",
+    "testing-dags.md: $ pip install": "noxfile.py::example_project",
+    "testing-dags.md: [tool.pytest": "noxfile.py::example_project",
+    "testing-dags.md: name: tests": "noxfile.py::example_project",
+    "testing-dags.md: apache-airflow==": "noxfile.py::example_project",
+    "tutorial.md: python3 -m venv": TUTORIAL,
+    "tutorial.md: mictlanx-local-vss": TUTORIAL,
+    "tutorial.md: export AIRFLOW_HOME": TUTORIAL,
+    "tutorial.md: airflow standalone": TUTORIAL,
+    "tutorial.md: . ~/mictlanx-airflow": TUTORIAL,
 }
-"""Beginnings of the other snippets, and the test that runs them, or why none does."""
+"""Beginnings of the other snippets, and the function that runs them."""
 
 
 class Snippet(NamedTuple):
@@ -99,10 +107,9 @@ def test_lists_of_snippets_are_not_outdated() -> None:
     found = snippets()
     assert set(PAGES_THAT_RUN) <= {(snippet.page.name, snippet.language) for snippet in found}
     assert [start for start in OTHERS if not any(str(snippet).startswith(start) for snippet in found)] == []
-    tests = [text.split()[0] for text in (*PAGES_THAT_RUN.values(), *OTHERS.values()) if text.startswith("tests/")]
-    assert [test for test in tests if not (ROOT / test).is_file()] == []
-    own = [text for text in OTHERS.values() if text.startswith("test_")]
-    assert set(own) <= set(globals())
+    assert [test for test in PAGES_THAT_RUN.values() if not (ROOT / test).is_file()] == []
+    functions = [test.split("::") for test in OTHERS.values()]
+    assert [name for file, name in functions if f"def {name}(" not in (ROOT / file).read_text(encoding="utf-8")] == []
 
 
 def find(start: str) -> str:
@@ -122,7 +129,7 @@ def test_fragments_of_bulks_build_tasks() -> None:
     from airflow_provider_mictlanx.sensors.mictlanx import BulkCompleteSensor
 
     names = {kind.__name__: kind for kind in (TriggerDagRunOperator, MictlanXBulkPutOperator, BulkCompleteSensor)}
-    starts = [start for start, test in OTHERS.items() if test == "test_fragments_of_bulks_build_tasks"]
+    starts = [start for start, test in OTHERS.items() if test.endswith("::test_fragments_of_bulks_build_tasks")]
     with DAG("fragments", schedule=None) as dag:
         for start in starts:
             exec(find(start), dict(names))
@@ -150,9 +157,8 @@ def test_bucket_of_a_run_as_the_page_computes_it() -> None:
     assert printed.strip() == logs.run_bucket("my_dag", "manual__2026-05-01T00:00:00+00:00")
 
 
-def test_tutorial_copies_the_example(tmp_path: Path) -> None:
-    (tmp_path / "example_dags").symlink_to(ROOT / "example_dags")
-    subprocess.run(["bash", "-ec", find("tutorial.md: export AIRFLOW_HOME")], cwd=tmp_path, check=True)
-    copied = (tmp_path / "airflow-home" / "dags" / "nightly.py").read_text(encoding="utf-8")
-    assert f'source="{tmp_path}/photos"' in copied
-    assert f'output_path="{tmp_path}/out"' in copied
+def test_import_times_are_listed() -> None:
+    _, _, command = find("performance.md: $ python -X importtime").partition("$ ")
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    listed = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, check=True).stdout
+    assert listed.splitlines()[-1].endswith("airflow_provider_mictlanx.operators.mictlanx")

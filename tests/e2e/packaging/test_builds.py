@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
+
+from tests.support.pages import blocks
 
 ROOT = Path(__file__).resolve().parents[3]
 UV = str(Path(sys.prefix) / "bin" / "uv")
@@ -46,3 +49,17 @@ def test_wheel_of_the_source_archive_needs_no_git(tmp_path: Path) -> None:
     source = tmp_path / archive.name.removesuffix(".tar.gz")
     wheel = build_wheel(source, tmp_path / "out", PATH="/nonexistent")
     assert (wheel.name, wheel.read_bytes()) == (built.name, built.read_bytes())
+
+
+def test_commands_of_the_matrix_select_sessions() -> None:
+    """The sessions take hours, so nox only lists them."""
+    (commands,) = (block for block in blocks(ROOT / "docs" / "development.md", "bash") if "make matrix" in block)
+    selected = []
+    for line in commands.splitlines():
+        make = ["make", "-n", *shlex.split(line, comments=True)[1:]]
+        shown = shlex.split(subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+        nox = [*shown[: shown.index("--")], "--list"]
+        listed = subprocess.run(nox, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        selected.append(re.findall(r"^\* (.*) ->", listed, re.MULTILINE))
+    assert len(selected[0]) == 5
+    assert selected[1:] == [["tests(airflow-2.11-python-3.12)"], ["lowest(airflow='2.11')"]]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.support.pages import console_examples, matches
 from tests.support.shell import Ran, shell_of
 from tests.support.vss import LocalVSS
 
@@ -16,32 +17,12 @@ DOCS = Path(__file__).parents[3] / "docs"
 PAGE = DOCS / "shell.md"
 
 
-def examples(page: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield every command of the page with the lines below it."""
-    for block in re.findall(r"^```console\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
-        for example in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command, *lines = example.splitlines()
-            yield command, lines
-
-
-def without_numbers(line: str) -> str:
-    line = re.sub(r"\b[0-9a-f]{64}\b", "SHA-256", line)
-    line = re.sub(r"\d[\d.,:]*(?: (?:bytes|[KM]B))?", "N", line)
-    return " ".join(line.split())
-
-
-def matches(shown: list[str], printed: list[str]) -> bool:
-    """Compare lines without their numbers; ``…`` stands for any text, also of several lines."""
-    pattern = "\n".join(re.escape(without_numbers(line)).replace("…", ".*") for line in shown)
-    return re.fullmatch(pattern, "\n".join(map(without_numbers, printed)), re.DOTALL) is not None
-
-
 def printed(ran: Ran) -> list[str]:
     code = [f"exit code {ran.code}"] if ran.code else []
     return [*ran.out.splitlines(), *ran.err.splitlines(), *code]
 
 
-@pytest.mark.parametrize("page", ["shell.md", "tutorial.md"])
+@pytest.mark.parametrize("page", ["shell.md", "tutorial.md", "dag-bundles.md"])
 def test_commands_of_the_page_print_what_it_shows(
     page: str,
     own_vss: Callable[..., LocalVSS],
@@ -54,12 +35,15 @@ def test_commands_of_the_page_print_what_it_shows(
     (tmp_path / "photos").mkdir()
     for name in ("a.jpg", "b.jpg", "c.jpg"):
         (tmp_path / "photos" / name).write_bytes(name.encode() * 20_000)
+    (tmp_path / "dags").mkdir()
+    for name in ("daily.py", "nightly.py"):
+        (tmp_path / "dags" / name).write_text("# a DAG")
+    monkeypatch.setenv("MICTLANX_URI", own_vss().uri)
     shell = shell_of(capfd)
     wrong = []
-    for command, shown in examples(DOCS / page):
+    for command, shown in console_examples(DOCS / page):
         words = shlex.split(command)
-        if words[0] == "export":
-            monkeypatch.setenv("MICTLANX_URI", own_vss().uri)
+        if words[0] == "export":  # of the ports that the page names
             continue
         assert words[0] == "mictlanx"
         if not matches(shown, lines := printed(shell(*words[1:]))):
@@ -71,6 +55,6 @@ def test_page_names_every_command_and_exit_code() -> None:
     from airflow_provider_mictlanx.cli.definition import COMMANDS, EXIT_CODES
 
     page = PAGE.read_text(encoding="utf-8")
-    assert {command.name for command in COMMANDS} <= {shlex.split(command)[1] for command, _ in examples(PAGE)}
+    assert {command.name for command in COMMANDS} <= {shlex.split(command)[1] for command, _ in console_examples(PAGE)}
     rows = dict(re.findall(r"^\| (\d+) \| (.*) \|$", page, re.MULTILINE))
     assert rows == {str(code): meaning.replace("| head", r"`\| head`") for code, meaning in EXIT_CODES.items()}

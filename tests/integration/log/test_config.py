@@ -14,7 +14,11 @@ import pytest
 from airflow.exceptions import AirflowConfigException, AirflowException
 
 from airflow_provider_mictlanx.log.mictlanx import MictlanXRemoteLogIO
+from tests.support.pages import blocks
 
+DOCS = Path(__file__).parents[3] / "docs"
+PAGE = dict(line.split(" = ") for line in blocks(DOCS / "logs.md", "ini")[0].splitlines()[1:])
+"""The options of the page on logs."""
 STOCK = "airflow.config_templates.airflow_local_settings"
 CONFIG = "airflow_provider_mictlanx.log.config"
 is_airflow_2 = version("apache-airflow").startswith("2.")
@@ -27,12 +31,7 @@ def load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Modul
     def load_with(module: str = CONFIG, **options: str) -> ModuleType:
         for name in (STOCK, CONFIG):
             monkeypatch.delitem(sys.modules, name, raising=False)
-        defaults = {
-            "remote_logging": "True",
-            "remote_base_log_folder": "mictlanx://airflow-logs",
-            "base_log_folder": str(tmp_path),
-        }
-        for name, value in (defaults | options).items():
+        for name, value in (PAGE | {"base_log_folder": str(tmp_path)} | options).items():
             monkeypatch.setenv(f"AIRFLOW__LOGGING__{name.upper()}", value)
         return importlib.import_module(module)
 
