@@ -85,6 +85,7 @@ TAKING_OVER = "tests/integration/bulks/test_inventory.py"
 FILES = "tests/integration/fs/test_traps.py"
 EVENTS = "tests/integration/triggers/test_events.py"
 EVENT_STATES = "tests/unit/triggers/test_events.py"
+IMPORTS = "tests/unit/test_imports.py"
 UPKEEP = "tests/integration/operators/test_upkeep.py"
 SHELL = "tests/integration/cli/test_process.py"
 PAGE = "tests/integration/plugins/test_permissions.py"
@@ -2673,7 +2674,7 @@ MUTANTS = (
         ),
     ),
     *_mutants(
-        "triggers/events.py",
+        "triggers/watchers.py",
         (
             "a state is noted after all events of a snapshot were taken",
             "payloads, state = await self.compare(content, snapshot.reader, self._state)",
@@ -2760,7 +2761,7 @@ MUTANTS = (
         ),
         (
             "an object is read before its event",
-            "await self._readable(reader, pending) if self.check_storage else pending",
+            "await self._readable(reader, pending) if self.trigger.check_storage else pending",
             "pending",
             EVENTS,
             ["test_object_fires_once_its_data_is_readable"],
@@ -2768,7 +2769,7 @@ MUTANTS = (
         (
             "unreadable objects do not keep the place of readable ones",
             "sorted(pending, key=lambda found: failed[found.id])",
-            "pending[: self.max_events_per_poll]",
+            "pending[: self.trigger.max_events_per_poll]",
             EVENTS,
             ["test_object_fires_once_its_data_is_readable"],
         ),
@@ -2800,12 +2801,36 @@ MUTANTS = (
             EVENTS,
             ["test_closed_bulk_fires_again_after_its_delete"],
         ),
+    ),
+    *_mutants(
+        "triggers/events.py",
         (
             "wrong arguments do not end the triggerer",
             "        super().__init__()  # type: ignore[no-untyped-call, unused-ignore]\n",
             "        super().__init__()\n        self.check_arguments()\n",
             EVENT_STATES,
             ["test_wrong_arguments_fail_in_the_dag_file_only"],
+        ),
+        (
+            "in the triggerer, arguments are not checked",
+            "if self.trigger_id is None:",
+            "if True:",
+            IMPORTS,
+            ["test_airflow_imports_no_client_on_the_event_loop"],
+        ),
+        (
+            "what finds the events is imported in a thread",
+            "await asyncio.to_thread(self.create_watcher)",
+            "self.create_watcher()",
+            EVENT_STATES,
+            ["test_watchers_are_imported_in_a_thread"],
+        ),
+        (
+            "what polls is imported in a thread",
+            "await asyncio.to_thread(self._trigger.create_poller)",
+            "self._trigger.create_poller()",
+            EVENT_STATES,
+            ["test_watchers_are_imported_in_a_thread"],
         ),
     ),
 )

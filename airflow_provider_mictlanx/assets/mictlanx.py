@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, quote, unquote, unquote_to_bytes, urlsplit
 
-from airflow_provider_mictlanx.client.object_ids import is_safe_id
+from airflow_provider_mictlanx.safe_ids import is_safe_id
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.assets import Asset

@@ -15,17 +15,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from airflow_provider_mictlanx.client.errors import ValidationError
+from airflow_provider_mictlanx.safe_ids import is_safe_id as is_safe_id
 
 RESERVED_BUCKETS = "bulk-"
 """Prefix of the buckets that contain the records of bulks."""
 
-_SAFE_ID = re.compile(r"[A-Za-z0-9]+(?:[-_][A-Za-z0-9]+)*")
 _SAFE_CHARACTERS = "letters, digits, and single '-' or '_' between them"
-
-
-def is_safe_id(name: str) -> bool:
-    """Return whether the placement service keeps a name unchanged."""
-    return _SAFE_ID.fullmatch(name) is not None
 
 
 def is_path_segment(key: str) -> bool:

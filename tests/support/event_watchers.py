@@ -103,7 +103,7 @@ class Triggerer:
         if assets and SHARES_STREAMS:
             inlets = [Asset(name=name, uri=f"mictlanx://bucket/{name}") for name in assets]
             again.asset_state_store = AssetStateStoreAccessors(inlets=inlets)
-        number = len(self._tasks)
+        number = again.trigger_id = len(self._tasks)
         run = self._run_alone(again) if self._manager is None else self._run(number, again, self._manager)
         self._tasks[number] = asyncio.create_task(run)
         return number

@@ -34,6 +34,18 @@ entry_points(group="pytest11")["mictlanx"].load()
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
 
+WATCHER = """
+import json, sys
+import airflow_provider_mictlanx.assets.mictlanx
+from airflow_provider_mictlanx.triggers.events import MictlanXBulkCompleteEventTrigger, MictlanXObjectEventTrigger
+for trigger in (MictlanXBulkCompleteEventTrigger(bulk_id="b"), MictlanXObjectEventTrigger(bucket_id="b")):
+    trigger.trigger_id = 1  # as Airflow does in the triggerer
+    trigger.shared_stream_key()
+    trigger.create_shared_stream_producer(trigger.serialize()[1])
+print(json.dumps(sorted(sys.modules)))
+"""
+"""What Airflow does with the event triggers and their assets, on the event loop of the triggerer."""
+
 HEAVY = (
     "airflow.models.asset",
     "airflow.api_fastapi",
@@ -74,3 +86,8 @@ def test_only_light_packages_come_along(imported: list[str]) -> None:
 
 def test_nothing_comes_along_that_only_a_task_needs(imported: list[str]) -> None:
     assert [name for name in imported if name.startswith(HEAVY)] == []
+
+
+def test_airflow_imports_no_client_on_the_event_loop() -> None:
+    pytest.importorskip("airflow.sdk", reason="asset watchers need Airflow 3")
+    assert "airflow_provider_mictlanx.client" not in modules_after(WATCHER)

@@ -16,8 +16,9 @@ pytest.importorskip("airflow.sdk", reason="asset watchers need Airflow 3")
 from airflow_provider_mictlanx.bulks.record_store import RecordStore
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
-from airflow_provider_mictlanx.triggers import events
+from airflow_provider_mictlanx.triggers import watchers
 from airflow_provider_mictlanx.triggers.events import MictlanXBulkCompleteEventTrigger, MictlanXObjectEventTrigger
+from airflow_provider_mictlanx.triggers.watchers import ObjectWatcher
 from tests.support.event_watchers import POKE, SHARES_STREAMS, StateStore, Triggerer, wait_until
 from tests.support.raw_requests import RawRequests
 from tests.support.vss import LocalVSS
@@ -362,7 +363,7 @@ async def test_silent_peer_loses_and_invents_no_event(
     state_store: StateStore,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(events, "MAX_PAUSE", 4 * POKE)
+    monkeypatch.setattr(watchers, "MAX_PAUSE", 4 * POKE)
     connect(vss := own_vss(peers=3), timeout=2)
     hook = MictlanXHook()
     for number in range(6):
@@ -386,7 +387,7 @@ async def test_missing_connection_does_not_end_a_watcher(
     monkeypatch: pytest.MonkeyPatch,
     logged: Callable[[], list[str]],
 ) -> None:
-    monkeypatch.setattr(events, "MAX_PAUSE", POKE)
+    monkeypatch.setattr(watchers, "MAX_PAUSE", POKE)
     async with Triggerer() as triggerer:
         triggerer.watch(objects(bucket_id, mictlanx_conn_id="later", existing=True))
         await wait_until(lambda: any("Watching bucket" in line and "later" in line for line in logged()))
@@ -399,14 +400,14 @@ async def test_slow_watcher_skips_outdated_listings(
     hook: MictlanXHook, bucket_id: str, state_store: StateStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compared: list[int] = []
-    compare = MictlanXObjectEventTrigger.compare
+    compare = ObjectWatcher.compare
 
     async def slowly(self: Any, content: Any, *rest: Any) -> Any:
         compared.append(len(content))
         await asyncio.sleep(0 if len(compared) > 1 else 20 * POKE)
         return await compare(self, content, *rest)
 
-    monkeypatch.setattr(MictlanXObjectEventTrigger, "compare", slowly)
+    monkeypatch.setattr(ObjectWatcher, "compare", slowly)
     async with Triggerer() as triggerer:
         triggerer.watch(objects(bucket_id), "asset")
         await wait_until(lambda: len(compared) == 1)
@@ -418,7 +419,7 @@ async def test_slow_watcher_skips_outdated_listings(
 async def test_hanging_state_store_does_not_hold_up_the_end(
     hook: MictlanXHook, bucket_id: str, state_store: StateStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events, "CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr(watchers, "CLOSE_SECONDS", 0.2)
     async with Triggerer() as triggerer:
         triggerer.watch(objects(bucket_id), "asset")
         await baseline(state_store)
@@ -487,8 +488,8 @@ async def test_all_watchers_compare_in_one_thread(
         monkeypatch.setattr(owner, name, call)
 
     for owner, name in (
-        *((MictlanXObjectEventTrigger, name) for name in ("_find_changes", "encode", "decode")),
-        (events, "describe"),
+        *((ObjectWatcher, name) for name in ("_find_changes", "encode", "decode")),
+        (watchers, "describe"),
     ):
         observe(owner, name)
     await hook.aput(bucket_id, "a", "1")
@@ -625,7 +626,7 @@ async def test_silent_peer_does_not_repeat_a_bulks_event(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(events, "MAX_PAUSE", 4 * POKE)
+    monkeypatch.setattr(watchers, "MAX_PAUSE", 4 * POKE)
     connect(vss := own_vss(peers=3), timeout=2)
     await MictlanXHook().aput_bulk(bulk_id, bucket_id, folder)
     async with Triggerer() as triggerer:

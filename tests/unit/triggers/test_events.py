@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,11 +14,14 @@ pytest.importorskip("airflow.sdk", reason="asset watchers need Airflow 3")
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.models import Ball, Metadata
 from airflow_provider_mictlanx.triggers.events import (
+    MictlanXBulkCompleteEventTrigger,
+    MictlanXObjectEventTrigger,
+    SnapshotProducer,
+)
+from airflow_provider_mictlanx.triggers.watchers import (
     DEFAULT_MAX_STATE,
     MAX_PAUSE,
-    MictlanXBulkCompleteEventTrigger,
-    MictlanXEventTrigger,
-    MictlanXObjectEventTrigger,
+    ObjectWatcher,
     decode_seen,
     describe,
     encode_seen,
@@ -79,9 +84,12 @@ def test_watchers_of_a_bucket_share_a_stream() -> None:
 
 
 def test_pauses_grow_after_failures() -> None:
-    trigger = MictlanXObjectEventTrigger(bucket_id="b", poke_interval=60)
-    assert [trigger.pause_after(failures) for failures in (0, 1, 2, 3, 5000)] == [60, 120, 240, MAX_PAUSE, MAX_PAUSE]
-    assert MictlanXObjectEventTrigger(bucket_id="b", poke_interval=900).pause_after(9) == 900
+    def pauses(poke_interval: float) -> list[float]:
+        watcher = ObjectWatcher(MictlanXObjectEventTrigger(bucket_id="b", poke_interval=poke_interval))
+        return [watcher.pause_after(failures) for failures in (0, 1, 2, 3, 5000)]
+
+    assert pauses(60) == [60, 120, 240, MAX_PAUSE, MAX_PAUSE]
+    assert pauses(900) == [900] * 5
 
 
 class Store:
@@ -95,8 +103,7 @@ class Iterable(dict[str, Store]):
 def stores_of(offered: Any) -> list[Any]:
     trigger = MictlanXObjectEventTrigger(bucket_id="b")
     trigger.asset_state_store = offered
-    assert isinstance(trigger, MictlanXEventTrigger)
-    return trigger._stores()
+    return ObjectWatcher(trigger)._stores()
 
 
 def test_stores_are_found_however_they_are_offered() -> None:
@@ -112,5 +119,24 @@ def test_stores_are_found_however_they_are_offered() -> None:
 def test_airflow_without_state_store_is_no_error() -> None:
     trigger = MictlanXObjectEventTrigger(bucket_id="b")
     vars(trigger).pop("asset_state_store", None)
-    assert trigger._stores() == []
-    assert decode_seen(trigger.encode({b"abcdef": b"12345"})) == {b"abcdef": b"12345"}
+    watcher = ObjectWatcher(trigger)
+    assert watcher._stores() == []
+    assert decode_seen(watcher.encode({b"abcdef": b"12345"})) == {b"abcdef": b"12345"}
+
+
+async def test_watchers_are_imported_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    class ImportedInThreadError(Exception): ...
+
+    def create_watcher(self: MictlanXObjectEventTrigger) -> None:
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            asyncio.get_running_loop()
+        raise ImportedInThreadError
+
+    async def nothing() -> AsyncIterator[Any]:
+        yield
+
+    monkeypatch.setattr(MictlanXObjectEventTrigger, "create_watcher", create_watcher)
+    trigger = MictlanXObjectEventTrigger(bucket_id="b")
+    for stream in (trigger.run(), SnapshotProducer(trigger).open_stream(), trigger.filter_shared_stream(nothing())):
+        with pytest.raises(ImportedInThreadError):
+            await anext(stream)
