@@ -19,7 +19,7 @@ from airflow_provider_mictlanx.client.transport import backend
 from airflow_provider_mictlanx.client.transport.limits import CONNECT_TIMEOUT, IDLE_SECONDS
 from airflow_provider_mictlanx.client.transport.proxies import Proxy
 
-READ_BUFFER = 256 * 1024
+READ_BUFFER = 64 * 1024
 """aiohttp stops reading from a connection while twice this size (bytes) waits for the reader."""
 
 _ERRORS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], type[backend.WireError]], ...] = (
