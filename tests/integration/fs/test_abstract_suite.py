@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import uuid
 from collections.abc import Callable
 
 import fsspec.tests.abstract as abstract
@@ -26,11 +27,20 @@ class Fixtures(abstract.AbstractFixtures):
         return posixpath.join
 
 
-class TestCopy(abstract.AbstractCopyTests, Fixtures):
+class ReadGlobCases(Fixtures):
+    @pytest.fixture(scope="class")
+    def fs_glob_edge_cases_files(self, vss: LocalVSS) -> str:
+        """The files of the glob cases, stored once: these tests only read them."""
+        return self._glob_edge_cases_files(
+            MictlanXFileSystem(uri=vss.uri), posixpath.join, f"bucket-{uuid.uuid4().hex}"
+        )
+
+
+class TestCopy(abstract.AbstractCopyTests, ReadGlobCases):
     pass
 
 
-class TestGet(abstract.AbstractGetTests, Fixtures):
+class TestGet(abstract.AbstractGetTests, ReadGlobCases):
     pass
 
 
