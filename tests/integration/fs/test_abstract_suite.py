@@ -27,20 +27,24 @@ class Fixtures(abstract.AbstractFixtures):
         return posixpath.join
 
 
-class ReadGlobCases(Fixtures):
-    @pytest.fixture(scope="class")
-    def fs_glob_edge_cases_files(self, vss: LocalVSS) -> str:
-        """The files of the glob cases, stored once: these tests only read them."""
-        return self._glob_edge_cases_files(
-            MictlanXFileSystem(uri=vss.uri), posixpath.join, f"bucket-{uuid.uuid4().hex}"
-        )
+@pytest.fixture(scope="module")
+def glob_files(vss: LocalVSS) -> str:
+    """The files of the glob cases, stored once: tests of copy and get only read them."""
+    fs = MictlanXFileSystem(uri=vss.uri)
+    return Fixtures()._glob_edge_cases_files(fs, posixpath.join, f"bucket-{uuid.uuid4().hex}")
 
 
-class TestCopy(abstract.AbstractCopyTests, ReadGlobCases):
+class ReadGlobFiles(Fixtures):
+    @pytest.fixture
+    def fs_glob_edge_cases_files(self, glob_files: str) -> str:
+        return glob_files
+
+
+class TestCopy(abstract.AbstractCopyTests, ReadGlobFiles):
     pass
 
 
-class TestGet(abstract.AbstractGetTests, ReadGlobCases):
+class TestGet(abstract.AbstractGetTests, ReadGlobFiles):
     pass
 
 
