@@ -25,12 +25,12 @@ from tests.support.vss import LocalVSS
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """
-    Start up to four workers for each processor: more than half of the tests' time is waiting, for silent peers and deadlines.
+    Start up to three workers for each processor: tests wait for silent peers and deadlines, but each worker collects them all.
 
     A worker and its servers take up to 500 MB, so large machines get two for each.
     """
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(4 * processors, max(8, 2 * processors))
+    return min(3 * processors, max(8, 2 * processors))
 
 
 collect_ignore = ["e2e/example_project"]  # a user's project, with an Airflow of its own: make test-example-project

@@ -14,7 +14,7 @@ class BareClient:
     """Speaks to one router."""
 
     def __init__(self, vss: LocalVSS, router: int = 0) -> None:
-        self.client = httpx.Client(base_url=vss.api(router), trust_env=False, timeout=30)
+        self.client = httpx.Client(base_url=vss.api(router), trust_env=False, timeout=30, verify=False)
 
     def announce(self, bucket_id: str, key: str, data: bytes, **fields: Any) -> httpx.Response:
         ball_id, _, index = key.rpartition("_")

@@ -1,5 +1,5 @@
 """
-What is forked from a process that has imported Airflow: a run of an example DAG, and the look-up of a task's link.
+What is forked from a process that has imported Airflow: a run of an example DAG, a migration, and the look-up of a task's link.
 
 Importing Airflow and building its execution API takes longer than most of the DAG runs.
 """
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import httpx
 from airflow import settings
 from airflow.models import TaskInstance
+from airflow.utils.db import upgradedb
 from airflow.utils.session import create_session
 from sqlalchemy.orm import configure_mappers
 
@@ -48,6 +49,13 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(file.fileno(), sys.stderr.fileno())
     _adopt_environment()
     return run_example_dag.main()
+
+
+def migrate(_: None) -> None:
+    """Make the tables of the database in ``AIRFLOW_HOME``, as ``airflow db migrate`` does."""
+    _adopt_environment()
+    upgradedb()
+    settings.dispose_orm()  # moves all of SQLite's log into the database, which is to be copied
 
 
 def show_link(arguments: Sequence[str]) -> None:

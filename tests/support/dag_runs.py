@@ -66,6 +66,13 @@ class StartedRun:
         return status, json.loads(self._result.read_text())
 
 
+def migrate_database(environment: Mapping[str, str]) -> None:
+    """Make Airflow's database in the ``AIRFLOW_HOME`` of an environment."""
+    process = _PROCESSES.start("tests.support.dag_run_process:migrate", None, environment)
+    _, errors = process.communicate(240)
+    assert process.returncode == 0, errors
+
+
 def xcoms(report: dict[str, Any], task_id: str) -> list[dict[str, Any]]:
     """Return a task's XComs, in the order of its map indexes."""
     tasks = [task for task in report["tasks"] if task["task_id"].rpartition(".")[2] == task_id]
@@ -74,7 +81,11 @@ def xcoms(report: dict[str, Any], task_id: str) -> list[dict[str, Any]]:
 
 def balls_in(vss: LocalVSS, bucket_id: str) -> list[Any]:
     """Ask the router itself, not through the provider."""
-    balls = httpx.get(f"{vss.api()}/buckets/{bucket_id}/metadata", trust_env=False).raise_for_status().json()["balls"]
+    balls = (
+        httpx.get(f"{vss.api()}/buckets/{bucket_id}/metadata", trust_env=False, verify=False)
+        .raise_for_status()
+        .json()["balls"]
+    )
     assert isinstance(balls, list)
     return balls
 

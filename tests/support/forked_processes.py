@@ -5,14 +5,16 @@ To import what it needs takes a local VSS most of a second of a processor, and a
 hundreds of the one and dozens of the other. What is forked here is a process like any other: with pipes of its own, to be
 signalled, killed and waited for. How the real commands start is tested elsewhere.
 
-As a program it is the process that forks: ``python -m tests.support.forked_processes SOCKET MODULE…``. It has one thread, ends when the
-socket does, and leaves its children alone then.
+As a program it is the process that forks: ``python -m tests.support.forked_processes SOCKET MODULE…``. All workers of a test run
+share it. It has one thread, ends with the last of its connections, and leaves its children alone then.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
+import hashlib
 import importlib
 import json
 import os
@@ -22,6 +24,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -115,7 +118,9 @@ class ForkedProcesses:
         with self._lock:
             channel = self._socket = self._socket or self._begin()
             socket.send_fds(channel, [json.dumps(call).encode()], theirs)
-            answer = channel.recv(32)
+            answer = b""
+            with contextlib.suppress(ConnectionResetError):  # it ended before it accepted us
+                answer = channel.recv(32)
         for descriptor in theirs:
             os.close(descriptor)
         if not answer:
@@ -123,19 +128,31 @@ class ForkedProcesses:
         return Child(int(answer), (to_stdin, stdout, stderr), ended)
 
     def _begin(self) -> socket.socket:
-        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with its:
-            for end in (ours, its):
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * _LONGEST)
-            command = [sys.executable, "-m", "tests.support.forked_processes", str(its.fileno()), *self._modules]
-            subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.DEVNULL, pass_fds=[its.fileno()])
-        return ours
+        """Connect to the process that forks, and start it unless another worker has."""
+        run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or os.getpid()
+        modules = hashlib.sha256(" ".join(self._modules).encode()).hexdigest()
+        address = f"\0{run} {modules[:16]}"  # a name without a file
+        channel, listener = (socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2))
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * _LONGEST)
+        with listener:
+            try:
+                listener.bind(address)
+            except OSError:  # another worker was first, and perhaps does not listen yet
+                while channel.connect_ex(address) == errno.ECONNREFUSED:
+                    time.sleep(0.001)
+                return channel
+            listener.listen()
+            channel.connect(address)
+            command = [sys.executable, "-m", "tests.support.forked_processes", str(listener.fileno()), *self._modules]
+            subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.DEVNULL, pass_fds=[listener.fileno()])
+        return channel
 
 
 def main(number: int, modules: Sequence[str]) -> None:
-    """Fork whenever the socket says so, and tell how each process ended."""
+    """Fork whenever a connection says so, and tell how each process ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the tests, which end us
-    channel = socket.socket(fileno=number)
+    listener = socket.socket(fileno=number)
+    channels = [listener.accept()[0]]
     for module in modules:
         importlib.import_module(module)
     gc.collect()
@@ -145,15 +162,18 @@ def main(number: int, modules: Sequence[str]) -> None:
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     living: dict[int, int] = {}
-    while True:
-        readable, _, _ = select.select([channel, woken], [], [])
+    while channels:
+        readable, _, _ = select.select([listener, woken, *channels], [], [])
         if woken in readable:
             os.read(woken, 4096)
             _tell_ends(living)
-        if channel in readable:
+        if listener in readable:
+            channels.append(listener.accept()[0])
+        for channel in [channel for channel in channels if channel in readable]:
             message, descriptors, *_ = socket.recv_fds(channel, _LONGEST, 4)
             if not message:
-                return
+                channels.remove(channel)
+                continue
             if (pid := os.fork()) == 0:
                 _be(json.loads(message), descriptors[:3])
             living[pid] = descriptors[3]

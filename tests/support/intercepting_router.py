@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
+import aiohttp
+from yarl import URL
 
 from tests.support.addresses import uri_of
 from tests.support.vss import LocalVSS
@@ -50,15 +51,13 @@ class InterceptingRouter:
     :param handler: gets a request and the function that passes it on; returns a reply, or None to pass the request on unchanged
     """
 
-    def __init__(self, handler: Handler, upstream: str = "") -> None:
+    def __init__(self, handler: Handler, http: aiohttp.ClientSession, upstream: str = "") -> None:
         self._handler = handler
+        self._http = http
         self._upstream = upstream
         self.asked: list[Asked] = []
         self.port = 0
         self.server: asyncio.Server | None = None
-        self.http = httpx.AsyncClient(
-            verify=False, trust_env=False, timeout=30, limits=httpx.Limits(max_keepalive_connections=0)
-        )
 
     @property
     def uri(self) -> str:
@@ -90,10 +89,10 @@ class InterceptingRouter:
 
     async def _pass_on(self, asked: Asked) -> Reply:
         headers = {name: value for name, value in asked.headers.items() if name not in ("host", "content-length")}
-        answer = await self.http.request(
-            asked.method, self._upstream + asked.path, headers=headers, content=asked.body or None
-        )
-        return Reply(answer.status_code, answer.content, {"Content-Type": answer.headers.get("content-type", "")})
+        url = URL(self._upstream + asked.path, encoded=True)
+        async with self._http.request(asked.method, url, headers=headers, data=asked.body or None) as answer:
+            content = await answer.read()
+            return Reply(answer.status, content, {"Content-Type": answer.headers.get("Content-Type", "")})
 
 
 async def _read_request(head: bytes, reader: asyncio.StreamReader) -> Asked:
@@ -113,11 +112,13 @@ def _as_bytes(reply: Reply) -> bytes:
 @asynccontextmanager
 async def intercepting(handler: Handler, vss: LocalVSS | None = None) -> AsyncIterator[InterceptingRouter]:
     """Run an ``InterceptingRouter`` on a free port, in front of a VSS where one is given."""
-    router = InterceptingRouter(handler, vss.url() if vss else "")
-    router.server = await asyncio.start_server(router.serve, "127.0.0.1", 0)
-    router.port = router.server.sockets[0].getsockname()[1]
-    try:
-        yield router
-    finally:
-        router.refuse_connections()
-        await router.http.aclose()
+    connector = aiohttp.TCPConnector(force_close=True)  # the VSS may have been restarted since the last request
+    timeout = aiohttp.ClientTimeout(30)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as http:
+        router = InterceptingRouter(handler, http, vss.url() if vss else "")
+        router.server = await asyncio.start_server(router.serve, "127.0.0.1", 0)
+        router.port = router.server.sockets[0].getsockname()[1]
+        try:
+            yield router
+        finally:
+            router.refuse_connections()

@@ -24,7 +24,7 @@ def put_off_deletes(vss: LocalVSS, seconds: float = 15) -> FaultHandle:
 
 def chunks_in(vss: LocalVSS, bucket_id: str) -> list[dict[str, Any]]:
     """Return the chunks of a bucket, announced ones included."""
-    answer = httpx.get(f"{vss.api()}/buckets/{bucket_id}/metadata", trust_env=False)
+    answer = httpx.get(f"{vss.api()}/buckets/{bucket_id}/metadata", trust_env=False, verify=False)
     chunks: list[dict[str, Any]] = answer.raise_for_status().json()["balls"]
     return chunks
 
@@ -68,7 +68,7 @@ def _content_of(vss: LocalVSS, bucket_id: str, chunk: str) -> bytes:
     """Ask as often as there are peers: reads go round, and a try that failed leaves announcements without data behind."""
     for _ in range(vss.peers):
         url = f"{vss.api()}/buckets/{bucket_id}/{chunk}"
-        answer = httpx.get(url, headers={"Force-Get": "1"}, trust_env=False)
+        answer = httpx.get(url, headers={"Force-Get": "1"}, trust_env=False, verify=False)
         if answer.status_code != httpx.codes.NOT_FOUND:
             break
     return answer.raise_for_status().content

@@ -15,19 +15,21 @@ from airflow_provider_mictlanx import testing
 from airflow_provider_mictlanx.testing import FaultHandle
 from tests.support.forked_processes import ForkedProcesses
 
-__all__ = ["FaultHandle", "LocalVSS"]
+__all__ = ["MAIN", "PROCESSES", "FaultHandle", "LocalVSS"]
 
-_PROCESSES = ForkedProcesses(
+PROCESSES = ForkedProcesses(
     *("airflow_provider_mictlanx.local_vss.__main__", "airflow_provider_mictlanx.local_vss.server"),
     *("uvicorn.lifespan.off", "uvicorn.protocols.http.auto", "encodings.idna"),
 )
+"""Forks local VSSs: ``PROCESSES.start(MAIN, arguments)`` does what the command does with these arguments."""
+MAIN = "airflow_provider_mictlanx.local_vss.__main__:main"
 
 
 class LocalVSS(testing.LocalVSS):
     """A local VSS that is forked from a process that has imported what it needs; parameters of the plugin's class."""
 
     def _create_process(self, arguments: Sequence[str]) -> Any:
-        return _PROCESSES.start("airflow_provider_mictlanx.local_vss.__main__:main", arguments)
+        return PROCESSES.start(MAIN, arguments)
 
     # -- where it is ---------------------------------------------------------------------------------------------------
 

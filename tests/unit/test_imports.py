@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 ROOMS = ("operators", "sensors", "triggers", "hooks")
 
 SCRIPT = """
-import json, sys
+import importlib, json, os, sys
 from airflow.providers.common.compat.sdk import BaseHook, BaseOperator, BaseSensorOperator, Context, conf
 import airflow.triggers.base
 before = set(sys.modules)
-import airflow_provider_mictlanx.{room}.mictlanx
-print(json.dumps(sorted(set(sys.modules) - before)))
+for room in sys.argv[1:]:
+    if not os.fork():
+        importlib.import_module(f"airflow_provider_mictlanx.{room}.mictlanx")
+        print(json.dumps([room, sorted(set(sys.modules) - before)]), flush=True)
+        os._exit(0)
+    os.wait()
 """
 
 LIGHT = {
@@ -58,23 +63,28 @@ HEAVY = (
 """What is Airflow's or our own, and is not needed before a task runs."""
 
 
-@pytest.fixture(scope="module", params=ROOMS)
-def imported(request: pytest.FixtureRequest) -> list[str]:
-    """Return the modules that importing one package imports, in a process of its own."""
-    found = modules_after(SCRIPT.format(room=request.param))
+@pytest.fixture(scope="module")
+def imported_of_rooms() -> dict[str, list[str]]:
+    """Return the modules that importing each package imports, in a process of its own, forked after Airflow is imported."""
+    return dict(output_of(SCRIPT, *ROOMS))
+
+
+@pytest.fixture(params=ROOMS)
+def imported(request: pytest.FixtureRequest, imported_of_rooms: dict[str, list[str]]) -> list[str]:
+    found = imported_of_rooms[request.param]
     assert "airflow_provider_mictlanx.client.async_client" in found
     return found
 
 
-def modules_after(script: str) -> list[str]:
-    answer = subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.PIPE, text=True)
-    found: list[str] = json.loads(answer.stdout.splitlines()[-1])
-    return found
+def output_of(script: str, *arguments: str) -> list[Any]:
+    command = [sys.executable, "-c", script, *arguments]
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return [json.loads(line) for line in answer.stdout.splitlines() if line.startswith('["')]
 
 
 def test_pytest_plugin_imports_nothing_else() -> None:
     """Every pytest run of every user loads it, before a conftest can set ``AIRFLOW_HOME``."""
-    names = [name for name in modules_after(PLUGIN) if name.partition(".")[0] not in sys.stdlib_module_names]
+    names = [name for name in output_of(PLUGIN)[-1] if name.partition(".")[0] not in sys.stdlib_module_names]
     assert names == ["airflow_provider_mictlanx", "airflow_provider_mictlanx.testing"]
 
 

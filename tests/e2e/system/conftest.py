@@ -5,12 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.dag_runs import migrate_database
 from tests.support.vss import LocalVSS
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -44,8 +43,8 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (shared / "airflow-of-all.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (home / "migrated").exists():
-            command = [sys.executable, "-m", "airflow", "db", "migrate"]
-            subprocess.run(command, env=airflow_environment(home), check=True, capture_output=True, timeout=240)
+            home.mkdir(exist_ok=True)
+            migrate_database(airflow_environment(home))
             (home / "migrated").touch()
     return home / "airflow.db"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import uuid
 from collections.abc import Callable
 
 import fsspec.tests.abstract as abstract
@@ -26,11 +27,24 @@ class Fixtures(abstract.AbstractFixtures):
         return posixpath.join
 
 
-class TestCopy(abstract.AbstractCopyTests, Fixtures):
+@pytest.fixture(scope="module")
+def glob_files(vss: LocalVSS) -> str:
+    """The files of the glob cases, stored once: tests of copy and get only read them."""
+    fs = MictlanXFileSystem(uri=vss.uri)
+    return Fixtures()._glob_edge_cases_files(fs, posixpath.join, f"bucket-{uuid.uuid4().hex}")
+
+
+class ReadGlobFiles(Fixtures):
+    @pytest.fixture
+    def fs_glob_edge_cases_files(self, glob_files: str) -> str:
+        return glob_files
+
+
+class TestCopy(abstract.AbstractCopyTests, ReadGlobFiles):
     pass
 
 
-class TestGet(abstract.AbstractGetTests, Fixtures):
+class TestGet(abstract.AbstractGetTests, ReadGlobFiles):
     pass
 
 

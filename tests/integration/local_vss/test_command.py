@@ -15,12 +15,15 @@ import pytest
 
 from airflow_provider_mictlanx.client.uri import MictlanXURI
 from airflow_provider_mictlanx.local_vss.server import listen
+from tests.support.vss import MAIN, PROCESSES
 
 COMMAND = (sys.executable, "-m", "airflow_provider_mictlanx.local_vss")
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    process = PROCESSES.start(MAIN, arguments)
+    output, errors = process.communicate(60)
+    return subprocess.CompletedProcess(arguments, process.wait(), output, errors)
 
 
 @pytest.fixture
@@ -56,7 +59,7 @@ def test_says_one_line_and_stops_cleanly(started, tmp_path, number) -> None:
     assert uri.protocol == "http"
     assert [router.router_id for router in uri.routers] == ["router-0", "router-1"]
     for router in uri.routers:
-        assert len(httpx.get(f"http://{router.host}:{router.port}/api/v4/peers").json()["available"]) == 3
+        assert len(httpx.get(f"http://{router.host}:{router.port}/api/v4/peers", verify=False).json()["available"]) == 3
     process.send_signal(number)
     output, errors = process.communicate(timeout=60)
     assert (process.returncode, output, errors) == (0, "", "")
@@ -65,7 +68,7 @@ def test_says_one_line_and_stops_cleanly(started, tmp_path, number) -> None:
 def test_stops_while_connections_are_open_and_a_request_hangs(own_vss) -> None:
     vss = own_vss()
     vss.set_fault("latency", seconds=60)
-    with httpx.Client() as client:
+    with httpx.Client(verify=False) as client:
         with pytest.raises(httpx.ReadTimeout):
             client.get(f"{vss.api()}/peers", timeout=httpx.Timeout(60, read=0.2))
         assert client.get(f"{vss.url()}/_faults").status_code == 200  # stays open
@@ -111,7 +114,8 @@ def test_answers_do_not_wait_for_an_acknowledgement() -> None:
 
 def test_a_data_folder_that_cannot_be_written(tmp_path) -> None:
     (tmp_path / "file").write_text("no folder")
-    done = run("--data", str(tmp_path / "file"), "--port", "0", "--peer-port-base", "0")
+    command = [*COMMAND, "--data", str(tmp_path / "file"), "--port", "0", "--peer-port-base", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
@@ -145,13 +149,15 @@ def test_faults_and_log_stay_on_loopback(started, tmp_path) -> None:
     own = _own_address()
     if own is None:
         pytest.skip("this machine has no address but loopback")
-    assert httpx.get(f"http://{own}:{router.port}/api/v4/peers").status_code == 200
-    assert httpx.get(f"http://{own}:{router.port}/_faults").status_code == 403
-    assert httpx.get(f"http://{own}:{router.port}/_requests").status_code == 403
+    assert httpx.get(f"http://{own}:{router.port}/api/v4/peers", verify=False).status_code == 200
+    assert httpx.get(f"http://{own}:{router.port}/_faults", verify=False).status_code == 403
+    assert httpx.get(f"http://{own}:{router.port}/_requests", verify=False).status_code == 403
     for tricks in ({"Host": "127.0.0.1"}, {"X-Forwarded-For": "127.0.0.1"}, {"Forwarded": "for=127.0.0.1"}):
-        assert httpx.get(f"http://{own}:{router.port}/_faults", headers=tricks).status_code == 403
-        assert httpx.put(f"http://{own}:{router.port}/_faults", headers=tricks, json=[]).status_code == 403
-    assert httpx.get(f"http://127.0.0.1:{router.port}/_faults").status_code == 200
+        assert httpx.get(f"http://{own}:{router.port}/_faults", headers=tricks, verify=False).status_code == 403
+        assert (
+            httpx.put(f"http://{own}:{router.port}/_faults", headers=tricks, json=[], verify=False).status_code == 403
+        )
+    assert httpx.get(f"http://127.0.0.1:{router.port}/_faults", verify=False).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -174,9 +180,11 @@ def test_control_api_refuses_requests_of_proxies_and_pages(vss, headers) -> None
             ("GET", "/_requests"),
             ("DELETE", "/_data"),
         ):
-            answer = httpx.request(method, f"http://127.0.0.1:{port}{path}", headers=headers, trust_env=False)
+            answer = httpx.request(
+                method, f"http://127.0.0.1:{port}{path}", headers=headers, trust_env=False, verify=False
+            )
             assert answer.status_code == 403, (method, path)
-    assert httpx.get(f"http://localhost:{vss.port}/_faults", trust_env=False).status_code == 200
+    assert httpx.get(f"http://localhost:{vss.port}/_faults", trust_env=False, verify=False).status_code == 200
 
 
 def _own_address() -> str | None:
@@ -214,5 +222,5 @@ def test_a_path_prefix_as_behind_a_proxy(own_vss) -> None:
     vss = own_vss(options=("--path-prefix", "/v0/mictlanx/"))
     assert vss.uri.startswith(f"mictlanx://router-0@127.0.0.1/v0/mictlanx:{vss.port}/?")
     for prefix in ("", "/v0/mictlanx"):
-        assert httpx.get(f"{vss.url()}{prefix}/api/v4/peers").status_code == 200
-    assert httpx.get(f"{vss.url()}/v0/api/v4/peers").status_code == 404
+        assert httpx.get(f"{vss.url()}{prefix}/api/v4/peers", verify=False).status_code == 200
+    assert httpx.get(f"{vss.url()}/v0/api/v4/peers", verify=False).status_code == 404

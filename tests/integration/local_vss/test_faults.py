@@ -81,8 +81,8 @@ def test_a_copy_that_came_back_is_replaced_by_a_new_announcement(vss, wire, buck
 
 def test_the_port_of_a_peer_that_is_down_drops_connections(vss) -> None:
     with vss.fault("peer_down", peer="peer-1"), pytest.raises(httpx.TransportError):
-        httpx.get(f"{vss.peer_api(1)}/health")
-    assert httpx.get(f"{vss.peer_api(1)}/health").status_code == 200
+        httpx.get(f"{vss.peer_api(1)}/health", verify=False)
+    assert httpx.get(f"{vss.peer_api(1)}/health", verify=False).status_code == 200
 
 
 def test_a_silent_peer_is_left_out_without_a_word(vss, wire, bucket_id) -> None:
@@ -202,8 +202,8 @@ def test_faults_of_one_router_only(own_vss, wire_to) -> None:
         assert wire_to(vss, 1).client.get("/peers").status_code == 500
     with vss.fault("status", peer="peer-1", status=500):
         assert wire_to(vss, 0).client.get("/peers").status_code == 200
-        assert httpx.get(f"{vss.peer_api(0)}/health").status_code == 200
-        assert httpx.get(f"{vss.peer_api(1)}/health").status_code == 500
+        assert httpx.get(f"{vss.peer_api(0)}/health", verify=False).status_code == 200
+        assert httpx.get(f"{vss.peer_api(1)}/health", verify=False).status_code == 500
 
 
 def test_some_of_many(vss, wire) -> None:
@@ -270,7 +270,7 @@ def test_a_listing_that_is_cut(vss, wire, bucket_id) -> None:
     ],
 )
 def test_what_is_no_fault_is_refused(vss, fault) -> None:
-    answer = httpx.put(f"{vss.url()}/_faults", json=fault)
+    answer = httpx.put(f"{vss.url()}/_faults", json=fault, verify=False)
     assert answer.status_code == 422
     assert vss.faults() == []
 
@@ -281,10 +281,10 @@ def test_faults_are_listed_replaced_and_cleared(vss) -> None:
     assert [fault["id"] for fault in vss.faults()] == ["one", "two"]
     vss.set_fault("peer_down", id="one", peer="peer-1")
     assert [fault["peer"] for fault in vss.faults()] == ["peer-1", None]
-    httpx.put(f"{vss.url()}/_faults", json=[{"kind": "latency", "id": "three", "seconds": 0}])
+    httpx.put(f"{vss.url()}/_faults", json=[{"kind": "latency", "id": "three", "seconds": 0}], verify=False)
     assert [fault["id"] for fault in vss.faults()] == ["three"]
-    assert httpx.delete(f"{vss.url()}/_faults/none").status_code == 404
-    assert httpx.post(f"{vss.url()}/_faults").status_code == 405
+    assert httpx.delete(f"{vss.url()}/_faults/none", verify=False).status_code == 404
+    assert httpx.post(f"{vss.url()}/_faults", verify=False).status_code == 405
     vss.clear_faults()
     assert vss.faults() == []
 

@@ -12,7 +12,7 @@ import pytest
 @pytest.fixture
 def peer(vss):
     """A client of peer-1."""
-    with httpx.Client(base_url=vss.peer_api(1), trust_env=False) as client:
+    with httpx.Client(base_url=vss.peer_api(1), trust_env=False, verify=False) as client:
         yield client
 
 
@@ -124,7 +124,7 @@ def test_stats_and_health(vss, peer, bucket_id) -> None:
     assert {"key": "ball_0", "size": 4, "checksum": hashlib.sha256(b"data").hexdigest()} in stats["balls"]
     assert set(ufs) == {"total_disk", "used_disk", "disk_uf"}
     assert peer.get("/health").status_code == 200
-    assert httpx.get(f"http://127.0.0.1:{vss.peer_port(1)}/health").status_code == 200
+    assert httpx.get(f"http://127.0.0.1:{vss.peer_port(1)}/health", verify=False).status_code == 200
 
 
 def test_lists_of_stored_chunks(vss, peer, bucket_id) -> None:
@@ -166,13 +166,13 @@ def test_replicate_copies_to_a_peer_without_one(vss, peer, bucket_id) -> None:
     assert peer.post(f"/buckets/{bucket_id}/none_0/replicate").status_code == 404
     assert peer.delete(f"/buckets/{bucket_id}/ball_0").headers["n-deletes"] == "1"
     for number in (0, 2):
-        assert httpx.get(f"{vss.peer_api(number)}/buckets/{bucket_id}/ball_0").content == b"data"
+        assert httpx.get(f"{vss.peer_api(number)}/buckets/{bucket_id}/ball_0", verify=False).content == b"data"
 
 
 def test_what_a_router_wrote_is_at_its_peers(vss, wire, bucket_id) -> None:
     holders = wire.put(bucket_id, "ball_0", b"data", rf=2)
     for number in range(3):
-        answer = httpx.get(f"{vss.peer_api(number)}/buckets/{bucket_id}/ball_0")
+        answer = httpx.get(f"{vss.peer_api(number)}/buckets/{bucket_id}/ball_0", verify=False)
         assert answer.status_code == (200 if f"peer-{number}" in holders else 404)
 
 

@@ -131,7 +131,7 @@ def test_client_that_disconnects_leaves_its_data_in_the_cache(wire, vss, bucket_
 
     url, headers = f"{vss.api()}/buckets/data/{task}/chunked", {"Content-Length": "5"}
     with pytest.raises(ConnectionAbortedError):
-        httpx.post(url, content=body(), headers=headers)
+        httpx.post(url, content=body(), headers=headers, verify=False)
     deadline = time.monotonic() + 60
     while (answer := wire.get(bucket_id, "ball_0")).status_code == 404 and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -289,7 +289,7 @@ def test_present_routers_do_not_know_content(wire, bucket_id) -> None:
 
 def test_delete_by_ball_keeps_placement_unknown_to_peers(vss, wire, bucket_id) -> None:
     (peer,) = wire.put(bucket_id, "ball_0", b"data")
-    gone = httpx.delete(f"{vss.peer_api(int(peer[-1]))}/buckets/{bucket_id}/ball_0")
+    gone = httpx.delete(f"{vss.peer_api(int(peer[-1]))}/buckets/{bucket_id}/ball_0", verify=False)
     assert gone.headers["n-deletes"] == "1"
     assert wire.delete_ball(bucket_id, "ball").json()["n_deletes"] == 0
     assert wire.metadata(bucket_id, "ball_0").json() == {"detail": f"404: No metadata found for {bucket_id}@ball_0"}
@@ -340,9 +340,9 @@ def test_size_names_the_placed_replicas(vss, wire, bucket_id) -> None:
     # A replica without a placement, and a placement without a replica, have no row.
     (spare,) = {"peer-0", "peer-1", "peer-2"} - set(holders)
     source, target = (vss.peer_api(int(peer[-1])) for peer in (holders[0], spare))
-    httpx.post(f"{source}/buckets/{bucket_id}/ball_0/replicate")
-    assert httpx.get(f"{target}/buckets/{bucket_id}/ball_0/size").json()["size"] == 4
-    httpx.delete(f"{source}/buckets/{bucket_id}/ball_0")
+    httpx.post(f"{source}/buckets/{bucket_id}/ball_0/replicate", verify=False)
+    assert httpx.get(f"{target}/buckets/{bucket_id}/ball_0/size", verify=False).json()["size"] == 4
+    httpx.delete(f"{source}/buckets/{bucket_id}/ball_0", verify=False)
     assert [row["peer_id"] for row in wire.client.get(f"/buckets/{bucket_id}/ball_0/size").json()] == [holders[1]]
 
 
@@ -361,12 +361,12 @@ def test_cache_is_listed_measured_and_cleared(own_vss, wire_to, bucket_id) -> No
 
 def test_every_router_describes_and_counts_itself(vss, wire, bucket_id) -> None:
     wire.listed(bucket_id)
-    described = httpx.get(f"{vss.url()}/openapi.json").json()
+    described = httpx.get(f"{vss.url()}/openapi.json", verify=False).json()
     assert "/api/v4/buckets/{bucket_id}/metadata" in described["paths"]
-    metrics = httpx.get(f"{vss.url()}/metrics").text
+    metrics = httpx.get(f"{vss.url()}/metrics", verify=False).text
     assert 'http_requests_total{handler="/api/v4/buckets/{bucket_id}/metadata",method="GET",status="200"}' in metrics
-    assert httpx.get(f"{vss.url()}/health").status_code == 404
-    assert httpx.get(f"{vss.url()}/api/v3/peers").status_code == 404
+    assert httpx.get(f"{vss.url()}/health", verify=False).status_code == 404
+    assert httpx.get(f"{vss.url()}/api/v3/peers", verify=False).status_code == 404
 
 
 def test_stats_of_every_peer(own_vss, wire_to, bucket_id) -> None:
@@ -398,7 +398,7 @@ def test_a_peer_that_is_added_takes_replicas_and_stays(own_vss, wire_to, bucket_
     assert wire.client.post("/xpeers", json=[extra]).status_code == 204
     assert wire.put(bucket_id, "ball_0", b"data") == ["extra"]
     (_, extra) = wire.client.get("/peers").json()["available"]
-    assert httpx.get(f"http://127.0.0.1:{extra['port']}/health").json()["peer_id"] == "extra"
+    assert httpx.get(f"http://127.0.0.1:{extra['port']}/health", verify=False).json()["peer_id"] == "extra"
     vss.restart()
     assert wire.get(bucket_id, "ball_0", Peer_Id="extra").content == b"data"
 

@@ -1,7 +1,7 @@
 """
 The client against a dictionary, at random (``machine.py``).
 
-Some hundred steps, the same ones every time; ``MICTLANX_MODEL_STEPS=10000`` makes others, so many (``make model``).
+A hundred and fifty steps, the same ones every time; ``MICTLANX_MODEL_STEPS=10000`` makes others, so many (``make model``).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def test_client_agrees_with_a_dictionary(own_vss: Callable[..., LocalVSS], monke
     run_state_machine_as_test(
         partial(StorageMachine, own_vss(routers=2)),
         settings=settings(
-            max_examples=-(-STEPS // LIFE) or 6,
+            max_examples=-(-STEPS // LIFE) or 3,
             stateful_step_count=LIFE,
             deadline=None,
             derandomize=not STEPS,

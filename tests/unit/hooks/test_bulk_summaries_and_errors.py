@@ -34,7 +34,7 @@ def test_upload_without_failures_of_balls() -> None:
 
 
 @pytest.mark.parametrize("message", ["short", "long " * 1000, "ñ" * 5000, "\x00" * 500])
-@pytest.mark.parametrize("count", [0, 1, 5, 5000])
+@pytest.mark.parametrize("count", [0, 1, 5, 500])
 def test_failures_are_few_and_short(message: str, count: int) -> None:
     told = summaries.upload_summary(outcome(count, message, key="ñ" * 900), with_failures=True)
     assert len(json.dumps(told)) < 2000

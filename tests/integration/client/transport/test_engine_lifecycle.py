@@ -9,11 +9,8 @@ import logging
 import os
 import pickle
 import random
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -26,9 +23,11 @@ from airflow_provider_mictlanx.client.transport.backend import BackendFactory, B
 from airflow_provider_mictlanx.client.transport.connections import Transport
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from tests.support.engines import ENGINES, busy_connections_of, each_engine
+from tests.support.forked_processes import ForkedProcesses
 from tests.support.vss import LocalVSS
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+_PROCESSES = ForkedProcesses("tests.support.forked_transport")
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -53,7 +52,7 @@ def ask_peers(vss: LocalVSS, transport: Transport) -> Awaitable[bytes]:
 
 @each_engine
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def test_500_cancelled_requests_leave_no_busy_connection(
+def test_cancelled_requests_leave_no_busy_connection(
     engine: BackendFactory, loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
     chance = random.Random(13)
@@ -87,7 +86,7 @@ def test_500_cancelled_requests_leave_no_busy_connection(
         transport = Transport(backend_factory=engine)
         async with asyncio.timeout(120), server:
             try:
-                for moment in range(500):
+                for moment in range(150):
                     await cancelled_request(transport, url, moment)
                 while busy_connections_of(transport):
                     await asyncio.sleep(0.01)
@@ -240,56 +239,12 @@ async def _ask_and_close(vss: LocalVSS, transport: Transport) -> None:
     await transport.aclose()
 
 
-FORK = """
-import asyncio, gc, os, sys
-from airflow_provider_mictlanx.client.transport.connections import Transport
-from tests.support.engines import ENGINES
-url, engine, what = sys.argv[1:]
-
-async def ask(transport):
-    async with asyncio.timeout(20):
-        return (await transport.send("GET", url, action="asking", timeout=15, verify=False)).status
-
-async def ask_and_close(transport):
-    status = await ask(transport)
-    await transport.aclose()
-    return status
-
-def child(held):
-    if what == "uses":
-        assert asyncio.run(ask_and_close(held[0])) == 200
-    elif what == "closes":
-        asyncio.run(held[0].aclose())
-    held.clear()
-    gc.collect()
-
-async def parent():
-    held = [Transport(backend_factory=ENGINES[engine])]
-    await asyncio.gather(*(ask(held[0]) for _ in range(4)))
-    if (pid := os.fork()) == 0:
-        code = 1
-        try:
-            child(held)
-            code = 0
-        finally:
-            os._exit(code)
-    assert os.waitpid(pid, 0)[1] == 0
-    for _ in range(3):
-        assert await asyncio.gather(*(ask(held[0]) for _ in range(4))) == [200] * 4
-    await held[0].aclose()
-
-asyncio.run(parent())
-print("done")
-"""
-
-
 @pytest.mark.parametrize("what", ["uses", "closes", "forgets"])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_fork_leaves_the_pool_to_its_parent(vss: LocalVSS, engine: str, what: str) -> None:
-    command = [sys.executable, "-c", FORK, f"{vss.api()}/peers", engine, what]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=Path(__file__).parents[4])
-    assert (answer.stdout.strip(), answer.returncode) == ("done", 0), answer.stderr
-    assert answer.stderr == ""
+    process = _PROCESSES.start("tests.support.forked_transport:main", [f"{vss.api()}/peers", engine, what])
+    output, errors = process.communicate(100)
+    assert (output, errors, process.wait()) == ("done\n", "", 0)
 
 
 @each_engine
