@@ -53,6 +53,7 @@ def open_terminal(home: Path, tmp_path: Path) -> Iterator[OpenTerminal]:
         "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache")),  # for pip, as is the next one
         "XDG_CONFIG_HOME": os.environ.get("XDG_CONFIG_HOME", str(Path.home() / ".config")),
         "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "5",  # instead of five minutes
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # for a busy machine
     }
     with ExitStack() as terminals:
         yield lambda: terminals.enter_context(closing(Terminal(clone, environment)))
