@@ -2807,7 +2807,7 @@ MUTANTS = (
         (
             "wrong arguments do not end the triggerer",
             "        super().__init__()  # type: ignore[no-untyped-call, unused-ignore]\n",
-            "        super().__init__()\n        self.check_arguments()\n",
+            "        super().__init__()\n        self.create_watcher().check_arguments()\n",
             EVENT_STATES,
             ["test_wrong_arguments_fail_in_the_dag_file_only"],
         ),

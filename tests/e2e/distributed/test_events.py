@@ -6,6 +6,7 @@ import json
 import sqlite3
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -82,6 +83,12 @@ class Watched:
         before = len(self.listings(RESTARTS))
         self.airflow.wait_for("a listing", lambda: len(self.listings(RESTARTS)) > before, 120)
 
+    def warn_if_blocked(self) -> None:
+        """Warn if the event loop was blocked: on a busy machine it may be, whatever runs in it."""
+        lines = self.airflow.log_of("triggerer").read_text(errors="replace").splitlines()
+        if blocked := [line for line in lines if "async thread was blocked" in line]:
+            warnings.warn("\n".join(["the event loop of the triggerer was blocked:", *blocked]), stacklevel=2)
+
     def terminate_triggerer(self) -> None:
         """Stop the triggerer as a deployment does."""
         guardian = self.airflow.processes.pop("triggerer")
@@ -102,6 +109,7 @@ def watched(local_airflow: RunningAirflow, storage: LocalVSS) -> Iterator[Watche
         watching.start()
         yield watching
         watching.stop()
+        watching.warn_if_blocked()
         storage.clear_faults()
 
 
