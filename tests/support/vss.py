@@ -19,7 +19,7 @@ __all__ = ["MAIN", "PROCESSES", "FaultHandle", "LocalVSS"]
 
 PROCESSES = ForkedProcesses(
     *("airflow_provider_mictlanx.local_vss.__main__", "airflow_provider_mictlanx.local_vss.server"),
-    *("uvicorn.lifespan.off", "uvicorn.protocols.http.auto", "encodings.idna"),
+    *("uvicorn.lifespan.off", "uvicorn.protocols.http.auto", "encodings.idna", "tests.support.warm_vss"),
 )
 """Forks local VSSs: ``PROCESSES.start(MAIN, arguments)`` does what the command does with these arguments."""
 MAIN = "airflow_provider_mictlanx.local_vss.__main__:main"

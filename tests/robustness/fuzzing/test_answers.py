@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -39,13 +40,14 @@ CALLS: dict[str, Callable[[AsyncClient, str], Awaitable[Any]]] = {
 }
 
 
+@pytest.mark.usefixtures("no_retry_waits", "short_grace")
 @settings(
     max_examples=60,
     deadline=None,
     derandomize=True,
     database=None,
     phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=[HealthCheck.too_slow],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(name=st.sampled_from(sorted(CALLS)), number=st.integers(1, 4), always=st.booleans(), data=st.data())
 def test_spoilt_answer(vss: LocalVSS, name: str, number: int, always: bool, data: st.DataObject) -> None:
