@@ -26,7 +26,7 @@ install = if [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --quiet --python $(BIN
 	else $(BIN)/python -m pip install --quiet $(1); fi
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types contracts pytest matrix test-demo test-slow test-distributed screenshots redis chromium faults soak model mutants bench docs dist \
+.PHONY: help demo test check lint types contracts pytest matrix test-demo test-faults test-slow test-distributed screenshots redis chromium faults soak model mutants bench docs dist \
 	test-dist test-example-project test-first-steps lowest venv clean test-privileged audit
 
 help: ## Show this help
@@ -65,6 +65,9 @@ test-demo: $(VENV)/.dev ## Test the demo: interruption, cleanup, and errors
 test-example-project: dist $(VENV)/.matrix ## Test the example project of docs/testing-dags.md with the wheel, on each Airflow
 	$(BIN)/nox --session example_project -- $(PYTEST_ARGS)
 
+test-faults: $(VENV)/.dev ## Test every fault with every operation; make test runs a third of these tests
+	FAULTS_ALL=1 $(BIN)/python -m pytest tests/robustness/faults $(PARALLEL) $(PYTEST_ARGS)
+
 test-slow: $(VENV)/.dev ## Test that uploads survive a router that is down for 10 s: make test-slow
 	$(BIN)/python -m pytest tests/robustness/restarts -m slow $(PARALLEL) $(PYTEST_ARGS)
 
@@ -82,7 +85,7 @@ chromium:
 	@command -v chromium >/dev/null || { echo "chromium is missing; on Debian: apt-get install chromium" >&2; exit 1; }
 
 faults: $(VENV)/.dev ## Test every fault with every operation, and write the results into docs/faults.md
-	FAULTS_WRITE=1 $(BIN)/python -m pytest tests/robustness/faults $(PARALLEL) $(PYTEST_ARGS)
+	FAULTS_ALL=1 FAULTS_WRITE=1 $(BIN)/python -m pytest tests/robustness/faults $(PARALLEL) $(PYTEST_ARGS)
 
 bench: $(VENV)/.dev $(if $(COMPARE),$(VENV)/.compare) ## Measure the client, and write docs/benchmarks.md: make bench [QUICK=1] [COMPARE=1]
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(COMPARE),--compare)

@@ -11,6 +11,7 @@ from tests.robustness.faults.operations import OPERATIONS, Operation
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "faults.md"
 WRITE = "FAULTS_WRITE"
+ALL = "FAULTS_ALL"
 PROPERTY = "fault cell"
 REGIMES = {"passes": "A fault that passes", "lasts": "A fault that lasts"}
 NOT_MET = "–"

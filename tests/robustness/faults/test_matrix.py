@@ -32,7 +32,7 @@ from tests.support.new_threads import NewThreads
 
 CELLS = [
     pytest.param(fault, operation, regime, id=f"{fault.name}-{operation.name}-{regime}")
-    for fault, operation, regime in (results.cells() if os.environ.get(results.WRITE) else results.short_form())
+    for fault, operation, regime in (results.cells() if os.environ.get(results.ALL) else results.short_form())
 ]
 
 
