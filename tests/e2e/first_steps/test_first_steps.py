@@ -158,7 +158,10 @@ def test_tutorial_leads_through_a_changed_file_and_an_outage(open_terminal: Open
     paused = Run(airflow, "nightly")
     airflow.wait_for(
         "an upload that waits",
-        lambda: "waiting up to 20 s" in airflow.task_log("nightly", paused.run_id, "upload"),
+        lambda: (
+            paused.state_of("upload") == "running"
+            and "waiting up to 20 s" in airflow.task_log("nightly", paused.run_id, "upload")
+        ),
         120,
     )
     first.type(storage)
