@@ -124,7 +124,6 @@ def test_readme_leads_to_runs_on_two_dates(open_terminal: OpenTerminal, home: Pa
     third.run(add_connection)
     listed = third.run("mictlanx --conn-id mictlanx_default ls -r frames")
     assert [f"{run_id}/{name}" for run_id in expected for name in after if f"{run_id}/{name}" not in listed] == []
-    terminal.interrupt()
     second.interrupt()
 
 
@@ -159,7 +158,10 @@ def test_tutorial_leads_through_a_changed_file_and_an_outage(open_terminal: Open
     paused = Run(airflow, "nightly")
     airflow.wait_for(
         "an upload that waits",
-        lambda: "waiting up to 20 s" in airflow.task_log("nightly", paused.run_id, "upload"),
+        lambda: (
+            paused.state_of("upload") == "running"
+            and "waiting up to 20 s" in airflow.task_log("nightly", paused.run_id, "upload")
+        ),
         120,
     )
     first.type(storage)
@@ -167,5 +169,4 @@ def test_tutorial_leads_through_a_changed_file_and_an_outage(open_terminal: Open
     assert paused.task("upload")["try_number"] == 1
     paused.finish()
     assert copies_below(folder / "out") == {**expected, paused.run_id: after}
-    second.interrupt()
     first.interrupt()
