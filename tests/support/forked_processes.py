@@ -155,6 +155,7 @@ def main(number: int, modules: Sequence[str]) -> None:
     channels = [listener.accept()[0]]
     for module in modules:
         importlib.import_module(module)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # again: a local VSS that ran meanwhile has reset it
     gc.collect()
     gc.freeze()  # what was imported stays shared with the children
     woken, wake = os.pipe()
