@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import httpx
 from airflow import settings
+from airflow.listeners.listener import get_listener_manager
 from airflow.models import TaskInstance
 from airflow.utils.db import upgradedb
 from airflow.utils.session import create_session
@@ -48,7 +49,10 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
     _adopt_environment()
-    return run_example_dag.main()
+    try:
+        return run_example_dag.main()
+    finally:
+        get_listener_manager().hook.before_stopping(component=None)  # OpenLineage ends its processes
 
 
 def migrate(_: None) -> None:
