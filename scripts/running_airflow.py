@@ -266,6 +266,7 @@ class RunningAirflow(AirflowAPI):
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": str(urllib.parse.urlsplit(self.url).port),
             "AIRFLOW__API__WORKERS": "1",
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # seconds, on a busy machine
             "AIRFLOW__API__MAXIMUM_PAGE_LIMIT": str(MOST_TASKS),
             "AIRFLOW__API__BASE_URL": f"{self.url}/",
             # Without shared keys, every process generates its own: it can't read what the others encrypt and sign.
