@@ -491,7 +491,7 @@ async def test_other_bytes_are_read_again_with_each_roll_call(own_vss: Callable[
 def test_announcement_with_data_within_grace_is_conflict(
     own_vss: Callable[..., LocalVSS], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chunk_upload, "GRACE", 2.0)
+    monkeypatch.setattr(chunk_upload, "GRACE", 5.0)
     vss = own_vss()
     wire = RawRequests(vss)
     task, _ = wire.announce("b", "k", 0, OTHER, OTHER, 1)
@@ -501,6 +501,9 @@ def test_announcement_with_data_within_grace_is_conflict(
             put = asyncio.create_task(client.put("b", "k", DATA))
             while not await asyncio.to_thread(vss.requests, "GET", "/b/k_0$"):
                 await asyncio.sleep(0.02)
+            asked = 0
+            while asked < (asked := len(await asyncio.to_thread(vss.requests))):  # until it waits for the data
+                await asyncio.sleep(0.5)
             await asyncio.to_thread(wire.send, task, OTHER)
             assert isinstance((await put).unwrap_err(), BallConflictError)
 
