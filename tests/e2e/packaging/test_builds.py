@@ -56,7 +56,7 @@ def test_commands_of_the_matrix_select_sessions() -> None:
     (commands,) = (block for block in blocks(ROOT / "docs" / "development.md", "bash") if "make matrix" in block)
     selected = []
     for line in commands.splitlines():
-        make = ["make", "-n", *shlex.split(line, comments=True)[1:]]
+        make = ["make", "-n", "--no-print-directory", *shlex.split(line, comments=True)[1:]]
         shown = shlex.split(subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
         nox = [*shown[: shown.index("--")], "--list"]
         listed = subprocess.run(nox, cwd=ROOT, capture_output=True, text=True, check=True).stdout
