@@ -21,7 +21,7 @@ Task = tuple[str, str]
 
 TOLD = ("poke", "deferred", "reading")
 """The modes in which Airflow has somebody to tell: a process, or a trigger."""
-STOPS_WITHIN = 2
+STOPS_WITHIN = 5
 """Seconds after Airflow has told it. What its log says of a trigger, it says when the trigger has ended: so another one is the measure."""
 WATCHED = 20
 """For so many seconds, longer than any of them sleeps."""

@@ -11,7 +11,7 @@ from airflow.sdk import DAG, BaseOperator, BaseSensorOperator, Context, get_curr
 
 log = logging.getLogger(__name__)
 LINE = "x" * 1000
-SOON = timedelta(seconds=5)
+SOON = timedelta(seconds=10)
 """A task that resumes before a busy scheduler has noticed that it was deferred is a failure for Airflow."""
 
 
