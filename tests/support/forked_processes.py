@@ -135,12 +135,14 @@ class ForkedProcesses:
         channel, listener = (socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2))
         channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * _LONGEST)
         with listener:
-            try:
-                listener.bind(address)
-            except OSError:  # another worker was first, and perhaps does not listen yet
-                while channel.connect_ex(address) == errno.ECONNREFUSED:
+            while True:
+                try:
+                    listener.bind(address)
+                    break
+                except OSError:  # another worker was first: it does not listen yet, it does, or it has just ended
+                    if channel.connect_ex(address) != errno.ECONNREFUSED:
+                        return channel
                     time.sleep(0.001)
-                return channel
             listener.listen()
             channel.connect(address)
             command = [sys.executable, "-m", "tests.support.forked_processes", str(listener.fileno()), *self._modules]

@@ -49,7 +49,7 @@ for trigger in (MictlanXBulkCompleteEventTrigger(bulk_id="b"), MictlanXObjectEve
     trigger.create_shared_stream_producer(trigger.serialize()[1])
 print(json.dumps(sorted(sys.modules)))
 """
-"""What Airflow does with the event triggers and their assets, on the event loop of the triggerer."""
+"""The calls that Airflow makes in the event loop of the triggerer, for each event trigger and its asset."""
 
 HEAVY = (
     "airflow.models.asset",
