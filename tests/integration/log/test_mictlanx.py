@@ -10,7 +10,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -259,7 +259,7 @@ def test_upload_without_router_keeps_the_log(
 ) -> None:
     began = time.monotonic()
     unreachable.upload("line\n")
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < unreachable.remote.upload_timeout
     (error,) = errors()
     assert error.startswith(f"Uploading the log {FILE} to mictlanx://{unreachable.remote.base_bucket} failed; it stays")
     assert "127.0.0.1:1" in error
@@ -278,11 +278,11 @@ def test_upload_to_a_hung_router_ends_and_the_next_sooner(
     """A triggerer does nothing else while it uploads."""
     monkeypatch.setattr(mictlanx, "RETRY_PATIENCE", 0.2)
     worker.remote.upload_timeout = 0.7
-    with connected.fault("latency", seconds=3, path=worker.bucket_id):
+    with connected.fault("latency", seconds=60, path=worker.bucket_id):
         for timeout in (0.7, 0.2):
             began = time.monotonic()
             worker.upload("line\n")
-            assert timeout <= time.monotonic() - began < 2
+            assert timeout <= time.monotonic() - began < 30
             assert f"the upload: not done within the deadline of {timeout}" in errors()[-1]
     assert len(errors()) == 2
 
@@ -390,23 +390,24 @@ def test_delete_local_copy_keeps_what_is_not_stored(
 # -- deleting old runs ---------------------------------------------------------------------------------------------------
 
 
-def test_delete_runs_deletes_only_old_ones(worker: Worker, connected: LocalVSS) -> None:
+def test_delete_runs_deletes_only_old_ones(
+    worker: Worker, connected: LocalVSS, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hook = MictlanXHook()
     hook.put(worker.remote.base_bucket, "foreign", "data")
     hook.put(worker.remote.base_bucket, "f" * 77, "x" * len(worker.bucket_id))
     worker.upload("old\n")
     worker.upload("old\n", f"{FILE}.trigger.1.log")
-    time.sleep(0.2)
-    began = time.monotonic()
+    between = datetime.now(UTC)
     newer = Worker(worker.folder, worker.remote.base_bucket)
     newer.ti = SimpleNamespace(dag_id="a.dag", run_id="newer")
     newer.upload("new\n", "newer.log")
-    age = timedelta(seconds=time.monotonic() - began + 0.1)
-    assert worker.remote.delete_runs(age) == {"deleted": 1, "kept": 1, "objects": 2}
+    monkeypatch.setattr(storage, "datetime", SimpleNamespace(now=lambda _: between))
+    assert worker.remote.delete_runs(timedelta()) == {"deleted": 1, "kept": 1, "objects": 2}
     assert (worker.read(), newer.read("newer.log")) == ([], [["new"]])
     assert len(hook.list_keys(worker.remote.base_bucket)) == 3
     worker.upload("cleared\n", f"{TASK}/attempt=2.log")  # the run is known again
-    assert worker.remote.delete_runs(timedelta(seconds=-1)) == {"deleted": 2, "kept": 0, "objects": 2}
+    assert worker.remote.delete_runs(timedelta(days=-1)) == {"deleted": 2, "kept": 0, "objects": 2}
     assert hook.list_keys(worker.remote.base_bucket) == ["f" * 77, "foreign"]
     assert worker.remote.delete_runs(timedelta(0)) == {"deleted": 0, "kept": 0, "objects": 0}
 

@@ -129,13 +129,13 @@ def test_look_at_a_silent_router_ends_and_is_told(
     monkeypatch.setattr(looks, "LOOK_SECONDS", 0.4)
     vss = own_vss()
     connect(vss)
-    vss.set_fault("latency", seconds=30)
+    vss.set_fault("latency", seconds=60)
     upload("nightly", state="running")
     started = time.monotonic()
     (bulk,) = sign_in("viewer").get("/bulks").json()
     routers = sign_in("op").get("/connections/mictlanx_default/routers").json()
     bucket = sign_in("op").get("/connections/mictlanx_default/bucket", params={"bucket": "frames"})
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     assert bulk["verdict"] == "unknown"
     assert "mictlanx_default" in bulk["error"]
     assert "0.4 s" in bulk["error"]

@@ -427,7 +427,7 @@ async def test_hanging_state_store_does_not_hold_up_the_end(
         await hook.aput(bucket_id, "a", "1")
         await triggerer.wait_for(1)
         began = time.monotonic()
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 30, "half of what the store hangs"
     state_store.hanging.set()
 
 
