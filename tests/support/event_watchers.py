@@ -138,14 +138,14 @@ class Triggerer:
     def changes(self) -> list[tuple[str, str]]:
         return [(event["key"], event["change"]) for event in self.events]
 
-    async def wait_for(self, count: int, seconds: float = 20) -> None:
+    async def wait_for(self, count: int, seconds: float = 60) -> None:
         """Wait for a number of events, and a little longer for one too many."""
         await wait_until(lambda: len(self.events) >= count, seconds)
         await asyncio.sleep(6 * POKE)
         assert len(self.events) == count, self.events
 
 
-async def wait_until(question: Callable[[], bool], seconds: float = 20) -> None:
+async def wait_until(question: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not question():
         assert time.monotonic() < deadline

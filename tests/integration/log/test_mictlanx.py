@@ -412,11 +412,12 @@ def test_delete_runs_deletes_only_old_ones(
     assert worker.remote.delete_runs(timedelta(0)) == {"deleted": 0, "kept": 0, "objects": 0}
 
 
-def test_delete_runs_by_the_last_upload_of_a_run(worker: Worker) -> None:
+def test_delete_runs_by_the_last_upload_of_a_run(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     worker.upload("started long ago\n")
-    time.sleep(0.3)
+    between = datetime.now(UTC)
     worker.upload("cleared today\n", f"{TASK}/attempt=2.log")
-    assert worker.remote.delete_runs(timedelta(seconds=0.25)) == {"deleted": 0, "kept": 1, "objects": 0}
+    monkeypatch.setattr(storage, "datetime", SimpleNamespace(now=lambda _: between))
+    assert worker.remote.delete_runs(timedelta()) == {"deleted": 0, "kept": 1, "objects": 0}
 
 
 # -- large logs ----------------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ else:
     from airflow.models.dagrun import DagRun
     from airflow.models.renderedtifields import RenderedTaskInstanceFields
     from airflow.models.taskinstance import TaskInstance
+    from cachetools import TTLCache
     from fastapi import FastAPI
     from fastapi.testclient import TestClient
     from sqlalchemy import delete, insert
@@ -92,6 +93,10 @@ def sign_in(database: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "of these tests, " * 5)
     monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")
     monkeypatch.setattr(_AuthManagerState, "instance", AuthManager())
+    # A busy machine takes longer than users wait.
+    monkeypatch.setattr(looks, "LOOK_SECONDS", 60)
+    monkeypatch.setattr(looks, "REQUEST_SECONDS", 50)
+    monkeypatch.setattr(looks, "_shared", TTLCache(maxsize=1000, ttl=600))
     airflow = FastAPI()
     for mounted in MictlanXPlugin.fastapi_apps:
         airflow.mount(mounted["url_prefix"], mounted["app"])
@@ -107,5 +112,4 @@ def sign_in(database: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
             return client
 
         yield make
-    looks._shared.clear()
     looks._finished.clear()

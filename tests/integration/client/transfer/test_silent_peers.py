@@ -111,7 +111,9 @@ def test_hung_peer_is_found_within_the_roll_calls_timeout(own_vss: Callable[...,
             _call(
                 vss,
                 lambda client: (
-                    client.delete("k", "b") if call == "delete" else client.put("b", "k", OTHER, replace=True, timeout=2)
+                    client.delete("k", "b")
+                    if call == "delete"
+                    else client.put("b", "k", OTHER, replace=True, timeout=2)
                 ),
             )
         ).unwrap_err()

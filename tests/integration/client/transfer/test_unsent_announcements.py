@@ -70,7 +70,7 @@ async def test_single_chunk_that_was_only_announced_is_cleared(vss: LocalVSS, bu
 async def test_same_bytes_with_data_within_grace_are_kept(
     vss: LocalVSS, bucket_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chunk_upload, "GRACE", 1.0)
+    monkeypatch.setattr(chunk_upload, "GRACE", 5.0)
     wire = RawRequests(vss)
     task, _ = wire.announce(bucket_id, "k", 0, DATA, DATA, 1)
     listings: list[bool] = []
