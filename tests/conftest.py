@@ -15,9 +15,10 @@ from tenacity import wait_none
 
 os.environ.setdefault("MICTLANX_LOG_PATH", "")  # before the client is imported: its default folder is outside the tests
 
+from airflow_provider_mictlanx.bulks import attempt
 from airflow_provider_mictlanx.client import retry, texts
 from airflow_provider_mictlanx.client.redaction import Secrets
-from airflow_provider_mictlanx.client.transfer import chunk_upload
+from airflow_provider_mictlanx.client.transfer import chunk_upload, upload, upload_window
 from tests.support import hypothesis_profile  # noqa: F401 - loads it
 from tests.support.vss import LocalVSS
 
@@ -112,6 +113,14 @@ def connected(vss: LocalVSS, connect: Callable[..., None]) -> LocalVSS:
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait less for the writers of announcements without data; for tests in which these have ended, or never were."""
     monkeypatch.setattr(chunk_upload, "GRACE", 0.2)
+
+
+@pytest.fixture
+def no_window_ends_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count requests whatever the machine's speed: a busy one may take longer than the 10 s of a window."""
+    monkeypatch.setattr(attempt, "FIRST_PART", 300)
+    monkeypatch.setattr(upload_window, "ANNOUNCING_SECONDS", 300)
+    monkeypatch.setattr(upload, "MAX_ANNOUNCED_SECONDS", 300)
 
 
 @pytest.fixture

@@ -726,12 +726,9 @@ async def test_summaries_are_small(vss: LocalVSS, bulk_id: str, bucket_id: str, 
 
 
 async def test_many_small_files(
-    vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+    vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path, no_window_ends_by_time: None
 ) -> None:
     """Requests grow: three for each ball and two for each window; no poke, second attempt or XCom grows with them."""
-    monkeypatch.setattr(
-        uploading, "FIRST_PART", 3600
-    )  # progress is recorded by time, and a busy machine takes more of it
     asked: dict[int, list[int]] = {}
     async with uncached_client(vss) as client:
         for number in (100, 500):

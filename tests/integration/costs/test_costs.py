@@ -18,7 +18,6 @@ from airflow_provider_mictlanx.batches.copy import CopyOptions, copy_all
 from airflow_provider_mictlanx.batches.delete import DeleteOptions, Selection, delete_keys, delete_matching
 from airflow_provider_mictlanx.batches.download import download_items, list_bucket_items
 from airflow_provider_mictlanx.batches.runner import TransferOptions
-from airflow_provider_mictlanx.bulks import attempt
 from airflow_provider_mictlanx.bulks.attempt import ShardUpload
 from airflow_provider_mictlanx.bulks.monitor import bulk_status, list_bulk_items
 from airflow_provider_mictlanx.bulks.options import AttemptOptions, BulkSpec
@@ -26,7 +25,6 @@ from airflow_provider_mictlanx.bulks.sources import list_sources
 from airflow_provider_mictlanx.bulks.verification import StorageCheck
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.result import unwrap
-from airflow_provider_mictlanx.client.transfer import upload, upload_window
 from tests.support.vss import LocalVSS
 
 SIZE = 4_000_000
@@ -93,16 +91,10 @@ def counted_vss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalVSS]:
 Operation = Callable[[AsyncClient, Path], Awaitable[Any]]
 
 
-@pytest.fixture(autouse=True)
-def _no_window_ends_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A busy machine may take longer than the 10 s of a window."""
-    monkeypatch.setattr(attempt, "FIRST_PART", 300)
-    monkeypatch.setattr(upload_window, "ANNOUNCING_SECONDS", 300)
-    monkeypatch.setattr(upload, "MAX_ANNOUNCED_SECONDS", 300)
-
-
 @pytest.fixture
-def cost_of(counted_vss: LocalVSS, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Costs]:
+def cost_of(
+    counted_vss: LocalVSS, no_window_ends_by_time: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., Costs]:
     """Return the cost of an operation, with a client of its own; the requests of ``before`` are not counted."""
 
     def measure(operation: Operation, before: Operation | None = None) -> Costs:

@@ -26,7 +26,7 @@ RIVAL = pattern(150, seed=999)
 
 
 @pytest.fixture(autouse=True)
-def _small(no_retry_waits: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def _small(no_retry_waits: None, no_window_ends_by_time: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunk_upload, "GRACE", 0.2)
     monkeypatch.setattr(upload_window, "FEWEST_BALLS", 0)
 

@@ -30,12 +30,9 @@ PassOn = Callable[[Asked], Awaitable[Reply]]
 
 
 @pytest.fixture(autouse=True)
-def _short_waits(no_retry_waits: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def _short_waits(no_retry_waits: None, no_window_ends_by_time: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunk_upload, "GRACE", 0.2)
     monkeypatch.setattr(listing, "PEER_CHECK_TIMEOUT", 2.0)
-    # On a busy machine, a window of these tests takes longer.
-    monkeypatch.setattr(upload, "MAX_ANNOUNCED_SECONDS", 120.0)
-    monkeypatch.setattr(upload_window, "ANNOUNCING_SECONDS", 120.0)
 
 
 def content(name: str, seed: int = 0) -> bytes:
