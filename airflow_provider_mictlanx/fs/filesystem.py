@@ -535,6 +535,9 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
     @_one_call
     async def _cp_file(self, path1: str, path2: str, **kwargs: Any) -> None:
         path1, path2 = self._strip_protocol(path1), self._strip_protocol(path2)
+        if (planned := current_call().planned_copies) is not None:
+            planned.append((path1, path2))
+            return
         if _is_listed_directory(path1):
             await self._mkdir(path2)
             return
@@ -614,25 +617,55 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         paths = await self._expand_path(path, recursive=recursive, maxdepth=maxdepth)
+        await self._remove(*await self._to_remove(paths, recursive), max(batch_size or self.batch_size, 1))
+
+    async def _to_remove(self, paths: list[str], recursive: bool) -> tuple[set[str], set[str]]:
+        """Return the files and the directories among paths; raise ``IsADirectoryError`` if they can't be removed."""
         infos = {name: await self._info(name) for name in paths}
         directories = {name for name, info in infos.items() if info["type"] == "directory"}
         for name in directories:
             if not recursive and await self._ls(name, detail=False):
                 raise IsADirectoryError(errno.EISDIR, "the directory is not empty; use recursive=True", name)
-        files = [self._read_id(name) for name in infos if name not in directories]
+        return infos.keys() - directories, directories
+
+    async def _remove(self, files: set[str], directories: set[str], at_once: int) -> None:
         try:
-            await for_each(files, lambda file: self._delete(*file), max(batch_size or self.batch_size, 1))
+            await for_each(sorted(files), lambda file: self._delete(*self._read_id(file)), at_once)
             for name in sorted(directories, reverse=True):
                 await self._forget_directory(name)
         finally:
-            for name in paths:
+            for name in files | directories:
                 self.invalidate_cache(name)
 
-    def mv(self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None, **kwargs: Any) -> None:
+    @_one_call
+    async def _mv(
+        self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None, **kwargs: Any
+    ) -> None:
         """Move files: copy them, and delete the originals once all are copied."""
-        if self._strip_protocol(path1) != self._strip_protocol(path2):
-            self.copy(path1, path2, recursive=recursive, maxdepth=maxdepth, on_error="raise")
-            self.rm(path1, recursive=recursive, maxdepth=maxdepth)
+        call = current_call()
+        planned: list[tuple[str, str]] = []
+        call.planned_copies = planned
+        try:
+            await super()._copy(path1, path2, recursive=recursive, maxdepth=maxdepth, on_error="raise")
+        finally:
+            call.planned_copies = None
+        copies = {original: copy for original, copy in planned if original != copy}
+        if len({*copies, *copies.values()}) < 2 * len(copies):
+            raise OSError(
+                errno.EINVAL,
+                "each file must have a new path of its own, so nothing was moved",
+                str(path1),
+                None,
+                str(path2),
+            )
+        paths = await self._expand_path(path1, recursive=recursive, maxdepth=maxdepth)
+        files, directories = await self._to_remove(paths, recursive)
+        at_once = max(self.batch_size, 1)
+        await for_each(copies.items(), lambda copy: self._cp_file(*copy, **kwargs), at_once)
+        await self._remove(files & copies.keys(), directories & copies.keys(), at_once)
+
+    async def _mv_file(self, path1: str, path2: str) -> None:
+        await self._mv(path1, path2)
 
     # -- calls with many files --------------------------------------------------------------------------------------
 
@@ -852,7 +885,7 @@ def _walk_blocking(self: MictlanXFileSystem, path: Any, *args: Any, **kwargs: An
         yield step
 
 
-for _name in (*dir(AsyncFileSystem), "_touch", "_rmdir"):
+for _name in (*dir(AsyncFileSystem), "_touch", "_rmdir", "_mv"):
     if re.match("_[^_]", _name) and inspect.iscoroutinefunction(getattr(MictlanXFileSystem, _name)):
         setattr(MictlanXFileSystem, _name[1:], _blocking(_name))
 MictlanXFileSystem.walk = _walk_blocking

@@ -122,6 +122,42 @@ def test_moving_a_file_onto_itself_keeps_it(fs: MictlanXFileSystem, bucket_id: s
     assert fs.cat(f"{bucket_id}/a") == b"1"
 
 
+@pytest.mark.parametrize(
+    ("originals", "target", "left"),
+    [
+        ("d/a", "d/", ["d/a", "d/b"]),
+        ("d/*", "d", ["d/a", "d/b"]),
+        ("d", "", ["d/a", "d/b"]),
+        ("d", "d/sub", ["d/sub/a", "d/sub/b"]),
+        ("d", "e", ["e/a", "e/b"]),
+    ],
+)
+def test_moving_deletes_no_copy(
+    fs: MictlanXFileSystem, bucket_id: str, originals: str, target: str, left: list[str]
+) -> None:
+    fs.pipe({f"{bucket_id}/d/{name}": name.encode() for name in "ab"})
+    fs.mv(f"{bucket_id}/{originals}", f"{bucket_id}/{target}", recursive=True)
+    assert fs.cat(bucket_id, recursive=True) == {f"{bucket_id}/{name}": name[-1].encode() for name in left}
+
+
+@pytest.mark.parametrize("targets", ["dest/", ["dest", "dest"], ["y/a", "x/a"]])
+def test_moving_files_to_one_path_moves_nothing(
+    fs: MictlanXFileSystem, bucket_id: str, targets: str | list[str]
+) -> None:
+    data = {f"{bucket_id}/x/a": b"1", f"{bucket_id}/y/a": b"2"}
+    fs.pipe(data)
+    there = f"{bucket_id}/{targets}" if isinstance(targets, str) else [f"{bucket_id}/{name}" for name in targets]
+    with pytest.raises(OSError, match="nothing was moved"):
+        fs.mv(list(data), there)
+    assert fs.cat(bucket_id, recursive=True) == data
+
+
+def test_moving_one_file_onto_itself_keeps_it(fs: MictlanXFileSystem, bucket_id: str) -> None:
+    fs.pipe(f"{bucket_id}/a", b"1")
+    fs.mv_file(f"{bucket_id}/a", f"{bucket_id}/a")
+    assert fs.cat(f"{bucket_id}/a") == b"1"
+
+
 def test_a_key_that_ends_with_a_slash_is_a_directory(vss: LocalVSS, fs: MictlanXFileSystem, bucket_id: str) -> None:
     async def put() -> None:
         async with AsyncClient(vss.uri, "test", debug=False) as client:
