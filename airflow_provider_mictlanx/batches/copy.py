@@ -52,6 +52,8 @@ async def copy_all(
     """
     Copy balls into a bucket; bytes that are stored already are not sent.
 
+    Raises ``ValidationError`` if a copy would replace the original of another one.
+
     :param rename: returns the key of a copy for the key of its original
     :param dest: client of the storage space to copy to
     """
@@ -59,6 +61,14 @@ async def copy_all(
         _Original(item.bucket_id, item.key, item.size, item.checksum, item.listed, number)
         for number, item in enumerate(items)
     ]
+    if options.replace and (dest is client or dest.uri == client.uri):
+        names = {(item.bucket_id, item.key) for item in items}
+        for item in items:
+            if rename(item.key) != item.key and (dest_bucket_id, rename(item.key)) in names:
+                raise ValidationError(
+                    f"copies must not replace other originals, but that of {item.key} would be {rename(item.key)}; "
+                    "choose another destination"
+                )
     one_chunk: dict[int, tuple[Ball, ObjectId]] = {}
     for item in originals:
         if item.listed is not None and item.listed.num_chunks == 1 and item.size:

@@ -115,6 +115,16 @@ def test_prefix_with_one_conflict(hook: MictlanXHook, bucket_id: str) -> None:
     assert hook.get(bucket_id, "out/1") == b"in/1"
 
 
+@pytest.mark.parametrize(("prefix", "dest_prefix"), [("a/", "a/a/"), ("a/", "")])
+def test_copies_replace_no_original(hook: MictlanXHook, bucket_id: str, prefix: str, dest_prefix: str) -> None:
+    store(hook, bucket_id, "a/1", "a/a/1")
+    with pytest.raises(AirflowFailException, match="copies must not replace other originals"):
+        copied(bucket_id, bucket_id, prefix=prefix, dest_prefix=dest_prefix, replace=True)
+    assert hook.list_keys(bucket_id) == ["a/1", "a/a/1"]
+    result = copied(bucket_id, bucket_id, prefix=prefix, dest_prefix=dest_prefix, fail_on_error=False)
+    assert (result["copied"], result["failed"]) == (1, 1)
+
+
 def test_what_may_pass_is_retried(
     own_vss: Callable[..., LocalVSS], connect: Callable[..., None], bucket_id: str
 ) -> None:
