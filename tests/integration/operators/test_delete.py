@@ -87,6 +87,8 @@ def test_one_that_fails(
     [
         {"prefix": ""},
         {"prefix": 7},
+        {"glob": "*"},
+        {"glob": "?*"},
         {"keys": "a text"},
         {"keys": ["a", ""]},
         {"keys": ["a", 1]},
