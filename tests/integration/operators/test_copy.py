@@ -181,6 +181,17 @@ def test_what_renders_to_nothing_copies_nothing(hook: MictlanXHook, bucket_id: s
     assert hook.list_keys(dest) == []
 
 
+@pytest.mark.parametrize("name", ["dest_key", "dest_conn_id"])
+def test_destination_that_renders_to_none_copies_nothing(hook: MictlanXHook, bucket_id: str, name: str) -> None:
+    store(hook, bucket_id, "a")
+    dest = f"{bucket_id}-2"
+    operator = MictlanXCopyOperator(task_id="copy", bucket_id=bucket_id, dest_bucket_id=dest, key="a", **{name: "b"})
+    setattr(operator, name, None)
+    with pytest.raises(AirflowFailException, match=f"{name} must not be None after rendering"):
+        run(operator)
+    assert hook.list_keys(dest) == []
+
+
 @pytest.mark.parametrize("dest_prefix", [7, ["a/"]])
 def test_prefix_of_the_copies_is_a_text(hook: MictlanXHook, bucket_id: str, dest_prefix: Any) -> None:
     with pytest.raises(AirflowFailException, match=r"ValidationError: .*: dest_prefix must be str"):
