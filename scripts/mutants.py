@@ -2579,7 +2579,7 @@ MUTANTS = (
         "batches/delete.py",
         (
             "an age needs a unit",
-            "if text[-1:].isalpha():",
+            'if text[-1:].isalpha() and not text.endswith("M"):',
             "if True:",
             UPKEEP,
             ["test_wrong_selection_is_refused_first"],
@@ -2600,7 +2600,7 @@ MUTANTS = (
         ),
         (
             "a whole bucket is deleted only if that is allowed",
-            'if not self.allow_whole_bucket and not self.prefix and not check_str("glob", self.glob).strip("*"):',
+            "if not self.allow_whole_bucket and not self.prefix and matches_all:",
             "if False:",
             UPKEEP,
             ["test_whole_bucket_must_be_allowed"],
