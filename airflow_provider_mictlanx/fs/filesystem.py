@@ -467,6 +467,8 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
             await asyncio.to_thread(os.makedirs, lpath, exist_ok=True)
             return
         bucket_id, key = self._read_id(rpath)
+        if ".." in key.split("/") and ".." in os.fspath(lpath).split("/"):  # fsspec makes local paths of keys
+            raise OSError(errno.EINVAL, "the key could lead out of the folder; get it to a path without '..'", rpath)
         folder, name = os.path.split(lpath)
         try:
             async with self._working() as client:

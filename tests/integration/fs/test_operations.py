@@ -170,6 +170,16 @@ def test_a_key_that_ends_with_a_slash_is_a_directory(vss: LocalVSS, fs: MictlanX
     assert not fs.exists(f"{bucket_id}/folder")
 
 
+def test_a_key_does_not_lead_out_of_the_folder(fs: MictlanXFileSystem, bucket_id: str, tmp_path: Path) -> None:
+    """Older releases of fsspec call ``get_file`` so for ``get(…, recursive=True)``."""
+    fs.pipe(f"{bucket_id}/d/../../evil", b"1")
+    with pytest.raises(OSError, match="lead out of the folder"):
+        fs.get_file(f"{bucket_id}/d/../../evil", f"{tmp_path}/one/two/../../evil")
+    assert list(tmp_path.iterdir()) == []
+    fs.get_file(f"{bucket_id}/d/../../evil", f"{tmp_path}/good")
+    assert (tmp_path / "good").read_bytes() == b"1"
+
+
 def test_a_file_and_a_folder_may_have_one_name(fs: MictlanXFileSystem, bucket_id: str) -> None:
     fs.pipe({f"{bucket_id}/a": b"1", f"{bucket_id}/a/b": b"2"})
     assert fs.find(f"{bucket_id}/a") == [f"{bucket_id}/a", f"{bucket_id}/a/b"]
