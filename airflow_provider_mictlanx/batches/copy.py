@@ -73,7 +73,7 @@ async def copy_all(
     for item in originals:
         if item.listed is not None and item.listed.num_chunks == 1 and item.size:
             with contextlib.suppress(ValidationError):  # the copy raises it
-                one_chunk[item.number] = item.listed, make_object_id(dest_bucket_id, rename(item.key) or item.key)
+                one_chunk[item.number] = item.listed, make_object_id(dest_bucket_id, rename(item.key))
     windows = client.copy_windows(
         one_chunk,
         check_max_concurrency(options.max_concurrency),
@@ -87,11 +87,13 @@ async def copy_all(
     windows.add({number: originals[number].size for number in one_chunk})
 
     async def copy(item: _Original) -> bool:
+        if not (dest_key := rename(item.key)):  # for the client, it would be the original's key
+            raise ValidationError("its key is the prefix, so its copy would have an empty key; copy it separately")
         report = await client.copy(
             item.bucket_id,
             item.key,
             dest_bucket_id,
-            rename(item.key),
+            dest_key,
             dest=dest,
             listed=item.listed,
             known=await windows.pop(item.number),

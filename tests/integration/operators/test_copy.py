@@ -125,6 +125,16 @@ def test_copies_replace_no_original(hook: MictlanXHook, bucket_id: str, prefix: 
     assert (result["copied"], result["failed"]) == (1, 1)
 
 
+def test_copy_never_gets_an_empty_key(hook: MictlanXHook, bucket_id: str) -> None:
+    """It once got the original's key, and replaced what was there."""
+    dest = f"{bucket_id}-2"
+    store(hook, bucket_id, "a", "ab")
+    hook.put(dest, "a", "something else")
+    result = copied(bucket_id, dest, prefix="a", dest_prefix="", replace=True, fail_on_error=False)
+    assert [(failure["key"], "empty key" in failure["message"]) for failure in result["failures"]] == [("a", True)]
+    assert (hook.get(dest, "a"), hook.get(dest, "b")) == (b"something else", b"ab")
+
+
 def test_what_may_pass_is_retried(
     own_vss: Callable[..., LocalVSS], connect: Callable[..., None], bucket_id: str
 ) -> None:
