@@ -685,7 +685,7 @@ MUTANTS = (
         ),
         (
             "the writer looks once more after its announcement",
-            "        for version in versions:\n            if not self._is_same(version):\n                raise self._conflict(version)\n        if self._plan.size == 0:",
+            "        for version in versions:\n            if not self._is_same(version):\n                raise self._conflict(version, is_racing=self.options.replace)\n        if self._plan.size == 0:",
             "        if self._plan.size == 0:",
             WRITING,
             ["test_other_bytes_are_conflict_whatever_the_peers_clocks"],
