@@ -21,6 +21,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from datetime import datetime
+from glob import has_magic
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
@@ -421,8 +422,28 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
         return sum(sizes.values()) if total else sizes
 
     @_one_call
-    async def _expand_path(self, *args: Any, **kwargs: Any) -> Any:
-        return await super()._expand_path(*args, **kwargs)
+    async def _expand_path(
+        self, path: Any, recursive: bool = False, maxdepth: int | None = None, **kwargs: Any
+    ) -> list[str]:
+        """
+        Return the paths that a path, a glob or a list of these stands for.
+
+        The path of a file or directory is never a glob: ``UPath.unlink`` would delete what ``a[1]`` or ``*`` matches.
+        """
+        found: set[str] = set()
+        others = []
+        for name in [path] if isinstance(path, str) else path:
+            stripped = self._strip_protocol(name)
+            tree = await self._list_bucket(stripped) if has_magic(stripped) else None
+            if tree is None or not (stripped in tree.files or stripped in tree.directories):
+                others.append(name)
+                continue
+            found.add(stripped)
+            if recursive:
+                found |= set(await self._find(stripped, maxdepth, withdirs=True))
+        if others:
+            found |= set(await super()._expand_path(others, recursive=recursive, maxdepth=maxdepth, **kwargs))
+        return sorted(found)
 
     # -- reading ----------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from fsspec.callbacks import Callback
+from upath import UPath
 
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.result import unwrap
@@ -178,6 +179,23 @@ def test_a_key_does_not_lead_out_of_the_folder(fs: MictlanXFileSystem, bucket_id
     assert list(tmp_path.iterdir()) == []
     fs.get_file(f"{bucket_id}/d/../../evil", f"{tmp_path}/good")
     assert (tmp_path / "good").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("name", ["*", "a[1]", "a?", "d[1]/x"])
+def test_a_path_that_exists_is_no_glob(vss: LocalVSS, fs: MictlanXFileSystem, bucket_id: str, name: str) -> None:
+    data = {f"{bucket_id}/{key}": key.encode() for key in ("*", "a[1]", "a?", "a1", "d[1]/x", "d1/x")}
+    fs.pipe(data)
+    UPath(f"mictlanx://{bucket_id}/{name}", uri=vss.uri).unlink()
+    del data[f"{bucket_id}/{name}"]
+    assert fs.cat(bucket_id, recursive=True) == data
+
+
+def test_a_directory_that_exists_is_no_glob(fs: MictlanXFileSystem, bucket_id: str) -> None:
+    fs.pipe({f"{bucket_id}/{key}": key.encode() for key in ("d[1]/x/y", "d1/x/y")})
+    fs.rm(f"{bucket_id}/d[1]", recursive=True)
+    assert fs.find(bucket_id) == [f"{bucket_id}/d1/x/y"]
+    fs.rm(f"{bucket_id}/d[1]", recursive=True)
+    assert fs.find(bucket_id) == []
 
 
 def test_a_file_and_a_folder_may_have_one_name(fs: MictlanXFileSystem, bucket_id: str) -> None:
