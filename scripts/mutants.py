@@ -1467,8 +1467,8 @@ MUTANTS = (
         ),
         (
             "a str does not allow a reserved bucket",
-            "if not isinstance(allow_reserved_bucket, bool):",
-            "if False:",
+            '    check_bool("allow_reserved_bucket", allow_reserved_bucket)\n',
+            "",
             RESERVED,
             ["test_flag_is_a_keyword_at_the_end_and_a_bool"],
         ),

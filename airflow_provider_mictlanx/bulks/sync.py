@@ -35,6 +35,7 @@ from airflow_provider_mictlanx.client.local_io.fsspec_source import content_fing
 from airflow_provider_mictlanx.client.object_ids import check_bucket_id, check_bucket_may_change, is_part_name
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.texts import get_logger
+from airflow_provider_mictlanx.client.validation import check_bool
 from airflow_provider_mictlanx.client.versions import listed_key, plain_checksum
 
 log = get_logger(__name__)
@@ -94,8 +95,7 @@ class SyncOptions(UploadOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("delete_extra", "dry_run", "allow_empty", "check_storage"):
-            if not isinstance(flag := getattr(self, name), bool):
-                raise ValidationError(f"{name} must be True or False, got {flag!r}")
+            check_bool(name, getattr(self, name))
 
     def select(self, kind: Any) -> Any:
         """Return other options with the fields that they have in common."""

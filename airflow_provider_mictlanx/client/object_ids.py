@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from airflow_provider_mictlanx.client.errors import ValidationError
+from airflow_provider_mictlanx.client.validation import check_bool
 from airflow_provider_mictlanx.safe_ids import is_safe_id as is_safe_id
 
 RESERVED_BUCKETS = "bulk-"
@@ -50,8 +51,7 @@ def check_bucket_may_change(bucket_id: str, allow_reserved_bucket: bool, paramet
     :param parameter: name of the caller's parameter, for the error
     """
     check_bucket_id(bucket_id)
-    if not isinstance(allow_reserved_bucket, bool):
-        raise ValidationError(f"allow_reserved_bucket must be True or False, got {allow_reserved_bucket!r}")
+    check_bool("allow_reserved_bucket", allow_reserved_bucket)
     if bucket_id.startswith(RESERVED_BUCKETS) and not allow_reserved_bucket:
         raise ValidationError(
             f"{parameter} must not begin with {RESERVED_BUCKETS!r}, got {bucket_id!r}: it may contain the records of a "

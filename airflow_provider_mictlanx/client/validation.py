@@ -38,6 +38,13 @@ def check_seconds(name: str, value: timedelta | float) -> float:
     return number
 
 
+def check_bool(name: str, value: bool) -> bool:
+    """Return a bool, or raise ``ValidationError`` that names the parameter: a str such as ``"False"`` would be true."""
+    if not isinstance(value, bool):
+        raise ValidationError(f"{name} must be True or False, got {value!r}")
+    return value
+
+
 def check_str(name: str, value: str) -> str:
     """Return a str, or raise ``ValidationError`` that names the parameter."""
     if not isinstance(value, str):

@@ -59,7 +59,7 @@ from airflow_provider_mictlanx.client.object_ids import check_bucket_may_change,
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.retry import deadline_scope
 from airflow_provider_mictlanx.client.texts import clean
-from airflow_provider_mictlanx.client.validation import check_int, check_str, check_timeout, parse_size
+from airflow_provider_mictlanx.client.validation import check_bool, check_int, check_str, check_timeout, parse_size
 from airflow_provider_mictlanx.get_provider_info import UI_FIELD_BEHAVIOUR
 from airflow_provider_mictlanx.hooks import connection_form, metrics, summaries
 from airflow_provider_mictlanx.hooks.arguments import (
@@ -1214,6 +1214,7 @@ class MictlanXHook(CleanLog, BaseHook):
             objects stay
         :param request_timeout: seconds for one request; default: the connection's, else 120
         """
+        check_bool("remove_on_completion", remove_on_completion)
         options = await self._request_timeout(request_timeout)
         async with self.open_client() as client:
             return await bulk_monitor.await_bulk(
