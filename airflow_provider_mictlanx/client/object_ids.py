@@ -29,15 +29,16 @@ def is_path_segment(key: str) -> bool:
     return key not in ("", ".", "..") and "/" not in key and key.isprintable() and len(key) <= 255
 
 
-def check_bucket_id(bucket_id: str) -> str:
+def check_bucket_id(bucket_id: str, parameter: str = "bucket_id") -> str:
     """
     Return a bucket id, or raise ``ValidationError`` if it is not a safe id.
 
     :param bucket_id: only letters, digits, and single ``-`` or ``_`` between them
+    :param parameter: name of the caller's parameter, for the error
     """
     if not isinstance(bucket_id, str) or not is_safe_id(bucket_id):
         raise ValidationError(
-            f"bucket_id must be a safe id ({_SAFE_CHARACTERS}), got {bucket_id!r}; an object written under another "
+            f"{parameter} must be a safe id ({_SAFE_CHARACTERS}), got {bucket_id!r}; an object written under another "
             "name could never be read back"
         )
     return bucket_id
@@ -50,7 +51,7 @@ def check_bucket_may_change(bucket_id: str, allow_reserved_bucket: bool, paramet
     :param allow_reserved_bucket: allow a bucket that contains records of bulks
     :param parameter: name of the caller's parameter, for the error
     """
-    check_bucket_id(bucket_id)
+    check_bucket_id(bucket_id, parameter)
     check_bool("allow_reserved_bucket", allow_reserved_bucket)
     if bucket_id.startswith(RESERVED_BUCKETS) and not allow_reserved_bucket:
         raise ValidationError(
