@@ -38,8 +38,8 @@ def check_bucket_id(bucket_id: str, parameter: str = "bucket_id") -> str:
     """
     if not isinstance(bucket_id, str) or not is_safe_id(bucket_id):
         raise ValidationError(
-            f"{parameter} must be a safe id ({_SAFE_CHARACTERS}), got {bucket_id!r}; an object written under another "
-            "name could never be read back"
+            f"{parameter} must be a safe id ({_SAFE_CHARACTERS}), got {bucket_id!r}; MictlanX changes other "
+            "names, so their objects can't be found"
         )
     return bucket_id
 
