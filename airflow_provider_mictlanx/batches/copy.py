@@ -52,6 +52,8 @@ async def copy_all(
     """
     Copy balls into a bucket; bytes that are stored already are not sent.
 
+    Raises ``ValidationError`` if a copy would replace the original of another one.
+
     :param rename: returns the key of a copy for the key of its original
     :param dest: client of the storage space to copy to
     """
@@ -59,11 +61,19 @@ async def copy_all(
         _Original(item.bucket_id, item.key, item.size, item.checksum, item.listed, number)
         for number, item in enumerate(items)
     ]
+    if options.replace and (dest is client or dest.uri == client.uri):
+        names = {(item.bucket_id, item.key) for item in items}
+        for item in items:
+            if rename(item.key) != item.key and (dest_bucket_id, rename(item.key)) in names:
+                raise ValidationError(
+                    f"copies must not replace other originals, but that of {item.key} would be {rename(item.key)}; "
+                    "choose another destination"
+                )
     one_chunk: dict[int, tuple[Ball, ObjectId]] = {}
     for item in originals:
         if item.listed is not None and item.listed.num_chunks == 1 and item.size:
             with contextlib.suppress(ValidationError):  # the copy raises it
-                one_chunk[item.number] = item.listed, make_object_id(dest_bucket_id, rename(item.key) or item.key)
+                one_chunk[item.number] = item.listed, make_object_id(dest_bucket_id, rename(item.key))
     windows = client.copy_windows(
         one_chunk,
         check_max_concurrency(options.max_concurrency),
@@ -77,11 +87,13 @@ async def copy_all(
     windows.add({number: originals[number].size for number in one_chunk})
 
     async def copy(item: _Original) -> bool:
+        if not (dest_key := rename(item.key)):  # for the client, it would be the original's key
+            raise ValidationError("its key is the prefix, so its copy would have an empty key; copy it separately")
         report = await client.copy(
             item.bucket_id,
             item.key,
             dest_bucket_id,
-            rename(item.key),
+            dest_key,
             dest=dest,
             listed=item.listed,
             known=await windows.pop(item.number),

@@ -157,7 +157,8 @@ class Selection:
     def __post_init__(self) -> None:
         if check_str("prefix", self.prefix) and check_str("glob", self.glob):
             raise ValidationError("prefix and glob must not both be set")
-        if not self.allow_whole_bucket and not self.prefix and not check_str("glob", self.glob).strip("*"):
+        matches_all = check_str("glob", self.glob).replace("*", "") in ("", "?") and self.glob != "?"
+        if not self.allow_whole_bucket and not self.prefix and matches_all:
             raise ValidationError(
                 f"prefix or glob must not match every key, got prefix={self.prefix!r} and glob={self.glob!r}; set "
                 "allow_whole_bucket=True to select all objects of the bucket"
@@ -215,7 +216,8 @@ def cutoff(older_than: timedelta | datetime | str, now: float) -> float:
 def _parse_older_than(text: str) -> timedelta | datetime | None:
     with suppress(ValueError):
         return datetime.fromisoformat(text)
-    if text[-1:].isalpha():  # parse_timespan takes "30" for seconds, which may be meant as days
+    # parse_timespan takes "30" for seconds, which may be meant as days, and "6M" for minutes.
+    if text[-1:].isalpha() and not text.endswith("M"):
         with suppress(InvalidTimespan, OverflowError):
             return timedelta(seconds=parse_timespan(text))
     return None

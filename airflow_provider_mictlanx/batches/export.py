@@ -27,7 +27,7 @@ from airflow_provider_mictlanx.batches.runner import Batch, BatchResult, Item, T
 from airflow_provider_mictlanx.client.async_client import AsyncClient
 from airflow_provider_mictlanx.client.concurrency import PIECE, Threads, run_in_thread
 from airflow_provider_mictlanx.client.errors import FileAlreadyExists, MictlanXError, UnknownError
-from airflow_provider_mictlanx.client.local_io.fsspec_source import describe_error
+from airflow_provider_mictlanx.client.local_io.fsspec_source import describe_error, find_files
 from airflow_provider_mictlanx.client.object_ids import part_name
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.texts import get_logger
@@ -88,7 +88,7 @@ class Store:
         """Return the filesystem's information about every file below the folder, by relative path. Blocks."""
         with self._errors("listing it"):
             self.fs.invalidate_cache()
-            found: Mapping[str, Mapping[str, Any]] = self.fs.find(self.path, detail=True)
+            found = find_files(self.fs, self.path)
         base = self.fs._strip_protocol(self.path)
         names = ((path.removeprefix(base).lstrip("/"), info) for path, info in found.items())
         return {name: info for name, info in names if name and info.get("type") != "directory"}

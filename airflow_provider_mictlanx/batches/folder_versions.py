@@ -75,6 +75,8 @@ READ_AT_ONCE = 8
 
 _VERSION = re.compile("[0-9a-f]{64}")
 
+_FILE = re.compile(rf"\d{{4}}-\d\d-\d\d/{_VERSION.pattern}")
+
 _RELEASE = re.compile(rf"(?P<bundle>.+)_(?P<number>\d{{8}})_(?P<seconds>\d+)_(?P<version>{_VERSION.pattern})")
 
 _LOST = (NotFoundError, GetChunkError, IntegrityError)
@@ -536,7 +538,8 @@ async def remove_old_versions(
 
     await for_each(kept, read, READ_AT_ONCE)
     prefix = f"{bundle}/files/"
-    listed = unwrap(await client.list_balls(bucket_id, prefix, timeout=timeout))
+    balls = unwrap(await client.list_balls(bucket_id, prefix, timeout=timeout))
+    listed = [ball for ball in balls if _FILE.fullmatch(ball.key.removeprefix(prefix))]  # nobody else's objects
     newest_old_day = (datetime.now(UTC) - timedelta(days=YOUNG_DAYS)).date().isoformat()
     old = [
         ball.key for ball in listed if ball.key.removeprefix(prefix)[:10] < newest_old_day and ball.key not in needed

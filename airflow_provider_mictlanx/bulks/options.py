@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from airflow_provider_mictlanx.batches.runner import Failure
 from airflow_provider_mictlanx.bulks.plan import check_shard
 from airflow_provider_mictlanx.bulks.records import canonical, records_bucket
-from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.object_ids import check_bucket_may_change
 from airflow_provider_mictlanx.client.retry import RetryConfig
 from airflow_provider_mictlanx.client.transfer.chunk_upload import PutOptions
-from airflow_provider_mictlanx.client.validation import check_str, check_timeout, parse_size
+from airflow_provider_mictlanx.client.validation import check_bool, check_str, check_timeout, parse_size
 
 MAX_SOURCES_LENGTH = 500
 """Limit for the sources in a record, in characters: longer ones are replaced by the first few and a SHA-256."""
@@ -103,8 +102,7 @@ class AttemptOptions:
     def check(self) -> None:
         """Raise ``ValidationError`` for an invalid parameter."""
         for name in ("stop_on_failure", "replace", "allow_empty", "will_retry", "fail_on_error"):
-            if not isinstance(flag := getattr(self, name), bool):
-                raise ValidationError(f"{name} must be True or False, got {flag!r}")
+            check_bool(name, getattr(self, name))
         if self.max_concurrency is not None:
             PutOptions(max_concurrency=self.max_concurrency)
         RetryConfig(self.max_tries, self.max_backoff)

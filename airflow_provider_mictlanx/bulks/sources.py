@@ -33,6 +33,7 @@ from airflow_provider_mictlanx.client.local_io.fsspec_source import (
     FsspecFile,
     content_fingerprint,
     describe_error,
+    find_files,
 )
 from airflow_provider_mictlanx.client.object_ids import check_bucket_id, make_ball_id
 from airflow_provider_mictlanx.client.validation import check_str, check_tags
@@ -371,7 +372,7 @@ def _list_remote(source: Any) -> Iterator[_Found]:
 
 def _list_remote_folder(source: Any, base: str, pattern: tuple[str, ...] | None) -> Iterator[_Found]:
     """Yield the files below a folder, or those that match, by one listing."""
-    found: Mapping[str, Mapping[str, Any]] = _call_store(str(source), lambda: source.fs.find(base, detail=True))
+    found: Mapping[str, Mapping[str, Any]] = _call_store(str(source), lambda: find_files(source.fs, base))
     for path, info in found.items():
         key = path.removeprefix(base).lstrip("/")
         if info.get("type") == "directory" or path.endswith("/"):  # a folder's own entry

@@ -35,6 +35,7 @@ from airflow_provider_mictlanx.client.local_io.fsspec_source import content_fing
 from airflow_provider_mictlanx.client.object_ids import check_bucket_id, check_bucket_may_change, is_part_name
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.texts import get_logger
+from airflow_provider_mictlanx.client.validation import check_bool
 from airflow_provider_mictlanx.client.versions import listed_key, plain_checksum
 
 log = get_logger(__name__)
@@ -94,8 +95,7 @@ class SyncOptions(UploadOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("delete_extra", "dry_run", "allow_empty", "check_storage"):
-            if not isinstance(flag := getattr(self, name), bool):
-                raise ValidationError(f"{name} must be True or False, got {flag!r}")
+            check_bool(name, getattr(self, name))
 
     def select(self, kind: Any) -> Any:
         """Return other options with the fields that they have in common."""
@@ -547,11 +547,12 @@ def _nested_sides(source: Side, destination: Side) -> ValidationError:
     return ValidationError(f"source and destination must not contain each other, got {source} and {destination}")
 
 
-def side_of(location: Any) -> BucketPath | FolderSide | StoreSide:
+def side_of(location: Any, parameter: str = "location") -> BucketPath | FolderSide | StoreSide:
     """
     Return the side that a str, a path or an ``ObjectStoragePath`` names; a bucket still needs its client.
 
     :param location: a folder, ``mictlanx://[conn_id@]bucket[/prefix]``, or a path of another store
+    :param parameter: name of the caller's parameter, for the error
     """
     if isinstance(location, BucketPath):
         return location
@@ -561,12 +562,12 @@ def side_of(location: Any) -> BucketPath | FolderSide | StoreSide:
     if store is None:
         path = getattr(location, "path", location)  # an ``ObjectStoragePath`` on this machine
         if path == "":
-            raise ValidationError("source and destination must not be empty; use '.' for the working directory")
+            raise ValidationError(f"{parameter} must not be empty; use '.' for the working directory")
         if isinstance(path, str) and "://" in path:
             raise ValidationError(
-                f"a location must be a folder or {SCHEME}…, got {path!r}; for another store use ObjectStoragePath"
+                f"{parameter} must be a folder or {SCHEME}…, got {path!r}; for another store use ObjectStoragePath"
             )
-        return FolderSide(check_path(path, "location"))
+        return FolderSide(check_path(path, parameter))
     if location.protocol == "mictlanx":
         if store.fs.conn_id is None:
             raise ValidationError(f"{location} must have a connection: {SCHEME}conn_id@bucket[/prefix]")

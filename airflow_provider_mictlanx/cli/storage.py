@@ -11,6 +11,7 @@ from airflow_provider_mictlanx.batches.runner import REQUEST_TIMEOUT
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.transfer.router_pool import CONNECT_PATIENCE
+from airflow_provider_mictlanx.client.uri import MictlanXURI, read_query
 
 CLIENT_ID = "mictlanx"
 """Stored with every object as its producer, unless a connection says otherwise."""
@@ -24,6 +25,12 @@ def open_client(args: Namespace, *, waits: bool) -> AsyncClient:
     """
     uri = getattr(args, "uri", None) or ("" if args.conn_id else os.environ.get("MICTLANX_URI", ""))
     if uri:
+        ports = {router.port for router in MictlanXURI.parse(uri).routers}
+        if "protocol" not in dict(read_query(uri)) and ports - {None, 443}:
+            raise ValidationError(
+                "the URI must end with /?protocol=http or /?protocol=https, got neither: http uses the given port, "
+                "https always uses port 443"
+            )
         client = AsyncClient(
             uri,
             CLIENT_ID,

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from airflow_provider_mictlanx.client.errors import ValidationError
+from airflow_provider_mictlanx.client.validation import check_bool
 from airflow_provider_mictlanx.safe_ids import is_safe_id as is_safe_id
 
 RESERVED_BUCKETS = "bulk-"
@@ -28,16 +29,17 @@ def is_path_segment(key: str) -> bool:
     return key not in ("", ".", "..") and "/" not in key and key.isprintable() and len(key) <= 255
 
 
-def check_bucket_id(bucket_id: str) -> str:
+def check_bucket_id(bucket_id: str, parameter: str = "bucket_id") -> str:
     """
     Return a bucket id, or raise ``ValidationError`` if it is not a safe id.
 
     :param bucket_id: only letters, digits, and single ``-`` or ``_`` between them
+    :param parameter: name of the caller's parameter, for the error
     """
     if not isinstance(bucket_id, str) or not is_safe_id(bucket_id):
         raise ValidationError(
-            f"bucket_id must be a safe id ({_SAFE_CHARACTERS}), got {bucket_id!r}; an object written under another "
-            "name could never be read back"
+            f"{parameter} must be a safe id ({_SAFE_CHARACTERS}), got {bucket_id!r}; MictlanX changes other "
+            "names, so their objects can't be found"
         )
     return bucket_id
 
@@ -49,9 +51,8 @@ def check_bucket_may_change(bucket_id: str, allow_reserved_bucket: bool, paramet
     :param allow_reserved_bucket: allow a bucket that contains records of bulks
     :param parameter: name of the caller's parameter, for the error
     """
-    check_bucket_id(bucket_id)
-    if not isinstance(allow_reserved_bucket, bool):
-        raise ValidationError(f"allow_reserved_bucket must be True or False, got {allow_reserved_bucket!r}")
+    check_bucket_id(bucket_id, parameter)
+    check_bool("allow_reserved_bucket", allow_reserved_bucket)
     if bucket_id.startswith(RESERVED_BUCKETS) and not allow_reserved_bucket:
         raise ValidationError(
             f"{parameter} must not begin with {RESERVED_BUCKETS!r}, got {bucket_id!r}: it may contain the records of a "

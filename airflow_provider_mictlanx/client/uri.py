@@ -133,7 +133,8 @@ def _parse_router(text: str, default_port: int | None) -> RouterAddress:
     if not _PORT.fullmatch(port_text) or int(port_text) > 65535:
         # Anything but a number may be part of a password that contains ',' or '?'.
         shown = repr(port_text) if re.fullmatch(r"-?\d+", port_text, re.ASCII) else "other text after the last ':'"
-        raise ValidationError(f"router {_redact(where)}: port must be 1 to 65535, got {shown}")
+        hint = "; a path stands before the port" if "/" in port_text else ""
+        raise ValidationError(f"router {_redact(where)}: port must be 1 to 65535, got {shown}{hint}")
     host, _, path = where.partition("/")
     path = path.strip("/")
     if not _HOST.fullmatch(host):

@@ -38,6 +38,13 @@ def check_seconds(name: str, value: timedelta | float) -> float:
     return number
 
 
+def check_bool(name: str, value: bool) -> bool:
+    """Return a bool, or raise ``ValidationError`` that names the parameter: a str such as ``"False"`` would be true."""
+    if not isinstance(value, bool):
+        raise ValidationError(f"{name} must be True or False, got {value!r}")
+    return value
+
+
 def check_str(name: str, value: str) -> str:
     """Return a str, or raise ``ValidationError`` that names the parameter."""
     if not isinstance(value, str):
@@ -75,7 +82,7 @@ def check_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
         raise ValidationError(f"tags must be a dict of str, got {type(tags).__name__}")
     for name, tag in tags.items():
         if not isinstance(name, str) or not isinstance(tag, str) or not name:
-            raise ValidationError(f"tags must be str with names, got {tag!r} under {name!r}")
+            raise ValidationError(f"tags must be a dict of non-empty str to str, got {name!r}: {tag!r}")
         if any("\ud800" <= character <= "\udfff" for character in name + tag):
             raise ValidationError(f"tags must be valid Unicode, got {tag!r} under {name!r}")
         if name.startswith(RESERVED_PREFIX):

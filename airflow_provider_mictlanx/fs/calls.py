@@ -34,10 +34,12 @@ class Call:
     One call of a user, with the tasks that work for it.
 
     :ivar listings: what the call has listed so far, by bucket, so that it lists a bucket once
+    :ivar planned_copies: if it is a list, copies of files are only added to it: original and copy
     """
 
     def __init__(self) -> None:
         self.listings: dict[str, Any] = {}
+        self.planned_copies: list[tuple[str, str]] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @contextmanager

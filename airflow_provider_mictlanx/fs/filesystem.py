@@ -21,6 +21,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from datetime import datetime
+from glob import has_magic
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
@@ -421,8 +422,28 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
         return sum(sizes.values()) if total else sizes
 
     @_one_call
-    async def _expand_path(self, *args: Any, **kwargs: Any) -> Any:
-        return await super()._expand_path(*args, **kwargs)
+    async def _expand_path(
+        self, path: Any, recursive: bool = False, maxdepth: int | None = None, **kwargs: Any
+    ) -> list[str]:
+        """
+        Return the paths that a path, a glob or a list of these stands for.
+
+        The path of a file or directory is never a glob: ``UPath.unlink`` would delete what ``a[1]`` or ``*`` matches.
+        """
+        found: set[str] = set()
+        others = []
+        for name in [path] if isinstance(path, str) else path:
+            stripped = self._strip_protocol(name)
+            tree = await self._list_bucket(stripped) if has_magic(stripped) else None
+            if tree is None or not (stripped in tree.files or stripped in tree.directories):
+                others.append(name)
+                continue
+            found.add(stripped)
+            if recursive:
+                found |= set(await self._find(stripped, maxdepth, withdirs=True))
+        if others:
+            found |= set(await super()._expand_path(others, recursive=recursive, maxdepth=maxdepth, **kwargs))
+        return sorted(found)
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -467,6 +488,8 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
             await asyncio.to_thread(os.makedirs, lpath, exist_ok=True)
             return
         bucket_id, key = self._read_id(rpath)
+        if ".." in key.split("/") and ".." in os.fspath(lpath).split("/"):  # fsspec makes local paths of keys
+            raise OSError(errno.EINVAL, "the key could lead out of the folder; get it to a path without '..'", rpath)
         folder, name = os.path.split(lpath)
         try:
             async with self._working() as client:
@@ -535,6 +558,9 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
     @_one_call
     async def _cp_file(self, path1: str, path2: str, **kwargs: Any) -> None:
         path1, path2 = self._strip_protocol(path1), self._strip_protocol(path2)
+        if (planned := current_call().planned_copies) is not None:
+            planned.append((path1, path2))
+            return
         if _is_listed_directory(path1):
             await self._mkdir(path2)
             return
@@ -614,25 +640,55 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         paths = await self._expand_path(path, recursive=recursive, maxdepth=maxdepth)
+        await self._remove(*await self._to_remove(paths, recursive), max(batch_size or self.batch_size, 1))
+
+    async def _to_remove(self, paths: list[str], recursive: bool) -> tuple[set[str], set[str]]:
+        """Return the files and the directories among paths; raise ``IsADirectoryError`` if they can't be removed."""
         infos = {name: await self._info(name) for name in paths}
         directories = {name for name, info in infos.items() if info["type"] == "directory"}
         for name in directories:
             if not recursive and await self._ls(name, detail=False):
                 raise IsADirectoryError(errno.EISDIR, "the directory is not empty; use recursive=True", name)
-        files = [self._read_id(name) for name in infos if name not in directories]
+        return infos.keys() - directories, directories
+
+    async def _remove(self, files: set[str], directories: set[str], at_once: int) -> None:
         try:
-            await for_each(files, lambda file: self._delete(*file), max(batch_size or self.batch_size, 1))
+            await for_each(sorted(files), lambda file: self._delete(*self._read_id(file)), at_once)
             for name in sorted(directories, reverse=True):
                 await self._forget_directory(name)
         finally:
-            for name in paths:
+            for name in files | directories:
                 self.invalidate_cache(name)
 
-    def mv(self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None, **kwargs: Any) -> None:
+    @_one_call
+    async def _mv(
+        self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None, **kwargs: Any
+    ) -> None:
         """Move files: copy them, and delete the originals once all are copied."""
-        if self._strip_protocol(path1) != self._strip_protocol(path2):
-            self.copy(path1, path2, recursive=recursive, maxdepth=maxdepth, on_error="raise")
-            self.rm(path1, recursive=recursive, maxdepth=maxdepth)
+        call = current_call()
+        planned: list[tuple[str, str]] = []
+        call.planned_copies = planned
+        try:
+            await super()._copy(path1, path2, recursive=recursive, maxdepth=maxdepth, on_error="raise")
+        finally:
+            call.planned_copies = None
+        copies = {original: copy for original, copy in planned if original != copy}
+        if len({*copies, *copies.values()}) < 2 * len(copies):
+            raise OSError(
+                errno.EINVAL,
+                "each file must have a new path of its own, so nothing was moved",
+                str(path1),
+                None,
+                str(path2),
+            )
+        paths = await self._expand_path(path1, recursive=recursive, maxdepth=maxdepth)
+        files, directories = await self._to_remove(paths, recursive)
+        at_once = max(self.batch_size, 1)
+        await for_each(copies.items(), lambda copy: self._cp_file(*copy, **kwargs), at_once)
+        await self._remove(files & copies.keys(), directories & copies.keys(), at_once)
+
+    async def _mv_file(self, path1: str, path2: str) -> None:
+        await self._mv(path1, path2)
 
     # -- calls with many files --------------------------------------------------------------------------------------
 
@@ -852,7 +908,7 @@ def _walk_blocking(self: MictlanXFileSystem, path: Any, *args: Any, **kwargs: An
         yield step
 
 
-for _name in (*dir(AsyncFileSystem), "_touch", "_rmdir"):
+for _name in (*dir(AsyncFileSystem), "_touch", "_rmdir", "_mv"):
     if re.match("_[^_]", _name) and inspect.iscoroutinefunction(getattr(MictlanXFileSystem, _name)):
         setattr(MictlanXFileSystem, _name[1:], _blocking(_name))
 MictlanXFileSystem.walk = _walk_blocking

@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypedDict, TypeVar, get_args, get_type_hints
 from humanfriendly.text import concatenate
 
 from airflow_provider_mictlanx.client.errors import ValidationError
+from airflow_provider_mictlanx.client.validation import check_bool
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -94,7 +95,8 @@ def list_arguments(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, C
     """
     Replace ``**options`` in a coroutine's signature by the arguments that it stands for.
 
-    The coroutine receives all of them: omitted ones have their default. An unknown argument raises ``TypeError``.
+    The coroutine receives all of them: omitted ones have their default. An unknown argument raises ``TypeError``, and a
+    flag that is not a bool ``ValidationError``.
     """
     signature = inspect.signature(method)
     *own, options = signature.parameters.values()
@@ -104,6 +106,7 @@ def list_arguments(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, C
         for name, kind in get_type_hints(arguments).items()
     ]
     listed = signature.replace(parameters=[*own, *shared])
+    flags = [name for name, parameter in listed.parameters.items() if isinstance(parameter.default, bool)]
 
     @functools.wraps(method)
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -112,6 +115,8 @@ def list_arguments(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, C
         except TypeError as error:
             raise TypeError(f"{method.__qualname__}() {error}") from None
         bound.apply_defaults()
+        for name in flags:
+            check_bool(name, bound.arguments[name])
         return await method(*bound.args, **bound.kwargs)
 
     vars(call)["__signature__"] = listed

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from difflib import get_close_matches
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self, TypeAlias
@@ -285,6 +286,8 @@ def parse_connection(connection: AirflowConnection, extra: Mapping[str, Any]) ->
     with _errors_begin_with_connection(conn_id):
         if not isinstance(extra, Mapping):
             raise ValidationError(f"extra must be a JSON object, got {type(extra).__name__}. {ACCEPTED_FORMS}")
+        if not extra and not _is_json(getattr(connection, "extra", None) or "{}"):  # Airflow reads it as {}
+            raise ValidationError(f"extra must be a JSON object, got a str that is not valid JSON. {ACCEPTED_FORMS}")
         given = _select_filled(extra)
         router_part, token = _split_password(connection)
         options: dict[str, Any] = {name: value for name, value in given.items() if name not in _ROUTER_FIELDS}
@@ -315,8 +318,21 @@ def _select_filled(extra: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields that are not empty. A pasted ``…?/protocol=http`` leaves a slash before the name."""
     given = {str(name).lstrip("/"): value for name, value in extra.items() if not _is_empty(value)}
     if unknown := sorted(set(given) - set(_FIELDS)):
-        raise ValidationError(f"extra must only contain {', '.join(_FIELDS)}, got {', '.join(map(repr, unknown))}")
+        nearest = get_close_matches(unknown[0], _FIELDS, 1)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        if "token" in unknown:
+            hint = "; the token is the connection's password"
+        names = ", ".join(map(repr, unknown))
+        raise ValidationError(f"extra must only contain {', '.join(_FIELDS)}, got {names}{hint}")
     return given
+
+
+def _is_json(text: Any) -> bool:
+    try:
+        json.loads(text)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _is_empty(value: Any) -> bool:

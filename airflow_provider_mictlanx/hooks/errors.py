@@ -91,7 +91,7 @@ def timeout_message(problem: str, conn_id: str) -> str:
 
     :param problem: the time, and what was missing at its end
     """
-    described = clean(f"{problem}; the lines of its pokes say what was missing")
+    described = clean(f"{problem}; the log lines of its pokes say what was missing")
     return with_documentation(with_connection(described, conn_id), "messages-of-airflow")
 
 

@@ -59,7 +59,7 @@ from airflow_provider_mictlanx.client.object_ids import check_bucket_may_change,
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.retry import deadline_scope
 from airflow_provider_mictlanx.client.texts import clean
-from airflow_provider_mictlanx.client.validation import check_int, check_str, check_timeout, parse_size
+from airflow_provider_mictlanx.client.validation import check_bool, check_int, check_str, check_timeout, parse_size
 from airflow_provider_mictlanx.get_provider_info import UI_FIELD_BEHAVIOUR
 from airflow_provider_mictlanx.hooks import connection_form, metrics, summaries
 from airflow_provider_mictlanx.hooks.arguments import (
@@ -744,9 +744,11 @@ class MictlanXHook(CleanLog, BaseHook):
         :param dest_key: the copy's name; default: the original's
         :param dest_conn_id: the copy's connection; default: the hook's own
         """
+        if dest_key is not None and not (isinstance(dest_key, str) and dest_key):
+            raise ValidationError(
+                f"dest_key must be a str that is not empty, got {dest_key!r}; omit it to keep the original's key"
+            )
         dest_key = key if dest_key is None else dest_key
-        if not dest_key:
-            raise ValidationError("dest_key must not be empty; omit it to keep the original's key")
         self._check_not_onto_itself((bucket_id, key), (dest_bucket_id, dest_key), dest_conn_id)
         filled = await self._with_connection_defaults(options)
         async with self._open_both(dest_conn_id) as (client, dest):
@@ -883,7 +885,8 @@ class MictlanXHook(CleanLog, BaseHook):
             check_storage=check_storage,
             rf=rf,
         )
-        sides = [await asyncio.to_thread(side_of, side) for side in (source, destination)]
+        named = {"source": source, "destination": destination}
+        sides = [await asyncio.to_thread(side_of, side, name) for name, side in named.items()]
         places = dict(zip(("source", "destination"), map(str, sides), strict=True))
         action = f"syncing {places['source']} to {places['destination']}"
         async with self._open_sides(sides) as (one, other), deadline_scope(options["deadline"], action):
@@ -1214,6 +1217,7 @@ class MictlanXHook(CleanLog, BaseHook):
             objects stay
         :param request_timeout: seconds for one request; default: the connection's, else 120
         """
+        check_bool("remove_on_completion", remove_on_completion)
         options = await self._request_timeout(request_timeout)
         async with self.open_client() as client:
             return await bulk_monitor.await_bulk(

@@ -76,6 +76,11 @@ class MictlanXOperator(MictlanXTask, BaseOperator):
         super().__init__(**kwargs)
         self.mictlanx_conn_id = mictlanx_conn_id
         self.request_timeout = request_timeout
+        self._given: list[str] = []
+
+    def _require_rendered(self, *names: str) -> None:
+        """Remember which optional arguments were given: one that renders to None would widen what the task changes."""
+        self._given = [name for name in names if getattr(self, name) is not None]
 
     @abstractmethod
     def _execute(self, context: Context) -> Any:
@@ -84,6 +89,8 @@ class MictlanXOperator(MictlanXTask, BaseOperator):
     def execute(self, context: Context) -> Any:
         """Run the operator; raise a permanent error as ``AirflowFailException``, any other unchanged."""
         with TaskErrors(self):
+            if lost := [name for name in self._given if getattr(self, name) is None]:
+                raise ValidationError(f"{lost[0]} must not be None after rendering; omit it to use its default")
             push_links(self, context)
             return self._execute(context)
 
@@ -497,6 +504,7 @@ class MictlanXCopyOperator(TransferOperator):
         name, _ = self._get_one_of("key", "prefix", error=ValueError)
         if (dest_key is not None and name == "prefix") or (dest_prefix is not None and name == "key"):
             raise ValueError(f"{self.label}: dest_key must be given with key only, and dest_prefix with prefix only")
+        self._require_rendered("dest_key", "dest_prefix", "dest_conn_id")
 
     @cached_property
     def dest_hook(self) -> MictlanXHook:
@@ -677,6 +685,7 @@ class MictlanXDeleteOperator(MictlanXOperator):
         name, _ = self._get_one_of("key", "keys", "prefix", "glob", error=ValueError)
         if name in ("key", "keys") and (older_than is not None or keep_last is not None or dry_run):
             raise ValueError(f"{self.label}: older_than, keep_last and dry_run must be given with prefix or glob only")
+        self._require_rendered("older_than")
 
     def _execute(self, context: Context) -> dict[str, Any]:
         name, _ = self._get_one_of("key", "keys", "prefix", "glob")

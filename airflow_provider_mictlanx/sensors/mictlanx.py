@@ -258,6 +258,8 @@ class MictlanXObjectSensor(MictlanXSensor):
         self.check_storage = check_storage
         self.check_fn = check_fn
         self._get_one_of("key", "prefix", "glob", error=ValueError)
+        if check_fn is not None and not callable(check_fn):
+            raise ValueError(f"{self.label}: check_fn must be a function, got {check_fn!r}")
 
     @property
     def _not_yet(self) -> str:

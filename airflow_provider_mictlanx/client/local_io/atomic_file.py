@@ -52,7 +52,7 @@ def check_file_name(name: str, folder_parameter: str = "output_path") -> str:
     """
     if not isinstance(name, str) or not name or name in (".", "..") or "/" in name or "\0" in name or "\\" in name:
         raise ValidationError(
-            f"name must be a plain file name without folders, got {name!r}; pass the folder as {folder_parameter}"
+            f"filename must be a plain file name without folders, got {name!r}; pass the folder as {folder_parameter}"
         )
     try:
         encoded = os.fsencode(name)

@@ -10,11 +10,14 @@ from __future__ import annotations
 import threading
 import traceback
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
+
+from fsspec.asyn import AsyncFileSystem
+from fsspec.spec import AbstractFileSystem
 
 from airflow_provider_mictlanx.client.concurrency import PIECE, Threads
 from airflow_provider_mictlanx.client.errors import IntegrityError, UnknownError, ValidationError
@@ -64,6 +67,31 @@ def _seconds(time: Any) -> str:
     """Return a time as a str, the same for a datetime and a number."""
     seconds = time.timestamp() if isinstance(time, datetime) else time
     return f"{seconds:.3f}" if isinstance(seconds, int | float) else str(seconds)
+
+
+def find_files(fs: Any, path: str) -> dict[str, Mapping[str, Any]]:
+    """
+    Return the information about every file below a folder, by path; blocks.
+
+    fsspec's own ``find`` takes a folder that can't be listed for an empty one, so the folders are listed here.
+    """
+    if isinstance(fs, AsyncFileSystem):
+        has_own_find = type(fs)._find is not AsyncFileSystem._find
+    else:
+        has_own_find = getattr(type(fs), "find", None) is not AbstractFileSystem.find
+    if has_own_find:
+        return fs.find(path, detail=True)  # type: ignore[no-any-return]
+    found: dict[str, Mapping[str, Any]] = {}
+    folders = [fs._strip_protocol(path)]
+    while folders:
+        folder = folders.pop()
+        with suppress(FileNotFoundError):
+            for info in fs.ls(folder, detail=True):
+                if info["type"] != "directory":
+                    found[info["name"]] = info
+                elif (name := info["name"].rstrip("/")) != folder:
+                    folders.append(name)
+    return found
 
 
 class FsspecSource:

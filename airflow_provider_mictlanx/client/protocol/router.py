@@ -371,5 +371,5 @@ def _check_names(metadata: PutMetadataRequest) -> None:
         if not is_safe_id(value := getattr(metadata, name)):
             raise ValidationError(
                 f"{name} must be a safe id (letters, digits, and single '-' or '_' between them), got {value!r}; "
-                "a chunk written under another name could never be read back"
+                "MictlanX changes other names, so their chunks can't be found"
             )

@@ -150,7 +150,13 @@ class SingleChunkUpload(UploadBase):
                 }
             )
         )
+        what_to_do = (
+            "while this put replaced it: another writer puts it at the same time; put it again"
+            if self.options.replace
+            else "and was not changed; replace=True replaces it"
+        )
         return BallConflictError(
             f"putting chunk {self._key} of {self.name} ({self._plan.size} bytes, SHA-256 {self._plan.checksum[:12]}…) "
-            f"failed: another chunk was announced under its key ({found}) and was not changed; replace=True replaces it"
+            f"failed: another chunk was announced under its key ({found}) {what_to_do}",
+            permanent=not self.options.replace,
         )

@@ -286,14 +286,25 @@ class Upload(UploadBase):
 
         return await self.routers.with_retries(read_once)
 
-    def _conflict(self, other: Version, why: str = "") -> BallConflictError:
+    def _conflict(self, other: Version, why: str = "", is_racing: bool = False) -> BallConflictError:
+        """
+        Build the error for other bytes under the key.
+
+        :param is_racing: whether another writer announced them after this put had deleted what it replaces
+        """
         extent = f"{len(other.chunks)} of {other.num_chunks} chunks" if not other.is_complete else f"{other.size} bytes"
         by = f" by {other.ordered[0].producer_id!r}" if other.ordered[0].producer_id else ""
+        what_to_do = (
+            "while this put replaced it: another writer puts it at the same time, and nothing may be stored now; put "
+            "it again"
+            if is_racing
+            else "and were not changed; replace=True replaces them, or choose another key"
+        )
         return BallConflictError(
             f"putting {self.name} ({self._plan.size} bytes, SHA-256 {self._plan.checksum[:12]}…) failed: "
             f"{why or 'other bytes'} were announced under this key{by} ({extent}, SHA-256 "
-            f"{(other.checksum or 'unknown')[:12]}…) and were not changed; replace=True replaces them, or choose "
-            "another key"
+            f"{(other.checksum or 'unknown')[:12]}…) {what_to_do}",
+            permanent=not is_racing,
         )
 
     # -- a new ball ------------------------------------------------------------------------------------------------
@@ -347,7 +358,7 @@ class Upload(UploadBase):
         versions = group_versions(listed)
         for version in versions:
             if not self._is_same(version):
-                raise self._conflict(version)
+                raise self._conflict(version, is_racing=self.options.replace)
         if self._plan.size == 0:  # listings omit empty balls
             return True
         own = [version for version in versions if self._has_own_layout(version)]
@@ -434,4 +445,4 @@ class Upload(UploadBase):
         """Raise ``BallConflictError`` if other bytes are announced under the key."""
         for version in group_versions(await list_chunks(self.routers, self.name)):
             if not self._is_same(version):
-                raise self._conflict(version)
+                raise self._conflict(version, is_racing=self.options.replace)

@@ -354,6 +354,15 @@ async def test_remove_old_versions_keeps_what_may_be_used(
     assert len(files) == len(set(contents(folder).values())), "nothing but the current version"
 
 
+async def test_remove_old_versions_keeps_foreign_objects(client: AsyncClient, bucket_id: str, folder: Path) -> None:
+    await publish(client, folder, bucket_id)
+    foreign = ["dags/files/1.txt", "dags/files/2020-01-01/notes"]
+    for key in foreign:
+        unwrap(await client.put(bucket_id, key, b"foreign"))
+    assert (await remove_old_versions(client, bucket_id, days=1))["deleted"] == 0
+    assert set(foreign) <= set(await stored(client, bucket_id))
+
+
 async def test_remove_old_versions_beside_a_rollback(
     client: AsyncClient, bucket_id: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

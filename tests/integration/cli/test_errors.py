@@ -90,6 +90,12 @@ def test_unreachable_storage_has_its_exit_code(command: str, capfd: pytest.Captu
     check_error(shell_of(capfd, "--uri", NOWHERE)(command, *arguments), 4, "")
 
 
+@pytest.mark.parametrize("uri", ["mictlanx://127.0.0.1:60666", "mictlanx://a@h0:443,b@h1:60666/?http2=0"])
+def test_port_that_https_would_not_use_is_refused(uri: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """As in a connection: without a protocol it is https, on port 443."""
+    check_error(shell_of(capfd, "--uri", uri)("check"), 2, "must end with /?protocol=http or /?protocol=https")
+
+
 def test_silent_peer_counts_as_unreachable(shell: Shell, vss: LocalVSS, bucket_id: str, connected: LocalVSS) -> None:
     MictlanXHook().put(bucket_id, "a", "1")
     with vss.fault("peer_down", peer="peer-0"):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from fsspec.callbacks import Callback
+from upath import UPath
 
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.result import unwrap
@@ -122,6 +123,42 @@ def test_moving_a_file_onto_itself_keeps_it(fs: MictlanXFileSystem, bucket_id: s
     assert fs.cat(f"{bucket_id}/a") == b"1"
 
 
+@pytest.mark.parametrize(
+    ("originals", "target", "left"),
+    [
+        ("d/a", "d/", ["d/a", "d/b"]),
+        ("d/*", "d", ["d/a", "d/b"]),
+        ("d", "", ["d/a", "d/b"]),
+        ("d", "d/sub", ["d/sub/a", "d/sub/b"]),
+        ("d", "e", ["e/a", "e/b"]),
+    ],
+)
+def test_moving_deletes_no_copy(
+    fs: MictlanXFileSystem, bucket_id: str, originals: str, target: str, left: list[str]
+) -> None:
+    fs.pipe({f"{bucket_id}/d/{name}": name.encode() for name in "ab"})
+    fs.mv(f"{bucket_id}/{originals}", f"{bucket_id}/{target}", recursive=True)
+    assert fs.cat(bucket_id, recursive=True) == {f"{bucket_id}/{name}": name[-1].encode() for name in left}
+
+
+@pytest.mark.parametrize("targets", ["dest/", ["dest", "dest"], ["y/a", "x/a"]])
+def test_moving_files_to_one_path_moves_nothing(
+    fs: MictlanXFileSystem, bucket_id: str, targets: str | list[str]
+) -> None:
+    data = {f"{bucket_id}/x/a": b"1", f"{bucket_id}/y/a": b"2"}
+    fs.pipe(data)
+    there = f"{bucket_id}/{targets}" if isinstance(targets, str) else [f"{bucket_id}/{name}" for name in targets]
+    with pytest.raises(OSError, match="nothing was moved"):
+        fs.mv(list(data), there)
+    assert fs.cat(bucket_id, recursive=True) == data
+
+
+def test_moving_one_file_onto_itself_keeps_it(fs: MictlanXFileSystem, bucket_id: str) -> None:
+    fs.pipe(f"{bucket_id}/a", b"1")
+    fs.mv_file(f"{bucket_id}/a", f"{bucket_id}/a")
+    assert fs.cat(f"{bucket_id}/a") == b"1"
+
+
 def test_a_key_that_ends_with_a_slash_is_a_directory(vss: LocalVSS, fs: MictlanXFileSystem, bucket_id: str) -> None:
     async def put() -> None:
         async with AsyncClient(vss.uri, "test", debug=False) as client:
@@ -132,6 +169,33 @@ def test_a_key_that_ends_with_a_slash_is_a_directory(vss: LocalVSS, fs: MictlanX
     fs.pipe(f"{bucket_id}/folder/a", b"")
     fs.rm(f"{bucket_id}/folder", recursive=True)
     assert not fs.exists(f"{bucket_id}/folder")
+
+
+def test_a_key_does_not_lead_out_of_the_folder(fs: MictlanXFileSystem, bucket_id: str, tmp_path: Path) -> None:
+    """Older releases of fsspec call ``get_file`` so for ``get(…, recursive=True)``."""
+    fs.pipe(f"{bucket_id}/d/../../evil", b"1")
+    with pytest.raises(OSError, match="lead out of the folder"):
+        fs.get_file(f"{bucket_id}/d/../../evil", f"{tmp_path}/one/two/../../evil")
+    assert list(tmp_path.iterdir()) == []
+    fs.get_file(f"{bucket_id}/d/../../evil", f"{tmp_path}/good")
+    assert (tmp_path / "good").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("name", ["*", "a[1]", "a?", "d[1]/x"])
+def test_a_path_that_exists_is_no_glob(vss: LocalVSS, fs: MictlanXFileSystem, bucket_id: str, name: str) -> None:
+    data = {f"{bucket_id}/{key}": key.encode() for key in ("*", "a[1]", "a?", "a1", "d[1]/x", "d1/x")}
+    fs.pipe(data)
+    UPath(f"mictlanx://{bucket_id}/{name}", uri=vss.uri).unlink()
+    del data[f"{bucket_id}/{name}"]
+    assert fs.cat(bucket_id, recursive=True) == data
+
+
+def test_a_directory_that_exists_is_no_glob(fs: MictlanXFileSystem, bucket_id: str) -> None:
+    fs.pipe({f"{bucket_id}/{key}": key.encode() for key in ("d[1]/x/y", "d1/x/y")})
+    fs.rm(f"{bucket_id}/d[1]", recursive=True)
+    assert fs.find(bucket_id) == [f"{bucket_id}/d1/x/y"]
+    fs.rm(f"{bucket_id}/d[1]", recursive=True)
+    assert fs.find(bucket_id) == []
 
 
 def test_a_file_and_a_folder_may_have_one_name(fs: MictlanXFileSystem, bucket_id: str) -> None:

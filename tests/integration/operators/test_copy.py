@@ -115,6 +115,26 @@ def test_prefix_with_one_conflict(hook: MictlanXHook, bucket_id: str) -> None:
     assert hook.get(bucket_id, "out/1") == b"in/1"
 
 
+@pytest.mark.parametrize(("prefix", "dest_prefix"), [("a/", "a/a/"), ("a/", "")])
+def test_copies_replace_no_original(hook: MictlanXHook, bucket_id: str, prefix: str, dest_prefix: str) -> None:
+    store(hook, bucket_id, "a/1", "a/a/1")
+    with pytest.raises(AirflowFailException, match="copies must not replace other originals"):
+        copied(bucket_id, bucket_id, prefix=prefix, dest_prefix=dest_prefix, replace=True)
+    assert hook.list_keys(bucket_id) == ["a/1", "a/a/1"]
+    result = copied(bucket_id, bucket_id, prefix=prefix, dest_prefix=dest_prefix, fail_on_error=False)
+    assert (result["copied"], result["failed"]) == (1, 1)
+
+
+def test_copy_never_gets_an_empty_key(hook: MictlanXHook, bucket_id: str) -> None:
+    """It once got the original's key, and replaced what was there."""
+    dest = f"{bucket_id}-2"
+    store(hook, bucket_id, "a", "ab")
+    hook.put(dest, "a", "something else")
+    result = copied(bucket_id, dest, prefix="a", dest_prefix="", replace=True, fail_on_error=False)
+    assert [(failure["key"], "empty key" in failure["message"]) for failure in result["failures"]] == [("a", True)]
+    assert (hook.get(dest, "a"), hook.get(dest, "b")) == (b"something else", b"ab")
+
+
 def test_what_may_pass_is_retried(
     own_vss: Callable[..., LocalVSS], connect: Callable[..., None], bucket_id: str
 ) -> None:
@@ -168,6 +188,17 @@ def test_what_renders_to_nothing_copies_nothing(hook: MictlanXHook, bucket_id: s
         setattr(operator, given, rendered)
         with pytest.raises(AirflowFailException, match="exactly one of key and prefix must be given, got none"):
             run(operator)
+    assert hook.list_keys(dest) == []
+
+
+@pytest.mark.parametrize("name", ["dest_key", "dest_conn_id"])
+def test_destination_that_renders_to_none_copies_nothing(hook: MictlanXHook, bucket_id: str, name: str) -> None:
+    store(hook, bucket_id, "a")
+    dest = f"{bucket_id}-2"
+    operator = MictlanXCopyOperator(task_id="copy", bucket_id=bucket_id, dest_bucket_id=dest, key="a", **{name: "b"})
+    setattr(operator, name, None)
+    with pytest.raises(AirflowFailException, match=f"{name} must not be None after rendering"):
+        run(operator)
     assert hook.list_keys(dest) == []
 
 

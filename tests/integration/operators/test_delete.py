@@ -87,6 +87,8 @@ def test_one_that_fails(
     [
         {"prefix": ""},
         {"prefix": 7},
+        {"glob": "*"},
+        {"glob": "?*"},
         {"keys": "a text"},
         {"keys": ["a", ""]},
         {"keys": ["a", 1]},
@@ -117,3 +119,13 @@ def test_nothing_left_after_rendering(hook: MictlanXHook) -> None:
     operator.key = None
     with pytest.raises(AirflowFailException, match="exactly one of key, keys, prefix and glob must be given, got none"):
         operator.execute({})
+
+
+def test_age_that_renders_to_none_deletes_nothing(hook: MictlanXHook, bucket_id: str) -> None:
+    """As ``older_than=task.output`` of a task that returned None; it once deleted objects of any age."""
+    store(hook, bucket_id, "a")
+    operator = MictlanXDeleteOperator(task_id="delete", bucket_id=bucket_id, prefix="a", older_than="{{ none }}")
+    operator.older_than = None
+    with pytest.raises(AirflowFailException, match="older_than must not be None after rendering"):
+        run(operator)
+    assert hook.list_keys(bucket_id) == ["a"]

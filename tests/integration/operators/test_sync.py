@@ -13,11 +13,13 @@ from typing import Any
 import fsspec
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, ObjectStoragePath
+from fsspec import AbstractFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 from upath import UPath
 
 from airflow_provider_mictlanx.bulks import sync as engine
 from airflow_provider_mictlanx.bulks.sync import side_of
-from airflow_provider_mictlanx.client.errors import UnavailableError, ValidationError
+from airflow_provider_mictlanx.client.errors import UnavailableError, UnknownError, ValidationError
 from airflow_provider_mictlanx.client.object_ids import make_ball_id
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.operators.mictlanx import MictlanXSyncOperator
@@ -240,6 +242,33 @@ def test_failed_transfer_prevents_the_deletion(
         sync(tmp_path, f"mictlanx://{bucket_id}", delete_extra=True)
     assert "extra" in hook.list_keys(bucket_id)
     assert sync(tmp_path, f"mictlanx://{bucket_id}", delete_extra=True)["first_deleted"] == ["extra"]
+
+
+class ClosedFolder(MemoryFileSystem):
+    """A store that lists folder by folder, as most do, and can't list one of them."""
+
+    protocol = "closed"
+    cachable = False
+    find = AbstractFileSystem.find
+    is_closed = False
+
+    def ls(self, path: str, detail: bool = True, **kwargs: Any) -> Any:
+        if self.is_closed and path.endswith("/sub"):
+            raise PermissionError(13, "closed", path)
+        return super().ls(path, detail, **kwargs)
+
+
+def test_folder_that_can_not_be_listed_deletes_nothing(hook: MictlanXHook, bucket_id: str) -> None:
+    fs = ClosedFolder()
+    root = f"/{bucket_id}/in"
+    fs.pipe({f"{root}/{name}": content.encode() for name, content in FILES.items()})
+    source = type("Path", (), {"fs": fs, "path": root, "protocol": "closed", "__str__": lambda _: f"closed:/{root}"})()
+    hook.synchronize(source, f"mictlanx://{bucket_id}", delete_extra=True)
+    fs.is_closed = True
+    for sides in ((source, f"mictlanx://{bucket_id}"), (f"mictlanx://{bucket_id}", source)):
+        with pytest.raises(UnknownError, match=r"PermissionError|Permission denied"):
+            hook.synchronize(*sides, delete_extra=True)
+    assert objects_in(hook, bucket_id) == FILES
 
 
 @pytest.mark.parametrize("dry_run", [True, False])

@@ -187,6 +187,7 @@ def test_nothing_is_deleted_while_a_peer_is_silent(
         {"older_than": timedelta(-1)},
         {"older_than": 7},
         {"older_than": "30"},
+        {"older_than": "6M"},
         {"keep_last": -1},
         {"keep_last": "x"},
         {"prefix": 1},

@@ -178,6 +178,11 @@ def test_what_is_waited_for_is_said_once(arguments: dict[str, Any], got: str) ->
         MictlanXObjectSensor(task_id="wait", bucket_id="b", **arguments)
 
 
+def test_check_fn_that_is_no_function_is_refused_at_parse_time() -> None:
+    with pytest.raises(ValueError, match=r"\(task_id: s\): check_fn must be a function, got 'len'"):
+        MictlanXObjectSensor(task_id="s", bucket_id="b", key="a", check_fn="len")
+
+
 def test_every_way_is_templated(hook: MictlanXHook, bucket_id: str) -> None:
     fill(bucket_id, d__a="1")
     for which in ({"key": ["{{ d }}/a"]}, {"prefix": "{{ d }}/"}, {"glob": "{{ d }}/*"}):

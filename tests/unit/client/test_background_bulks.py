@@ -215,7 +215,7 @@ BAD_ITEMS: list[tuple[Any, str]] = [
     ({"bucket_id": "b", "key": "k", "source": b"", "max_tries": "5"}, "max_tries must be an int of at least 1"),
     ({"bucket_id": "b", "key": "k", "source": b"", "max_backoff": -1}, "of at least 0"),
     ({"bucket_id": "b", "key": "k", "source": b"", "max_concurrency": True}, "max_concurrency must be an int"),
-    ({"bucket_id": "b", "key": "k", "source": b"", "tags": {"n": 1}}, "tags must be str"),
+    ({"bucket_id": "b", "key": "k", "source": b"", "tags": {"n": 1}}, "tags must be a dict of non-empty str to str"),
     ({"bucket_id": "b", "key": "k", "source": b"", "colour": "red"}, "options must be among ball_id, bucket_id"),
 ]
 

@@ -213,6 +213,7 @@ def test_other_forms(settings: Any, connection: dict[str, Any], understood: str)
             {"host": "h0", "extra": {"uri": "mictlanx://h0:1"}},
             "exactly one of routers, uri and host must be set, got uri and host",
         ),
+        ({"extra": {"uri": "mictlanx://r0@h0:60666/vss?protocol=http"}}, "a path stands before the port"),
         ({"extra": {"routers": ["h0:60666"]}}, "must begin with .*, got 'h0:60666'"),
         ({"extra": {"routers": ["ftp://h0:60666"]}}, "must begin with .*, got 'ftp://h0:60666'"),
         ({"extra": {"routers": [{"host": "h0"}]}}, "a str with one per line, got dict"),
@@ -376,7 +377,10 @@ def test_defaults() -> None:
 @pytest.mark.parametrize(
     ("extra", "why"),
     [
-        ({"verfy": False}, "extra must only contain .*verify, .*got 'verfy'"),
+        ({"verfy": False}, "extra must only contain .*verify, .*got 'verfy'; did you mean 'verify'?"),
+        ({"request_timeout": 30}, "got 'request_timeout'; did you mean 'timeout'?"),
+        ({"token": "s3cret"}, "got 'token'; the token is the connection's password"),
+        ({"zone": "mx"}, "got 'zone'$"),
         ({"verify": "maybe"}, "verify must be one of"),
         ({"timeout": "soon"}, "timeout must be a number of seconds above 0, got 'soon'"),
         ({"timeout": 0}, "timeout"),
@@ -405,6 +409,15 @@ def test_defaults() -> None:
 def test_wrong_field_is_named_and_secrets_are_not(extra: dict[str, Any], why: str) -> None:
     with pytest.raises(ValidationError, match=why) as caught:
         of_extra(**extra)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_extra_that_is_no_json_is_told(settings: Any) -> None:
+    """Airflow reads it as an empty extra."""
+    with pytest.raises(
+        ValidationError, match="extra must be a JSON object, got a str that is not valid JSON"
+    ) as caught:
+        settings(json.dumps({"conn_type": "mictlanx", "host": "h0", "port": 60666, "extra": "{protocol: s3cret}"}))
     assert "s3cret" not in str(caught.value)
 
 

@@ -218,13 +218,13 @@ async def test_other_bytes_that_were_only_announced_are_cleared(vss: LocalVSS, b
     assert [chunk["checksum"] for chunk in RawRequests(vss).listed(bucket_id, "k")] == [sha256(DATA)]
 
 
-def _together(vss: LocalVSS, bucket_id: str, *puts: tuple[bytes, int]) -> list[Any]:
+def _together(vss: LocalVSS, bucket_id: str, *puts: tuple[bytes, int], replace: bool = False) -> list[Any]:
     """Put one ball from several writers: all look, then all announce, then all list."""
 
     async def scenario() -> list[Any]:
         async def put(data: bytes, chunk_size: int) -> Any:
             async with client_of(vss) as client:
-                return await client.put(bucket_id, "k", data, chunk_size=chunk_size)
+                return await client.put(bucket_id, "k", data, chunk_size=chunk_size, replace=replace)
 
         return await asyncio.gather(*(put(*arguments) for arguments in puts))
 
@@ -240,6 +240,15 @@ def test_two_writers_of_other_bytes_never_both_succeed(vss: LocalVSS, bucket_id:
     assert all(result.is_err and isinstance(result.unwrap_err(), BallConflictError) for result in results)
     assert RawRequests(vss).peers_with(bucket_id, "k_0", DATA) == set()
     assert RawRequests(vss).peers_with(bucket_id, "k_0", OTHER) == set()
+
+
+def test_two_writers_that_replace_may_try_again(vss: LocalVSS, bucket_id: str) -> None:
+    """Both have deleted the old bytes, so neither failure is final."""
+    RawRequests(vss).put(bucket_id, "k", [b"old"])
+    errors = [result.unwrap_err() for result in _together(vss, bucket_id, (DATA, 1000), (OTHER, 1000), replace=True)]
+    assert [type(error) for error in errors] == [BallConflictError] * 2
+    assert not any(error.permanent for error in errors)
+    assert all(str(error).count("put it again") and not str(error).count("replace=True") for error in errors)
 
 
 async def test_other_bytes_are_conflict_whatever_the_peers_clocks(vss: LocalVSS, bucket_id: str) -> None:
