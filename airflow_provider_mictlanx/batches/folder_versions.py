@@ -48,10 +48,11 @@ from airflow_provider_mictlanx.client.errors import (
 )
 from airflow_provider_mictlanx.client.local_io.atomic_file import check_path
 from airflow_provider_mictlanx.client.local_io.chunk_splitter import ChunkManifest
-from airflow_provider_mictlanx.client.object_ids import check_bucket_may_change, is_safe_id
+from airflow_provider_mictlanx.client.object_ids import check_bucket_may_change
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.texts import get_logger
 from airflow_provider_mictlanx.client.validation import check_non_negative
+from airflow_provider_mictlanx.safe_ids import is_safe_id
 
 log = get_logger(__name__)
 

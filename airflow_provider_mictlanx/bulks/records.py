@@ -34,9 +34,10 @@ from pydantic import ValidationError as InvalidModel
 from airflow_provider_mictlanx.batches.runner import CleanText, Failure
 from airflow_provider_mictlanx.client.errors import IntegrityError, ValidationError
 from airflow_provider_mictlanx.client.models import Metadata
-from airflow_provider_mictlanx.client.object_ids import RESERVED_BUCKETS, is_safe_id
+from airflow_provider_mictlanx.client.object_ids import RESERVED_BUCKETS
 from airflow_provider_mictlanx.client.texts import clean, excerpt
 from airflow_provider_mictlanx.client.versions import group_by_object, group_versions
+from airflow_provider_mictlanx.safe_ids import is_safe_id
 
 BULK_TAG = "bulk_id"
 RECORD_TAG = "record"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.validation import check_bool
-from airflow_provider_mictlanx.safe_ids import is_safe_id as is_safe_id
+from airflow_provider_mictlanx.safe_ids import is_safe_id
 
 RESERVED_BUCKETS = "bulk-"
 """Prefix of the buckets that contain the records of bulks."""

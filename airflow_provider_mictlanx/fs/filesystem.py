@@ -37,7 +37,6 @@ from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.concurrency import for_each
 from airflow_provider_mictlanx.client.local_io.chunk_sizes import chunk_size_for, concurrency_for
 from airflow_provider_mictlanx.client.models import Ball
-from airflow_provider_mictlanx.client.object_ids import is_safe_id
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.texts import get_logger
 from airflow_provider_mictlanx.fs.calls import current_call, one_call, sync
@@ -52,6 +51,7 @@ from airflow_provider_mictlanx.fs.files import (
     TextFile,
     WriteFile,
 )
+from airflow_provider_mictlanx.safe_ids import is_safe_id
 
 if TYPE_CHECKING:
     from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook

@@ -23,7 +23,6 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from airflow_provider_mictlanx.client.models import PutMetadataRequest
-from airflow_provider_mictlanx.client.object_ids import is_safe_id
 from airflow_provider_mictlanx.local_vss import http
 from airflow_provider_mictlanx.local_vss.blobs import ChunkData, IncomingBody
 from airflow_provider_mictlanx.local_vss.http import API, NO_DATA, ProtocolError
@@ -31,6 +30,7 @@ from airflow_provider_mictlanx.local_vss.peer import Peer, PeerDownError, Replic
 from airflow_provider_mictlanx.local_vss.placement import NoPeerLeftError, Task, normalized
 from airflow_provider_mictlanx.local_vss.request_log import RequestLog
 from airflow_provider_mictlanx.local_vss.storage_space import StorageSpace
+from airflow_provider_mictlanx.safe_ids import is_safe_id
 
 
 class NewPeer(BaseModel):

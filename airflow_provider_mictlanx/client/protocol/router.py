@@ -20,7 +20,6 @@ from airflow_provider_mictlanx.client.models import (
     PutMetadataRequest,
     PutMetadataResponse,
 )
-from airflow_provider_mictlanx.client.object_ids import is_safe_id
 from airflow_provider_mictlanx.client.protocol.common_requests import CommonRequests
 from airflow_provider_mictlanx.client.protocol.endpoint import (
     Headers,
@@ -38,6 +37,7 @@ from airflow_provider_mictlanx.client.transport.limits import MAX_LISTING
 from airflow_provider_mictlanx.client.transport.tls import Verify
 from airflow_provider_mictlanx.client.uri import SCHEME, MictlanXURI, RouterAddress
 from airflow_provider_mictlanx.client.validation import check_str
+from airflow_provider_mictlanx.safe_ids import is_safe_id
 
 _OLD_ROUTER_ID = re.compile(r"^([A-Za-z0-9._-]+):(?=[^@]+:-?\d+(?:/?\?|/?$))")
 """The router id of the older form ``router_id:host:port``."""

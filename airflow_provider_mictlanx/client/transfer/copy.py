@@ -21,7 +21,7 @@ from airflow_provider_mictlanx.client.errors import GetChunkError, IntegrityErro
 from airflow_provider_mictlanx.client.local_io.chunk_splitter import ChunkManifest, PlannedChunk
 from airflow_provider_mictlanx.client.local_io.sinks import MemorySink
 from airflow_provider_mictlanx.client.models import PutReport
-from airflow_provider_mictlanx.client.object_ids import ObjectId, is_safe_id, path_tags
+from airflow_provider_mictlanx.client.object_ids import ObjectId, path_tags
 from airflow_provider_mictlanx.client.transfer.chunk_reader import ChunkReader
 from airflow_provider_mictlanx.client.transfer.chunk_upload import PutOptions, Seen
 from airflow_provider_mictlanx.client.transfer.download import Download, can_read_directly
@@ -30,6 +30,7 @@ from airflow_provider_mictlanx.client.transfer.router_pool import RequestSender
 from airflow_provider_mictlanx.client.transfer.upload import Announced, Upload
 from airflow_provider_mictlanx.client.validation import RESERVED_PREFIX
 from airflow_provider_mictlanx.client.versions import Version, group_versions
+from airflow_provider_mictlanx.safe_ids import is_safe_id
 
 LAYOUT_TAGS = frozenset({"index", "num_chunks", "full_checksum", "chunk_size", "group_id", "updated_at"})
 """Tags that every writer sets anew."""

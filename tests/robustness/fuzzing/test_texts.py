@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationError
 from airflow_provider_mictlanx.client.object_ids import (
     check_bucket_id,
-    is_safe_id,
     make_ball_id,
     original_key,
     path_tags,
@@ -20,6 +19,7 @@ from airflow_provider_mictlanx.client.object_ids import (
 )
 from airflow_provider_mictlanx.client.uri import MictlanXURI
 from airflow_provider_mictlanx.client.validation import parse_size
+from airflow_provider_mictlanx.safe_ids import is_safe_id
 from tests.support.malformed_values import scalars, texts
 
 SECRETS = st.text("abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ", min_size=12, max_size=20).map("q7{}".format)

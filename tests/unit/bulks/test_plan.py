@@ -20,7 +20,7 @@ from airflow_provider_mictlanx.bulks.plan import (
 from airflow_provider_mictlanx.bulks.records import format_ranges, parse_ranges, records_bucket
 from airflow_provider_mictlanx.bulks.sources import SourceBall, check_balls
 from airflow_provider_mictlanx.client.errors import IntegrityError, ValidationError
-from airflow_provider_mictlanx.client.object_ids import is_safe_id
+from airflow_provider_mictlanx.safe_ids import is_safe_id
 
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 LISTINGS = st.dictionaries(KEYS, st.integers(0, 10**10), max_size=60).map(

@@ -13,12 +13,12 @@ from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.object_ids import (
     ObjectId,
     check_bucket_id,
-    is_safe_id,
     make_ball_id,
     original_key,
     path_tags,
     safe_file_name,
 )
+from airflow_provider_mictlanx.safe_ids import is_safe_id
 
 KEYS = st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1)
 
