@@ -333,6 +333,7 @@ async def test_bucket_far_larger_than_the_bulk(
 # The records say so
 
 
+@pytest.mark.usefixtures("short_grace")
 async def test_gate_pokes_while_it_is_sent_again(
     own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
 ) -> None:

@@ -32,8 +32,8 @@ RF = 2
 IN_FLIGHT = MAX_IN_FLIGHT
 """Maximum number of balls that a bulk uploads at the same time."""
 KILLS = 20
-KILLED_BALLS = 120
-"""Of an attempt that is killed at any request: enough for two windows."""
+KILLED_BALLS = 96
+"""Of an attempt that is killed at any request: enough for two windows, of 64 and 32 balls."""
 REQUESTS = 3 * KILLED_BALLS + 20
 """About as many requests as this attempt makes."""
 

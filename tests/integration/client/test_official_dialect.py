@@ -89,7 +89,7 @@ async def test_every_request(
             "filename": "file",
             "timeout": 30,
             "headers": HEADERS,
-            "end": 1000,
+            "end": 1_000_000,  # all that this process has stored so far
         }
         if name == "put_metadata":
             values |= {"ball_id": "new", "key": "new_0"}

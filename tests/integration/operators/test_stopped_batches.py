@@ -46,6 +46,7 @@ def test_stopped_read_into_a_folder(slow_vss: LocalVSS, bucket_id: str, tmp_path
     assert (retry["skipped"], retry["downloaded"]) == (len(there), len(DATA) - len(there))
 
 
+@pytest.mark.usefixtures("short_grace")
 def test_stopped_copy(slow_vss: LocalVSS, bucket_id: str) -> None:
     arguments = {"bucket_id": bucket_id, "prefix": "in/", "dest_bucket_id": bucket_id, "dest_prefix": "out/"}
     slow = slow_vss.set_fault("latency", method="POST", path="/buckets/data/", skip=5, seconds=15)

@@ -21,6 +21,7 @@ def slow_vss(own_vss: Callable[..., LocalVSS], connect: Callable[..., None]) -> 
     return vss
 
 
+@pytest.mark.usefixtures("short_grace")
 @pytest.mark.parametrize("in_a_loop", [False, True], ids=["no-loop", "in-a-running-loop"])
 @pytest.mark.parametrize("how", HOW)
 def test_stopped_upload(

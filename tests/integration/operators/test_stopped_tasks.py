@@ -26,6 +26,7 @@ def slow_vss(own_vss: Callable[..., LocalVSS], connect: Callable[..., None]) -> 
     return vss
 
 
+@pytest.mark.usefixtures("short_grace")
 @pytest.mark.parametrize("in_a_loop", [False, True], ids=["no-loop", "in-a-running-loop"])
 @pytest.mark.parametrize("how", HOW)
 def test_stopped_put(slow_vss: LocalVSS, bucket_id: str, tmp_path: Path, how: str, in_a_loop: bool) -> None:

@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
@@ -252,8 +252,9 @@ class PeerLost(Fault):
 
     def how(self, operation: Operation, lasting: bool, patience: int) -> How:
         # A new ball goes past a peer that does not answer: the next announcement is placed on another one.
-        usual = How(tries=5)
-        return replace(usual, timeout=12 * SCALE * patience, roll_call=10 * SCALE * patience) if self.hurried else usual
+        if self.hurried:
+            return How(tries=3, timeout=12 * SCALE * patience, roll_call=10 * SCALE * patience)
+        return How(tries=5)
 
 
 def _concerned(cell: Cell) -> str:
