@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fsspec.spec import AbstractFileSystem
+
 from airflow_provider_mictlanx.batches.download import place_items
 from airflow_provider_mictlanx.batches.runner import Batch, BatchResult, Item, TransferOptions
 from airflow_provider_mictlanx.client.async_client import AsyncClient
@@ -120,12 +122,20 @@ class Store:
                 if (stored := self.fs.info(written).get("size")) != size:
                     raise UnknownError(f"writing {name} in {self.name} failed: {stored} of {size} bytes arrived")
                 if written != target:
-                    self.fs.mv(written, target)
+                    self._rename(written, target)
             except BaseException:
                 if written != target:
                     with suppress(Exception):  # the first error is raised
                         self.fs.rm_file(written)
                 raise
+
+    def _rename(self, path: str, target: str) -> None:
+        """Rename a file. fsspec's own ``mv`` takes its path for a glob, such as one in a folder ``a[1]``."""
+        if type(self.fs).mv is AbstractFileSystem.mv:
+            self.fs.cp_file(path, target)
+            self.fs.rm_file(path)
+        else:
+            self.fs.mv(path, target)
 
     @contextmanager
     def _errors(self, action: str) -> Iterator[None]:
