@@ -22,8 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsspec.spec import AbstractFileSystem
-
 from airflow_provider_mictlanx.batches.download import place_items
 from airflow_provider_mictlanx.batches.runner import Batch, BatchResult, Item, TransferOptions
 from airflow_provider_mictlanx.client.async_client import AsyncClient
@@ -131,6 +129,8 @@ class Store:
 
     def _rename(self, path: str, target: str) -> None:
         """Rename a file. fsspec's own ``mv`` takes its path for a glob, such as one in a folder ``a[1]``."""
+        from fsspec.spec import AbstractFileSystem  # slow to import, and few tasks need it
+
         if type(self.fs).mv is AbstractFileSystem.mv:
             self.fs.cp_file(path, target)
             self.fs.rm_file(path)
