@@ -249,7 +249,11 @@ class LocalVSS:
         finally:
             connection.close()
         if response.status >= 400:
-            reason = json.loads(answer)["detail"][0]["msg"] if response.status == 422 else answer.decode()
+            reason = answer.decode()
+            if response.status == 422:
+                problem = json.loads(answer)["detail"][0]
+                name = ".".join(map(str, problem["loc"][2:]))  # of the parameter, behind the body and its model
+                reason = f"{name}: {problem['msg']}" if name else problem["msg"]
             raise ValueError(f"{method} {path} {body or ''} failed with {response.status}: {reason}")
         return json.loads(answer) if answer else None
 

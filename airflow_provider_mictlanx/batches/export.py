@@ -120,12 +120,22 @@ class Store:
                 if (stored := self.fs.info(written).get("size")) != size:
                     raise UnknownError(f"writing {name} in {self.name} failed: {stored} of {size} bytes arrived")
                 if written != target:
-                    self.fs.mv(written, target)
+                    self._rename(written, target)
             except BaseException:
                 if written != target:
                     with suppress(Exception):  # the first error is raised
                         self.fs.rm_file(written)
                 raise
+
+    def _rename(self, path: str, target: str) -> None:
+        """Rename a file. fsspec's own ``mv`` takes its path for a glob, such as one in a folder ``a[1]``."""
+        from fsspec.spec import AbstractFileSystem  # slow to import, and few tasks need it
+
+        if type(self.fs).mv is AbstractFileSystem.mv:
+            self.fs.cp_file(path, target)
+            self.fs.rm_file(path)
+        else:
+            self.fs.mv(path, target)
 
     @contextmanager
     def _errors(self, action: str) -> Iterator[None]:

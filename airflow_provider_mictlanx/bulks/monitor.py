@@ -224,9 +224,10 @@ async def list_bulk_items(client: AsyncClient, bulk_id: str, timeout: float = RE
     """
     result = await read_result(client, bulk_id, include_items=True, request_timeout=timeout)
     if result["state"] != State.COMPLETE.value:
+        problems = "".join(f": {problem}" for problem in result["problems"][:1])
         raise BulkFailedError(
             f"reading bulk {bulk_id!r} failed: {result['failed']} of its {result['total_balls']} objects are not "
-            "stored. Fix the causes and clear the upload task, or read its bucket instead",
+            f"stored{problems}. Fix the causes and clear the upload task, or read its bucket instead",
             permanent=True,
             result={name: value for name, value in result.items() if name != "successes"},
         )

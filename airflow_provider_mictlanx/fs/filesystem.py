@@ -542,7 +542,8 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
             self.invalidate_cache(path)
 
     async def _pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
-        await self._store(path, {"data": bytes(value)}, _is_create(mode), **kwargs)
+        data = bytes(memoryview(value))  # bytes(5) would be five zeros
+        await self._store(path, {"data": data}, _is_create(mode), **kwargs)
 
     @_one_call
     async def _put_file(

@@ -56,7 +56,11 @@ async def test_clear_deletes_data_and_caches(mictlanx_conn: str, mictlanx_vss: L
 
 @pytest.mark.parametrize(
     ("kind", "parameters", "reason"),
-    [("peer silent", {}, "kind must be one of peer_down, .*, got 'peer silent'"), ("status", {"status": 3}, "200")],
+    [
+        ("peer silent", {}, "kind must be one of peer_down, .*, got 'peer silent'"),
+        ("status", {"status": 3}, "failed with 422: status: .*200"),
+        ("status", {"peeer": "peer-0"}, "failed with 422: peeer: Extra inputs are not permitted"),
+    ],
 )
 def test_fault_that_does_not_exist_is_explained(
     kind: str, parameters: dict[str, object], reason: str, vss: LocalVSS

@@ -16,9 +16,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from fsspec.asyn import AsyncFileSystem
-from fsspec.spec import AbstractFileSystem
-
 from airflow_provider_mictlanx.client.concurrency import PIECE, Threads
 from airflow_provider_mictlanx.client.errors import IntegrityError, UnknownError, ValidationError
 from airflow_provider_mictlanx.client.local_io.sources import READ_WHOLE_LIMIT, BytesSource, Source
@@ -75,6 +72,9 @@ def find_files(fs: Any, path: str) -> dict[str, Mapping[str, Any]]:
 
     fsspec's own ``find`` takes a folder that can't be listed for an empty one, so the folders are listed here.
     """
+    from fsspec.asyn import AsyncFileSystem  # slow to import, and few tasks need it
+    from fsspec.spec import AbstractFileSystem
+
     if isinstance(fs, AsyncFileSystem):
         has_own_find = type(fs)._find is not AsyncFileSystem._find
     else:

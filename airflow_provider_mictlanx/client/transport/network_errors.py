@@ -31,7 +31,7 @@ from airflow_provider_mictlanx.client.transport.limits import CONNECT_TIMEOUT
 from airflow_provider_mictlanx.client.transport.proxies import Proxy
 from airflow_provider_mictlanx.client.validation import check_timeout
 
-SLOW = "; check whether the router is overloaded, or raise the timeout"
+SLOW = "; check whether the router is overloaded, or raise the request timeout"
 """Advice after a timeout."""
 
 

@@ -8,6 +8,7 @@ import pickle
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fsspec.callbacks import Callback
@@ -34,6 +35,13 @@ def test_a_transaction_stores_all_or_nothing(fs: MictlanXFileSystem, bucket_id: 
     assert fs.cat(f"{bucket_id}/a") == b"a"
     with fs.open(f"{bucket_id}/b.gz", "r", compression="infer") as text:
         assert text.read() == "b"
+
+
+@pytest.mark.parametrize("value", [5, [1, 2], "text"])
+def test_only_bytes_are_piped(fs: MictlanXFileSystem, bucket_id: str, value: Any) -> None:
+    with pytest.raises(TypeError):
+        fs.pipe(f"{bucket_id}/a", value)
+    assert fs.find(bucket_id) == []
 
 
 def test_callbacks_are_told_sizes(fs: MictlanXFileSystem, bucket_id: str, tmp_path: Path) -> None:

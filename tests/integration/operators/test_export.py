@@ -48,7 +48,7 @@ class Target:
     def read(self) -> dict[str, bytes]:
         root = self.path.path.rstrip("/")
         self.path.fs.invalidate_cache()
-        return {name.removeprefix(f"{root}/"): self.path.fs.cat(name) for name in self.path.fs.find(root)}
+        return {name.removeprefix(f"{root}/"): self.path.fs.cat_file(name) for name in self.path.fs.find(root)}
 
     def write(self, name: str, data: bytes) -> None:
         self.path.fs.pipe_file(f"{self.path.path}/{name}", data)
@@ -86,6 +86,12 @@ def test_export_writes_and_resumes(stored: str, target: Target, vss: LocalVSS) -
     assert (again["downloaded"], again["skipped"], again["failed"]) == (1, 4, 0)
     assert len(vss.requests("GET", rf"/buckets/{stored}/\w+_0$")) == 1
     assert target.read() == OBJECTS
+
+
+def test_folder_that_looks_like_a_glob_is_exported(hook: MictlanXHook, stored: str, target: Target) -> None:
+    hook.put(stored, "x[1]/e*", "e")
+    assert export(target, bucket_id=stored, prefix="x")["downloaded"] == 1
+    assert target.read() == {"x[1]/e*": b"e"}
 
 
 def test_file_with_other_content_is_left_unless_replaced(stored: str, target: Target) -> None:

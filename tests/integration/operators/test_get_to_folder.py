@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_mictlanx.batches.runner import BatchError
 from airflow_provider_mictlanx.bulks.errors import BulkFailedError
-from airflow_provider_mictlanx.client.errors import DeadlineExceededError
+from airflow_provider_mictlanx.client.errors import DeadlineExceededError, ValidationError
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.operators.mictlanx import MictlanXGetToFolderOperator
 from tests.support.operator_runs import run, store
@@ -234,6 +234,14 @@ def test_bulk_that_is_not_complete(hook: MictlanXHook, bucket_id: str, tmp_path:
     with pytest.raises(AirflowFailException, match="failed: 1 of its 2 objects are not stored"):
         read(tmp_path / "out", bulk_id=bucket_id)
     assert files_in(tmp_path / "out") == {}
+
+
+def test_bulk_that_failed_before_its_plan_says_why(hook: MictlanXHook, bucket_id: str, tmp_path: Path) -> None:
+    bulk_id = f"none-{bucket_id}"
+    with pytest.raises(ValidationError, match="has no objects"):
+        hook.put_bulk(bulk_id, bucket_id, balls=[])
+    with pytest.raises(BulkFailedError, match=r"0 of its 0 objects are not stored: .*the list has no objects"):
+        hook.get_to_folder(tmp_path, bulk_id=bulk_id)
 
 
 def test_one_key_in_two_buckets(hook: MictlanXHook, bucket_id: str, tmp_path: Path) -> None:
