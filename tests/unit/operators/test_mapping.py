@@ -23,6 +23,7 @@ LEFT_OUT = {
     "MictlanXObjectSensor": {"prefix", "glob"},
 }
 """Parameters that exclude another one of the class."""
+FUNCTIONS = {"one": min, "two": max}
 STORED_AS = {"dry_run": "is_dry_run"}
 """Attributes that are called otherwise: Airflow's operators have a method of the parameter's name."""
 TEMPLATED = {
@@ -48,9 +49,13 @@ def parameters_of(kind: type) -> set[str]:
     return {parameter.name for parameter in found if parameter.kind is parameter.KEYWORD_ONLY}
 
 
-def arguments_of(kind: type) -> dict[str, str]:
+def argument(name: str, text: str) -> Any:
+    return FUNCTIONS.get(text, len) if name == "check_fn" else text
+
+
+def arguments_of(kind: type) -> dict[str, Any]:
     """Return an argument for every parameter that goes with the others."""
-    return {name: f"the {name}" for name in parameters_of(kind) - LEFT_OUT.get(kind.__name__, set())}
+    return {name: argument(name, f"the {name}") for name in parameters_of(kind) - LEFT_OUT.get(kind.__name__, set())}
 
 
 @pytest.mark.parametrize("kind", CLASSES)
@@ -58,8 +63,9 @@ def test_every_parameter_is_mapped_beside_all_others(kind: Any) -> None:
     for name in arguments_of(kind):
         others = {other: value for other, value in arguments_of(kind).items() if other != name}
         with DAG("dag", start_date=datetime(2026, 1, 1)):
-            mapped = kind.partial(task_id="mapped", retries=2, **others).expand(**{name: ["one", "two"]})
-        for value in ("one", "two"):
+            values = [argument(name, text) for text in ("one", "two")]
+            mapped = kind.partial(task_id="mapped", retries=2, **others).expand(**{name: values})
+        for value in values:
             task = mapped.unmap({name: value})
             assert {other: getattr(task, STORED_AS.get(other, other)) for other in others} == others
             assert (getattr(task, STORED_AS.get(name, name)), task.retries) == (value, 2)
