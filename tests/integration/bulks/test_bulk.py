@@ -630,6 +630,7 @@ async def test_plan_without_data(
     folder: Path,
     changed: bool,
     monkeypatch: pytest.MonkeyPatch,
+    short_grace: None,
 ) -> None:
     """Cut off after the plan was announced, before its bytes were sent: the same plan is written again, another one is not."""
     make_files(folder, {"a": 10, "b": 20})

@@ -92,14 +92,14 @@ async def test_many_requests_share_one_wait(own_vss: Callable[..., LocalVSS], ca
 async def test_a_bulk_fails_after_one_wait(caplog: pytest.LogCaptureFixture) -> None:
     """The balls behind the first ones do not wait again."""
     port = free_port()
-    async with patient(uri_of(port), 3) as client:
+    async with patient(uri_of(port), 6) as client:
         items = [{"bucket_id": "b", "ball_id": f"k{number}", "source": DATA} for number in range(30)]
         (await client.put_bulk("bulk", items, max_concurrency=3)).unwrap()
         result = (await client.await_bulk("bulk")).unwrap()
         assert result["failed"] == 30
     assert (len(lines(caplog, "waiting up to")), len(lines(caplog, "Stopped waiting"))) == (1, 1)
     error = result["failures"][-1]["error"]
-    assert str(error).endswith(f"not waiting again: router r0 (http://127.0.0.1:{port}) could not be reached for 3 s")
+    assert str(error).endswith(f"not waiting again: router r0 (http://127.0.0.1:{port}) could not be reached for 6 s")
     assert other_tasks() == set()
 
 
