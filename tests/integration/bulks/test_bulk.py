@@ -663,7 +663,7 @@ async def test_plan_without_data(
 
 
 async def test_cancelled_attempt_says_so_in_time(
-    own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path
+    own_vss: Callable[..., LocalVSS], bulk_id: str, bucket_id: str, folder: Path, short_grace: None
 ) -> None:
     make_files(folder, {f"f{number}": 50 for number in range(50)})
     vss = own_vss()
