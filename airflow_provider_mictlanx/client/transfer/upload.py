@@ -294,12 +294,15 @@ class Upload(UploadBase):
         """
         extent = f"{len(other.chunks)} of {other.num_chunks} chunks" if not other.is_complete else f"{other.size} bytes"
         by = f" by {other.ordered[0].producer_id!r}" if other.ordered[0].producer_id else ""
-        what_to_do = (
-            "while this put replaced it: another writer puts it at the same time, and nothing may be stored now; put "
-            "it again"
-            if is_racing
-            else "and were not changed; replace=True replaces them, or choose another key"
-        )
+        if is_racing:
+            what_to_do = (
+                "while this put replaced it: another writer puts it at the same time, and nothing may be stored now; "
+                "put it again"
+            )
+        elif self.options.replace:
+            what_to_do = "and were not changed, because they can't be replaced; delete them, or choose another key"
+        else:
+            what_to_do = "and were not changed; replace=True replaces them, or choose another key"
         return BallConflictError(
             f"putting {self.name} ({self._plan.size} bytes, SHA-256 {self._plan.checksum[:12]}…) failed: "
             f"{why or 'other bytes'} were announced under this key{by} ({extent}, SHA-256 "

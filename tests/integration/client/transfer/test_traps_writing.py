@@ -707,3 +707,19 @@ async def test_put_does_not_take_a_dead_routers_task_to_another(own_vss: Callabl
     ):
         assert (await client.put("b", "k", DATA, max_tries=4)).unwrap() is True
     assert RawRequests(vss).peers_with("b", "k_0", DATA)
+
+
+@pytest.mark.parametrize(("replace", "what_to_do"), [(False, "replace=True replaces them"), (True, "delete them")])
+async def test_same_bytes_begun_in_an_unknown_layout_conflict(
+    vss: LocalVSS, bucket_id: str, replace: bool, what_to_do: str
+) -> None:
+    wire = RawRequests(vss)
+    task, _ = wire.announce(bucket_id, "k", 0, DATA[:600], DATA, 3)
+    wire.send(task, DATA[:600])
+    async with client_of(vss) as client:
+        error = (await client.put(bucket_id, "k", DATA, replace=replace)).unwrap_err()
+        assert isinstance(error, BallConflictError)
+        assert "in chunks of other sizes" in str(error)
+        assert what_to_do in str(error)
+        (await client.delete("k", bucket_id)).unwrap()
+        assert (await client.put(bucket_id, "k", DATA)).unwrap()
