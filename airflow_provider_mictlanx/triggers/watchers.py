@@ -94,18 +94,21 @@ class StorageReader:
     async def read(self, listed: ListedObject) -> MictlanXError | None:
         """Wait until an object is read, and return the error; None if every chunk is stored and verified."""
         if listed not in self._reads:
-            self._reads[listed] = asyncio.create_task(self._read(listed.ball))
+            self._reads[listed] = asyncio.create_task(self._read(listed))
         task = self._reads[listed]
         await asyncio.wait({task})  # unlike awaiting the task, neither cancels it nor is cancelled with it
         return UnavailableError("reading was stopped") if task.cancelled() else task.result()
 
-    async def _read(self, ball: Ball) -> MictlanXError | None:
+    async def _read(self, listed: ListedObject) -> MictlanXError | None:
+        ball = listed.ball
         async with self._slots:
             try:
                 name = ball.own_key or ball.ball_id
-                unwrap(await self._client.get_metadata(ball.bucket_id, name, check_storage=True))
+                found = unwrap(await self._client.get_metadata(ball.bucket_id, name, check_storage=True))
             except MictlanXError as error:
                 return error
+        if describe(found).content != listed.content:  # an older one stays readable until the data arrives
+            return UnavailableError("another version than the listed one is readable")
         return None
 
     def forget_all_but(self, listed: Container[ListedObject]) -> None:
