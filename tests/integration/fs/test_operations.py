@@ -35,6 +35,19 @@ def test_a_transaction_stores_all_or_nothing(fs: MictlanXFileSystem, bucket_id: 
         assert text.read() == "b"
 
 
+@pytest.mark.parametrize("how", [{"mode": "w"}, {"mode": "wb", "compression": "gzip"}, {"mode": "wb"}])
+def test_a_file_left_open_in_a_transaction_is_an_error(
+    fs: MictlanXFileSystem, bucket_id: str, how: dict[str, str]
+) -> None:
+    """A text file or a compressor still has bytes that the file under it does not know."""
+    file = None
+    with pytest.raises(OSError, match="must be closed before its transaction ends"), fs.transaction:  # noqa: PT012
+        file = fs.open(f"{bucket_id}/a", **how)
+        file.write("a" if how["mode"] == "w" else b"a")
+    file.close()
+    assert not fs.exists(f"{bucket_id}/a")
+
+
 def test_callbacks_are_told_sizes(fs: MictlanXFileSystem, bucket_id: str, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(1000))
     for call in (
