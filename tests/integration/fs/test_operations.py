@@ -15,6 +15,7 @@ from fsspec.callbacks import Callback
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.fs.filesystem import MictlanXFileSystem
+from tests.support.raw_requests import RawRequests
 from tests.support.vss import LocalVSS
 
 
@@ -46,6 +47,15 @@ def test_a_file_left_open_in_a_transaction_is_an_error(
         file.write("a" if how["mode"] == "w" else b"a")
     file.close()
     assert not fs.exists(f"{bucket_id}/a")
+
+
+def test_a_file_in_a_folder_is_named_after_its_key(
+    fs: MictlanXFileSystem, vss: LocalVSS, bucket_id: str, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").write_text("kept")
+    RawRequests(vss).put(bucket_id, "a", [b"theirs"], tags={"fullname": "mine"})
+    fs.get_file(f"{bucket_id}/a", f"{tmp_path}/")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"mine": "kept", "a": "theirs"}
 
 
 def test_callbacks_are_told_sizes(fs: MictlanXFileSystem, bucket_id: str, tmp_path: Path) -> None:
