@@ -320,3 +320,4 @@ def test_more_makers_than_names_and_file_systems_without_locks(tmp_path: Path, m
         file.publish(replace=False)
     assert (tmp_path / "target").read_bytes() == b"data"
     assert (tmp_path / part_name("target", 0)).read_bytes() == b"somebody's"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [part_name("target", 0), "target"]
