@@ -598,7 +598,8 @@ class BulkWatcher(Watcher):
         return ([] if event_id == fired else [{"event_id": event_id, **summary}]), event_id
 
     def _event_id(self, records: Records, status: BulkStatus) -> str:
-        first = min(records.starts, key=lambda start: (start.updated_at, start.attempt), default=None)
+        # Not by the time alone: the clock of a retry's peer may be slow.
+        first = min(records.starts, key=attrgetter("sequence", "updated_at", "attempt"), default=None)
         return _digest(
             self.trigger.bulk_id, first.attempt if first else json.dumps(status.closed and status.closed.result)
         ).hex()
