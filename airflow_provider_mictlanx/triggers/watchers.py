@@ -606,6 +606,14 @@ class BulkWatcher(Watcher):
 
 
 def _is_being_deleted(records: Records) -> bool:
-    """Return whether the start of an attempt is deleted, but not yet what the attempt recorded."""
+    """
+    Return whether the start of an attempt is deleted, but not yet what the attempt recorded.
+
+    Reports from before the plan do not count: they are of a bulk of the same id that was deleted during its upload.
+    """
     starts = {(start.shard, start.attempt) for start in records.starts}
-    return any((record.shard, record.attempt) not in starts for record in [*records.parts, *records.dones])
+    planned = {plan.shard: plan.updated_at for plan in records.plans}
+    return any(
+        (record.shard, record.attempt) not in starts and record.updated_at > planned.get(record.shard, 0)
+        for record in [*records.parts, *records.dones]
+    )

@@ -639,6 +639,22 @@ async def test_bulk_that_is_being_deleted_fires_nothing(
         await triggerer.wait_for(0)
 
 
+async def test_bulk_fires_in_spite_of_records_of_a_deleted_one(
+    hook: MictlanXHook, bulk_id: str, bucket_id: str, folder: Path
+) -> None:
+    """An upload whose bulk is deleted meanwhile records its end all the same."""
+    await hook.aput_bulk(bulk_id, bucket_id, folder)
+    async with hook.open_client() as client:
+        records = RecordStore(client, bulk_id)
+        (ended,) = (await records.read()).dones
+        await hook.adelete_bulk(bulk_id)
+        await records.write(ended)
+    await hook.aput_bulk(bulk_id, bucket_id, folder)
+    async with Triggerer() as triggerer:
+        triggerer.watch(bulk(bulk_id), "asset")
+        await triggerer.wait_for(1)
+
+
 async def test_silent_peer_does_not_repeat_a_bulks_event(
     own_vss: Callable[..., LocalVSS],
     connect: Callable[..., None],
