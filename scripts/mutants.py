@@ -84,6 +84,7 @@ LIMITS = "tests/unit/client/test_concurrency.py"
 TAKING_OVER = "tests/integration/bulks/test_inventory.py"
 FILES = "tests/integration/fs/test_traps.py"
 EVENTS = "tests/integration/triggers/test_events.py"
+MANY_OBJECTS = "tests/integration/sensors/test_many_objects.py"
 EVENT_STATES = "tests/unit/triggers/test_events.py"
 IMPORTS = "tests/unit/test_imports.py"
 UPKEEP = "tests/integration/operators/test_upkeep.py"
@@ -1533,6 +1534,13 @@ MUTANTS = (
             RESERVED_IN_AIRFLOW,
             ["test_operator_refuses_a_reserved_bucket"],
         ),
+        (
+            "check_fn judges the version that is readable",
+            "judged and [*map(_content, found)] == [*map(_content, judged)]",
+            "judged",
+            MANY_OBJECTS,
+            ["test_check_fn_judges_the_version_that_is_readable"],
+        ),
     ),
     *_mutants(
         "batches/local_paths.py",
@@ -1692,10 +1700,17 @@ MUTANTS = (
         ),
         (
             "a loss takes back what was complete",
-            "return [report for report in reports if _attempt_order(report) >= since]",
-            "return reports",
+            "if _attempt_order(report) >= since and report.attempt in started]",
+            "if report.attempt in started]",
             STATUS,
             ["test_loss_takes_back_what_was_complete", "test_complete_means_that_every_shard_has_a_good_end"],
+        ),
+        (
+            "an attempt without a start completes nothing",
+            " and report.attempt in started]",
+            "]",
+            STATUS,
+            ["test_good_end_without_a_start_completes_nothing"],
         ),
         (
             "a lost ball needs a later acknowledgement",
@@ -2675,6 +2690,13 @@ MUTANTS = (
     ),
     *_mutants(
         "triggers/watchers.py",
+        (
+            "an older version is not the listed one",
+            "if describe(found).content != listed.content:",
+            "if False:",
+            EVENTS,
+            ["test_changed_object_fires_once_its_new_data_is_readable"],
+        ),
         (
             "a state is noted after all events of a snapshot were taken",
             "payloads, state = await self.compare(content, snapshot.reader, self._state)",

@@ -153,7 +153,9 @@ class ShardUpload:
                 )
 
     def _start_after(self, records: Records) -> Start:
-        self._sequence = 1 + max((start.sequence for start in records.starts if start.shard == self.shard), default=0)
+        mine = records.shard_records(self.shard)
+        known = [start.sequence for start in mine.starts] + [report.sequence for report in mine.reports]
+        self._sequence = 1 + max(known, default=0)
         return Start(**self._identity, shards=self.spec.shards, owner=dict(self.owner), spec=self._spec_text)
 
     @property

@@ -189,11 +189,13 @@ def valid_reports(records: Records, plan: Plan) -> list[Report]:
     """
     Return the reports of a shard's plan whose counts are still valid.
 
-    The counts of attempts before the latest loss include lost balls, so only reports since that attempt are valid.
+    The counts of attempts before the latest loss include lost balls, so only reports since that attempt are valid. An
+    attempt without a start reports on a bulk that was deleted meanwhile, and its objects may be deleted too.
     """
+    started = {start.attempt for start in records.starts}
     reports = [report for report in records.reports if report.plan == plan.digest]
     since = max((_attempt_order(report) for report in reports if report.lost), default=(0, ""))
-    return [report for report in reports if _attempt_order(report) >= since]
+    return [report for report in reports if _attempt_order(report) >= since and report.attempt in started]
 
 
 def is_good_end(report: Report) -> bool:

@@ -173,7 +173,8 @@ async def bulk(client: AsyncClient, args: Namespace) -> Output:
         for status in statuses
     ]
     codes = {State.FAILED: 1, State.UNPLANNED: 3, State.UPLOADING: 5}
-    worst = next((code for state, code in codes.items() if state in {status.state for status in statuses}), 0)
+    states = {summary.summarize(status)["state"] for status in statuses}  # of a closed bulk, that of its result
+    worst = next((code for state, code in codes.items() if state.value in states), 0)
     return Output([summaries.status_summary(status) for status in statuses], rows, exit_code=worst)
 
 

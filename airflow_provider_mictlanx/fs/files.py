@@ -288,7 +288,10 @@ class WriteFile(io.BufferedIOBase):
             raise self._error from error
 
     def commit(self) -> None:
-        """Store the object; nothing happens after ``discard``."""
+        """Store the object; nothing happens after ``discard``. Raise ``OSError`` for an open file."""
+        if not (self.closed or self._discarded):  # a compressor or a text file around it may have more bytes
+            self.discard()
+            raise OSError(errno.EINVAL, "the file must be closed before its transaction ends", self.path)
         self.fs.run(self.acommit)
 
     async def acommit(self) -> None:

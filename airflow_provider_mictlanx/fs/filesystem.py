@@ -498,7 +498,7 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
                         bucket_id,
                         key,
                         folder or os.curdir,
-                        filename=name,
+                        filename=name or rpath.rpartition("/")[2],  # never a name that the writer chose
                         replace=True,
                         **self._in_flight(),
                         **self._request_options(),

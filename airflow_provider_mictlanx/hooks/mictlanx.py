@@ -573,7 +573,8 @@ class MictlanXHook(CleanLog, BaseHook):
 
         :param check_storage: once the object is listed, read and verify every chunk before returning it
         :param check_fn: called in a thread with the list of the listed objects, each in the form of ``get_metadata``
-            with ``age``, the seconds since it was written; a false result means "not yet", and nothing is read
+            with ``age``, the seconds since it was written; a false result means "not yet", and nothing is read. It is
+            called again if other versions than the listed ones are readable, or fewer objects
         :param client: an open client of the running event loop, for repeated checks; only for the coroutine
         """
         options = await self._with_connection_defaults({"request_timeout": request_timeout})
@@ -582,7 +583,9 @@ class MictlanXHook(CleanLog, BaseHook):
             if ball is not None and not await self._passes(check_fn, [ball]):
                 ball = None
             if ball is not None and check_storage:
-                ball = await self._find(opened, bucket_id, key, check_storage=True, **options)
+                listed, ball = ball, await self._find(opened, bucket_id, key, check_storage=True, **options)
+                if ball is not None and not await self._passes(check_fn, [ball], judged=[listed]):
+                    ball = None
         if ball is None:
             return None
         result = summaries.ball_summary(ball)
@@ -639,16 +642,23 @@ class MictlanXHook(CleanLog, BaseHook):
             if len(found) >= needed and not await self._passes(check_fn, found):
                 return None
             if check_storage and len(found) >= needed:
+                listed_balls = found
                 found = await self._read_back(opened, found, {} if readable is None else readable, options)
+                if len(found) >= needed and not await self._passes(check_fn, found, judged=listed_balls):
+                    return None
         count = summaries.format_count(len(found), "object")
         self.log.info("Bucket %s: found %s, at least %d required", bucket_id, count, needed)
         return summaries.objects_summary(bucket_id, found) if len(found) >= needed else None
 
     find_objects = blocking(afind_objects)
 
-    async def _passes(self, check_fn: CheckFn | None, found: Sequence[Ball]) -> bool:
-        """Return whether ``check_fn`` accepts the listed objects."""
-        if check_fn is None:
+    async def _passes(self, check_fn: CheckFn | None, found: Sequence[Ball], judged: Sequence[Ball] = ()) -> bool:
+        """
+        Return whether ``check_fn`` accepts the objects.
+
+        :param judged: the objects that it has accepted; other versions of them, or fewer, are judged again
+        """
+        if check_fn is None or (judged and [*map(_content, found)] == [*map(_content, judged)]):
             return True
         now = time.time()
         objects = [summaries.ball_summary(ball) | {"age": max(0.0, now - ball.updated_at / 1e9)} for ball in found]

@@ -101,6 +101,7 @@ class MictlanXRemoteLogIO:
         """
         try:
             from airflow_provider_mictlanx.client.errors import ValidationError
+            from airflow_provider_mictlanx.log.storage import LocalState
 
             base = self.base_log_folder.resolve()
             local = (base / path).resolve()
@@ -114,6 +115,7 @@ class MictlanXRemoteLogIO:
             # Not removed: another process may have opened it to continue the log, and its lines would be lost.
             if self.delete_local_copy and local.stat().st_size == stored:
                 os.truncate(local, 0)
+                LocalState.path(local).unlink(missing_ok=True)  # the next lines may be the same again
         except Exception as error:
             if not self._failed_lately():  # so that one upload in a minute has the complete time
                 self._failed_at = time.monotonic()

@@ -94,18 +94,21 @@ class StorageReader:
     async def read(self, listed: ListedObject) -> MictlanXError | None:
         """Wait until an object is read, and return the error; None if every chunk is stored and verified."""
         if listed not in self._reads:
-            self._reads[listed] = asyncio.create_task(self._read(listed.ball))
+            self._reads[listed] = asyncio.create_task(self._read(listed))
         task = self._reads[listed]
         await asyncio.wait({task})  # unlike awaiting the task, neither cancels it nor is cancelled with it
         return UnavailableError("reading was stopped") if task.cancelled() else task.result()
 
-    async def _read(self, ball: Ball) -> MictlanXError | None:
+    async def _read(self, listed: ListedObject) -> MictlanXError | None:
+        ball = listed.ball
         async with self._slots:
             try:
                 name = ball.own_key or ball.ball_id
-                unwrap(await self._client.get_metadata(ball.bucket_id, name, check_storage=True))
+                found = unwrap(await self._client.get_metadata(ball.bucket_id, name, check_storage=True))
             except MictlanXError as error:
                 return error
+        if describe(found).content != listed.content:  # an older one stays readable until the data arrives
+            return UnavailableError("another version than the listed one is readable")
         return None
 
     def forget_all_but(self, listed: Container[ListedObject]) -> None:
@@ -595,13 +598,22 @@ class BulkWatcher(Watcher):
         return ([] if event_id == fired else [{"event_id": event_id, **summary}]), event_id
 
     def _event_id(self, records: Records, status: BulkStatus) -> str:
-        first = min(records.starts, key=lambda start: (start.updated_at, start.attempt), default=None)
+        # Not by the time alone: the clock of a retry's peer may be slow.
+        first = min(records.starts, key=attrgetter("sequence", "updated_at", "attempt"), default=None)
         return _digest(
             self.trigger.bulk_id, first.attempt if first else json.dumps(status.closed and status.closed.result)
         ).hex()
 
 
 def _is_being_deleted(records: Records) -> bool:
-    """Return whether the start of an attempt is deleted, but not yet what the attempt recorded."""
+    """
+    Return whether the start of an attempt is deleted, but not yet what the attempt recorded.
+
+    Reports from before the plan do not count: they are of a bulk of the same id that was deleted during its upload.
+    """
     starts = {(start.shard, start.attempt) for start in records.starts}
-    return any((record.shard, record.attempt) not in starts for record in [*records.parts, *records.dones])
+    planned = {plan.shard: plan.updated_at for plan in records.plans}
+    return any(
+        (record.shard, record.attempt) not in starts and record.updated_at > planned.get(record.shard, 0)
+        for record in [*records.parts, *records.dones]
+    )

@@ -182,7 +182,11 @@ class OpenFolder:
         """Lock an open part file; return whether it is usable, or None if it was removed or published meanwhile."""
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # locked by another download, or a file system without locks
+        except BlockingIOError:  # locked by another download
+            return False
+        except OSError:  # a file system without locks: a name that nobody locks is never used
+            if not os.fstat(descriptor).st_size:
+                os.unlink(temporary, dir_fd=self.descriptor)
             return False
         opened = os.fstat(descriptor)
         try:

@@ -276,7 +276,12 @@ class Download:
                 version, _, read = await self._read_newest(name, versions, make_sink, checksum, is_partial=bool(known))
                 _check_same(name, read, checksum)
                 self._warn_if_unverified(name, version)
-                path = await self._threads.run(file.publish, replace)
+                try:
+                    path = await self._threads.run(file.publish, replace)
+                except FileAlreadyExists:  # perhaps because another download of this object was faster
+                    if not await place.has_content(target, version.size, read, self._threads):
+                        raise
+                    return _report(name, place.path / target, version, read, False, started)
         return _report(name, path, version, read, True, started)
 
     async def verify(self, name: ObjectId, listed: Version | None = None) -> Version:

@@ -515,6 +515,41 @@ async def test_closed_failure_opens_no_gate(
             is_open(status, fail_on_error=True)
 
 
+async def test_end_of_an_upload_of_a_deleted_bulk_opens_no_gate(
+    vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_files(folder, {"a": 10, "b": 20})
+    async with uncached_client(vss) as client:
+
+        async def forget(planner: object) -> None:  # when every object is sent, and the end not yet recorded
+            await delete_bulk(client, bulk_id)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(uploading.Planner, "learn_from_others", forget)
+            await upload(client, bulk_id, bucket_id, folder)
+        (await client.delete_bucket(bucket_id)).unwrap()
+        with vss.fault("refuse_data", key="a_0"):
+            assert (await upload(client, bulk_id, bucket_id, folder, options={"will_retry": True})).failed == 1
+        assert (await bulk_status(client, bulk_id)).state is State.UPLOADING
+        await upload(client, bulk_id, bucket_id, folder)
+        assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
+
+
+async def test_loss_in_a_deleted_bulk_stops_no_later_one(
+    vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path
+) -> None:
+    make_files(folder, {"a": 10, "b": 20})
+    async with uncached_client(vss) as client:
+        await upload(client, bulk_id, bucket_id, folder)
+        store = RecordStore(client, bulk_id)
+        (plan,) = (await store.read()).plans
+        await delete_bulk(client, bulk_id)
+        late = Part(shard=0, attempt="f" * 16, sequence=7, number=0, plan=plan.digest, lost=1)
+        await store.write(late, b'{"acknowledged":"","lost":"0"}')
+        await upload(client, bulk_id, bucket_id, folder)
+        assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
+
+
 @pytest.mark.parametrize("ball_id", ["somebodys", "closed", f"start-0-{'a' * 16}", f"done-0-{'b' * 16}"])
 async def test_foreign_ball_among_the_records_stops_nothing(
     vss: LocalVSS, folder: Path, bucket_id: str, ball_id: str, caplog: pytest.LogCaptureFixture

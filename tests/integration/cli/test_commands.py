@@ -126,6 +126,17 @@ def test_sync_reaches_the_storage_of_another_connection(
     assert (ran.code, ran.err.count("\n")) == (2, 1)
 
 
+def test_bulk_closed_as_failed_exits_like_a_failed_one(
+    shell: Shell, connected: LocalVSS, bucket_id: str, folder: Path
+) -> None:
+    MictlanXHook().put(bucket_id, "one.txt", "other bytes")
+    assert shell("put", folder, bucket_id, "--bulk-id", bucket_id).code == 1
+    assert shell("bulk", bucket_id).code == 1
+    MictlanXHook().await_bulk(bucket_id, fail_on_error=False, remove_on_completion=True)
+    ran = shell("bulk", bucket_id, "--wait", "-o", "json")
+    assert (ran.code, ran.data[0]["state"], ran.data[0]["result"]["state"]) == (1, "closed", "failed")
+
+
 def test_put_reads_standard_input(shell: Shell, bucket_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"piped")))
     assert shell("put", "-", f"{bucket_id}/a/dump.sql").code == 0

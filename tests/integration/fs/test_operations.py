@@ -17,6 +17,7 @@ from upath import UPath
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.fs.filesystem import MictlanXFileSystem
+from tests.support.raw_requests import RawRequests
 from tests.support.vss import LocalVSS
 
 
@@ -42,6 +43,28 @@ def test_only_bytes_are_piped(fs: MictlanXFileSystem, bucket_id: str, value: Any
     with pytest.raises(TypeError):
         fs.pipe(f"{bucket_id}/a", value)
     assert fs.find(bucket_id) == []
+
+
+@pytest.mark.parametrize("how", [{"mode": "w"}, {"mode": "wb", "compression": "gzip"}, {"mode": "wb"}])
+def test_a_file_left_open_in_a_transaction_is_an_error(
+    fs: MictlanXFileSystem, bucket_id: str, how: dict[str, str]
+) -> None:
+    """A text file or a compressor still has bytes that the file under it does not know."""
+    file = None
+    with pytest.raises(OSError, match="must be closed before its transaction ends"), fs.transaction:  # noqa: PT012
+        file = fs.open(f"{bucket_id}/a", **how)
+        file.write("a" if how["mode"] == "w" else b"a")
+    file.close()
+    assert not fs.exists(f"{bucket_id}/a")
+
+
+def test_a_file_in_a_folder_is_named_after_its_key(
+    fs: MictlanXFileSystem, vss: LocalVSS, bucket_id: str, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").write_text("kept")
+    RawRequests(vss).put(bucket_id, "a", [b"theirs"], tags={"fullname": "mine"})
+    fs.get_file(f"{bucket_id}/a", f"{tmp_path}/")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"mine": "kept", "a": "theirs"}
 
 
 def test_callbacks_are_told_sizes(fs: MictlanXFileSystem, bucket_id: str, tmp_path: Path) -> None:

@@ -370,6 +370,13 @@ def test_delete_local_copy_empties_the_log(worker: Worker, connected: LocalVSS) 
     assert worker.read() == [["one", "two"]]
 
 
+def test_emptied_log_that_begins_as_before_loses_no_line(worker: Worker, connected: LocalVSS) -> None:
+    worker.remote.delete_local_copy = True
+    worker.upload("one\n")
+    worker.upload("one\ntwo\n")
+    assert worker.read() == [["one", "one", "two"]]
+
+
 def test_delete_local_copy_keeps_what_is_not_stored(
     worker: Worker, connected: LocalVSS, monkeypatch: pytest.MonkeyPatch
 ) -> None:

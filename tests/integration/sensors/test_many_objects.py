@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSen
 
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.sensors.mictlanx import MictlanXObjectSensor
+from tests.support.raw_requests import RawRequests
 from tests.support.sensor_modes import MODES, Wait
 from tests.support.vss import LocalVSS
 
@@ -210,6 +211,26 @@ def test_check_fn_judges_what_was_found(wait: Wait, hook: MictlanXHook, bucket_i
     ages = [objects[-1]["age"] for objects in judged]
     assert ages == sorted(ages)
     assert ages[-2] < 0.6 <= ages[-1]
+
+
+@pytest.mark.parametrize("which", [{"prefix": "a"}, {"key": ["a"]}, {"key": "a"}])
+def test_check_fn_judges_the_version_that_is_readable(
+    wait: Wait, connected: LocalVSS, bucket_id: str, which: dict[str, Any]
+) -> None:
+    """The listing shows a newer version, whose data is not there yet."""
+    wire = RawRequests(connected)
+    wire.put(bucket_id, "a", [b"old"])
+    task, _ = wire.announce(bucket_id, "a", 0, b"new!", b"new!", 1)
+
+    def is_new(objects: list[dict[str, Any]]) -> bool:
+        return all(found["size"] == 4 for found in objects)
+
+    with pytest.raises(AirflowSensorTimeout):
+        wait(bucket_id=bucket_id, timeout=0.4, check_fn=is_new, **which)
+    wire.send(task, b"new!")
+    wait.began = None
+    found = wait(bucket_id=bucket_id, check_fn=is_new, **which)
+    assert found.get("size", found.get("total_size")) == 4
 
 
 def test_check_fn_that_never_agrees_times_out(wait: Wait, hook: MictlanXHook, bucket_id: str) -> None:

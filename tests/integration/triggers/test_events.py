@@ -21,6 +21,7 @@ from airflow_provider_mictlanx.triggers.events import MictlanXBulkCompleteEventT
 from airflow_provider_mictlanx.triggers.watchers import ObjectWatcher
 from tests.support.event_watchers import POKE, SHARES_STREAMS, StateStore, Triggerer, wait_until
 from tests.support.raw_requests import RawRequests
+from tests.support.sample_bytes import sha256
 from tests.support.vss import LocalVSS
 
 needs_streams = pytest.mark.skipif(not SHARES_STREAMS, reason="states and shared streams need Airflow 3.3")
@@ -147,6 +148,23 @@ async def test_object_fires_once_its_data_is_readable(
         await asyncio.to_thread(wire.send, task, b"1")  # a put might clear the announcement: then it fires twice
         await checking.wait_for(2)
         assert checking.changes[1] == ("lost", "new")
+
+
+async def test_changed_object_fires_once_its_new_data_is_readable(
+    own_vss: Callable[..., LocalVSS], connect: Callable[..., None], bucket_id: str
+) -> None:
+    """The older version stays readable meanwhile, so a read of the object does not fail."""
+    connect(vss := own_vss(peers=2))
+    wire = RawRequests(vss)
+    await asyncio.to_thread(wire.put, bucket_id, "a", [b"old"])
+    async with Triggerer() as triggerer:
+        triggerer.watch(objects(bucket_id, existing=True))
+        await triggerer.wait_for(1)
+        task, _ = await asyncio.to_thread(wire.announce, bucket_id, "a", 0, b"new!", b"new!", 1)
+        await triggerer.wait_for(1)
+        await asyncio.to_thread(wire.send, task, b"new!")
+        await triggerer.wait_for(2)
+    assert [event["checksum"] for event in triggerer.events] == [sha256(b"old"), sha256(b"new!")]
 
 
 # Restarts
@@ -619,6 +637,22 @@ async def test_bulk_that_is_being_deleted_fires_nothing(
         await records.delete(start.name for start in (await records.read()).starts)
         triggerer.watch(bulk(bulk_id), "asset")
         await triggerer.wait_for(0)
+
+
+async def test_bulk_fires_in_spite_of_records_of_a_deleted_one(
+    hook: MictlanXHook, bulk_id: str, bucket_id: str, folder: Path
+) -> None:
+    """An upload whose bulk is deleted meanwhile records its end all the same."""
+    await hook.aput_bulk(bulk_id, bucket_id, folder)
+    async with hook.open_client() as client:
+        records = RecordStore(client, bulk_id)
+        (ended,) = (await records.read()).dones
+        await hook.adelete_bulk(bulk_id)
+        await records.write(ended)
+    await hook.aput_bulk(bulk_id, bucket_id, folder)
+    async with Triggerer() as triggerer:
+        triggerer.watch(bulk(bulk_id), "asset")
+        await triggerer.wait_for(1)
 
 
 async def test_silent_peer_does_not_repeat_a_bulks_event(

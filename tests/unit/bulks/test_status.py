@@ -430,6 +430,13 @@ def test_end_that_belongs_to_another_plan() -> None:
     assert status(start(0, 1, 1, 1), plan(0, 1), good(0, 1, plan="e" * 64)).state is not State.COMPLETE
 
 
+def test_good_end_without_a_start_completes_nothing() -> None:
+    """The bulk was deleted while that attempt ran, and begun anew: the attempt's objects may be deleted too."""
+    now = status(start(0, 1, 2, 1), plan(0, 1), good(0, 1))
+    assert (now.state, now.acknowledged) == (State.UPLOADING, 0)
+    assert status(start(0, 1, 2, 1), plan(0, 1), good(0, 1), good(0, 2)).state is State.COMPLETE
+
+
 def test_end_without_a_start_is_no_latest_one() -> None:
     assert status(plan(0, 1), bad(0, 1)).state is State.UPLOADING
 

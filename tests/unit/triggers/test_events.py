@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("airflow.sdk", reason="asset watchers need Airflow 3")
 
+from airflow_provider_mictlanx.bulks.records import Done, Plan, Records, Start
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.models import Ball, Metadata
 from airflow_provider_mictlanx.triggers.events import (
@@ -21,6 +22,7 @@ from airflow_provider_mictlanx.triggers.events import (
 from airflow_provider_mictlanx.triggers.watchers import (
     DEFAULT_MAX_STATE,
     MAX_PAUSE,
+    BulkWatcher,
     ObjectWatcher,
     decode_seen,
     describe,
@@ -140,3 +142,31 @@ async def test_watchers_are_imported_in_a_thread(monkeypatch: pytest.MonkeyPatch
     for stream in (trigger.run(), SnapshotProducer(trigger).open_stream(), trigger.filter_shared_stream(nothing())):
         with pytest.raises(ImportedInThreadError):
             await anext(stream)
+
+
+async def test_retry_with_a_slow_clock_repeats_no_event() -> None:
+    """The peer of its start has a clock that is behind that of the first attempt's."""
+    plan = Plan(
+        shard=0,
+        digest="d" * 64,
+        shards=1,
+        balls=1,
+        size=1,
+        listing="l",
+        listing_balls=1,
+        listing_size=1,
+        updated_at=101,
+    )
+
+    def attempt(number: int, at: int) -> tuple[Start, Done]:
+        named = {"shard": 0, "attempt": f"{number:016x}", "sequence": number, "updated_at": at}
+        ended = Done(**named, plan=plan.digest, balls=1, acknowledged=1, size=1)
+        return Start(**named, shards=1, owner={}, spec=""), ended
+
+    watcher = BulkWatcher(MictlanXBulkCompleteEventTrigger(bulk_id="b"))
+    (first, first_end), (again, again_end) = attempt(1, 100), attempt(2, 50)
+    reader: Any = None
+    events, state = await watcher.compare(Records("b", True, [first], [plan], [], [first_end]), reader, None)
+    assert len(events) == 1
+    records = Records("b", True, [first, again], [plan], [], [first_end, again_end])
+    assert await watcher.compare(records, reader, state) == ([], state)

@@ -205,6 +205,18 @@ def test_downloads_to_one_target_do_not_disturb_one_another(vss: LocalVSS, bucke
     assert [path.name for path in tmp_path.iterdir()] == ["target"]
 
 
+async def test_slower_download_of_the_same_object_is_no_failure(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
+    RawRequests(vss).put(bucket_id, "ball", CHUNKS)
+    async with client_of(vss) as client:
+        with vss.fault("latency", seconds=0.2, bucket=bucket_id, method="GET", path="ball_"):
+            both = await asyncio.gather(
+                *(downloaded(client, bucket_id, "ball", tmp_path, filename="target") for _ in range(2))
+            )
+    assert sorted(report.downloaded for report in both) == [False, True]
+    assert (tmp_path / "target").read_bytes() == DATA
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
 # -- what somebody put in the way --------------------------------------------------------------------------------------
 
 
@@ -320,3 +332,4 @@ def test_more_makers_than_names_and_file_systems_without_locks(tmp_path: Path, m
         file.publish(replace=False)
     assert (tmp_path / "target").read_bytes() == b"data"
     assert (tmp_path / part_name("target", 0)).read_bytes() == b"somebody's"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [part_name("target", 0), "target"]
