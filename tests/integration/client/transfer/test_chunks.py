@@ -92,7 +92,7 @@ async def test_put_chunks_under_any_key_and_one_that_is_empty(vss: LocalVSS, buc
         ([Chunk("b", -1, b"x")], "index must be an int of at least 0"),
         ([Chunk("b", 0, "text")], "data must be bytes, got str"),  # type: ignore[arg-type]
         ([Chunk("b", 0, b"x", metadata={"mictlanx_x": "y"})], "must not begin with 'mictlanx_'"),
-        ([Chunk("b", 0, b"x", metadata={"n": 1})], "tags must be str"),  # type: ignore[dict-item]
+        ([Chunk("b", 0, b"x", metadata={"n": 1})], "tags must be a dict of non-empty str to str"),  # type: ignore[dict-item]
     ],
 )
 async def test_bad_chunks_are_refused_before_the_first_request(vss: LocalVSS, chunks: list[Any], why: str) -> None:
