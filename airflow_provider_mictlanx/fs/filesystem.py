@@ -563,23 +563,33 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
             planned.append((path1, path2))
             return
         if _is_listed_directory(path1):
-            await self._mkdir(path2)
+            await self._copy_directory(path1, path2, **kwargs)
             return
-        bucket_id, key = self._read_id(path1)
-        dest_bucket_id, dest_key = self._write_id(path2)
+        original, copy = self._read_id(path1), self._write_id(path2)
         if path1 == path2:
             await self._info(path1)
             return
         try:
-            async with self._working() as client:
-                options = {"rf": self.rf or 1, **self._in_flight(), **self._request_options(), **kwargs}
-                unwrap(await client.copy(bucket_id, key, dest_bucket_id, dest_key, replace=True, **options))
+            await self._copy_object(original, copy, **kwargs)
         except FileNotFoundError:
             if not await self._isdir(path1):
                 raise
-            await self._mkdir(path2)
+            await self._copy_directory(path1, path2, **kwargs)
+
+    async def _copy_directory(self, path1: str, path2: str, **kwargs: Any) -> None:
+        """Copy a directory without its files: its marker, which may contain bytes."""
+        await self._mkdir(path2)
+        if marker := (await self._list_bucket(path1)).markers.get(path1):
+            dest_bucket_id, _, dest_key = path2.partition("/")
+            await self._copy_object((path1.partition("/")[0], marker), (dest_bucket_id, f"{dest_key}/"), **kwargs)
+
+    async def _copy_object(self, original: tuple[str, str], copy: tuple[str, str], **kwargs: Any) -> None:
+        try:
+            async with self._working() as client:
+                options = {"rf": self.rf or 1, **self._in_flight(), **self._request_options(), **kwargs}
+                unwrap(await client.copy(*original, *copy, replace=True, **options))
         finally:
-            self.invalidate_cache(path2)
+            self.invalidate_cache("/".join(copy))
 
     async def _touch(self, path: str, truncate: bool = True, **kwargs: Any) -> None:
         if not truncate and await self._exists(path):

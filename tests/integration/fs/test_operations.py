@@ -172,11 +172,19 @@ def test_a_key_that_ends_with_a_slash_is_a_directory(vss: LocalVSS, fs: MictlanX
         async with AsyncClient(vss.uri, "test", debug=False) as client:
             unwrap(await client.put(bucket_id, "folder/", b"marker"))
 
+    async def get(key: str) -> bytes:
+        async with AsyncClient(vss.uri, "test", debug=False) as client:
+            return unwrap(await client.get(bucket_id, key)).data.tobytes()
+
     asyncio.run(put())
     assert fs.isdir(f"{bucket_id}/folder")
     fs.pipe(f"{bucket_id}/folder/a", b"")
-    fs.rm(f"{bucket_id}/folder", recursive=True)
+    fs.cp(f"{bucket_id}/folder", f"{bucket_id}/copy", recursive=True)
+    fs.mv(f"{bucket_id}/folder", f"{bucket_id}/moved", recursive=True)
     assert not fs.exists(f"{bucket_id}/folder")
+    assert asyncio.run(get("moved/")) == asyncio.run(get("copy/")) == b"marker"
+    fs.rm(f"{bucket_id}/moved", recursive=True)
+    assert not fs.exists(f"{bucket_id}/moved")
 
 
 def test_a_key_does_not_lead_out_of_the_folder(fs: MictlanXFileSystem, bucket_id: str, tmp_path: Path) -> None:
