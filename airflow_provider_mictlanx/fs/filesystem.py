@@ -671,32 +671,40 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
             for name in files | directories:
                 self.invalidate_cache(name)
 
+    async def _plan_copies(self, path1: Any, path2: Any, **options: Any) -> list[tuple[str, str]]:
+        """Return what to copy, each with its new path; raise ``OSError`` if a copy would overwrite another file."""
+        call = current_call()
+        planned: list[tuple[str, str]] = []
+        call.planned_copies = planned
+        try:
+            await super()._copy(path1, path2, on_error="raise", **options)
+        finally:
+            call.planned_copies = None
+        stored = [(original, copy) for original, copy in planned if not _is_listed_directory(original, marked=False)]
+        copies = [copy for _, copy in stored]
+        overwritten = {original for original, _ in stored} & {copy for original, copy in stored if original != copy}
+        if overwritten or len(set(copies)) < len(copies):
+            raise OSError(
+                errno.EINVAL,
+                "each file must have a new path of its own, so nothing was changed",
+                str(path1),
+                None,
+                str(path2),
+            )
+        return [(original, copy) for original, copy in planned if original != copy]
+
     @_one_call
     async def _mv(
         self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None, **kwargs: Any
     ) -> None:
         """Move files: copy them, and delete the originals once all are copied."""
-        call = current_call()
-        planned: list[tuple[str, str]] = []
-        call.planned_copies = planned
-        try:
-            await super()._copy(path1, path2, recursive=recursive, maxdepth=maxdepth, on_error="raise")
-        finally:
-            call.planned_copies = None
-        copies = {original: copy for original, copy in planned if original != copy}
-        if len({*copies, *copies.values()}) < 2 * len(copies):
-            raise OSError(
-                errno.EINVAL,
-                "each file must have a new path of its own, so nothing was moved",
-                str(path1),
-                None,
-                str(path2),
-            )
+        copies = await self._plan_copies(path1, path2, recursive=recursive, maxdepth=maxdepth)
         paths = await self._expand_path(path1, recursive=recursive, maxdepth=maxdepth)
         files, directories = await self._to_remove(paths, recursive)
         at_once = max(self.batch_size, 1)
-        await for_each(copies.items(), lambda copy: self._cp_file(*copy, **kwargs), at_once)
-        await self._remove(files & copies.keys(), directories & copies.keys(), at_once)
+        await for_each(copies, lambda copy: self._cp_file(*copy, **kwargs), at_once)
+        copied = {original for original, _ in copies}
+        await self._remove(files & copied, directories & copied, at_once)
 
     async def _mv_file(self, path1: str, path2: str) -> None:
         await self._mv(path1, path2)
@@ -712,8 +720,17 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
         return await super()._get(*args, **kwargs)
 
     @_one_call
-    async def _copy(self, *args: Any, **kwargs: Any) -> Any:
-        return await super()._copy(*args, **kwargs)
+    async def _copy(
+        self,
+        path1: Any,
+        path2: Any,
+        recursive: bool = False,
+        on_error: Any = None,
+        maxdepth: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        await self._plan_copies(path1, path2, recursive=recursive, maxdepth=maxdepth)
+        await super()._copy(path1, path2, recursive=recursive, on_error=on_error, maxdepth=maxdepth, **kwargs)
 
     @_one_call
     async def _pipe(self, *args: Any, **kwargs: Any) -> Any:
@@ -859,10 +876,16 @@ def _is_create(mode: str) -> bool:
     return mode == "create"
 
 
-def _is_listed_directory(path: str) -> bool:
-    """Return whether the surrounding call has listed this path as a directory."""
+def _is_listed_directory(path: str, marked: bool = True) -> bool:
+    """
+    Return whether the surrounding call has listed this path as a directory.
+
+    :param marked: include directories with a marker
+    """
     tree = current_call().listings.get(path.partition("/")[0])
-    return tree is not None and path in tree.directories and path not in tree.files
+    if tree is None or path not in tree.directories or path in tree.files:
+        return False
+    return marked or path not in tree.markers
 
 
 def _walk_tree(
