@@ -127,6 +127,13 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
         self.chunk_size = chunk_size
         self.rf = rf
         self.listings_expiry_time = listings_expiry_time
+        self._problem = ""  # raised at the first use: Airflow drops errors of ``get_fs``, and uses another connection
+        if "mictlanx_conn_id" in options:
+            self._problem = (
+                f"the connection must be given as conn_id, got mictlanx_conn_id={options['mictlanx_conn_id']!r}"
+            )
+        elif conn_id and uri:
+            self._problem = f"conn_id and uri must not both be set, got conn_id={conn_id!r} and a uri"
         self._strip_protocol = self._strip_own  # type: ignore[method-assign]
         self._start()
 
@@ -154,12 +161,17 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
             self._pid = os.getpid()
             self._loop = None if self.asynchronous else _loop_of_this_process()
             self._start()
+        self._check_options()
         with self._lock:
             if not self._ready and self.conn_id:
                 with os_errors():
                     self._make_hook().settings  # noqa: B018 (reads the connection)
             self._ready = True
         return self._loop
+
+    def _check_options(self) -> None:
+        if self._problem:
+            raise OSError(errno.EINVAL, self._problem)
 
     def _make_hook(self) -> MictlanXHook:
         if self._hook is None:
@@ -179,6 +191,7 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
         return client
 
     async def _new_client(self) -> AsyncClient:
+        self._check_options()
         if self.conn_id:
             hook = self._make_hook()
             await hook.aget_settings()
