@@ -239,7 +239,7 @@ def test_one_client_for_many_calls(hook: MictlanXHook, bucket_id: str) -> None:
 def test_blocking_call_takes_no_client_of_a_loop(hook: MictlanXHook, connected: LocalVSS, name: str) -> None:
     connected.reset_requests()
     with pytest.raises(ValidationError, match="client must be None in a blocking call"):
-        getattr(hook, name)("bucket", client=hook.get_conn())
+        getattr(hook, name)("bucket", *(["key"] if name == "find" else []), client=hook.get_conn())
     assert not connected.requests()
 
 
