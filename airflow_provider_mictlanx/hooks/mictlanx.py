@@ -291,6 +291,8 @@ class MictlanXHook(CleanLog, BaseHook):
     put_file = blocking(aput_file)
 
     async def _aupload(self, bucket_id: str, key: str, source: dict[str, Any], options: PutArguments) -> dict[str, Any]:
+        check_bucket_may_change(bucket_id, options["allow_reserved_bucket"])
+        make_ball_id(key)  # refuses a wrong key, before it is logged
         # None lets the client choose both by the size; the defaults of the client are fixed.
         chosen_by_size = {"chunk_size": None, "max_concurrency": None}
         filled = chosen_by_size | await self._with_connection_defaults(options)
@@ -1483,8 +1485,8 @@ def _decode(data: bytes, encoding: str, name: str) -> str:
         return data.decode(encoding)
     except UnicodeError as error:
         raise ValidationError(
-            f"decoding {name} ({len(data)} bytes) as {encoding} failed: {error}; choose another encoding, or read it "
-            "into a file"
+            f"decoding {name} ({pluralize(len(data), 'byte')}) as {encoding} failed: {error}; choose "
+            "another encoding, or read it into a file"
         ) from error
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from humanfriendly import format_size
+from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.client.byte_counter import count_bytes
 from airflow_provider_mictlanx.client.concurrency import PIECE, Threads, for_each
@@ -109,8 +110,8 @@ class Download:
         def check_size(version: Version) -> None:
             if max_size is not None and version.size > max_size:
                 raise ValidationError(
-                    f"reading {name} failed: it has {version.size} bytes, more than the allowed {max_size}; raise "
-                    "max_size, or read it into a file"
+                    f"reading {name} failed: it has {pluralize(version.size, 'byte')}, more than the allowed "
+                    f"{max_size}; raise max_size, or read it into a file"
                 )
 
         def make_sink(version: Version) -> MemorySink:
