@@ -308,12 +308,19 @@ def _describe(plans: dict[str, tuple[Path, ChunkManifest]], stored: dict[str, da
                 path=path,
                 sha256=plan.checksum,
                 size=plan.size,
-                executable=bool(source.stat().st_mode & stat.S_IXUSR),
+                executable=_is_executable(source),
                 sent=stored.get(plan.checksum, today),
             )
             for path, (source, plan) in plans.items()
         )
     )
+
+
+def _is_executable(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & stat.S_IXUSR)
+    except OSError as error:
+        raise IntegrityError(f"{path} changed while its folder was published; publish the folder again") from error
 
 
 async def _stored_files(

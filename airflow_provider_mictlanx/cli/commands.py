@@ -109,7 +109,7 @@ async def ls(client: AsyncClient, args: Namespace) -> Output:
         }
         for entry in data
     ]
-    return Output(data, rows)
+    return Output(data, rows, None if data else _nothing_matches(bucket_id, prefix, ""))
 
 
 async def du(client: AsyncClient, args: Namespace) -> Output:
@@ -196,9 +196,12 @@ async def get(client: AsyncClient, args: Namespace) -> Output:
         raise ValidationError(f"PATH must be a file or folder, got {args.path!r}; for standard output use mictlanx cat")
     if args.recursive or args.glob:
         return await _get_folder(client, args)
-    bucket_id, key = _bucket_and_key(args.object)
+    bucket_id, key = _bucket_and_key(args.object, _FOLDER_HINT)
     folder, filename = _target(args.path, key)
-    ball = unwrap(await client.get_metadata(bucket_id, key, args.timeout))
+    try:
+        ball = unwrap(await client.get_metadata(bucket_id, key, args.timeout))
+    except NotFoundError as error:
+        raise NotFoundError(f"{error}{_FOLDER_HINT}") from error
     with show_progress(f"Reading {key}", size=ball.size):
         report = await client.download(
             bucket_id,
@@ -446,10 +449,13 @@ def _split(name: str) -> tuple[str, str]:
     return bucket_id, key
 
 
-def _bucket_and_key(name: str) -> tuple[str, str]:
+_FOLDER_HINT = "; for a folder use --recursive"
+
+
+def _bucket_and_key(name: str, hint: str = "") -> tuple[str, str]:
     bucket_id, key = _split(name)
     if not key:
-        raise ValidationError(f"an object must be named BUCKET/KEY, got {name!r}")
+        raise ValidationError(f"an object must be named BUCKET/KEY, got {name!r}{hint}")
     return bucket_id, key
 
 

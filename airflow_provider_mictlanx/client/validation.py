@@ -8,6 +8,7 @@ from datetime import timedelta
 from functools import lru_cache
 
 import humanfriendly
+from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.client.errors import ValidationError
 
@@ -69,7 +70,7 @@ def parse_size(text: str | int, name: str = "chunk_size", least: int = 1) -> int
     except (humanfriendly.InvalidSize, AttributeError, TypeError, ValueError, OverflowError) as error:
         raise ValidationError(f"{name} must be a size such as '256kb', '1MB' or '8MiB', got {text!r}") from error
     if size < least:
-        raise ValidationError(f"{name} must be at least {least} bytes, got {text!r}")
+        raise ValidationError(f"{name} must be at least {pluralize(least, 'byte')}, got {text!r}")
     return int(size)
 
 

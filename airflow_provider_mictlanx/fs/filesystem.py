@@ -127,6 +127,13 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
         self.chunk_size = chunk_size
         self.rf = rf
         self.listings_expiry_time = listings_expiry_time
+        self._problem = ""  # raised at the first use: Airflow drops errors of ``get_fs``, and uses another connection
+        if "mictlanx_conn_id" in options:
+            self._problem = (
+                f"the connection must be given as conn_id, got mictlanx_conn_id={options['mictlanx_conn_id']!r}"
+            )
+        elif conn_id and uri:
+            self._problem = f"conn_id and uri must not both be set, got conn_id={conn_id!r} and a uri"
         self._strip_protocol = self._strip_own  # type: ignore[method-assign]
         self._start()
 
@@ -154,12 +161,17 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
             self._pid = os.getpid()
             self._loop = None if self.asynchronous else _loop_of_this_process()
             self._start()
+        self._check_options()
         with self._lock:
             if not self._ready and self.conn_id:
                 with os_errors():
                     self._make_hook().settings  # noqa: B018 (reads the connection)
             self._ready = True
         return self._loop
+
+    def _check_options(self) -> None:
+        if self._problem:
+            raise OSError(errno.EINVAL, self._problem)
 
     def _make_hook(self) -> MictlanXHook:
         if self._hook is None:
@@ -179,6 +191,7 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
         return client
 
     async def _new_client(self) -> AsyncClient:
+        self._check_options()
         if self.conn_id:
             hook = self._make_hook()
             await hook.aget_settings()
@@ -563,23 +576,33 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
             planned.append((path1, path2))
             return
         if _is_listed_directory(path1):
-            await self._mkdir(path2)
+            await self._copy_directory(path1, path2, **kwargs)
             return
-        bucket_id, key = self._read_id(path1)
-        dest_bucket_id, dest_key = self._write_id(path2)
+        original, copy = self._read_id(path1), self._write_id(path2)
         if path1 == path2:
             await self._info(path1)
             return
         try:
-            async with self._working() as client:
-                options = {"rf": self.rf or 1, **self._in_flight(), **self._request_options(), **kwargs}
-                unwrap(await client.copy(bucket_id, key, dest_bucket_id, dest_key, replace=True, **options))
+            await self._copy_object(original, copy, **kwargs)
         except FileNotFoundError:
             if not await self._isdir(path1):
                 raise
-            await self._mkdir(path2)
+            await self._copy_directory(path1, path2, **kwargs)
+
+    async def _copy_directory(self, path1: str, path2: str, **kwargs: Any) -> None:
+        """Copy a directory without its files: its marker, which may contain bytes."""
+        await self._mkdir(path2)
+        if marker := (await self._list_bucket(path1)).markers.get(path1):
+            dest_bucket_id, _, dest_key = path2.partition("/")
+            await self._copy_object((path1.partition("/")[0], marker), (dest_bucket_id, f"{dest_key}/"), **kwargs)
+
+    async def _copy_object(self, original: tuple[str, str], copy: tuple[str, str], **kwargs: Any) -> None:
+        try:
+            async with self._working() as client:
+                options = {"rf": self.rf or 1, **self._in_flight(), **self._request_options(), **kwargs}
+                unwrap(await client.copy(*original, *copy, replace=True, **options))
         finally:
-            self.invalidate_cache(path2)
+            self.invalidate_cache("/".join(copy))
 
     async def _touch(self, path: str, truncate: bool = True, **kwargs: Any) -> None:
         if not truncate and await self._exists(path):
@@ -661,32 +684,40 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
             for name in files | directories:
                 self.invalidate_cache(name)
 
+    async def _plan_copies(self, path1: Any, path2: Any, **options: Any) -> list[tuple[str, str]]:
+        """Return what to copy, each with its new path; raise ``OSError`` if a copy would overwrite another file."""
+        call = current_call()
+        planned: list[tuple[str, str]] = []
+        call.planned_copies = planned
+        try:
+            await super()._copy(path1, path2, on_error="raise", **options)
+        finally:
+            call.planned_copies = None
+        stored = [(original, copy) for original, copy in planned if not _is_listed_directory(original, marked=False)]
+        copies = [copy for _, copy in stored]
+        overwritten = {original for original, _ in stored} & {copy for original, copy in stored if original != copy}
+        if overwritten or len(set(copies)) < len(copies):
+            raise OSError(
+                errno.EINVAL,
+                "each file must have a new path of its own, so nothing was changed",
+                str(path1),
+                None,
+                str(path2),
+            )
+        return [(original, copy) for original, copy in planned if original != copy]
+
     @_one_call
     async def _mv(
         self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None, **kwargs: Any
     ) -> None:
         """Move files: copy them, and delete the originals once all are copied."""
-        call = current_call()
-        planned: list[tuple[str, str]] = []
-        call.planned_copies = planned
-        try:
-            await super()._copy(path1, path2, recursive=recursive, maxdepth=maxdepth, on_error="raise")
-        finally:
-            call.planned_copies = None
-        copies = {original: copy for original, copy in planned if original != copy}
-        if len({*copies, *copies.values()}) < 2 * len(copies):
-            raise OSError(
-                errno.EINVAL,
-                "each file must have a new path of its own, so nothing was moved",
-                str(path1),
-                None,
-                str(path2),
-            )
+        copies = await self._plan_copies(path1, path2, recursive=recursive, maxdepth=maxdepth)
         paths = await self._expand_path(path1, recursive=recursive, maxdepth=maxdepth)
         files, directories = await self._to_remove(paths, recursive)
         at_once = max(self.batch_size, 1)
-        await for_each(copies.items(), lambda copy: self._cp_file(*copy, **kwargs), at_once)
-        await self._remove(files & copies.keys(), directories & copies.keys(), at_once)
+        await for_each(copies, lambda copy: self._cp_file(*copy, **kwargs), at_once)
+        copied = {original for original, _ in copies}
+        await self._remove(files & copied, directories & copied, at_once)
 
     async def _mv_file(self, path1: str, path2: str) -> None:
         await self._mv(path1, path2)
@@ -702,8 +733,17 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
         return await super()._get(*args, **kwargs)
 
     @_one_call
-    async def _copy(self, *args: Any, **kwargs: Any) -> Any:
-        return await super()._copy(*args, **kwargs)
+    async def _copy(
+        self,
+        path1: Any,
+        path2: Any,
+        recursive: bool = False,
+        on_error: Any = None,
+        maxdepth: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        await self._plan_copies(path1, path2, recursive=recursive, maxdepth=maxdepth)
+        await super()._copy(path1, path2, recursive=recursive, on_error=on_error, maxdepth=maxdepth, **kwargs)
 
     @_one_call
     async def _pipe(self, *args: Any, **kwargs: Any) -> Any:
@@ -849,10 +889,16 @@ def _is_create(mode: str) -> bool:
     return mode == "create"
 
 
-def _is_listed_directory(path: str) -> bool:
-    """Return whether the surrounding call has listed this path as a directory."""
+def _is_listed_directory(path: str, marked: bool = True) -> bool:
+    """
+    Return whether the surrounding call has listed this path as a directory.
+
+    :param marked: include directories with a marker
+    """
     tree = current_call().listings.get(path.partition("/")[0])
-    return tree is not None and path in tree.directories and path not in tree.files
+    if tree is None or path not in tree.directories or path in tree.files:
+        return False
+    return marked or path not in tree.markers
 
 
 def _walk_tree(

@@ -242,11 +242,17 @@ async def _amask(secret: str) -> None:
         await asyncio.to_thread(mask_secret, secret)
 
 
+def check_conn_id(name: str, conn_id: str) -> str:
+    """Return the id of a connection, or raise ``ValidationError`` that names the parameter."""
+    if not isinstance(conn_id, str) or not conn_id or "\0" in conn_id:
+        raise ValidationError(f"{name} must be a non-empty str without NUL characters, got {conn_id!r}")
+    return conn_id
+
+
 @contextmanager
 def _errors_name_missing(conn_id: str) -> Iterator[None]:
     """Raise ``ValidationError`` if the id is invalid, or Airflow does not find the connection in the block."""
-    if not isinstance(conn_id, str) or not conn_id or "\0" in conn_id:
-        raise ValidationError(f"mictlanx_conn_id must be a non-empty str without NUL characters, got {conn_id!r}")
+    check_conn_id("mictlanx_conn_id", conn_id)
     try:
         yield
     except AirflowNotFoundException as error:

@@ -76,7 +76,7 @@ from airflow_provider_mictlanx.hooks.arguments import (
 )
 from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
 from airflow_provider_mictlanx.hooks.clean_log import CleanLog
-from airflow_provider_mictlanx.hooks.connection import ConnectionSettings, aload_settings, load_settings
+from airflow_provider_mictlanx.hooks.connection import ConnectionSettings, aload_settings, check_conn_id, load_settings
 from airflow_provider_mictlanx.hooks.errors import errors_name_connection, shorten_traceback
 from airflow_provider_mictlanx.hooks.sync_runner import Runner, blocking
 from airflow_provider_mictlanx.lineage import (
@@ -291,6 +291,8 @@ class MictlanXHook(CleanLog, BaseHook):
     put_file = blocking(aput_file)
 
     async def _aupload(self, bucket_id: str, key: str, source: dict[str, Any], options: PutArguments) -> dict[str, Any]:
+        check_bucket_may_change(bucket_id, options["allow_reserved_bucket"])
+        make_ball_id(key)  # refuses a wrong key, before it is logged
         # None lets the client choose both by the size; the defaults of the client are fixed.
         chosen_by_size = {"chunk_size": None, "max_concurrency": None}
         filled = chosen_by_size | await self._with_connection_defaults(options)
@@ -577,6 +579,7 @@ class MictlanXHook(CleanLog, BaseHook):
             called again if other versions than the listed ones are readable, or fewer objects
         :param client: an open client of the running event loop, for repeated checks; only for the coroutine
         """
+        check_bool("check_storage", check_storage)
         options = await self._with_connection_defaults({"request_timeout": request_timeout})
         async with self._reuse(client) as opened:
             ball = await self._find(opened, bucket_id, key, **options)
@@ -628,9 +631,10 @@ class MictlanXHook(CleanLog, BaseHook):
         :param readable: the objects that earlier calls have verified; this call reads the others, and adds them
         """
         exactly_one(keys=keys, prefix=prefix, glob=glob)
+        check_bool("check_storage", check_storage)
         if glob == "":
             raise ValidationError("glob must not be empty; use '*' for every object of the bucket")
-        names = None if keys is None else list(dict.fromkeys(_check_keys(keys)))
+        names = None if keys is None else list(dict.fromkeys(check_keys("keys", keys)))
         needed = _required_objects(names, min_objects)
         options = await self._with_connection_defaults({"request_timeout": request_timeout})
         async with self._reuse(client) as opened:
@@ -840,7 +844,7 @@ class MictlanXHook(CleanLog, BaseHook):
     async def _open_both(self, dest_conn_id: str | None) -> AsyncIterator[tuple[AsyncClient, AsyncClient]]:
         """Open the clients of both connections, one after the other: Airflow fails at concurrent lookups."""
         async with self.open_client() as client:
-            if dest_conn_id in (None, self.mictlanx_conn_id):
+            if dest_conn_id is None or check_conn_id("dest_conn_id", dest_conn_id) == self.mictlanx_conn_id:
                 yield client, client
                 return
             async with type(self)(mictlanx_conn_id=dest_conn_id).open_client() as dest:
@@ -963,7 +967,7 @@ class MictlanXHook(CleanLog, BaseHook):
         :param keys: the objects' names; may be empty
         :param max_concurrency: objects deleted at the same time; default: the connection's, else 8
         """
-        keys = _check_keys(keys)
+        keys = check_keys("keys", keys)
         action = f"deleting {pluralize(len(keys), 'key')} of bucket {bucket_id}"
         outcome = await self._adelete_many(
             lambda client, chosen: batch_delete.delete_keys(client, bucket_id, keys, chosen, self._log_progress),
@@ -1452,10 +1456,11 @@ def _check_list(name: str, values: Iterable[T], of: str, refused: Any = str | by
     return list(values)
 
 
-def _check_keys(keys: Iterable[str]) -> list[str]:
-    checked = _check_list("keys", keys, "str")
+def check_keys(name: str, keys: Iterable[str]) -> list[str]:
+    """Return a list of keys, or raise ``ValidationError`` that names the parameter."""
+    checked = _check_list(name, keys, "str")
     if wrong := [key for key in checked if not isinstance(key, str) or not key]:
-        raise ValidationError(f"keys must be a list of non-empty str, got {wrong[0]!r} in it")
+        raise ValidationError(f"{name} must be a list of non-empty str, got {wrong[0]!r} in it")
     return checked
 
 
@@ -1490,8 +1495,8 @@ def _decode(data: bytes, encoding: str, name: str) -> str:
         return data.decode(encoding)
     except UnicodeError as error:
         raise ValidationError(
-            f"decoding {name} ({len(data)} bytes) as {encoding} failed: {error}; choose another encoding, or read it "
-            "into a file"
+            f"decoding {name} ({pluralize(len(data), 'byte')}) as {encoding} failed: {error}; choose "
+            "another encoding, or read it into a file"
         ) from error
 
 

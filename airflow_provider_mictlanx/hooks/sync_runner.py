@@ -61,9 +61,14 @@ def blocking(method: Callable[Concatenate[R, P], Coroutine[Any, Any, T]]) -> Cal
     coroutine by name, so a subclass overrides both by overriding the coroutine.
     """
     name = method.__name__
+    signature = inspect.signature
 
     def call(self: R, /, *args: P.args, **kwargs: P.kwargs) -> T:
         overridable: Callable[P, Coroutine[Any, Any, T]] = getattr(self, name)
+        try:
+            signature(overridable).bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{twin.__qualname__}() {error}") from None
         return self._run(overridable, *args, **kwargs)
 
     # The annotations resolve with the globals of the method's module.

@@ -12,7 +12,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
@@ -149,14 +149,15 @@ class MictlanXRemoteLogIO:
         sources, streams = self.stream(relative_path, ti)
         return sources, ["\n".join(lines) for lines in streams] or None
 
-    def delete_runs(self, older_than: timedelta) -> dict[str, int]:
+    def delete_runs(self, older_than: timedelta | datetime | str) -> dict[str, int]:
         """
         Delete the logs of DAG runs in which nothing has been logged for some time.
 
         Returns ``{deleted, kept, objects}``: the number of runs with deleted and with kept logs, and of the deleted
         objects. Raises a ``MictlanXError`` if a bucket can't be listed or emptied; a repeated call continues.
 
-        :param older_than: time since the last upload of a log of the run
+        :param older_than: time since the last upload of a log of the run, by the storage's clocks; or a point in time.
+            Parameters: see ``batches.delete.cutoff``
         """
         return self._storage().delete_runs(older_than)
 

@@ -22,11 +22,12 @@ import re
 import secrets
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, ParamSpec, TypeVar
 
+from airflow_provider_mictlanx.batches.delete import DeleteOptions, cutoff, list_by_key, newest
 from airflow_provider_mictlanx.client.concurrency import for_each
 from airflow_provider_mictlanx.client.errors import MictlanXError, UnavailableError
 from airflow_provider_mictlanx.client.models import Ball
@@ -271,17 +272,16 @@ class LogStorage:
 
     read = blocking(aread)
 
-    async def adelete_runs(self, older_than: timedelta) -> dict[str, int]:
+    async def adelete_runs(self, older_than: timedelta | datetime | str) -> dict[str, int]:
         """See ``MictlanXRemoteLogIO.delete_runs``."""
-        before = (datetime.now(UTC) - older_than).timestamp() * 1e9
         result = {"deleted": 0, "kept": 0, "objects": 0}
         async with self.hook.open_client() as client:
             for index in unwrap(await client.list_balls(self.base_bucket)):
                 bucket_id = self.run_bucket(index.key)
                 if index.size != len(bucket_id) or index.checksum != hashlib.sha256(bucket_id.encode()).hexdigest():
                     continue  # other data in the base bucket
-                parts = unwrap(await client.list_balls(bucket_id))
-                if max(ball.updated_at for ball in [index, *parts]) >= before:
+                parts, now = await list_by_key(client, bucket_id, DeleteOptions.timeout)
+                if max(newest(rows) for rows in [index.chunks, *parts.values()]) >= cutoff(older_than, now):
                     result["kept"] += 1
                     continue
                 deleted = unwrap(await client.delete_bucket(bucket_id))

@@ -33,7 +33,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationError
 from airflow_provider_mictlanx.client.texts import clean
-from airflow_provider_mictlanx.client.validation import check_seconds
+from airflow_provider_mictlanx.client.validation import check_bool, check_seconds
 from airflow_provider_mictlanx.hooks import summaries
 from airflow_provider_mictlanx.hooks.arguments import attributes_for
 from airflow_provider_mictlanx.hooks.errors import TaskErrors, is_deferral_timeout, log_suppressed, timeout_message
@@ -116,7 +116,8 @@ class MictlanXSensor(MictlanXTask, BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Wait, and return the result."""
         with TaskErrors(self):
-            return self._poke_and_defer(context, self.timeout) if self.deferrable else self._poke_here(context)
+            deferrable = check_bool("deferrable", self.deferrable)
+            return self._poke_and_defer(context, self.timeout) if deferrable else self._poke_here(context)
 
     def _poke_here(self, context: Context) -> Any:
         try:

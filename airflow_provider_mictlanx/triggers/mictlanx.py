@@ -16,11 +16,12 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_mictlanx.bulks.verification import StorageCheck
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationError
+from airflow_provider_mictlanx.client.validation import check_bool
 from airflow_provider_mictlanx.hooks.arguments import attributes, attributes_for
 from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
 from airflow_provider_mictlanx.hooks.clean_log import CleanLog
 from airflow_provider_mictlanx.hooks.errors import error_event, error_from_event, log_suppressed
-from airflow_provider_mictlanx.hooks.mictlanx import CheckFn, MictlanXHook, Readable
+from airflow_provider_mictlanx.hooks.mictlanx import CheckFn, MictlanXHook, Readable, check_keys
 
 _MAX_DOUBLINGS = 30
 
@@ -57,6 +58,9 @@ class PollingTrigger(CleanLog, BaseTrigger):
 
     def __post_init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
+        for argument in fields(self):
+            if argument.type == "bool":
+                check_bool(argument.name, getattr(self, argument.name))
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the path of the class, and the arguments that rebuild the trigger."""
@@ -179,6 +183,8 @@ class MictlanXObjectTrigger(PollingTrigger):
                     "prefix or glob"
                 )
             return await hook.afind(**own, key=self.key, client=client)
+        if self.key is not None and not check_keys("key", self.key):
+            raise ValidationError("key must not be an empty list")
         own |= attributes(self, "prefix", "glob", "min_objects")
         return await hook.afind_objects(**own, keys=self.key, readable=self._readable, client=client)
 

@@ -19,7 +19,7 @@ import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -305,24 +305,42 @@ async def has_content(
     :param checksum: SHA-256 in hex
     :param folder: descriptor of the folder that the path is relative to; None for the working directory
     """
+    return bool(await matching_checksum(path, [(size, checksum)], threads, folder))
+
+
+async def matching_checksum(
+    path: str | Path, parts: Sequence[tuple[int | None, str]], threads: Threads, folder: int | None = None
+) -> str:
+    """
+    Return the SHA-256 of a regular file (not a symbolic link) that has the given content, else an empty str.
+
+    :param parts: of the content, each with its size (bytes; None for the complete file) and its SHA-256 in hex
+    :param folder: see ``has_content``
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     except OSError:
-        return False
+        return ""
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or size not in (None, status.st_size):
-            return False
+        sizes = [status.st_size if size is None else size for size, _ in parts]
+        if not stat.S_ISREG(status.st_mode) or sum(sizes) != status.st_size:
+            return ""
         digest = hashlib.sha256()
 
-        def hash_a_piece() -> int:
-            piece = os.read(descriptor, PIECE)
-            digest.update(piece)
+        def hash_a_piece(part: hashlib._Hash, size: int) -> int:
+            piece = os.read(descriptor, min(size, PIECE))
+            for one in {digest, part}:
+                one.update(piece)
             return len(piece)
 
-        while await threads.run(hash_a_piece):
-            pass
-        return digest.hexdigest() == checksum
+        for left, (_, checksum) in zip(sizes, parts, strict=True):
+            part = digest if len(parts) == 1 else hashlib.sha256()
+            while left:
+                left -= await threads.run(hash_a_piece, part, left) or left
+            if part.hexdigest() != checksum:
+                return ""
+        return digest.hexdigest()
     finally:
         os.close(descriptor)
 

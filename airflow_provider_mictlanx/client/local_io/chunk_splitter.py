@@ -12,6 +12,8 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from humanfriendly.text import pluralize
+
 from airflow_provider_mictlanx.client.concurrency import PIECE, Threads
 from airflow_provider_mictlanx.client.errors import IntegrityError
 from airflow_provider_mictlanx.client.local_io.sources import FileSource, Source
@@ -177,6 +179,7 @@ class FileChunk(SizedBody):
 
 def _changed(source: Source, chunk: PlannedChunk) -> IntegrityError:
     return IntegrityError(
-        f"{source.name} changed during the upload: chunk {chunk.index} ({chunk.size} bytes at offset {chunk.offset}) "
-        "differs from when it was hashed, so the upload was stopped; put it again when nothing writes to it"
+        f"{source.name} changed during the upload: chunk {chunk.index} ({pluralize(chunk.size, 'byte')} "
+        f"at offset {chunk.offset}) differs from when it was hashed, so the upload was "
+        "stopped; put it again when nothing writes to it"
     )

@@ -73,12 +73,16 @@ def find_files(fs: Any, path: str) -> dict[str, Mapping[str, Any]]:
     fsspec's own ``find`` takes a folder that can't be listed for an empty one, so the folders are listed here.
     """
     from fsspec.asyn import AsyncFileSystem  # slow to import, and few tasks need it
+    from fsspec.implementations.dirfs import DirFileSystem
     from fsspec.spec import AbstractFileSystem
 
-    if isinstance(fs, AsyncFileSystem):
-        has_own_find = type(fs)._find is not AsyncFileSystem._find
+    store = fs
+    while isinstance(store, DirFileSystem):  # its find is its store's
+        store = store.fs
+    if isinstance(store, AsyncFileSystem):
+        has_own_find = type(store)._find is not AsyncFileSystem._find
     else:
-        has_own_find = getattr(type(fs), "find", None) is not AbstractFileSystem.find
+        has_own_find = getattr(type(store), "find", None) is not AbstractFileSystem.find
     if has_own_find:
         return fs.find(path, detail=True)  # type: ignore[no-any-return]
     found: dict[str, Mapping[str, Any]] = {}

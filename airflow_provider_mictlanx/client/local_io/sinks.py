@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 
+from humanfriendly.text import pluralize
+
 from airflow_provider_mictlanx.client.concurrency import Threads
 from airflow_provider_mictlanx.client.errors import IntegrityError
 from airflow_provider_mictlanx.client.local_io.atomic_file import PartFile
@@ -124,9 +126,9 @@ class VerifyingWriter:
         """
         await self._flush()
         if size is not None and self._written != size:
-            raise IntegrityError(f"{origin} returned {self._written} bytes instead of {size}")
+            raise IntegrityError(f"{origin} returned {pluralize(self._written, 'byte')} instead of {size}")
         if self._hash.hexdigest() != checksum:
-            raise IntegrityError(f"{origin} returned {self._written} bytes with a wrong SHA-256")
+            raise IntegrityError(f"{origin} returned {pluralize(self._written, 'byte')} with a wrong SHA-256")
 
     async def _flush(self) -> None:
         parts, self._parts, size, self._pending_size = self._parts, [], self._pending_size, 0

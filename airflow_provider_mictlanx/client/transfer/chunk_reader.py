@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from humanfriendly.text import pluralize
+
 from airflow_provider_mictlanx.client.concurrency import Threads
 from airflow_provider_mictlanx.client.empty_objects import EMPTY_CHECKSUM
 from airflow_provider_mictlanx.client.errors import GetChunkError, IntegrityError, MictlanXError, NotFoundError
@@ -140,7 +142,7 @@ class ChunkReader:
 def _read_error(
     chunk: Metadata, problems: Mapping[str, MictlanXError], silent: Sequence[str], transient: bool
 ) -> IntegrityError | GetChunkError:
-    where = f"chunk {chunk.bucket_id}/{chunk.key} ({chunk.size} bytes, SHA-256 {chunk.checksum[:12]}…)"
+    where = f"chunk {chunk.bucket_id}/{chunk.key} ({pluralize(chunk.size, 'byte')}, SHA-256 {chunk.checksum[:12]}…)"
     asked = _answers(problems, silent)
     names = f"peer {', '.join(silent)} did not answer"
     wrong = [problem for problem in problems.values() if isinstance(problem, IntegrityError)]

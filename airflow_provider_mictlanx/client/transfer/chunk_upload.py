@@ -17,6 +17,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TypeAlias
 
+from humanfriendly.text import pluralize
 from option import Result
 
 from airflow_provider_mictlanx.client.byte_counter import count_bytes
@@ -270,7 +271,7 @@ class ChunkUpload:
         """True after deleting other writers' announcements: another put may have begun since."""
         self._problem = ""
         """The last failure to send the data."""
-        self._label = f"chunk {chunk.index} of {upload.name} ({chunk.size} bytes)"
+        self._label = f"chunk {chunk.index} of {upload.name} ({pluralize(chunk.size, 'byte')})"
 
     @cached_property
     def _metadata(self) -> Metadata:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from humanfriendly import format_size
+from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.client.byte_counter import count_bytes
 from airflow_provider_mictlanx.client.concurrency import PIECE, Threads, for_each
@@ -29,7 +30,12 @@ from airflow_provider_mictlanx.client.errors import (
     UpstreamProtocolError,
     ValidationError,
 )
-from airflow_provider_mictlanx.client.local_io.atomic_file import OpenFolder, check_file_name, disk_errors
+from airflow_provider_mictlanx.client.local_io.atomic_file import (
+    OpenFolder,
+    check_file_name,
+    disk_errors,
+    matching_checksum,
+)
 from airflow_provider_mictlanx.client.local_io.sinks import FileSink, MemorySink, NullSink, Sink
 from airflow_provider_mictlanx.client.local_io.sources import READ_THROUGH
 from airflow_provider_mictlanx.client.models import Ball, FileReport, Metadata
@@ -104,8 +110,8 @@ class Download:
         def check_size(version: Version) -> None:
             if max_size is not None and version.size > max_size:
                 raise ValidationError(
-                    f"reading {name} failed: it has {version.size} bytes, more than the allowed {max_size}; raise "
-                    "max_size, or read it into a file"
+                    f"reading {name} failed: it has {pluralize(version.size, 'byte')}, more than the allowed "
+                    f"{max_size}; raise max_size, or read it into a file"
                 )
 
         def make_sink(version: Version) -> MemorySink:
@@ -259,8 +265,9 @@ class Download:
             versions = [known] if known else await self._versions_with_checksum(name, checksum)
             target = filename or _make_file_name(versions[0])
             if place.kind_of(target):
-                if await self._already_exists(place, target, versions[0]):
-                    return _report(name, place.path / target, versions[0], versions[0].checksum or "", False, started)
+                if existing := await self._existing_checksum(place, target, versions[0]):
+                    _check_same(name, existing, checksum)
+                    return _report(name, place.path / target, versions[0], existing, False, started)
                 if not replace:
                     raise FileAlreadyExists(
                         f"{place.path / target} exists with other content and was not changed; replace=True replaces it"
@@ -307,10 +314,11 @@ class Download:
                 version.num_chunks,
             )
 
-    async def _already_exists(self, place: OpenFolder, target: str, version: Version) -> bool:
-        if version.checksum is None:
-            return False
-        return await place.has_content(target, version.size, version.checksum, self._threads)
+    async def _existing_checksum(self, place: OpenFolder, target: str, version: Version) -> str:
+        """Return the SHA-256 of an existing file that has a version's bytes; an empty str if it has others."""
+        chunks = [(chunk.size, chunk.checksum) for chunk in version.ordered]
+        parts = [(version.size, version.checksum)] if version.checksum else chunks
+        return await matching_checksum(target, parts, self._threads, place.descriptor)
 
     async def _read_newest(
         self,

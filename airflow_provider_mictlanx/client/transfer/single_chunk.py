@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from humanfriendly.text import pluralize
+
 from airflow_provider_mictlanx.client.chunks import Chunk
 from airflow_provider_mictlanx.client.errors import BallConflictError, NotFoundError, UnavailableError, ValidationError
 from airflow_provider_mictlanx.client.local_io.chunk_splitter import ChunkManifest, PlannedChunk, hash_source
@@ -144,8 +146,8 @@ class SingleChunkUpload(UploadBase):
         found = ", ".join(
             sorted(
                 {
-                    f"{chunk.size} bytes, SHA-256 {chunk.checksum[:12]}…, one of {chunk.num_chunks} chunks of the "
-                    f"object {(chunk.full_checksum or 'unknown')[:12]}…"
+                    f"{pluralize(chunk.size, 'byte')}, SHA-256 {chunk.checksum[:12]}…, one of "
+                    f"{chunk.num_chunks} chunks of the object {(chunk.full_checksum or 'unknown')[:12]}…"
                     for chunk in others
                 }
             )
@@ -156,7 +158,7 @@ class SingleChunkUpload(UploadBase):
             else "and was not changed; replace=True replaces it"
         )
         return BallConflictError(
-            f"putting chunk {self._key} of {self.name} ({self._plan.size} bytes, SHA-256 {self._plan.checksum[:12]}…) "
-            f"failed: another chunk was announced under its key ({found}) {what_to_do}",
+            f"putting chunk {self._key} of {self.name} ({pluralize(self._plan.size, 'byte')}, SHA-256 "
+            f"{self._plan.checksum[:12]}…) failed: another chunk was announced under its key ({found}) {what_to_do}",
             permanent=not self.options.replace,
         )

@@ -15,6 +15,8 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
+from humanfriendly.text import pluralize
+
 from airflow_provider_mictlanx.client.concurrency import for_each
 from airflow_provider_mictlanx.client.empty_objects import (
     COMPANION_DATA,
@@ -190,7 +192,7 @@ class Upload(UploadBase):
         plan = await hash_source(self.source, layout, self.threads)
         if expected is not None and plan.checksum != expected.checksum:
             raise IntegrityError(
-                f"{self.source.name} changed since it was planned: it has {plan.size} bytes with SHA-256 "
+                f"{self.source.name} changed since it was planned: it has {pluralize(plan.size, 'byte')} with SHA-256 "
                 f"{plan.checksum[:12]}… instead of {expected.size} with {expected.checksum[:12]}…; nothing was sent; "
                 "put it again"
             )
@@ -292,7 +294,8 @@ class Upload(UploadBase):
 
         :param is_racing: whether another writer announced them after this put had deleted what it replaces
         """
-        extent = f"{len(other.chunks)} of {other.num_chunks} chunks" if not other.is_complete else f"{other.size} bytes"
+        part = f"{len(other.chunks)} of {other.num_chunks} chunks"
+        extent = pluralize(other.size, "byte") if other.is_complete else part
         by = f" by {other.ordered[0].producer_id!r}" if other.ordered[0].producer_id else ""
         if is_racing:
             what_to_do = (
@@ -304,7 +307,7 @@ class Upload(UploadBase):
         else:
             what_to_do = "and were not changed; replace=True replaces them, or choose another key"
         return BallConflictError(
-            f"putting {self.name} ({self._plan.size} bytes, SHA-256 {self._plan.checksum[:12]}…) failed: "
+            f"putting {self.name} ({pluralize(self._plan.size, 'byte')}, SHA-256 {self._plan.checksum[:12]}…) failed: "
             f"{why or 'other bytes'} were announced under this key{by} ({extent}, SHA-256 "
             f"{(other.checksum or 'unknown')[:12]}…) {what_to_do}",
             permanent=not is_racing,

@@ -170,6 +170,23 @@ async def test_publish_unfit_folder_is_refused_before_requests(
         await find_current_version(client, bucket_id)
 
 
+async def test_publish_file_that_vanishes_keeps_the_version(
+    client: AsyncClient, bucket_id: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await publish(client, folder, bucket_id)
+    list_releases = folder_versions._list_releases
+
+    async def remove_file(*args: Any) -> Any:
+        (folder / "dag.py").unlink()
+        return await list_releases(*args)
+
+    monkeypatch.setattr(folder_versions, "_list_releases", remove_file)
+    with pytest.raises(IntegrityError, match=r"dag\.py changed while its folder was published"):
+        await publish(client, folder, bucket_id)
+    monkeypatch.undo()
+    assert await find_current_version(client, bucket_id) == first["version"]
+
+
 async def test_publish_failed_file_keeps_the_version(
     client: AsyncClient, vss: LocalVSS, bucket_id: str, folder: Path
 ) -> None:

@@ -99,7 +99,8 @@ def test_every_command_works(any_shell: Shell, bucket_id: str, folder: Path, tmp
     assert run_json("rm", f"{bucket_id}/one.txt", f"{bucket_id}/2026/one.txt")["deleted"] == 2
     assert run_json("rm", f"{bucket_id}/one.txt", "--force")["absent"] == 1
     run("rm", "-r", bucket_id, "--allow-whole-bucket")
-    assert run("ls", bucket_id) == ""
+    left = any_shell("ls", bucket_id, "-o", "json")
+    assert (left.code, left.data) == (3, [])
     assert used == {command.name for command in COMMANDS}
 
 

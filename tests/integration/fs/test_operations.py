@@ -172,16 +172,35 @@ def test_moving_deletes_no_copy(
     assert fs.cat(bucket_id, recursive=True) == {f"{bucket_id}/{name}": name[-1].encode() for name in left}
 
 
-@pytest.mark.parametrize("targets", ["dest/", ["dest", "dest"], ["y/a", "x/a"]])
-def test_moving_files_to_one_path_moves_nothing(
-    fs: MictlanXFileSystem, bucket_id: str, targets: str | list[str]
+@pytest.mark.parametrize(
+    ("method", "targets"),
+    [
+        ("mv", "dest/"),
+        ("mv", ["dest", "dest"]),
+        ("mv", ["y/a", "x/a"]),
+        ("mv", ["x/a", "x/a"]),
+        ("cp", "dest/"),
+        ("cp", ["dest", "dest"]),
+        ("cp", ["y/a", "x/a"]),
+        ("cp", ["x/a", "x/a"]),
+    ],
+)
+def test_files_with_one_new_path_change_nothing(
+    fs: MictlanXFileSystem, bucket_id: str, method: str, targets: str | list[str]
 ) -> None:
     data = {f"{bucket_id}/x/a": b"1", f"{bucket_id}/y/a": b"2"}
     fs.pipe(data)
     there = f"{bucket_id}/{targets}" if isinstance(targets, str) else [f"{bucket_id}/{name}" for name in targets]
-    with pytest.raises(OSError, match="nothing was moved"):
-        fs.mv(list(data), there)
+    with pytest.raises(OSError, match="nothing was changed"):
+        getattr(fs, method)(list(data), there)
     assert fs.cat(bucket_id, recursive=True) == data
+
+
+def test_copying_into_an_empty_folder_of_the_folder_works(fs: MictlanXFileSystem, bucket_id: str) -> None:
+    fs.pipe(f"{bucket_id}/d/a", b"1")
+    fs.mkdir(f"{bucket_id}/d/sub")
+    fs.cp(f"{bucket_id}/d/", f"{bucket_id}/d/sub/", recursive=True)
+    assert fs.find(bucket_id) == [f"{bucket_id}/d/a", f"{bucket_id}/d/sub/a"]
 
 
 def test_moving_one_file_onto_itself_keeps_it(fs: MictlanXFileSystem, bucket_id: str) -> None:
@@ -195,11 +214,19 @@ def test_a_key_that_ends_with_a_slash_is_a_directory(vss: LocalVSS, fs: MictlanX
         async with AsyncClient(vss.uri, "test", debug=False) as client:
             unwrap(await client.put(bucket_id, "folder/", b"marker"))
 
+    async def get(key: str) -> bytes:
+        async with AsyncClient(vss.uri, "test", debug=False) as client:
+            return unwrap(await client.get(bucket_id, key)).data.tobytes()
+
     asyncio.run(put())
     assert fs.isdir(f"{bucket_id}/folder")
     fs.pipe(f"{bucket_id}/folder/a", b"")
-    fs.rm(f"{bucket_id}/folder", recursive=True)
+    fs.cp(f"{bucket_id}/folder", f"{bucket_id}/copy", recursive=True)
+    fs.mv(f"{bucket_id}/folder", f"{bucket_id}/moved", recursive=True)
     assert not fs.exists(f"{bucket_id}/folder")
+    assert asyncio.run(get("moved/")) == asyncio.run(get("copy/")) == b"marker"
+    fs.rm(f"{bucket_id}/moved", recursive=True)
+    assert not fs.exists(f"{bucket_id}/moved")
 
 
 def test_a_key_does_not_lead_out_of_the_folder(fs: MictlanXFileSystem, bucket_id: str, tmp_path: Path) -> None:

@@ -77,6 +77,21 @@ def test_a_url_of_another_connection_is_refused(fs: MictlanXFileSystem, bucket_i
         fs.cat(f"mictlanx://other@{bucket_id}/a")
 
 
+@pytest.mark.parametrize("options", [{"mictlanx_conn_id": "other"}, {"conn_id": "other", "uri": "mictlanx://r@h:1"}])
+def test_another_storage_space_is_never_used_silently(
+    vss: LocalVSS, connect: Connect, bucket_id: str, options: dict[str, Any]
+) -> None:
+    connect(vss)
+    connect(vss, "other")
+    fs = mictlanx.get_fs(None, options)
+    for use in (fs.cat, fs.exists, fs.ls, fs.rm, fs.open):
+        with pytest.raises(OSError, match="conn_id"):
+            use(f"{bucket_id}/a")
+    with pytest.raises(OSError, match="conn_id"):
+        asyncio.run(MictlanXFileSystem(asynchronous=True, **options)._cat_file(f"{bucket_id}/a"))
+    assert mictlanx.get_fs("other", {"anon": True}).find(bucket_id) == []
+
+
 def test_after_a_fork_the_same_filesystem_works(fs: MictlanXFileSystem, bucket_id: str) -> None:
     fs.pipe(f"{bucket_id}/a", b"data")
     open_file = fs.open(f"{bucket_id}/a")

@@ -76,8 +76,8 @@ def test_messages_are_those_of_the_page(
         fault=vss.fault("status", status=200, body="Login", content_type="text/html"),
     )
     for status in (401, 403, 503):
-        provoke(hook.put, "frames-6", "report", b"1", max_tries=1, fault=vss.fault("status", status=status))
-    once: dict[str, Any] = {"data": b"1", "max_tries": 1}
+        provoke(hook.put, "frames-6", "report", b"123", max_tries=1, fault=vss.fault("status", status=status))
+    once: dict[str, Any] = {"data": b"123", "max_tries": 1}
     provoke(hook.put, "frames-6", "report", **once, fault=vss.fault("refuse_data"))
     provoke(hook.put, "frames-6", "report", **once, fault=vss.fault("reset"))
     provoke(hook.put, "frames-6", "report", **once, request_timeout=0.1, fault=vss.fault("latency", seconds=0.3))

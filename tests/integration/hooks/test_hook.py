@@ -225,6 +225,20 @@ def test_get_conn_is_unopened_and_works(hook: MictlanXHook, connected: LocalVSS,
     assert asyncio.run(use()) == b"x"
 
 
+@pytest.mark.parametrize(("bucket_id", "key"), [(None, "k"), ("b", None), ("bulk-b", "k")])
+def test_refused_put_logs_nothing(hook: MictlanXHook, capfd: Any, caplog: Any, bucket_id: Any, key: Any) -> None:
+    caplog.set_level(logging.INFO)
+    with pytest.raises(ValidationError):
+        hook.put(bucket_id, key, "x")
+    assert "Putting" not in caplog.text + capfd.readouterr().out
+
+
+def test_error_counts_one_byte(hook: MictlanXHook, bucket_id: str) -> None:
+    hook.put(bucket_id, "k", "x")
+    with pytest.raises(BallConflictError, match=r"\(1 byte, SHA-256 .*\(1 byte, SHA-256"):
+        hook.put(bucket_id, "k", "y")
+
+
 def test_one_client_for_many_calls(hook: MictlanXHook, bucket_id: str) -> None:
     async def use() -> list[Any]:
         async with hook.open_client() as client:
@@ -239,7 +253,7 @@ def test_one_client_for_many_calls(hook: MictlanXHook, bucket_id: str) -> None:
 def test_blocking_call_takes_no_client_of_a_loop(hook: MictlanXHook, connected: LocalVSS, name: str) -> None:
     connected.reset_requests()
     with pytest.raises(ValidationError, match="client must be None in a blocking call"):
-        getattr(hook, name)("bucket", client=hook.get_conn())
+        getattr(hook, name)("bucket", *(["key"] if name == "find" else []), client=hook.get_conn())
     assert not connected.requests()
 
 

@@ -21,6 +21,7 @@ from airflow.providers.common.compat.sdk import Connection
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.log import mictlanx, storage
 from airflow_provider_mictlanx.log.mictlanx import MictlanXRemoteLogIO
+from tests.support.raw_requests import RawRequests
 from tests.support.slow_storage import balls_in
 from tests.support.vss import LocalVSS
 
@@ -397,9 +398,7 @@ def test_delete_local_copy_keeps_what_is_not_stored(
 # -- deleting old runs ---------------------------------------------------------------------------------------------------
 
 
-def test_delete_runs_deletes_only_old_ones(
-    worker: Worker, connected: LocalVSS, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_delete_runs_deletes_only_old_ones(worker: Worker, connected: LocalVSS) -> None:
     hook = MictlanXHook()
     hook.put(worker.remote.base_bucket, "foreign", "data")
     hook.put(worker.remote.base_bucket, "f" * 77, "x" * len(worker.bucket_id))
@@ -409,22 +408,36 @@ def test_delete_runs_deletes_only_old_ones(
     newer = Worker(worker.folder, worker.remote.base_bucket)
     newer.ti = SimpleNamespace(dag_id="a.dag", run_id="newer")
     newer.upload("new\n", "newer.log")
-    monkeypatch.setattr(storage, "datetime", SimpleNamespace(now=lambda _: between))
-    assert worker.remote.delete_runs(timedelta()) == {"deleted": 1, "kept": 1, "objects": 2}
+    assert worker.remote.delete_runs(between) == {"deleted": 1, "kept": 1, "objects": 2}
     assert (worker.read(), newer.read("newer.log")) == ([], [["new"]])
     assert len(hook.list_keys(worker.remote.base_bucket)) == 3
     worker.upload("cleared\n", f"{TASK}/attempt=2.log")  # the run is known again
-    assert worker.remote.delete_runs(timedelta(days=-1)) == {"deleted": 2, "kept": 0, "objects": 2}
+    assert worker.remote.delete_runs("2100-01-01T00:00:00+00:00") == {"deleted": 2, "kept": 0, "objects": 2}
     assert hook.list_keys(worker.remote.base_bucket) == ["f" * 77, "foreign"]
     assert worker.remote.delete_runs(timedelta(0)) == {"deleted": 0, "kept": 0, "objects": 0}
 
 
-def test_delete_runs_by_the_last_upload_of_a_run(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_delete_runs_by_the_last_upload_of_a_run(worker: Worker) -> None:
     worker.upload("started long ago\n")
     between = datetime.now(UTC)
     worker.upload("cleared today\n", f"{TASK}/attempt=2.log")
-    monkeypatch.setattr(storage, "datetime", SimpleNamespace(now=lambda _: between))
-    assert worker.remote.delete_runs(timedelta()) == {"deleted": 0, "kept": 1, "objects": 0}
+    assert worker.remote.delete_runs(between) == {"deleted": 0, "kept": 1, "objects": 0}
+
+
+def test_delete_runs_keeps_a_run_of_unknown_age(worker: Worker, connected: LocalVSS) -> None:
+    worker.upload("one\n")
+    rows = RawRequests(connected).listed_in(worker.bucket_id)
+    for row in rows:
+        del row["tags"]["updated_at"]
+    body = {"bucket_id": worker.bucket_id, "peers_ids": ["peer-0", "peer-1", "peer-2"], "balls": rows}
+    with connected.fault("status", path=f"{worker.bucket_id}/metadata$", status=200, body=body):
+        assert worker.remote.delete_runs("2100-01-01T00:00:00+00:00") == {"deleted": 0, "kept": 1, "objects": 0}
+
+
+def test_delete_runs_by_the_clock_of_the_storage(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker.upload("one\n")
+    monkeypatch.setattr("time.time", lambda: 5e9)
+    assert worker.remote.delete_runs(timedelta(days=1)) == {"deleted": 0, "kept": 1, "objects": 0}
 
 
 # -- large logs ----------------------------------------------------------------------------------------------------------

@@ -170,6 +170,13 @@ def test_bad_input_is_refused_before_the_first_request(vss: LocalVSS, hook: Mict
     assert vss.requests() == []
 
 
+@pytest.mark.parametrize("selection", [{"key": "a"}, {"prefix": "a"}])
+@pytest.mark.parametrize("conn_id", ["", 5])
+def test_wrong_dest_conn_id_is_named(hook: MictlanXHook, bucket_id: str, selection: Any, conn_id: Any) -> None:
+    with pytest.raises(AirflowFailException, match="dest_conn_id must be a non-empty str"):
+        copied(bucket_id, f"{bucket_id}-2", **selection, dest_conn_id=conn_id)
+
+
 @pytest.mark.parametrize(
     "given",
     [{}, {"key": "a", "prefix": "a"}, {"key": "a", "dest_prefix": "b"}, {"prefix": "a", "dest_key": "b"}],

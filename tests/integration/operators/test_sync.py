@@ -14,6 +14,8 @@ import fsspec
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, ObjectStoragePath
 from fsspec import AbstractFileSystem
+from fsspec.implementations.cached import SimpleCacheFileSystem
+from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from upath import UPath
 
@@ -258,13 +260,25 @@ class ClosedFolder(MemoryFileSystem):
         return super().ls(path, detail, **kwargs)
 
 
-def test_folder_that_can_not_be_listed_deletes_nothing(hook: MictlanXHook, bucket_id: str) -> None:
-    fs = ClosedFolder()
-    root = f"/{bucket_id}/in"
-    fs.pipe({f"{root}/{name}": content.encode() for name, content in FILES.items()})
+@pytest.mark.parametrize(
+    ("wrap", "root"),
+    [
+        (lambda fs, _: fs, "/{}/in"),
+        (lambda fs, bucket_id: DirFileSystem(f"/{bucket_id}", fs), "in"),
+        (lambda fs, bucket_id: DirFileSystem("in", DirFileSystem(f"/{bucket_id}", fs)), ""),
+        (lambda fs, _: SimpleCacheFileSystem(fs=fs), "/{}/in"),
+    ],
+    ids=["store", "folder", "folder of a folder", "cache"],
+)
+def test_folder_that_can_not_be_listed_deletes_nothing(
+    hook: MictlanXHook, bucket_id: str, wrap: Callable[[AbstractFileSystem, str], AbstractFileSystem], root: str
+) -> None:
+    closed, root = ClosedFolder(), root.format(bucket_id)
+    fs = wrap(closed, bucket_id)
+    fs.pipe({f"{root}/{name}".lstrip("/"): content.encode() for name, content in FILES.items()})
     source = type("Path", (), {"fs": fs, "path": root, "protocol": "closed", "__str__": lambda _: f"closed:/{root}"})()
     hook.synchronize(source, f"mictlanx://{bucket_id}", delete_extra=True)
-    fs.is_closed = True
+    closed.is_closed = True
     for sides in ((source, f"mictlanx://{bucket_id}"), (f"mictlanx://{bucket_id}", source)):
         with pytest.raises(UnknownError, match=r"PermissionError|Permission denied"):
             hook.synchronize(*sides, delete_extra=True)

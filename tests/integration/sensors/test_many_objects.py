@@ -12,7 +12,12 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, TaskDeferred
 
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
-from airflow_provider_mictlanx.sensors.mictlanx import MictlanXObjectSensor
+from airflow_provider_mictlanx.sensors.mictlanx import (
+    BulkCompleteSensor,
+    MictlanXBucketUnchangedSensor,
+    MictlanXObjectSensor,
+    MictlanXSensor,
+)
 from tests.support.raw_requests import RawRequests
 from tests.support.sensor_modes import MODES, Wait
 from tests.support.vss import LocalVSS
@@ -152,14 +157,16 @@ def test_result_is_small(hook: MictlanXHook, bucket_id: str) -> None:
     ("arguments", "why"),
     [
         ({"key": "a", "min_objects": 1}, "min_objects must be None with one key, got 1"),
-        ({"key": []}, "keys must not be empty"),
-        ({"key": ["a", 1]}, "keys must be a list of"),
-        ({"key": 7}, "keys must be a list of"),
+        ({"key": []}, "key must not be an empty list"),
+        ({"key": ["a", 1]}, "key must be a list of"),
+        ({"key": 7}, "key must be a list of str"),
+        ({"key": "a", "check_storage": "False"}, "check_storage must be True or False"),
+        ({"prefix": "a", "check_storage": 1}, "check_storage must be True or False"),
         ({"key": ["a", "a"], "min_objects": 2}, "min_objects must be at most 1"),
         ({"prefix": "a", "min_objects": 0}, "min_objects must be an int of at least 1"),
         ({"prefix": 5}, "prefix must be a str"),
         ({"glob": ""}, "glob must not be empty"),
-        ({"key": ["a", ""]}, "keys must be a list of non-empty str"),
+        ({"key": ["a", ""]}, "key must be a list of non-empty str"),
     ],
 )
 @pytest.mark.parametrize("deferrable", [False, True])
@@ -168,6 +175,22 @@ def test_bad_input_fails_at_once(
 ) -> None:
     with pytest.raises(AirflowFailException, match=why):
         MictlanXObjectSensor(task_id="wait", bucket_id=bucket_id, deferrable=deferrable, **arguments).execute({})
+
+
+@pytest.mark.parametrize(
+    ("sensor", "arguments"),
+    [
+        (MictlanXObjectSensor, {"bucket_id": "b", "key": "a", "deferrable": "False"}),
+        (MictlanXBucketUnchangedSensor, {"bucket_id": "b", "allow_delete": "False"}),
+        (BulkCompleteSensor, {"bulk_id": "b", "fail_on_error": "False"}),
+        (BulkCompleteSensor, {"bulk_id": "b", "check_storage": "False"}),
+    ],
+)
+def test_flag_that_is_no_bool_fails_at_once(
+    connected: LocalVSS, sensor: type[MictlanXSensor], arguments: dict[str, Any]
+) -> None:
+    with pytest.raises(AirflowFailException, match=f"{list(arguments)[-1]} must be True or False, got 'False'"):
+        sensor(task_id="wait", **arguments).execute({})
 
 
 @pytest.mark.parametrize(

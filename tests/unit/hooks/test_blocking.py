@@ -73,3 +73,9 @@ def test_every_shared_parameter_is_described() -> None:
 
     missing = {name: set(inspect.signature(pair(name)[1]).parameters) - {"self"} - described(name) for name in TWINS}
     assert {name: parameters for name, parameters in missing.items() if parameters} == {}
+
+
+@pytest.mark.parametrize(("name", "arguments"), [("put", ("b", "k")), ("find", ("b",)), ("get", ("b", "k", "made up"))])
+def test_wrong_arguments_name_the_called_method(name: str, arguments: tuple[str, ...]) -> None:
+    with pytest.raises(TypeError, match=rf"^MictlanXHook\.{name}\(\) (missing|too many)"):
+        getattr(MictlanXHook(), name)(*arguments)

@@ -91,6 +91,19 @@ async def test_result_says_that_it_is_unverified(
         assert listed == {"k": False, "tagged": True}
 
 
+async def test_file_with_the_same_chunks_is_not_downloaded_again(vss: LocalVSS, bucket_id: str, tmp_path: Path) -> None:
+    RawRequests(vss).put(bucket_id, "k", cut(DATA, 400, 300), standard_tags=False)
+    async with checked_client(vss) as client:
+        for downloaded in (True, False):
+            report = (await client.download(bucket_id, "k", tmp_path, filename="k")).unwrap()
+            assert (report.downloaded, report.checksum, report.verified) == (downloaded, sha256(DATA), False)
+        for other in (DATA[:-1], DATA[:-1] + b"x", DATA[::-1]):
+            (tmp_path / "k").write_bytes(other)
+            error = (await client.download(bucket_id, "k", tmp_path, filename="k")).unwrap_err()
+            assert "exists with other content" in str(error)
+            assert (tmp_path / "k").read_bytes() == other
+
+
 async def test_gap_between_indexes_is_incomplete(vss: LocalVSS, bucket_id: str) -> None:
     wire = RawRequests(vss)
     wire.put(bucket_id, "gap", cut(DATA, 400, 300), only=[0, 2], standard_tags=False)
