@@ -458,10 +458,17 @@ MUTANTS = (
         ),
         (
             "an announcement whose answer was lost is cleared",
-            "                    await self._clear(())\n",
+            "                    await self._clear((), is_answer_lost=True)\n",
             "",
             FAILED_DATA,
             ["test_announcement_whose_answer_was_lost_is_cleared"],
+        ),
+        (
+            "a listed announcement is read back first if the answer to this put's own was lost",
+            "if is_answer_lost or not upload.only_announced:",
+            "if not upload.only_announced:",
+            WRITING,
+            ["test_lost_announcement_deletes_no_data_of_its_namesake"],
         ),
         (
             "no announcement of another writer is cleared",
