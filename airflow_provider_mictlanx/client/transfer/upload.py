@@ -242,6 +242,8 @@ class Upload(UploadBase):
         """Return whether a version has the bytes to be put, in any chunk layout and with any tags."""
         if version.filters:
             return False
+        if version.ball_id != self.name.ball_id:  # readers find an object by its ball id
+            return False
         if version.checksum is None and version.num_chunks == 1:
             return version.ordered[0].checksum == self._plan.checksum
         return version.checksum == self._plan.checksum
@@ -294,12 +296,14 @@ class Upload(UploadBase):
         """
         extent = f"{len(other.chunks)} of {other.num_chunks} chunks" if not other.is_complete else f"{other.size} bytes"
         by = f" by {other.ordered[0].producer_id!r}" if other.ordered[0].producer_id else ""
+        if other.ball_id != self.name.ball_id:
+            why = f"the bytes of another object, with ball id {other.ball_id},"
         if is_racing:
             what_to_do = (
                 "while this put replaced it: another writer puts it at the same time, and nothing may be stored now; "
                 "put it again"
             )
-        elif self.options.replace:
+        elif self.options.replace or other.ball_id != self.name.ball_id:
             what_to_do = "and were not changed, because they can't be replaced; delete them, or choose another key"
         else:
             what_to_do = "and were not changed; replace=True replaces them, or choose another key"

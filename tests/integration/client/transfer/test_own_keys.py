@@ -199,13 +199,15 @@ async def test_failed_announcement_is_not_cleared_with_keys(own_vss: Callable[..
         assert RawRequests(vss).peers_with("b", f"hello{number}", DATA) == {"peer-1"}
 
 
-async def test_chunk_of_another_ball_is_not_replaced(vss: LocalVSS, bucket_id: str) -> None:
+@pytest.mark.parametrize("data", [DATA, OTHER], ids=["same bytes", "other bytes"])
+async def test_chunk_of_another_ball_is_not_replaced(vss: LocalVSS, bucket_id: str, data: bytes) -> None:
     await store(vss, bucket_id, "router", "other", "bx_0")
     async with checked_client(vss) as client:
         assert (await client.exists(bucket_id, "bx")).unwrap() is False
         for replace in (False, True):
-            error = (await client.put(bucket_id, "bx", OTHER, replace=replace)).unwrap_err()
+            error = (await client.put(bucket_id, "bx", data, replace=replace)).unwrap_err()
             assert type(error) is BallConflictError
+            assert "another object, with ball id other" in str(error)
         assert (await client.get(bucket_id, "bx_0")).unwrap().data == DATA
 
 
