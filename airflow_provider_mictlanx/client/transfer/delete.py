@@ -78,7 +78,9 @@ class Deletion:
             name,
             key=key,
             also=also,
-            find_own_key=lambda routers, name, rows, peers: find_by_chunk_key(routers, bucket_id, key, peers),
+            find_own_key=lambda routers, name, rows, peers: find_by_chunk_key(
+                routers, bucket_id, key, peers, any_chunk=True
+            ),
         )
 
     async def remove(
@@ -123,7 +125,7 @@ class Deletion:
                 and not begun
                 and (own := await find_own_key(self._routers, name, rows, peers))
             ):
-                name, key = ObjectId(name.bucket_id, own[0].ball_id, name.key), own[0].own_key
+                name, key = ObjectId(name.bucket_id, own[0].ball_id, name.key), own[0].ordered[0].key
                 replicas = await self._replicas(name, key)
             if not replicas:
                 return deleted

@@ -290,7 +290,9 @@ async def find_own_key(
     return group_versions(row for row in rows if row.own_key == key)
 
 
-async def find_by_chunk_key(routers: RequestSender, bucket_id: str, key: str, peers: PeersResponse) -> list[Version]:
+async def find_by_chunk_key(
+    routers: RequestSender, bucket_id: str, key: str, peers: PeersResponse, any_chunk: bool = False
+) -> list[Version]:
     """
     Return the versions of an object with a key of its own, whatever its ball id; empty if it is absent.
 
@@ -298,6 +300,7 @@ async def find_by_chunk_key(routers: RequestSender, bucket_id: str, key: str, pe
     metadata.
 
     :param peers: the result of a roll-call just before
+    :param any_chunk: whether to return a chunk of a ball too, which a tag may place there under any key
     """
     if not is_path_segment(key):
         return []
@@ -316,7 +319,7 @@ async def find_by_chunk_key(routers: RequestSender, bucket_id: str, key: str, pe
     else:
         # The listing shows its other versions, but not an object of size 0.
         rows = [found, *await list_rows(routers, ObjectId(bucket_id, found.ball_id))]
-    return group_versions(row for row in rows if row.own_key == key)
+    return group_versions(row for row in rows if (row.key if any_chunk else row.own_key) == key)
 
 
 async def _is_on_any_peer(routers: RequestSender, bucket_id: str, key: str, peers: PeersResponse) -> bool:

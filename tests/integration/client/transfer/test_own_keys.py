@@ -211,6 +211,25 @@ async def test_chunk_of_another_ball_is_not_replaced(vss: LocalVSS, bucket_id: s
         assert (await client.get(bucket_id, "bx_0")).unwrap().data == DATA
 
 
+@pytest.mark.parametrize("where", ["router", "peer"])
+async def test_chunk_with_any_key_is_deleted_by_it(vss: LocalVSS, bucket_id: str, where: str) -> None:
+    """The official client's chunks may have any key, and tags that place them in their ball."""
+    data = {"first": DATA, "second": OTHER}
+    async with router_of(vss) if where == "router" else peer_of(vss, 1) as target:
+        for index, (key, chunk) in enumerate(data.items()):
+            tags = {"index": str(index), "num_chunks": "2", "full_checksum": sha256(DATA + OTHER)}
+            await put(target, bucket_id, "bx", chunk, key=key, tags=tags)
+    async with checked_client(vss) as client:
+        assert (await client.get(bucket_id, "bx")).unwrap().data == DATA + OTHER
+        deleted = await client.delete_by_key("second", bucket_id)
+        if where == "peer":  # without placement, it can only be deleted with the ball
+            assert type(deleted.unwrap_err()) is UnavailableError
+        else:
+            assert deleted.unwrap().n_deletes == 1
+    assert RawRequests(vss).peers_with(bucket_id, "second", OTHER) == ({"peer-1"} if where == "peer" else set())
+    assert len(RawRequests(vss).peers_with(bucket_id, "first", DATA)) == 1
+
+
 async def test_chunk_of_a_ball_is_no_object(vss: LocalVSS, bucket_id: str) -> None:
     async with checked_client(vss) as client:
         assert (await client.put(bucket_id, "k", DATA, chunk_size=400)).unwrap() is True
