@@ -108,8 +108,17 @@ async def chunk_metadata(routers: RequestSender, bucket_id: str, key: str) -> Me
 
 
 async def get_peers(routers: RequestSender) -> PeersResponse:
-    """Return the storage space's peers, as last known to the placement service."""
-    return await routers.request(lambda router, options: router.get_peers(**options))
+    """
+    Return the storage space's peers, as last known to the placement service, at least one.
+
+    ``UnavailableError``: it knows none, as after its restart, so nothing can be confirmed.
+    """
+    found = await routers.request(lambda router, options: router.get_peers(**options))
+    if not found.peer_ids:
+        raise UnavailableError(
+            "GET /peers lists no peer, so what is stored is unknown; check that the peers are running and registered"
+        )
+    return found
 
 
 async def silent_peers(routers: RequestSender, bucket_id: str, peers: PeersResponse) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections import Counter
@@ -587,3 +588,33 @@ async def test_failed_roll_call_names_who_answered(own_vss: Callable[..., LocalV
                 error = (await call).unwrap_err()
             assert type(error) is UnavailableError
             assert "asked: peer-0: answered, peer-1: no answer, peer-2: answered" in str(error)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.get("b", "k", max_retries=2),
+        lambda client: client.exists("b", "k"),
+        lambda client: client.list_balls("b"),
+        lambda client: client.delete("k", "b"),
+        lambda client: client.delete_by_key("k_0", "b"),
+        lambda client: client.delete_bucket("b"),
+    ],
+)
+async def test_nothing_is_absent_while_no_peer_is_known(call: Call) -> None:
+    """A placement service that has just been restarted may not have heard of the peers yet."""
+    answers = {
+        "/peers": (200, {"available": [], "unavailable": []}),
+        "/metadata": (200, {"bucket_id": "b", "peers_ids": [], "balls": []}),
+        "/k_0": (500, {"detail": "404: No available peers"}),
+    }
+
+    async def handler(asked: Asked, pass_on: object) -> Reply:
+        known = (answer for end, answer in answers.items() if asked.method == "GET" and asked.path.endswith(end))
+        status, body = next(known, (404, {"detail": "b@k not found"}))
+        return Reply(status, json.dumps(body).encode())
+
+    async with intercepting(handler) as router, AsyncClient(router.uri, "tests", log_output_path=None) as client:
+        error = (await call(client)).unwrap_err()
+    assert type(error) is UnavailableError
+    assert "lists no peer" in str(error)
