@@ -215,7 +215,11 @@ class Upload(UploadBase):
         listed += await list_chunks(self.routers, self.name)
         if not listed:
             await self._clear_placement(lost_by_peer)
-        return group_versions(listed)
+        found = group_versions(listed)
+        if any(not version.is_recorded and self._is_same(version) for version in found):  # a peer may have more of it
+            await require_all_peers(self.routers, f"putting {self.name}", self.name.bucket_id)
+            found = group_versions([*listed, *await list_chunks(self.routers, self.name)])
+        return found
 
     async def _clear_placement(self, lost_by_peer: bool) -> None:
         """

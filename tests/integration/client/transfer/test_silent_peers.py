@@ -590,6 +590,22 @@ async def test_failed_roll_call_names_who_answered(own_vss: Callable[..., LocalV
             assert "asked: peer-0: answered, peer-1: no answer, peer-2: answered" in str(error)
 
 
+async def test_first_chunk_without_tags_is_not_the_object(own_vss: Callable[..., LocalVSS]) -> None:
+    """Its writer did not record how many chunks it has, and the silent peer stores the other one."""
+    vss = own_vss()
+    wire = RawRequests(vss)
+    while True:
+        stored = wire.put("b", "k", [DATA, OTHER], standard_tags=False)
+        if stored[0] != stored[1]:
+            break
+        wire.delete("b", "k")
+    async with client_of(vss) as client:
+        with vss.fault("peer_silent", peer=stored[1][0]):
+            assert type((await client.put("b", "k", DATA)).unwrap_err()) is UnavailableError
+        assert type((await client.put("b", "k", DATA)).unwrap_err()) is BallConflictError
+        assert (await client.get("b", "k")).unwrap().data == DATA + OTHER
+
+
 @pytest.mark.parametrize(
     "call",
     [
