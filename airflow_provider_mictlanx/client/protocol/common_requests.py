@@ -40,7 +40,7 @@ from airflow_provider_mictlanx.client.protocol.stream import DataStream
 from airflow_provider_mictlanx.client.result import returns_result, unwrap
 from airflow_provider_mictlanx.client.transport.connections import Response
 from airflow_provider_mictlanx.client.transport.headers import NO_HEADERS
-from airflow_provider_mictlanx.client.transport.limits import MAX_PEER_LIST
+from airflow_provider_mictlanx.client.transport.limits import MAX_METADATA, MAX_PEER_LIST
 from airflow_provider_mictlanx.client.transport.tls import Verify
 from airflow_provider_mictlanx.client.validation import parse_size
 from airflow_provider_mictlanx.client.versions import FILTERS_TAG
@@ -214,7 +214,7 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/metadata/{quote_id(key, 'key')}"
         action = self._action("reading the metadata of chunk", bucket_id, key)
-        return await self._json(GetMetadataResponse, "GET", path, action, options, "metadata")
+        return await self._json(GetMetadataResponse, "GET", path, action, options, "metadata", max_size=MAX_METADATA)
 
     @returns_result
     async def get_streaming(
