@@ -107,13 +107,13 @@ class Deletion:
         :param also: keys of objects that may be deleted with it
         :param find_own_key: finds an object with a key of its own if the ball or chunk is absent
         """
-        deleted = 0
+        deleted = listed = 0
         begun = False
         action = f"{action} chunk {name.bucket_id}/{key}" if key else f"{action} {name}"
         companion = companion_key(name.ball_id) if key != companion_key(name.ball_id) else ""
 
         async def remove_once() -> int:
-            nonlocal deleted, begun, name, key
+            nonlocal deleted, listed, begun, name, key
             peers = await require_all_peers(
                 self._routers, f"{action}, which is incomplete," if begun else action, name.bucket_id
             )
@@ -128,8 +128,10 @@ class Deletion:
                 name, key = ObjectId(name.bucket_id, own[0].ball_id, name.key), own[0].ordered[0].key
                 replicas = await self._replicas(name, key)
             if not replicas:
-                return deleted
+                return max(deleted, listed)
             begun = True
+            # The answer to a delete that was lost did not count them.
+            listed = max(listed, deleted + replicas.total() - replicas[companion])
             counts = await self._delete_chunks(name.bucket_id, replicas)
             deleted += counts.total() - counts[companion]
             short = {chunk: number for chunk, number in replicas.items() if counts[chunk] < number}
@@ -150,7 +152,7 @@ class Deletion:
             if left:
                 cause = "it is listed again, because another writer writes it or a peer brought it back"
                 raise UnavailableError(_shortfall(action, counts, replicas, cause))
-            return deleted
+            return max(deleted, listed)
 
         return await self._routers.with_retries(remove_once)
 
