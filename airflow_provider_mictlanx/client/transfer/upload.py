@@ -352,10 +352,22 @@ class Upload(UploadBase):
     async def _withdraw(self) -> None:
         """Delete the chunks of a ball that this put cannot complete, unless another writer writes it too."""
         try:
-            if self.is_own(await list_chunks(self.routers, self.name)):
+            listed = await list_chunks(self.routers, self.name)
+            if self.is_own(listed) and not await self._is_stored(listed):
                 await Deletion(self.routers).remove(self.name, "deleting an unfinished upload of")
         except MictlanXError as error:
             log.warning("Could not delete the unfinished upload of %s: %s", self.name, error)
+
+    async def _is_stored(self, listed: Sequence[Metadata]) -> bool:
+        """Return whether a listed version is stored completely: another writer with the same name has completed it."""
+        for version in group_versions(listed):
+            if version.is_complete:
+                for chunk in reversed(version.ordered):  # this put's own missing chunk is rather the last
+                    if not await self.reader.is_stored_on(chunk):
+                        break
+                else:
+                    return True
+        return False
 
     async def _is_first(self, first: ChunkUpload) -> bool:
         """
