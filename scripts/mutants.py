@@ -847,7 +847,7 @@ MUTANTS = (
         ),
         (
             "chunks that are not listed are deleted too: they may be placed",
-            "replicas.update({name.chunk(index): 0 for index in indexes})",
+            "replicas.update({chunk: 0 for chunk in unlisted if chunk in placed})",
             "pass",
             READING,
             ["test_delete_clears_placement_of_unlisted_chunks"],

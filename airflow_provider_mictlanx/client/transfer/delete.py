@@ -41,7 +41,7 @@ ROUNDS = 10
 """Maximum number of times that a bucket or a prefix is listed and emptied."""
 
 UNLISTED = 100
-"""Maximum number of unlisted chunks deleted after the last listed one: the tag ``num_chunks`` may be wrong."""
+"""Maximum number of unlisted chunks looked up after the last listed one: the tag ``num_chunks`` may be wrong."""
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -220,7 +220,23 @@ class Deletion:
                 for version in group_versions(listed)
                 for index in range(min(version.num_chunks, max(version.chunks) + 1 + UNLISTED))
             }
-            replicas.update({name.chunk(index): 0 for index in indexes})
+            unlisted = [chunk for chunk in map(name.chunk, sorted(indexes)) if chunk not in replicas]
+            placed = set[str]()
+
+            async def look(chunk: str) -> None:
+                try:
+                    found = await chunk_metadata(self._routers, name.bucket_id, chunk)
+                except NotFoundError:
+                    return
+                except UnavailableError:
+                    pass  # it has a placement, but no peer returns it
+                else:
+                    if found.ball_id != name.ball_id:  # an object with a key of its own
+                        return
+                placed.add(chunk)
+
+            await for_each(unlisted, look, self._max_concurrency)
+            replicas.update({chunk: 0 for chunk in unlisted if chunk in placed})
         return replicas
 
     async def _delete_chunks(self, bucket_id: str, replicas: Mapping[str, int]) -> Counter[str]:

@@ -239,6 +239,19 @@ async def test_chunk_of_a_ball_is_no_object(vss: LocalVSS, bucket_id: str) -> No
         assert (await client.get(bucket_id, "k")).unwrap().data == DATA
 
 
+@pytest.mark.parametrize("call", ["delete", "replace"])
+async def test_delete_of_an_incomplete_ball_keeps_another_ones_key(vss: LocalVSS, bucket_id: str, call: str) -> None:
+    """The key of another client's object may be that of the chunk which the ball lacks."""
+    RawRequests(vss).put(bucket_id, "k", [OTHER, OTHER], only=[0])
+    await store(vss, bucket_id, "router", "other", "k_1")
+    async with checked_client(vss) as client:
+        if call == "delete":
+            assert (await client.delete("k", bucket_id)).unwrap().n_deletes == 1
+        else:
+            assert (await client.put(bucket_id, "k", OTHER, replace=True)).unwrap() is True
+        assert (await client.get(bucket_id, "k_1")).unwrap().data == DATA
+
+
 async def test_delete_bucket_deletes_and_names_every_key(vss: LocalVSS, bucket_id: str) -> None:
     await store_frames(vss, bucket_id)
     await store(vss, bucket_id, "router", "bx", "hello")
