@@ -523,6 +523,13 @@ class ChunkUpload:
             self._stored_on.update(peers.peer_ids)
         await self._read_back(peers.peer_ids)
         if await self._is_done():
+            if self._chunk.size and not self.replicas_in(await list_chunks(upload.routers, upload.name)):
+                raise PutChunksError(
+                    f"putting {self._label} failed: its key is that of another object, with another ball id and the "
+                    "same bytes; delete that object, or choose another key",
+                    transient=False,
+                    permanent=True,
+                )
             return True
         if self._stored_on and not upload.options.replace:
             raise PutChunksError(

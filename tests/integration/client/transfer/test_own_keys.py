@@ -13,6 +13,7 @@ from airflow_provider_mictlanx.client import (
     BallConflictError,
     MictlanXError,
     NotFoundError,
+    PutChunksError,
     UnavailableError,
     ValidationError,
 )
@@ -209,6 +210,17 @@ async def test_chunk_of_another_ball_is_not_replaced(vss: LocalVSS, bucket_id: s
             assert type(error) is BallConflictError
             assert "another object, with ball id other" in str(error)
         assert (await client.get(bucket_id, "bx_0")).unwrap().data == DATA
+
+
+async def test_later_chunk_under_a_key_of_another_ball_is_no_success(own_vss: Callable[..., LocalVSS]) -> None:
+    """Code 666: the only peer stores the right bytes, but lists them under the other ball's id."""
+    vss = own_vss(peers=1)
+    await store(vss, "b", "router", "other", "k_1")
+    async with checked_client(vss) as client:
+        error = (await client.put("b", "k", OTHER[:500] + DATA[500:] + DATA, chunk_size=1000)).unwrap_err()
+        assert type(error) is PutChunksError
+        assert "that of another object" in str(error)
+        assert (await client.get("b", "k_1")).unwrap().data == DATA
 
 
 @pytest.mark.parametrize("where", ["router", "peer"])
