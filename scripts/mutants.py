@@ -459,10 +459,17 @@ MUTANTS = (
         ),
         (
             "an announcement whose answer was lost is cleared",
-            "                    await self._clear(())\n",
+            "                    await self._clear((), is_answer_lost=True)\n",
             "",
             FAILED_DATA,
             ["test_announcement_whose_answer_was_lost_is_cleared"],
+        ),
+        (
+            "a listed announcement is read back first if the answer to this put's own was lost",
+            "if is_answer_lost or not upload.only_announced:",
+            "if not upload.only_announced:",
+            WRITING,
+            ["test_lost_announcement_deletes_no_data_of_its_namesake"],
         ),
         (
             "no announcement of another writer is cleared",
@@ -841,7 +848,7 @@ MUTANTS = (
         ),
         (
             "chunks that are not listed are deleted too: they may be placed",
-            "replicas.update({name.chunk(index): 0 for index in indexes})",
+            "replicas.update({chunk: 0 for chunk in unlisted if chunk in placed})",
             "pass",
             READING,
             ["test_delete_clears_placement_of_unlisted_chunks"],

@@ -29,7 +29,7 @@ from airflow_provider_mictlanx.bulks.records import Done, Part, Records, Start
 from airflow_provider_mictlanx.bulks.sources import SourceBall
 from airflow_provider_mictlanx.bulks.status import format_owner
 from airflow_provider_mictlanx.client.async_client import AsyncClient
-from airflow_provider_mictlanx.client.errors import IntegrityError, MictlanXError, UnknownError
+from airflow_provider_mictlanx.client.errors import IntegrityError, MictlanXError
 from airflow_provider_mictlanx.client.local_io.chunk_sizes import BATCH_BUDGET, concurrency_for
 from airflow_provider_mictlanx.client.local_io.chunk_splitter import ChunkManifest, PlannedChunk
 from airflow_provider_mictlanx.client.result import unwrap
@@ -232,11 +232,7 @@ class ShardUpload:
     ) -> bool:
         """Upload a ball; return whether bytes were sent."""
         options = self._upload_options(ball, source, max_concurrency)
-        try:
-            result = await self.client.upload(ball.bucket_id, ball.key, **options, known=known)
-        except OSError as error:
-            raise UnknownError(f"reading {ball.source} failed: {error.strerror}", transient=False) from error
-        return unwrap(result).uploaded
+        return unwrap(await self.client.upload(ball.bucket_id, ball.key, **options, known=known)).uploaded
 
     def _fail(self, item: Item, error: MictlanXError) -> None:
         message = f"{error}. {HOW_TO_RESOLVE_CHANGE}" if isinstance(error, IntegrityError) else str(error)

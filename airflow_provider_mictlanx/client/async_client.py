@@ -37,6 +37,7 @@ from airflow_provider_mictlanx.client.errors import (
     MictlanXError,
     NotFoundError,
     UnavailableError,
+    UnknownError,
     ValidationError,
 )
 from airflow_provider_mictlanx.client.local_io.chunk_sizes import STREAMED_CHUNK, chunk_size_for, concurrency_for
@@ -1341,6 +1342,12 @@ class AsyncClient:
             self._name_in(error, action, names)
             log.debug("Failed after %.3f s: %s", time.monotonic() - started, error)
             raise
+        except OSError as error:
+            if error.errno is None:  # a timeout of the caller
+                raise
+            source = error.filename or "the source"
+            said = f"{action} failed: reading {source} failed: {error.strerror}; check the disk, then put it again"
+            raise UnknownError(said, transient=False) from error
         log.debug("Done in %.3f s: %s", time.monotonic() - started, action)
 
     def _sender(self, timeout: float, headers: Mapping[str, str], retry: RetryConfig | None = None) -> RequestSender:

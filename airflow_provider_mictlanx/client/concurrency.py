@@ -8,6 +8,7 @@ threads is therefore kept short (``PIECE``).
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,7 +33,7 @@ SORTED_AT_ONCE = 10_000
 
 class Threads:
     """
-    A thread pool that is created at its first use.
+    A thread pool that is created at its first use, and again after a fork, which no thread survives.
 
     :param max_workers: maximum number of threads
     """
@@ -40,6 +41,7 @@ class Threads:
     def __init__(self, max_workers: int) -> None:
         self._max_workers = max_workers
         self._executor: ThreadPoolExecutor | None = None
+        self._pid = os.getpid()
         self._lock = threading.Lock()
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -65,7 +67,8 @@ class Threads:
 
     def _pool(self) -> ThreadPoolExecutor:
         with self._lock:
-            if self._executor is None:
+            if self._executor is None or self._pid != os.getpid():
+                self._pid = os.getpid()
                 self._executor = ThreadPoolExecutor(self._max_workers, thread_name_prefix="mictlanx")
             return self._executor
 

@@ -76,9 +76,12 @@ def parse_size(text: str | int, name: str = "chunk_size", least: int = 1) -> int
 
 RESERVED_PREFIX = "mictlanx_"
 
+MAX_TAGS = 1_000_000
+"""Maximum number of characters of all tags, so that their JSON fits into an answer (``MAX_METADATA``)."""
+
 
 def check_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
-    """Return tags, or raise ``ValidationError`` if one is not a str or has a reserved name."""
+    """Return tags, or raise ``ValidationError`` if one is not a str or has a reserved name, or all are too long."""
     if not isinstance(tags, Mapping):
         raise ValidationError(f"tags must be a dict of str, got {type(tags).__name__}")
     for name, tag in tags.items():
@@ -88,6 +91,8 @@ def check_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
             raise ValidationError(f"tags must be valid Unicode, got {tag!r} under {name!r}")
         if name.startswith(RESERVED_PREFIX):
             raise ValidationError(f"names of tags must not begin with {RESERVED_PREFIX!r}, got {name!r}")
+    if (size := sum(len(name) + len(tag) for name, tag in tags.items())) > MAX_TAGS:
+        raise ValidationError(f"tags must have at most {MAX_TAGS:,} characters, got {size:,}; store them as an object")
     return tags
 
 

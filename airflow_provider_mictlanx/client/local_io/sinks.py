@@ -12,7 +12,7 @@ import os
 from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.client.concurrency import Threads
-from airflow_provider_mictlanx.client.errors import IntegrityError
+from airflow_provider_mictlanx.client.errors import GetChunkError, IntegrityError
 from airflow_provider_mictlanx.client.local_io.atomic_file import PartFile
 
 
@@ -41,7 +41,12 @@ class MemorySink(Sink):
     """A buffer of the ball's size in memory."""
 
     def __init__(self, size: int) -> None:
-        self.view = memoryview(bytearray(size))
+        try:
+            self.view = memoryview(bytearray(size))
+        except (MemoryError, OverflowError):  # any writer can announce any size
+            raise GetChunkError(
+                f"{size} bytes do not fit into memory; read the object into a file", transient=False
+            ) from None
 
     def write(self, offset: int, data: bytes) -> None:
         """Copy bytes into the buffer."""

@@ -201,7 +201,12 @@ class FileSource:
         filled = 0
         with self._descriptor.use() as descriptor:
             while filled < len(buffer):
-                if not (read := os.preadv(descriptor, [buffer[filled:]], offset + filled)):
+                try:
+                    read = os.preadv(descriptor, [buffer[filled:]], offset + filled)
+                except OSError as error:
+                    error.filename = self.name
+                    raise
+                if not read:
                     raise IntegrityError(
                         f"{self.name} became shorter during the upload, which was stopped; put it again"
                     )

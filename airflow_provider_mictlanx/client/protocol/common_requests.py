@@ -40,7 +40,7 @@ from airflow_provider_mictlanx.client.protocol.stream import DataStream
 from airflow_provider_mictlanx.client.result import returns_result, unwrap
 from airflow_provider_mictlanx.client.transport.connections import Response
 from airflow_provider_mictlanx.client.transport.headers import NO_HEADERS
-from airflow_provider_mictlanx.client.transport.limits import MAX_PEER_LIST
+from airflow_provider_mictlanx.client.transport.limits import MAX_METADATA, MAX_PEER_LIST
 from airflow_provider_mictlanx.client.transport.tls import Verify
 from airflow_provider_mictlanx.client.validation import parse_size
 from airflow_provider_mictlanx.client.versions import FILTERS_TAG
@@ -133,8 +133,7 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         form, body = make_form(file_id, key, content_type, memoryview(value).tobytes())
         path = f"/buckets/data/{quote_id(task_id, 'task_id')}"
         action = f"sending the data of task {task_id} to {self._label}"
-        await self._send("POST", path, action, options, content=body, content_type=form)
-        return True
+        return await self._confirm("POST", path, action, options, content=body, content_type=form)
 
     @returns_result
     async def disable(
@@ -153,8 +152,7 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/{quote_id(key, 'key')}/disable"
-        await self._send("POST", path, self._action("disabling chunk", bucket_id, key), options)
-        return True
+        return await self._confirm("POST", path, self._action("disabling chunk", bucket_id, key), options)
 
     @returns_result
     async def update_metadata(
@@ -187,8 +185,7 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         path = f"/u/buckets/{quote_id(bucket_id, 'bucket_id')}/{quote_id(key, 'key')}"
         action = self._action("updating chunk", bucket_id, key)
         content = metadata.model_dump_json(exclude_none=True).encode()
-        await self._send("POST", path, action, options, content=content, content_type="application/json")
-        return True
+        return await self._confirm("POST", path, action, options, content=content, content_type="application/json")
 
     async def _announce(self, model: type[M], metadata: PutMetadataRequest, content: str, options: RequestOptions) -> M:
         path = f"/buckets/{quote_id(metadata.bucket_id, 'bucket_id')}/metadata"
@@ -217,7 +214,7 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/metadata/{quote_id(key, 'key')}"
         action = self._action("reading the metadata of chunk", bucket_id, key)
-        return await self._json(GetMetadataResponse, "GET", path, action, options, "metadata")
+        return await self._json(GetMetadataResponse, "GET", path, action, options, "metadata", max_size=MAX_METADATA)
 
     @returns_result
     async def get_streaming(
@@ -460,8 +457,7 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
             for peer in peers
         ]
         content = msgspec.json.encode(added)
-        await self._send("POST", "/xpeers", action, options, content=content, content_type="application/json")
-        return True
+        return await self._confirm("POST", "/xpeers", action, options, content=content, content_type="application/json")
 
 
 class _FileTarget:

@@ -168,6 +168,13 @@ class Endpoint:
             raise self._error_from_response(response, action, kind)
         return response
 
+    async def _confirm(self, *args: Any, **request: Any) -> bool:
+        """Send a request with ``_send`` whose success is its status; return True unless a web page answers it."""
+        response = await self._send(*args, **request)
+        if response.body.lstrip().startswith(b"<"):  # a proxy's sign-in page comes with 200
+            self._parse(bool, response, args[2])
+        return True
+
     async def _json(self, model: type[M], method: str, path: str, action: str, *args: Any, **request: Any) -> M:
         """Send a request with ``_send``, and parse its answer."""
         return self._parse(model, await self._send(method, path, action, *args, **request), action)

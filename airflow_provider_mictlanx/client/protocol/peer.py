@@ -351,8 +351,7 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/{quote_id(key, 'key')}/replicate"
-        await self._send("POST", path, self._action("replicating chunk", bucket_id, key), options)
-        return True
+        return await self._confirm("POST", path, self._action("replicating chunk", bucket_id, key), options)
 
     @returns_result
     async def delete(
@@ -458,8 +457,7 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         :param verify: how TLS is checked
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
-        await self._send("DELETE", "/tasks", f"deleting the tasks of {self._label}", options)
-        return True
+        return await self._confirm("DELETE", "/tasks", f"deleting the tasks of {self._label}", options)
 
     @returns_result
     async def health(self, timeout: float = 10, headers: Headers = NO_HEADERS, verify: Verify = False) -> bool:
@@ -471,5 +469,4 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         :param verify: how TLS is checked
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
-        await self._send("GET", "/health", f"checking the health of {self._label}", options)
-        return True
+        return await self._confirm("GET", "/health", f"checking the health of {self._label}", options)

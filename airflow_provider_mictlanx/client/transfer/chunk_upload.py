@@ -355,9 +355,8 @@ class ChunkUpload:
         return not self._stored_on
 
     async def _announce(self) -> None:
-        request = self._upload.announcement_for(self._chunk, self._rf - len(self._stored_on))
-
         async def announce_once() -> None:
+            request = self._upload.announcement_for(self._chunk, self._rf - len(self._stored_on))
             asked: list[AsyncRouter] = []
 
             async def ask(router: AsyncRouter, options: RequestOptions) -> Result[PutMetadataResponse, MictlanXError]:
@@ -370,7 +369,9 @@ class ChunkUpload:
             except (UnknownError, UpstreamProtocolError, RequestTimeoutError, NetworkError) as error:
                 if not isinstance(error, ConnectFailedError | DNSResolutionError | UnavailableError):
                     self._upload.announced[request.key] += request.replication_factor
-                    await self._clear(())
+                    await self._clear((), is_answer_lost=True)
+                    if await self._is_done():  # another writer with the same name has put it meanwhile
+                        return
                 raise
             self._upload.announced[request.key] += len(answer.replicas)
             self._failures = 0
@@ -378,7 +379,7 @@ class ChunkUpload:
 
         await self._upload.routers.repeat_request(announce_once)
 
-    async def _clear(self, sent_to: Collection[str]) -> None:
+    async def _clear(self, sent_to: Collection[str], is_answer_lost: bool = False) -> None:
         """
         Delete this put's announcement if it has no data, since the router would send readers to it.
 
@@ -386,17 +387,20 @@ class ChunkUpload:
         writer's announcement is listed, or a peer outside ``sent_to`` does not answer.
 
         :param sent_to: the peers to which the data was sent without success
+        :param is_answer_lost: whether the announcement may not have arrived: a listed one may then be another writer's
         """
         upload, key = self._upload, self._metadata.key
         listed = await list_rows(upload.routers, upload.name)  # a delete by ball id deletes objects with own keys too
         replicas = [chunk for chunk in listed if chunk.key == key]
         if self._stored_on or not replicas or not upload.is_own(replicas):
             return
-        if not upload.only_announced:
+        if any((chunk.size, chunk.checksum) != (self._chunk.size, self._chunk.checksum) for chunk in replicas):
+            return
+        if is_answer_lost or not upload.only_announced:
             peers = await get_peers(upload.routers)
             silent = await silent_peers(upload.routers, upload.name.bucket_id, peers)
             await self._read_back([peer for peer in peers.peer_ids if peer not in silent])
-            if self._stored_on or not set(silent) <= set(sent_to):
+            if self._stored_on or not (upload.only_announced or set(silent) <= set(sent_to)):
                 return
         try:
             await upload.routers.request(
@@ -520,6 +524,13 @@ class ChunkUpload:
             self._stored_on.update(peers.peer_ids)
         await self._read_back(peers.peer_ids)
         if await self._is_done():
+            if self._chunk.size and not self.replicas_in(await list_chunks(upload.routers, upload.name)):
+                raise PutChunksError(
+                    f"putting {self._label} failed: its key is that of another object, with another ball id and the "
+                    "same bytes; delete that object, or choose another key",
+                    transient=False,
+                    permanent=True,
+                )
             return True
         if self._stored_on and not upload.options.replace:
             raise PutChunksError(

@@ -41,7 +41,7 @@ ROUNDS = 10
 """Maximum number of times that a bucket or a prefix is listed and emptied."""
 
 UNLISTED = 100
-"""Maximum number of unlisted chunks deleted after the last listed one: the tag ``num_chunks`` may be wrong."""
+"""Maximum number of unlisted chunks looked up after the last listed one: the tag ``num_chunks`` may be wrong."""
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -78,7 +78,9 @@ class Deletion:
             name,
             key=key,
             also=also,
-            find_own_key=lambda routers, name, rows, peers: find_by_chunk_key(routers, bucket_id, key, peers),
+            find_own_key=lambda routers, name, rows, peers: find_by_chunk_key(
+                routers, bucket_id, key, peers, any_chunk=True
+            ),
         )
 
     async def remove(
@@ -105,13 +107,13 @@ class Deletion:
         :param also: keys of objects that may be deleted with it
         :param find_own_key: finds an object with a key of its own if the ball or chunk is absent
         """
-        deleted = 0
+        deleted = listed = 0
         begun = False
         action = f"{action} chunk {name.bucket_id}/{key}" if key else f"{action} {name}"
         companion = companion_key(name.ball_id) if key != companion_key(name.ball_id) else ""
 
         async def remove_once() -> int:
-            nonlocal deleted, begun, name, key
+            nonlocal deleted, listed, begun, name, key
             peers = await require_all_peers(
                 self._routers, f"{action}, which is incomplete," if begun else action, name.bucket_id
             )
@@ -123,11 +125,13 @@ class Deletion:
                 and not begun
                 and (own := await find_own_key(self._routers, name, rows, peers))
             ):
-                name, key = ObjectId(name.bucket_id, own[0].ball_id, name.key), own[0].own_key
+                name, key = ObjectId(name.bucket_id, own[0].ball_id, name.key), own[0].ordered[0].key
                 replicas = await self._replicas(name, key)
             if not replicas:
-                return deleted
+                return max(deleted, listed)
             begun = True
+            # The answer to a delete that was lost did not count them.
+            listed = max(listed, deleted + replicas.total() - replicas[companion])
             counts = await self._delete_chunks(name.bucket_id, replicas)
             deleted += counts.total() - counts[companion]
             short = {chunk: number for chunk, number in replicas.items() if counts[chunk] < number}
@@ -148,7 +152,7 @@ class Deletion:
             if left:
                 cause = "it is listed again, because another writer writes it or a peer brought it back"
                 raise UnavailableError(_shortfall(action, counts, replicas, cause))
-            return deleted
+            return max(deleted, listed)
 
         return await self._routers.with_retries(remove_once)
 
@@ -216,7 +220,23 @@ class Deletion:
                 for version in group_versions(listed)
                 for index in range(min(version.num_chunks, max(version.chunks) + 1 + UNLISTED))
             }
-            replicas.update({name.chunk(index): 0 for index in indexes})
+            unlisted = [chunk for chunk in map(name.chunk, sorted(indexes)) if chunk not in replicas]
+            placed = set[str]()
+
+            async def look(chunk: str) -> None:
+                try:
+                    found = await chunk_metadata(self._routers, name.bucket_id, chunk)
+                except NotFoundError:
+                    return
+                except UnavailableError:
+                    pass  # it has a placement, but no peer returns it
+                else:
+                    if found.ball_id != name.ball_id:  # an object with a key of its own
+                        return
+                placed.add(chunk)
+
+            await for_each(unlisted, look, self._max_concurrency)
+            replicas.update({chunk: 0 for chunk in unlisted if chunk in placed})
         return replicas
 
     async def _delete_chunks(self, bucket_id: str, replicas: Mapping[str, int]) -> Counter[str]:

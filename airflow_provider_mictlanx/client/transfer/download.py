@@ -136,8 +136,8 @@ class Download:
         )
         while True:
             chunk = fallback.version.chunks[index]
-            sink = MemorySink(chunk.size)
             try:
+                sink = MemorySink(chunk.size)
                 await self.reader.read(chunk, 0, sink, retry_missing=fallback.is_last)
             except (IntegrityError, GetChunkError) as error:
                 await fallback.advance(error)
@@ -337,8 +337,8 @@ class Download:
         )
         while True:
             version = fallback.version
-            sink = make_sink(version)
             try:
+                sink = make_sink(version)
                 return version, sink, await self._read_version(name, version, sink, retry_missing=fallback.is_last)
             except (IntegrityError, GetChunkError) as error:
                 await fallback.advance(error)

@@ -108,8 +108,17 @@ async def chunk_metadata(routers: RequestSender, bucket_id: str, key: str) -> Me
 
 
 async def get_peers(routers: RequestSender) -> PeersResponse:
-    """Return the storage space's peers, as last known to the placement service."""
-    return await routers.request(lambda router, options: router.get_peers(**options))
+    """
+    Return the storage space's peers, as last known to the placement service, at least one.
+
+    ``UnavailableError``: it knows none, as after its restart, so nothing can be confirmed.
+    """
+    found = await routers.request(lambda router, options: router.get_peers(**options))
+    if not found.peer_ids:
+        raise UnavailableError(
+            "GET /peers lists no peer, so what is stored is unknown; check that the peers are running and registered"
+        )
+    return found
 
 
 async def silent_peers(routers: RequestSender, bucket_id: str, peers: PeersResponse) -> list[str]:
@@ -290,7 +299,9 @@ async def find_own_key(
     return group_versions(row for row in rows if row.own_key == key)
 
 
-async def find_by_chunk_key(routers: RequestSender, bucket_id: str, key: str, peers: PeersResponse) -> list[Version]:
+async def find_by_chunk_key(
+    routers: RequestSender, bucket_id: str, key: str, peers: PeersResponse, any_chunk: bool = False
+) -> list[Version]:
     """
     Return the versions of an object with a key of its own, whatever its ball id; empty if it is absent.
 
@@ -298,6 +309,7 @@ async def find_by_chunk_key(routers: RequestSender, bucket_id: str, key: str, pe
     metadata.
 
     :param peers: the result of a roll-call just before
+    :param any_chunk: whether to return a chunk of a ball too, which a tag may place there under any key
     """
     if not is_path_segment(key):
         return []
@@ -316,7 +328,7 @@ async def find_by_chunk_key(routers: RequestSender, bucket_id: str, key: str, pe
     else:
         # The listing shows its other versions, but not an object of size 0.
         rows = [found, *await list_rows(routers, ObjectId(bucket_id, found.ball_id))]
-    return group_versions(row for row in rows if row.own_key == key)
+    return group_versions(row for row in rows if (row.key if any_chunk else row.own_key) == key)
 
 
 async def _is_on_any_peer(routers: RequestSender, bucket_id: str, key: str, peers: PeersResponse) -> bool:

@@ -103,7 +103,8 @@ class SingleChunkUpload(UploadBase):
         """Return whether an announcement has the same bytes at the same place of the same ball."""
         chunk = self._plan.chunks[0]
         place = self._chunk_tags[chunk.index]
-        return (other.checksum, other.full_checksum, str(other.num_chunks)) == (
+        return (other.ball_id, other.checksum, other.full_checksum, str(other.num_chunks)) == (
+            self.name.ball_id,
             chunk.checksum,
             place["full_checksum"],
             place["num_chunks"],

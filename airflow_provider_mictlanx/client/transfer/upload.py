@@ -217,7 +217,11 @@ class Upload(UploadBase):
         listed += await list_chunks(self.routers, self.name)
         if not listed:
             await self._clear_placement(lost_by_peer)
-        return group_versions(listed)
+        found = group_versions(listed)
+        if any(not version.is_recorded and self._is_same(version) for version in found):  # a peer may have more of it
+            await require_all_peers(self.routers, f"putting {self.name}", self.name.bucket_id)
+            found = group_versions([*listed, *await list_chunks(self.routers, self.name)])
+        return found
 
     async def _clear_placement(self, lost_by_peer: bool) -> None:
         """
@@ -243,6 +247,8 @@ class Upload(UploadBase):
     def _is_same(self, version: Version) -> bool:
         """Return whether a version has the bytes to be put, in any chunk layout and with any tags."""
         if version.filters:
+            return False
+        if version.ball_id != self.name.ball_id:  # readers find an object by its ball id
             return False
         if version.checksum is None and version.num_chunks == 1:
             return version.ordered[0].checksum == self._plan.checksum
@@ -297,12 +303,14 @@ class Upload(UploadBase):
         part = f"{len(other.chunks)} of {other.num_chunks} chunks"
         extent = pluralize(other.size, "byte") if other.is_complete else part
         by = f" by {other.ordered[0].producer_id!r}" if other.ordered[0].producer_id else ""
+        if other.ball_id != self.name.ball_id:
+            why = f"the bytes of another object, with ball id {other.ball_id},"
         if is_racing:
             what_to_do = (
                 "while this put replaced it: another writer puts it at the same time, and nothing may be stored now; "
                 "put it again"
             )
-        elif self.options.replace:
+        elif self.options.replace or other.ball_id != self.name.ball_id:
             what_to_do = "and were not changed, because they can't be replaced; delete them, or choose another key"
         else:
             what_to_do = "and were not changed; replace=True replaces them, or choose another key"
@@ -347,10 +355,22 @@ class Upload(UploadBase):
     async def _withdraw(self) -> None:
         """Delete the chunks of a ball that this put cannot complete, unless another writer writes it too."""
         try:
-            if self.is_own(await list_chunks(self.routers, self.name)):
+            listed = await list_chunks(self.routers, self.name)
+            if self.is_own(listed) and not await self._is_stored(listed):
                 await Deletion(self.routers).remove(self.name, "deleting an unfinished upload of")
         except MictlanXError as error:
             log.warning("Could not delete the unfinished upload of %s: %s", self.name, error)
+
+    async def _is_stored(self, listed: Sequence[Metadata]) -> bool:
+        """Return whether a listed version is stored completely: another writer with the same name has completed it."""
+        for version in group_versions(listed):
+            if version.is_complete:
+                for chunk in reversed(version.ordered):  # this put's own missing chunk is rather the last
+                    if not await self.reader.is_stored_on(chunk):
+                        break
+                else:
+                    return True
+        return False
 
     async def _is_first(self, first: ChunkUpload) -> bool:
         """

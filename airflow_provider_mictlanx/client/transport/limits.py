@@ -8,6 +8,9 @@ MAX_SMALL_RESPONSE = 1024 * 1024
 MAX_PEER_LIST = 16 * 1024 * 1024
 """Maximum size of the list of peers (bytes), enough for 100,000 peers."""
 
+MAX_METADATA = 16 * 1024 * 1024
+"""Maximum size of a chunk's metadata (bytes), enough for all tags that a put accepts."""
+
 MAX_LISTING = 2 * 1024**3
 """Maximum size of a listing (bytes): that of a bucket has no pages, and repeats chunks for every peer."""
 

@@ -292,3 +292,20 @@ async def test_late_delete_spares_what_a_replace_wrote(own_vss: Callable[..., Lo
             assert (first.triggered, second.triggered) == (1, 1)
             await asyncio.sleep(1.6)
         assert bytes((await client.get(bucket_id, "ball", force=True, max_retries=1)).unwrap().data) == new
+
+
+@pytest.mark.parametrize("chunk_size", [1000, 300], ids=["one chunk", "three chunks"])
+async def test_delete_whose_answer_was_lost_counts_every_replica(
+    vss: LocalVSS, bucket_id: str, chunk_size: int
+) -> None:
+    """The repeated request finds nothing; 0 would mean that the object did not exist."""
+    async with checked_client(vss) as client:
+        for key in ("a", "b"):
+            (await client.put(bucket_id, key, DATA, chunk_size=chunk_size, rf=2)).unwrap()
+        lost = {"method": "DELETE", "bucket": bucket_id, "when": "after", "count": 1}
+        with vss.fault("reset", **lost):
+            deleted = (await client.delete("a", bucket_id)).unwrap()
+            assert deleted.n_deletes == 2 * (3 if chunk_size == 300 else 1)
+        with vss.fault("reset", **lost):
+            assert (await client.delete_by_key("b_0", bucket_id)).unwrap().n_deletes == 2
+        assert (await client.delete("a", bucket_id)).unwrap().n_deletes == 0

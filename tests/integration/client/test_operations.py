@@ -305,6 +305,18 @@ async def test_bad_input_of_put_causes_no_request(bad: dict[str, Any], tmp_path:
         assert interceptor.asked == []
 
 
+async def test_largest_tags_can_be_put_again_and_replaced(vss: LocalVSS, bucket_id: str) -> None:
+    """Every put reads the metadata of chunk 0, whose size is limited; JSON needs six bytes for this character."""
+    tags = {"a": "\x01" * 999_999}
+    async with client_of(vss) as client:
+        assert (await client.put(bucket_id, "k", DATA, tags=tags)).unwrap() is True
+        assert (await client.put(bucket_id, "k", DATA, tags=tags)).unwrap() is False
+        assert (await client.put(bucket_id, "k", DATA[:5], replace=True)).unwrap() is True
+        error = (await client.put(bucket_id, "k2", DATA, tags={"ab": tags["a"]})).unwrap_err()
+        assert type(error) is ValidationError
+        assert "at most 1,000,000 characters, got 1,000,001" in str(error)
+
+
 BAD_GETS: list[dict[str, Any]] = [
     {"bucket_id": "a/b"},
     {"key": ""},

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
 import time
 
@@ -46,6 +48,20 @@ async def test_error_in_a_cancelled_piece_is_not_reported_as_forgotten(caplog: p
     with pytest.raises(asyncio.CancelledError):
         await task
     assert "never retrieved" not in caplog.text
+
+
+def test_threads_work_after_a_fork() -> None:
+    threads = Threads(1)
+    assert asyncio.run(threads.run(divmod, 7, 2)) == (3, 1)
+    if (pid := os.fork()) == 0:
+        signal.alarm(20)  # a call that waits for a thread of the parent can't be cancelled
+        try:
+            assert asyncio.run(threads.run(divmod, 7, 2)) == (3, 1)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(pid, 0)[1] == 0
+    threads.close()
 
 
 async def test_results_errors_and_arguments_come_through() -> None:

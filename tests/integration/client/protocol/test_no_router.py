@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
-from airflow_provider_mictlanx.client import AsyncClient, UnknownError, UpstreamProtocolError
+from airflow_provider_mictlanx.client import (
+    AsyncClient,
+    AsyncPeer,
+    PeerInfo,
+    UnknownError,
+    UpstreamProtocolError,
+)
 from tests.support.intercepting_router import Asked, Handler, Reply, intercepting
 from tests.support.vss import LocalVSS
 
@@ -52,6 +59,29 @@ async def test_web_page_is_shown_to_who_reads_the_error() -> None:
         error = (await client.get("b", "k")).unwrap_err()
         assert type(error) is UpstreamProtocolError
         assert "content type text/html, beginning with 'Welcome to nginx'" in str(error)
+
+
+ANSWERED_BY_A_STATUS: dict[str, Callable[[AsyncPeer], Awaitable[Any]]] = {
+    "disable": lambda peer: peer.disable("b", "k_0"),
+    "put_data": lambda peer: peer.put_data("task", "k_0", b"data", "text/plain"),
+    "add_peers": lambda peer: peer.add_peers([PeerInfo(peer_id="p")]),
+    "update_metadata": lambda peer: peer.update_metadata("b", "k_0", {"tags": {"a": "b"}}),
+    "replicate": lambda peer: peer.replicate("b", "k_0"),
+    "flush_tasks": lambda peer: peer.flush_tasks(),
+    "health": lambda peer: peer.health(),
+}
+
+
+@pytest.mark.parametrize("call", ANSWERED_BY_A_STATUS.values(), ids=ANSWERED_BY_A_STATUS)
+async def test_sign_in_page_confirms_nothing(call: Callable[[AsyncPeer], Awaitable[Any]]) -> None:
+    page = Reply(200, b"\n<!doctype html><title>Sign in</title>", {"Content-Type": "text/html"})
+    async with (
+        intercepting(_always(page)) as interceptor,
+        AsyncPeer("peer-0", "127.0.0.1", interceptor.port) as peer,  # it shares what a router has
+    ):
+        error = (await call(peer)).unwrap_err()
+        assert type(error) is UpstreamProtocolError
+        assert "beginning with 'Sign in'" in str(error)
 
 
 @pytest.mark.parametrize("status", [200, 401, 404, 500])

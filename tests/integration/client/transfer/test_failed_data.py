@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from airflow_provider_mictlanx.client import AsyncClient, BallConflictError, IntegrityError
+from airflow_provider_mictlanx.client import AsyncClient, BallConflictError, IntegrityError, UnknownError
 from tests.support.addresses import uri_of
 from tests.support.clients import client_of
 from tests.support.intercepting_router import Asked, InterceptingRouter, Reply, intercepting
@@ -276,3 +279,53 @@ async def test_put_of_a_file_that_changed_leaves_nothing_in_the_way(
         assert RawRequests(vss).listed("b", "k") == []
         assert (await client.put_file("b", "k", path, **options)).unwrap() is True
         assert bytes((await client.get("b", "k")).unwrap().data) == changed
+
+
+async def test_withdrawal_deletes_no_object_that_a_namesake_completed(
+    vss: LocalVSS, bucket_id: str, tmp_path: Path
+) -> None:
+    """A slow put counts as abandoned after a while: another task of the same client id deletes its announcement."""
+    path = tmp_path / "file"
+    path.write_bytes(pattern(2_000_000))
+    done: list[bool] = []
+
+    async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+        if not asked.path.endswith("/k/chunks") or done:
+            return None
+        reply = await pass_on(asked)
+        assert await asyncio.to_thread(RawRequests(vss).delete_chunk, bucket_id, "k_0") == 1
+        done.append((await rival.put_file(bucket_id, "k", path, chunk_size=2_000_000)).unwrap())
+        path.write_bytes(pattern(2_000_000, seed=9))
+        return reply
+
+    async with client_of(vss) as rival, intercepting(handler, vss) as router:
+        async with AsyncClient(router.uri, rival.client_id, log_output_path=None) as client:
+            error = (await client.put_file(bucket_id, "k", path, chunk_size=2_000_000)).unwrap_err()
+        assert type(error) is IntegrityError
+        assert done == [True]
+        assert (await rival.get(bucket_id, "k")).unwrap().data == pattern(2_000_000)
+
+
+@pytest.mark.parametrize("reads", [0, 6], ids=["while it is hashed", "while it is sent"])
+async def test_read_error_of_the_disk_is_a_result(
+    vss: LocalVSS, bucket_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: int
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(3_000_000))
+    read, done = os.preadv, 0
+
+    def preadv(*arguments: Any) -> int:
+        nonlocal done
+        done += 1
+        if done > reads:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(*arguments)
+
+    async with client_of(vss) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "preadv", preadv)
+            error = (await client.put_file(bucket_id, "k", path, chunk_size="3MB")).unwrap_err()
+        assert type(error) is UnknownError
+        assert f"reading {path} failed: Input/output error" in str(error)
+        assert bool(vss.requests("POST", f"{bucket_id}/metadata$")) is (reads > 0)
+        assert (await client.put_file(bucket_id, "k", path, chunk_size="3MB")).unwrap() is True

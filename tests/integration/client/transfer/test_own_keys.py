@@ -13,6 +13,7 @@ from airflow_provider_mictlanx.client import (
     BallConflictError,
     MictlanXError,
     NotFoundError,
+    PutChunksError,
     UnavailableError,
     ValidationError,
 )
@@ -199,14 +200,46 @@ async def test_failed_announcement_is_not_cleared_with_keys(own_vss: Callable[..
         assert RawRequests(vss).peers_with("b", f"hello{number}", DATA) == {"peer-1"}
 
 
-async def test_chunk_of_another_ball_is_not_replaced(vss: LocalVSS, bucket_id: str) -> None:
+@pytest.mark.parametrize("data", [DATA, OTHER], ids=["same bytes", "other bytes"])
+async def test_chunk_of_another_ball_is_not_replaced(vss: LocalVSS, bucket_id: str, data: bytes) -> None:
     await store(vss, bucket_id, "router", "other", "bx_0")
     async with checked_client(vss) as client:
         assert (await client.exists(bucket_id, "bx")).unwrap() is False
         for replace in (False, True):
-            error = (await client.put(bucket_id, "bx", OTHER, replace=replace)).unwrap_err()
+            error = (await client.put(bucket_id, "bx", data, replace=replace)).unwrap_err()
             assert type(error) is BallConflictError
+            assert "another object, with ball id other" in str(error)
         assert (await client.get(bucket_id, "bx_0")).unwrap().data == DATA
+
+
+async def test_later_chunk_under_a_key_of_another_ball_is_no_success(own_vss: Callable[..., LocalVSS]) -> None:
+    """Code 666: the only peer stores the right bytes, but lists them under the other ball's id."""
+    vss = own_vss(peers=1)
+    await store(vss, "b", "router", "other", "k_1")
+    async with checked_client(vss) as client:
+        error = (await client.put("b", "k", OTHER[:500] + DATA[500:] + DATA, chunk_size=1000)).unwrap_err()
+        assert type(error) is PutChunksError
+        assert "that of another object" in str(error)
+        assert (await client.get("b", "k_1")).unwrap().data == DATA
+
+
+@pytest.mark.parametrize("where", ["router", "peer"])
+async def test_chunk_with_any_key_is_deleted_by_it(vss: LocalVSS, bucket_id: str, where: str) -> None:
+    """The official client's chunks may have any key, and tags that place them in their ball."""
+    data = {"first": DATA, "second": OTHER}
+    async with router_of(vss) if where == "router" else peer_of(vss, 1) as target:
+        for index, (key, chunk) in enumerate(data.items()):
+            tags = {"index": str(index), "num_chunks": "2", "full_checksum": sha256(DATA + OTHER)}
+            await put(target, bucket_id, "bx", chunk, key=key, tags=tags)
+    async with checked_client(vss) as client:
+        assert (await client.get(bucket_id, "bx")).unwrap().data == DATA + OTHER
+        deleted = await client.delete_by_key("second", bucket_id)
+        if where == "peer":  # without placement, it can only be deleted with the ball
+            assert type(deleted.unwrap_err()) is UnavailableError
+        else:
+            assert deleted.unwrap().n_deletes == 1
+    assert RawRequests(vss).peers_with(bucket_id, "second", OTHER) == ({"peer-1"} if where == "peer" else set())
+    assert len(RawRequests(vss).peers_with(bucket_id, "first", DATA)) == 1
 
 
 async def test_chunk_of_a_ball_is_no_object(vss: LocalVSS, bucket_id: str) -> None:
@@ -216,6 +249,19 @@ async def test_chunk_of_a_ball_is_no_object(vss: LocalVSS, bucket_id: str) -> No
         assert type((await client.get(bucket_id, "k_0")).unwrap_err()) is NotFoundError
         assert (await client.delete("k_1", bucket_id)).unwrap().n_deletes == 0
         assert (await client.get(bucket_id, "k")).unwrap().data == DATA
+
+
+@pytest.mark.parametrize("call", ["delete", "replace"])
+async def test_delete_of_an_incomplete_ball_keeps_another_ones_key(vss: LocalVSS, bucket_id: str, call: str) -> None:
+    """The key of another client's object may be that of the chunk which the ball lacks."""
+    RawRequests(vss).put(bucket_id, "k", [OTHER, OTHER], only=[0])
+    await store(vss, bucket_id, "router", "other", "k_1")
+    async with checked_client(vss) as client:
+        if call == "delete":
+            assert (await client.delete("k", bucket_id)).unwrap().n_deletes == 1
+        else:
+            assert (await client.put(bucket_id, "k", OTHER, replace=True)).unwrap() is True
+        assert (await client.get(bucket_id, "k_1")).unwrap().data == DATA
 
 
 async def test_delete_bucket_deletes_and_names_every_key(vss: LocalVSS, bucket_id: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections import Counter
@@ -587,3 +588,49 @@ async def test_failed_roll_call_names_who_answered(own_vss: Callable[..., LocalV
                 error = (await call).unwrap_err()
             assert type(error) is UnavailableError
             assert "asked: peer-0: answered, peer-1: no answer, peer-2: answered" in str(error)
+
+
+async def test_first_chunk_without_tags_is_not_the_object(own_vss: Callable[..., LocalVSS]) -> None:
+    """Its writer did not record how many chunks it has, and the silent peer stores the other one."""
+    vss = own_vss()
+    wire = RawRequests(vss)
+    while True:
+        stored = wire.put("b", "k", [DATA, OTHER], standard_tags=False)
+        if stored[0] != stored[1]:
+            break
+        wire.delete("b", "k")
+    async with client_of(vss) as client:
+        with vss.fault("peer_silent", peer=stored[1][0]):
+            assert type((await client.put("b", "k", DATA)).unwrap_err()) is UnavailableError
+        assert type((await client.put("b", "k", DATA)).unwrap_err()) is BallConflictError
+        assert (await client.get("b", "k")).unwrap().data == DATA + OTHER
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.get("b", "k", max_retries=2),
+        lambda client: client.exists("b", "k"),
+        lambda client: client.list_balls("b"),
+        lambda client: client.delete("k", "b"),
+        lambda client: client.delete_by_key("k_0", "b"),
+        lambda client: client.delete_bucket("b"),
+    ],
+)
+async def test_nothing_is_absent_while_no_peer_is_known(call: Call) -> None:
+    """A placement service that has just been restarted may not have heard of the peers yet."""
+    answers = {
+        "/peers": (200, {"available": [], "unavailable": []}),
+        "/metadata": (200, {"bucket_id": "b", "peers_ids": [], "balls": []}),
+        "/k_0": (500, {"detail": "404: No available peers"}),
+    }
+
+    async def handler(asked: Asked, pass_on: object) -> Reply:
+        known = (answer for end, answer in answers.items() if asked.method == "GET" and asked.path.endswith(end))
+        status, body = next(known, (404, {"detail": "b@k not found"}))
+        return Reply(status, json.dumps(body).encode())
+
+    async with intercepting(handler) as router, AsyncClient(router.uri, "tests", log_output_path=None) as client:
+        error = (await call(client)).unwrap_err()
+    assert type(error) is UnavailableError
+    assert "lists no peer" in str(error)

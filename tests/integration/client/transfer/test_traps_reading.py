@@ -23,6 +23,7 @@ from tests.support.addresses import uri_of
 from tests.support.clients import client_of
 from tests.support.intercepting_router import Asked, Reply, intercepting
 from tests.support.raw_requests import RawRequests
+from tests.support.router_requests import chunk_of, router_of
 from tests.support.sample_bytes import cut, pattern, sha256
 from tests.support.vss import LocalVSS
 
@@ -192,6 +193,21 @@ async def test_no_readable_copy_with_silent_peer_is_not_absent(own_vss: Callable
 
 
 # -- versions ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_older_there", [True, False])
+async def test_announced_size_beyond_memory_is_no_crash(vss: LocalVSS, bucket_id: str, is_older_there: bool) -> None:
+    if is_older_there:
+        RawRequests(vss).put(bucket_id, "k", [DATA])
+    async with router_of(vss) as router, client_of(vss) as client:
+        (await router.announce(chunk_of(bucket_id, "k", OTHER, size=2**62))).unwrap()
+        read, chunk = await client.get(bucket_id, "k"), await client.get_chunk(bucket_id, "k", 0, max_retries=5)
+        if is_older_there:
+            assert (read.unwrap().data, chunk.unwrap()[0].data) == (DATA, DATA)
+        else:
+            for error in (read.unwrap_err(), chunk.unwrap_err()):
+                assert type(error) is GetChunkError
+                assert f"{2**62} bytes do not fit into memory" in str(error)
 
 
 def test_newer_announcement_does_not_hide_older_ball(vss: LocalVSS, bucket_id: str) -> None:

@@ -596,6 +596,32 @@ async def test_lost_answer_to_an_announcement_is_announced_again(own_vss: Callab
     assert RawRequests(vss).data("b", "k_0") == DATA
 
 
+@pytest.mark.parametrize("rival_data", [DATA, OTHER], ids=["same bytes", "other bytes"])
+async def test_lost_announcement_deletes_no_data_of_its_namesake(
+    vss: LocalVSS, bucket_id: str, rival_data: bytes
+) -> None:
+    """All tasks have the connection's client id, so a listed announcement of that id may be another task's."""
+    lost: list[Asked] = []
+
+    async def handler(asked: Asked, pass_on: object) -> Reply | None:
+        if asked.method == "POST" and asked.path.endswith("/metadata") and not lost:
+            lost.append(asked)
+            assert (await rival.put(bucket_id, "k", rival_data)).unwrap() is True
+            return Reply(drop=True)
+        return None
+
+    async with client_of(vss) as rival, intercepting(handler, vss) as router:
+        async with AsyncClient(router.uri, rival.client_id, debug=False, log_output_path=None) as client:
+            done = await client.put(bucket_id, "k", DATA)
+        if rival_data == DATA:
+            assert done.unwrap() is False
+        else:
+            assert type(done.unwrap_err()) is BallConflictError
+        assert router.seen("DELETE") == []
+        assert (await rival.get(bucket_id, "k")).unwrap().data == rival_data
+    assert len(RawRequests(vss).peers_with(bucket_id, "k_0", rival_data)) == 1
+
+
 async def test_no_html_page_of_a_proxy_is_taken_for_an_acknowledgement(vss: LocalVSS, bucket_id: str) -> None:
     page = "<html><body>200 OK</body></html>"
     with vss.fault(
