@@ -220,19 +220,24 @@ async def test_other_bytes_that_were_only_announced_are_cleared(vss: LocalVSS, b
 
 def _together(vss: LocalVSS, bucket_id: str, *puts: tuple[bytes, int], replace: bool = False) -> list[Any]:
     """Put one ball from several writers: all look, then all announce, then all list."""
+    first = iter(puts)
 
     async def scenario() -> list[Any]:
-        async def put(data: bytes, chunk_size: int) -> Any:
-            async with client_of(vss) as client:
-                return await client.put(bucket_id, "k", data, chunk_size=chunk_size, replace=replace)
+        all_of_them = asyncio.Barrier(len(puts))
 
-        return await asyncio.gather(*(put(*arguments) for arguments in puts))
+        async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+            if asked.method != "POST" or not asked.path.endswith(f"{bucket_id}/metadata") or not next(first, None):
+                return None
+            await all_of_them.wait()
+            reply = await pass_on(asked)
+            await all_of_them.wait()
+            return reply
 
-    with (
-        vss.fault("latency", method="POST", path=f"{bucket_id}/metadata$", seconds=0.3),
-        vss.fault("latency", method="GET", path=f"{bucket_id}/metadata/k/chunks$", seconds=0.3),
-    ):
-        return asyncio.run(scenario())
+        async with intercepting(handler, vss) as router:
+            writers = (_put_at(router, bucket_id, data, chunk_size=size, replace=replace) for data, size in puts)
+            return await asyncio.gather(*writers)
+
+    return asyncio.run(scenario())
 
 
 def test_two_writers_of_other_bytes_never_both_succeed(vss: LocalVSS, bucket_id: str) -> None:
