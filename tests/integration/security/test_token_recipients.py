@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_mictlanx.client import AsyncClient, AsyncPeer, UpstreamProtocolError
-from airflow_provider_mictlanx.client.transport.limits import MAX_SMALL_RESPONSE
+from airflow_provider_mictlanx.client.transport.limits import MAX_METADATA
 from tests.support.intercepting_router import Asked, Reply, intercepting
 from tests.support.raw_requests import RawRequests
 from tests.support.sample_bytes import cut, pattern
@@ -103,4 +103,4 @@ async def test_an_answer_without_an_end_is_left_where_it_is_too_long(bucket_id: 
         error = (await calls[call]()).unwrap_err()
         assert isinstance(error, UpstreamProtocolError)
         assert "longer than" in str(error)
-    assert sent < (32 if call == "peers" else 8) * MAX_SMALL_RESPONSE
+    assert sent < 2 * MAX_METADATA  # an announcement begins with a look at metadata
