@@ -1345,8 +1345,8 @@ class AsyncClient:
         except OSError as error:
             if error.errno is None:  # a timeout of the caller
                 raise
-            source = error.filename or "the source"
-            said = f"{action} failed: reading {source} failed: {error.strerror}; check the disk, then put it again"
+            file = error.filename or "a local file"
+            said = f"{action} failed: {file}: {error.strerror}; check the disk, then run it again"
             raise UnknownError(said, transient=False) from error
         log.debug("Done in %.3f s: %s", time.monotonic() - started, action)
 

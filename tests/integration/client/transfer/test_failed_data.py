@@ -326,6 +326,6 @@ async def test_read_error_of_the_disk_is_a_result(
             patch.setattr(os, "preadv", preadv)
             error = (await client.put_file(bucket_id, "k", path, chunk_size="3MB")).unwrap_err()
         assert type(error) is UnknownError
-        assert f"reading {path} failed: Input/output error" in str(error)
+        assert f"putting {bucket_id}/k failed: {path}: Input/output error; check the disk" in str(error)
         assert bool(vss.requests("POST", f"{bucket_id}/metadata$")) is (reads > 0)
         assert (await client.put_file(bucket_id, "k", path, chunk_size="3MB")).unwrap() is True
