@@ -329,3 +329,27 @@ async def test_read_error_of_the_disk_is_a_result(
         assert f"putting {bucket_id}/k failed: {path}: Input/output error; check the disk" in str(error)
         assert bool(vss.requests("POST", f"{bucket_id}/metadata$")) is (reads > 0)
         assert (await client.put_file(bucket_id, "k", path, chunk_size="3MB")).unwrap() is True
+
+
+async def test_read_error_of_the_disk_fails_one_ball_of_a_bulk(
+    vss: LocalVSS, bucket_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are stored, in the same window too."""
+    items = []
+    for number in range(20):
+        (path := tmp_path / f"{number}").write_bytes(bytes([number]) * 1_500_000)
+        items.append({"bucket_id": bucket_id, "ball_id": f"k{number}", "source": str(path), "chunk_size": "2MB"})
+    read = os.preadv
+
+    def preadv(descriptor: int, *arguments: Any) -> int:
+        if os.readlink(f"/proc/self/fd/{descriptor}") == str(tmp_path / "7"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(descriptor, *arguments)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    async with client_of(vss) as client:
+        (await client.put_bulk("bulk", items)).unwrap()
+        result = (await client.await_bulk("bulk")).unwrap()
+    assert (result["successed"], result["failed"]) == (19, 1)
+    assert f"{tmp_path}/7: Input/output error" in str(result["failures"][0]["error"])
+    assert result["failures"][0]["item"]["ball_id"] == "k7"
