@@ -1354,7 +1354,7 @@ MUTANTS = (
         ),
     ),
     *_mutants(
-        "triggers/mictlanx.py",
+        "triggers/conditions.py",
         (
             "a poke of a trigger asks once",
             "open_client(connect_patience=0)",

@@ -34,7 +34,8 @@ from airflow_provider_mictlanx.links.mictlanx import (
     push_links,
 )
 from airflow_provider_mictlanx.operators.airflow_arguments import AirflowArguments
-from airflow_provider_mictlanx.triggers.mictlanx import MictlanXBulkCompleteTrigger, read_event
+from airflow_provider_mictlanx.triggers.conditions import read_event
+from airflow_provider_mictlanx.triggers.mictlanx import MictlanXBulkCompleteTrigger
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

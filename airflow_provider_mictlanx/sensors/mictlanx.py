@@ -40,12 +40,12 @@ from airflow_provider_mictlanx.hooks.errors import TaskErrors, is_deferral_timeo
 from airflow_provider_mictlanx.hooks.mictlanx import CheckFn, MictlanXHook
 from airflow_provider_mictlanx.hooks.task import MictlanXTask
 from airflow_provider_mictlanx.links.mictlanx import MictlanXBucketLink, MictlanXBulkLink, push_links
+from airflow_provider_mictlanx.triggers.conditions import Condition, ObjectCondition, read_event
 from airflow_provider_mictlanx.triggers.mictlanx import (
     MictlanXBucketUnchangedTrigger,
     MictlanXBulkCompleteTrigger,
     MictlanXObjectTrigger,
     PollingTrigger,
-    read_event,
 )
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class MictlanXSensor(MictlanXTask, BaseSensorOperator):
         self.mictlanx_conn_id = mictlanx_conn_id
         self.request_timeout = request_timeout
         self.deferrable = deferrable
-        self._trigger: PollingTrigger | None = None
+        self._condition: Condition | None = None
         self._links_pushed = False
 
     def _trigger_arguments(self, context: Context) -> dict[str, Any]:
@@ -97,21 +97,24 @@ class MictlanXSensor(MictlanXTask, BaseSensorOperator):
             if not self._links_pushed:
                 push_links(self, context)
                 self._links_pushed = True
-            found = self.hook._run(self._apoke, self._get_trigger(context))
+            found = self.hook._run(self._apoke, self._get_condition(context))
         return PokeReturnValue(is_done=found is not None, xcom_value=found)
 
-    async def _apoke(self, trigger: PollingTrigger) -> Any | None:
+    async def _apoke(self, condition: Condition) -> Any | None:
         async with self.hook.open_client(connect_patience=0) as client:
-            return await trigger.apoke(self.hook, client)
+            return await condition.apoke(self.hook, client)
 
-    def _get_trigger(self, context: Context) -> PollingTrigger:
-        if self._trigger is None:
+    def _get_condition(self, context: Context) -> Condition:
+        if self._condition is None:
             arguments = attributes_for(self.trigger_class, self)
             arguments["ends_at"] = None  # set by the deferral
             if isinstance(self.max_wait, timedelta):
                 arguments["max_wait"] = self.max_wait.total_seconds()
-            self._trigger = self.trigger_class(**arguments | self._trigger_arguments(context))
-        return self._trigger
+            self._condition = self._create_condition(self.trigger_class(**arguments | self._trigger_arguments(context)))
+        return self._condition
+
+    def _create_condition(self, trigger: PollingTrigger) -> Condition:
+        return trigger.create_condition()
 
     def execute(self, context: Context) -> Any:
         """Wait, and return the result."""
@@ -146,8 +149,8 @@ class MictlanXSensor(MictlanXTask, BaseSensorOperator):
         left -= time.monotonic() - began
         if left <= 0:
             self._time_out()
-        trigger = self._get_trigger(context)
-        trigger.prepare_deferral(time.time() + left)
+        trigger = self._get_condition(context).trigger
+        trigger.ends_at = time.time() + left
         self.defer(trigger=trigger, method_name="execute_complete", timeout=timedelta(seconds=left))
         return None
 
@@ -270,14 +273,11 @@ class MictlanXObjectSensor(MictlanXSensor):
         return f"bucket {self.bucket_id} has not enough objects with {name} {value!r}"
 
     def _trigger_arguments(self, context: Context) -> dict[str, Any]:
-        return {"key": self.key if isinstance(self.key, str) or not isinstance(self.key, Sequence) else list(self.key)}
+        key = self.key if isinstance(self.key, str) or not isinstance(self.key, Sequence) else list(self.key)
+        return {"key": key, "checked_by_task": self.check_fn is not None}
 
-    def poke(self, context: Context) -> PokeReturnValue:
-        """Poke once, and let ``check_fn`` judge what was found."""
-        trigger = self._get_trigger(context)
-        if isinstance(trigger, MictlanXObjectTrigger):
-            trigger.check_fn, trigger.checked_by_task = self.check_fn, False
-        return super().poke(context)
+    def _create_condition(self, trigger: Any) -> Condition:
+        return ObjectCondition(trigger, self.check_fn)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
         """Return the result of the trigger; with ``check_fn``, poke on the worker, and defer again unless it passes."""
@@ -339,7 +339,7 @@ class MictlanXBucketUnchangedSensor(MictlanXSensor):
     def poke(self, context: Context) -> PokeReturnValue:
         """Poke once, and store the state for the next poke, which a rescheduled sensor makes in another process."""
         done = super().poke(context)
-        store, trigger = self._state_store(context), self._trigger
+        store, trigger = self._state_store(context), self._get_condition(context).trigger
         if store is not None and isinstance(trigger, MictlanXBucketUnchangedTrigger) and trigger.state is not None:
             store.set(_STATE_KEY, {"try_number": _try_number(context), "state": trigger.state})
         return done

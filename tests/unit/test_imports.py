@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-ROOMS = ("operators", "sensors", "triggers", "hooks")
+ROOMS = ("operators", "sensors", "hooks")
 
 SCRIPT = """
 import importlib, json, os, sys
@@ -39,7 +39,7 @@ entry_points(group="pytest11")["mictlanx"].load()
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
 
-WATCHER = """
+WATCHERS = """
 import json, sys
 import airflow_provider_mictlanx.assets.mictlanx
 from airflow_provider_mictlanx.triggers.events import MictlanXBulkCompleteEventTrigger, MictlanXObjectEventTrigger
@@ -50,6 +50,16 @@ for trigger in (MictlanXBulkCompleteEventTrigger(bulk_id="b"), MictlanXObjectEve
 print(json.dumps(sorted(sys.modules)))
 """
 """The calls that Airflow makes in the event loop of the triggerer, for each event trigger and its asset."""
+
+DEFERRED = """
+import json, sys
+from airflow_provider_mictlanx.triggers.mictlanx import MictlanXBulkCompleteTrigger, MictlanXObjectTrigger
+for trigger_class, own in ((MictlanXBulkCompleteTrigger, "bulk_id"), (MictlanXObjectTrigger, "bucket_id")):
+    trigger = trigger_class(mictlanx_conn_id="c", poke_interval=1, ends_at=None, **{own: "b"})
+    trigger_class(**trigger.serialize()[1]).run()
+print(json.dumps(sorted(sys.modules)))
+"""
+"""The same for the triggers of sensors."""
 
 HEAVY = (
     "airflow.models.asset",
@@ -99,5 +109,9 @@ def test_nothing_comes_along_that_only_a_task_needs(imported: list[str]) -> None
 
 
 def test_airflow_imports_no_client_on_the_event_loop() -> None:
+    assert "airflow_provider_mictlanx.client" not in output_of(DEFERRED)[-1]
+
+
+def test_airflow_imports_no_client_for_watchers_on_the_event_loop() -> None:
     pytest.importorskip("airflow.sdk", reason="asset watchers need Airflow 3")
-    assert "airflow_provider_mictlanx.client" not in output_of(WATCHER)[-1]
+    assert "airflow_provider_mictlanx.client" not in output_of(WATCHERS)[-1]

@@ -29,6 +29,7 @@ SLOTS = 3
 """Of each worker: too few for four shards on one of them."""
 STATES = "airflow-states"
 """The bucket in which the shared Airflow stores the states of tasks and assets."""
+SLOW_CALLBACKS = Path(__file__).parent / "slow_callbacks"
 SHARED_SLOTS = 24
 """Of the shared Airflow: sensors that poke hold one while they sleep."""
 LINES = 60
@@ -122,7 +123,9 @@ def vss(storage: LocalVSS) -> Iterator[LocalVSS]:
 
 
 @pytest.fixture(scope="session")
-def local_airflow(start_airflow: Starter, storage: LocalVSS) -> Iterator[RunningAirflow]:
+def local_airflow(
+    start_airflow: Starter, storage: LocalVSS, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningAirflow]:
     """
     An Airflow with the LocalExecutor and a triggerer, shared by all tests that need one; its UI asks for no login.
 
@@ -140,9 +143,13 @@ def local_airflow(start_airflow: Starter, storage: LocalVSS) -> Iterator[Running
         ),
         "AIRFLOW__COMMON_IO__STATE_STORE_OBJECTSTORAGE_PATH": f"mictlanx://states_in_database@{STATES}/state",
     }
+    slow = tmp_path_factory.mktemp("log") / "slow_callbacks.log"
+    slow.touch()
+    environment |= {"PYTHONPATH": str(SLOW_CALLBACKS), "SLOW_CALLBACKS": str(slow)}
     with start_airflow(storage, environment, slots=SHARED_SLOTS) as airflow:
         airflow.add_connection("states_in_database", storage.uri)
         yield airflow
+    assert slow.read_text() == "", "nothing kept the event loop of the triggerer"
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ LOGGING: dict[str, Callable[[], Any]] = {
     "sensor": lambda: MictlanXObjectSensor(task_id="wait", bucket_id="b", key="k"),
     "trigger": lambda: MictlanXObjectTrigger(
         mictlanx_conn_id="c", poke_interval=1, ends_at=None, bucket_id="b", key="k"
-    ),
+    ).create_condition(),
 }
 
 

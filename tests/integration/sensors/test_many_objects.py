@@ -120,10 +120,10 @@ def test_nothing_is_read_twice_nor_before_enough_is_stored(
     fill(bucket_id, b="22")
 
     async def poke_twice() -> None:
-        hook = MictlanXHook()
+        hook, condition = MictlanXHook(), caught.value.trigger.create_condition()
         async with hook.open_client() as client:
             for _ in range(2):
-                assert await caught.value.trigger.apoke(hook, client)
+                assert await condition.apoke(hook, client)
 
     asyncio.run(poke_twice())
     assert len(own.requests("GET", rf"/buckets/{bucket_id}/[ab]_0$")) == 2

@@ -365,11 +365,11 @@ def test_trigger_without_its_connection_reports_it() -> None:
 
 
 def test_pauses_grow_as_airflows_do() -> None:
-    growing = trigger("bucket", poke_interval=10, exponential_backoff=True, max_wait=100)
+    growing = trigger("bucket", poke_interval=10, exponential_backoff=True, max_wait=100).create_condition()
     for pokes, (least, most) in enumerate([(5, 10), (10, 20), (20, 40), (40, 80), (80, 100), (100, 100)], start=1):
         assert all(least <= growing._pause(pokes) <= most for _ in range(20)), pokes
     assert growing._pause(10_000) == 100
-    assert trigger("bucket", poke_interval=10)._pause(7) == 10
+    assert trigger("bucket", poke_interval=10).create_condition()._pause(7) == 10
 
 
 # Before anything is done
