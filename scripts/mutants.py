@@ -2093,8 +2093,8 @@ MUTANTS = (
         ),
         (
             "messages of structlog are cleaned",
-            'log("%s", clean(str(message) % args if args else str(message)), **kwargs)',
-            'log("%s", str(message) % args if args else str(message), **kwargs)',
+            "return clean(str(message) % tuple(values) if values else str(message))",
+            "return str(message) % tuple(values) if values else str(message)",
             TEXTS,
             ["test_logger_without_filters_is_wrapped"],
         ),
