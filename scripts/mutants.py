@@ -2706,8 +2706,8 @@ MUTANTS = (
         ),
         (
             "a state is noted after all events of a snapshot were taken",
-            "payloads, state = await self.compare(content, snapshot.reader, self._state)",
-            "payloads, state = await self.compare(content, snapshot.reader, self._state); snapshot.on_stored.append(partial(self._store, state, snapshot.store_slots))",
+            "found = await self.compare(content, snapshot.reader, self._state)",
+            "found = await self.compare(content, snapshot.reader, self._state); snapshot.on_stored.append(partial(self._store, found.state, snapshot.store_slots))",
             EVENTS,
             ["test_watcher_cancelled_between_events_fires_the_rest"],
         ),
@@ -2825,10 +2825,17 @@ MUTANTS = (
         ),
         (
             "a deleted bulk fires again",
-            '            return [], ""\n',
-            "            return [], fired\n",
+            '            return Comparison([], "")\n',
+            "            return Comparison([], fired)\n",
             EVENTS,
             ["test_closed_bulk_fires_again_after_its_delete"],
+        ),
+        (
+            "an unchanged listing is compared again while objects wait",
+            "is_waiting=len(fired) < len(pending)",
+            "is_waiting=False",
+            EVENTS,
+            ["test_more_events_wait_for_the_next_poll"],
         ),
     ),
     *_mutants(

@@ -174,12 +174,14 @@ class Snapshot:
     The result of one poll, for all watchers that share it.
 
     :ivar content: the bucket's objects, or the bulk's records; None once there is a newer snapshot
+    :ivar version: identifies the content: a later snapshot with the same version has the same content
     :ivar reader: reads objects of the bucket
     :ivar store_slots: limits the calls of Airflow's state store
     :ivar on_stored: callbacks for when Airflow has stored the events that were derived from the snapshot
     """
 
     content: Any
+    version: object
     reader: StorageReader
     store_slots: asyncio.Semaphore
     on_stored: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
@@ -230,9 +232,12 @@ class Poller:
             self._client = await self._opened.enter_async_context(hook.open_client(connect_patience=0))
             self._reader = StorageReader(self._client)
         content = await self._watcher.apoll(self._client, self._reader)
-        if self._latest is not None:  # a slow watcher must not keep many listings in memory
-            self._latest.content = None
-        self._latest = Snapshot(content, self._reader, self._store_slots)
+        version: object = object()
+        if self._latest is not None:
+            if content is self._latest.content:
+                version = self._latest.version
+            self._latest.content = None  # a slow watcher must not keep many listings in memory
+        self._latest = Snapshot(content, version, self._reader, self._store_slots)
         return self._latest
 
     async def store_states(self, batch: Sequence[Any]) -> None:
@@ -267,6 +272,20 @@ class Poller:
         await self._opened.aclose()
 
 
+class Comparison(NamedTuple):
+    """
+    What a watcher finds in a snapshot.
+
+    :ivar payloads: of the events
+    :ivar state: after the events
+    :ivar is_waiting: whether the next snapshot may cause events although it has the same content
+    """
+
+    payloads: list[dict[str, Any]]
+    state: Any
+    is_waiting: bool = False
+
+
 _UNREAD: Any = object()
 
 _SEQUENCE = itemgetter("sequence")
@@ -285,6 +304,8 @@ class Watcher(ABC):
         self._state: Any = _UNREAD
         self._stored: Any = _UNREAD
         self._sequence = 0
+        self._compared: object = None
+        """The version of the snapshot whose events are all fired."""
 
     def check_arguments(self) -> None:
         """Raise ``ValidationError`` for invalid arguments."""
@@ -304,12 +325,12 @@ class Watcher(ABC):
 
     @abstractmethod
     async def apoll(self, client: AsyncClient, reader: StorageReader) -> Any:
-        """Return the content of a snapshot, by one listing."""
+        """Return the content of a snapshot, by one listing; the same object as the last time if nothing changed."""
 
     @abstractmethod
-    async def compare(self, content: Any, reader: StorageReader, state: Any) -> tuple[list[dict[str, Any]], Any]:
+    async def compare(self, content: Any, reader: StorageReader, state: Any) -> Comparison:
         """
-        Return the payloads of the events that a snapshot causes, and the state after them.
+        Return the events that a snapshot causes.
 
         :param content: of the snapshot
         :param reader: reads objects of the bucket
@@ -334,17 +355,19 @@ class Watcher(ABC):
             try:
                 if self._state is _UNREAD:
                     await self._load(snapshot.store_slots)
-                payloads, state = await self.compare(content, snapshot.reader, self._state)
+                found = Comparison([], self._state)
+                if snapshot.version is not self._compared:
+                    found = await self.compare(content, snapshot.reader, self._state)
             except Exception as error:
                 self.log_failure(error, "the next poll tries again")
                 continue
-            for payload in payloads:
+            for payload in found.payloads:
                 yield payload
             # Only now: a watcher that is cancelled between two events must not store that all of them were fired.
-            self._state = state
-            if state != self._stored:
-                self._stored = state
-                snapshot.on_stored.append(partial(self._store, state, snapshot.store_slots))
+            self._state, self._compared = found.state, None if found.is_waiting else snapshot.version
+            if self._state is not self._stored and self._state != self._stored:
+                self._stored = self._state
+                snapshot.on_stored.append(partial(self._store, self._state, snapshot.store_slots))
 
     async def _load(self, slots: asyncio.Semaphore) -> None:
         """Read the state. Each asset of the trigger has its own; the oldest lacks no event."""
@@ -453,6 +476,7 @@ class ObjectWatcher(Watcher):
     def __init__(self, trigger: MictlanXObjectEventTrigger) -> None:
         super().__init__(trigger)
         self._failed_reads: dict[bytes, int] = {}
+        self._listed: Objects = {}
 
     def check_arguments(self) -> None:
         """Raise ``ValidationError`` for invalid arguments."""
@@ -473,21 +497,24 @@ class ObjectWatcher(Watcher):
     async def apoll(self, client: AsyncClient, reader: StorageReader) -> Objects:
         """List the bucket; raise ``UnavailableError`` if a peer does not answer."""
         balls = unwrap(await client.list_balls(self.trigger.bucket_id))
-        objects = await compute(lambda: dict.fromkeys(map(describe, balls)))
-        reader.forget_all_but(objects)
-        return objects
+        self._listed = await compute(lambda: self._describe(balls))
+        reader.forget_all_but(self._listed)
+        return self._listed
 
-    async def compare(
-        self, content: Objects, reader: StorageReader, state: Seen | None
-    ) -> tuple[list[dict[str, Any]], Seen]:
-        """Return the events for the new and changed objects, and the objects that were seen."""
+    def _describe(self, balls: Sequence[Ball]) -> Objects:
+        objects = dict.fromkeys(map(describe, balls))
+        return self._listed if objects == self._listed else objects
+
+    async def compare(self, content: Objects, reader: StorageReader, state: Seen | None) -> Comparison:
+        """Return the events for the new and changed objects; the state is the objects that were seen."""
         pending, seen = await compute(lambda: self._find_changes(content, state))
         if state is None and not self.trigger.existing:
             await compute(lambda: self.encode(seen))  # a first state that is too large must not get lost
         fired = await self._readable(reader, pending) if self.trigger.check_storage else pending
-        payloads = [self._payload(found, seen) for found in fired[: self.trigger.max_events_per_poll]]
-        seen |= {found.id: found.content for found in fired[: self.trigger.max_events_per_poll]}
-        return payloads, seen
+        fired = fired[: self.trigger.max_events_per_poll]
+        payloads = [self._payload(found, seen) for found in fired]
+        seen |= {found.id: found.content for found in fired}
+        return Comparison(payloads, seen, is_waiting=len(fired) < len(pending))
 
     def _find_changes(self, objects: Objects, state: Seen | None) -> _Changes:
         """Return the objects that are not seen yet, oldest first, and the seen objects that are still listed."""
@@ -579,9 +606,7 @@ class BulkWatcher(Watcher):
         """List the records; raise ``UnavailableError`` if a peer does not answer."""
         return await RecordStore(client, self.trigger.bulk_id).read_completely()
 
-    async def compare(
-        self, content: Records, reader: StorageReader, state: str | None
-    ) -> tuple[list[dict[str, Any]], str]:
+    async def compare(self, content: Records, reader: StorageReader, state: str | None) -> Comparison:
         """Return the event of a complete bulk unless it was fired; the state is the id of that event."""
         fired = state or ""
         status = compute_status(content)
@@ -589,13 +614,13 @@ class BulkWatcher(Watcher):
             self._state_in_log = status.state
             self.log.info("%s", status_line(status))
         if status.state is State.UNPLANNED:
-            return [], ""
+            return Comparison([], "")
         summary = summarize(status)
         # The start of a closed bulk is deleted: an event that was fired for it since it was planned is the same.
         if summary["state"] != State.COMPLETE.value or (fired if status.closed else _is_being_deleted(content)):
-            return [], fired
+            return Comparison([], fired)
         event_id = self._event_id(content, status)
-        return ([] if event_id == fired else [{"event_id": event_id, **summary}]), event_id
+        return Comparison([] if event_id == fired else [{"event_id": event_id, **summary}], event_id)
 
     def _event_id(self, records: Records, status: BulkStatus) -> str:
         # Not by the time alone: the clock of a retry's peer may be slow.

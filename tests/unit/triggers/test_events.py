@@ -23,6 +23,7 @@ from airflow_provider_mictlanx.triggers.watchers import (
     DEFAULT_MAX_STATE,
     MAX_PAUSE,
     BulkWatcher,
+    Comparison,
     ObjectWatcher,
     decode_seen,
     describe,
@@ -166,7 +167,7 @@ async def test_retry_with_a_slow_clock_repeats_no_event() -> None:
     watcher = BulkWatcher(MictlanXBulkCompleteEventTrigger(bulk_id="b"))
     (first, first_end), (again, again_end) = attempt(1, 100), attempt(2, 50)
     reader: Any = None
-    events, state = await watcher.compare(Records("b", True, [first], [plan], [], [first_end]), reader, None)
-    assert len(events) == 1
+    found = await watcher.compare(Records("b", True, [first], [plan], [], [first_end]), reader, None)
+    assert len(found.payloads) == 1
     records = Records("b", True, [first, again], [plan], [], [first_end, again_end])
-    assert await watcher.compare(records, reader, state) == ([], state)
+    assert await watcher.compare(records, reader, found.state) == Comparison([], found.state)
