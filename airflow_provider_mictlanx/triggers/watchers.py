@@ -21,6 +21,7 @@ from functools import partial
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+import msgspec
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_mictlanx.bulks.record_store import RecordStore
@@ -30,7 +31,7 @@ from airflow_provider_mictlanx.bulks.summary import status_line, summarize
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.concurrency import for_each, run_in_thread
 from airflow_provider_mictlanx.client.errors import MictlanXError, UnavailableError, ValidationError
-from airflow_provider_mictlanx.client.models import Ball
+from airflow_provider_mictlanx.client.models import Ball, Metadata
 from airflow_provider_mictlanx.client.object_ids import check_bucket_id
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.texts import clean_logger
@@ -154,6 +155,11 @@ def _digest(*parts: str) -> bytes:
     return hashlib.sha256(json.dumps(parts).encode()).digest()
 
 
+def _digest_rows(rows: Sequence[Metadata]) -> int:
+    """Return a hash of a listing, whose rows come in any order: the sum of theirs."""
+    return sum(int.from_bytes(hashlib.sha256(msgspec.json.encode(row)).digest(), "big") for row in rows)
+
+
 def encode_seen(seen: Seen) -> str:
     """Return the seen objects as a short str: sorted, by column, compressed."""
     rows = sorted(key + content for key, content in seen.items())
@@ -274,7 +280,7 @@ class Poller:
 
 class Comparison(NamedTuple):
     """
-    What a watcher finds in a snapshot.
+    The result of comparing a snapshot with the state of a watcher.
 
     :ivar payloads: of the events
     :ivar state: after the events
@@ -476,6 +482,7 @@ class ObjectWatcher(Watcher):
     def __init__(self, trigger: MictlanXObjectEventTrigger) -> None:
         super().__init__(trigger)
         self._failed_reads: dict[bytes, int] = {}
+        self._rows: int | None = None
         self._listed: Objects = {}
 
     def check_arguments(self) -> None:
@@ -496,12 +503,17 @@ class ObjectWatcher(Watcher):
 
     async def apoll(self, client: AsyncClient, reader: StorageReader) -> Objects:
         """List the bucket; raise ``UnavailableError`` if a peer does not answer."""
-        balls = unwrap(await client.list_balls(self.trigger.bucket_id))
-        self._listed = await compute(lambda: self._describe(balls))
+        listing = unwrap(await client.get_chunks_by_bucket_id(self.trigger.bucket_id))
+        rows = await compute(lambda: _digest_rows(listing.balls))
+        if rows != self._rows:
+            balls = unwrap(await client.list_balls(self.trigger.bucket_id, listing=listing))
+            self._listed = await compute(lambda: self._describe(balls))
+            self._rows = rows
         reader.forget_all_but(self._listed)
         return self._listed
 
     def _describe(self, balls: Sequence[Ball]) -> Objects:
+        """Return the objects; those of the last listing if they are the same."""
         objects = dict.fromkeys(map(describe, balls))
         return self._listed if objects == self._listed else objects
 
