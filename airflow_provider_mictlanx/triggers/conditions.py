@@ -8,15 +8,13 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_mictlanx.bulks.verification import StorageCheck
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationError
 from airflow_provider_mictlanx.client.texts import clean_logger
-from airflow_provider_mictlanx.client.validation import check_bool
-from airflow_provider_mictlanx.hooks.arguments import attributes, attributes_for
+from airflow_provider_mictlanx.hooks.arguments import attributes, attributes_for, check_flags
 from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
 from airflow_provider_mictlanx.hooks.errors import error_event, error_from_event, log_suppressed
 from airflow_provider_mictlanx.hooks.mictlanx import CheckFn, MictlanXHook, Readable, check_keys
@@ -42,9 +40,7 @@ class Condition(ABC):
     """
 
     def __init__(self, trigger: PollingTrigger) -> None:
-        for argument in fields(trigger):
-            if argument.type == "bool":
-                check_bool(argument.name, getattr(trigger, argument.name))
+        check_flags(trigger)
         self.trigger = trigger
         self.log = clean_logger(trigger.log)
 

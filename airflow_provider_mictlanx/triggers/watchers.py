@@ -34,7 +34,8 @@ from airflow_provider_mictlanx.client.models import Ball
 from airflow_provider_mictlanx.client.object_ids import check_bucket_id
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.texts import clean_logger
-from airflow_provider_mictlanx.client.validation import check_int, check_seconds, check_str
+from airflow_provider_mictlanx.client.validation import check_int, check_non_negative, check_seconds, check_str
+from airflow_provider_mictlanx.hooks.arguments import check_flags
 from airflow_provider_mictlanx.hooks.mictlanx import READ_AT_ONCE, MictlanXHook
 
 if TYPE_CHECKING:
@@ -288,7 +289,9 @@ class Watcher(ABC):
 
     def check_arguments(self) -> None:
         """Raise ``ValidationError`` for invalid arguments."""
-        poke_interval = self.trigger.poke_interval
+        check_flags(self.trigger)
+        check_str("mictlanx_conn_id", self.trigger.mictlanx_conn_id)
+        poke_interval = check_non_negative("poke_interval", self.trigger.poke_interval)  # not a timedelta
         if check_seconds("poke_interval", poke_interval) <= 0:
             raise ValidationError(f"poke_interval must be greater than 0, got {poke_interval!r}")
 
