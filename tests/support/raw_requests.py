@@ -98,6 +98,12 @@ class RawRequests:
                 stored[index] = self.send(task, data)
         return stored
 
+    def put_own_key(self, bucket_id: str, ball_id: str, key: str, data: bytes) -> None:
+        """Put an object under a chunk key of its own, without tags."""
+        announcement = {"bucket_id": bucket_id, "key": key, "ball_id": ball_id, "producer_id": "another"}
+        announcement |= {"checksum": sha256(data), "size": len(data), "tags": {}, "replication_factor": 1}
+        self.send(self._checked("POST", f"{self.api}/{bucket_id}/metadata", announcement)["tasks_ids"][0], data)
+
     def listed(self, bucket_id: str, ball_id: str) -> list[dict[str, Any]]:
         """Return the peers' listing of a ball."""
         answer = self._request("GET", f"{self.api}/{bucket_id}/metadata/{ball_id}/chunks")

@@ -65,7 +65,10 @@ def test_objects_are_compared_by_id_and_bytes() -> None:
         ({"bucket_id": "a/b"}, "bucket_id"),
         ({"prefix": "a", "glob": "b"}, "prefix and glob must not both be set"),
         ({"poke_interval": 0}, "poke_interval must be greater than 0, got 0"),
-        *(({"poke_interval": value}, "poke_interval must be a") for value in ("5", True, nan, inf, timedelta(seconds=5))),
+        *(
+            ({"poke_interval": value}, "poke_interval must be a")
+            for value in ("5", True, nan, inf, timedelta(seconds=5))
+        ),
         ({"existing": "False"}, "existing must be True or False, got 'False'"),
         ({"check_storage": 1}, "check_storage must be True or False, got 1"),
         ({"mictlanx_conn_id": None}, "mictlanx_conn_id must be a str"),
@@ -175,4 +178,7 @@ async def test_retry_with_a_slow_clock_repeats_no_event() -> None:
     events, state = await watcher.compare(Records("b", True, [first], [plan], [], [first_end]), reader, None)
     assert len(events) == 1
     records = Records("b", True, [first, again], [plan], [], [first_end, again_end])
-    assert await watcher.compare(records, reader, state) == ([], state)
+    repeated, _ = await watcher.compare(records, reader, state)
+    assert repeated == []
+    after_loss_of_state, _ = await watcher.compare(records, reader, None)
+    assert after_loss_of_state[0]["event_id"] == events[0]["event_id"]
