@@ -2866,6 +2866,20 @@ MUTANTS = (
             ["test_object_fires_beside_one_of_its_name"],
         ),
         (
+            "an unreadable object does not fill the log",
+            "if failed[found.id].bit_count() == 1:",
+            "if True:",
+            EVENTS,
+            ["test_unreadable_object_does_not_fill_the_log"],
+        ),
+        (
+            "an event that Airflow cannot send does not end the triggerer",
+            "yield event_payload(payload)",
+            "yield payload",
+            EVENTS,
+            ["test_sizes_that_airflow_cannot_send_are_limited"],
+        ),
+        (
             "reading stops when the object is gone",
             "                task.cancel()\n                del",
             "                del",

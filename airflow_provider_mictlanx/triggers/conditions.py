@@ -16,7 +16,7 @@ from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationErr
 from airflow_provider_mictlanx.client.texts import clean_logger
 from airflow_provider_mictlanx.hooks.arguments import attributes, attributes_for, check_flags
 from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
-from airflow_provider_mictlanx.hooks.errors import error_event, error_from_event, log_suppressed
+from airflow_provider_mictlanx.hooks.errors import error_event, error_from_event, event_payload, log_suppressed
 from airflow_provider_mictlanx.hooks.mictlanx import CheckFn, MictlanXHook, Readable, check_keys
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Condition(ABC):
             # The last poke is exactly at the end of the wait, not up to an interval before or after it.
             await asyncio.sleep(max(0.0, min(self._pause(pokes), self._time_left())))
             if (found := await self._poke_suppressing(hook, client)) is not None:
-                return {"status": "success", "result": found}
+                return event_payload({"status": "success", "result": found})
             if self._time_left() <= 0:
                 return {"status": "timeout"}
             pokes += 1

@@ -36,6 +36,7 @@ from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.texts import clean_logger
 from airflow_provider_mictlanx.client.validation import check_int, check_non_negative, check_seconds, check_str
 from airflow_provider_mictlanx.hooks.arguments import check_flags
+from airflow_provider_mictlanx.hooks.errors import event_payload
 from airflow_provider_mictlanx.hooks.mictlanx import READ_AT_ONCE, MictlanXHook
 
 if TYPE_CHECKING:
@@ -349,7 +350,7 @@ class Watcher(ABC):
                 self.log_failure(error, "the next poll tries again")
                 continue
             for payload in payloads:
-                yield payload
+                yield event_payload(payload)
             # Only now: a watcher that is cancelled between two events must not store that all of them were fired.
             self._state = state
             if state != self._stored:
@@ -543,7 +544,8 @@ class ObjectWatcher(Watcher):
                 readable.append(found)
             else:
                 failed[found.id] += 1
-                self.log.info("%s/%s is not readable yet: %s", self.trigger.bucket_id, found.ball.key, error)
+                if failed[found.id].bit_count() == 1:  # the first time, the second, the fourth …
+                    self.log.info("%s/%s is not readable yet: %s", self.trigger.bucket_id, found.ball.key, error)
 
         with suppress(TimeoutError):
             async with asyncio.timeout(READ_SECONDS):

@@ -14,6 +14,7 @@ import pytest
 
 pytest.importorskip("airflow.sdk", reason="asset watchers need Airflow 3")
 
+from airflow_provider_mictlanx.bulks import record_store
 from airflow_provider_mictlanx.bulks.record_store import RecordStore
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
@@ -197,6 +198,27 @@ async def test_reading_stops_when_the_object_is_gone(
             reader.forget_all_but({})
             assert await reading is not None
         assert await reader.read(listed) is None
+
+
+async def test_unreadable_object_does_not_fill_the_log(
+    hook: MictlanXHook, vss: LocalVSS, bucket_id: str, logged: Callable[[], list[str]]
+) -> None:
+    await asyncio.to_thread(RawRequests(vss).announce, bucket_id, "lost", 0, b"1", b"1", 1)
+    async with Triggerer() as triggerer:
+        triggerer.watch(objects(bucket_id, existing=True))
+        vss.reset_requests()
+        await wait_until(lambda: len(vss.requests("GET", f"/buckets/{bucket_id}/metadata$")) >= 20)
+    lines = [line for line in logged() if f"{bucket_id}/lost is not readable yet" in line]
+    assert 1 < len(lines) <= 6
+
+
+async def test_sizes_that_airflow_cannot_send_are_limited(hook: MictlanXHook, vss: LocalVSS, bucket_id: str) -> None:
+    """Any writer can announce them; Airflow's message would end the triggerer."""
+    await asyncio.to_thread(RawRequests(vss).announce_sizes, bucket_id, "large", [2**63 - 1] * 3)
+    async with Triggerer() as triggerer:
+        triggerer.watch(objects(bucket_id, existing=True, check_storage=False))
+        await triggerer.wait_for(1)
+    assert triggerer.events[0]["size"] == 2**63 - 1
 
 
 # Restarts
@@ -786,6 +808,27 @@ async def test_bulk_that_is_being_deleted_fires_nothing(
         await records.delete([first.name])
         await triggerer.wait_for(1)
         assert (await hook.aawait_bulk(bulk_id, timeout=0))["state"] == "complete"
+
+
+async def test_many_records_are_parsed_in_a_thread(
+    hook: MictlanXHook, bulk_id: str, bucket_id: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four thousand of them, as a large bulk has, would block the loop for 0.3 s."""
+    parsers = set()
+    parse = record_store.read_listing
+
+    def observe(*args: Any, **kwargs: Any) -> Any:
+        parsers.add(threading.current_thread())
+        return parse(*args, **kwargs)
+
+    await hook.aput_bulk(bulk_id, bucket_id, folder)
+    monkeypatch.setattr(record_store, "read_listing", observe)
+    monkeypatch.setattr(record_store, "INLINE_ROWS", 2)
+    async with Triggerer() as triggerer:
+        triggerer.watch(bulk(bulk_id))
+        await triggerer.wait_for(1)
+    assert parsers
+    assert threading.current_thread() not in parsers
 
 
 @pytest.mark.parametrize("late", [False, True])
