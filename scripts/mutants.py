@@ -1781,6 +1781,13 @@ MUTANTS = (
             BULK,
             ["test_foreign_ball_among_the_records_stops_nothing"],
         ),
+        (
+            "many records are parsed in a thread",
+            "parse() if len(listing.balls) <= INLINE_ROWS else await run_in_thread(parse)",
+            "parse()",
+            EVENTS,
+            ["test_many_records_are_parsed_in_a_thread"],
+        ),
     ),
     *_mutants(
         "bulks/options.py",
