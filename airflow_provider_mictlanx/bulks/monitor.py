@@ -21,6 +21,7 @@ from airflow_provider_mictlanx.bulks.status import (
     State,
     acknowledged_balls,
     compute_status,
+    first_attempt,
     is_good_end,
     latest_start,
     valid_reports,
@@ -143,24 +144,23 @@ async def _result(
     else:
         items = await _items(store, records) if include_items else {}
         if remove:
-            summary, items = await _close(store, summary, items)
+            closed = Closed(result=summary, upload=first_attempt(records.starts))
+            summary, items = await _close(store, closed, items)
     if remove:
         await store.delete((await store.read_completely()).names)
     return {**summary, **items}
 
 
-async def _close(
-    store: RecordStore, summary: dict[str, Any], items: dict[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+async def _close(store: RecordStore, closed: Closed, items: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Record the result and return it; if another await has just recorded one, return that."""
     try:
-        await store.write(Closed(result=summary), canonical(items).encode())
+        await store.write(closed, canonical(items).encode())
     except BallConflictError:
-        closed = (await store.read()).closed
-        if closed is None:
+        found = (await store.read()).closed
+        if found is None:
             raise
-        return dict(closed.result), items
-    return summary, items
+        closed = found
+    return dict(closed.result), items
 
 
 async def _kept_items(store: RecordStore, closed: Closed) -> dict[str, Any]:

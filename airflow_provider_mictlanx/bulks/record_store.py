@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from humanfriendly.text import pluralize
@@ -25,7 +26,7 @@ from airflow_provider_mictlanx.bulks.records import (
     records_bucket,
 )
 from airflow_provider_mictlanx.client.async_client import AsyncClient
-from airflow_provider_mictlanx.client.concurrency import for_each
+from airflow_provider_mictlanx.client.concurrency import for_each, run_in_thread
 from airflow_provider_mictlanx.client.errors import (
     GetChunkError,
     IntegrityError,
@@ -50,6 +51,9 @@ REPLICAS = 3
 
 CHUNK_SIZE = 8_000_000
 """Size of a record's chunks, in bytes."""
+
+INLINE_ROWS = 200
+"""Up to this number of rows, a listing is parsed in the event loop's thread; thousands would block the loop."""
 
 LISTING_RETRY = RetryConfig(max_tries=3)
 """Tries for a listing that every peer must confirm."""
@@ -78,7 +82,8 @@ class RecordStore:
         listing = self._value(
             await self.client.get_chunks_by_bucket_id(self.bucket_id, self.timeout, partial=True, name_missing=False)
         )
-        records = read_listing(self.bulk_id, listing.balls, complete=False)
+        parse = partial(read_listing, self.bulk_id, listing.balls, complete=False)
+        records = parse() if len(listing.balls) <= INLINE_ROWS else await run_in_thread(parse)
         if records.foreign and records.foreign != self._warned_of:
             self._warned_of = records.foreign
             log.warning("%s; ignored", self._foreign(records.foreign))

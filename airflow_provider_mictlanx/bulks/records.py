@@ -235,6 +235,7 @@ class Closed(Record):
     The result of a bulk that was awaited, and whose other records were deleted.
 
     :ivar result: the summary that ``await_bulk`` returned
+    :ivar upload: the first attempt, which identifies the upload
     """
 
     kind = "closed"
@@ -242,6 +243,7 @@ class Closed(Record):
 
     shard: int = 0
     result: Annotated[dict[str, Any], AfterValidator(_with_clean_texts)]
+    upload: str = ""
 
 
 @dataclass

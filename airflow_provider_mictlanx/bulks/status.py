@@ -177,6 +177,12 @@ def latest_start(starts: Iterable[Start]) -> Start | None:
     return max(starts, key=lambda start: (start.sequence, start.updated_at, start.attempt), default=None)
 
 
+def first_attempt(starts: Iterable[Start]) -> str:
+    """Return the attempt that started first, by sequence number, then by the peers' clocks; empty if none did."""
+    first = min(starts, key=lambda start: (start.sequence, start.updated_at, start.attempt), default=None)
+    return first.attempt if first else ""
+
+
 AttemptOrder: TypeAlias = tuple[int, str]
 """Sort key of an attempt within its shard. Every report contains it, so it is known even if the start is missing."""
 

@@ -7,6 +7,7 @@ A coroutine of the hook takes them as ``**options: Unpack[…]``; ``list_argumen
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import fields
 from typing import Any, ParamSpec, TypedDict, TypeVar, get_args, get_type_hints
 
 from humanfriendly.text import concatenate
@@ -127,6 +128,13 @@ def attributes_for(call: Callable[..., object], owner: object) -> dict[str, Any]
     """Return those attributes of an object for which a call has a parameter of the same name."""
     parameters = inspect.signature(call).parameters
     return {name: value for name, value in vars(owner).items() if name in parameters}
+
+
+def check_flags(owner: Any) -> None:
+    """Raise ``ValidationError`` for a flag of a dataclass that is not a bool."""
+    for argument in fields(owner):
+        if argument.type == "bool":
+            check_bool(argument.name, getattr(owner, argument.name))
 
 
 def exactly_one(**given: Any) -> tuple[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import traceback
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,8 @@ log = get_logger(__name__)
 DOCUMENTATION = "https://airflow-provider-mictlanx.readthedocs.io/en/stable/"
 
 _EVENT_FIELDS = ("status_code", "error_code", "transient", "permanent")
+
+_MAX_INT = 2**63 - 1
 
 _DEFERRAL_TIMEOUT_MESSAGES = ("Trigger timeout", "Trigger/execution timeout")
 """Messages of the error in Airflow 3 and Airflow 2."""
@@ -134,6 +137,15 @@ def log_suppressed(log: Any, error: Exception) -> None:
     """Log a poke error suppressed by ``silent_fail``, with a traceback unless it is a MictlanXError."""
     message = "Poke failed; waiting continues because of silent_fail: %s: %s"
     log.error(message, type(error).__name__, error, exc_info=not isinstance(error, MictlanXError))
+
+
+def event_payload(payload: dict[str, Any]) -> dict[str, Any]:
+    """Return the payload of an event with numbers that Airflow can send; listings may add up to more than 64 bits."""
+    # An event that can't be sent would end the triggerer, with the triggers of all DAGs.
+    limited: dict[str, Any] = json.loads(
+        json.dumps(payload), parse_int=lambda text: min(int(text), _MAX_INT), parse_constant=lambda name: None
+    )
+    return limited
 
 
 def error_event(error: MictlanXError) -> dict[str, Any]:

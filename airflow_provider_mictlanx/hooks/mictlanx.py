@@ -1231,6 +1231,8 @@ class MictlanXHook(CleanLog, BaseHook):
             objects stay
         :param request_timeout: seconds for one request; default: the connection's, else 120
         """
+        check_bool("fail_on_error", fail_on_error)
+        check_bool("include_items", include_items)
         check_bool("remove_on_completion", remove_on_completion)
         options = await self._request_timeout(request_timeout)
         async with self.open_client() as client:

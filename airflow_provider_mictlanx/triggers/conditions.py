@@ -8,17 +8,15 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_mictlanx.bulks.verification import StorageCheck
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationError
 from airflow_provider_mictlanx.client.texts import clean_logger
-from airflow_provider_mictlanx.client.validation import check_bool
-from airflow_provider_mictlanx.hooks.arguments import attributes, attributes_for
+from airflow_provider_mictlanx.hooks.arguments import attributes, attributes_for, check_flags
 from airflow_provider_mictlanx.hooks.bucket_inactivity import InactivityMonitor
-from airflow_provider_mictlanx.hooks.errors import error_event, error_from_event, log_suppressed
+from airflow_provider_mictlanx.hooks.errors import error_event, error_from_event, event_payload, log_suppressed
 from airflow_provider_mictlanx.hooks.mictlanx import CheckFn, MictlanXHook, Readable, check_keys
 
 if TYPE_CHECKING:
@@ -42,9 +40,7 @@ class Condition(ABC):
     """
 
     def __init__(self, trigger: PollingTrigger) -> None:
-        for argument in fields(trigger):
-            if argument.type == "bool":
-                check_bool(argument.name, getattr(trigger, argument.name))
+        check_flags(trigger)
         self.trigger = trigger
         self.log = clean_logger(trigger.log)
 
@@ -67,7 +63,7 @@ class Condition(ABC):
             # The last poke is exactly at the end of the wait, not up to an interval before or after it.
             await asyncio.sleep(max(0.0, min(self._pause(pokes), self._time_left())))
             if (found := await self._poke_suppressing(hook, client)) is not None:
-                return {"status": "success", "result": found}
+                return event_payload({"status": "success", "result": found})
             if self._time_left() <= 0:
                 return {"status": "timeout"}
             pokes += 1

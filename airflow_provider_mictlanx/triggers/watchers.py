@@ -13,7 +13,7 @@ import hashlib
 import json
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Container, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_mictlanx.bulks.record_store import RecordStore
 from airflow_provider_mictlanx.bulks.records import Records
-from airflow_provider_mictlanx.bulks.status import BulkStatus, State, compute_status
+from airflow_provider_mictlanx.bulks.status import State, compute_status, first_attempt
 from airflow_provider_mictlanx.bulks.summary import status_line, summarize
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.concurrency import for_each, run_in_thread
@@ -35,7 +35,9 @@ from airflow_provider_mictlanx.client.models import Ball, Metadata
 from airflow_provider_mictlanx.client.object_ids import check_bucket_id
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.texts import clean_logger
-from airflow_provider_mictlanx.client.validation import check_int, check_seconds, check_str
+from airflow_provider_mictlanx.client.validation import check_int, check_non_negative, check_seconds, check_str
+from airflow_provider_mictlanx.hooks.arguments import check_flags
+from airflow_provider_mictlanx.hooks.errors import event_payload
 from airflow_provider_mictlanx.hooks.mictlanx import READ_AT_ONCE, MictlanXHook
 
 if TYPE_CHECKING:
@@ -72,7 +74,7 @@ COMPUTING = ThreadPoolExecutor(1, thread_name_prefix="mictlanx-events")
 """Compares and encodes for all watchers, one after the other: more threads would slow down the event loop."""
 
 Seen = dict[bytes, bytes]
-"""Hash of the content by hash of the id, of the objects that were seen."""
+"""The state of a watcher: hash of the content by hash of the id, of the objects or uploads that were seen."""
 
 
 async def compute(work: Callable[[], T]) -> T:
@@ -104,8 +106,9 @@ class StorageReader:
         ball = listed.ball
         async with self._slots:
             try:
-                name = ball.own_key or ball.ball_id
-                found = unwrap(await self._client.get_metadata(ball.bucket_id, name, check_storage=True))
+                # Not by name alone: another object may have the same name as its ball id.
+                reading = self._client.get_metadata(ball.bucket_id, ball.key, check_storage=True, listed=ball)
+                found = unwrap(await reading)
             except MictlanXError as error:
                 return error
         if describe(found).content != listed.content:  # an older one stays readable until the data arrives
@@ -113,9 +116,10 @@ class StorageReader:
         return None
 
     def forget_all_but(self, listed: Container[ListedObject]) -> None:
-        """Drop results of objects that are not listed any more, and of failed reads, so that they are read again."""
+        """Drop reads of objects that are not listed any more, and failed ones, so that they are read again."""
         for entry, task in list(self._reads.items()):
-            if task.done() and (entry not in listed or task.cancelled() or task.result() is not None):
+            if entry not in listed or (task.done() and (task.cancelled() or task.result() is not None)):
+                task.cancel()
                 del self._reads[entry]
 
     def close(self) -> None:
@@ -167,11 +171,16 @@ def encode_seen(seen: Seen) -> str:
 
 
 def decode_seen(text: str) -> Seen:
-    """Return the seen objects of ``encode_seen``."""
+    """Return the result of ``encode_seen``'s argument."""
     data = zlib.decompress(base64.b85decode(text))
     count = len(data) // (KEY_BYTES + CONTENT_BYTES)
     rows = (data[number::count] for number in range(count))
     return {row[:KEY_BYTES]: row[KEY_BYTES:] for row in rows}
+
+
+def seen_in_all(states: Sequence[Seen]) -> Seen:
+    """Return what is the same in all states."""
+    return dict(set.intersection(*(set(seen.items()) for seen in states)))
 
 
 @dataclass(eq=False)
@@ -179,18 +188,20 @@ class Snapshot:
     """
     The result of one poll, for all watchers that share it.
 
+    :ivar number: counts the polls
     :ivar content: the bucket's objects, or the bulk's records; None once there is a newer snapshot
     :ivar version: identifies the content: a later snapshot with the same version has the same content
     :ivar reader: reads objects of the bucket
     :ivar store_slots: limits the calls of Airflow's state store
-    :ivar on_stored: callbacks for when Airflow has stored the events that were derived from the snapshot
+    :ivar states: new states, to store once Airflow has stored the events that were derived from the snapshot
     """
 
+    number: int
     content: Any
     version: object
     reader: StorageReader
     store_slots: asyncio.Semaphore
-    on_stored: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    states: list[tuple[Watcher, Seen]] = field(default_factory=list)
 
 
 class Poller:
@@ -207,6 +218,8 @@ class Poller:
         self._reader: StorageReader | None = None
         self._store_slots = asyncio.Semaphore(STORED_AT_ONCE)
         self._latest: Snapshot | None = None
+        self._polls = 0
+        self._doubtful = 0
         self._storing: asyncio.Timeout | None = None
         self._closing = False
 
@@ -243,15 +256,17 @@ class Poller:
             if content is self._latest.content:
                 version = self._latest.version
             self._latest.content = None  # a slow watcher must not keep many listings in memory
-        self._latest = Snapshot(content, version, self._reader, self._store_slots)
+        self._polls += 1
+        self._latest = Snapshot(self._polls, content, version, self._reader, self._store_slots)
         return self._latest
 
     async def store_states(self, batch: Sequence[Any]) -> None:
         """
         Store the states, since Airflow has stored the events.
 
-        Raises ``MictlanXError`` if it has not stored all: then Airflow starts every watcher of the group again. The
-        outcome does not name the watchers that failed, and their next states include the lost events.
+        If a watcher ended before Airflow has stored all of its events, none of the states until now are stored: the
+        outcome does not name the watcher, and its later states include these events. The other watchers store their
+        states with the next snapshot.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS if self._closing else None) as self._storing:
@@ -262,13 +277,15 @@ class Poller:
 
     async def _store_all(self, batch: Sequence[Any]) -> None:
         for item in batch:
-            on_stored = item.broker_payload.on_stored
-            if on_stored and not item.outcome.is_clean:
-                raise MictlanXError(
-                    f"watching {self._watcher.watched()} failed: Airflow has not stored all events of a poll; the "
-                    "watchers start again and repeat them"
-                )
-            await asyncio.gather(*(store() for store in on_stored))
+            snapshot: Snapshot = item.broker_payload
+            if not item.outcome.is_clean:
+                self._doubtful = self._polls
+            if snapshot.number <= self._doubtful:
+                for watcher, _ in snapshot.states:
+                    watcher.store_later()
+            else:
+                stores = (watcher.store(state, self._store_slots) for watcher, state in snapshot.states)
+                await asyncio.gather(*stores)
 
     async def aclose(self) -> None:
         """Close the client."""
@@ -288,13 +305,11 @@ class Comparison(NamedTuple):
     """
 
     payloads: list[dict[str, Any]]
-    state: Any
+    state: Seen
     is_waiting: bool = False
 
 
 _UNREAD: Any = object()
-
-_SEQUENCE = itemgetter("sequence")
 
 
 class Watcher(ABC):
@@ -307,15 +322,17 @@ class Watcher(ABC):
     def __init__(self, trigger: MictlanXEventTrigger) -> None:
         self.trigger = trigger
         self.log = clean_logger(trigger.log)
-        self._state: Any = _UNREAD
-        self._stored: Any = _UNREAD
+        self._state: Seen | None = _UNREAD
+        self._stored: Seen | None = _UNREAD
         self._sequence = 0
         self._compared: object = None
         """The version of the snapshot whose events are all fired."""
 
     def check_arguments(self) -> None:
         """Raise ``ValidationError`` for invalid arguments."""
-        poke_interval = self.trigger.poke_interval
+        check_flags(self.trigger)
+        check_str("mictlanx_conn_id", self.trigger.mictlanx_conn_id)
+        poke_interval = check_non_negative("poke_interval", self.trigger.poke_interval)  # not a timedelta
         if check_seconds("poke_interval", poke_interval) <= 0:
             raise ValidationError(f"poke_interval must be greater than 0, got {poke_interval!r}")
 
@@ -334,7 +351,7 @@ class Watcher(ABC):
         """Return the content of a snapshot, by one listing; the same object as the last time if nothing changed."""
 
     @abstractmethod
-    async def compare(self, content: Any, reader: StorageReader, state: Any) -> Comparison:
+    async def compare(self, content: Any, reader: StorageReader, state: Seen | None) -> Comparison:
         """
         Return the events that a snapshot causes.
 
@@ -342,14 +359,6 @@ class Watcher(ABC):
         :param reader: reads objects of the bucket
         :param state: the state after the previous snapshot; None for the first one
         """
-
-    def encode(self, state: Any) -> Any:
-        """Return a state as JSON."""
-        return state
-
-    def decode(self, stored: Any) -> Any:
-        """Return the state of ``encode``."""
-        return stored
 
     # For all
 
@@ -361,46 +370,50 @@ class Watcher(ABC):
             try:
                 if self._state is _UNREAD:
                     await self._load(snapshot.store_slots)
-                found = Comparison([], self._state)
+                found = Comparison([], self._state or {})
                 if snapshot.version is not self._compared:
                     found = await self.compare(content, snapshot.reader, self._state)
             except Exception as error:
                 self.log_failure(error, "the next poll tries again")
                 continue
             for payload in found.payloads:
-                yield payload
+                yield event_payload(payload)
             # Only now: a watcher that is cancelled between two events must not store that all of them were fired.
             self._state, self._compared = found.state, None if found.is_waiting else snapshot.version
-            if self._state is not self._stored and self._state != self._stored:
-                self._stored = self._state
-                snapshot.on_stored.append(partial(self._store, self._state, snapshot.store_slots))
+            if found.state is not self._stored and found.state != self._stored:
+                self._stored = found.state
+                snapshot.states.append((self, found.state))
 
     async def _load(self, slots: asyncio.Semaphore) -> None:
-        """Read the state. Each asset of the trigger has its own; the oldest lacks no event."""
+        """Read the state. Each asset of the trigger has its own; what all of them have seen lacks no event."""
         found = [await self._read_state(store, slots) for store in self._stores()]
-        states = [state for state in found if state is not None]
-        oldest = min(states, key=_SEQUENCE, default={"sequence": 0, "state": None})
-        self._sequence = max((state["sequence"] for state in states), default=0)
-        self._state = None if oldest["state"] is None else await compute(lambda: self.decode(oldest["state"]))
-        if all(state == oldest for state in found):
+        states = [seen for _, seen in found if seen is not None]
+        self._sequence = max((sequence for sequence, _ in found), default=0)
+        self._state = await compute(partial(seen_in_all, states)) if states else None
+        if all(seen == self._state for _, seen in found):
             self._stored = self._state
 
-    async def _read_state(self, store: Any, slots: asyncio.Semaphore) -> dict[str, Any] | None:
-        """Return the newest readable state of an asset; None before the first one."""
-        states, failures = [], []
+    async def _read_state(self, store: Any, slots: asyncio.Semaphore) -> tuple[int, Seen | None]:
+        """Return the newest readable state of an asset, with its sequence number; None before the first one."""
+        states: list[tuple[int, Seen]] = []
+        failures = []
         for key in self._store_keys():
             try:
-                states.append(await _in_thread(slots, store.get, key))
+                if (stored := await _in_thread(slots, store.get, key)) is not None:
+                    states.append((int(stored["sequence"]), await compute(partial(decode_seen, stored["state"]))))
             except Exception as error:
                 failures.append(error)
-        newest = max((state for state in states if state is not None), key=_SEQUENCE, default=None)
         for failure in failures:
-            if newest is None:
+            if not states:
                 raise failure
             self.log_failure(failure, "another state is used, and events may be repeated")
-        return newest
+        return max(states, key=itemgetter(0), default=(0, None))
 
-    async def _store(self, state: Any, slots: asyncio.Semaphore) -> None:
+    def store_later(self) -> None:
+        """Store the state with the next snapshot."""
+        self._stored = _UNREAD
+
+    async def store(self, state: Seen, slots: asyncio.Semaphore) -> None:
         """Store a state for every asset; a failure is logged, and made up for by a later snapshot."""
         try:
             encoded = await compute(lambda: self.encode(state))
@@ -410,8 +423,21 @@ class Watcher(ABC):
                 await _in_thread(slots, store.set, key, {"sequence": sequence, "state": encoded})
             self._sequence = sequence  # not after a failure: the same key is written again, and the other stays
         except Exception as error:
-            self._stored = _UNREAD  # the next snapshot stores its state
+            self.store_later()
             self.log_failure(error, "a restart may repeat events")
+
+    def encode(self, state: Seen) -> str:
+        """Return a state as str; raise ``ValidationError`` if it is longer than Airflow stores."""
+        encoded = encode_seen(state)
+        limit = conf.getint("state_store", "max_value_storage_bytes", fallback=DEFAULT_MAX_STATE)
+        elsewhere = not self._stores() or conf.get("workers", "state_store_backend", fallback="")
+        if not elsewhere and 0 < limit < len(encoded) + 100:  # 100 for the rest of the JSON
+            raise ValidationError(
+                f"storing the state of {len(state):,} objects failed: {len(encoded):,} bytes are more than "
+                f"[state_store] max_value_storage_bytes = {limit:,}; watch fewer objects with prefix or glob, or set "
+                "[workers] state_store_backend"
+            )
+        return encoded
 
     def _store_keys(self) -> tuple[str, str]:
         """Return the keys that are written in turn: a write that is interrupted may lose the earlier value."""
@@ -555,7 +581,8 @@ class ObjectWatcher(Watcher):
                 readable.append(found)
             else:
                 failed[found.id] += 1
-                self.log.info("%s/%s is not readable yet: %s", self.trigger.bucket_id, found.ball.key, error)
+                if failed[found.id].bit_count() == 1:  # the first time, the second, the fourth …
+                    self.log.info("%s/%s is not readable yet: %s", self.trigger.bucket_id, found.ball.key, error)
 
         with suppress(TimeoutError):
             async with asyncio.timeout(READ_SECONDS):
@@ -572,23 +599,6 @@ class ObjectWatcher(Watcher):
             "size": found.ball.size,
             "change": "changed" if found.id in seen else "new",
         }
-
-    def encode(self, state: Seen) -> str:
-        """Return the seen objects as str; raise ``ValidationError`` if it is longer than Airflow stores."""
-        encoded = encode_seen(state)
-        limit = conf.getint("state_store", "max_value_storage_bytes", fallback=DEFAULT_MAX_STATE)
-        elsewhere = not self._stores() or conf.get("workers", "state_store_backend", fallback="")
-        if not elsewhere and 0 < limit < len(encoded) + 100:  # 100 for the rest of the JSON
-            raise ValidationError(
-                f"storing the state of {len(state):,} objects failed: {len(encoded):,} bytes are more than "
-                f"[state_store] max_value_storage_bytes = {limit:,}; watch fewer objects with prefix or glob, or set "
-                "[workers] state_store_backend"
-            )
-        return encoded
-
-    def decode(self, stored: str) -> Seen:
-        """Return the seen objects of ``encode``."""
-        return decode_seen(stored)
 
 
 class BulkWatcher(Watcher):
@@ -618,39 +628,18 @@ class BulkWatcher(Watcher):
         """List the records; raise ``UnavailableError`` if a peer does not answer."""
         return await RecordStore(client, self.trigger.bulk_id).read_completely()
 
-    async def compare(self, content: Records, reader: StorageReader, state: str | None) -> Comparison:
-        """Return the event of a complete bulk unless it was fired; the state is the id of that event."""
-        fired = state or ""
-        status = compute_status(content)
+    async def compare(self, content: Records, reader: StorageReader, state: Seen | None) -> Comparison:
+        """Return the event of a complete bulk unless it was fired; the state is the attempts of that upload."""
+        status = await compute(lambda: compute_status(content))
         if status.state is not self._state_in_log:
             self._state_in_log = status.state
             self.log.info("%s", status_line(status))
-        if status.state is State.UNPLANNED:
-            return Comparison([], "")
         summary = summarize(status)
-        # The start of a closed bulk is deleted: an event that was fired for it since it was planned is the same.
-        if summary["state"] != State.COMPLETE.value or (fired if status.closed else _is_being_deleted(content)):
-            return Comparison([], fired)
-        event_id = self._event_id(content, status)
-        return Comparison([] if event_id == fired else [{"event_id": event_id, **summary}], event_id)
-
-    def _event_id(self, records: Records, status: BulkStatus) -> str:
-        # Not by the time alone: the clock of a retry's peer may be slow.
-        first = min(records.starts, key=attrgetter("sequence", "updated_at", "attempt"), default=None)
-        return _digest(
-            self.trigger.bulk_id, first.attempt if first else json.dumps(status.closed and status.closed.result)
-        ).hex()
-
-
-def _is_being_deleted(records: Records) -> bool:
-    """
-    Return whether the start of an attempt is deleted, but not yet what the attempt recorded.
-
-    Reports from before the plan do not count: they are of a bulk of the same id that was deleted during its upload.
-    """
-    starts = {(start.shard, start.attempt) for start in records.starts}
-    planned = {plan.shard: plan.updated_at for plan in records.plans}
-    return any(
-        (record.shard, record.attempt) not in starts and record.updated_at > planned.get(record.shard, 0)
-        for record in [*records.parts, *records.dones]
-    )
+        if summary.get("state") != State.COMPLETE.value:
+            return Comparison([], state or {})
+        # All attempts: those of a retry are left when a delete of the bulk has removed the first one.
+        first = status.closed.upload if status.closed else first_attempt(content.starts)
+        attempts = {first, *(start.attempt for start in content.starts)}
+        seen = {_digest(attempt)[:KEY_BYTES]: bytes(CONTENT_BYTES) for attempt in attempts}
+        event = {"event_id": _digest(self.trigger.bulk_id, first).hex(), **summary}
+        return Comparison([event] if seen.keys().isdisjoint(state or {}) else [], seen)

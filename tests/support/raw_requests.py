@@ -98,6 +98,19 @@ class RawRequests:
                 stored[index] = self.send(task, data)
         return stored
 
+    def announce_sizes(self, bucket_id: str, ball_id: str, sizes: Sequence[int]) -> None:
+        """Announce the chunks of a ball, with these sizes."""
+        for index, size in enumerate(sizes):
+            announcement = {"bucket_id": bucket_id, "key": f"{ball_id}_{index}", "ball_id": ball_id, "size": size}
+            announcement |= {"checksum": sha256(b""), "tags": {"num_chunks": str(len(sizes))}, "producer_id": "another"}
+            self._checked("POST", f"{self.api}/{bucket_id}/metadata", announcement)
+
+    def put_own_key(self, bucket_id: str, ball_id: str, key: str, data: bytes) -> None:
+        """Put an object under a chunk key of its own, without tags."""
+        announcement = {"bucket_id": bucket_id, "key": key, "ball_id": ball_id, "producer_id": "another"}
+        announcement |= {"checksum": sha256(data), "size": len(data), "tags": {}, "replication_factor": 1}
+        self.send(self._checked("POST", f"{self.api}/{bucket_id}/metadata", announcement)["tasks_ids"][0], data)
+
     def listed(self, bucket_id: str, ball_id: str) -> list[dict[str, Any]]:
         """Return the peers' listing of a ball."""
         answer = self._request("GET", f"{self.api}/{bucket_id}/metadata/{ball_id}/chunks")

@@ -94,6 +94,10 @@ def test_wait_without_end(bulk_id: str, bucket_id: str, folder: Path, deferrable
         ({"timeout": "60"}, "timeout must be a timedelta"),
         ({"poke_interval": float("nan")}, "poke_interval must be a timedelta"),
         ({"bulk_id": ""}, "bulk_id must be a non-empty str"),
+        *(
+            ({flag: "False"}, f"{flag} must be True or False, got 'False'")
+            for flag in ("fail_on_error", "include_items", "remove_on_completion")
+        ),
     ],
 )
 def test_bad_input(deferrable: bool, arguments: dict[str, Any], why: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from datetime import timedelta
+from math import inf, nan
 from typing import Any
 
 import pytest
@@ -23,7 +25,6 @@ from airflow_provider_mictlanx.triggers.watchers import (
     DEFAULT_MAX_STATE,
     MAX_PAUSE,
     BulkWatcher,
-    Comparison,
     ObjectWatcher,
     decode_seen,
     describe,
@@ -64,6 +65,13 @@ def test_objects_are_compared_by_id_and_bytes() -> None:
         ({"bucket_id": "a/b"}, "bucket_id"),
         ({"prefix": "a", "glob": "b"}, "prefix and glob must not both be set"),
         ({"poke_interval": 0}, "poke_interval must be greater than 0, got 0"),
+        *(
+            ({"poke_interval": value}, "poke_interval must be a")
+            for value in ("5", True, nan, inf, timedelta(seconds=5))
+        ),
+        ({"existing": "False"}, "existing must be True or False, got 'False'"),
+        ({"check_storage": 1}, "check_storage must be True or False, got 1"),
+        ({"mictlanx_conn_id": None}, "mictlanx_conn_id must be a str"),
         ({"max_events_per_poll": 0}, "max_events_per_poll"),
     ],
 )
@@ -170,4 +178,6 @@ async def test_retry_with_a_slow_clock_repeats_no_event() -> None:
     found = await watcher.compare(Records("b", True, [first], [plan], [], [first_end]), reader, None)
     assert len(found.payloads) == 1
     records = Records("b", True, [first, again], [plan], [], [first_end, again_end])
-    assert await watcher.compare(records, reader, found.state) == Comparison([], found.state)
+    assert (await watcher.compare(records, reader, found.state)).payloads == []
+    after_loss_of_state = await watcher.compare(records, reader, None)
+    assert after_loss_of_state.payloads[0]["event_id"] == found.payloads[0]["event_id"]
