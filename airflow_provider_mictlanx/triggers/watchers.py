@@ -93,9 +93,12 @@ class StorageReader:
         self._client = client
         self._slots = asyncio.Semaphore(READ_AT_ONCE)
         self._reads: dict[ListedObject, asyncio.Task[MictlanXError | None]] = {}
+        self._closed = False
 
     async def read(self, listed: ListedObject) -> MictlanXError | None:
         """Wait until an object is read, and return the error; None if every chunk is stored and verified."""
+        if self._closed:  # a slow watcher may still have it, and the client would open again
+            return UnavailableError("reading was stopped")
         if listed not in self._reads:
             self._reads[listed] = asyncio.create_task(self._read(listed))
         task = self._reads[listed]
@@ -124,6 +127,7 @@ class StorageReader:
 
     def close(self) -> None:
         """Stop all reading."""
+        self._closed = True
         for task in self._reads.values():
             task.cancel()
 
