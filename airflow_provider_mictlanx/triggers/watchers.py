@@ -73,6 +73,9 @@ KEY_BYTES, CONTENT_BYTES = 6, 5
 COMPUTING = ThreadPoolExecutor(1, thread_name_prefix="mictlanx-events")
 """Compares and encodes for all watchers, one after the other: more threads would slow down the event loop."""
 
+OTHER = bytes(CONTENT_BYTES)
+"""The content of an object of which only this is known: it was seen."""
+
 Seen = dict[bytes, bytes]
 """The state of a watcher: hash of the content by hash of the id, of the objects or uploads that were seen."""
 
@@ -183,8 +186,10 @@ def decode_seen(text: str) -> Seen:
 
 
 def seen_in_all(states: Sequence[Seen]) -> Seen:
-    """Return what is the same in all states."""
-    return dict(set.intersection(*(set(seen.items()) for seen in states)))
+    """Return what all states have seen; with a content of zeros, which no object has, where their contents differ."""
+    first, *others = states
+    seen = {key: content for key, content in first.items() if all(key in other for other in others)}
+    return {key: content if all(other[key] == content for other in others) else OTHER for key, content in seen.items()}
 
 
 @dataclass(eq=False)
@@ -644,6 +649,6 @@ class BulkWatcher(Watcher):
         # All attempts: those of a retry are left when a delete of the bulk has removed the first one.
         first = status.closed.upload if status.closed else first_attempt(content.starts)
         attempts = {first, *(start.attempt for start in content.starts)}
-        seen = {_digest(attempt)[:KEY_BYTES]: bytes(CONTENT_BYTES) for attempt in attempts}
+        seen = {_digest(attempt)[:KEY_BYTES]: OTHER for attempt in attempts}
         event = {"event_id": _digest(self.trigger.bulk_id, first).hex(), **summary}
         return Comparison([event] if seen.keys().isdisjoint(state or {}) else [], seen)

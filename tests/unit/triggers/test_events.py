@@ -24,11 +24,13 @@ from airflow_provider_mictlanx.triggers.events import (
 from airflow_provider_mictlanx.triggers.watchers import (
     DEFAULT_MAX_STATE,
     MAX_PAUSE,
+    OTHER,
     BulkWatcher,
     ObjectWatcher,
     decode_seen,
     describe,
     encode_seen,
+    seen_in_all,
 )
 
 
@@ -36,6 +38,13 @@ from airflow_provider_mictlanx.triggers.watchers import (
 def test_seen_objects_survive_encoding(count: int) -> None:
     seen = {os.urandom(6): os.urandom(5) for _ in range(count)}
     assert decode_seen(encode_seen(seen)) == seen
+
+
+def test_what_one_state_lacks_is_not_seen_in_all() -> None:
+    """What they have seen with other bytes is seen, but changed, whichever bytes it has now."""
+    one, two = {b"both": b"1", b"one": b"1", b"changed": b"1"}, {b"changed": b"2", b"both": b"1", b"two": b"2"}
+    assert seen_in_all([one, two]) == seen_in_all([two, one]) == {b"both": b"1", b"changed": OTHER}
+    assert seen_in_all([one]) == one
 
 
 def test_five_thousand_objects_fit_in_the_state() -> None:
