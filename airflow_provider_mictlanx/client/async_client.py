@@ -241,7 +241,7 @@ class AsyncClient:
         """
         Wait for running bulks, close the connections and end the threads.
 
-        :param cancel_bulks: cancel running bulks instead of waiting for them
+        :param cancel_bulks: cancel running bulks instead of waiting for them, and delete their announcements
         """
         try:
             await self._jobs.end(cancel_bulks)

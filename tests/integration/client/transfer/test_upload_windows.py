@@ -401,6 +401,20 @@ async def test_stopped_bulk_withdraws_its_announcements(vss: LocalVSS, bucket_id
     assert listed == set(NAMES[:6])
 
 
+async def test_bulk_of_a_closed_client_withdraws_its_announcements(vss: LocalVSS, bucket_id: str) -> None:
+    wire = RawRequests(vss)
+    sending = vss.set_fault("latency", seconds=20, path="/buckets/data/", method="POST")
+    async with client_of(vss) as client:
+        balls: list[Any] = [{"bucket_id": bucket_id, "key": name, "source": content(name)} for name in NAMES]
+        (await client.put_bulk("bulk", balls, max_concurrency=1)).unwrap()
+        while not sending.triggered:
+            await asyncio.sleep(0.01)
+        assert len({row["ball_id"] for row in wire.listed_in(bucket_id)}) == BALLS
+        await client.aclose(cancel_bulks=True)
+    sending.off()
+    assert len({row["ball_id"] for row in wire.listed_in(bucket_id)}) <= 1, "of the object whose data was being sent"
+
+
 async def test_changed_file_is_withdrawn(vss: LocalVSS, bucket_id: str, tmp_path: Any) -> None:
     for name in NAMES:
         (tmp_path / name).write_bytes(content(name))
