@@ -37,9 +37,9 @@ from airflow_provider_mictlanx.client.errors import (
     MictlanXError,
     NotFoundError,
     UnavailableError,
-    UnknownError,
     ValidationError,
 )
+from airflow_provider_mictlanx.client.local_io.atomic_file import disk_errors
 from airflow_provider_mictlanx.client.local_io.chunk_sizes import STREAMED_CHUNK, chunk_size_for, concurrency_for
 from airflow_provider_mictlanx.client.local_io.chunk_splitter import (
     ChunkManifest,
@@ -1336,18 +1336,13 @@ class AsyncClient:
         """
         started = time.monotonic()
         try:
-            async with deadline_scope(deadline, action):
-                yield
+            with disk_errors(action):
+                async with deadline_scope(deadline, action):
+                    yield
         except MictlanXError as error:
             self._name_in(error, action, names)
             log.debug("Failed after %.3f s: %s", time.monotonic() - started, error)
             raise
-        except OSError as error:
-            if error.errno is None:  # a timeout of the caller
-                raise
-            file = error.filename or "a local file"
-            said = f"{action} failed: {file}: {error.strerror}; check the disk, then run it again"
-            raise UnknownError(said, transient=False) from error
         log.debug("Done in %.3f s: %s", time.monotonic() - started, action)
 
     def _sender(self, timeout: float, headers: Mapping[str, str], retry: RetryConfig | None = None) -> RequestSender:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ import msgspec
 
 from airflow_provider_mictlanx.client.concurrency import PIECE
 from airflow_provider_mictlanx.client.errors import FileAlreadyExists, UpstreamProtocolError, ValidationError
-from airflow_provider_mictlanx.client.local_io.atomic_file import OpenFolder, check_file_name, disk_errors
+from airflow_provider_mictlanx.client.local_io.atomic_file import OpenFolder, check_file_name, disk_errors, has_content
 from airflow_provider_mictlanx.client.local_io.sinks import FileSink, VerifyingWriter
 from airflow_provider_mictlanx.client.models import (
     Answer,
@@ -339,24 +338,25 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
     ) -> str:
         """Download bytes to a part file, verify and publish it, unless the target already has the content."""
         with_size: Headers = {"Chunk-Size": str(target.piece), **options["headers"]}
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(disk_errors(f"{action} to {target.folder}"))
-            folder = stack.enter_context(OpenFolder(target.folder, "sink_folder_path"))
-            if await self._threads.run(folder.kind_of, target.name):
-                if await folder.has_content(target.name, size, checksum, self._threads):
+        with (
+            disk_errors(f"{action} to {target.folder}", "; nothing was left behind"),
+            OpenFolder(target.folder, "sink_folder_path") as folder,
+        ):
+            if folder.kind_of(target.name):
+                if await has_content(target.name, size, checksum, self._threads, folder.descriptor):
                     return str(folder.path / target.name)
                 if not target.replace:
                     raise FileAlreadyExists(
                         f"{folder.path / target.name} exists with other content and was not changed; replace=True "
                         "replaces it"
                     )
-            file = stack.enter_context(folder.make(target.name))
-            file.truncate(0)
-            writer = VerifyingWriter(FileSink(file), self._threads, batch_size=min(target.piece, PIECE))
-            if size != 0:  # an empty chunk has no data to request
-                await self._read(path, writer.write, action, {**options, "headers": with_size}, kind, size)
-            await writer.finish(self._label, size, checksum)
-            return str(await self._threads.run(file.publish, target.replace))
+            with folder.make(target.name) as file:
+                file.truncate(0)
+                writer = VerifyingWriter(FileSink(file), self._threads, batch_size=min(target.piece, PIECE))
+                if size != 0:  # an empty chunk has no data to request
+                    await self._read(path, writer.write, action, {**options, "headers": with_size}, kind, size)
+                await writer.finish(self._label, size, checksum)
+                return str(await self._threads.run(file.publish, target.replace))
 
     # -- deleting --------------------------------------------------------------------------------------------------
 

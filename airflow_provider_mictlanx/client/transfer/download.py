@@ -34,6 +34,7 @@ from airflow_provider_mictlanx.client.local_io.atomic_file import (
     OpenFolder,
     check_file_name,
     disk_errors,
+    has_content,
     matching_checksum,
 )
 from airflow_provider_mictlanx.client.local_io.sinks import FileSink, MemorySink, NullSink, Sink
@@ -256,7 +257,7 @@ class Download:
         started = time.monotonic()
         if filename:
             check_file_name(filename)
-        with disk_errors(f"writing {name} to {folder}"), OpenFolder(folder) as place:
+        with disk_errors(f"writing {name} to {folder}", "; nothing was left behind"), OpenFolder(folder) as place:
             # A file of that name may already have the content; then the folder need not be writable.
             if not (filename and place.kind_of(filename)):
                 place.check_writable()
@@ -286,7 +287,7 @@ class Download:
                 try:
                     path = await self._threads.run(file.publish, replace)
                 except FileAlreadyExists:  # perhaps because another download of this object was faster
-                    if not await place.has_content(target, version.size, read, self._threads):
+                    if not await has_content(target, version.size, read, self._threads, place.descriptor):
                         raise
                     return _report(name, place.path / target, version, read, False, started)
         return _report(name, path, version, read, True, started)
