@@ -1638,7 +1638,7 @@ MUTANTS = (
         "client/async_client.py",
         (
             "a newer announcement in a bucket's listing may hide an older version",
-            "            newest = len(versions) == 1 or (version.size > 0 and not any(map(version.is_older_than, versions)))\n",
+            "            newest = len(versions) == 1 or (version.size > 0 and version.updated_at == latest)\n",
             "            newest = True\n",
             LISTED,
             ["test_companion_beside_a_hidden_ball_is_not_empty"],

@@ -1400,7 +1400,8 @@ def _select_balls(chunks: list[Metadata], prefix: str, glob: str) -> tuple[list[
             ball = version.as_ball()
             if not ball.key.startswith(prefix) or not fnmatch.fnmatchcase(ball.key, glob or "*"):
                 continue
-            newest = len(versions) == 1 or (version.size > 0 and not any(map(version.is_older_than, versions)))
+            latest = max(other.updated_at for other in versions)
+            newest = len(versions) == 1 or (version.size > 0 and version.updated_at == latest)
             if version.is_complete and newest:
                 complete.append(ball)
             else:

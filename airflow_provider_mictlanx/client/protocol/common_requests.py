@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 
 from airflow_provider_mictlanx.client.concurrency import PIECE
-from airflow_provider_mictlanx.client.errors import FileAlreadyExists, UpstreamProtocolError, ValidationError
+from airflow_provider_mictlanx.client.errors import FileAlreadyExists, ValidationError
 from airflow_provider_mictlanx.client.local_io.atomic_file import OpenFolder, check_file_name, disk_errors, has_content
 from airflow_provider_mictlanx.client.local_io.sinks import FileSink, VerifyingWriter
 from airflow_provider_mictlanx.client.models import (
@@ -42,7 +42,7 @@ from airflow_provider_mictlanx.client.transport.headers import NO_HEADERS
 from airflow_provider_mictlanx.client.transport.limits import MAX_METADATA, MAX_PEER_LIST
 from airflow_provider_mictlanx.client.transport.tls import Verify
 from airflow_provider_mictlanx.client.validation import parse_size
-from airflow_provider_mictlanx.client.versions import FILTERS_TAG
+from airflow_provider_mictlanx.client.versions import filtered_error, read_filters
 
 DEFAULT_FOLDER = "/mictlanx/data"
 """The official client's default folder."""
@@ -278,13 +278,8 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         target = _FileTarget(sink_folder_path, filename or key, extension, chunk_size, replace)
         known = unwrap(await self.get_metadata(bucket_id, key, **options)).metadata
         action = self._action("reading chunk", bucket_id, key)
-        if (filters := known.tags.get(FILTERS_TAG, "")) not in ("", "[]"):
-            raise UpstreamProtocolError(
-                f"{action} failed: a newer client stored its bytes with the filters {filters}, which this client "
-                "cannot reverse; read it with that client",
-                transient=False,
-                permanent=True,
-            )
+        if filters := read_filters([known]):
+            raise filtered_error(action, filters)
         return await self._download_to(target, path, action, options, "data", known.checksum, known.size)
 
     @returns_result
@@ -305,9 +300,8 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         Download the bytes with a given SHA-256 to a file that appears complete or not at all; return its path.
 
         ``IntegrityError``: the received bytes have another SHA-256. ``NotFoundError``: no such bytes are stored, or the
-        service does not support reading by checksum (current routers don't; older ones do). ``FileAlreadyExists``: the
-        file exists with other content (the same content counts as downloaded). ``ValidationError``: an argument is
-        invalid.
+        service does not support reading by checksum (current routers don't; older ones do). Other parameters and
+        errors: see ``get_to_file``.
 
         :param checksum: SHA-256, in hex
         :param chunk_size: buffer size for reading and writing: ``"1MB"`` or a number of bytes

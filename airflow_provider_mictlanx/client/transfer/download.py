@@ -27,7 +27,6 @@ from airflow_provider_mictlanx.client.errors import (
     IntegrityError,
     MictlanXError,
     NotFoundError,
-    UpstreamProtocolError,
     ValidationError,
 )
 from airflow_provider_mictlanx.client.local_io.atomic_file import (
@@ -47,7 +46,7 @@ from airflow_provider_mictlanx.client.transfer.chunk_reader import ChunkReader
 from airflow_provider_mictlanx.client.transfer.listing import find_versions, list_chunks
 from airflow_provider_mictlanx.client.transfer.router_pool import RequestSender
 from airflow_provider_mictlanx.client.validation import check_int
-from airflow_provider_mictlanx.client.versions import Version, group_versions
+from airflow_provider_mictlanx.client.versions import Version, filtered_error, group_versions, read_filters
 
 log = get_logger(__name__)
 
@@ -147,8 +146,11 @@ class Download:
 
     async def listed_chunk(self, name: ObjectId, ball: Ball, index: int) -> memoryview:
         """Read one chunk of a listed ball."""
-        _drop_filtered(name, group_versions(ball.chunks))
-        chunk = ball.chunks[check_int("index", index, least=0)]
+        if check_int("index", index, least=0) >= ball.num_chunks:
+            raise _no_such_chunk(name, index, ball.num_chunks)
+        if filters := read_filters(ball.chunks):
+            raise filtered_error(f"reading {name}", filters)
+        chunk = ball.chunks[index]
         sink = MemorySink(chunk.size)
         await self.reader.read(chunk, 0, sink)
         return sink.view.toreadonly()
@@ -159,7 +161,7 @@ class Download:
         versions = await find_versions(self._routers, name)  # finds an empty ball, or raises
         if found := [version for version in versions if index in version.chunks]:
             return _drop_filtered(name, found)
-        raise NotFoundError(f"reading chunk {index} of {name} failed: it has only {versions[0].num_chunks} chunks")
+        raise _no_such_chunk(name, index, versions[0].num_chunks)
 
     async def chunks(self, name: ObjectId, ordered: bool) -> AsyncGenerator[tuple[Metadata, memoryview]]:
         """
@@ -489,16 +491,15 @@ async def _hash_sink(
         await threads.run_sized(piece, hash_piece, at, piece)
 
 
+def _no_such_chunk(name: ObjectId, index: int, num_chunks: int) -> NotFoundError:
+    return NotFoundError(f"reading chunk {index} of {name} failed: it has only {num_chunks} chunks")
+
+
 def _drop_filtered(name: ObjectId, versions: list[Version]) -> list[Version]:
     """Return the versions with plain bytes, at least one; raise ``UpstreamProtocolError`` otherwise."""
     plain = [version for version in versions if not version.filters]
     if not plain:
-        raise UpstreamProtocolError(
-            f"reading {name} failed: a newer client stored its bytes with the filters {versions[0].filters}, which "
-            "this client cannot reverse; read it with that client",
-            transient=False,
-            permanent=True,
-        )
+        raise filtered_error(f"reading {name}", versions[0].filters)
     return plain
 
 
