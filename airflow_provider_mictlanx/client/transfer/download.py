@@ -75,11 +75,14 @@ class Download:
         self._force = force
         self.reader = ChunkReader(routers, threads, force)
 
-    async def versions(self, name: ObjectId) -> list[Version]:
+    async def versions(self, name: ObjectId, checksum: str | None = None) -> list[Version]:
         """
         Return the complete versions of a ball that this client can read, the newest first, at least one.
 
-        ``UpstreamProtocolError``: a newer client compressed or encrypted all of them.
+        ``UpstreamProtocolError``: a newer client compressed or encrypted all of them. ``IntegrityError``: none of them
+        can have the SHA-256.
+
+        :param checksum: expected SHA-256; None for any
         """
         found = [
             v for v in await self._routers.with_retries(lambda: find_versions(self._routers, name)) if v.is_complete
@@ -90,10 +93,10 @@ class Download:
             raise ValidationError(
                 f"chunk_index must be less than the {readable[0].num_chunks} chunks of {name}, got {self._first}"
             )
-        return tails
-
-    async def _versions_with_checksum(self, name: ObjectId, checksum: str | None) -> list[Version]:
-        return _with_checksum(name, await self.versions(name), checksum)
+        expected = [version for version in tails if checksum is None or version.checksum in (None, checksum)]
+        if not expected:
+            _check_same(name, tails[0].checksum or "", checksum)
+        return expected
 
     async def to_memory(
         self, name: ObjectId, cache: ReadCache, max_size: int | None = None
@@ -265,7 +268,7 @@ class Download:
                 place.check_writable()
             is_known = listed is not None and can_read_directly(listed) and checksum in (None, listed.checksum)
             known = listed if is_known else None
-            versions = [known] if known else await self._versions_with_checksum(name, checksum)
+            versions = [known] if known else await self.versions(name, checksum)
             target = filename or _make_file_name(versions[0])
             if place.kind_of(target):
                 if existing := await self._existing_checksum(place, target, versions[0]):
@@ -334,7 +337,7 @@ class Download:
         """Read the newest version that can be verified; return it, its sink and its SHA-256."""
         fallback = VersionFallback(
             versions,
-            lambda: self._versions_with_checksum(name, checksum),
+            lambda: self.versions(name, checksum),
             self._routers.retry.max_tries,
             is_partial,
         )
@@ -506,14 +509,6 @@ def _drop_filtered(name: ObjectId, versions: list[Version]) -> list[Version]:
 def can_read_directly(version: Version) -> bool:
     """Return whether a version in a complete listing of a bucket can be read without a listing of its ball."""
     return version.is_complete and version.is_recorded and not version.filters
-
-
-def _with_checksum(name: ObjectId, versions: list[Version], checksum: str | None) -> list[Version]:
-    """Return the versions that may have a SHA-256 (None for any), at least one; raise ``IntegrityError`` otherwise."""
-    found = [version for version in versions if checksum is None or version.checksum in (None, checksum)]
-    if not found:
-        _check_same(name, versions[0].checksum or "", checksum)
-    return found
 
 
 def _check_same(name: ObjectId, found: str, expected: str | None) -> None:
