@@ -107,6 +107,15 @@ async def chunk_metadata(routers: RequestSender, bucket_id: str, key: str) -> Me
     raise AssertionError("the last request returned or raised")
 
 
+async def delete_chunk(routers: RequestSender, bucket_id: str, key: str) -> bool:
+    """Delete a chunk on all peers, without confirmation; return False if it has no placement."""
+    try:
+        await routers.request(lambda router, options: router.delete(bucket_id, key, **options), final=(NotFoundError,))
+    except NotFoundError:
+        return False
+    return True
+
+
 async def get_peers(routers: RequestSender) -> PeersResponse:
     """
     Return the storage space's peers, as last known to the placement service, at least one.
