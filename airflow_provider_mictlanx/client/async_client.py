@@ -87,6 +87,7 @@ from airflow_provider_mictlanx.client.transfer.copy import Copy
 from airflow_provider_mictlanx.client.transfer.delete import Deletion
 from airflow_provider_mictlanx.client.transfer.download import Download
 from airflow_provider_mictlanx.client.transfer.listing import (
+    ROW_SIZE,
     find_versions,
     get_peers,
     list_bucket,
@@ -120,10 +121,6 @@ log = get_logger("airflow_provider_mictlanx.client")
 
 LOG_PATH = os.environ.get("MICTLANX_LOG_PATH", "/mictlanx/client")
 """Default folder of the log files."""
-
-
-LISTED_SIZE = 500
-"""Approximate size of one chunk's metadata in a listing (bytes)."""
 
 
 class AsyncClient:
@@ -1050,11 +1047,11 @@ class AsyncClient:
             listing = await routers.with_retries(lambda: list_bucket(routers, bucket_id, max_size))
             # Selecting from thousands of balls would block the event loop for a large part of a second.
             balls, incomplete = await self._threads.run_sized(
-                len(listing.balls) * LISTED_SIZE, _select_balls, listing.balls, prefix, glob
+                len(listing.balls) * ROW_SIZE, _select_balls, listing.balls, prefix, glob
             )
             hidden = await self._find_hidden(routers, bucket_id, incomplete)
         found = [*balls, *hidden]
-        return await self._threads.run_sized(len(found) * LISTED_SIZE, sort_in_slices, found, key=lambda ball: ball.key)
+        return await self._threads.run_sized(len(found) * ROW_SIZE, sort_in_slices, found, key=lambda ball: ball.key)
 
     async def _find_hidden(self, routers: RequestSender, bucket_id: str, ball_ids: Sequence[str]) -> list[Ball]:
         """

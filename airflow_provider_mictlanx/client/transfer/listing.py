@@ -39,6 +39,9 @@ from airflow_provider_mictlanx.client.versions import Version, group_versions
 T = TypeVar("T")
 
 
+ROW_SIZE = 500
+"""Approximate size of a row of a listing (bytes)."""
+
 PEER_CHECK_TIMEOUT = 10.0
 """Timeout of a roll-call (seconds): a peer that takes longer is hung. The router waits for it for minutes."""
 

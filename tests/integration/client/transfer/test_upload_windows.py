@@ -171,7 +171,7 @@ async def test_large_bucket_is_not_listed(vss: LocalVSS, bucket_id: str, monkeyp
     async with checked_client(vss) as client:
         for number in range(4):
             (await client.put(bucket_id, f"other-{number}", b"x", tags={"t": "x" * 20_000})).unwrap()
-        monkeypatch.setattr(upload_window, "ROW", 1)
+        monkeypatch.setattr(listing, "ROW_SIZE", 1)
         vss.reset_requests()
         assert (await put_bulk(client, bucket_id))["failed"] == 0
         assert len(vss.requests("GET", f"{bucket_id}/metadata$")) == 1
@@ -183,7 +183,7 @@ async def test_bucket_with_many_rows_has_no_windows(
 ) -> None:
     """Its listing is short enough to be read once, and too long to be read for each window."""
     monkeypatch.setattr(upload_window, "ROWS_PER_BALL", 1)
-    monkeypatch.setattr(upload_window, "ROW", 500_000)
+    monkeypatch.setattr(listing, "ROW_SIZE", 500_000)
     monkeypatch.setattr(upload_window, "FIRST_WINDOW", 8)
     monkeypatch.setattr(upload_window, "LARGEST_WINDOW", 16)
     async with checked_client(vss) as client:
