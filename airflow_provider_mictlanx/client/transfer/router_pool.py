@@ -45,6 +45,7 @@ log = get_logger(__name__)
 
 
 COOLDOWN_SECONDS = 10.0
+"""Time for which a router is skipped after a failed request, while others are left (seconds)."""
 
 CONNECT_PATIENCE = 20.0
 """Time for which a request waits while no router can be reached (seconds)."""
@@ -78,7 +79,6 @@ class RouterPool:
     Chooses a router for every request.
 
     :param routers: at least one, with unique ids
-    :param cooldown: time for which a router is skipped after a failed request, while others are left (seconds)
     :param clock: returns the time (seconds); for tests
     :param patience: time for which a request waits while no router can be reached (seconds)
     """
@@ -86,7 +86,6 @@ class RouterPool:
     def __init__(
         self,
         routers: Sequence[AsyncRouter],
-        cooldown: float = COOLDOWN_SECONDS,
         clock: Callable[[], float] = time.monotonic,
         patience: float = CONNECT_PATIENCE,
     ):
@@ -97,7 +96,6 @@ class RouterPool:
         self._probing = asyncio.Lock()
         """Held by the request that probes the routers; the others wait for it."""
         self._wait_began = self._wait_ended = self._gave_up = -math.inf
-        self._cooldown = cooldown
         self._clock = clock
         self._in_flight = {router.router_id: 0 for router in self.routers}
         self._cooldown_until = {router.router_id: 0.0 for router in self.routers}
@@ -131,7 +129,7 @@ class RouterPool:
         """Count the end of a request, and its error if it failed."""
         self._in_flight[router.router_id] -= 1
         if isinstance(error, _MAY_BE_THE_ROUTERS) and not isinstance(error, UnavailableError):
-            self._cooldown_until[router.router_id] = self._clock() + self._cooldown
+            self._cooldown_until[router.router_id] = self._clock() + COOLDOWN_SECONDS
         elif error is None:
             self._cooldown_until[router.router_id] = 0.0
             self._gave_up = -math.inf

@@ -42,7 +42,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def balancer(clock: Clock) -> RouterPool:
-    return RouterPool([Router("a"), Router("b"), Router("c")], cooldown=10, clock=clock)
+    return RouterPool([Router("a"), Router("b"), Router("c")], clock=clock)
 
 
 def fail(balancer: RouterPool, router_id: str, error: type[MictlanXError] = ConnectFailedError) -> None:
