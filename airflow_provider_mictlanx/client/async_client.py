@@ -878,7 +878,9 @@ class AsyncClient:
         """
         routers = self._sender(timeout, headers, retry_config_from_policy(restart_policy))
         name = make_object_id(bucket_id, ball_id)
-        return await self._find(name, routers, check_storage, deadline, _listed_version(name, listed))
+        version = _listed_version(name, listed)
+        async with self._doing(f"finding {name}", deadline, name):
+            return await self._find(name, routers, check_storage, version)
 
     @returns_result
     async def get_metadata_by_key(
@@ -996,17 +998,17 @@ class AsyncClient:
         """
         name = make_object_id(bucket_id, key)
         routers = self._sender(timeout, headers)
-        try:
-            await self._find(name, routers, check_storage, deadline)
-        except NotFoundError:
-            return False
-        except (GetChunkError, IntegrityError) as error:
-            if error.peer_silent:  # the peer was silent then, even if it answers now
-                raise UnavailableError(str(error)) from error
-            async with self._doing(f"reading {name}", None, name):
+        async with self._doing(f"finding {name}", deadline, name):
+            try:
+                await self._find(name, routers, check_storage)
+            except NotFoundError:
+                return False
+            except (GetChunkError, IntegrityError) as error:
+                if error.peer_silent:  # the peer was silent then, even if it answers now
+                    raise UnavailableError(str(error)) from error
                 await routers.with_retries(lambda: require_all_peers(routers, f"reading {name}", bucket_id))
-            return False
-        return True
+                return False
+            return True
 
     @returns_result
     async def list_balls(
@@ -1074,17 +1076,11 @@ class AsyncClient:
         return found
 
     async def _find(
-        self,
-        name: ObjectId,
-        routers: RequestSender,
-        check_storage: bool,
-        deadline: float | None,
-        listed: Version | None = None,
+        self, name: ObjectId, routers: RequestSender, check_storage: bool, listed: Version | None = None
     ) -> Ball:
-        async with self._doing(f"finding {name}", deadline, name):
-            if check_storage:
-                return (await Download(routers, self._threads, max_concurrency=10).verify(name, listed)).as_ball()
-            return (await routers.with_retries(lambda: find_versions(routers, name)))[0].as_ball()
+        if check_storage:
+            return (await Download(routers, self._threads, max_concurrency=10).verify(name, listed)).as_ball()
+        return (await routers.with_retries(lambda: find_versions(routers, name)))[0].as_ball()
 
     # -- copying ----------------------------------------------------------------------------------------------------
 
