@@ -1293,9 +1293,8 @@ class AsyncClient:
 
         :raises ValidationError: a ball is invalid, so none was started; or ``await_bulk`` is waiting for this bulk
         """
-        items = await self._threads.run(
-            check_items, balls, allow_reserved_bucket
-        )  # in a thread, because it checks files
+        # In a thread, because it checks files.
+        items = await self._threads.run(check_items, balls, allow_reserved_bucket)
         self._jobs.start(bulk_id, items, max_concurrency, stop_on_failure)
         return True
 
