@@ -855,7 +855,7 @@ MUTANTS = (
         ),
         (
             "nothing is deleted while no peer lists what one of them answers for",
-            "if found.size > 0:  # listings omit empty chunks",
+            "if size > 0:  # listings omit empty chunks",
             "if False:  # listings omit empty chunks",
             SILENT_PEERS,
             ["test_delete_of_unlisted_stored_ball_changes_nothing"],
