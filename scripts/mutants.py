@@ -855,7 +855,7 @@ MUTANTS = (
         ),
         (
             "nothing is deleted while no peer lists what one of them answers for",
-            "if found.size > 0:  # listings omit empty chunks",
+            "if size > 0:  # listings omit empty chunks",
             "if False:  # listings omit empty chunks",
             SILENT_PEERS,
             ["test_delete_of_unlisted_stored_ball_changes_nothing"],
@@ -1638,7 +1638,7 @@ MUTANTS = (
         "client/async_client.py",
         (
             "a newer announcement in a bucket's listing may hide an older version",
-            "            newest = len(versions) == 1 or (version.size > 0 and not any(map(version.is_older_than, versions)))\n",
+            "            newest = len(versions) == 1 or (version.size > 0 and version.updated_at == latest)\n",
             "            newest = True\n",
             LISTED,
             ["test_companion_beside_a_hidden_ball_is_not_empty"],

@@ -37,9 +37,9 @@ from airflow_provider_mictlanx.client.errors import (
     MictlanXError,
     NotFoundError,
     UnavailableError,
-    UnknownError,
     ValidationError,
 )
+from airflow_provider_mictlanx.client.local_io.atomic_file import disk_errors
 from airflow_provider_mictlanx.client.local_io.chunk_sizes import STREAMED_CHUNK, chunk_size_for, concurrency_for
 from airflow_provider_mictlanx.client.local_io.chunk_splitter import (
     ChunkManifest,
@@ -87,6 +87,7 @@ from airflow_provider_mictlanx.client.transfer.copy import Copy
 from airflow_provider_mictlanx.client.transfer.delete import Deletion
 from airflow_provider_mictlanx.client.transfer.download import Download
 from airflow_provider_mictlanx.client.transfer.listing import (
+    ROW_SIZE,
     find_versions,
     get_peers,
     list_bucket,
@@ -120,10 +121,6 @@ log = get_logger("airflow_provider_mictlanx.client")
 
 LOG_PATH = os.environ.get("MICTLANX_LOG_PATH", "/mictlanx/client")
 """Default folder of the log files."""
-
-
-LISTED_SIZE = 500
-"""Approximate size of one chunk's metadata in a listing (bytes)."""
 
 
 class AsyncClient:
@@ -241,7 +238,7 @@ class AsyncClient:
         """
         Wait for running bulks, close the connections and end the threads.
 
-        :param cancel_bulks: cancel running bulks instead of waiting for them
+        :param cancel_bulks: cancel running bulks instead of waiting for them, and delete their announcements
         """
         try:
             await self._jobs.end(cancel_bulks)
@@ -881,7 +878,9 @@ class AsyncClient:
         """
         routers = self._sender(timeout, headers, retry_config_from_policy(restart_policy))
         name = make_object_id(bucket_id, ball_id)
-        return await self._find(name, routers, check_storage, deadline, _listed_version(name, listed))
+        version = _listed_version(name, listed)
+        async with self._doing(f"finding {name}", deadline, name):
+            return await self._find(name, routers, check_storage, version)
 
     @returns_result
     async def get_metadata_by_key(
@@ -999,17 +998,17 @@ class AsyncClient:
         """
         name = make_object_id(bucket_id, key)
         routers = self._sender(timeout, headers)
-        try:
-            await self._find(name, routers, check_storage, deadline)
-        except NotFoundError:
-            return False
-        except (GetChunkError, IntegrityError) as error:
-            if error.peer_silent:  # the peer was silent then, even if it answers now
-                raise UnavailableError(str(error)) from error
-            async with self._doing(f"reading {name}", None, name):
+        async with self._doing(f"finding {name}", deadline, name):
+            try:
+                await self._find(name, routers, check_storage)
+            except NotFoundError:
+                return False
+            except (GetChunkError, IntegrityError) as error:
+                if error.peer_silent:  # the peer was silent then, even if it answers now
+                    raise UnavailableError(str(error)) from error
                 await routers.with_retries(lambda: require_all_peers(routers, f"reading {name}", bucket_id))
-            return False
-        return True
+                return False
+            return True
 
     @returns_result
     async def list_balls(
@@ -1055,11 +1054,11 @@ class AsyncClient:
                 listing = await routers.with_retries(lambda: list_bucket(routers, bucket_id, max_size))
             # Selecting from thousands of balls would block the event loop for a large part of a second.
             balls, incomplete = await self._threads.run_sized(
-                len(listing.balls) * LISTED_SIZE, _select_balls, listing.balls, prefix, glob
+                len(listing.balls) * ROW_SIZE, _select_balls, listing.balls, prefix, glob
             )
             hidden = await self._find_hidden(routers, bucket_id, incomplete)
         found = [*balls, *hidden]
-        return await self._threads.run_sized(len(found) * LISTED_SIZE, sort_in_slices, found, key=lambda ball: ball.key)
+        return await self._threads.run_sized(len(found) * ROW_SIZE, sort_in_slices, found, key=lambda ball: ball.key)
 
     async def _find_hidden(self, routers: RequestSender, bucket_id: str, ball_ids: Sequence[str]) -> list[Ball]:
         """
@@ -1082,17 +1081,11 @@ class AsyncClient:
         return found
 
     async def _find(
-        self,
-        name: ObjectId,
-        routers: RequestSender,
-        check_storage: bool,
-        deadline: float | None,
-        listed: Version | None = None,
+        self, name: ObjectId, routers: RequestSender, check_storage: bool, listed: Version | None = None
     ) -> Ball:
-        async with self._doing(f"finding {name}", deadline, name):
-            if check_storage:
-                return (await Download(routers, self._threads, max_concurrency=10).verify(name, listed)).as_ball()
-            return (await routers.with_retries(lambda: find_versions(routers, name)))[0].as_ball()
+        if check_storage:
+            return (await Download(routers, self._threads, max_concurrency=10).verify(name, listed)).as_ball()
+        return (await routers.with_retries(lambda: find_versions(routers, name)))[0].as_ball()
 
     # -- copying ----------------------------------------------------------------------------------------------------
 
@@ -1305,9 +1298,8 @@ class AsyncClient:
 
         :raises ValidationError: a ball is invalid, so none was started; or ``await_bulk`` is waiting for this bulk
         """
-        items = await self._threads.run(
-            check_items, balls, allow_reserved_bucket
-        )  # in a thread, because it checks files
+        # In a thread, because it checks files.
+        items = await self._threads.run(check_items, balls, allow_reserved_bucket)
         self._jobs.start(bulk_id, items, max_concurrency, stop_on_failure)
         return True
 
@@ -1341,18 +1333,13 @@ class AsyncClient:
         """
         started = time.monotonic()
         try:
-            async with deadline_scope(deadline, action):
-                yield
+            with disk_errors(action):
+                async with deadline_scope(deadline, action):
+                    yield
         except MictlanXError as error:
             self._name_in(error, action, names)
             log.debug("Failed after %.3f s: %s", time.monotonic() - started, error)
             raise
-        except OSError as error:
-            if error.errno is None:  # a timeout of the caller
-                raise
-            file = error.filename or "a local file"
-            said = f"{action} failed: {file}: {error.strerror}; check the disk, then run it again"
-            raise UnknownError(said, transient=False) from error
         log.debug("Done in %.3f s: %s", time.monotonic() - started, action)
 
     def _sender(self, timeout: float, headers: Mapping[str, str], retry: RetryConfig | None = None) -> RequestSender:
@@ -1410,7 +1397,8 @@ def _select_balls(chunks: list[Metadata], prefix: str, glob: str) -> tuple[list[
             ball = version.as_ball()
             if not ball.key.startswith(prefix) or not fnmatch.fnmatchcase(ball.key, glob or "*"):
                 continue
-            newest = len(versions) == 1 or (version.size > 0 and not any(map(version.is_older_than, versions)))
+            latest = max(other.updated_at for other in versions)
+            newest = len(versions) == 1 or (version.size > 0 and version.updated_at == latest)
             if version.is_complete and newest:
                 complete.append(ball)
             else:

@@ -263,7 +263,7 @@ class BulkJobs:
         return job.response()
 
     async def end(self, cancel: bool) -> None:
-        """Wait for all bulks, or cancel them; no task remains, even if this call is cancelled."""
+        """Wait for all bulks, or cancel and withdraw them; no task remains, even if this call is cancelled."""
         try:
             while not cancel and (running := [job for job in self._jobs.values() if job.workers]):
                 for job in running:
@@ -274,6 +274,8 @@ class BulkJobs:
                 job.cancel()
             for job in jobs.values():
                 await job.finished()
+            for job in jobs.values():
+                await job._windows.withdraw()
 
 
 def check_items(balls: Iterable[Mapping[str, Any]], allow_reserved_bucket: bool = False) -> list[tuple[BallK, int]]:

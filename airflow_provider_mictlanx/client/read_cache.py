@@ -45,10 +45,6 @@ class ReadCache:
         if version.checksum and 0 < len(data) <= self._capacity:
             self._balls[name.bucket_id, name.ball_id] = version.checksum, data
 
-    def balls(self) -> set[tuple[str, str]]:
-        """Return the bucket id and the ball id of every cached ball."""
-        return set(self._balls)
-
     def clear(self) -> None:
         """Remove every ball from the cache."""
         self._balls.clear()

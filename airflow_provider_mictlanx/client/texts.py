@@ -61,14 +61,14 @@ def truncate(text: str, max_size: int) -> str:
     return text if len(text) <= max_size else f"{text[: max_size - 1]}…"
 
 
-# Secrets
-
-
 def format_names(names: Iterable[str]) -> str:
     """Return the first few names in order, and the number of the others."""
     ordered = sorted(names)
     more = f" and {len(ordered) - NAMES_SHOWN} more" if len(ordered) > NAMES_SHOWN else ""
     return ", ".join(ordered[:NAMES_SHOWN]) + more
+
+
+# Secrets
 
 
 def remember_secret(secret: str) -> None:

@@ -13,10 +13,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import itemgetter
 
+from airflow_provider_mictlanx.client.errors import UpstreamProtocolError
 from airflow_provider_mictlanx.client.models import Ball, Metadata
 from airflow_provider_mictlanx.client.object_ids import original_key
-
-FILTERS_TAG = "mictlanx_filters"
 
 ObjectRow = tuple[str, str]
 """Ball id and own key (``Metadata.own_key``, empty for a ball) of a listed object."""
@@ -75,12 +74,8 @@ class Version:
 
     @property
     def filters(self) -> str:
-        """Filters that a newer client applied to the bytes, such as compression; empty for plain bytes."""
-        return next((tag for chunk in self.ordered if (tag := chunk.tags.get(FILTERS_TAG, "")) not in ("", "[]")), "")
-
-    def is_older_than(self, other: Version) -> bool:
-        """Return whether the other version was announced later."""
-        return self.updated_at < other.updated_at
+        """See ``read_filters``."""
+        return read_filters(self.ordered)
 
     @classmethod
     def from_ball(cls, ball: Ball) -> Version:
@@ -107,6 +102,21 @@ class Version:
         )
 
 
+def read_filters(chunks: Iterable[Metadata]) -> str:
+    """Return the filters that a newer client applied to the bytes, such as compression; empty for plain bytes."""
+    return next((tag for chunk in chunks if (tag := chunk.tags.get("mictlanx_filters", "")) not in ("", "[]")), "")
+
+
+def filtered_error(action: str, filters: str) -> UpstreamProtocolError:
+    """Build the error for a read of bytes with filters."""
+    return UpstreamProtocolError(
+        f"{action} failed: a newer client stored its bytes with the filters {filters}, which this client cannot "
+        "reverse; read it with that client",
+        transient=False,
+        permanent=True,
+    )
+
+
 def listed_key(chunk: Metadata) -> str:
     """Return the key of a listed chunk's object, as its writer used it."""
     return chunk.own_key or original_key(chunk.ball_id, chunk.tags)
@@ -118,7 +128,7 @@ def plain_checksum(ball: Ball) -> str:
 
     A ball of one chunk may only have that chunk's checksum.
     """
-    if ball.tags.get(FILTERS_TAG, "") not in ("", "[]"):
+    if read_filters(ball.chunks[:1]):
         return ""
     return ball.checksum or (ball.chunks[0].checksum if ball.num_chunks == 1 else "")
 

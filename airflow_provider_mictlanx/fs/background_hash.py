@@ -6,13 +6,8 @@ import contextlib
 import hashlib
 import queue
 import threading
-from itertools import accumulate
 
-from airflow_provider_mictlanx.client.local_io.chunk_splitter import (
-    ChunkManifest,
-    PlannedChunk,
-    layout_with_short_tail,
-)
+from airflow_provider_mictlanx.client.local_io.chunk_splitter import ChunkManifest, layout_with_short_tail
 
 MAX_WAITING = 4
 """Maximum number of written pieces that wait to be hashed."""
@@ -54,9 +49,7 @@ class BackgroundHash:
             return None
         layout = layout_with_short_tail(self._size, chunk_size)
         checksums = [*self._checksums, self._chunk.hexdigest()]
-        offsets = accumulate(layout, initial=0)
-        chunks = [PlannedChunk(*found) for found in zip(range(len(layout)), offsets, layout, checksums, strict=False)]
-        return ChunkManifest(self._size, self._total.hexdigest(), tuple(chunks))
+        return ChunkManifest.from_layout(layout, checksums, self._total.hexdigest())
 
     def _work(self) -> None:
         while not self._abandoned and (data := self._waiting.get()) is not None:

@@ -112,9 +112,8 @@ class Database:
         if connection is None:
             connection = sqlite3.connect(self._path, isolation_level=None, timeout=30, cached_statements=256)
             connection.execute("pragma journal_mode = wal")
-            connection.execute(
-                "pragma wal_autocheckpoint = 8000"
-            )  # pages; rarely, because a checkpoint waits for the disk
+            # In pages; rarely, because a checkpoint waits for the disk.
+            connection.execute("pragma wal_autocheckpoint = 8000")
             connection.execute("pragma synchronous = normal")  # only checkpoints wait for the disk
             self._connections.connection = connection
         return connection

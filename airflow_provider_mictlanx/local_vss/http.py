@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, TypeVar
 
 import humanfriendly
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -74,18 +74,6 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _any_error(request: Request, error: Exception) -> Response:
     return JSONResponse({"detail": f"{type(error).__name__}: {error}"}, 500)
-
-
-class MetadataChange(BaseModel):
-    """New metadata of a chunk; omitted fields do not change."""
-
-    tags: dict[str, str] | None = None
-    content_type: str | None = None
-    producer_id: str | None = None
-    is_disabled: bool | None = None
-
-
-CHANGE = TypeAdapter(MetadataChange)
 
 
 async def read_json(request: Request, adapter: TypeAdapter[T]) -> T:

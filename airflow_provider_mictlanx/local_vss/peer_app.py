@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from airflow_provider_mictlanx.client.models import PutMetadataRequest
+from airflow_provider_mictlanx.client.models import PutMetadataRequest, UpdateMetadataRequest
 from airflow_provider_mictlanx.local_vss import http
 from airflow_provider_mictlanx.local_vss.blobs import ChunkData
 from airflow_provider_mictlanx.local_vss.http import API, NO_DATA, ProtocolError
@@ -31,6 +31,7 @@ class PeerAnnouncement(PutMetadataRequest):
 
 
 _ANNOUNCEMENT = TypeAdapter(PeerAnnouncement)
+_CHANGE = TypeAdapter(UpdateMetadataRequest)
 
 
 class PeerApp:
@@ -159,7 +160,7 @@ class PeerApp:
 
     async def update_metadata(self, request: Request) -> Response:
         """Change tags and other metadata of a chunk."""
-        change = await http.read_json(request, http.CHANGE)
+        change = await http.read_json(request, _CHANGE)
         return await self._change(request, change.model_dump(exclude_none=True))
 
     async def disable(self, request: Request) -> Response:

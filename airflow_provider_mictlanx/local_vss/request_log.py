@@ -11,14 +11,10 @@ _SECRET = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
 class RequestLog:
-    """
-    The latest requests, and counters of all requests.
+    """The latest requests, and counters of all requests."""
 
-    :param length: maximum number of logged requests
-    """
-
-    def __init__(self, length: int = 10_000) -> None:
-        self._recent: deque[dict[str, Any]] = deque(maxlen=length)
+    def __init__(self) -> None:
+        self._recent: deque[dict[str, Any]] = deque(maxlen=10_000)
         self.generation = 0
         self.totals: Counter[tuple[str, str, str, int]] = Counter()
 

@@ -120,15 +120,6 @@ class OpenFolder:
         except FileNotFoundError:
             return 0
 
-    async def has_content(self, name: str, size: int | None, checksum: str, threads: Threads) -> bool:
-        """
-        Return whether this name is a regular file (not a symbolic link) with the given content.
-
-        :param size: bytes; None if only the checksum is known
-        :param checksum: SHA-256 in hex
-        """
-        return await has_content(name, size, checksum, threads, self.descriptor)
-
     def make(self, name: str) -> PartFile:
         """
         Open the part file for this target name, for a ``with`` statement.
@@ -346,12 +337,17 @@ async def matching_checksum(
 
 
 @contextmanager
-def disk_errors(action: str) -> Iterator[None]:
-    """Raise an ``OSError`` of the disk (full, read-only, removed) as an ``UnknownError`` that names the action."""
+def disk_errors(action: str, outcome: str = "") -> Iterator[None]:
+    """
+    Raise an ``OSError`` of the disk (full, read-only, removed) as an ``UnknownError`` that names action and file.
+
+    :param outcome: for the error, as ``; nothing was left behind``
+    """
     try:
         yield
     except OSError as error:
-        message = (
-            f"{action} failed: {error.strerror or error}; nothing was left behind; check the disk, then run it again"
-        )
+        if error.errno is None:  # a timeout of the caller
+            raise
+        file = f"{error.filename}: " if error.filename else ""
+        message = f"{action} failed: {file}{error.strerror}{outcome}; check the disk, then run it again"
         raise UnknownError(message, transient=False) from error

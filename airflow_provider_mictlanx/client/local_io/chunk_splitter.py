@@ -8,9 +8,9 @@ the remainder to the last chunk, and ``put_file`` stores it as a separate chunk.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, starmap
 
 from humanfriendly.text import pluralize
 
@@ -40,6 +40,13 @@ class ChunkManifest:
     size: int
     checksum: str
     chunks: tuple[PlannedChunk, ...]
+
+    @classmethod
+    def from_layout(cls, layout: Sequence[int], checksums: Iterable[str], checksum: str) -> ChunkManifest:
+        """Build the manifest of a ball from the sizes and the SHA-256 of its chunks, and its own SHA-256."""
+        offsets = accumulate(layout, initial=0)
+        chunks = starmap(PlannedChunk, zip(range(len(layout)), offsets, layout, checksums, strict=False))
+        return cls(sum(layout), checksum, tuple(chunks))
 
 
 def layout_with_long_tail(size: int, chunk_size: int) -> list[int]:
@@ -94,12 +101,7 @@ async def hash_source(source: Source, layout: Sequence[int], threads: Threads) -
             await threads.run_sized(size, hasher.update, piece)
     await source.check_unchanged()
     checksum, checksums = hasher.result()
-    offsets = accumulate(layout, initial=0)
-    chunks = tuple(
-        PlannedChunk(index, offset, size, chunk_checksum)
-        for index, (offset, size, chunk_checksum) in enumerate(zip(offsets, layout, checksums, strict=False))
-    )
-    return ChunkManifest(source.size, checksum, chunks)
+    return ChunkManifest.from_layout(layout, checksums, checksum)
 
 
 class _LayoutHasher:

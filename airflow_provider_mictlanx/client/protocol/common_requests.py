@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -11,8 +10,8 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 
 from airflow_provider_mictlanx.client.concurrency import PIECE
-from airflow_provider_mictlanx.client.errors import FileAlreadyExists, UpstreamProtocolError, ValidationError
-from airflow_provider_mictlanx.client.local_io.atomic_file import OpenFolder, check_file_name, disk_errors
+from airflow_provider_mictlanx.client.errors import FileAlreadyExists, ValidationError
+from airflow_provider_mictlanx.client.local_io.atomic_file import OpenFolder, check_file_name, disk_errors, has_content
 from airflow_provider_mictlanx.client.local_io.sinks import FileSink, VerifyingWriter
 from airflow_provider_mictlanx.client.models import (
     Answer,
@@ -43,7 +42,7 @@ from airflow_provider_mictlanx.client.transport.headers import NO_HEADERS
 from airflow_provider_mictlanx.client.transport.limits import MAX_METADATA, MAX_PEER_LIST
 from airflow_provider_mictlanx.client.transport.tls import Verify
 from airflow_provider_mictlanx.client.validation import parse_size
-from airflow_provider_mictlanx.client.versions import FILTERS_TAG
+from airflow_provider_mictlanx.client.versions import filtered_error, read_filters
 
 DEFAULT_FOLDER = "/mictlanx/data"
 """The official client's default folder."""
@@ -279,13 +278,8 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         target = _FileTarget(sink_folder_path, filename or key, extension, chunk_size, replace)
         known = unwrap(await self.get_metadata(bucket_id, key, **options)).metadata
         action = self._action("reading chunk", bucket_id, key)
-        if (filters := known.tags.get(FILTERS_TAG, "")) not in ("", "[]"):
-            raise UpstreamProtocolError(
-                f"{action} failed: a newer client stored its bytes with the filters {filters}, which this client "
-                "cannot reverse; read it with that client",
-                transient=False,
-                permanent=True,
-            )
+        if filters := read_filters([known]):
+            raise filtered_error(action, filters)
         return await self._download_to(target, path, action, options, "data", known.checksum, known.size)
 
     @returns_result
@@ -306,9 +300,8 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         Download the bytes with a given SHA-256 to a file that appears complete or not at all; return its path.
 
         ``IntegrityError``: the received bytes have another SHA-256. ``NotFoundError``: no such bytes are stored, or the
-        service does not support reading by checksum (current routers don't; older ones do). ``FileAlreadyExists``: the
-        file exists with other content (the same content counts as downloaded). ``ValidationError``: an argument is
-        invalid.
+        service does not support reading by checksum (current routers don't; older ones do). Other parameters and
+        errors: see ``get_to_file``.
 
         :param checksum: SHA-256, in hex
         :param chunk_size: buffer size for reading and writing: ``"1MB"`` or a number of bytes
@@ -339,24 +332,25 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
     ) -> str:
         """Download bytes to a part file, verify and publish it, unless the target already has the content."""
         with_size: Headers = {"Chunk-Size": str(target.piece), **options["headers"]}
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(disk_errors(f"{action} to {target.folder}"))
-            folder = stack.enter_context(OpenFolder(target.folder, "sink_folder_path"))
-            if await self._threads.run(folder.kind_of, target.name):
-                if await folder.has_content(target.name, size, checksum, self._threads):
+        with (
+            disk_errors(f"{action} to {target.folder}", "; nothing was left behind"),
+            OpenFolder(target.folder, "sink_folder_path") as folder,
+        ):
+            if folder.kind_of(target.name):
+                if await has_content(target.name, size, checksum, self._threads, folder.descriptor):
                     return str(folder.path / target.name)
                 if not target.replace:
                     raise FileAlreadyExists(
                         f"{folder.path / target.name} exists with other content and was not changed; replace=True "
                         "replaces it"
                     )
-            file = stack.enter_context(folder.make(target.name))
-            file.truncate(0)
-            writer = VerifyingWriter(FileSink(file), self._threads, batch_size=min(target.piece, PIECE))
-            if size != 0:  # an empty chunk has no data to request
-                await self._read(path, writer.write, action, {**options, "headers": with_size}, kind, size)
-            await writer.finish(self._label, size, checksum)
-            return str(await self._threads.run(file.publish, target.replace))
+            with folder.make(target.name) as file:
+                file.truncate(0)
+                writer = VerifyingWriter(FileSink(file), self._threads, batch_size=min(target.piece, PIECE))
+                if size != 0:  # an empty chunk has no data to request
+                    await self._read(path, writer.write, action, {**options, "headers": with_size}, kind, size)
+                await writer.finish(self._label, size, checksum)
+                return str(await self._threads.run(file.publish, target.replace))
 
     # -- deleting --------------------------------------------------------------------------------------------------
 

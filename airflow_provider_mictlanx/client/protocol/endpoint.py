@@ -168,11 +168,11 @@ class Endpoint:
             raise self._error_from_response(response, action, kind)
         return response
 
-    async def _confirm(self, *args: Any, **request: Any) -> bool:
+    async def _confirm(self, method: str, path: str, action: str, options: RequestOptions, **request: Any) -> bool:
         """Send a request with ``_send`` whose success is its status; return True unless a web page answers it."""
-        response = await self._send(*args, **request)
+        response = await self._send(method, path, action, options, **request)
         if response.body.lstrip().startswith(b"<"):  # a proxy's sign-in page comes with 200
-            self._parse(bool, response, args[2])
+            self._parse(bool, response, action)
         return True
 
     async def _json(self, model: type[M], method: str, path: str, action: str, *args: Any, **request: Any) -> M:

@@ -53,9 +53,8 @@ class DataStream(AsyncIterator[bytes]):
             raise StopAsyncIteration
         try:
             async with asyncio.timeout_at(self._ends):
-                if (
-                    asyncio.get_running_loop().time() >= self._ends
-                ):  # timeout_at does not interrupt an anext that returns at once
+                # timeout_at does not interrupt an anext that returns at once.
+                if asyncio.get_running_loop().time() >= self._ends:
                     raise TimeoutError
                 return await anext(self._pieces)
         except StopAsyncIteration:

@@ -29,7 +29,6 @@ from airflow_provider_mictlanx.client.errors import (
     MaxAvailabilityReachedError,
     MictlanXError,
     NetworkError,
-    NotFoundError,
     PutChunksError,
     RequestTimeoutError,
     UnavailableError,
@@ -45,6 +44,7 @@ from airflow_provider_mictlanx.client.protocol.router import AsyncRouter
 from airflow_provider_mictlanx.client.texts import get_logger
 from airflow_provider_mictlanx.client.transfer.chunk_reader import ChunkReader
 from airflow_provider_mictlanx.client.transfer.listing import (
+    delete_chunk,
     get_peers,
     list_bucket,
     list_chunks,
@@ -402,11 +402,7 @@ class ChunkUpload:
             await self._read_back([peer for peer in peers.peer_ids if peer not in silent])
             if self._stored_on or not (upload.only_announced or set(silent) <= set(sent_to)):
                 return
-        try:
-            await upload.routers.request(
-                lambda router, options: router.delete(upload.name.bucket_id, key, **options), final=(NotFoundError,)
-            )
-        except NotFoundError:  # no placement, because one of the announcement's peers failed
+        if not await delete_chunk(upload.routers, upload.name.bucket_id, key):  # one of the announcement's peers failed
             if not upload.only_announced or len(listed) > len(replicas):
                 return
             await upload.routers.request(
@@ -424,11 +420,7 @@ class ChunkUpload:
     async def clear_unsent(self) -> None:
         """Delete the chunk's announcements by any writer."""
         self._cleared = True
-        with contextlib.suppress(NotFoundError):  # no placement
-            await self._upload.routers.request(
-                lambda router, options: router.delete(self._upload.name.bucket_id, self._metadata.key, **options),
-                final=(NotFoundError,),
-            )
+        await delete_chunk(self._upload.routers, self._upload.name.bucket_id, self._metadata.key)
         self._upload.announced[self._metadata.key] = 0
 
     # -- sending ---------------------------------------------------------------------------------------------------

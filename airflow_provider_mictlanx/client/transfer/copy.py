@@ -18,7 +18,7 @@ from itertools import accumulate
 
 from airflow_provider_mictlanx.client.concurrency import Threads
 from airflow_provider_mictlanx.client.errors import GetChunkError, IntegrityError
-from airflow_provider_mictlanx.client.local_io.chunk_splitter import ChunkManifest, PlannedChunk
+from airflow_provider_mictlanx.client.local_io.chunk_splitter import ChunkManifest
 from airflow_provider_mictlanx.client.local_io.sinks import MemorySink
 from airflow_provider_mictlanx.client.models import PutReport
 from airflow_provider_mictlanx.client.object_ids import ObjectId, path_tags
@@ -40,23 +40,23 @@ KEY_TAGS = frozenset(path_tags("folder/name"))
 
 
 class BallSource:
-    """A version of a ball as an upload source, read from the storage and verified on demand."""
+    """
+    A version of a ball as an upload source, read from the storage and verified on demand.
+
+    :param data: the bytes of a single chunk that was already read, else empty
+    """
 
     is_immutable = False
 
-    def __init__(self, name: ObjectId, version: Version, reader: ChunkReader) -> None:
+    def __init__(self, name: ObjectId, version: Version, reader: ChunkReader, data: bytes) -> None:
         self.name = str(name)
         self.size = version.size
         self._chunks = version.ordered
         self._layout = [chunk.size for chunk in self._chunks]
         self._ends = list(accumulate(self._layout))
         self._reader = reader
-        self._latest: tuple[int, bytes] | None = None
+        self._latest = (0, data) if data else None
         self._lock = asyncio.Lock()
-
-    def keep(self, data: bytes) -> None:
-        """Keep the bytes of a single chunk that was already read."""
-        self._latest = (0, data)
 
     async def read(self, offset: int, size: int) -> bytes:
         """Return ``size`` bytes at ``offset``: one chunk, or parts of chunks for another layout."""
@@ -188,20 +188,14 @@ class Copy:
         Return the put of a copy, with its chunk layout and its plan.
 
         :param checksum: of the ball
-        :param data: the bytes of a single chunk that was already read, else empty
+        :param data: see ``BallSource``
         """
-        source = BallSource(name, version, self._source.reader)
-        if data:
-            source.keep(data)
+        source = BallSource(name, version, self._source.reader, data)
         layout = [chunk.size for chunk in version.ordered]
-        chunks = tuple(
-            PlannedChunk(index, offset, chunk.size, chunk.checksum)
-            for index, (offset, chunk) in enumerate(zip(accumulate(layout, initial=0), version.ordered, strict=False))
-        )
-        own_tags = {} if is_safe_id(to.key) else path_tags(to.key)
+        plan = ChunkManifest.from_layout(layout, (chunk.checksum for chunk in version.ordered), checksum)
         options = replace(self._options, tags={**_kept_tags(name, version), **self._options.tags})
-        upload = Upload(self._dest, self._threads, to, source, options, own_tags)
-        return upload, layout, ChunkManifest(version.size, checksum, chunks)
+        upload = Upload(self._dest, self._threads, to, source, options, to.key_tags)
+        return upload, layout, plan
 
 
 def _kept_tags(name: ObjectId, version: Version) -> Mapping[str, str]:

@@ -199,20 +199,14 @@ class Deletion:
         replicas = _count_replicas(rows, name, key)
         if replicas.keys() <= {companion_key(name.ball_id)} - {key}:
             chunk = key or name.chunk(0)
-            try:
-                found = await chunk_metadata(self._routers, name.bucket_id, chunk)
-            except NotFoundError:
+            size = await self._placed_size(name, chunk)
+            if size is None:
                 return replicas
-            except UnavailableError:
-                pass  # it has a placement, but no peer returns it
-            else:
-                if found.ball_id != name.ball_id:  # an object with a key of its own
-                    return replicas
-                if found.size > 0:  # listings omit empty chunks
-                    raise UnavailableError(
-                        f"deleting chunk {name.bucket_id}/{chunk} failed: it is stored, but no peer lists it; try "
-                        "again when every peer answers"
-                    )
+            if size > 0:  # listings omit empty chunks
+                raise UnavailableError(
+                    f"deleting chunk {name.bucket_id}/{chunk} failed: it is stored, but no peer lists it; try again "
+                    "when every peer answers"
+                )
             replicas[chunk] = 0
         elif not key:
             indexes = {
@@ -224,20 +218,22 @@ class Deletion:
             placed = set[str]()
 
             async def look(chunk: str) -> None:
-                try:
-                    found = await chunk_metadata(self._routers, name.bucket_id, chunk)
-                except NotFoundError:
-                    return
-                except UnavailableError:
-                    pass  # it has a placement, but no peer returns it
-                else:
-                    if found.ball_id != name.ball_id:  # an object with a key of its own
-                        return
-                placed.add(chunk)
+                if await self._placed_size(name, chunk) is not None:
+                    placed.add(chunk)
 
             await for_each(unlisted, look, self._max_concurrency)
             replicas.update({chunk: 0 for chunk in unlisted if chunk in placed})
         return replicas
+
+    async def _placed_size(self, name: ObjectId, chunk: str) -> int | None:
+        """Return the size of a ball's chunk with a placement, 0 if no peer returns it; None if it has none."""
+        try:
+            found = await chunk_metadata(self._routers, name.bucket_id, chunk)
+        except NotFoundError:
+            return None
+        except UnavailableError:
+            return 0
+        return found.size if found.ball_id == name.ball_id else None  # else an object with a key of its own
 
     async def _delete_chunks(self, bucket_id: str, replicas: Mapping[str, int]) -> Counter[str]:
         """

@@ -27,13 +27,13 @@ from airflow_provider_mictlanx.client.errors import (
     IntegrityError,
     MictlanXError,
     NotFoundError,
-    UpstreamProtocolError,
     ValidationError,
 )
 from airflow_provider_mictlanx.client.local_io.atomic_file import (
     OpenFolder,
     check_file_name,
     disk_errors,
+    has_content,
     matching_checksum,
 )
 from airflow_provider_mictlanx.client.local_io.sinks import FileSink, MemorySink, NullSink, Sink
@@ -46,7 +46,7 @@ from airflow_provider_mictlanx.client.transfer.chunk_reader import ChunkReader
 from airflow_provider_mictlanx.client.transfer.listing import find_versions, list_chunks
 from airflow_provider_mictlanx.client.transfer.router_pool import RequestSender
 from airflow_provider_mictlanx.client.validation import check_int
-from airflow_provider_mictlanx.client.versions import Version, group_versions
+from airflow_provider_mictlanx.client.versions import Version, filtered_error, group_versions, read_filters
 
 log = get_logger(__name__)
 
@@ -75,11 +75,14 @@ class Download:
         self._force = force
         self.reader = ChunkReader(routers, threads, force)
 
-    async def versions(self, name: ObjectId) -> list[Version]:
+    async def versions(self, name: ObjectId, checksum: str | None = None) -> list[Version]:
         """
         Return the complete versions of a ball that this client can read, the newest first, at least one.
 
-        ``UpstreamProtocolError``: a newer client compressed or encrypted all of them.
+        ``UpstreamProtocolError``: a newer client compressed or encrypted all of them. ``IntegrityError``: none of them
+        can have the SHA-256.
+
+        :param checksum: expected SHA-256; None for any
         """
         found = [
             v for v in await self._routers.with_retries(lambda: find_versions(self._routers, name)) if v.is_complete
@@ -90,10 +93,10 @@ class Download:
             raise ValidationError(
                 f"chunk_index must be less than the {readable[0].num_chunks} chunks of {name}, got {self._first}"
             )
-        return tails
-
-    async def _versions_with_checksum(self, name: ObjectId, checksum: str | None) -> list[Version]:
-        return _with_checksum(name, await self.versions(name), checksum)
+        expected = [version for version in tails if checksum is None or version.checksum in (None, checksum)]
+        if not expected:
+            _check_same(name, tails[0].checksum or "", checksum)
+        return expected
 
     async def to_memory(
         self, name: ObjectId, cache: ReadCache, max_size: int | None = None
@@ -146,8 +149,11 @@ class Download:
 
     async def listed_chunk(self, name: ObjectId, ball: Ball, index: int) -> memoryview:
         """Read one chunk of a listed ball."""
-        _drop_filtered(name, group_versions(ball.chunks))
-        chunk = ball.chunks[check_int("index", index, least=0)]
+        if check_int("index", index, least=0) >= ball.num_chunks:
+            raise _no_such_chunk(name, index, ball.num_chunks)
+        if filters := read_filters(ball.chunks):
+            raise filtered_error(f"reading {name}", filters)
+        chunk = ball.chunks[index]
         sink = MemorySink(chunk.size)
         await self.reader.read(chunk, 0, sink)
         return sink.view.toreadonly()
@@ -158,7 +164,7 @@ class Download:
         versions = await find_versions(self._routers, name)  # finds an empty ball, or raises
         if found := [version for version in versions if index in version.chunks]:
             return _drop_filtered(name, found)
-        raise NotFoundError(f"reading chunk {index} of {name} failed: it has only {versions[0].num_chunks} chunks")
+        raise _no_such_chunk(name, index, versions[0].num_chunks)
 
     async def chunks(self, name: ObjectId, ordered: bool) -> AsyncGenerator[tuple[Metadata, memoryview]]:
         """
@@ -256,13 +262,13 @@ class Download:
         started = time.monotonic()
         if filename:
             check_file_name(filename)
-        with disk_errors(f"writing {name} to {folder}"), OpenFolder(folder) as place:
+        with disk_errors(f"writing {name} to {folder}", "; nothing was left behind"), OpenFolder(folder) as place:
             # A file of that name may already have the content; then the folder need not be writable.
             if not (filename and place.kind_of(filename)):
                 place.check_writable()
             is_known = listed is not None and can_read_directly(listed) and checksum in (None, listed.checksum)
             known = listed if is_known else None
-            versions = [known] if known else await self._versions_with_checksum(name, checksum)
+            versions = [known] if known else await self.versions(name, checksum)
             target = filename or _make_file_name(versions[0])
             if place.kind_of(target):
                 if existing := await self._existing_checksum(place, target, versions[0]):
@@ -286,7 +292,7 @@ class Download:
                 try:
                     path = await self._threads.run(file.publish, replace)
                 except FileAlreadyExists:  # perhaps because another download of this object was faster
-                    if not await place.has_content(target, version.size, read, self._threads):
+                    if not await has_content(target, version.size, read, self._threads, place.descriptor):
                         raise
                     return _report(name, place.path / target, version, read, False, started)
         return _report(name, path, version, read, True, started)
@@ -331,7 +337,7 @@ class Download:
         """Read the newest version that can be verified; return it, its sink and its SHA-256."""
         fallback = VersionFallback(
             versions,
-            lambda: self._versions_with_checksum(name, checksum),
+            lambda: self.versions(name, checksum),
             self._routers.retry.max_tries,
             is_partial,
         )
@@ -488,30 +494,21 @@ async def _hash_sink(
         await threads.run_sized(piece, hash_piece, at, piece)
 
 
+def _no_such_chunk(name: ObjectId, index: int, num_chunks: int) -> NotFoundError:
+    return NotFoundError(f"reading chunk {index} of {name} failed: it has only {num_chunks} chunks")
+
+
 def _drop_filtered(name: ObjectId, versions: list[Version]) -> list[Version]:
     """Return the versions with plain bytes, at least one; raise ``UpstreamProtocolError`` otherwise."""
     plain = [version for version in versions if not version.filters]
     if not plain:
-        raise UpstreamProtocolError(
-            f"reading {name} failed: a newer client stored its bytes with the filters {versions[0].filters}, which "
-            "this client cannot reverse; read it with that client",
-            transient=False,
-            permanent=True,
-        )
+        raise filtered_error(f"reading {name}", versions[0].filters)
     return plain
 
 
 def can_read_directly(version: Version) -> bool:
     """Return whether a version in a complete listing of a bucket can be read without a listing of its ball."""
     return version.is_complete and version.is_recorded and not version.filters
-
-
-def _with_checksum(name: ObjectId, versions: list[Version], checksum: str | None) -> list[Version]:
-    """Return the versions that may have a SHA-256 (None for any), at least one; raise ``IntegrityError`` otherwise."""
-    found = [version for version in versions if checksum is None or version.checksum in (None, checksum)]
-    if not found:
-        _check_same(name, versions[0].checksum or "", checksum)
-    return found
 
 
 def _check_same(name: ObjectId, found: str, expected: str | None) -> None:

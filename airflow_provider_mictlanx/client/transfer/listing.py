@@ -39,6 +39,9 @@ from airflow_provider_mictlanx.client.versions import Version, group_versions
 T = TypeVar("T")
 
 
+ROW_SIZE = 500
+"""Approximate size of a row of a listing (bytes)."""
+
 PEER_CHECK_TIMEOUT = 10.0
 """Timeout of a roll-call (seconds): a peer that takes longer is hung. The router waits for it for minutes."""
 
@@ -105,6 +108,15 @@ async def chunk_metadata(routers: RequestSender, bucket_id: str, key: str) -> Me
         else:
             return answer.metadata
     raise AssertionError("the last request returned or raised")
+
+
+async def delete_chunk(routers: RequestSender, bucket_id: str, key: str) -> bool:
+    """Delete a chunk on all peers, without confirmation; return False if it has no placement."""
+    try:
+        await routers.request(lambda router, options: router.delete(bucket_id, key, **options), final=(NotFoundError,))
+    except NotFoundError:
+        return False
+    return True
 
 
 async def get_peers(routers: RequestSender) -> PeersResponse:

@@ -18,7 +18,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Generic, Protocol, TypeVar
+from typing import TypeVar
 
 from option import Result
 
@@ -45,6 +45,7 @@ log = get_logger(__name__)
 
 
 COOLDOWN_SECONDS = 10.0
+"""Time for which a router is skipped after a failed request, while others are left (seconds)."""
 
 CONNECT_PATIENCE = 20.0
 """Time for which a request waits while no router can be reached (seconds)."""
@@ -73,33 +74,18 @@ go to the same one.
 """
 
 
-class PooledRouter(Protocol):
-    """A router with an id and an address."""
-
-    router_id: str
-
-    def base_url(self) -> str:
-        """Return the address."""
-        ...
-
-
-R = TypeVar("R", bound=PooledRouter)
-
-
-class RouterPool(Generic[R]):
+class RouterPool:
     """
     Chooses a router for every request.
 
     :param routers: at least one, with unique ids
-    :param cooldown: time for which a router is skipped after a failed request, while others are left (seconds)
     :param clock: returns the time (seconds); for tests
     :param patience: time for which a request waits while no router can be reached (seconds)
     """
 
     def __init__(
         self,
-        routers: Sequence[R],
-        cooldown: float = COOLDOWN_SECONDS,
+        routers: Sequence[AsyncRouter],
         clock: Callable[[], float] = time.monotonic,
         patience: float = CONNECT_PATIENCE,
     ):
@@ -110,14 +96,13 @@ class RouterPool(Generic[R]):
         self._probing = asyncio.Lock()
         """Held by the request that probes the routers; the others wait for it."""
         self._wait_began = self._wait_ended = self._gave_up = -math.inf
-        self._cooldown = cooldown
         self._clock = clock
         self._in_flight = {router.router_id: 0 for router in self.routers}
         self._cooldown_until = {router.router_id: 0.0 for router in self.routers}
         self._turn = 0
         self._last_turn = {router.router_id: 0 for router in self.routers}
 
-    def pick(self, exclude: Collection[str] = ()) -> R:
+    def pick(self, exclude: Collection[str] = ()) -> AsyncRouter:
         """
         Return the next router.
 
@@ -130,31 +115,27 @@ class RouterPool(Generic[R]):
             return min(ready, key=lambda r: (self._in_flight[r.router_id], self._last_turn[r.router_id]))
         return min(candidates, key=lambda r: self._cooldown_until[r.router_id])
 
-    def acquire(self, exclude: Collection[str] = ()) -> TrackedRequest[R]:
-        """Choose a router and count the request to it."""
-        return TrackedRequest(self, self.pick(exclude))
-
-    def track(self, router: R) -> TrackedRequest[R]:
+    def track(self, router: AsyncRouter) -> TrackedRequest:
         """Count a request to this router; start its cooldown if the request fails."""
         return TrackedRequest(self, router)
 
-    def begin(self, router: R) -> None:
+    def begin(self, router: AsyncRouter) -> None:
         """Count a request to a router."""
         self._turn += 1
         self._last_turn[router.router_id] = self._turn
         self._in_flight[router.router_id] += 1
 
-    def end(self, router: R, error: BaseException | None) -> None:
+    def end(self, router: AsyncRouter, error: BaseException | None) -> None:
         """Count the end of a request, and its error if it failed."""
         self._in_flight[router.router_id] -= 1
         if isinstance(error, _MAY_BE_THE_ROUTERS) and not isinstance(error, UnavailableError):
-            self._cooldown_until[router.router_id] = self._clock() + self._cooldown
+            self._cooldown_until[router.router_id] = self._clock() + COOLDOWN_SECONDS
         elif error is None:
             self._cooldown_until[router.router_id] = 0.0
             self._gave_up = -math.inf
 
     async def wait_for_router(
-        self, error: MictlanXError, first_failure: float, probe: Callable[[R], Awaitable[object]]
+        self, error: MictlanXError, first_failure: float, probe: Callable[[AsyncRouter], Awaitable[object]]
     ) -> None:
         """
         Wait until a router can be reached; raise the error, marked as ``exhausted``, when the patience is over.
@@ -196,10 +177,10 @@ class RouterPool(Generic[R]):
                 waited = time.monotonic() - self._wait_began
                 log.warning("Stopped waiting after %.1f s for %s", waited, self._describe_routers())
 
-    async def _probe(self, probe: Callable[[R], Awaitable[object]]) -> R:
+    async def _probe(self, probe: Callable[[AsyncRouter], Awaitable[object]]) -> AsyncRouter:
         """Probe all routers with growing pauses; return the first that can be reached."""
 
-        async def probe_until_reached(router: R) -> R:
+        async def probe_until_reached(router: AsyncRouter) -> AsyncRouter:
             pause = FIRST_PAUSE
             while True:
                 await asyncio.sleep(pause)
@@ -230,14 +211,14 @@ class RouterPool(Generic[R]):
         return f"router{'s' if len(self.routers) > 1 else ''} {shown}{more}"
 
 
-class TrackedRequest(Generic[R]):
+class TrackedRequest:
     """Context manager that counts a request to a router; it is entered for every request."""
 
-    def __init__(self, pool: RouterPool[R], router: R) -> None:
+    def __init__(self, pool: RouterPool, router: AsyncRouter) -> None:
         self._pool = pool
         self._router = router
 
-    def __enter__(self) -> R:
+    def __enter__(self) -> AsyncRouter:
         self._pool.begin(self._router)
         return self._router
 
@@ -263,7 +244,7 @@ class RequestSender:
     :param retry: the number of tries and the waits between them
     """
 
-    pool: RouterPool[AsyncRouter]
+    pool: RouterPool
     options: RequestOptions
     retry: RetryConfig = field(default_factory=RetryConfig)
 
@@ -315,7 +296,7 @@ class RequestSender:
         first_failure = 0.0
         while True:
             try:
-                with self.pool.acquire(tried) as router:
+                with self.pool.track(self.pool.pick(tried)) as router:
                     return unwrap(await request(router, self.options))
             except NOT_CONNECTED as error:
                 tried.append(router.router_id)

@@ -10,7 +10,6 @@ completed in its existing chunk layout.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -44,7 +43,13 @@ from airflow_provider_mictlanx.client.models import Metadata, PutReport
 from airflow_provider_mictlanx.client.texts import get_logger
 from airflow_provider_mictlanx.client.transfer.chunk_upload import ChunkUpload, Seen, UploadBase
 from airflow_provider_mictlanx.client.transfer.delete import Deletion
-from airflow_provider_mictlanx.client.transfer.listing import get_first_chunk, list_chunks, list_rows, require_all_peers
+from airflow_provider_mictlanx.client.transfer.listing import (
+    delete_chunk,
+    get_first_chunk,
+    list_chunks,
+    list_rows,
+    require_all_peers,
+)
 from airflow_provider_mictlanx.client.transfer.single_chunk import SingleChunkUpload
 from airflow_provider_mictlanx.client.versions import Version, group_versions
 
@@ -235,11 +240,7 @@ class Upload(UploadBase):
         await require_all_peers(self.routers, action, self.name.bucket_id)
         if not lost_by_peer or await list_chunks(self.routers, self.name):
             raise UnavailableError(f"{action} failed: the peer of the placement did not answer; try again")
-        with contextlib.suppress(NotFoundError):
-            await self.routers.request(
-                lambda router, options: router.delete(self.name.bucket_id, self.name.chunk(0), **options),
-                final=(NotFoundError,),
-            )
+        await delete_chunk(self.routers, self.name.bucket_id, self.name.chunk(0))
         await require_all_peers(self.routers, action, self.name.bucket_id)
         if await list_chunks(self.routers, self.name):
             raise UnavailableError(f"{action} failed: a peer brought its copy back; try again")
@@ -447,11 +448,8 @@ class Upload(UploadBase):
 
     async def _delete_companion(self) -> None:
         """Delete a companion that an earlier empty object left; it is not listed beside the new ball in any case."""
-        key = companion_key(self.name.ball_id)
         try:
-            await self.routers.request(
-                lambda router, options: router.delete(self.name.bucket_id, key, **options), final=(NotFoundError,)
-            )
+            await delete_chunk(self.routers, self.name.bucket_id, companion_key(self.name.ball_id))
         except MictlanXError as error:
             log.info("Could not delete the stale companion of %s: %s", self.name, error)
 

@@ -62,16 +62,13 @@ ROWS_PER_BALL = 1_000
 WITHDRAWAL_SECONDS = 10.0
 """Limit for the withdrawal of announcements, which a cancelled batch waits for."""
 
-ROW = 500
-"""Approximate size of a row of a listing (bytes)."""
-
 MAX_LISTING_SIZE = 256 * 1024**2
 """Limit for a listing (bytes): its rows take five times as much memory."""
 
 
 def listing_limit(balls: int) -> int:
     """Return the size (bytes) up to which listing a bucket is cheaper than listing this number of its balls."""
-    return min(balls * ROWS_PER_BALL * ROW, MAX_LISTING_SIZE)
+    return min(balls * ROWS_PER_BALL * listing.ROW_SIZE, MAX_LISTING_SIZE)
 
 
 @dataclass

@@ -31,9 +31,6 @@ from airflow_provider_mictlanx.client.transport.limits import CONNECT_TIMEOUT
 from airflow_provider_mictlanx.client.transport.proxies import Proxy
 from airflow_provider_mictlanx.client.validation import check_timeout
 
-SLOW = "; check whether the router is overloaded, or raise the request timeout"
-"""Advice after a timeout."""
-
 
 class RequestScope:
     """Context manager that limits the time of a request; it raises ``RequestTimeoutError`` after it."""
@@ -55,8 +52,10 @@ class RequestScope:
         except TimeoutError as expired:
             cause = expired
         if isinstance(cause, TimeoutError) and self._scope.expired():
-            too_late = f"{self._action} failed: no complete answer within {self._timeout:g} s{SLOW}"
-            raise RequestTimeoutError(too_late) from cause
+            raise RequestTimeoutError(
+                f"{self._action} failed: no complete answer within {self._timeout:g} s; check whether the router is "
+                "overloaded, or raise the request timeout"
+            ) from cause
 
 
 class NetworkErrors:

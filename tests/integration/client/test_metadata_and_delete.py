@@ -11,6 +11,7 @@ import pytest
 from airflow_provider_mictlanx.client import (
     AsyncClient,
     Chunk,
+    DeadlineExceededError,
     NotFoundError,
     RetryPolicy,
     UnavailableError,
@@ -174,6 +175,17 @@ async def test_unreadable_with_returned_peer_is_not_absent(
             error = (await client.exists(bucket_id, "ball", check_storage=True)).unwrap_err()
             assert isinstance(error, UnavailableError)
             assert holder in str(error)
+
+
+async def test_deadline_of_exists_covers_its_last_request(vss: LocalVSS, bucket_id: str) -> None:
+    RawRequests(vss).put(bucket_id, "ball", [DATA], announced_only=[0])
+    async with checked_client(vss) as client:
+        vss.reset_requests()
+        assert (await client.exists(bucket_id, "ball", check_storage=True)).unwrap() is False
+        *earlier, _ = vss.requests("GET", "/roll-call/metadata$")
+        with vss.fault("latency", path="/roll-call/", skip=len(earlier), seconds=20):
+            error = (await client.exists(bucket_id, "ball", check_storage=True, deadline=3)).unwrap_err()
+        assert isinstance(error, DeadlineExceededError)
 
 
 # -- deleting ------------------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ async def test_what_goes_first(vss: LocalVSS, bucket_id: str, policy: str, stays
             assert await reads(vss, client, bucket_id, key) == 1
         assert await reads(vss, client, bucket_id, "a") == 0  # used again: more recently and more often than b
         assert await reads(vss, client, bucket_id, "c") == 1  # no room for three
-        assert client._cache.balls() == {(bucket_id, key) for key in stays}
+        assert client._cache._balls.keys() == {(bucket_id, key) for key in stays}
         for key in stays:
             assert await reads(vss, client, bucket_id, key) == 0
 
@@ -41,8 +41,8 @@ async def test_any_goes_at_random(vss: LocalVSS, bucket_id: str) -> None:
         for key in "abcde":
             (await client.put(bucket_id, key, key.encode() * 1000)).unwrap()
             assert await reads(vss, client, bucket_id, key) == 1
-            assert (bucket_id, key) in client._cache.balls()  # what came last is there
-        assert len(client._cache.balls()) == 2
+            assert (bucket_id, key) in client._cache._balls  # what came last is there
+        assert len(client._cache._balls) == 2
 
 
 async def test_ball_changed_by_another_client_is_not_served_from_cache(vss: LocalVSS, bucket_id: str) -> None:
@@ -86,7 +86,7 @@ async def test_nothing_is_kept_that_does_not_fit(vss: LocalVSS, bucket_id: str, 
         (await client.put(bucket_id, "k", DATA)).unwrap()
         assert await reads(vss, client, bucket_id, "k") == 1
         assert await reads(vss, client, bucket_id, "k") == 1
-        assert client._cache.balls() == set()
+        assert client._cache._balls.keys() == set()
 
 
 async def test_cached_data_is_read_only_and_dropped_at_the_end(vss: LocalVSS, bucket_id: str) -> None:
@@ -99,8 +99,8 @@ async def test_cached_data_is_read_only_and_dropped_at_the_end(vss: LocalVSS, bu
             assert data.readonly
             with pytest.raises(TypeError):
                 data[0] = 0
-        assert client._cache.balls()
-    assert kept[0]._cache.balls() == set()
+        assert client._cache._balls.keys()
+    assert kept[0]._cache._balls.keys() == set()
 
 
 async def test_max_size_holds_for_what_is_kept_too(vss: LocalVSS, bucket_id: str) -> None:

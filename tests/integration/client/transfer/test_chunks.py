@@ -218,6 +218,8 @@ async def test_get_chunk_of_a_whole_ball_that_has_no_such_chunk(vss: LocalVSS, b
         error = (await client.get_chunk(bucket_id, "ball", 3)).unwrap_err()
         assert isinstance(error, NotFoundError)
         assert "has only 3 chunks" in str(error)
+        ball = (await client.get_metadata(bucket_id, "ball")).unwrap()
+        assert str((await client.read_chunk(ball, 3)).unwrap_err()) == str(error)
         (await client.put(bucket_id, "empty", b"")).unwrap()
         chunk, metadata = (await client.get_chunk(bucket_id, "empty", 0)).unwrap()
         assert (chunk.data, metadata.size) == (b"", 0)

@@ -171,7 +171,7 @@ async def test_large_bucket_is_not_listed(vss: LocalVSS, bucket_id: str, monkeyp
     async with checked_client(vss) as client:
         for number in range(4):
             (await client.put(bucket_id, f"other-{number}", b"x", tags={"t": "x" * 20_000})).unwrap()
-        monkeypatch.setattr(upload_window, "ROW", 1)
+        monkeypatch.setattr(listing, "ROW_SIZE", 1)
         vss.reset_requests()
         assert (await put_bulk(client, bucket_id))["failed"] == 0
         assert len(vss.requests("GET", f"{bucket_id}/metadata$")) == 1
@@ -183,7 +183,7 @@ async def test_bucket_with_many_rows_has_no_windows(
 ) -> None:
     """Its listing is short enough to be read once, and too long to be read for each window."""
     monkeypatch.setattr(upload_window, "ROWS_PER_BALL", 1)
-    monkeypatch.setattr(upload_window, "ROW", 500_000)
+    monkeypatch.setattr(listing, "ROW_SIZE", 500_000)
     monkeypatch.setattr(upload_window, "FIRST_WINDOW", 8)
     monkeypatch.setattr(upload_window, "LARGEST_WINDOW", 16)
     async with checked_client(vss) as client:
@@ -399,6 +399,20 @@ async def test_stopped_bulk_withdraws_its_announcements(vss: LocalVSS, bucket_id
         assert response["successed"] == 5
     listed = {name for name in NAMES if wire.listed(bucket_id, name)}
     assert listed == set(NAMES[:6])
+
+
+async def test_bulk_of_a_closed_client_withdraws_its_announcements(vss: LocalVSS, bucket_id: str) -> None:
+    wire = RawRequests(vss)
+    sending = vss.set_fault("latency", seconds=20, path="/buckets/data/", method="POST")
+    async with client_of(vss) as client:
+        balls: list[Any] = [{"bucket_id": bucket_id, "key": name, "source": content(name)} for name in NAMES]
+        (await client.put_bulk("bulk", balls, max_concurrency=1)).unwrap()
+        while not sending.triggered:
+            await asyncio.sleep(0.01)
+        assert len({row["ball_id"] for row in wire.listed_in(bucket_id)}) == BALLS
+        await client.aclose(cancel_bulks=True)
+    sending.off()
+    assert len({row["ball_id"] for row in wire.listed_in(bucket_id)}) <= 1, "of the object whose data was being sent"
 
 
 async def test_changed_file_is_withdrawn(vss: LocalVSS, bucket_id: str, tmp_path: Any) -> None:

@@ -160,3 +160,7 @@ def test_disk_errors_say_what_was_being_done() -> None:
     ):
         raise OSError(28, "No space left on device")
     assert not caught.value.transient
+    with pytest.raises(UnknownError, match="failed: /out/b: No space left"), disk_errors("writing b/k to /out"):
+        raise OSError(28, "No space left on device", "/out/b")
+    with pytest.raises(TimeoutError), disk_errors("writing b/k to /out"):
+        raise TimeoutError("of the caller's HTTP client")
