@@ -1205,6 +1205,9 @@ class AsyncClient:
         :raises ValidationError: other objects would be deleted, or the ball id has several; they are named
         """
         name = changing_name(bucket_id, ball_id, allow_reserved_bucket)
+        for row in listed:
+            if row.bucket_id != bucket_id or {ball_id, name.ball_id}.isdisjoint((row.ball_id, row.own_key)):
+                raise ValidationError(f"listed must be chunks of {name}, got {row.bucket_id}/{row.key}")
         deletion = Deletion(self._sender(timeout, headers), force)
         async with self._doing(f"deleting {name}", deadline, name):
             if listed:

@@ -50,6 +50,18 @@ async def test_objects_of_a_listing_that_was_read_before(vss: LocalVSS, bucket_i
         assert len(vss.requests("GET", f"/buckets/{bucket_id}/metadata$")) == 1, "the partial one"
 
 
+async def test_delete_refuses_listed_chunks_of_another_object(vss: LocalVSS, bucket_id: str) -> None:
+    async with checked_client(vss) as client:
+        for key in ("a", "b"):
+            (await client.put(bucket_id, key, DATA)).unwrap()
+        rows = (await client.get_chunks_by_bucket_id(bucket_id)).unwrap().balls
+        error = (await client.delete("a", bucket_id, listed=rows)).unwrap_err()
+        assert isinstance(error, ValidationError)
+        assert str(error).startswith(f"listed must be chunks of {bucket_id}/a, got {bucket_id}/b_0")
+        assert (await client.delete("a", bucket_id, listed=[row for row in rows if row.ball_id == "a"])).is_ok
+        assert [ball.key for ball in (await client.list_balls(bucket_id)).unwrap()] == ["b"]
+
+
 async def test_get_metadata_tells_of_the_ball(vss: LocalVSS, bucket_id: str) -> None:
     async with checked_client(vss) as client:
         (await client.put(bucket_id, "2026/05/frame 1.jpg", DATA, chunk_size=300, rf=2)).unwrap()
