@@ -2100,8 +2100,8 @@ MUTANTS = (
         ),
         (
             "messages of structlog are cleaned",
-            'log("%s", clean(str(message) % args if args else str(message)), **kwargs)',
-            'log("%s", str(message) % args if args else str(message), **kwargs)',
+            "return clean(str(message) % tuple(values) if values else str(message))",
+            "return str(message) % tuple(values) if values else str(message)",
             TEXTS,
             ["test_logger_without_filters_is_wrapped"],
         ),
@@ -2713,8 +2713,8 @@ MUTANTS = (
         ),
         (
             "a state is noted after all events of a snapshot were taken",
-            "payloads, state = await self.compare(content, snapshot.reader, self._state)",
-            "payloads, state = await self.compare(content, snapshot.reader, self._state); snapshot.states.append((self, state))",
+            "found = await self.compare(content, snapshot.reader, self._state)",
+            "found = await self.compare(content, snapshot.reader, self._state); snapshot.states.append((self, found.state))",
             EVENTS,
             ["test_watcher_cancelled_between_events_fires_the_rest"],
         ),
@@ -2860,8 +2860,8 @@ MUTANTS = (
         ),
         (
             "a bulk that was uploaded again fires",
-            "if seen.keys().isdisjoint(state or {}) else []",
-            "if not state else []",
+            "[event] if seen.keys().isdisjoint(state or {}) else []",
+            "[] if state else [event]",
             EVENTS,
             ["test_closed_bulk_that_was_uploaded_again_fires", "test_bulk_fires_once_for_each_upload"],
         ),
@@ -2892,6 +2892,13 @@ MUTANTS = (
             "                del",
             EVENTS,
             ["test_reading_stops_when_the_object_is_gone"],
+        ),
+        (
+            "an unchanged listing is compared again while objects wait",
+            "is_waiting=len(fired) < len(pending)",
+            "is_waiting=False",
+            EVENTS,
+            ["test_more_events_wait_for_the_next_poll"],
         ),
     ),
     *_mutants(

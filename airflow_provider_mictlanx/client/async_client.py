@@ -1020,6 +1020,7 @@ class AsyncClient:
         timeout: float = 120,
         headers: Headers = NO_HEADERS,
         *,
+        listing: GetRouterBucketMetadataResponse | None = None,
         max_size: int | None = None,
         deadline: float | None = None,
     ) -> list[Ball]:
@@ -1034,6 +1035,7 @@ class AsyncClient:
             ``[ab]`` = one of these; not together with ``prefix``
         :param timeout: for each request (seconds)
         :param headers: sent with every request of this call
+        :param listing: a complete result of ``get_chunks_by_bucket_id``, instead of another listing
         :param max_size: largest listing to read (bytes), because a listing has no pages; None = 2 GiB
         :param deadline: for the complete call (seconds)
 
@@ -1045,9 +1047,12 @@ class AsyncClient:
         check_str("glob", glob)
         if prefix and glob:
             raise ValidationError("prefix and glob must not both be set")
+        if listing and (listing.bucket_id != bucket_id or listing.extra.get("missing_peers")):
+            raise ValidationError(f"listing must be a complete one of bucket {bucket_id}, got {listing!r:.200}")
         routers = self._sender(timeout, headers)
         async with self._doing(f"listing bucket {bucket_id}", deadline, bucket_id):
-            listing = await routers.with_retries(lambda: list_bucket(routers, bucket_id, max_size))
+            if listing is None:
+                listing = await routers.with_retries(lambda: list_bucket(routers, bucket_id, max_size))
             # Selecting from thousands of balls would block the event loop for a large part of a second.
             balls, incomplete = await self._threads.run_sized(
                 len(listing.balls) * LISTED_SIZE, _select_balls, listing.balls, prefix, glob

@@ -132,16 +132,20 @@ def clean_logger(logger: Any) -> Any:
     return _CleanLogger(logger)
 
 
+class _CleanFormat(str):
+    """Format the message that is the first argument with the other ones, and clean it."""
+
+    def __mod__(self, arguments: tuple[object, ...]) -> str:
+        message, *values = arguments
+        return clean(str(message) % tuple(values) if values else str(message))
+
+
 class _CleanLogger:
-    """Wrap a logger without filters, and clean its messages."""
+    """Wrap a logger without filters. No frame is between it and its caller, whose file and line the log shows."""
 
     def __init__(self, logger: Any) -> None:
         self._logger = logger
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._logger, name)
-        return partial(_log, found) if name in _LOGGING else found
-
-
-def _log(log: Any, message: object, *args: object, **kwargs: Any) -> None:
-    log("%s", clean(str(message) % args if args else str(message)), **kwargs)
+        return partial(found, _CleanFormat()) if name in _LOGGING else found

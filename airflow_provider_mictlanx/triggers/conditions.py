@@ -1,4 +1,4 @@
-"""What the sensors wait for: pokes, in the triggerer and on the worker, and the event at the end of the wait."""
+"""Conditions for which the sensors wait: their pokes, on the worker and in the triggerer, and the event at the end."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _MAX_DOUBLINGS = 30
 
 class Condition(ABC):
     """
-    What one trigger waits for. The sensor makes the first poke on the worker, so ``wait`` sleeps first.
+    The condition for which one trigger waits. The sensor makes the first poke on the worker, so ``wait`` sleeps first.
 
     Raises ``ValidationError`` for a flag that is not a bool.
 

@@ -21,6 +21,7 @@ from functools import partial
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+import msgspec
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_mictlanx.bulks.record_store import RecordStore
@@ -30,7 +31,7 @@ from airflow_provider_mictlanx.bulks.summary import status_line, summarize
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.concurrency import for_each, run_in_thread
 from airflow_provider_mictlanx.client.errors import MictlanXError, UnavailableError, ValidationError
-from airflow_provider_mictlanx.client.models import Ball
+from airflow_provider_mictlanx.client.models import Ball, Metadata
 from airflow_provider_mictlanx.client.object_ids import check_bucket_id
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.texts import clean_logger
@@ -162,6 +163,11 @@ def _digest(*parts: str) -> bytes:
     return hashlib.sha256(json.dumps(parts).encode()).digest()
 
 
+def _digest_rows(rows: Sequence[Metadata]) -> int:
+    """Return a hash of a listing, whose rows come in any order: the sum of theirs."""
+    return sum(int.from_bytes(hashlib.sha256(msgspec.json.encode(row)).digest(), "big") for row in rows)
+
+
 def encode_seen(seen: Seen) -> str:
     """Return the seen objects as a short str: sorted, by column, compressed."""
     rows = sorted(key + content for key, content in seen.items())
@@ -188,6 +194,7 @@ class Snapshot:
 
     :ivar number: counts the polls
     :ivar content: the bucket's objects, or the bulk's records; None once there is a newer snapshot
+    :ivar version: identifies the content: a later snapshot with the same version has the same content
     :ivar reader: reads objects of the bucket
     :ivar store_slots: limits the calls of Airflow's state store
     :ivar states: new states, to store once Airflow has stored the events that were derived from the snapshot
@@ -195,6 +202,7 @@ class Snapshot:
 
     number: int
     content: Any
+    version: object
     reader: StorageReader
     store_slots: asyncio.Semaphore
     states: list[tuple[Watcher, Seen]] = field(default_factory=list)
@@ -247,10 +255,13 @@ class Poller:
             self._client = await self._opened.enter_async_context(hook.open_client(connect_patience=0))
             self._reader = StorageReader(self._client)
         content = await self._watcher.apoll(self._client, self._reader)
-        if self._latest is not None:  # a slow watcher must not keep many listings in memory
-            self._latest.content = None
+        version: object = object()
+        if self._latest is not None:
+            if content is self._latest.content:
+                version = self._latest.version
+            self._latest.content = None  # a slow watcher must not keep many listings in memory
         self._polls += 1
-        self._latest = Snapshot(self._polls, content, self._reader, self._store_slots)
+        self._latest = Snapshot(self._polls, content, version, self._reader, self._store_slots)
         return self._latest
 
     async def store_states(self, batch: Sequence[Any]) -> None:
@@ -288,6 +299,20 @@ class Poller:
         await self._opened.aclose()
 
 
+class Comparison(NamedTuple):
+    """
+    The result of comparing a snapshot with the state of a watcher.
+
+    :ivar payloads: of the events
+    :ivar state: after the events
+    :ivar is_waiting: whether the next snapshot may cause events although it has the same content
+    """
+
+    payloads: list[dict[str, Any]]
+    state: Any
+    is_waiting: bool = False
+
+
 _UNREAD: Any = object()
 
 
@@ -304,6 +329,8 @@ class Watcher(ABC):
         self._state: Seen | None = _UNREAD
         self._stored: Seen | None = _UNREAD
         self._sequence = 0
+        self._compared: object = None
+        """The version of the snapshot whose events are all fired."""
 
     def check_arguments(self) -> None:
         """Raise ``ValidationError`` for invalid arguments."""
@@ -325,14 +352,12 @@ class Watcher(ABC):
 
     @abstractmethod
     async def apoll(self, client: AsyncClient, reader: StorageReader) -> Any:
-        """Return the content of a snapshot, by one listing."""
+        """Return the content of a snapshot, by one listing; the same object as the last time if nothing changed."""
 
     @abstractmethod
-    async def compare(
-        self, content: Any, reader: StorageReader, state: Seen | None
-    ) -> tuple[list[dict[str, Any]], Seen]:
+    async def compare(self, content: Any, reader: StorageReader, state: Seen | None) -> Comparison:
         """
-        Return the payloads of the events that a snapshot causes, and the state after them.
+        Return the events that a snapshot causes.
 
         :param content: of the snapshot
         :param reader: reads objects of the bucket
@@ -349,17 +374,19 @@ class Watcher(ABC):
             try:
                 if self._state is _UNREAD:
                     await self._load(snapshot.store_slots)
-                payloads, state = await self.compare(content, snapshot.reader, self._state)
+                found = Comparison([], self._state)
+                if snapshot.version is not self._compared:
+                    found = await self.compare(content, snapshot.reader, self._state)
             except Exception as error:
                 self.log_failure(error, "the next poll tries again")
                 continue
-            for payload in payloads:
+            for payload in found.payloads:
                 yield event_payload(payload)
             # Only now: a watcher that is cancelled between two events must not store that all of them were fired.
-            self._state = state
-            if state != self._stored:
-                self._stored = state
-                snapshot.states.append((self, state))
+            self._state, self._compared = found.state, None if found.is_waiting else snapshot.version
+            if found.state is not self._stored and found.state != self._stored:
+                self._stored = found.state
+                snapshot.states.append((self, found.state))
 
     async def _load(self, slots: asyncio.Semaphore) -> None:
         """Read the state. Each asset of the trigger has its own; what all of them have seen lacks no event."""
@@ -485,6 +512,8 @@ class ObjectWatcher(Watcher):
     def __init__(self, trigger: MictlanXObjectEventTrigger) -> None:
         super().__init__(trigger)
         self._failed_reads: dict[bytes, int] = {}
+        self._rows: int | None = None
+        self._listed: Objects = {}
 
     def check_arguments(self) -> None:
         """Raise ``ValidationError`` for invalid arguments."""
@@ -504,22 +533,30 @@ class ObjectWatcher(Watcher):
 
     async def apoll(self, client: AsyncClient, reader: StorageReader) -> Objects:
         """List the bucket; raise ``UnavailableError`` if a peer does not answer."""
-        balls = unwrap(await client.list_balls(self.trigger.bucket_id))
-        objects = await compute(lambda: dict.fromkeys(map(describe, balls)))
-        reader.forget_all_but(objects)
-        return objects
+        listing = unwrap(await client.get_chunks_by_bucket_id(self.trigger.bucket_id))
+        rows = await compute(lambda: _digest_rows(listing.balls))
+        if rows != self._rows:
+            balls = unwrap(await client.list_balls(self.trigger.bucket_id, listing=listing))
+            self._listed = await compute(lambda: self._describe(balls))
+            self._rows = rows
+        reader.forget_all_but(self._listed)
+        return self._listed
 
-    async def compare(
-        self, content: Objects, reader: StorageReader, state: Seen | None
-    ) -> tuple[list[dict[str, Any]], Seen]:
-        """Return the events for the new and changed objects, and the objects that were seen."""
+    def _describe(self, balls: Sequence[Ball]) -> Objects:
+        """Return the objects; those of the last listing if they are the same."""
+        objects = dict.fromkeys(map(describe, balls))
+        return self._listed if objects == self._listed else objects
+
+    async def compare(self, content: Objects, reader: StorageReader, state: Seen | None) -> Comparison:
+        """Return the events for the new and changed objects; the state is the objects that were seen."""
         pending, seen = await compute(lambda: self._find_changes(content, state))
         if state is None and not self.trigger.existing:
             await compute(lambda: self.encode(seen))  # a first state that is too large must not get lost
         fired = await self._readable(reader, pending) if self.trigger.check_storage else pending
-        payloads = [self._payload(found, seen) for found in fired[: self.trigger.max_events_per_poll]]
-        seen |= {found.id: found.content for found in fired[: self.trigger.max_events_per_poll]}
-        return payloads, seen
+        fired = fired[: self.trigger.max_events_per_poll]
+        payloads = [self._payload(found, seen) for found in fired]
+        seen |= {found.id: found.content for found in fired}
+        return Comparison(payloads, seen, is_waiting=len(fired) < len(pending))
 
     def _find_changes(self, objects: Objects, state: Seen | None) -> _Changes:
         """Return the objects that are not seen yet, oldest first, and the seen objects that are still listed."""
@@ -595,9 +632,7 @@ class BulkWatcher(Watcher):
         """List the records; raise ``UnavailableError`` if a peer does not answer."""
         return await RecordStore(client, self.trigger.bulk_id).read_completely()
 
-    async def compare(
-        self, content: Records, reader: StorageReader, state: Seen | None
-    ) -> tuple[list[dict[str, Any]], Seen]:
+    async def compare(self, content: Records, reader: StorageReader, state: Seen | None) -> Comparison:
         """Return the event of a complete bulk unless it was fired; the state is the attempts of that upload."""
         status = await compute(lambda: compute_status(content))
         if status.state is not self._state_in_log:
@@ -605,10 +640,10 @@ class BulkWatcher(Watcher):
             self.log.info("%s", status_line(status))
         summary = summarize(status)
         if summary.get("state") != State.COMPLETE.value:
-            return [], state or {}
+            return Comparison([], state or {})
         # All attempts: those of a retry are left when a delete of the bulk has removed the first one.
         first = status.closed.upload if status.closed else first_attempt(content.starts)
         attempts = {first, *(start.attempt for start in content.starts)}
         seen = {_digest(attempt)[:KEY_BYTES]: bytes(CONTENT_BYTES) for attempt in attempts}
         event = {"event_id": _digest(self.trigger.bulk_id, first).hex(), **summary}
-        return ([event] if seen.keys().isdisjoint(state or {}) else []), seen
+        return Comparison([event] if seen.keys().isdisjoint(state or {}) else [], seen)

@@ -25,7 +25,7 @@ from tests.support.vss import LocalVSS
 
 KILLS = 5
 PUTS = 200
-SILENT = 30
+SILENT = 60
 CHAIN = ("example_mictlanx_events", "example_mictlanx_events_bulk")
 
 
@@ -181,7 +181,7 @@ def check_events(watched: Watched, keys: set[str]) -> None:
 
 
 def test_terminated_triggerer_and_silent_peer(watched: Watched) -> None:
-    """A peer is silent for half a minute, in which the triggerer is stopped and another one starts."""
+    """A peer is silent for a minute, in which the triggerer is stopped and another one starts."""
     keys = {f"terminated/{number}" for number in range(20)}
     for key in keys:
         watched.hook.put(RESTARTS, key, key)

@@ -28,6 +28,27 @@ from tests.support.vss import LocalVSS
 DATA = pattern(1000)
 
 
+async def test_objects_of_a_listing_that_was_read_before(vss: LocalVSS, bucket_id: str) -> None:
+    async with checked_client(vss) as client:
+        for key in ("in/a", "in/b", "empty"):
+            (await client.put(bucket_id, key, b"" if key == "empty" else DATA, chunk_size=300, rf=2)).unwrap()
+        listing = (await client.get_chunks_by_bucket_id(bucket_id)).unwrap()
+        expected = (await client.list_balls(bucket_id)).unwrap()
+        vss.reset_requests()
+        assert [
+            (ball.key, ball.checksum) for ball in (await client.list_balls(bucket_id, listing=listing)).unwrap()
+        ] == [(ball.key, ball.checksum) for ball in expected]
+        selected = (await client.list_balls(bucket_id, "in/", listing=listing)).unwrap()
+        assert [ball.key for ball in selected] == ["in/a", "in/b"]
+        with vss.fault("peer_silent", peer="peer-1"):
+            part = (await client.get_chunks_by_bucket_id(bucket_id, partial=True)).unwrap()
+        for wrong, bucket in ((part, bucket_id), (listing, f"{bucket_id}-other")):
+            error = (await client.list_balls(bucket, listing=wrong)).unwrap_err()
+            assert isinstance(error, ValidationError)
+            assert str(error).startswith(f"listing must be a complete one of bucket {bucket}, got GetRouterBucket")
+        assert len(vss.requests("GET", f"/buckets/{bucket_id}/metadata$")) == 1, "the partial one"
+
+
 async def test_get_metadata_tells_of_the_ball(vss: LocalVSS, bucket_id: str) -> None:
     async with checked_client(vss) as client:
         (await client.put(bucket_id, "2026/05/frame 1.jpg", DATA, chunk_size=300, rf=2)).unwrap()

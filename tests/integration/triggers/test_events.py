@@ -121,6 +121,25 @@ async def test_only_selected_keys_fire(
     assert sorted(key for key, _ in triggerer.changes) == expected
 
 
+async def test_unchanged_listing_is_compared_once(
+    hook: MictlanXHook, bucket_id: str, vss: LocalVSS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Comparing takes the processor for each watcher, and most polls find what the poll before found."""
+    compare, compared = ObjectWatcher.compare, []
+
+    async def note(watcher: ObjectWatcher, *args: Any) -> Any:
+        compared.append(watcher)
+        return await compare(watcher, *args)
+
+    monkeypatch.setattr(ObjectWatcher, "compare", note)
+    await hook.aput(bucket_id, "a", "1")
+    async with Triggerer() as triggerer:
+        triggerer.watch(objects(bucket_id), "one")
+        triggerer.watch(objects(bucket_id, prefix="a"), "two")
+        await wait_until(lambda: len(vss.requests("GET", f"/buckets/{bucket_id}/metadata$")) >= 8)
+    assert len(compared) == len(set(compared)) == 2
+
+
 async def test_more_events_wait_for_the_next_poll(hook: MictlanXHook, bucket_id: str, vss: LocalVSS) -> None:
     for number in range(5):
         await hook.aput(bucket_id, f"{number}", "1")

@@ -110,23 +110,22 @@ def test_log_record_of_the_package_is_cleaned(caplog: pytest.LogCaptureFixture) 
 
 
 def test_logger_without_filters_is_wrapped() -> None:
-    """As Airflow 3 has it: keywords and positional arguments go to structlog, and nothing else changes."""
-
-    class Structlog:
-        name = "task"
-
-        def __init__(self) -> None:
-            self.calls: list[tuple[tuple[object, ...], dict[str, object]]] = []
-
-        def warning(self, *args: object, **kwargs: object) -> None:
-            self.calls.append((args, kwargs))
-
-    inner = Structlog()
+    """As Airflow 3 has it. Each line is of its caller, not of the wrapper."""
+    structlog = pytest.importorskip("structlog", reason="Airflow 2 logs by the standard library alone")
+    where = structlog.processors.CallsiteParameterAdder([structlog.processors.CallsiteParameter.FILENAME])
+    written = structlog.testing.LogCapture()
+    levels = structlog.make_filtering_bound_logger(logging.INFO)
+    inner = structlog.wrap_logger(None, [where, written], wrapper_class=levels, task="t")
     logger = texts.clean_logger(inner)
     logger.warning("%s of 100%%", "a\nb", exc_info=False)
-    logger.warning("50% done")
-    assert inner.calls == [(("%s", "a\\nb of 100%"), {"exc_info": False}), (("%s", "50% done"), {})]
-    assert logger.name == "task"
+    logger.error("50% done")
+    logger.debug("%s", "not logged")
+    shared = {"filename": "test_texts.py", "task": "t"}
+    assert written.entries == [
+        {"event": "a\\nb of 100%", "log_level": "warning", "exc_info": False, **shared},
+        {"event": "50% done", "log_level": "error", **shared},
+    ]
+    assert logger.bind == inner.bind
     assert texts.clean_logger(logging.getLogger("x")) is logging.getLogger("x")
 
 

@@ -175,10 +175,9 @@ async def test_retry_with_a_slow_clock_repeats_no_event() -> None:
     watcher = BulkWatcher(MictlanXBulkCompleteEventTrigger(bulk_id="b"))
     (first, first_end), (again, again_end) = attempt(1, 100), attempt(2, 50)
     reader: Any = None
-    events, state = await watcher.compare(Records("b", True, [first], [plan], [], [first_end]), reader, None)
-    assert len(events) == 1
+    found = await watcher.compare(Records("b", True, [first], [plan], [], [first_end]), reader, None)
+    assert len(found.payloads) == 1
     records = Records("b", True, [first, again], [plan], [], [first_end, again_end])
-    repeated, _ = await watcher.compare(records, reader, state)
-    assert repeated == []
-    after_loss_of_state, _ = await watcher.compare(records, reader, None)
-    assert after_loss_of_state[0]["event_id"] == events[0]["event_id"]
+    assert (await watcher.compare(records, reader, found.state)).payloads == []
+    after_loss_of_state = await watcher.compare(records, reader, None)
+    assert after_loss_of_state.payloads[0]["event_id"] == found.payloads[0]["event_id"]

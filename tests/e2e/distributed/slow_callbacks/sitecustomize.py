@@ -22,6 +22,7 @@ LIMIT = 0.2
 def log_slow_callbacks(path: str) -> None:
     import anyio._backends._asyncio  # noqa: F401 -- Airflow imports it in its first callback, which takes 0.1 s
 
+    supervisor = os.getpid()  # which forks the process with the triggers
     run_handle = asyncio.Handle._run
     collecting = threading.local()
 
@@ -31,7 +32,8 @@ def log_slow_callbacks(path: str) -> None:
 
     def is_observed() -> bool:
         """Return whether this is the loop of triggers; it logs at length once its supervisor was killed."""
-        return threading.current_thread() is threading.main_thread() and os.getppid() != 1
+        alive = supervisor in (os.getpid(), os.getppid())
+        return alive and threading.current_thread() is threading.main_thread()
 
     def count_collections(phase: str, info: dict[str, int]) -> None:
         if info["generation"] == 2 and phase == "start":
