@@ -2860,8 +2860,8 @@ MUTANTS = (
         ),
         (
             "a bulk that was uploaded again fires",
-            "if seen.keys().isdisjoint(state or {}) else []",
-            "if not state else []",
+            "[event] if seen.keys().isdisjoint(state or {}) else []",
+            "[] if state else [event]",
             EVENTS,
             ["test_closed_bulk_that_was_uploaded_again_fires", "test_bulk_fires_once_for_each_upload"],
         ),
