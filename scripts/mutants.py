@@ -2741,8 +2741,8 @@ MUTANTS = (
         ),
         (
             "what all of several assets have seen is continued",
-            "set.intersection(",
-            "set.union(",
+            "first, *others = states",
+            "first, *others = [{key: seen[key] for seen in states for key in seen}]",
             EVENTS,
             [
                 "test_two_assets_on_one_trigger_go_on_with_the_oldest_state",
