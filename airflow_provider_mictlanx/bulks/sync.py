@@ -24,7 +24,7 @@ from airflow_provider_mictlanx.batches.delete import DeleteOptions, delete_keys
 from airflow_provider_mictlanx.batches.download import download_items, list_bucket_items, prepare_folder
 from airflow_provider_mictlanx.batches.export import Store, export_items
 from airflow_provider_mictlanx.batches.local_paths import local_paths
-from airflow_provider_mictlanx.batches.runner import Batch, BatchResult, Failure, Item, TransferOptions
+from airflow_provider_mictlanx.batches.runner import Batch, BatchResult, Failure, Item, TransferOptions, select_options
 from airflow_provider_mictlanx.batches.upload import UploadItem, UploadOptions, upload_all
 from airflow_provider_mictlanx.bulks.sources import SourceBall, list_sources
 from airflow_provider_mictlanx.client.async_client import AsyncClient
@@ -96,10 +96,6 @@ class SyncOptions(UploadOptions):
         super().__post_init__()
         for name in ("delete_extra", "dry_run", "allow_empty", "check_storage"):
             check_bool(name, getattr(self, name))
-
-    def select(self, kind: Any) -> Any:
-        """Return other options with the fields that they have in common."""
-        return kind(**{name: getattr(self, name) for name in kind.__dataclass_fields__ if hasattr(self, name)})
 
 
 @dataclass
@@ -469,11 +465,12 @@ class _Sync:
             return BatchResult(done=len(items), done_size=sum(item.size for item in items))
         if not items:
             return BatchResult()
-        options, source, to = self.options, self.source, self.destination
+        given, source, to = vars(self.options), self.source, self.destination
         shared: dict[str, Any] = {"log_progress": self.log_progress}
         if not isinstance(to, BucketSide):
             source = self._bucket
-            shared |= {"prefix": source.path.prefix, "replace": True, "options": options.select(TransferOptions)}
+            options = select_options(TransferOptions, given)
+            shared |= {"prefix": source.path.prefix, "replace": True, "options": options}
             if isinstance(to, StoreSide):
                 return await export_items(source.client, items, to.store, **shared)
             root, case_insensitive = await prepare_folder(cast(FolderSide, to).path)
@@ -481,21 +478,20 @@ class _Sync:
         place = to.path
         if isinstance(source, BucketSide):
             prefix = source.path.prefix
-            copying = replace(options.select(CopyOptions), replace=True)
             return await copy_all(
                 source.client,
                 items,
                 place.bucket_id,
                 lambda key: place.prefix + key.removeprefix(prefix),
                 dest=to.client,
-                options=copying,
+                options=select_options(CopyOptions, given, replace=True),
                 **shared,
             )
         uploads = [
             UploadItem(place.bucket_id, place.prefix + name, entry.item.size, content=entry.content)
             for name, entry in differing.items()
         ]
-        return await upload_all(to.client, uploads, replace(options.select(UploadOptions), replace=True), **shared)
+        return await upload_all(to.client, uploads, select_options(UploadOptions, given, replace=True), **shared)
 
     async def _delete(self, extra: Mapping[str, Entry], wanted: Collection[str], result: SyncResult) -> None:
         """
