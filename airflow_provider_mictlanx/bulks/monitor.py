@@ -116,24 +116,6 @@ async def await_bulk(
         await asyncio.sleep(min(poke_interval, left))
 
 
-async def read_result(
-    client: AsyncClient, bulk_id: str, include_items: bool = False, request_timeout: float = REQUEST_TIMEOUT
-) -> dict[str, Any]:
-    """
-    Return the result of a finished bulk; parameters: see ``await_bulk``.
-
-    Raises ``BulkFailedError`` if the bulk is not finished.
-    """
-    store = RecordStore(client, bulk_id, request_timeout)
-    records, status = await _poke(store)
-    if not is_open(status, fail_on_error=False):
-        raise BulkFailedError(
-            f"reading the result of bulk {bulk_id!r} failed: it is not finished. {status_line(status)}",
-            result=summarize(status),
-        )
-    return await _result(store, records, status, include_items, remove=False)
-
-
 async def _result(
     store: RecordStore, records: Records, status: BulkStatus, include_items: bool, remove: bool
 ) -> dict[str, Any]:
@@ -222,7 +204,14 @@ async def list_bulk_items(client: AsyncClient, bulk_id: str, timeout: float = RE
 
     Raises ``BulkFailedError`` if it is not complete, and ``BulkConflictError`` if it was closed without its items.
     """
-    result = await read_result(client, bulk_id, include_items=True, request_timeout=timeout)
+    store = RecordStore(client, bulk_id, timeout)
+    records, status = await _poke(store)
+    if not is_open(status, fail_on_error=False):
+        raise BulkFailedError(
+            f"reading the result of bulk {bulk_id!r} failed: it is not finished. {status_line(status)}",
+            result=summarize(status),
+        )
+    result = await _result(store, records, status, include_items=True, remove=False)
     if result["state"] != State.COMPLETE.value:
         problems = "".join(f": {problem}" for problem in result["problems"][:1])
         raise BulkFailedError(

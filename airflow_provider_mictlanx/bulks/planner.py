@@ -16,7 +16,7 @@ from humanfriendly.text import pluralize
 from airflow_provider_mictlanx.batches.progress import Progress
 from airflow_provider_mictlanx.batches.runner import format_first
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError
-from airflow_provider_mictlanx.bulks.inventory import Inventory
+from airflow_provider_mictlanx.bulks.inventory import find_lost
 from airflow_provider_mictlanx.bulks.ledger import BallKey, Ledger
 from airflow_provider_mictlanx.bulks.options import BulkSpec
 from airflow_provider_mictlanx.bulks.plan import (
@@ -228,7 +228,7 @@ class Planner:
         """Return the acknowledged balls that the storage does not have."""
         in_doubt = await self._in_doubt(plan, acknowledged.keys(), mine)
         try:
-            return await Inventory(self.store).lost(plan.balls, acknowledged, in_doubt)
+            return await find_lost(self.store, plan.balls, acknowledged, in_doubt)
         except MictlanXError as error:
             error.amend(f"verifying the stored objects of bulk {self.spec.bulk_id!r} failed: {error}")
             raise

@@ -15,7 +15,7 @@ import pytest
 from airflow_provider_mictlanx.batches.runner import Failure
 from airflow_provider_mictlanx.bulks import attempt as uploading
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError, BulkFailedError
-from airflow_provider_mictlanx.bulks.monitor import await_bulk, bulk_status, delete_bulk, is_open, read_result
+from airflow_provider_mictlanx.bulks.monitor import await_bulk, bulk_status, delete_bulk, is_open, list_bulk_items
 from airflow_provider_mictlanx.bulks.record_store import RecordStore
 from airflow_provider_mictlanx.bulks.records import Closed, Part, Record, records_bucket
 from airflow_provider_mictlanx.bulks.sources import SourceBall, list_items, list_sources
@@ -438,7 +438,7 @@ async def test_waiting_ends_in_time(vss: LocalVSS, bulk_id: str) -> None:
         with pytest.raises(DeadlineExceededError, match="is not planned yet"):
             await await_bulk(client, bulk_id, timeout=0.1, poke_interval=60)
         with pytest.raises(BulkFailedError, match="not finished"):
-            await read_result(client, bulk_id)
+            await list_bulk_items(client, bulk_id)
 
 
 # Closing it
