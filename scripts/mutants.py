@@ -2322,8 +2322,8 @@ MUTANTS = (
         ),
         (
             "exclusive writes look first",
-            "if create and await self._isfile(path):",
-            "if False:",
+            "        if create:\n",
+            "        if False:\n",
             FILES,
             ["test_exclusive_writes_look_first"],
         ),
