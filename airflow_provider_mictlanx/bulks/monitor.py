@@ -10,7 +10,7 @@ from collections.abc import Callable, Container
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_mictlanx.batches.runner import REQUEST_TIMEOUT, Failure, Item
+from airflow_provider_mictlanx.batches.runner import REQUEST_TIMEOUT, Item
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError, BulkFailedError
 from airflow_provider_mictlanx.bulks.inventory import find_listed
 from airflow_provider_mictlanx.bulks.plan import PlannedBall, read_plan
@@ -178,9 +178,8 @@ async def _items(store: RecordStore, records: Records) -> dict[str, Any]:
             successes += [_format_ball(ball) for index, ball in enumerate(balls) if index in done]
         latest = latest_start(own.starts)
         ends = [end for end in own.dones if latest and end.attempt == latest.attempt]
-        for _, item in await store.read_items(ends):
-            for failure in item.get("failures", []):
-                failures[failure["bucket_id"], failure["key"]] = Failure.model_validate(failure).model_dump()
+        for _, items in await store.read_items(ends):
+            failures |= {(failure.bucket_id, failure.key): failure.model_dump() for failure in items.failures}
     stored = {(ball["bucket_id"], ball["key"]) for ball in successes}
     return {"successes": successes, "failures": [failure for name, failure in failures.items() if name not in stored]}
 

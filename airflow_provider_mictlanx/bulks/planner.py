@@ -30,10 +30,9 @@ from airflow_provider_mictlanx.bulks.plan import (
     sources_mark,
 )
 from airflow_provider_mictlanx.bulks.record_store import RecordStore
-from airflow_provider_mictlanx.bulks.records import Plan, Records, Report, parse_ranges
+from airflow_provider_mictlanx.bulks.records import Items, Plan, Records, Report, parse_ranges
 from airflow_provider_mictlanx.bulks.sources import SourceBall
 from airflow_provider_mictlanx.bulks.status import (
-    Items,
     acknowledged_balls,
     find_contradictions,
     shard_status,
@@ -243,7 +242,7 @@ class Planner:
         in_doubt: set[int] = set()
         for check in failed:
             if check.name in read:
-                unreadable |= {(failure["bucket_id"], failure["key"]) for failure in read[check.name]["failures"]}
+                unreadable |= {(failure.bucket_id, failure.key) for failure in read[check.name].failures}
             else:  # it is unknown which balls failed, so all are in doubt
                 in_doubt |= parse_ranges(check.read, plan.record.balls)
         balls = plan.balls
@@ -383,5 +382,5 @@ def _compared_balls(plan: ShardPlan, reports: Sequence[tuple[Report, Items]], ma
     found: set[int] = set()
     for report, items in reports:
         if mark and report.sources == mark:
-            found |= parse_ranges(items.get("acknowledged", ""), plan.record.balls)
+            found |= parse_ranges(items.acknowledged, plan.record.balls)
     return found

@@ -550,6 +550,24 @@ async def test_loss_in_a_deleted_bulk_stops_no_later_one(
         assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
 
 
+@pytest.mark.parametrize("items", [b"[]", b'{"acknowledged":0}', b'{"failures":[1]}'])
+async def test_malformed_items_of_a_record_stop_nothing(
+    vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path, items: bytes
+) -> None:
+    """Any writer to the storage can write records."""
+    make_files(folder, {"a": 10, "b": 20})
+    async with uncached_client(vss) as client:
+        await upload(client, bulk_id, bucket_id, folder)
+        store = RecordStore(client, bulk_id)
+        [done] = (await store.read()).dones
+        await store.delete([done.name])
+        await store.write(done.model_copy(update={"acknowledged": 1, "failed": 1}), items)
+        result = await await_bulk(client, bulk_id, timeout=0, include_items=True, fail_on_error=False)
+        assert (result["state"], result["failures"]) == ("failed", [])
+        assert (await upload(client, bulk_id, bucket_id, folder)).failed == 0
+        assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
+
+
 @pytest.mark.parametrize("ball_id", ["somebodys", "closed", f"start-0-{'a' * 16}", f"done-0-{'b' * 16}"])
 async def test_foreign_ball_among_the_records_stops_nothing(
     vss: LocalVSS, folder: Path, bucket_id: str, ball_id: str, caplog: pytest.LogCaptureFixture
