@@ -26,6 +26,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from airflow_provider_mictlanx.batches.export import is_remote
 from airflow_provider_mictlanx.batches.runner import format_first
 from airflow_provider_mictlanx.client.errors import MictlanXError, UnknownError, ValidationError
 from airflow_provider_mictlanx.client.local_io.fsspec_source import (
@@ -40,9 +41,6 @@ from airflow_provider_mictlanx.client.validation import check_str, check_tags
 
 NO_TAGS: Mapping[str, str] = MappingProxyType({})
 """Tags of a ball without own tags."""
-
-LOCAL = ("", "file", "local")
-"""Protocols of paths on this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +182,7 @@ def _file_mark(status: os.stat_result) -> int:
 
 def _list_any(source: Any) -> Iterator[_Found]:
     """Yield every file of one source."""
-    if _is_remote(source):
+    if is_remote(source):
         yield from _list_remote(source)
     else:
         yield from _list_local(_local_path(source))
@@ -192,16 +190,12 @@ def _list_any(source: Any) -> Iterator[_Found]:
 
 def _list_single(source: Any, where: str) -> _Found:
     """Return the only file of a source."""
-    if not _is_remote(source):
+    if not is_remote(source):
         return _check_file(_local_path(source))
     [*found] = _list_remote(source)
     if len(found) != 1 or found[0].source != str(source):
         raise ValidationError(f"the source of {where} must be a file, got {source}")
     return found[0]
-
-
-def _is_remote(source: Any) -> bool:
-    return getattr(source, "protocol", "") not in LOCAL and hasattr(source, "fs") and hasattr(source, "path")
 
 
 def _local_path(source: Any) -> str:
