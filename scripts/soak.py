@@ -253,7 +253,7 @@ class Worker:
         what = ("put" if old == {None} else "replace") + ("_file" if "path" in source else "")
         replace = old != {None}
         put = self.soak.client.upload(entry.bucket_id, entry.key, **source, replace=replace, rf=REPLICAS, **self._how())
-        await self._settle(what, put, {entry: content})
+        await self._settle(what, put, entry, content)
 
     async def rival(self) -> None:
         """Put other bytes under an existing key without ``replace``; it must fail and change nothing."""
@@ -275,7 +275,7 @@ class Worker:
         entry = self.rng.choice(self.entries)
         entry.allow(None)
         delete = self.soak.client.delete(entry.key, entry.bucket_id, timeout=20, deadline=self._deadline())
-        await self._settle("delete", delete, {entry: None})
+        await self._settle("delete", delete, entry, None)
 
     async def bulk(self) -> None:
         """Put absent keys as a bulk of this process."""
@@ -405,15 +405,14 @@ class Worker:
         if not isinstance(balls, MictlanXError):
             check_listing(self.entries, balls)
 
-    async def _settle(self, what: str, change: Awaitable[Any], contents: dict[Entry, Content | None]) -> None:
-        """Change keys, and record the outcome in the ledger."""
+    async def _settle(self, what: str, change: Awaitable[Any], entry: Entry, content: Content | None) -> None:
+        """Change a key, and record the outcome in the ledger."""
         found = await self.soak.call(what, change)
-        for entry, content in contents.items():
-            entry.note(f"{what} of {content}: {found!r}")
-            if not isinstance(found, MictlanXError):
-                entry.settle(content)
+        entry.note(f"{what} of {content}: {found!r}")
         if isinstance(found, MictlanXError):
             await asyncio.sleep(LATE)
+        else:
+            entry.settle(content)
 
     # -- helpers -------------------------------------------------------------------------------------------------------
 
