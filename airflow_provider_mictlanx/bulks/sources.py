@@ -171,7 +171,7 @@ def _mark(*facts: int | str) -> int:
     return int.from_bytes(hashlib.blake2b(repr(facts).encode(), digest_size=8).digest()) or 1
 
 
-def _file_mark(status: os.stat_result) -> int:
+def file_mark(status: os.stat_result) -> int:
     """
     Return the mark of a file, made of size, times and inode: one of them changes with the content.
 
@@ -300,7 +300,7 @@ def _check_listed(base: Path, paths: Iterable[str]) -> Iterator[_Found]:
             wrong.append(f"{path} {status}")
         else:
             key = _as_key(os.path.relpath(path, base))
-            found.append(_Found(key, status.st_size, path, mark=_file_mark(status)))
+            found.append(_Found(key, status.st_size, path, mark=file_mark(status)))
     if wrong:
         raise ValidationError(
             f"source must contain only regular files, got: {format_first(sorted(wrong), '; ')}. Remove these, or "
@@ -335,7 +335,7 @@ def _check_file(path: str) -> _Found:
         raise ValidationError(f"reading source {path!r} failed: {reason}") from error
     if not stat.S_ISREG(status.st_mode):
         raise ValidationError(f"source must be a regular file, got {path}")
-    return _Found(_as_key(os.path.basename(path)), status.st_size, path, mark=_file_mark(status))
+    return _Found(_as_key(os.path.basename(path)), status.st_size, path, mark=file_mark(status))
 
 
 def _as_key(path: str) -> str:

@@ -12,9 +12,11 @@ difference, so the bytes of an equal object in a bucket are read before they cou
 from __future__ import annotations
 
 import os
+import stat
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
@@ -26,7 +28,7 @@ from airflow_provider_mictlanx.batches.export import Store, export_items
 from airflow_provider_mictlanx.batches.local_paths import local_paths
 from airflow_provider_mictlanx.batches.runner import Batch, BatchResult, Failure, Item, TransferOptions, select_options
 from airflow_provider_mictlanx.batches.upload import UploadItem, UploadOptions, upload_all
-from airflow_provider_mictlanx.bulks.sources import SourceBall, list_sources
+from airflow_provider_mictlanx.bulks.sources import SourceBall, file_mark, list_sources
 from airflow_provider_mictlanx.client.async_client import AsyncClient
 from airflow_provider_mictlanx.client.concurrency import Threads, run_in_thread
 from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationError
@@ -244,11 +246,10 @@ class FolderSide(Side):
         for parent, _, files in os.walk(self.path, onerror=give_up):
             for file in files:
                 path = Path(parent, file)
-                if path.is_file() and not path.is_symlink() and not is_part_name(file):
-                    status = path.lstat()
-                    mark = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-                    name = path.relative_to(self.path).as_posix()
-                    found[name] = Entry(Item("", name, status.st_size), mark)
+                with suppress(FileNotFoundError):  # deleted meanwhile
+                    if stat.S_ISREG((status := path.lstat()).st_mode) and not is_part_name(file):
+                        name = path.relative_to(self.path).as_posix()
+                        found[name] = Entry(Item("", name, status.st_size), file_mark(status))
         return found
 
     async def is_stored(self, name: str, entry: Entry, checksum: str, options: SyncOptions, threads: Threads) -> bool:
