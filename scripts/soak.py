@@ -257,9 +257,10 @@ class Worker:
 
     async def rival(self) -> None:
         """Put other bytes under an existing key without ``replace``; it must fail and change nothing."""
-        entry = self._one(lambda entry: entry.certain and entry.content is not None)
-        if entry is None:
+        stored = [entry for entry in self.entries if entry.certain and entry.content is not None]
+        if not stored:
             return
+        entry = self.rng.choice(stored)
         _, data = self.soak.new(1_000)
         put = self.soak.client.upload(entry.bucket_id, entry.key, data=data, rf=REPLICAS, **self._how())
         found = await self.soak.call("put over another", put)
@@ -427,10 +428,6 @@ class Worker:
 
     def _reading(self, call: Callable[..., Awaitable[Any]], entry: Entry, *place: Path, **how: Any) -> Awaitable[Any]:
         return call(entry.bucket_id, entry.key, *place, timeout=20, deadline=self._deadline(), **how)
-
-    def _one(self, wanted: Callable[[Entry], bool]) -> Entry | None:
-        found = [entry for entry in self.entries if wanted(entry)]
-        return self.rng.choice(found) if found else None
 
     def _absent(self) -> list[Entry]:
         return [entry for entry in self.entries if entry.possible == {None}][:5]
