@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from airflow_provider_mictlanx.batches.runner import Failure, TransferOptions
 from airflow_provider_mictlanx.bulks.plan import check_shard
 from airflow_provider_mictlanx.bulks.records import canonical, records_bucket
+from airflow_provider_mictlanx.bulks.sources import as_unicode
+from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.object_ids import check_bucket_may_change
 from airflow_provider_mictlanx.client.transfer.chunk_upload import PutOptions
 from airflow_provider_mictlanx.client.validation import check_bool, check_str, parse_size
@@ -52,17 +54,18 @@ class BulkSpec:
 
     def _abbreviated_sources(self) -> list[str]:
         """Return the sources, shortened if necessary: they are in the tags of every start, which every poke lists."""
-        sources = list(self.sources)
+        sources = [as_unicode(source) for source in self.sources]
         text = canonical(sources)
         if len(text) <= MAX_SOURCES_LENGTH:
             return sources
-        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        digest = hashlib.sha256(text.encode()).hexdigest()
         return [f"{len(sources)} sources with SHA-256 {digest}", *(source[:60] for source in sources[:3])]
 
     def check(self, shard: int) -> None:
         """Raise ``ValidationError`` for an invalid parameter or shard."""
         check_str("bucket_id", self.bucket_id)
-        check_str("key_prefix", self.key_prefix)
+        if as_unicode(check_str("key_prefix", self.key_prefix)) != self.key_prefix:
+            raise ValidationError(f"key_prefix must be valid Unicode, got {self.key_prefix!r}")
         if self.bucket_id:
             check_bucket_may_change(self.bucket_id, self.allow_reserved_bucket)
         records_bucket(self.bulk_id)

@@ -31,7 +31,7 @@ from airflow_provider_mictlanx.bulks.plan import (
 )
 from airflow_provider_mictlanx.bulks.record_store import RecordStore
 from airflow_provider_mictlanx.bulks.records import Items, Plan, Records, Report, parse_ranges
-from airflow_provider_mictlanx.bulks.sources import SourceBall
+from airflow_provider_mictlanx.bulks.sources import SourceBall, as_unicode
 from airflow_provider_mictlanx.bulks.status import (
     acknowledged_balls,
     find_contradictions,
@@ -154,9 +154,8 @@ class Planner:
             hashed = await self._hash_one(ball, chunk_size)
             if len(hashed.chunks) > 1:
                 self.hashed[ball.bucket_id, ball.key] = hashed
-            planned[place] = PlannedBall(
-                ball.bucket_id, ball.key, hashed.size, hashed.checksum, chunk_size, ball.source
-            )
+            source = as_unicode(ball.source)
+            planned[place] = PlannedBall(ball.bucket_id, ball.key, hashed.size, hashed.checksum, chunk_size, source)
             self.progress.add(1, hashed.size)
 
         await for_each(range(len(own)), hash_one, HASHED_AT_ONCE)

@@ -338,6 +338,11 @@ def _check_file(path: str) -> _Found:
     return _Found(_as_key(os.path.basename(path)), status.st_size, path, mark=file_mark(status))
 
 
+def as_unicode(path: str) -> str:
+    """Return a path for people; bytes of its name that are not UTF-8 are escaped."""
+    return path.encode("utf-8", "backslashreplace").decode()
+
+
 def _as_key(path: str) -> str:
     """Return a path as a key; raise ``ValidationError`` if it is not valid Unicode."""
     try:

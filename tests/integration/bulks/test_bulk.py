@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 import uuid
 from collections.abc import Callable
@@ -548,6 +549,25 @@ async def test_loss_in_a_deleted_bulk_stops_no_later_one(
         await store.write(late, b'{"acknowledged":"","lost":"0"}')
         await upload(client, bulk_id, bucket_id, folder)
         assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
+
+
+async def test_folder_whose_name_is_not_unicode_is_uploaded(
+    vss: LocalVSS, bulk_id: str, bucket_id: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    make_files(folder, {"a": 10, "b": 300_000})
+    async with uncached_client(vss) as client:
+        for uploaded in (2, 0):
+            assert (await upload(client, bulk_id, bucket_id, folder)).uploaded == uploaded
+        assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
+
+
+async def test_prefix_that_is_not_unicode_is_refused(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+    make_files(folder, {"a": 10})
+    async with uncached_client(vss) as client:
+        with pytest.raises(ValidationError, match="key_prefix must be valid Unicode"):
+            await upload(client, bulk_id, bucket_id, folder, key_prefix="\udce9/")
+        assert (await RecordStore(client, bulk_id).read()).names == []
 
 
 @pytest.mark.parametrize("items", [b"[]", b'{"acknowledged":0}', b'{"failures":[1]}'])
