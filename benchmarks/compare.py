@@ -21,7 +21,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contenders import BUCKET, Client, Contender, Cut, for_each
+from airflow_provider_mictlanx.client.concurrency import for_each
+from benchmarks.contenders import BUCKET, Client, Contender, Cut
 from benchmarks.scenarios import Balls, Cells, Files, Measuring, MiB
 from benchmarks.servers import Server
 from tests.support.vss import LocalVSS

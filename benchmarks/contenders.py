@@ -10,25 +10,23 @@ Contenders: the client, the floor, and others that move the same bytes.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import importlib
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import httpx
 
 from airflow_provider_mictlanx.client import AsyncClient
+from airflow_provider_mictlanx.client.concurrency import for_each
 from airflow_provider_mictlanx.client.local_io.chunk_sizes import chunk_size_for, concurrency_for
 from benchmarks import floor
 from benchmarks.servers import Server
-
-T = TypeVar("T")
 
 BUCKET = "bench"
 OFFICIAL = os.environ.get("MICTLANX_OFFICIAL", "mictlanx:AsyncClient")
@@ -214,17 +212,6 @@ class Reference:
             response = await http.request(method, url, content=content, headers=headers)
             response.raise_for_status()
             return response.content
-
-
-async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[None]], at_once: int) -> None:
-    """Run work for every item, with limited concurrency."""
-    iterator = iter(items)
-
-    async def worker() -> None:
-        for item in iterator:
-            await work(item)
-
-    await asyncio.gather(*(worker() for _ in range(at_once)))
 
 
 def known_contenders() -> dict[str, Contender]:

@@ -253,13 +253,14 @@ class Worker:
         what = ("put" if old == {None} else "replace") + ("_file" if "path" in source else "")
         replace = old != {None}
         put = self.soak.client.upload(entry.bucket_id, entry.key, **source, replace=replace, rf=REPLICAS, **self._how())
-        await self._settle(what, put, {entry: content})
+        await self._settle(what, put, entry, content)
 
     async def rival(self) -> None:
         """Put other bytes under an existing key without ``replace``; it must fail and change nothing."""
-        entry = self._one(lambda entry: entry.certain and entry.content is not None)
-        if entry is None:
+        stored = [entry for entry in self.entries if entry.certain and entry.content is not None]
+        if not stored:
             return
+        entry = self.rng.choice(stored)
         _, data = self.soak.new(1_000)
         put = self.soak.client.upload(entry.bucket_id, entry.key, data=data, rf=REPLICAS, **self._how())
         found = await self.soak.call("put over another", put)
@@ -275,7 +276,7 @@ class Worker:
         entry = self.rng.choice(self.entries)
         entry.allow(None)
         delete = self.soak.client.delete(entry.key, entry.bucket_id, timeout=20, deadline=self._deadline())
-        await self._settle("delete", delete, {entry: None})
+        await self._settle("delete", delete, entry, None)
 
     async def bulk(self) -> None:
         """Put absent keys as a bulk of this process."""
@@ -405,15 +406,14 @@ class Worker:
         if not isinstance(balls, MictlanXError):
             check_listing(self.entries, balls)
 
-    async def _settle(self, what: str, change: Awaitable[Any], contents: dict[Entry, Content | None]) -> None:
-        """Change keys, and record the outcome in the ledger."""
+    async def _settle(self, what: str, change: Awaitable[Any], entry: Entry, content: Content | None) -> None:
+        """Change a key, and record the outcome in the ledger."""
         found = await self.soak.call(what, change)
-        for entry, content in contents.items():
-            entry.note(f"{what} of {content}: {found!r}")
-            if not isinstance(found, MictlanXError):
-                entry.settle(content)
+        entry.note(f"{what} of {content}: {found!r}")
         if isinstance(found, MictlanXError):
             await asyncio.sleep(LATE)
+        else:
+            entry.settle(content)
 
     # -- helpers -------------------------------------------------------------------------------------------------------
 
@@ -428,10 +428,6 @@ class Worker:
 
     def _reading(self, call: Callable[..., Awaitable[Any]], entry: Entry, *place: Path, **how: Any) -> Awaitable[Any]:
         return call(entry.bucket_id, entry.key, *place, timeout=20, deadline=self._deadline(), **how)
-
-    def _one(self, wanted: Callable[[Entry], bool]) -> Entry | None:
-        found = [entry for entry in self.entries if wanted(entry)]
-        return self.rng.choice(found) if found else None
 
     def _absent(self) -> list[Entry]:
         return [entry for entry in self.entries if entry.possible == {None}][:5]

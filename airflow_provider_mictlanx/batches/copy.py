@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from airflow_provider_mictlanx.batches.runner import Batch, BatchResult, Item, TransferOptions, check_max_concurrency
+from airflow_provider_mictlanx.batches.runner import Batch, BatchResult, Item, StoreOptions, check_max_concurrency
 from airflow_provider_mictlanx.client.async_client import AsyncClient
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.models import Ball
@@ -18,17 +18,13 @@ log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class CopyOptions(TransferOptions):
+class CopyOptions(StoreOptions):
     """
     Options of a copy of many balls.
 
-    :ivar rf: number of peers that must store every chunk
-    :ivar replace: delete different bytes under a copy's key first
     :ivar allow_reserved_bucket: allow a destination that may contain a bulk's records
     """
 
-    rf: int = 1
-    replace: bool = False
     allow_reserved_bucket: bool = False
 
 
@@ -79,10 +75,8 @@ async def copy_all(
         check_max_concurrency(options.max_concurrency),
         dest=dest,
         rf=options.rf,
-        timeout=options.timeout,
-        max_tries=options.max_tries,
-        max_backoff=options.max_backoff,
         replace=options.replace,
+        **options.retry,
     )
     windows.add({number: originals[number].size for number in one_chunk})
 

@@ -15,7 +15,7 @@ from itertools import islice
 from humanfriendly import InvalidTimespan, format_size, parse_timespan
 from humanfriendly.text import pluralize
 
-from airflow_provider_mictlanx.batches.runner import Batch, BatchResult, Failure, Item
+from airflow_provider_mictlanx.batches.runner import REQUEST_TIMEOUT, Batch, BatchResult, Failure, Item
 from airflow_provider_mictlanx.client.async_client import AsyncClient
 from airflow_provider_mictlanx.client.concurrency import run_in_thread, sort_in_slices
 from airflow_provider_mictlanx.client.empty_objects import with_empty_objects
@@ -44,7 +44,7 @@ class DeleteOptions:
     :ivar allow_reserved_bucket: allow a bucket that may contain a bulk's records
     """
 
-    timeout: float = 120
+    timeout: float = REQUEST_TIMEOUT
     max_concurrency: int = 8
     allow_reserved_bucket: bool = False
 

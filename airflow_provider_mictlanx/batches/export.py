@@ -44,6 +44,11 @@ AT_ONCE = 8
 """Limit for the calls of the filesystem at the same time: it blocks a thread for each."""
 
 
+def is_remote(path: Any) -> bool:
+    """Return whether a path, such as an ``ObjectStoragePath`` or ``UPath``, is in another store."""
+    return getattr(path, "protocol", "") not in LOCAL and hasattr(path, "fs") and hasattr(path, "path")
+
+
 @dataclass(frozen=True)
 class Store:
     """
@@ -61,9 +66,7 @@ class Store:
     @classmethod
     def at(cls, path: Any) -> Store | None:
         """Return the folder of an ``ObjectStoragePath`` or ``UPath``; None for a path on this machine."""
-        if getattr(path, "protocol", "") in LOCAL or not (hasattr(path, "fs") and hasattr(path, "path")):
-            return None
-        return cls(path.fs, str(path.path).rstrip("/"), str(path).rstrip("/"))
+        return cls(path.fs, str(path.path).rstrip("/"), str(path).rstrip("/")) if is_remote(path) else None
 
     def file(self, name: str) -> str:
         """Return the path of a file in the folder."""

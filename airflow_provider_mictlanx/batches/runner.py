@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, TypeVar
+from dataclasses import asdict, dataclass, field, fields
+from typing import Annotated, Any, TypeVar, cast
 
 from humanfriendly import format_size
 from humanfriendly.text import pluralize
@@ -23,11 +23,15 @@ from airflow_provider_mictlanx.client.local_io.chunk_sizes import (
     concurrency_for,
 )
 from airflow_provider_mictlanx.client.models import Ball
+from airflow_provider_mictlanx.client.retry import RetryConfig
 from airflow_provider_mictlanx.client.texts import clean, get_logger, truncate
-from airflow_provider_mictlanx.client.validation import check_int
+from airflow_provider_mictlanx.client.validation import check_int, check_timeout
 
+T = TypeVar("T")
 log = get_logger(__name__)
 
+REQUEST_TIMEOUT = 120.0
+"""Default timeout of one request, in seconds."""
 
 MAX_CONSECUTIVE_FAILURES = 16
 """Limit for transient failures in a row; after that no further ball is started."""
@@ -67,15 +71,45 @@ class TransferOptions:
     max_concurrency: int | None = None
     max_tries: int = 5
     max_backoff: float = 5
-    timeout: float = 120
+    timeout: float = REQUEST_TIMEOUT
 
     def __post_init__(self) -> None:
         check_max_concurrency(self.max_concurrency)
+        RetryConfig(self.max_tries, self.max_backoff)
+        check_timeout(self.timeout)
+
+    @property
+    def retry(self) -> dict[str, Any]:
+        """The client's arguments for the tries of a request."""
+        return {"timeout": self.timeout, "max_tries": self.max_tries, "max_backoff": self.max_backoff}
 
     def for_one_of(self, balls: int) -> dict[str, Any]:
         """Return the client's arguments for one of several transfers, which share ``max_concurrency``."""
         in_flight = concurrency_for(DEFAULT_CHUNK, self.max_concurrency, BATCH_BUDGET)
         return asdict(self) | {"max_concurrency": max(1, in_flight // max(1, balls))}
+
+
+@dataclass(frozen=True)
+class StoreOptions(TransferOptions):
+    """
+    Options of a transfer that stores many balls.
+
+    :ivar rf: number of peers that must store every chunk
+    :ivar replace: delete different bytes under a key first
+    """
+
+    rf: int = 1
+    replace: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_int("rf", self.rf)
+
+
+def select_options(kind: Callable[..., T], given: Mapping[str, Any], **others: Any) -> T:
+    """Build a dataclass from the given values that are its fields, and from ``others``."""
+    names = {field.name for field in fields(cast(Any, kind))}
+    return kind(**{name: value for name, value in given.items() if name in names} | others)
 
 
 def check_max_concurrency(value: int | None) -> int:
@@ -309,7 +343,3 @@ def format_failures(failures: Sequence[Failure]) -> str:
 def truncate_failure(failure: dict[str, Any], max_size: int) -> dict[str, Any]:
     """Return a dumped ``Failure`` with its key and its message truncated."""
     return failure | {name: truncate(failure[name], max_size) for name in ("key", "message")}
-
-
-REQUEST_TIMEOUT = 120.0
-"""Default timeout of one request, in seconds."""

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_mictlanx.batches.runner import Batch, BatchResult, Item, TransferOptions
+from airflow_provider_mictlanx.batches.runner import Batch, BatchResult, Item, StoreOptions
 from airflow_provider_mictlanx.client.async_client import AsyncClient
 from airflow_provider_mictlanx.client.local_io.chunk_sizes import BATCH_BUDGET, chunk_size_for, concurrency_for
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.texts import get_logger
+from airflow_provider_mictlanx.client.validation import parse_size
 
 log = get_logger(__name__)
 
@@ -27,18 +28,19 @@ class UploadItem(Item):
 
 
 @dataclass(frozen=True)
-class UploadOptions(TransferOptions):
+class UploadOptions(StoreOptions):
     """
     Options of an upload of many files.
 
-    :ivar rf: number of peers that must store every chunk
     :ivar chunk_size: bytes, or a str such as ``"8MB"``; None chooses it by the size of each file
-    :ivar replace: delete different bytes under a key first
     """
 
-    rf: int = 1
     chunk_size: str | int | None = None
-    replace: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.chunk_size is not None:
+            parse_size(self.chunk_size)
 
 
 async def upload_all(
@@ -52,15 +54,14 @@ async def upload_all(
     largest = max(map(min, (item.size for item in items), chunk_sizes), default=0)
     at_once = concurrency_for(largest, options.max_concurrency, BATCH_BUDGET)
     each = max(1, at_once // max(1, len(items)))
-    retry: dict[str, Any] = {name: getattr(options, name) for name in ("timeout", "max_tries", "max_backoff")}
-    shared = {"rf": options.rf, "replace": options.replace, "max_concurrency": each, **retry}
+    shared = {"rf": options.rf, "replace": options.replace, "max_concurrency": each, **options.retry}
 
     def arguments(number: int) -> dict[str, Any]:
         item = items[number]
         own = {"bucket_id": item.bucket_id, "key": item.key, "chunk_size": chunk_sizes[number]}
         return {**own, **item.content, **shared}
 
-    windows = client.upload_windows(arguments, at_once, **retry)
+    windows = client.upload_windows(arguments, at_once, **options.retry)
     numbers = {(item.bucket_id, item.key): number for number, item in enumerate(items)}
     windows.add({number: item.size for number, item in enumerate(items) if 0 < item.size <= chunk_sizes[number]})
 

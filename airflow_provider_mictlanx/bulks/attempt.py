@@ -34,8 +34,6 @@ from airflow_provider_mictlanx.client.local_io.chunk_sizes import BATCH_BUDGET, 
 from airflow_provider_mictlanx.client.local_io.chunk_splitter import ChunkManifest, PlannedChunk
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.texts import get_logger, truncate
-from airflow_provider_mictlanx.client.transfer.chunk_upload import Seen
-from airflow_provider_mictlanx.client.transfer.upload import Announced
 from airflow_provider_mictlanx.client.transfer.upload_window import UploadWindows
 
 log = get_logger(__name__)
@@ -88,7 +86,6 @@ class ShardUpload:
 
     def __post_init__(self) -> None:
         self.spec.check(self.shard)
-        self.options.check()
         self._spec_text = self.spec.as_text()
         self._attempt = secrets.token_hex(8)
         self._sequence = 0
@@ -180,22 +177,17 @@ class ShardUpload:
 
         def arguments(index: int) -> dict[str, Any]:
             ball = balls[index]
-            given = self._upload_options(ball, sources[ball.bucket_id, ball.key], each)
-            return {"bucket_id": ball.bucket_id, "key": ball.key, **given}
+            return self._upload_arguments(ball, sources[ball.bucket_id, ball.key], each)
 
-        windows = self._windows = self.client.upload_windows(
-            arguments,
-            at_once,
-            timeout=self.options.timeout,
-            max_tries=self.options.max_tries,
-            max_backoff=self.options.max_backoff,
-        )
+        windows = self._windows = self.client.upload_windows(arguments, at_once, **self.options.retry)
         windows.add({at: balls[at].size for at in missing if 0 < balls[at].size <= balls[at].chunk_size})
 
         async def upload(item: _MissingBall) -> bool:
             ball, started = balls[item.index], time.monotonic()
             known = await windows.pop(item.index)
-            sent = await self._upload_one(ball, sources.pop((ball.bucket_id, ball.key)), each, known)
+            given = arguments(item.index)
+            del sources[ball.bucket_id, ball.key]  # it may contain the data
+            sent = unwrap(await self.client.upload(**given, known=known)).uploaded
             ledger.stored(item.index, sent)
             progress.took(ball.key, time.monotonic() - started)
             return sent
@@ -211,28 +203,21 @@ class ShardUpload:
         await windows.withdraw()
         return progress
 
-    def _upload_options(self, ball: PlannedBall, source: SourceBall, max_concurrency: int) -> dict[str, Any]:
-        """Return the keyword arguments of the client's ``upload`` for a ball."""
+    def _upload_arguments(self, ball: PlannedBall, source: SourceBall, max_concurrency: int) -> dict[str, Any]:
+        """Return the arguments of the client's ``upload`` for a ball."""
         return {
+            "bucket_id": ball.bucket_id,
+            "key": ball.key,
             **source.given(),
             "tags": {**self.spec.tags, **source.tags},
             "chunk_size": ball.chunk_size,
             "rf": self.spec.rf,
-            "timeout": self.options.timeout,
-            "max_tries": self.options.max_tries,
             "max_concurrency": max_concurrency,
-            "max_backoff": self.options.max_backoff,
+            **self.options.retry,
             "replace": self.options.replace,
             "allow_reserved_bucket": self.spec.allow_reserved_bucket,
             "expected": self._expected(ball),
         }
-
-    async def _upload_one(
-        self, ball: PlannedBall, source: SourceBall, max_concurrency: int, known: Announced | Seen | None
-    ) -> bool:
-        """Upload a ball; return whether bytes were sent."""
-        options = self._upload_options(ball, source, max_concurrency)
-        return unwrap(await self.client.upload(ball.bucket_id, ball.key, **options, known=known)).uploaded
 
     def _fail(self, item: Item, error: MictlanXError) -> None:
         message = f"{error}. {HOW_TO_RESOLVE_CHANGE}" if isinstance(error, IntegrityError) else str(error)

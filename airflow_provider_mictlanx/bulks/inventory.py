@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
 
 from airflow_provider_mictlanx.batches.runner import Item
 from airflow_provider_mictlanx.bulks.plan import PlannedBall
@@ -36,72 +35,61 @@ AT_ONCE = 8
 """Limit for the balls that are looked up at the same time."""
 
 
-@dataclass(frozen=True)
-class Inventory:
+async def find_lost(
+    store: RecordStore, balls: Sequence[PlannedBall], acknowledged: Mapping[int, int], in_doubt: Set[int]
+) -> set[int]:
     """
-    Find the balls of a plan that the storage does not have.
+    Return the acknowledged balls that the storage does not have with the plan's checksum.
 
-    :ivar store: records of the bulk; listing their small bucket shows whether every peer answers
+    Each bucket is listed once, or its balls are looked up one by one if there are few. An empty ball without its
+    companion counts as lost, so that it is put again. A ball that was announced after the record that acknowledges it
+    is read: the record is about earlier data. Raises ``UnavailableError`` if a peer does not answer, so a missing ball
+    can't be confirmed as lost.
+
+    :param store: records of the bulk; listing their small bucket shows whether every peer answers
+    :param acknowledged: time of the acknowledging record, by ball (nanoseconds since 1970, by the peers' clocks)
+    :param in_doubt: balls to read in any case, since a storage check could not read them
     """
+    single: list[int] = []
+    by_bucket: defaultdict[str, list[int]] = defaultdict(list)
+    for index in sorted(acknowledged):
+        by_bucket[balls[index].bucket_id].append(index)
+    announced: dict[int, int] = {}
+    for bucket_id, wanted in by_bucket.items():
+        listed = await list_planned(store.client, bucket_id, balls, wanted, store.timeout)
+        if listed is None:
+            single += wanted
+        else:
+            announced |= {index: ball.updated_at for index, ball in listed.items()}
 
-    store: RecordStore
+    async def look_up(index: int) -> None:
+        if (found := await _find(store, balls[index])) is not None:
+            announced[index] = found.updated_at
 
-    async def lost(
-        self, balls: Sequence[PlannedBall], acknowledged: Mapping[int, int], in_doubt: Set[int] = frozenset()
-    ) -> set[int]:
-        """
-        Return the acknowledged balls that the storage does not have with the plan's checksum.
+    await for_each(single, look_up, AT_ONCE)
+    newer = {index for index, at in announced.items() if at > acknowledged[index] and balls[index].size}
 
-        Each bucket is listed once, or its balls are looked up one by one if there are few. An empty ball without its
-        companion counts as lost, so that it is put again. A ball that was announced after the record that acknowledges
-        it is read: the record is about earlier data. Raises ``UnavailableError`` if a peer does not answer, so a
-        missing ball can't be confirmed as lost.
+    async def read(index: int) -> None:
+        if await _find(store, balls[index], check_storage=True) is None:
+            del announced[index]
 
-        :param acknowledged: time of the acknowledging record, by ball (nanoseconds since 1970, by the peers' clocks)
-        :param in_doubt: balls to read in any case, since a storage check could not read them
-        """
-        single: list[int] = []
-        by_bucket: defaultdict[str, list[int]] = defaultdict(list)
-        for index in sorted(acknowledged):
-            by_bucket[balls[index].bucket_id].append(index)
-        announced: dict[int, int] = {}
-        for bucket_id, wanted in by_bucket.items():
-            listed = await list_planned(self.store.client, bucket_id, balls, wanted, self.store.timeout)
-            if listed is None:
-                single += wanted
-            else:
-                announced |= {index: ball.updated_at for index, ball in listed.items()}
+    await for_each(sorted(newer | announced.keys() & in_doubt), read, AT_ONCE)
+    return acknowledged.keys() - announced.keys()
 
-        async def look_up(index: int) -> None:
-            if (found := await self._find(balls[index])) is not None:
-                announced[index] = found.updated_at
 
-        await for_each(single, look_up, AT_ONCE)
-        newer = {index for index, at in announced.items() if at > acknowledged[index] and balls[index].size}
-
-        async def read(index: int) -> None:
-            if await self._find(balls[index], check_storage=True) is None:
-                del announced[index]
-
-        await for_each(sorted(newer | announced.keys() & in_doubt), read, AT_ONCE)
-        return acknowledged.keys() - announced.keys()
-
-    async def _find(self, ball: PlannedBall, check_storage: bool = False) -> Ball | None:
-        """Return the metadata of a ball; None if it is not stored as planned, or is empty without its companion."""
-        found = await self.store.client.get_metadata(
-            ball.bucket_id, ball.key, self.store.timeout, check_storage=check_storage
-        )
-        try:
-            stored = unwrap(found)
-            if ball.size == 0:
-                key = companion_key(stored.ball_id)
-                unwrap(await self.store.client.get_metadata_by_key(ball.bucket_id, key, self.store.timeout))
-        except NotFoundError:
-            return None
-        except (UnavailableError, GetChunkError, IntegrityError) as error:
-            await self.store.check_peers(str(error))
-            return None  # every peer answers, so the peer where the ball is placed has lost it
-        return stored if _is_planned(stored, ball) else None
+async def _find(store: RecordStore, ball: PlannedBall, check_storage: bool = False) -> Ball | None:
+    """Return the metadata of a ball; None if it is not stored as planned, or is empty without its companion."""
+    client, timeout = store.client, store.timeout
+    try:
+        stored = unwrap(await client.get_metadata(ball.bucket_id, ball.key, timeout, check_storage=check_storage))
+        if ball.size == 0:
+            unwrap(await client.get_metadata_by_key(ball.bucket_id, companion_key(stored.ball_id), timeout))
+    except NotFoundError:
+        return None
+    except (UnavailableError, GetChunkError, IntegrityError) as error:
+        await store.check_peers(str(error))
+        return None  # every peer answers, so the peer where the ball is placed has lost it
+    return stored if _is_planned(stored, ball) else None
 
 
 async def list_planned(

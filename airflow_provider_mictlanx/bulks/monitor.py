@@ -10,7 +10,7 @@ from collections.abc import Callable, Container
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_mictlanx.batches.runner import REQUEST_TIMEOUT, Failure, Item
+from airflow_provider_mictlanx.batches.runner import REQUEST_TIMEOUT, Item
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError, BulkFailedError
 from airflow_provider_mictlanx.bulks.inventory import find_listed
 from airflow_provider_mictlanx.bulks.plan import PlannedBall, read_plan
@@ -117,24 +117,6 @@ async def await_bulk(
         await asyncio.sleep(min(poke_interval, left))
 
 
-async def read_result(
-    client: AsyncClient, bulk_id: str, include_items: bool = False, request_timeout: float = REQUEST_TIMEOUT
-) -> dict[str, Any]:
-    """
-    Return the result of a finished bulk; parameters: see ``await_bulk``.
-
-    Raises ``BulkFailedError`` if the bulk is not finished.
-    """
-    store = RecordStore(client, bulk_id, request_timeout)
-    records, status = await _poke(store)
-    if not is_open(status, fail_on_error=False):
-        raise BulkFailedError(
-            f"reading the result of bulk {bulk_id!r} failed: it is not finished. {status_line(status)}",
-            result=summarize(status),
-        )
-    return await _result(store, records, status, include_items, remove=False)
-
-
 async def _result(
     store: RecordStore, records: Records, status: BulkStatus, include_items: bool, remove: bool
 ) -> dict[str, Any]:
@@ -196,9 +178,8 @@ async def _items(store: RecordStore, records: Records) -> dict[str, Any]:
             successes += [_format_ball(ball) for index, ball in enumerate(balls) if index in done]
         latest = latest_start(own.starts)
         ends = [end for end in own.dones if latest and end.attempt == latest.attempt]
-        for _, item in await store.read_items(ends):
-            for failure in item.get("failures", []):
-                failures[failure["bucket_id"], failure["key"]] = Failure.model_validate(failure).model_dump()
+        for _, items in await store.read_items(ends):
+            failures |= {(failure.bucket_id, failure.key): failure.model_dump() for failure in items.failures}
     stored = {(ball["bucket_id"], ball["key"]) for ball in successes}
     return {"successes": successes, "failures": [failure for name, failure in failures.items() if name not in stored]}
 
@@ -222,7 +203,14 @@ async def list_bulk_items(client: AsyncClient, bulk_id: str, timeout: float = RE
 
     Raises ``BulkFailedError`` if it is not complete, and ``BulkConflictError`` if it was closed without its items.
     """
-    result = await read_result(client, bulk_id, include_items=True, request_timeout=timeout)
+    store = RecordStore(client, bulk_id, timeout)
+    records, status = await _poke(store)
+    if not is_open(status, fail_on_error=False):
+        raise BulkFailedError(
+            f"reading the result of bulk {bulk_id!r} failed: it is not finished. {status_line(status)}",
+            result=summarize(status),
+        )
+    result = await _result(store, records, status, include_items=True, remove=False)
     if result["state"] != State.COMPLETE.value:
         problems = "".join(f": {problem}" for problem in result["problems"][:1])
         raise BulkFailedError(

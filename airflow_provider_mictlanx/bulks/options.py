@@ -6,13 +6,14 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from airflow_provider_mictlanx.batches.runner import Failure
+from airflow_provider_mictlanx.batches.runner import Failure, TransferOptions
 from airflow_provider_mictlanx.bulks.plan import check_shard
 from airflow_provider_mictlanx.bulks.records import canonical, records_bucket
+from airflow_provider_mictlanx.bulks.sources import as_unicode
+from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.object_ids import check_bucket_may_change
-from airflow_provider_mictlanx.client.retry import RetryConfig
 from airflow_provider_mictlanx.client.transfer.chunk_upload import PutOptions
-from airflow_provider_mictlanx.client.validation import check_bool, check_str, check_timeout, parse_size
+from airflow_provider_mictlanx.client.validation import check_bool, check_str, parse_size
 
 MAX_SOURCES_LENGTH = 500
 """Limit for the sources in a record, in characters: longer ones are replaced by the first few and a SHA-256."""
@@ -53,17 +54,18 @@ class BulkSpec:
 
     def _abbreviated_sources(self) -> list[str]:
         """Return the sources, shortened if necessary: they are in the tags of every start, which every poke lists."""
-        sources = list(self.sources)
+        sources = [as_unicode(source) for source in self.sources]
         text = canonical(sources)
         if len(text) <= MAX_SOURCES_LENGTH:
             return sources
-        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        digest = hashlib.sha256(text.encode()).hexdigest()
         return [f"{len(sources)} sources with SHA-256 {digest}", *(source[:60] for source in sources[:3])]
 
     def check(self, shard: int) -> None:
         """Raise ``ValidationError`` for an invalid parameter or shard."""
         check_str("bucket_id", self.bucket_id)
-        check_str("key_prefix", self.key_prefix)
+        if as_unicode(check_str("key_prefix", self.key_prefix)) != self.key_prefix:
+            raise ValidationError(f"key_prefix must be valid Unicode, got {self.key_prefix!r}")
         if self.bucket_id:
             check_bucket_may_change(self.bucket_id, self.allow_reserved_bucket)
         records_bucket(self.bulk_id)
@@ -74,14 +76,10 @@ class BulkSpec:
 
 
 @dataclass(frozen=True)
-class AttemptOptions:
+class AttemptOptions(TransferOptions):
     """
     Parameters of one attempt, which may differ between attempts.
 
-    :ivar max_concurrency: limit for the chunks in flight; None chooses it by their sizes
-    :ivar max_tries: tries per chunk
-    :ivar max_backoff: longest pause between two tries, in seconds
-    :ivar timeout: seconds for each request
     :ivar stop_on_failure: start no further ball after the first failure
     :ivar replace: delete different bytes under a ball's key first
     :ivar allow_empty: accept an empty listing as a bulk of no balls, instead of raising an error
@@ -89,24 +87,16 @@ class AttemptOptions:
     :ivar fail_on_error: an attempt fails if a ball fails, so another one may follow
     """
 
-    max_concurrency: int | None = None
-    max_tries: int = 5
-    max_backoff: float = 5
-    timeout: float = 120
     stop_on_failure: bool = False
     replace: bool = False
     allow_empty: bool = False
     will_retry: bool = False
     fail_on_error: bool = True
 
-    def check(self) -> None:
-        """Raise ``ValidationError`` for an invalid parameter."""
+    def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("stop_on_failure", "replace", "allow_empty", "will_retry", "fail_on_error"):
             check_bool(name, getattr(self, name))
-        if self.max_concurrency is not None:
-            PutOptions(max_concurrency=self.max_concurrency)
-        RetryConfig(self.max_tries, self.max_backoff)
-        check_timeout(self.timeout)
 
 
 @dataclass(frozen=True)

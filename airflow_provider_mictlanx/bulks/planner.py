@@ -16,7 +16,7 @@ from humanfriendly.text import pluralize
 from airflow_provider_mictlanx.batches.progress import Progress
 from airflow_provider_mictlanx.batches.runner import format_first
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError
-from airflow_provider_mictlanx.bulks.inventory import Inventory
+from airflow_provider_mictlanx.bulks.inventory import find_lost
 from airflow_provider_mictlanx.bulks.ledger import BallKey, Ledger
 from airflow_provider_mictlanx.bulks.options import BulkSpec
 from airflow_provider_mictlanx.bulks.plan import (
@@ -30,10 +30,9 @@ from airflow_provider_mictlanx.bulks.plan import (
     sources_mark,
 )
 from airflow_provider_mictlanx.bulks.record_store import RecordStore
-from airflow_provider_mictlanx.bulks.records import Plan, Records, Report, parse_ranges
-from airflow_provider_mictlanx.bulks.sources import SourceBall
+from airflow_provider_mictlanx.bulks.records import Items, Plan, Records, Report, parse_ranges
+from airflow_provider_mictlanx.bulks.sources import SourceBall, as_unicode
 from airflow_provider_mictlanx.bulks.status import (
-    Items,
     acknowledged_balls,
     find_contradictions,
     shard_status,
@@ -155,9 +154,8 @@ class Planner:
             hashed = await self._hash_one(ball, chunk_size)
             if len(hashed.chunks) > 1:
                 self.hashed[ball.bucket_id, ball.key] = hashed
-            planned[place] = PlannedBall(
-                ball.bucket_id, ball.key, hashed.size, hashed.checksum, chunk_size, ball.source
-            )
+            source = as_unicode(ball.source)
+            planned[place] = PlannedBall(ball.bucket_id, ball.key, hashed.size, hashed.checksum, chunk_size, source)
             self.progress.add(1, hashed.size)
 
         await for_each(range(len(own)), hash_one, HASHED_AT_ONCE)
@@ -228,7 +226,7 @@ class Planner:
         """Return the acknowledged balls that the storage does not have."""
         in_doubt = await self._in_doubt(plan, acknowledged.keys(), mine)
         try:
-            return await Inventory(self.store).lost(plan.balls, acknowledged, in_doubt)
+            return await find_lost(self.store, plan.balls, acknowledged, in_doubt)
         except MictlanXError as error:
             error.amend(f"verifying the stored objects of bulk {self.spec.bulk_id!r} failed: {error}")
             raise
@@ -243,7 +241,7 @@ class Planner:
         in_doubt: set[int] = set()
         for check in failed:
             if check.name in read:
-                unreadable |= {(failure["bucket_id"], failure["key"]) for failure in read[check.name]["failures"]}
+                unreadable |= {(failure.bucket_id, failure.key) for failure in read[check.name].failures}
             else:  # it is unknown which balls failed, so all are in doubt
                 in_doubt |= parse_ranges(check.read, plan.record.balls)
         balls = plan.balls
@@ -383,5 +381,5 @@ def _compared_balls(plan: ShardPlan, reports: Sequence[tuple[Report, Items]], ma
     found: set[int] = set()
     for report, items in reports:
         if mark and report.sources == mark:
-            found |= parse_ranges(items.get("acknowledged", ""), plan.record.balls)
+            found |= parse_ranges(items.acknowledged, plan.record.balls)
     return found

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from humanfriendly.text import pluralize
 from option import Result
@@ -16,6 +15,7 @@ from option import Result
 from airflow_provider_mictlanx.batches.runner import REQUEST_TIMEOUT, format_first
 from airflow_provider_mictlanx.bulks.records import (
     Checked,
+    Items,
     Record,
     Records,
     Report,
@@ -163,19 +163,14 @@ class RecordStore:
         """Read the bytes of a record."""
         return bytes(self._value(await self.client.get(self.bucket_id, record.name, timeout=self.timeout)).data)
 
-    async def read_items(self, records: Iterable[R], max_concurrency: int = 8) -> list[tuple[R, dict[str, Any]]]:
-        """
-        Read the items of records, without records whose bytes were never sent or are lost.
-
-        :return: records with dicts of ``acknowledged`` and ``lost`` (as ``0-57,60``); for ends and checks also
-            ``failures``
-        """
-        found: list[tuple[R, dict[str, Any]]] = []
+    async def read_items(self, records: Iterable[R], max_concurrency: int = 8) -> list[tuple[R, Items]]:
+        """Read the items of records, without records whose bytes were never sent, are lost or are malformed."""
+        found: list[tuple[R, Items]] = []
 
         async def read(record: R) -> None:
             # Callers verify these balls in the storage instead.
             with suppress(NotFoundError, GetChunkError, IntegrityError, ValueError):
-                found.append((record, json.loads(await self.read_content(record))))
+                found.append((record, Items.model_validate_json(await self.read_content(record))))
 
         await for_each(records, read, max_concurrency)
         return found

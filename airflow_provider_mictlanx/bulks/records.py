@@ -218,6 +218,20 @@ class Checked(AttemptRecord):
     failed: int = Field(default=0, ge=0)
 
 
+class Items(BaseModel):
+    """
+    The content of a report or a storage check.
+
+    :ivar acknowledged: balls that a report acknowledges, as ``0-57,60``
+    :ivar lost: balls that a report found lost, likewise
+    :ivar failures: every failure
+    """
+
+    acknowledged: str = ""
+    lost: str = ""
+    failures: list[Failure] = Field(default_factory=list)
+
+
 def _with_clean_texts(value: Any, name: str = "") -> Any:
     """Clean messages in a summary; keys and ids stay exact."""
     match value:

@@ -26,6 +26,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from airflow_provider_mictlanx.batches.export import is_remote
 from airflow_provider_mictlanx.batches.runner import format_first
 from airflow_provider_mictlanx.client.errors import MictlanXError, UnknownError, ValidationError
 from airflow_provider_mictlanx.client.local_io.fsspec_source import (
@@ -40,9 +41,6 @@ from airflow_provider_mictlanx.client.validation import check_str, check_tags
 
 NO_TAGS: Mapping[str, str] = MappingProxyType({})
 """Tags of a ball without own tags."""
-
-LOCAL = ("", "file", "local")
-"""Protocols of paths on this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +171,7 @@ def _mark(*facts: int | str) -> int:
     return int.from_bytes(hashlib.blake2b(repr(facts).encode(), digest_size=8).digest()) or 1
 
 
-def _file_mark(status: os.stat_result) -> int:
+def file_mark(status: os.stat_result) -> int:
     """
     Return the mark of a file, made of size, times and inode: one of them changes with the content.
 
@@ -184,7 +182,7 @@ def _file_mark(status: os.stat_result) -> int:
 
 def _list_any(source: Any) -> Iterator[_Found]:
     """Yield every file of one source."""
-    if _is_remote(source):
+    if is_remote(source):
         yield from _list_remote(source)
     else:
         yield from _list_local(_local_path(source))
@@ -192,16 +190,12 @@ def _list_any(source: Any) -> Iterator[_Found]:
 
 def _list_single(source: Any, where: str) -> _Found:
     """Return the only file of a source."""
-    if not _is_remote(source):
+    if not is_remote(source):
         return _check_file(_local_path(source))
     [*found] = _list_remote(source)
     if len(found) != 1 or found[0].source != str(source):
         raise ValidationError(f"the source of {where} must be a file, got {source}")
     return found[0]
-
-
-def _is_remote(source: Any) -> bool:
-    return getattr(source, "protocol", "") not in LOCAL and hasattr(source, "fs") and hasattr(source, "path")
 
 
 def _local_path(source: Any) -> str:
@@ -306,7 +300,7 @@ def _check_listed(base: Path, paths: Iterable[str]) -> Iterator[_Found]:
             wrong.append(f"{path} {status}")
         else:
             key = _as_key(os.path.relpath(path, base))
-            found.append(_Found(key, status.st_size, path, mark=_file_mark(status)))
+            found.append(_Found(key, status.st_size, path, mark=file_mark(status)))
     if wrong:
         raise ValidationError(
             f"source must contain only regular files, got: {format_first(sorted(wrong), '; ')}. Remove these, or "
@@ -341,7 +335,12 @@ def _check_file(path: str) -> _Found:
         raise ValidationError(f"reading source {path!r} failed: {reason}") from error
     if not stat.S_ISREG(status.st_mode):
         raise ValidationError(f"source must be a regular file, got {path}")
-    return _Found(_as_key(os.path.basename(path)), status.st_size, path, mark=_file_mark(status))
+    return _Found(_as_key(os.path.basename(path)), status.st_size, path, mark=file_mark(status))
+
+
+def as_unicode(path: str) -> str:
+    """Return a path for people; bytes of its name that are not UTF-8 are escaped."""
+    return path.encode("utf-8", "backslashreplace").decode()
 
 
 def _as_key(path: str) -> str:

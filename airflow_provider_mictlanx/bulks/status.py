@@ -13,10 +13,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from airflow_provider_mictlanx.batches.runner import MAX_REPORTED, Failure
-from airflow_provider_mictlanx.bulks.records import Closed, Done, Plan, Records, Report, Start, parse_ranges
+from airflow_provider_mictlanx.bulks.records import Closed, Done, Items, Plan, Records, Report, Start, parse_ranges
 from airflow_provider_mictlanx.client.texts import clean
 
 
@@ -209,10 +209,6 @@ def is_good_end(report: Report) -> bool:
     return isinstance(report, Done) and report.good
 
 
-Items: TypeAlias = Mapping[str, Any]
-"""The content of a report as a dict: ``acknowledged`` and ``lost``, as ``0-57,60``."""
-
-
 def acknowledged_balls(records: Records, plan: Plan, read: Iterable[tuple[Report, Items]]) -> dict[int, int]:
     """
     Return the balls of a shard's plan that its records acknowledge, and that no later attempt found lost.
@@ -229,9 +225,9 @@ def acknowledged_balls(records: Records, plan: Plan, read: Iterable[tuple[Report
     acknowledged: defaultdict[AttemptOrder, list[tuple[int, set[int]]]] = defaultdict(list)
     lost: defaultdict[AttemptOrder, set[int]] = defaultdict(set)
     for report, items in read:
-        indexes = parse_ranges(items.get("acknowledged", ""), plan.balls)
+        indexes = parse_ranges(items.acknowledged, plan.balls)
         acknowledged[_attempt_order(report)].append((report.updated_at, indexes))
-        lost[_attempt_order(report)] |= parse_ranges(items.get("lost", ""), plan.balls)
+        lost[_attempt_order(report)] |= parse_ranges(items.lost, plan.balls)
     done: dict[int, int] = {}
     for order in sorted(reported_losses):
         if len(lost[order]) < reported_losses[order]:  # it is unknown which, so no earlier acknowledgement counts
@@ -255,7 +251,7 @@ def taken_back_balls(records: Records, plan: Plan, read: Sequence[tuple[Report, 
         balls = set(range(plan.balls))
     else:
         before = [items for report, items in read if report.name not in valid]
-        balls = {index for items in before for index in parse_ranges(items.get("acknowledged", ""), plan.balls)}
+        balls = {index for items in before for index in parse_ranges(items.acknowledged, plan.balls)}
     return balls - acknowledged_balls(records, plan, read).keys()
 
 

@@ -12,9 +12,11 @@ difference, so the bytes of an equal object in a bucket are read before they cou
 from __future__ import annotations
 
 import os
+import stat
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
@@ -24,9 +26,9 @@ from airflow_provider_mictlanx.batches.delete import DeleteOptions, delete_keys
 from airflow_provider_mictlanx.batches.download import download_items, list_bucket_items, prepare_folder
 from airflow_provider_mictlanx.batches.export import Store, export_items
 from airflow_provider_mictlanx.batches.local_paths import local_paths
-from airflow_provider_mictlanx.batches.runner import Batch, BatchResult, Failure, Item, TransferOptions
+from airflow_provider_mictlanx.batches.runner import Batch, BatchResult, Failure, Item, TransferOptions, select_options
 from airflow_provider_mictlanx.batches.upload import UploadItem, UploadOptions, upload_all
-from airflow_provider_mictlanx.bulks.sources import SourceBall, list_sources
+from airflow_provider_mictlanx.bulks.sources import SourceBall, file_mark, list_sources
 from airflow_provider_mictlanx.client.async_client import AsyncClient
 from airflow_provider_mictlanx.client.concurrency import Threads, run_in_thread
 from airflow_provider_mictlanx.client.errors import MictlanXError, ValidationError
@@ -96,10 +98,6 @@ class SyncOptions(UploadOptions):
         super().__post_init__()
         for name in ("delete_extra", "dry_run", "allow_empty", "check_storage"):
             check_bool(name, getattr(self, name))
-
-    def select(self, kind: Any) -> Any:
-        """Return other options with the fields that they have in common."""
-        return kind(**{name: getattr(self, name) for name in kind.__dataclass_fields__ if hasattr(self, name)})
 
 
 @dataclass
@@ -248,11 +246,10 @@ class FolderSide(Side):
         for parent, _, files in os.walk(self.path, onerror=give_up):
             for file in files:
                 path = Path(parent, file)
-                if path.is_file() and not path.is_symlink() and not is_part_name(file):
-                    status = path.lstat()
-                    mark = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-                    name = path.relative_to(self.path).as_posix()
-                    found[name] = Entry(Item("", name, status.st_size), mark)
+                with suppress(FileNotFoundError):  # deleted meanwhile
+                    if stat.S_ISREG((status := path.lstat()).st_mode) and not is_part_name(file):
+                        name = path.relative_to(self.path).as_posix()
+                        found[name] = Entry(Item("", name, status.st_size), file_mark(status))
         return found
 
     async def is_stored(self, name: str, entry: Entry, checksum: str, options: SyncOptions, threads: Threads) -> bool:
@@ -469,11 +466,12 @@ class _Sync:
             return BatchResult(done=len(items), done_size=sum(item.size for item in items))
         if not items:
             return BatchResult()
-        options, source, to = self.options, self.source, self.destination
+        given, source, to = vars(self.options), self.source, self.destination
         shared: dict[str, Any] = {"log_progress": self.log_progress}
         if not isinstance(to, BucketSide):
             source = self._bucket
-            shared |= {"prefix": source.path.prefix, "replace": True, "options": options.select(TransferOptions)}
+            options = select_options(TransferOptions, given)
+            shared |= {"prefix": source.path.prefix, "replace": True, "options": options}
             if isinstance(to, StoreSide):
                 return await export_items(source.client, items, to.store, **shared)
             root, case_insensitive = await prepare_folder(cast(FolderSide, to).path)
@@ -481,21 +479,20 @@ class _Sync:
         place = to.path
         if isinstance(source, BucketSide):
             prefix = source.path.prefix
-            copying = replace(options.select(CopyOptions), replace=True)
             return await copy_all(
                 source.client,
                 items,
                 place.bucket_id,
                 lambda key: place.prefix + key.removeprefix(prefix),
                 dest=to.client,
-                options=copying,
+                options=select_options(CopyOptions, given, replace=True),
                 **shared,
             )
         uploads = [
             UploadItem(place.bucket_id, place.prefix + name, entry.item.size, content=entry.content)
             for name, entry in differing.items()
         ]
-        return await upload_all(to.client, uploads, replace(options.select(UploadOptions), replace=True), **shared)
+        return await upload_all(to.client, uploads, select_options(UploadOptions, given, replace=True), **shared)
 
     async def _delete(self, extra: Mapping[str, Entry], wanted: Collection[str], result: SyncResult) -> None:
         """

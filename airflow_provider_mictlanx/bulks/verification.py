@@ -101,8 +101,8 @@ class StorageCheck:
             if check.failed and check.name not in known:
                 continue  # its failures can't be read, so its balls are read again
             read[check.plan] |= parse_ranges(check.read, by_digest[check.plan].balls)
-            for failure in map(Failure.model_validate, known.get(check.name, {}).get("failures", [])):
-                failures[failure.bucket_id, failure.key] = failure
+            if check.failed:
+                failures |= {(failure.bucket_id, failure.key): failure for failure in known[check.name].failures}
         self._total = sum(plan.balls for plan in plans)
         self.checked = sum(map(len, read.values()))
         self.failed = len(failures)

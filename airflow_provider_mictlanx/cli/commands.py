@@ -23,7 +23,7 @@ from typing import Any
 from humanfriendly import format_size
 
 from airflow_provider_mictlanx.batches import delete, download, folder_versions
-from airflow_provider_mictlanx.batches.runner import BatchResult, TransferOptions, batch_error
+from airflow_provider_mictlanx.batches.runner import BatchResult, TransferOptions, batch_error, select_options
 from airflow_provider_mictlanx.batches.upload import UploadItem, UploadOptions, upload_all
 from airflow_provider_mictlanx.bulks import monitor, summary
 from airflow_provider_mictlanx.bulks.attempt import ShardUpload
@@ -314,17 +314,16 @@ def _size(path: str) -> int:
 async def _put_many(client: AsyncClient, args: Namespace, bucket_id: str, key_prefix: str) -> Output:
     check_bucket_may_change(bucket_id, False)
     listing = partial(list_sources, [args.source], bucket_id, key_prefix)
-    shared = {name: getattr(args, name) for name in ("timeout", "max_concurrency", "replace")}
-    storing: dict[str, Any] = {"rf": args.rf, "chunk_size": args.chunk_size}
+    given, tags = vars(args), _tags(args)
     if args.bulk_id:
-        spec = BulkSpec(args.bulk_id, [args.source], bucket_id, key_prefix, tags=_tags(args), **storing)
-        upload = ShardUpload(client, spec, 0, listing, {"owner": client.client_id}, AttemptOptions(**shared))
+        names = {"sources": [args.source], "bucket_id": bucket_id, "key_prefix": key_prefix, "tags": tags}
+        spec, options = select_options(BulkSpec, given, **names), select_options(AttemptOptions, given)
+        upload = ShardUpload(client, spec, 0, listing, {"owner": client.client_id}, options)
         with show_progress("Storing"):
             outcome = await upload.run()
         result = summaries.upload_summary(outcome, with_failures=True)
         error = summary.upload_error(outcome, result) if outcome.failures else None
         return Output(result, [summary.upload_line(outcome)], error)
-    tags = _tags(args)
     items = [
         UploadItem(ball.bucket_id, ball.key, ball.size, content={**ball.given(), "tags": tags})
         for ball in await run_in_thread(listing)
@@ -332,7 +331,7 @@ async def _put_many(client: AsyncClient, args: Namespace, bucket_id: str, key_pr
     if not items:
         raise ValidationError(f"source must contain files, got {args.source!r}")
     with show_progress("Storing"):
-        stored = await upload_all(client, items, UploadOptions(**shared, **storing))
+        stored = await upload_all(client, items, select_options(UploadOptions, given))
     result = summaries.batch_summary(stored, "uploaded", source=args.source, bucket_id=bucket_id, key_prefix=key_prefix)
     line = stored.line("stored", "already stored")
     return _batch_output(f"storing {args.source} in {bucket_id}/{key_prefix}", stored, result, [line])
@@ -340,16 +339,7 @@ async def _put_many(client: AsyncClient, args: Namespace, bucket_id: str, key_pr
 
 async def sync(client: AsyncClient, args: Namespace) -> Output:
     """Make a destination like its source."""
-    options = SyncOptions(
-        timeout=args.timeout,
-        max_concurrency=args.max_concurrency,
-        rf=args.rf,
-        chunk_size=args.chunk_size,
-        delete_extra=args.delete_extra,
-        dry_run=args.dry_run,
-        allow_empty=args.allow_empty,
-        check_storage=not args.trust_listing,
-    )
+    options = select_options(SyncOptions, vars(args), check_storage=not args.trust_listing)
     async with contextlib.AsyncExitStack() as stack:
         sides: list[Side] = []
         for location in (args.source, args.destination):
@@ -484,7 +474,7 @@ def _tags(args: Namespace) -> dict[str, str]:
 
 
 def _transfer(args: Namespace) -> TransferOptions:
-    return TransferOptions(max_concurrency=args.max_concurrency, timeout=args.timeout)
+    return select_options(TransferOptions, vars(args))
 
 
 def _group(balls: Iterable[Ball], prefix: str) -> tuple[list[dict[str, Any]], list[Ball]]:

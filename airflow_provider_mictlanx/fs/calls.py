@@ -16,17 +16,12 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 from airflow_provider_mictlanx.client.texts import get_logger
+from airflow_provider_mictlanx.hooks.sync_runner import GRACE, WAKE_INTERVAL
 
 log = get_logger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-GRACE = 1.5
-"""Seconds for interrupted work to clean up before the interruption propagates without waiting for it."""
-
-WAKE_INTERVAL = 0.1
-"""Seconds after which a waiting thread wakes to receive signals."""
 
 
 class Call:

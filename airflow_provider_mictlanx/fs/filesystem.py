@@ -538,8 +538,8 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
         :param create: raise ``FileExistsError`` if the object exists, even with the same bytes
         """
         bucket_id, key = self._write_id(path)
-        if create and await self._isfile(path):
-            raise FileExistsError(errno.EEXIST, "an object has this path already", path)
+        if create:
+            await self._check_absent(path)
         try:
             async with self._working() as client:
                 filled = {
@@ -553,6 +553,10 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
                 return unwrap(await client.upload(bucket_id, key, **source, **filled)).size
         finally:
             self.invalidate_cache(path)
+
+    async def _check_absent(self, path: str) -> None:
+        if await self._isfile(path):
+            raise FileExistsError(errno.EEXIST, "an object has this path already", path)
 
     async def _pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
         data = bytes(memoryview(value))  # bytes(5) would be five zeros
@@ -684,8 +688,8 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
             for name in files | directories:
                 self.invalidate_cache(name)
 
-    async def _plan_copies(self, path1: Any, path2: Any, **options: Any) -> list[tuple[str, str]]:
-        """Return what to copy, each with its new path; raise ``OSError`` if a copy would overwrite another file."""
+    async def _plan_copies(self, path1: Any, path2: Any, **options: Any) -> set[str]:
+        """Return the paths that a copy gives new paths; raise ``OSError`` if it would overwrite another file."""
         call = current_call()
         planned: list[tuple[str, str]] = []
         call.planned_copies = planned
@@ -704,20 +708,18 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
                 None,
                 str(path2),
             )
-        return [(original, copy) for original, copy in planned if original != copy]
+        return {original for original, copy in planned if original != copy}
 
     @_one_call
     async def _mv(
         self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None, **kwargs: Any
     ) -> None:
         """Move files: copy them, and delete the originals once all are copied."""
-        copies = await self._plan_copies(path1, path2, recursive=recursive, maxdepth=maxdepth)
+        copied = await self._plan_copies(path1, path2, recursive=recursive, maxdepth=maxdepth)
         paths = await self._expand_path(path1, recursive=recursive, maxdepth=maxdepth)
         files, directories = await self._to_remove(paths, recursive)
-        at_once = max(self.batch_size, 1)
-        await for_each(copies, lambda copy: self._cp_file(*copy, **kwargs), at_once)
-        copied = {original for original, _ in copies}
-        await self._remove(files & copied, directories & copied, at_once)
+        await super()._copy(path1, path2, recursive=recursive, on_error="raise", maxdepth=maxdepth, **kwargs)
+        await self._remove(files & copied, directories & copied, max(self.batch_size, 1))
 
     async def _mv_file(self, path1: str, path2: str) -> None:
         await self._mv(path1, path2)
@@ -810,12 +812,18 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
         if mode == "rb":
             ball = self.run(self._version, path, checksum)
             return ReadFile(self, path, ball, block_size, cache_type, cache_options, autocommit)
-        _check_mode(mode)
-        self._write_id(path)
-        self.run(self._client)  # a missing connection is an error now, and not after everything was written
-        if mode == "xb" and self.run(self._isfile, path):
-            raise FileExistsError(errno.EEXIST, "an object has this path already", path)
+        self.run(self._check_may_write, path, mode)
         return WriteFile(self, path, mode, autocommit, **options)
+
+    async def _check_may_write(self, path: str, mode: str) -> None:
+        """Raise ``OSError`` for a file that can't be stored, before anything is written."""
+        if mode not in ("wb", "xb"):
+            raise NotImplementedError(f"mode must be rb, wb or xb (or r, w, x), got {mode!r}; MictlanX can't append")
+        self._write_id(path)
+        await self._client()  # reads the connection
+        self.written_chunk_size(0)
+        if mode == "xb":
+            await self._check_absent(path)
 
     async def _version(self, path: str, checksum: str | None) -> Ball:
         """Return the newest version of an object; raise ``OSError`` if it is not the expected one."""
@@ -831,11 +839,7 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
         path = self._strip_protocol(path)
         if mode == "rb":
             return AsyncReadFile(self, path, await self._ball(path))
-        _check_mode(mode)
-        self._write_id(path)
-        await self._client()
-        if mode == "xb" and await self._isfile(path):
-            raise FileExistsError(errno.EEXIST, "an object has this path already", path)
+        await self._check_may_write(path, mode)
         return AsyncWriteFile(self, path, WriteFile(self, path, mode, **kwargs))
 
     # -- properties of files ----------------------------------------------------------------------------------------
@@ -876,11 +880,6 @@ def _loop_of_this_process() -> asyncio.AbstractEventLoop:
     if thread is not None and not thread.is_alive():
         asyn.reset_lock()
     return cast(asyncio.AbstractEventLoop, asyn.get_loop())
-
-
-def _check_mode(mode: str) -> None:
-    if mode not in ("wb", "xb"):
-        raise NotImplementedError(f"mode must be rb, wb or xb (or r, w, x), got {mode!r}; MictlanX can't append")
 
 
 def _is_create(mode: str) -> bool:

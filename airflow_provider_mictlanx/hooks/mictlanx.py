@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import os
 import threading
@@ -13,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
-from typing import Any, ParamSpec, TypeAlias, TypeVar, Unpack, cast
+from typing import Any, ParamSpec, TypeAlias, TypeVar, Unpack
 
 from airflow.providers.common.compat.sdk import BaseHook
 from humanfriendly import format_size
@@ -25,7 +24,14 @@ from airflow_provider_mictlanx.batches import copy as batch_copy
 from airflow_provider_mictlanx.batches import delete as batch_delete
 from airflow_provider_mictlanx.batches import download
 from airflow_provider_mictlanx.batches.export import Store, export_items
-from airflow_provider_mictlanx.batches.runner import MAX_REPORTED, BatchResult, Failure, TransferOptions, batch_error
+from airflow_provider_mictlanx.batches.runner import (
+    MAX_REPORTED,
+    BatchResult,
+    Failure,
+    TransferOptions,
+    batch_error,
+    select_options,
+)
 from airflow_provider_mictlanx.bulks import monitor as bulk_monitor
 from airflow_provider_mictlanx.bulks import summary as bulk_summary
 from airflow_provider_mictlanx.bulks.attempt import ShardUpload
@@ -430,7 +436,7 @@ class MictlanXHook(CleanLog, BaseHook):
         exactly_one(bucket_id=bucket_id, bulk_id=bulk_id)
         if bulk_id is not None and (prefix or glob):
             raise ValidationError(f"prefix and glob must be empty if bulk_id is given, got {prefix or glob!r}")
-        transfer = _select(TransferOptions, await self._with_connection_defaults(options))
+        transfer = select_options(TransferOptions, await self._with_connection_defaults(options))
         source = f"bulk {bulk_id!r}" if bulk_id is not None else f"{glob or f'{prefix}*'} of bucket {bucket_id}"
         action = f"reading {source} into {output_path}"
         async with self.open_client() as client, deadline_scope(options["deadline"], action):
@@ -810,7 +816,7 @@ class MictlanXHook(CleanLog, BaseHook):
             raise ValidationError(f"dest_prefix must be str, got {dest_prefix!r}")
         check_bucket_may_change(dest_bucket_id, options["allow_reserved_bucket"], "dest_bucket_id")
         self._check_not_onto_itself((bucket_id, prefix), (dest_bucket_id, dest_prefix), dest_conn_id)
-        transfer = _select(batch_copy.CopyOptions, await self._with_connection_defaults(options))
+        transfer = select_options(batch_copy.CopyOptions, await self._with_connection_defaults(options))
         action = f"copying {prefix}* of bucket {bucket_id} to {dest_prefix}* of bucket {dest_bucket_id}"
         async with self._open_both(dest_conn_id) as (client, dest), deadline_scope(options["deadline"], action):
             items = await download.list_bucket_items(client, bucket_id, prefix, timeout=transfer.timeout)
@@ -890,7 +896,7 @@ class MictlanXHook(CleanLog, BaseHook):
             not data. False trusts the listing: an upload that was killed may then stay incomplete
         """
         filled = await self._with_connection_defaults({**options, "chunk_size": chunk_size})
-        chosen = _select(
+        chosen = select_options(
             SyncOptions,
             filled,
             delete_extra=delete_extra,
@@ -1079,7 +1085,7 @@ class MictlanXHook(CleanLog, BaseHook):
         options: BatchDeleteArguments,
     ) -> B:
         check_bucket_may_change(bucket_id, options["allow_reserved_bucket"])
-        chosen = _select(batch_delete.DeleteOptions, await self._with_connection_defaults(options))
+        chosen = select_options(batch_delete.DeleteOptions, await self._with_connection_defaults(options))
         async with self.open_client() as client, deadline_scope(options["deadline"], action):
             outcome = await delete(client, chosen)
         if not dry_run:
@@ -1166,7 +1172,7 @@ class MictlanXHook(CleanLog, BaseHook):
         else:
             raise ValidationError("bucket_id must be given with source")
         filled = await self._with_connection_defaults(options)
-        spec = _select(
+        spec = select_options(
             BulkSpec,
             filled,
             bulk_id=bulk_id,
@@ -1176,7 +1182,7 @@ class MictlanXHook(CleanLog, BaseHook):
             shards=shards,
             items_per_shard=balls is not None,
         )
-        attempt = _select(
+        attempt = select_options(
             AttemptOptions,
             filled,
             stop_on_failure=stop_on_failure,
@@ -1441,12 +1447,6 @@ def new_client(settings: ConnectionSettings, verify: Any) -> AsyncClient:
         trust_env=settings.trust_env,
         connect_patience=settings.connect_patience,
     )
-
-
-def _select(kind: Callable[..., T], options: Mapping[str, Any], **others: Any) -> T:
-    """Build a dataclass from the options that are its fields, and from ``others``."""
-    names = {field.name for field in dataclasses.fields(cast(type[Any], kind))}
-    return kind(**{name: value for name, value in options.items() if name in names}, **others)
 
 
 # Checks of arguments

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 import uuid
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import pytest
 from airflow_provider_mictlanx.batches.runner import Failure
 from airflow_provider_mictlanx.bulks import attempt as uploading
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError, BulkFailedError
-from airflow_provider_mictlanx.bulks.monitor import await_bulk, bulk_status, delete_bulk, is_open, read_result
+from airflow_provider_mictlanx.bulks.monitor import await_bulk, bulk_status, delete_bulk, is_open, list_bulk_items
 from airflow_provider_mictlanx.bulks.record_store import RecordStore
 from airflow_provider_mictlanx.bulks.records import Closed, Part, Record, records_bucket
 from airflow_provider_mictlanx.bulks.sources import SourceBall, list_items, list_sources
@@ -438,7 +439,7 @@ async def test_waiting_ends_in_time(vss: LocalVSS, bulk_id: str) -> None:
         with pytest.raises(DeadlineExceededError, match="is not planned yet"):
             await await_bulk(client, bulk_id, timeout=0.1, poke_interval=60)
         with pytest.raises(BulkFailedError, match="not finished"):
-            await read_result(client, bulk_id)
+            await list_bulk_items(client, bulk_id)
 
 
 # Closing it
@@ -547,6 +548,43 @@ async def test_loss_in_a_deleted_bulk_stops_no_later_one(
         late = Part(shard=0, attempt="f" * 16, sequence=7, number=0, plan=plan.digest, lost=1)
         await store.write(late, b'{"acknowledged":"","lost":"0"}')
         await upload(client, bulk_id, bucket_id, folder)
+        assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
+
+
+async def test_folder_whose_name_is_not_unicode_is_uploaded(
+    vss: LocalVSS, bulk_id: str, bucket_id: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    make_files(folder, {"a": 10, "b": 300_000})
+    async with uncached_client(vss) as client:
+        for uploaded in (2, 0):
+            assert (await upload(client, bulk_id, bucket_id, folder)).uploaded == uploaded
+        assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
+
+
+async def test_prefix_that_is_not_unicode_is_refused(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path) -> None:
+    make_files(folder, {"a": 10})
+    async with uncached_client(vss) as client:
+        with pytest.raises(ValidationError, match="key_prefix must be valid Unicode"):
+            await upload(client, bulk_id, bucket_id, folder, key_prefix="\udce9/")
+        assert (await RecordStore(client, bulk_id).read()).names == []
+
+
+@pytest.mark.parametrize("items", [b"[]", b'{"acknowledged":0}', b'{"failures":[1]}'])
+async def test_malformed_items_of_a_record_stop_nothing(
+    vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path, items: bytes
+) -> None:
+    """Any writer to the storage can write records."""
+    make_files(folder, {"a": 10, "b": 20})
+    async with uncached_client(vss) as client:
+        await upload(client, bulk_id, bucket_id, folder)
+        store = RecordStore(client, bulk_id)
+        [done] = (await store.read()).dones
+        await store.delete([done.name])
+        await store.write(done.model_copy(update={"acknowledged": 1, "failed": 1}), items)
+        result = await await_bulk(client, bulk_id, timeout=0, include_items=True, fail_on_error=False)
+        assert (result["state"], result["failures"]) == ("failed", [])
+        assert (await upload(client, bulk_id, bucket_id, folder)).failed == 0
         assert (await bulk_status(client, bulk_id)).state is State.COMPLETE
 
 

@@ -49,7 +49,7 @@ async def acknowledged(client: AsyncClient, bulk_id: str) -> set[int]:
     store = RecordStore(client, bulk_id)
     records = await store.read_completely()
     told = await store.read_items([*records.parts, *records.dones])
-    return set().union(*(parse_ranges(items["acknowledged"], KILLED_BALLS) for _, items in told))
+    return set().union(*(parse_ranges(items.acknowledged, KILLED_BALLS) for _, items in told))
 
 
 @pytest.fixture(autouse=True)

@@ -222,7 +222,7 @@ def test_a_key_that_ends_with_a_slash_is_a_directory(vss: LocalVSS, fs: MictlanX
     assert fs.isdir(f"{bucket_id}/folder")
     fs.pipe(f"{bucket_id}/folder/a", b"")
     fs.cp(f"{bucket_id}/folder", f"{bucket_id}/copy", recursive=True)
-    fs.mv(f"{bucket_id}/folder", f"{bucket_id}/moved", recursive=True)
+    fs.mv(f"{bucket_id}/folder", f"{bucket_id}/moved", recursive=True, batch_size=1)
     assert not fs.exists(f"{bucket_id}/folder")
     assert asyncio.run(get("moved/")) == asyncio.run(get("copy/")) == b"marker"
     fs.rm(f"{bucket_id}/moved", recursive=True)

@@ -179,6 +179,12 @@ def test_a_full_folder_for_temporary_files_is_named(
     assert not fs.exists(f"{bucket_id}/a")
 
 
+def test_wrong_chunk_size_fails_when_a_file_is_opened(vss: LocalVSS, bucket_id: str) -> None:
+    fs = MictlanXFileSystem(uri=vss.uri, chunk_size="much")
+    with pytest.raises(OSError, match="chunk_size must be"):
+        fs.open(f"{bucket_id}/a", "wb")
+
+
 class InterruptedError_(Exception):
     """Raised to end the blocks of these tests."""
 

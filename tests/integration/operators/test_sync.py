@@ -103,6 +103,17 @@ def places(request: pytest.FixtureRequest, hook: MictlanXHook, bucket_id: str, t
     return Place(one, hook, bucket_id, tmp_path / "one"), Place(other, hook, f"{bucket_id}-other", tmp_path / "other")
 
 
+@pytest.mark.parametrize("wrong", [{"rf": 0}, {"chunk_size": "much"}, {"max_tries": 0}])
+def test_wrong_option_is_refused_before_any_request(
+    connected: LocalVSS, hook: MictlanXHook, bucket_id: str, tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    write(tmp_path, FILES)
+    connected.reset_requests()
+    with pytest.raises(ValidationError, match=f"^{next(iter(wrong))} must be"):
+        hook.synchronize(str(tmp_path), f"mictlanx://{bucket_id}", **wrong)
+    assert connected.requests() == []
+
+
 @pytest.mark.parametrize("places", PAIRS, indirect=True, ids=" to ".join)
 def test_sync_makes_the_destination_equal(places: tuple[Place, Place]) -> None:
     source, destination = places

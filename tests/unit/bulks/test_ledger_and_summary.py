@@ -165,7 +165,7 @@ def test_many_sources_are_told_in_short() -> None:
 )
 def test_wrong_options(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
-        AttemptOptions(**wrong).check()  # type: ignore[arg-type]
+        AttemptOptions(**wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("wrong", [{"bulk_id": ""}, {"rf": 0}, {"chunk_size": "x"}, {"shards": 0}, {"tags": {"a": 1}}])

@@ -17,6 +17,7 @@ from airflow_provider_mictlanx.bulks.records import (
     Checked,
     Closed,
     Done,
+    Items,
     Part,
     Plan,
     Record,
@@ -308,11 +309,11 @@ def test_latest_end_is_exact_where_earlier_ones_told_of_more() -> None:
 # Which balls are acknowledged
 
 
-def items(acknowledged: str = "", lost: str = "") -> dict[str, str]:
-    return {"acknowledged": acknowledged, "lost": lost}
+def items(acknowledged: str = "", lost: str = "") -> Items:
+    return Items(acknowledged=acknowledged, lost=lost)
 
 
-def acknowledged(*told: tuple[Part | Done, dict[str, str] | None]) -> set[int]:
+def acknowledged(*told: tuple[Part | Done, Items | None]) -> set[int]:
     """Return the balls that reports acknowledge; those with None can't be read any more."""
     records = Records(BULK, parts=[report for report, _ in told if isinstance(report, Part)])
     records = replace(records, dones=[report for report, _ in told if isinstance(report, Done)])
@@ -328,7 +329,7 @@ def test_any_report_acknowledges() -> None:
 
 
 def test_only_later_reports_acknowledge_a_lost_ball() -> None:
-    told: list[tuple[Part | Done, dict[str, str] | None]] = [
+    told: list[tuple[Part | Done, Items | None]] = [
         (good(0, 1, sequence=1), items("0-3")),
         (part(0, 2, 0, 2, sequence=2, lost=2), items("", "1,3")),
     ]
@@ -340,7 +341,7 @@ def test_only_later_reports_acknowledge_a_lost_ball() -> None:
 
 def test_balls_that_a_loss_took_back() -> None:
     """Until they are acknowledged again; whoever relies on that loss records it once more."""
-    told: list[tuple[Part | Done, dict[str, str]]] = [
+    told: list[tuple[Part | Done, Items]] = [
         (part(0, 1, 0, 3, sequence=1), items("0-2")),
         (part(0, 2, 0, 2, sequence=2, lost=2), items("", "1-2")),
         (part(0, 2, 1, 3, sequence=2, lost=2), items("2", "1-2")),
@@ -356,7 +357,7 @@ def test_balls_that_a_loss_took_back() -> None:
 
 def test_first_report_that_counts_tells_when_a_ball_was_stored() -> None:
     """What is announced after that is not what the report knows of."""
-    told: list[tuple[Part | Done, dict[str, str]]] = [
+    told: list[tuple[Part | Done, Items]] = [
         (part(0, 1, 0, 2, sequence=1, updated_at=30), items("0-1")),
         (part(0, 1, 1, 2, sequence=1, updated_at=20), items("1-2")),
         (part(0, 2, 0, 2, sequence=2, updated_at=40, lost=1), items("0", "2")),
@@ -367,7 +368,7 @@ def test_first_report_that_counts_tells_when_a_ball_was_stored() -> None:
 
 
 def test_loss_that_can_not_be_read_is_any_ball() -> None:
-    told: list[tuple[Part | Done, dict[str, str] | None]] = [
+    told: list[tuple[Part | Done, Items | None]] = [
         (good(0, 1, sequence=1), items("0-3")),
         (part(0, 2, 0, 2, sequence=2, lost=2), None),
     ]
@@ -392,7 +393,7 @@ def test_order_of_reports_says_nothing(attempts: list[tuple[int, set[int], set[i
     ]
     expected: set[int] = set()
     for _, read in sorted(told, key=lambda each: (each[0].sequence, each[0].attempt)):
-        expected = expected - parse_ranges(read["lost"], BALLS) | parse_ranges(read["acknowledged"], BALLS)
+        expected = expected - parse_ranges(read.lost, BALLS) | parse_ranges(read.acknowledged, BALLS)
     rng.shuffle(told)
     assert acknowledged(*told) == expected
 
