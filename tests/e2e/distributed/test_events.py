@@ -55,6 +55,13 @@ class Watched:
         self.pause([*DAGS, *CHAIN], True)
         query = "SELECT count(*) FROM trigger WHERE classpath LIKE '%.triggers.events.%'"
         self.airflow.wait_for("the end of the watchers", lambda: self.query(query) == [0], 120)
+        self.airflow.wait_for("the last poll", self._is_quiet, 120)  # the triggerer hears of the end a little later
+
+    def _is_quiet(self) -> bool:
+        """Return whether nobody asks the storage for longer than watchers pause."""
+        last = self.vss.requests()[-1:]
+        time.sleep(6)
+        return self.vss.requests()[-1:] == last
 
     def query(self, query: str, *arguments: str) -> list[Any]:
         """Read the database: Airflow's API for events fails while a run of an event is queued (3.3.2)."""
