@@ -2894,6 +2894,13 @@ MUTANTS = (
             ["test_reading_stops_when_the_object_is_gone"],
         ),
         (
+            "an unchanged listing that may hide an object is looked up again",
+            "rows if await compute(lambda: _hides_nothing(listing.balls, balls)) else None",
+            "rows",
+            EVENT_STATES,
+            ["test_object_that_the_listing_hides_is_found_by_the_next_poll"],
+        ),
+        (
             "an unchanged listing is compared again while objects wait",
             "is_waiting=len(fired) < len(pending)",
             "is_waiting=False",

@@ -13,7 +13,7 @@ import hashlib
 import json
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
@@ -30,6 +30,7 @@ from airflow_provider_mictlanx.bulks.status import State, compute_status, first_
 from airflow_provider_mictlanx.bulks.summary import status_line, summarize
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.concurrency import for_each, run_in_thread
+from airflow_provider_mictlanx.client.empty_objects import with_empty_objects
 from airflow_provider_mictlanx.client.errors import MictlanXError, UnavailableError, ValidationError
 from airflow_provider_mictlanx.client.models import Ball, Metadata
 from airflow_provider_mictlanx.client.object_ids import check_bucket_id
@@ -169,6 +170,16 @@ def _digest(*parts: str) -> bytes:
 def _digest_rows(rows: Sequence[Metadata]) -> int:
     """Return a hash of a listing, whose rows come in any order: the sum of theirs."""
     return sum(int.from_bytes(hashlib.sha256(msgspec.json.encode(row)).digest(), "big") for row in rows)
+
+
+def _hides_nothing(rows: Sequence[Metadata], balls: Iterable[Ball]) -> bool:
+    """Return whether a listing shows only the chunks of its objects; any other chunk may hide those of an object."""
+
+    def identify(chunk: Metadata) -> tuple[str | None, ...]:
+        return chunk.key, chunk.ball_id, chunk.checksum, chunk.full_checksum
+
+    known = {identify(chunk) for ball in balls for chunk in ball.chunks}
+    return all(identify(row) in known for row in with_empty_objects(rows))
 
 
 def encode_seen(seen: Seen) -> str:
@@ -543,7 +554,7 @@ class ObjectWatcher(Watcher):
         if rows != self._rows:
             balls = unwrap(await client.list_balls(self.trigger.bucket_id, listing=listing))
             self._listed = await compute(lambda: self._describe(balls))
-            self._rows = rows
+            self._rows = rows if await compute(lambda: _hides_nothing(listing.balls, balls)) else None
         reader.forget_all_but(self._listed)
         return self._listed
 

@@ -204,7 +204,7 @@ async def test_object_fires_beside_one_of_its_name(hook: MictlanXHook, bucket_id
 async def test_reading_stops_when_the_object_is_gone(
     own_vss: Callable[..., LocalVSS], connect: Callable[..., None], bucket_id: str
 ) -> None:
-    """What is stored under its name later has to be read again."""
+    """An object that is stored under its name later is read again."""
     connect(vss := own_vss(peers=1))
     hook = MictlanXHook()
     await hook.aput(bucket_id, "a", "1")

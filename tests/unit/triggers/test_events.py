@@ -10,12 +10,13 @@ from math import inf, nan
 from typing import Any
 
 import pytest
+from option import Ok, Result
 
 pytest.importorskip("airflow.sdk", reason="asset watchers need Airflow 3")
 
 from airflow_provider_mictlanx.bulks.records import Done, Plan, Records, Start
 from airflow_provider_mictlanx.client.errors import ValidationError
-from airflow_provider_mictlanx.client.models import Ball, Metadata
+from airflow_provider_mictlanx.client.models import Ball, GetRouterBucketMetadataResponse, Metadata
 from airflow_provider_mictlanx.triggers.events import (
     MictlanXBulkCompleteEventTrigger,
     MictlanXObjectEventTrigger,
@@ -27,6 +28,7 @@ from airflow_provider_mictlanx.triggers.watchers import (
     OTHER,
     BulkWatcher,
     ObjectWatcher,
+    StorageReader,
     decode_seen,
     describe,
     encode_seen,
@@ -41,7 +43,7 @@ def test_seen_objects_survive_encoding(count: int) -> None:
 
 
 def test_what_one_state_lacks_is_not_seen_in_all() -> None:
-    """What they have seen with other bytes is seen, but changed, whichever bytes it has now."""
+    """An object that they have seen with different bytes counts as changed, whichever bytes it has now."""
     one, two = {b"both": b"1", b"one": b"1", b"changed": b"1"}, {b"changed": b"2", b"both": b"1", b"two": b"2"}
     assert seen_in_all([one, two]) == seen_in_all([two, one]) == {b"both": b"1", b"changed": OTHER}
     assert seen_in_all([one]) == one
@@ -93,6 +95,41 @@ def test_wrong_arguments_fail_in_the_dag_file_only(wrong: dict[str, Any], messag
 def test_bulk_id_must_not_be_empty() -> None:
     with pytest.raises(ValidationError, match="bulk_id must not be empty"):
         MictlanXBulkCompleteEventTrigger(bulk_id="").serialize()
+
+
+class Clocks:
+    """A client of a storage with peers whose clocks differ: a newer announcement hides an object from the listing."""
+
+    def __init__(self, rows: list[Metadata]) -> None:
+        self.listing = GetRouterBucketMetadataResponse(bucket_id="b", peers_ids=["p"], balls=rows)
+        self.found: list[Ball] = []
+        self.built = 0
+
+    async def get_chunks_by_bucket_id(self, bucket_id: str) -> Result[Any, Exception]:
+        return Ok(self.listing)
+
+    async def list_balls(self, bucket_id: str, listing: Any) -> Result[Any, Exception]:
+        self.built += 1
+        return Ok(self.found)
+
+
+async def test_objects_of_an_unchanged_listing_are_built_once() -> None:
+    storage: Any = Clocks([*ball(key="a").chunks, *ball(key="a", chunk="c1").chunks])
+    storage.found = [ball(key="a")]
+    watcher, reader = ObjectWatcher(MictlanXObjectEventTrigger(bucket_id="b")), StorageReader(storage)
+    first = await watcher.apoll(storage, reader)
+    assert await watcher.apoll(storage, reader) is first
+    assert storage.built == 1
+
+
+async def test_object_that_the_listing_hides_is_found_by_the_next_poll() -> None:
+    """The local VSS has one clock for all peers, so it can't show this."""
+    [row] = ball(key="a", chunk="announced").chunks
+    storage: Any = Clocks([row])
+    watcher, reader = ObjectWatcher(MictlanXObjectEventTrigger(bucket_id="b")), StorageReader(storage)
+    assert list(await watcher.apoll(storage, reader)) == []
+    storage.found = [ball(key="a")]
+    assert [listed.ball.key for listed in await watcher.apoll(storage, reader)] == ["a"]
 
 
 def test_watchers_of_a_bucket_share_a_stream() -> None:
