@@ -73,7 +73,9 @@ def run_pytest(folder: Path, test: str, **environment: str) -> subprocess.Comple
     """Run a test with this plugin alone, which starts three times as fast."""
     (folder / "test_user.py").write_text(test)
     (folder / "pytest.ini").touch()  # the folder may be below ours, whose settings need other plugins
-    command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "airflow_provider_mictlanx.testing", "test_user.py"]
+    # Without a folder of its own, pytest deletes those of earlier runs when it ends: gigabytes.
+    options = ["-q", "-s", "-p", "airflow_provider_mictlanx.testing", "--basetemp", str(folder / "temporary")]
+    command = [sys.executable, "-m", "pytest", *options, "test_user.py"]
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **environment}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
 
