@@ -1766,10 +1766,17 @@ MUTANTS = (
         ),
         (
             "so are the texts of a closed bulk's result",
-            "result: Annotated[dict[str, Any], AfterValidator(_with_clean_texts)]",
-            "result: Annotated[dict[str, Any], AfterValidator(dict)]",
+            "problems: list[CleanText]",
+            "problems: list[str]",
             SPELLINGS,
             ["test_texts_of_a_record_are_printable_and_keys_are_exact"],
+        ),
+        (
+            "a closed bulk was complete or has failed",
+            'state: Literal["complete", "failed"]',
+            "state: str",
+            STATUS,
+            ["test_closed_bulk_needs_a_result"],
         ),
     ),
     *_mutants(

@@ -15,7 +15,7 @@ from airflow_provider_mictlanx.bulks.errors import BulkConflictError, BulkFailed
 from airflow_provider_mictlanx.bulks.inventory import find_listed
 from airflow_provider_mictlanx.bulks.plan import PlannedBall, read_plan
 from airflow_provider_mictlanx.bulks.record_store import RecordStore
-from airflow_provider_mictlanx.bulks.records import Closed, Plan, Records, canonical
+from airflow_provider_mictlanx.bulks.records import Closed, Plan, Records, Summary, canonical
 from airflow_provider_mictlanx.bulks.status import (
     BulkStatus,
     State,
@@ -66,9 +66,7 @@ def is_open(status: BulkStatus, fail_on_error: bool) -> bool:
 
     :param fail_on_error: raise for a bulk that failed permanently; False ends the wait once the bulk is finished
     """
-    failed = status.state is State.FAILED or (
-        status.closed is not None and status.closed.result.get("state") == State.FAILED.value
-    )
+    failed = State.FAILED in (status.state, status.closed and status.closed.result.state)
     if failed and fail_on_error:
         raise permanent_failure(status)
     return status.state in (State.COMPLETE, State.CLOSED) or (failed and status.finished)
@@ -126,7 +124,7 @@ async def _result(
     else:
         items = await _items(store, records) if include_items else {}
         if remove:
-            closed = Closed(result=summary, upload=first_attempt(records.starts))
+            closed = Closed(result=Summary(**summary), upload=first_attempt(records.starts))
             summary, items = await _close(store, closed, items)
     if remove:
         await store.delete((await store.read_completely()).names)
@@ -142,7 +140,7 @@ async def _close(store: RecordStore, closed: Closed, items: dict[str, Any]) -> t
         if found is None:
             raise
         closed = found
-    return dict(closed.result), items
+    return closed.result.model_dump(), items
 
 
 async def _kept_items(store: RecordStore, closed: Closed) -> dict[str, Any]:
@@ -151,7 +149,7 @@ async def _kept_items(store: RecordStore, closed: Closed) -> dict[str, Any]:
     if not items:
         raise BulkConflictError(
             f"reading the objects of bulk {store.bulk_id!r} failed: it was closed by an await without include_items, "
-            f"which deleted its plan; its result is {canonical(closed.result)}"
+            f"which deleted its plan; its result is {canonical(closed.result.model_dump())}"
         )
     return items
 

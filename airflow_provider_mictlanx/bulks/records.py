@@ -26,16 +26,16 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from pydantic import ValidationError as InvalidModel
 
 from airflow_provider_mictlanx.batches.runner import CleanText, Failure
 from airflow_provider_mictlanx.client.errors import IntegrityError, ValidationError
 from airflow_provider_mictlanx.client.models import Metadata
 from airflow_provider_mictlanx.client.object_ids import RESERVED_BUCKETS
-from airflow_provider_mictlanx.client.texts import clean, excerpt
+from airflow_provider_mictlanx.client.texts import excerpt
 from airflow_provider_mictlanx.client.versions import group_by_object, group_versions
 from airflow_provider_mictlanx.safe_ids import is_safe_id
 
@@ -232,16 +232,27 @@ class Items(BaseModel):
     failures: list[Failure] = Field(default_factory=list)
 
 
-def _with_clean_texts(value: Any, name: str = "") -> Any:
-    """Clean messages in a summary; keys and ids stay exact."""
-    match value:
-        case dict():
-            return {name: _with_clean_texts(inner, name) for name, inner in value.items()}
-        case list():
-            return [_with_clean_texts(inner, name) for inner in value]
-        case str() if name in ("message", "problems"):
-            return clean(value)
-    return value
+class Summary(BaseModel):
+    """
+    The result of a bulk.
+
+    :ivar succeeded: number of stored balls
+    :ivar uploaded_size: their total size, in bytes
+    :ivar response_time: from the first record to the last (seconds, by the peers' clocks)
+    :ivar failures: the first few failures
+    :ivar problems: errors of the bulk itself
+    """
+
+    bulk_id: str
+    state: Literal["complete", "failed"]
+    shards: int
+    total_balls: int
+    succeeded: int
+    failed: int
+    uploaded_size: int
+    response_time: FiniteFloat
+    failures: list[Failure]
+    problems: list[CleanText]
 
 
 class Closed(Record):
@@ -256,7 +267,7 @@ class Closed(Record):
     named_by = ()
 
     shard: int = 0
-    result: Annotated[dict[str, Any], AfterValidator(_with_clean_texts)]
+    result: Summary
     upload: str = ""
 
 
@@ -409,9 +420,10 @@ def _read(model: type[Record], text: str, ball_id: str, updated_at: int) -> Reco
     try:
         record = model.model_validate_json(text)
     except InvalidModel as error:
-        raise IntegrityError(
-            f"parsing record {ball_id} failed: {error.errors(include_url=False)[0]['msg']}"
-        ) from None  # pydantic's error quotes the record
+        first = error.errors(include_url=False)[0]
+        name = ".".join(map(str, first["loc"]))
+        problem = f"{name}: {first['msg']}" if name else first["msg"]
+        raise IntegrityError(f"parsing record {ball_id} failed: {problem}") from None  # pydantic's error quotes it
     if record.name != ball_id:
         raise IntegrityError(f"parsing record {ball_id} failed: its summary belongs to {record.name}")
     return record.model_copy(update={"updated_at": updated_at})

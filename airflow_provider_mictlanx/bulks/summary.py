@@ -32,7 +32,7 @@ def summarize(status: BulkStatus) -> dict[str, Any]:
     ``response_time`` (seconds), ``failures`` (the first few: ``{bucket_id, key, code, message}``), ``problems`` (str).
     """
     if status.closed:
-        return dict(status.closed.result)
+        return status.closed.result.model_dump()
     missing = max(status.failed, status.total_balls - status.acknowledged) if status.finished else status.failed
     return truncate_summary(
         {

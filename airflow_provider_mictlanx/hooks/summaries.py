@@ -133,7 +133,7 @@ def status_summary(status: BulkStatus) -> dict[str, Any]:
         "state": status.state.value,
         "failures": [failure.model_dump() for failure in status.failures],
         "problems": list(status.problems),
-        "result": dict(status.closed.result) if status.closed else None,
+        "result": status.closed.result.model_dump() if status.closed else None,
     }
     return truncate_summary(summary)
 

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from airflow_provider_mictlanx.batches.runner import BatchError, Failure
 from airflow_provider_mictlanx.bulks.errors import BulkFailedError
-from airflow_provider_mictlanx.bulks.records import Closed, Done
+from airflow_provider_mictlanx.bulks.records import Done, Summary
+from airflow_provider_mictlanx.bulks.status import BulkStatus, State
+from airflow_provider_mictlanx.bulks.summary import summarize
 from airflow_provider_mictlanx.client import texts
 from airflow_provider_mictlanx.client.errors import MictlanXError, UnknownError
 from airflow_provider_mictlanx.client.transport.backend import InvalidResponseError
@@ -92,15 +94,11 @@ def test_texts_of_a_record_are_printable_and_keys_are_exact(evil: str) -> None:
     assume(not any("\ud800" <= char <= "\udfff" for char in evil))
     failure = Failure(bucket_id="b", key=evil, code=500, message=evil)
     done = Done(shard=0, attempt="0" * 16, failures=[failure], error=evil)
-    told: dict[str, Any] = {
-        "bulk_id": evil,
-        "failures": [{"key": evil, "message": evil}],
-        "problems": [evil],
-        "failed": 1,
-    }
-    closed = Closed(result=told).result
-    assert (failure.key, closed["bulk_id"], closed["failures"][0]["key"], closed["failed"]) == (evil, evil, evil, 1)
-    for text in (failure.message, done.error, closed["failures"][0]["message"], *closed["problems"]):
+    told = summarize(BulkStatus(evil, State.FAILED, failed=1))
+    told |= {"failures": [{"bucket_id": "b", "key": evil, "code": 500, "message": evil}], "problems": [evil]}
+    closed = Summary(**told)
+    assert (failure.key, closed.bulk_id, closed.failures[0].key, closed.failed) == (evil, evil, evil, 1)
+    for text in (failure.message, done.error, closed.failures[0].message, *closed.problems):
         assert text.isprintable()
 
 

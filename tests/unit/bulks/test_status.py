@@ -23,6 +23,8 @@ from airflow_provider_mictlanx.bulks.records import (
     Record,
     Records,
     Start,
+    Summary,
+    canonical,
     format_ranges,
     parse_ranges,
     read_listing,
@@ -35,6 +37,7 @@ from airflow_provider_mictlanx.bulks.status import (
     latest_start,
     taken_back_balls,
 )
+from airflow_provider_mictlanx.bulks.summary import summarize
 from airflow_provider_mictlanx.client.errors import IntegrityError
 from airflow_provider_mictlanx.client.models import Metadata
 
@@ -221,7 +224,7 @@ def test_who_checks_the_storage_changes_nothing(records: list[Record]) -> None:
 
 @given(histories())
 def test_closed_is_the_last_word(records: list[Record]) -> None:
-    now = status(*records, Closed(result={"state": "complete"}), complete=False)
+    now = status(*records, CLOSED, complete=False)
     assert (now.state, now.finished) == (State.CLOSED, True)
 
 
@@ -249,6 +252,7 @@ def test_end_of_an_attempt_that_was_cut_off_comes_late() -> None:
 
 
 FIRST = [start(0, 1, 1, 1), plan(0, 1), good(0, 1, sequence=1)]
+CLOSED = Closed(result=Summary(**summarize(BulkStatus(BULK, State.COMPLETE))))
 LOSS = [start(0, 1, 2, 2), part(0, 2, 0, 1, sequence=2, lost=3)]
 
 
@@ -294,7 +298,7 @@ def test_loss_of_one_shard_is_no_loss_of_another() -> None:
 
 
 def test_loss_after_the_bulk_was_closed() -> None:
-    assert status(*FIRST, *LOSS, Closed(result={"state": "complete"})).state is State.CLOSED
+    assert status(*FIRST, *LOSS, CLOSED).state is State.CLOSED
 
 
 def test_latest_end_is_exact_where_earlier_ones_told_of_more() -> None:
@@ -479,6 +483,14 @@ def test_records_of_another_bulk_are_refused() -> None:
     listing = announced(start(0, 1, 1, 1), **{BULK_TAG: "other"})
     with pytest.raises(IntegrityError, match="other"):
         read_listing(BULK, listing, True)
+
+
+@pytest.mark.parametrize(("wrong", "problem"), [({"state": "running"}, "result.state"), ({}, "result: Field required")])
+def test_closed_bulk_needs_a_result(wrong: dict[str, Any], problem: str) -> None:
+    result = CLOSED.result.model_dump() | wrong if wrong else None
+    record = canonical({"shard": 0, "result": result} if wrong else {"shard": 0})
+    with pytest.raises(IntegrityError, match=f"parsing record closed failed: {problem}"):
+        read_listing(BULK, [foreign("closed", **{BULK_TAG: BULK, RECORD_TAG: record})], True)
 
 
 def foreign(ball_id: str, **tags: str) -> Metadata:
