@@ -274,8 +274,7 @@ class BulkJobs:
                 job.cancel()
             for job in jobs.values():
                 await job.finished()
-            for job in jobs.values():
-                await job._windows.withdraw()
+            await asyncio.gather(*(job._windows.withdraw() for job in jobs.values()))
 
 
 def check_items(balls: Iterable[Mapping[str, Any]], allow_reserved_bucket: bool = False) -> list[tuple[BallK, int]]:
