@@ -74,7 +74,7 @@ def start_airflow(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -
     for folder in (ROOT / "example_dags", Path(__file__).parent / "dags"):
         shutil.copytree(folder, dags, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     nightly = dags / "example_mictlanx_nightly.py"
-    code = nightly.read_text()
+    code = nightly.read_text().replace("poke_interval=30", "poke_interval=5")
     nightly.write_text(code.replace('"/data/', f'"{data_folder}/'))
     beside = {'"nightly': '"nightly_beside', '"frames"': '"frames-beside"', '"/data/': f'"{data_folder}/beside/'}
     for old, new in beside.items():
@@ -92,6 +92,8 @@ def start_airflow(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -
             # One chunk in flight per upload: with the storage slowed down, an upload takes as long as a test wants it to.
             "AIRFLOW_CONN_MICTLANX_DEFAULT": f"{vss.uri}&max_concurrency=1&connect_patience=0",
             "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE": "True",
+            # A changed file is read at once anyway; the others, every 30 s by default, would keep a core busy.
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
         }
         with RunningAirflow(clean_environment(home, dags) | settings | (environment or {}), **options) as airflow:
             airflow.wait_until_healthy()
