@@ -48,6 +48,7 @@ DEFAULT_FOLDER = "/mictlanx/data"
 """The official client's default folder."""
 
 Acknowledgement = TypeVar("Acknowledgement", bound=Answer)
+"""The answer to a chunk's data, which names the peers that stored it."""
 
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
