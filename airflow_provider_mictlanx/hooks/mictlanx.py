@@ -1299,7 +1299,7 @@ class MictlanXHook(CleanLog, BaseHook):
         async with self._reuse(client) as opened:
             status = await bulk_monitor.bulk_status(opened, bulk_id, **options)
             self._log_progress(bulk_summary.status_line(status))
-            if not bulk_monitor.is_open(status, fail_on_error):
+            if not bulk_monitor.is_wait_over(status, fail_on_error):
                 return None
             summary = bulk_summary.summarize(status)
             if check is not None and status.state in (State.COMPLETE, State.CLOSED):
