@@ -81,7 +81,7 @@ from airflow_provider_mictlanx.client.protocol.router import AsyncRouter
 from airflow_provider_mictlanx.client.read_cache import ReadCache
 from airflow_provider_mictlanx.client.result import returns_result, unwrap
 from airflow_provider_mictlanx.client.retry import RetryConfig, deadline_scope, retry_config_from_policy
-from airflow_provider_mictlanx.client.texts import get_logger
+from airflow_provider_mictlanx.client.texts import format_first, get_logger
 from airflow_provider_mictlanx.client.transfer.chunk_upload import PutOptions, Seen
 from airflow_provider_mictlanx.client.transfer.copy import Copy
 from airflow_provider_mictlanx.client.transfer.delete import Deletion
@@ -221,9 +221,8 @@ class AsyncClient:
         routers = self._pool.routers
         # A ValidationError without a router's address was raised before any request.
         if not any(router.base_url() in message for router in routers) and not isinstance(error, ValidationError):
-            shown = ", ".join(f"{router.router_id} {router.base_url()}" for router in routers[:ROUTERS_SHOWN])
-            more = f" and {len(routers) - ROUTERS_SHOWN} more" if len(routers) > ROUTERS_SHOWN else ""
-            message = f"{message} [{shown}{more}]"
+            named = [f"{router.router_id} {router.base_url()}" for router in routers]
+            message = f"{message} [{format_first(named, most=ROUTERS_SHOWN)}]"
         error.amend(message)
 
     # -- opening and closing ----------------------------------------------------------------------------------------
