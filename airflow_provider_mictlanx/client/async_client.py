@@ -110,7 +110,14 @@ from airflow_provider_mictlanx.client.transport.headers import NO_HEADERS
 from airflow_provider_mictlanx.client.transport.proxies import ProxyRules
 from airflow_provider_mictlanx.client.transport.tls import Verify
 from airflow_provider_mictlanx.client.uri import MictlanXURI
-from airflow_provider_mictlanx.client.validation import check_int, check_non_negative, check_str, check_tags, parse_size
+from airflow_provider_mictlanx.client.validation import (
+    check_int,
+    check_non_negative,
+    check_str,
+    check_tags,
+    is_unicode,
+    parse_size,
+)
 from airflow_provider_mictlanx.client.versions import Version, group_by_object, group_versions
 
 if TYPE_CHECKING:
@@ -176,7 +183,7 @@ class AsyncClient:
         trust_env: bool = False,
         connect_patience: float = CONNECT_PATIENCE,
     ) -> None:
-        if not client_id or any("\ud800" <= c <= "\udfff" for c in client_id):
+        if not client_id or not is_unicode(client_id):
             raise ValidationError(f"client_id must be valid Unicode and not empty, got {client_id!r}")
         check_int("max_workers", max_workers)
         self.uri = uri if isinstance(uri, MictlanXURI) else MictlanXURI.parse(uri)

@@ -241,7 +241,8 @@ class MictlanXHook(CleanLog, BaseHook):
         try:
             return self._run(self._atest_connection)
         except Exception as error:
-            return False, summaries.connection_problem(self.mictlanx_conn_id, clean(str(error)) or type(error).__name__)
+            message = clean(str(error)) or type(error).__name__
+            return False, summaries.connection_problem(str(self.mictlanx_conn_id), message)
 
     async def _atest_connection(self) -> tuple[bool, str]:
         async with self.open_client() as client:
