@@ -25,7 +25,7 @@ from airflow_provider_mictlanx.client.local_io.chunk_sizes import (
 from airflow_provider_mictlanx.client.models import Ball
 from airflow_provider_mictlanx.client.retry import RetryConfig
 from airflow_provider_mictlanx.client.texts import clean, format_first, get_logger, truncate
-from airflow_provider_mictlanx.client.validation import check_int, check_timeout
+from airflow_provider_mictlanx.client.validation import check_bool, check_int, check_timeout
 
 T = TypeVar("T")
 log = get_logger(__name__)
@@ -77,6 +77,9 @@ class TransferOptions:
         check_max_concurrency(self.max_concurrency)
         RetryConfig(self.max_tries, self.max_backoff)
         check_timeout(self.timeout)
+        for option in fields(self):
+            if option.type == "bool":  # a str, since annotations are not evaluated
+                check_bool(option.name, getattr(self, option.name))
 
     @property
     def retry(self) -> dict[str, Any]:
