@@ -41,7 +41,7 @@ from airflow_provider_mictlanx.client.transport.connections import Response
 from airflow_provider_mictlanx.client.transport.headers import NO_HEADERS
 from airflow_provider_mictlanx.client.transport.limits import MAX_METADATA, MAX_PEER_LIST
 from airflow_provider_mictlanx.client.transport.tls import Verify
-from airflow_provider_mictlanx.client.validation import parse_size
+from airflow_provider_mictlanx.client.validation import check_bool, parse_size
 from airflow_provider_mictlanx.client.versions import filtered_error, read_filters
 
 DEFAULT_FOLDER = "/mictlanx/data"
@@ -432,6 +432,6 @@ class _FileTarget:
     ) -> None:
         self.folder = folder
         self.piece = parse_size(chunk_size)
-        self.replace = replace
+        self.replace = check_bool("replace", replace)
         suffix = extension.lstrip(".")
         self.name = check_file_name(f"{stem}.{suffix}" if suffix else stem, "sink_folder_path")
