@@ -1499,7 +1499,7 @@ MUTANTS = (
         ),
         (
             "an error names the routers",
-            'message = f"{message} [{shown}{more}]"',
+            'message = f"{message} [{format_first(named, most=ROUTERS_SHOWN)}]"',
             "pass",
             NAMED,
             ["test_absent_object_is_named_with_the_router", "test_several_routers_are_named_and_many_are_counted"],

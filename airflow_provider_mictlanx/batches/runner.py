@@ -24,8 +24,8 @@ from airflow_provider_mictlanx.client.local_io.chunk_sizes import (
 )
 from airflow_provider_mictlanx.client.models import Ball
 from airflow_provider_mictlanx.client.retry import RetryConfig
-from airflow_provider_mictlanx.client.texts import clean, get_logger, truncate
-from airflow_provider_mictlanx.client.validation import check_int, check_timeout
+from airflow_provider_mictlanx.client.texts import clean, format_first, get_logger, truncate
+from airflow_provider_mictlanx.client.validation import check_bool, check_int, check_timeout
 
 T = TypeVar("T")
 log = get_logger(__name__)
@@ -77,6 +77,9 @@ class TransferOptions:
         check_max_concurrency(self.max_concurrency)
         RetryConfig(self.max_tries, self.max_backoff)
         check_timeout(self.timeout)
+        for option in fields(self):
+            if option.type == "bool":  # a str, since annotations are not evaluated
+                check_bool(option.name, getattr(self, option.name))
 
     @property
     def retry(self) -> dict[str, Any]:
@@ -325,12 +328,6 @@ class Failure(BaseModel):
 
 MAX_REPORTED = 5
 """Limit for the failures or objects that a message, a summary or the log names."""
-
-
-def format_first(texts: Sequence[str], separator: str = ", ") -> str:
-    """Return the first few texts, and the number of the others."""
-    more = f" and {len(texts) - MAX_REPORTED:,} more" if len(texts) > MAX_REPORTED else ""
-    return separator.join(texts[:MAX_REPORTED]) + more
 
 
 def format_failures(failures: Sequence[Failure]) -> str:

@@ -58,7 +58,7 @@ async def _poke(store: RecordStore) -> tuple[Records, BulkStatus]:
     return records, status
 
 
-def is_open(status: BulkStatus, fail_on_error: bool) -> bool:
+def is_wait_over(status: BulkStatus, fail_on_error: bool) -> bool:
     """
     Return whether the wait for a bulk is over; raise ``BulkFailedError`` if the bulk failed permanently.
 
@@ -105,7 +105,7 @@ async def await_bulk(
     while True:
         records, status = await _poke(store)
         log_progress(status_line(status))
-        if is_open(status, fail_on_error):
+        if is_wait_over(status, fail_on_error):
             return await _result(store, records, status, include_items, remove_on_completion)
         left = math.inf if timeout is None else timeout - (time.monotonic() - started)
         if left <= 0:
@@ -203,7 +203,7 @@ async def list_bulk_items(client: AsyncClient, bulk_id: str, timeout: float = RE
     """
     store = RecordStore(client, bulk_id, timeout)
     records, status = await _poke(store)
-    if not is_open(status, fail_on_error=False):
+    if not is_wait_over(status, fail_on_error=False):
         raise BulkFailedError(
             f"reading the result of bulk {bulk_id!r} failed: it is not finished. {status_line(status)}",
             result=summarize(status),

@@ -13,7 +13,7 @@ from airflow_provider_mictlanx.bulks.sources import as_unicode
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.object_ids import check_bucket_may_change
 from airflow_provider_mictlanx.client.transfer.chunk_upload import PutOptions
-from airflow_provider_mictlanx.client.validation import check_bool, check_str, parse_size
+from airflow_provider_mictlanx.client.validation import check_str, parse_size
 
 MAX_SOURCES_LENGTH = 500
 """Limit for the sources in a record, in characters: longer ones are replaced by the first few and a SHA-256."""
@@ -92,11 +92,6 @@ class AttemptOptions(TransferOptions):
     allow_empty: bool = False
     will_retry: bool = False
     fail_on_error: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("stop_on_failure", "replace", "allow_empty", "will_retry", "fail_on_error"):
-            check_bool(name, getattr(self, name))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from functools import partial
 from humanfriendly.text import pluralize
 
 from airflow_provider_mictlanx.batches.progress import Progress
-from airflow_provider_mictlanx.batches.runner import format_first
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError
 from airflow_provider_mictlanx.bulks.inventory import find_lost
 from airflow_provider_mictlanx.bulks.ledger import BallKey, Ledger
@@ -50,6 +49,7 @@ from airflow_provider_mictlanx.client.local_io.chunk_sizes import chunk_size_for
 from airflow_provider_mictlanx.client.local_io.chunk_splitter import ChunkManifest
 from airflow_provider_mictlanx.client.object_ids import check_bucket_may_change
 from airflow_provider_mictlanx.client.result import unwrap
+from airflow_provider_mictlanx.client.texts import format_first
 
 HASHED_AT_ONCE = 4
 """Limit for the balls that are read and hashed at the same time."""

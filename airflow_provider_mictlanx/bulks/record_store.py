@@ -12,7 +12,7 @@ from typing import TypeVar
 from humanfriendly.text import pluralize
 from option import Result
 
-from airflow_provider_mictlanx.batches.runner import REQUEST_TIMEOUT, format_first
+from airflow_provider_mictlanx.batches.runner import REQUEST_TIMEOUT
 from airflow_provider_mictlanx.bulks.records import (
     Checked,
     Items,
@@ -38,7 +38,7 @@ from airflow_provider_mictlanx.client.errors import (
 from airflow_provider_mictlanx.client.models import DeleteBucketResponse, GetRouterBucketMetadataResponse
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.retry import RetryConfig
-from airflow_provider_mictlanx.client.texts import get_logger
+from airflow_provider_mictlanx.client.texts import format_first, get_logger
 
 T = TypeVar("T")
 log = get_logger(__name__)

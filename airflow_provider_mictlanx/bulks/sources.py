@@ -27,7 +27,6 @@ from types import MappingProxyType
 from typing import Any
 
 from airflow_provider_mictlanx.batches.export import is_remote
-from airflow_provider_mictlanx.batches.runner import format_first
 from airflow_provider_mictlanx.client.errors import MictlanXError, UnknownError, ValidationError
 from airflow_provider_mictlanx.client.local_io.fsspec_source import (
     CONTENT_FIELDS,
@@ -37,6 +36,7 @@ from airflow_provider_mictlanx.client.local_io.fsspec_source import (
     find_files,
 )
 from airflow_provider_mictlanx.client.object_ids import check_bucket_id, make_ball_id
+from airflow_provider_mictlanx.client.texts import format_first
 from airflow_provider_mictlanx.client.validation import check_str, check_tags
 
 NO_TAGS: Mapping[str, str] = MappingProxyType({})

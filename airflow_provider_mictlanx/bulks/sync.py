@@ -37,7 +37,6 @@ from airflow_provider_mictlanx.client.local_io.fsspec_source import content_fing
 from airflow_provider_mictlanx.client.object_ids import check_bucket_id, check_bucket_may_change, is_part_name
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.texts import get_logger
-from airflow_provider_mictlanx.client.validation import check_bool
 from airflow_provider_mictlanx.client.versions import listed_key, plain_checksum
 
 log = get_logger(__name__)
@@ -93,11 +92,6 @@ class SyncOptions(UploadOptions):
     dry_run: bool = False
     allow_empty: bool = False
     check_storage: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("delete_extra", "dry_run", "allow_empty", "check_storage"):
-            check_bool(name, getattr(self, name))
 
 
 @dataclass

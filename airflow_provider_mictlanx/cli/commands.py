@@ -182,7 +182,7 @@ async def _bulk_status(client: AsyncClient, args: Namespace, bulk_id: str) -> Bu
     while True:
         status = await monitor.bulk_status(client, bulk_id, args.timeout)
         log.info("%s", summary.status_line(status))
-        if not args.wait or monitor.is_open(status, fail_on_error=False):
+        if not args.wait or monitor.is_wait_over(status, fail_on_error=False):
             return status
         await asyncio.sleep(POLL_SECONDS)
 

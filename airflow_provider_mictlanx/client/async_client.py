@@ -81,7 +81,7 @@ from airflow_provider_mictlanx.client.protocol.router import AsyncRouter
 from airflow_provider_mictlanx.client.read_cache import ReadCache
 from airflow_provider_mictlanx.client.result import returns_result, unwrap
 from airflow_provider_mictlanx.client.retry import RetryConfig, deadline_scope, retry_config_from_policy
-from airflow_provider_mictlanx.client.texts import get_logger
+from airflow_provider_mictlanx.client.texts import format_first, get_logger
 from airflow_provider_mictlanx.client.transfer.chunk_upload import PutOptions, Seen
 from airflow_provider_mictlanx.client.transfer.copy import Copy
 from airflow_provider_mictlanx.client.transfer.delete import Deletion
@@ -110,7 +110,14 @@ from airflow_provider_mictlanx.client.transport.headers import NO_HEADERS
 from airflow_provider_mictlanx.client.transport.proxies import ProxyRules
 from airflow_provider_mictlanx.client.transport.tls import Verify
 from airflow_provider_mictlanx.client.uri import MictlanXURI
-from airflow_provider_mictlanx.client.validation import check_int, check_non_negative, check_str, check_tags, parse_size
+from airflow_provider_mictlanx.client.validation import (
+    check_int,
+    check_non_negative,
+    check_str,
+    check_tags,
+    is_unicode,
+    parse_size,
+)
 from airflow_provider_mictlanx.client.versions import Version, group_by_object, group_versions
 
 if TYPE_CHECKING:
@@ -176,7 +183,7 @@ class AsyncClient:
         trust_env: bool = False,
         connect_patience: float = CONNECT_PATIENCE,
     ) -> None:
-        if not client_id or any("\ud800" <= c <= "\udfff" for c in client_id):
+        if not client_id or not is_unicode(client_id):
             raise ValidationError(f"client_id must be valid Unicode and not empty, got {client_id!r}")
         check_int("max_workers", max_workers)
         self.uri = uri if isinstance(uri, MictlanXURI) else MictlanXURI.parse(uri)
@@ -221,9 +228,8 @@ class AsyncClient:
         routers = self._pool.routers
         # A ValidationError without a router's address was raised before any request.
         if not any(router.base_url() in message for router in routers) and not isinstance(error, ValidationError):
-            shown = ", ".join(f"{router.router_id} {router.base_url()}" for router in routers[:ROUTERS_SHOWN])
-            more = f" and {len(routers) - ROUTERS_SHOWN} more" if len(routers) > ROUTERS_SHOWN else ""
-            message = f"{message} [{shown}{more}]"
+            named = [f"{router.router_id} {router.base_url()}" for router in routers]
+            message = f"{message} [{format_first(named, most=ROUTERS_SHOWN)}]"
         error.amend(message)
 
     # -- opening and closing ----------------------------------------------------------------------------------------
@@ -301,6 +307,8 @@ class AsyncClient:
         Exactly one of ``data``, ``path`` and ``file`` is required. Bytes have the chunk layout of ``put``, files that
         of ``put_file``. Parameters and errors: see ``put``, and:
 
+        :param data: the bytes
+        :param path: path of a regular file
         :param file: a file of another store, read through its fsspec filesystem
         :param chunk_size: None to choose it by the size of the source
         :param max_concurrency: None to choose it by the size of the chunks
@@ -331,11 +339,12 @@ class AsyncClient:
         """
         Return the windows in which a bulk's balls are announced before ``upload`` puts them.
 
+        Parameters: see ``put``, and:
+
         :param arguments: returns the arguments of ``upload`` for a ball, by its number
         :param max_concurrency: maximum announcements in flight
         :param timeout: for each listing (seconds)
         :param max_tries: tries per listing
-        :param max_backoff: longest wait between two tries (seconds)
         """
         routers = self._sender(timeout, NO_HEADERS, RetryConfig(max_tries, max_backoff))
 
@@ -455,6 +464,7 @@ class AsyncClient:
 
         :param bucket_id: letters, digits, and single ``-`` or ``_`` between them
         :param key: any str; one that is not a safe id is stored under its SHA-256
+        :param value: the bytes
         :param chunk_size: ``"256kb"`` (1 kb = 1,000 bytes), ``"1MiB"`` or a number of bytes
         :param rf: number of replicas of each chunk
         :param timeout: for each request (seconds)
@@ -506,9 +516,7 @@ class AsyncClient:
         Put a file under a key; return True if it was sent, False if exactly these bytes were already stored.
 
         The file is read twice, to hash it and to send it. If it changes between the two, ``IntegrityError`` is raised,
-        and no mixture is stored. Parameters and errors: see ``put``, and:
-
-        :param path: path of a regular file
+        and no mixture is stored. Parameters and errors: see ``put`` and ``upload``.
         """
         name = changing_name(bucket_id, key, allow_reserved_bucket)
         options = PutOptions(rf, max_concurrency, replace, tags, self.client_id)
@@ -630,26 +638,22 @@ class AsyncClient:
         Returns ``data``, the ``metadatas`` of the chunks, in order, and ``verified``: False if the writer recorded no
         SHA-256 of the complete ball, so only its chunks were verified. Every peer must then take part in the listing.
         A wrong or missing chunk is read again without the router's cache, then from each peer. If all of these fail,
-        the next older complete version is read.
+        the next older complete version is read. Parameters: see ``put``, and:
 
-        :param bucket_id: see ``put``
         :param key: the key, or the ball id; also a chunk key other than ``{ball_id}_{index}``, as other clients use
         :param max_paralell_gets: maximum chunks in flight
         :param headers: sent with every request of this call
         :param chunk_size: ignored; chunks have the sizes that their writer chose
-        :param timeout: for each request (seconds)
         :param http2: ignored; the URI decides
         :param max_retries: tries per chunk
         :param delay: the wait before the second try is at most ``delay × backoff_factor`` (seconds), and doubles with
             every try
         :param backoff_factor: see ``delay``
         :param force: bypass the routers' caches from the start
-        :param max_backoff: longest wait between two tries (seconds)
         :param chunk_index: first chunk to read; unless it is 0, the SHA-256 of the complete ball is not verified
         :param max_delay: longest wait too (seconds); the smaller of ``max_backoff`` and ``max_delay`` applies
         :param jitter: wait a random time up to the bound, instead of exactly the bound
         :param max_size: largest ball to accept (bytes); a larger one raises ``ValidationError``
-        :param deadline: for the complete call (seconds)
 
         :raises NotFoundError: the ball is confirmed to be absent, or was never completely written
         :raises IntegrityError: every readable copy has wrong bytes
@@ -717,10 +721,9 @@ class AsyncClient:
         """
         Read and verify one chunk of a listed ball, without listing it again.
 
-        Parameters and errors: see ``get``, and:
+        Parameters and errors: see ``get_chunk``, and:
 
         :param ball: a result of ``get_metadata`` or ``list_balls``
-        :param index: position of the chunk in the ball, from 0
 
         :raises IntegrityError: also if the ball has been replaced since it was listed
         """
@@ -795,8 +798,6 @@ class AsyncClient:
         Parameters and errors: see ``get``, ``get_to_file`` and:
 
         :param filename: ``fullname`` of ``get_to_file``
-        :param max_concurrency: maximum chunks in flight
-        :param max_tries: tries per chunk
         :param checksum: expected SHA-256, in hex; other bytes raise ``IntegrityError``
         :param listed: the ball as ``list_balls`` returned it, which saves its listing. If it can't be read as listed,
             its versions are listed after all
@@ -836,6 +837,7 @@ class AsyncClient:
 
         An existing file with the same content is kept, and counts as written. Parameters and errors: see ``get``, and:
 
+        :param ball_id: the ball id, or any key
         :param output_path: the folder; created if missing; empty = the working directory
         :param fullname: name of the file, without folders; empty = a safe form of the tag ``fullname``, else
             ``{ball_id}[.{extension}]``
@@ -896,10 +898,10 @@ class AsyncClient:
         """
         Return the metadata of one chunk, from the replica that the router chooses.
 
+        Parameters: see ``get``, and:
+
         :param key: the chunk's key, ``{ball_id}_{index}``
-        :param timeout: for each request (seconds)
         :param retry_policy: tries and waits; None = five tries
-        :param deadline: for the complete call (seconds)
 
         :raises NotFoundError: the placement service knows no replica
         :raises UnavailableError: a replica is placed, but no peer returned it in any try
@@ -925,15 +927,13 @@ class AsyncClient:
         """
         List every announced chunk of a bucket as the router returns it: repeated, unsorted, without chunks of size 0.
 
-        The companions of empty balls are included. ``list_balls`` shows the empty balls instead.
-        Parameters: see ``list_balls``, and:
+        The companions of empty balls are included. ``list_balls`` shows the empty balls instead. Parameters and errors:
+        see ``list_balls``, and:
 
         :param partial: accept a listing without the chunks of some peers; ``extra["missing_peers"]`` then names them
         :param name_missing: False with ``partial`` saves the request that finds them; ``missing_peers`` sends it later
-        :param max_size: largest listing to read (bytes), because a listing has no pages; None = 2 GiB
 
         :raises UnavailableError: a peer does not answer, so its chunks would be missing
-        :raises UpstreamProtocolError: with ``too_long`` set: the listing is larger than ``max_size``
         """
         check_bucket_id(bucket_id)
         routers = self._sender(timeout, headers)
@@ -954,9 +954,9 @@ class AsyncClient:
         """
         Return the ids of the peers whose chunks are missing in a listing of a bucket, with one request.
 
+        Parameters: see ``get``, and:
+
         :param listing: a result of ``get_chunks_by_bucket_id``
-        :param timeout: for each try (seconds)
-        :param deadline: for the complete call (seconds)
         """
         routers = self._sender(timeout, NO_HEADERS)
         action = f"finding the peers that are missing in the listing of bucket {listing.bucket_id}"
@@ -1027,16 +1027,13 @@ class AsyncClient:
         List the balls of a bucket whose chunks are all announced, sorted by key.
 
         An empty ball that another client wrote has no companion and is missing. An unknown bucket counts as empty. The
-        router always sends the complete bucket; ``prefix`` and ``glob`` select from it.
+        router always sends the complete bucket; ``prefix`` and ``glob`` select from it. Parameters: see ``get``, and:
 
         :param prefix: select keys that begin with this
         :param glob: select keys that match this pattern: ``*`` = any characters (``/`` too), ``?`` = one character,
             ``[ab]`` = one of these; not together with ``prefix``
-        :param timeout: for each request (seconds)
-        :param headers: sent with every request of this call
         :param listing: a complete result of ``get_chunks_by_bucket_id``, instead of another listing
         :param max_size: largest listing to read (bytes), because a listing has no pages; None = 2 GiB
-        :param deadline: for the complete call (seconds)
 
         :raises UnavailableError: a peer does not answer, so its balls would be missing
         :raises UpstreamProtocolError: with ``too_long`` set: the listing is larger than ``max_size``
@@ -1188,18 +1185,14 @@ class AsyncClient:
         Delete all chunks and replicas of a ball, and confirm it; a missing ball is not an error.
 
         Returns ``n_deletes``, the number of deleted replicas, and ``ball_id``. An object that another client stored
-        under a chunk key of its own is deleted alone; others with the same ball id stay.
+        under a chunk key of its own is deleted alone; others with the same ball id stay. Parameters: see ``get``, and:
 
         :param ball_id: the ball id, or any key
-        :param timeout: for each request (seconds)
         :param force: sent as the header ``Force``
-        :param headers: sent with every request of this call
         :param also: keys of objects with the same ball id that may be deleted with it: an object written directly to a
             peer has no placement, and can only be deleted with all of them
         :param listed: all its chunks in a complete listing of the bucket, for callers that delete many balls and list
             the bucket again afterwards: one request per chunk, and no confirmation
-        :param allow_reserved_bucket: allow a bucket that begins with ``bulk-``, which contains records of a bulk
-        :param deadline: for the complete call (seconds)
 
         :raises UnavailableError: a peer does not answer, and may still have its replicas
         :raises ValidationError: other objects would be deleted, or the ball id has several; they are named
@@ -1312,7 +1305,8 @@ class AsyncClient:
         Wait until every ball of a bulk is stored or failed.
 
         Returns a dict: ``successes`` (``[{"item"}]``), ``failures`` (``[{"item", "error"}]``), ``uploaded_size``
-        (bytes), ``total_balls``, ``successed``, ``failed``, ``response_time`` (seconds).
+        (bytes), ``total_balls``, ``successed``, ``failed``, ``response_time`` (seconds). Parameters: see ``put_bulk``,
+        and:
 
         :param remove_on_completion: forget the result afterwards, instead of returning it again
 

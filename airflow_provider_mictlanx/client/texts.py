@@ -11,7 +11,7 @@ import base64
 import binascii
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
@@ -61,11 +61,10 @@ def truncate(text: str, max_size: int) -> str:
     return text if len(text) <= max_size else f"{text[: max_size - 1]}…"
 
 
-def format_names(names: Iterable[str]) -> str:
-    """Return the first few names in order, and the number of the others."""
-    ordered = sorted(names)
-    more = f" and {len(ordered) - NAMES_SHOWN} more" if len(ordered) > NAMES_SHOWN else ""
-    return ", ".join(ordered[:NAMES_SHOWN]) + more
+def format_first(texts: Sequence[str], separator: str = ", ", most: int = NAMES_SHOWN) -> str:
+    """Return the first few texts, and the number of the others."""
+    more = f" and {len(texts) - most:,} more" if len(texts) > most else ""
+    return separator.join(texts[:most]) + more
 
 
 # Secrets

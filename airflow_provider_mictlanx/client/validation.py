@@ -53,6 +53,11 @@ def check_str(name: str, value: str) -> str:
     return value
 
 
+def is_unicode(text: str) -> bool:
+    """Return False for a str with half of a surrogate pair, which has no UTF-8."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 _parse_text = lru_cache(maxsize=100)(humanfriendly.parse_size)
 """Parse a size; every put parses its default."""
 
@@ -87,7 +92,7 @@ def check_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
     for name, tag in tags.items():
         if not isinstance(name, str) or not isinstance(tag, str) or not name:
             raise ValidationError(f"tags must be a dict of non-empty str to str, got {name!r}: {tag!r}")
-        if any("\ud800" <= character <= "\udfff" for character in name + tag):
+        if not is_unicode(name + tag):
             raise ValidationError(f"tags must be valid Unicode, got {tag!r} under {name!r}")
         if name.startswith(RESERVED_PREFIX):
             raise ValidationError(f"names of tags must not begin with {RESERVED_PREFIX!r}, got {name!r}")

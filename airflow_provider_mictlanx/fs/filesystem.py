@@ -35,10 +35,12 @@ from fsspec.utils import stringify_path
 
 from airflow_provider_mictlanx.client import AsyncClient
 from airflow_provider_mictlanx.client.concurrency import for_each
+from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.local_io.chunk_sizes import chunk_size_for, concurrency_for
 from airflow_provider_mictlanx.client.models import Ball
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.texts import get_logger
+from airflow_provider_mictlanx.client.validation import check_int, check_non_negative, parse_size
 from airflow_provider_mictlanx.fs.calls import current_call, one_call, sync
 from airflow_provider_mictlanx.fs.chunk_cache import CHUNKS
 from airflow_provider_mictlanx.fs.directories import MADE, Info, Tree, directory_info, file_info
@@ -120,7 +122,8 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
         listings_expiry_time: float | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(**{"batch_size": FILES_AT_ONCE, **options})
+        batch_size = options.pop("batch_size", None)
+        super().__init__(batch_size=FILES_AT_ONCE if batch_size is None else batch_size, **options)
         self.conn_id = conn_id if conn_id or uri else DEFAULT_CONN_ID
         self.uri = uri
         self.token = token
@@ -128,14 +131,27 @@ class MictlanXFileSystem(AsyncFileSystem):  # type: ignore[misc]
         self.rf = rf
         self.listings_expiry_time = listings_expiry_time
         self._problem = ""  # raised at the first use: Airflow drops errors of ``get_fs``, and uses another connection
-        if "mictlanx_conn_id" in options:
-            self._problem = (
-                f"the connection must be given as conn_id, got mictlanx_conn_id={options['mictlanx_conn_id']!r}"
-            )
-        elif conn_id and uri:
-            self._problem = f"conn_id and uri must not both be set, got conn_id={conn_id!r} and a uri"
+        try:
+            if "mictlanx_conn_id" in options:
+                wrong = options["mictlanx_conn_id"]
+                raise ValidationError(f"the connection must be given as conn_id, got mictlanx_conn_id={wrong!r}")
+            if conn_id and uri:
+                raise ValidationError(f"conn_id and uri must not both be set, got conn_id={conn_id!r} and a uri")
+            self._check_numbers()
+        except ValidationError as error:
+            self._problem = str(error)
         self._strip_protocol = self._strip_own  # type: ignore[method-assign]
         self._start()
+
+    def _check_numbers(self) -> None:
+        if self.chunk_size is not None:
+            parse_size(self.chunk_size)
+        if self.rf is not None:
+            check_int("rf", self.rf)
+        if self.listings_expiry_time is not None:
+            check_non_negative("listings_expiry_time", self.listings_expiry_time)
+        if self.batch_size != -1:  # fsspec's "no limit"
+            check_int("batch_size", self.batch_size)
 
     def _start(self) -> None:
         """Set the members that belong to this process."""

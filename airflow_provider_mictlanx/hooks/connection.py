@@ -36,7 +36,7 @@ from airflow_provider_mictlanx.client.transfer.router_pool import CONNECT_PATIEN
 from airflow_provider_mictlanx.client.transport.proxies import Proxy
 from airflow_provider_mictlanx.client.transport.tls import tls_context
 from airflow_provider_mictlanx.client.uri import DEFAULT_PORT, MictlanXURI, RouterAddress
-from airflow_provider_mictlanx.client.validation import parse_size
+from airflow_provider_mictlanx.client.validation import is_unicode, parse_size
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseHook
@@ -244,8 +244,8 @@ async def _amask(secret: str) -> None:
 
 def check_conn_id(name: str, conn_id: str) -> str:
     """Return the id of a connection, or raise ``ValidationError`` that names the parameter."""
-    if not isinstance(conn_id, str) or not conn_id or "\0" in conn_id:
-        raise ValidationError(f"{name} must be a non-empty str without NUL characters, got {conn_id!r}")
+    if not isinstance(conn_id, str) or not conn_id or "\0" in conn_id or not is_unicode(conn_id):
+        raise ValidationError(f"{name} must be a non-empty Unicode str without NUL characters, got {conn_id!r}")
     return conn_id
 
 

@@ -241,7 +241,8 @@ class MictlanXHook(CleanLog, BaseHook):
         try:
             return self._run(self._atest_connection)
         except Exception as error:
-            return False, summaries.connection_problem(self.mictlanx_conn_id, clean(str(error)) or type(error).__name__)
+            message = clean(str(error)) or type(error).__name__
+            return False, summaries.connection_problem(str(self.mictlanx_conn_id), message)
 
     async def _atest_connection(self) -> tuple[bool, str]:
         async with self.open_client() as client:
@@ -1299,7 +1300,7 @@ class MictlanXHook(CleanLog, BaseHook):
         async with self._reuse(client) as opened:
             status = await bulk_monitor.bulk_status(opened, bulk_id, **options)
             self._log_progress(bulk_summary.status_line(status))
-            if not bulk_monitor.is_open(status, fail_on_error):
+            if not bulk_monitor.is_wait_over(status, fail_on_error):
                 return None
             summary = bulk_summary.summarize(status)
             if check is not None and status.state in (State.COMPLETE, State.CLOSED):

@@ -48,15 +48,15 @@ _TRANSFER = ("request_timeout", "max_tries", "max_concurrency", "max_backoff")
 """Parameters of ``TransferOperator`` that are passed to the hook's methods."""
 
 
-class MictlanXOptions(AirflowArguments, total=False):
+class MictlanXArguments(AirflowArguments, total=False):
     """The keyword arguments of ``MictlanXOperator``, and Airflow's."""
 
     mictlanx_conn_id: str
     request_timeout: float | None
 
 
-class TransferOptions(MictlanXOptions, RetryArguments):
-    """The keyword arguments of ``TransferOperator``, and those of ``MictlanXOptions``."""
+class TransferArguments(MictlanXArguments, RetryArguments):
+    """The keyword arguments of ``TransferOperator``, and those of ``MictlanXArguments``."""
 
 
 class MictlanXOperator(MictlanXTask, BaseOperator):
@@ -125,7 +125,7 @@ class TransferOperator(MictlanXOperator):
         max_tries: int = 5,
         max_concurrency: int | None = None,
         max_backoff: float = 5,
-        **kwargs: Unpack[MictlanXOptions],
+        **kwargs: Unpack[MictlanXArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.max_tries = max_tries
@@ -180,7 +180,7 @@ class MictlanXPutOperator(TransferOperator):
         replace: bool = False,
         allow_reserved_bucket: bool = False,
         deadline: float | None = None,
-        **kwargs: Unpack[TransferOptions],
+        **kwargs: Unpack[TransferArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.bucket_id = bucket_id
@@ -240,7 +240,7 @@ class MictlanXGetOperator(TransferOperator):
         encoding: str = "utf-8",
         max_size: int | str = "48kb",
         deadline: float | None = None,
-        **kwargs: Unpack[TransferOptions],
+        **kwargs: Unpack[TransferArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.bucket_id = bucket_id
@@ -293,7 +293,7 @@ class MictlanXGetToFileOperator(TransferOperator):
         filename: str | None = None,
         replace: bool = False,
         deadline: float | None = None,
-        **kwargs: Unpack[TransferOptions],
+        **kwargs: Unpack[TransferArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.bucket_id = bucket_id
@@ -360,7 +360,7 @@ class MictlanXGetToFolderOperator(TransferOperator):
         replace: bool = False,
         fail_on_error: bool = True,
         deadline: float | None = None,
-        **kwargs: Unpack[TransferOptions],
+        **kwargs: Unpack[TransferArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.output_path = output_path
@@ -412,7 +412,7 @@ class MictlanXListOperator(MictlanXOperator):
         delimiter: str = "",
         max_keys: int | None = 1000,
         deadline: float | None = None,
-        **kwargs: Unpack[MictlanXOptions],
+        **kwargs: Unpack[MictlanXArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.bucket_id = bucket_id
@@ -487,7 +487,7 @@ class MictlanXCopyOperator(TransferOperator):
         allow_reserved_bucket: bool = False,
         fail_on_error: bool = True,
         deadline: float | None = None,
-        **kwargs: Unpack[TransferOptions],
+        **kwargs: Unpack[TransferArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.bucket_id = bucket_id
@@ -576,7 +576,7 @@ class MictlanXSyncOperator(TransferOperator):
         chunk_size: str | None = None,
         fail_on_error: bool = True,
         deadline: float | None = None,
-        **kwargs: Unpack[TransferOptions],
+        **kwargs: Unpack[TransferArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.source = source
@@ -667,7 +667,7 @@ class MictlanXDeleteOperator(MictlanXOperator):
         allow_whole_bucket: bool = False,
         allow_reserved_bucket: bool = False,
         deadline: float | None = None,
-        **kwargs: Unpack[MictlanXOptions],
+        **kwargs: Unpack[MictlanXArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.bucket_id = bucket_id
@@ -734,7 +734,7 @@ class MictlanXDeleteBucketOperator(MictlanXOperator):
         max_concurrency: int | None = None,
         allow_reserved_bucket: bool = False,
         deadline: float | None = None,
-        **kwargs: Unpack[MictlanXOptions],
+        **kwargs: Unpack[MictlanXArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.bucket_id = bucket_id
@@ -798,7 +798,7 @@ class MictlanXSweepOperator(MictlanXOperator):
         fail_on_error: bool = True,
         max_concurrency: int | None = None,
         deadline: float | None = None,
-        **kwargs: Unpack[MictlanXOptions],
+        **kwargs: Unpack[MictlanXArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.bucket_id = bucket_id
@@ -887,7 +887,7 @@ class MictlanXBulkPutOperator(TransferOperator):
         tags: Mapping[str, str] | None = None,
         allow_empty: bool = False,
         fail_on_error: bool = True,
-        **kwargs: Unpack[TransferOptions],
+        **kwargs: Unpack[TransferArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.bulk_id = bulk_id
@@ -971,7 +971,7 @@ class MictlanXAwaitBulkOperator(MictlanXOperator):
         poke_interval: timedelta | float = 60,
         include_items: bool = False,
         fail_on_error: bool = True,
-        **kwargs: Unpack[MictlanXOptions],
+        **kwargs: Unpack[MictlanXArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.bulk_id = bulk_id
@@ -1046,7 +1046,7 @@ class MictlanXDeleteBulkOperator(MictlanXOperator):
     template_fields: Sequence[str] = ("bulk_id", "mictlanx_conn_id")
     operator_extra_links = (MictlanXBulkLink(),)
 
-    def __init__(self, *, bulk_id: str, **kwargs: Unpack[MictlanXOptions]) -> None:
+    def __init__(self, *, bulk_id: str, **kwargs: Unpack[MictlanXArguments]) -> None:
         super().__init__(**kwargs)
         self.bulk_id = bulk_id
 

@@ -41,13 +41,14 @@ from airflow_provider_mictlanx.client.transport.connections import Response
 from airflow_provider_mictlanx.client.transport.headers import NO_HEADERS
 from airflow_provider_mictlanx.client.transport.limits import MAX_METADATA, MAX_PEER_LIST
 from airflow_provider_mictlanx.client.transport.tls import Verify
-from airflow_provider_mictlanx.client.validation import parse_size
+from airflow_provider_mictlanx.client.validation import check_bool, parse_size
 from airflow_provider_mictlanx.client.versions import filtered_error, read_filters
 
 DEFAULT_FOLDER = "/mictlanx/data"
 """The official client's default folder."""
 
 Acknowledgement = TypeVar("Acknowledgement", bound=Answer)
+"""The answer to a chunk's data, which names the peers that stored it."""
 
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -62,7 +63,29 @@ class PeerAddress(Protocol):
 
 
 class CommonRequests(Endpoint, Generic[Acknowledgement]):
-    """Requests common to routers and peers."""
+    """
+    Requests common to routers and peers.
+
+    Every method returns a ``Result``. Its error may be ``NetworkError`` (no answer), ``UnknownError`` (the service
+    failed), ``AuthenticationError``, ``PermissionError``, ``ValidationError`` (an argument is invalid or was refused)
+    or ``UpstreamProtocolError`` (the answer does not follow the protocol). Each method documents its further errors.
+
+    Parameters that the methods share:
+
+    :param bucket_id: the bucket
+    :param ball_id: the ball
+    :param key: the chunk's key, ``{ball_id}_{index}``
+    :param size: of the chunk (bytes)
+    :param checksum: SHA-256 of the chunk, in hex
+    :param producer_id: the writer
+    :param content_type: of the chunk
+    :param tags: dict of str
+    :param force: the header ``Force``
+    :param timeout: for the request (seconds)
+    :param headers: further headers
+    :param verify: how TLS is checked: True = by the system's authorities, False = not at all, a str = by the
+        authorities in that file, or an ``ssl.SSLContext``
+    """
 
     acknowledgement: type[Acknowledgement]
     """Model of the answer to a chunk's data."""
@@ -90,9 +113,6 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
             can be retried. A peer accepts it once
         :param chunks: the bytes, or an iterable or async iterable of bytes. A plain iterable blocks the event loop; use
             an async one if it waits
-        :param timeout: for the request (seconds)
-        :param headers: further headers
-        :param verify: how TLS is checked
         :param action: the action, for errors
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
@@ -123,10 +143,7 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         :param key: the chunk's key, sent as the file name of the multipart field
         :param value: the bytes of the chunk
         :param content_type: of the multipart field
-        :param timeout: for the request (seconds)
-        :param headers: further headers
         :param file_id: name of the multipart field; services read ``data``
-        :param verify: how TLS is checked
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         form, body = make_form(file_id, key, content_type, memoryview(value).tobytes())
@@ -142,12 +159,6 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         Mark a chunk as disabled (``is_disabled`` in its metadata); return True.
 
         ``NotFoundError``: no asked peer knows the chunk.
-
-        :param bucket_id: the bucket
-        :param key: the chunk's key, ``{ball_id}_{index}``
-        :param headers: further headers
-        :param verify: how TLS is checked
-        :param timeout: for the request (seconds)
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/{quote_id(key, 'key')}/disable"
@@ -169,12 +180,7 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         ``NotFoundError``: no asked peer knows the chunk. ``ValidationError``: ``metadata`` is empty or invalid.
         ``UnknownError``: the service failed; routers of version 0.1.0a5 always do.
 
-        :param bucket_id: the bucket
-        :param key: the chunk's key, ``{ball_id}_{index}``
         :param metadata: the fields to change; given tags replace all tags
-        :param headers: further headers
-        :param verify: how TLS is checked
-        :param timeout: for the request (seconds)
         """
         if isinstance(metadata, Mapping):
             metadata = build_model(UpdateMetadataRequest, **metadata)
@@ -203,12 +209,6 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
 
         ``NotFoundError``: the placement service of a router knows no replica, or a peer has none itself.
         ``UnavailableError``: a replica is placed, but the peer that the router asked did not return it.
-
-        :param bucket_id: the bucket
-        :param key: the chunk's key, ``{ball_id}_{index}``
-        :param timeout: for the request (seconds)
-        :param headers: further headers
-        :param verify: how TLS is checked
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/metadata/{quote_id(key, 'key')}"
@@ -225,12 +225,9 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         ``GetChunkError``: the peer that the router asked does not have it. ``NotFoundError``: a peer has no replica
         itself. The data is not verified; ``get_to_file`` and ``AsyncClient`` verify it.
 
-        :param bucket_id: the bucket
-        :param key: the chunk's key, ``{ball_id}_{index}``
         :param timeout: until the last byte has arrived (seconds)
         :param headers: further headers, such as ``Force-Get: 1`` (bypass the router's cache), ``Peer-Id`` (ask only
             this peer) and ``Chunk-Size`` (buffer size of the service)
-        :param verify: how TLS is checked
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/{quote_id(key, 'key')}"
@@ -262,15 +259,11 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         content (the same content counts as downloaded). ``UpstreamProtocolError``: a newer client compressed or
         encrypted the bytes. ``ValidationError``: an argument is invalid.
 
-        :param bucket_id: the bucket
-        :param key: the chunk's key, ``{ball_id}_{index}``
         :param chunk_size: buffer size for reading and writing: ``"1MB"`` or a number of bytes
         :param sink_folder_path: the folder; created if missing
-        :param timeout: for each of the two requests (seconds)
+        :param timeout: for each request (seconds)
         :param filename: of the file; the chunk's key by default
-        :param headers: further headers
         :param extension: appended to the name, with or without its dot
-        :param verify: how TLS is checked
         :param replace: whether an existing file with other content is replaced
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
@@ -300,18 +293,11 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         Download the bytes with a given SHA-256 to a file that appears complete or not at all; return its path.
 
         ``IntegrityError``: the received bytes have another SHA-256. ``NotFoundError``: no such bytes are stored, or the
-        service does not support reading by checksum (current routers don't; older ones do). Other parameters and
-        errors: see ``get_to_file``.
+        service does not support reading by checksum (current routers don't; older ones do). Parameters and errors: see
+        ``get_to_file``, and:
 
         :param checksum: SHA-256, in hex
-        :param chunk_size: buffer size for reading and writing: ``"1MB"`` or a number of bytes
-        :param sink_folder_path: the folder; created if missing
-        :param timeout: for the request (seconds)
         :param filename: of the file; the checksum by default
-        :param headers: further headers
-        :param extension: appended to the name, with or without its dot
-        :param verify: how TLS is checked
-        :param replace: whether an existing file with other content is replaced
         """
         if not _SHA256.fullmatch(checksum):
             raise ValidationError(f"checksum must be a SHA-256 in hex (64 digits), got {checksum!r}")
@@ -377,13 +363,6 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
 
         A router deletes every replica that the answering peers know; a peer deletes its own. A router keeps the
         placement of chunks that the peers do not know: ``delete`` their keys too.
-
-        :param ball_id: the ball
-        :param bucket_id: the bucket
-        :param timeout: for the request (seconds)
-        :param headers: further headers
-        :param verify: how TLS is checked
-        :param force: the header ``Force``
         """
         options = RequestOptions(timeout=timeout, headers={**headers, "Force": str(int(force))}, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/bid/{quote_id(ball_id, 'ball_id')}"
@@ -405,13 +384,7 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
     async def get_peers(
         self, timeout: float = 120, headers: Headers = NO_HEADERS, verify: Verify = False
     ) -> PeersResponse:
-        """
-        Return the available and the unavailable peers.
-
-        :param timeout: for the request (seconds)
-        :param headers: further headers
-        :param verify: how TLS is checked
-        """
+        """Return the available and the unavailable peers."""
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         return await self._json(
             PeersResponse,
@@ -438,9 +411,6 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
 
         :param peers: at least one: ``PeerInfo``, ``AsyncPeer``, or any object with ``peer_id``, ``ip_addr``, ``port``
             and ``protocol``
-        :param headers: further headers
-        :param timeout: for the request (seconds)
-        :param verify: how TLS is checked
         """
         if not peers:
             raise ValidationError("peers must contain at least one peer, got none")
@@ -462,6 +432,6 @@ class _FileTarget:
     ) -> None:
         self.folder = folder
         self.piece = parse_size(chunk_size)
-        self.replace = replace
+        self.replace = check_bool("replace", replace)
         suffix = extension.lstrip(".")
         self.name = check_file_name(f"{stem}.{suffix}" if suffix else stem, "sink_folder_path")

@@ -75,13 +75,9 @@ class Endpoint:
     """
     A router or a peer at one address.
 
+    Parameters: see ``AsyncRouter``, and:
+
     :param name: its name in logs and errors
-    :param ip_addr: host name or address, optionally followed by the path of a proxy (``example.org/mictlanx``)
-    :param port: 1–65535; 0 or -1 for the protocol's default port
-    :param protocol: ``http`` or ``https``
-    :param http2: whether to offer HTTP/2 over ``https``; ``ValidationError`` without the package ``h2``
-    :param api_version: of the paths, ``/api/v{api_version}``
-    :param transport: the connections to use, closed by the caller; by default, the endpoint creates its own
     """
 
     kind: ClassVar[str]

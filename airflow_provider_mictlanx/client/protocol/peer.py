@@ -51,23 +51,14 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
     A chunk written here is unknown to the routers' placement service. Use ``AsyncRouter`` to write data that routers
     serve.
 
-    Every method takes ``timeout`` (seconds, for the request), ``headers`` (further headers) and ``verify`` (how TLS is
-    checked: True = by the system's authorities, False = not at all, a str = by the authorities in that file, or an
-    ``ssl.SSLContext``), and returns a ``Result``. Its error may be ``NetworkError`` (no answer), ``UnknownError``
-    (the peer failed), ``AuthenticationError``, ``PermissionError``, ``ValidationError`` (an argument is invalid or was
-    refused), ``NotFoundError`` (the peer does not have it) or ``UpstreamProtocolError`` (the answer does not follow the
-    protocol). Each method documents its further errors.
+    Shared parameters, results and errors are described at ``CommonRequests``. ``NotFoundError``: the peer does not have
+    it.
 
-    Use it as ``async with AsyncPeer(...) as peer``, or call ``aclose`` when done.
+    Use it as ``async with AsyncPeer(...) as peer``, or call ``aclose`` when done. Parameters and errors: see
+    ``AsyncRouter``, and:
 
     :param peer_id: its name in logs and errors
-    :param ip_addr: host name or address, optionally followed by the path of a proxy
     :param port: 1–65535, also used with ``https``; 0 or -1 for the protocol's default port
-    :param protocol: ``http`` or ``https``
-    :param api_version: of the paths, ``/api/v{api_version}``
-    :param transport: the connections to use, closed by the caller; by default, the peer creates its own
-
-    Raises ``ValidationError`` for an invalid argument.
     """
 
     kind: ClassVar[str] = "peer"
@@ -134,22 +125,9 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         """
         Announce a chunk to this peer; return the task to send its data to.
 
-        Errors: see ``announce``, which takes a ``PutMetadataRequest``.
+        Parameters and errors: see ``announce``, which takes a ``PutMetadataRequest``, and:
 
-        :param key: the chunk's key, ``{ball_id}_{index}``
-        :param size: of the chunk (bytes)
-        :param checksum: SHA-256 of the chunk, in hex
-        :param producer_id: the writer
-        :param content_type: of the chunk
-        :param ball_id: the ball
-        :param bucket_id: the bucket
-        :param tags: dict of str
-        :param timeout: for the request (seconds)
         :param is_disable: mark the chunk as disabled
-        :param headers: further headers
-        :param verify: how TLS is checked
-        :param task_id: the id of the task (header ``Task-Id``); a random id by default
-        :param update: replace an earlier announcement of this key (header ``Update``)
         """
         metadata = build_model(
             PutMetadataRequest,
@@ -182,9 +160,6 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         ``BallConflictError``: the peer knows the chunk with other bytes, and ``update`` is not set.
 
         :param metadata: the chunk; ``replication_factor`` is not sent, as only routers use it
-        :param timeout: for the request (seconds)
-        :param headers: further headers
-        :param verify: how TLS is checked
         :param task_id: the id of the task (header ``Task-Id``); a random id by default
         :param update: replace an earlier announcement of this key (header ``Update``)
         """
@@ -200,15 +175,7 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
     async def get_by_ball_id(
         self, bucket_id: str, ball_id: str, timeout: float = 120, headers: Headers = NO_HEADERS, verify: Verify = False
     ) -> PeerBallResponse:
-        """
-        List the chunks of a ball that this peer knows, which may be none.
-
-        :param bucket_id: the bucket
-        :param ball_id: the ball
-        :param timeout: for the request (seconds)
-        :param headers: further headers
-        :param verify: how TLS is checked
-        """
+        """List the chunks of a ball that this peer knows, which may be none."""
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/metadata/{quote_id(ball_id, 'ball_id')}/group"
         action = self._action("listing the chunks of object", bucket_id, ball_id)
@@ -227,11 +194,7 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         """
         List the chunks of a ball, as ``get_by_ball_id`` does.
 
-        :param ball_id: the ball
         :param bucket_id: the bucket; required, although the official client's default is empty
-        :param timeout: for the request (seconds)
-        :param headers: further headers
-        :param verify: how TLS is checked
         """
         return unwrap(await self.get_by_ball_id(bucket_id, ball_id, timeout, headers, verify))
 
@@ -243,9 +206,6 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         List the chunks of a bucket that this peer knows.
 
         :param bucket_id: the bucket; an unknown one is listed as empty
-        :param timeout: for the request (seconds)
-        :param headers: further headers
-        :param verify: how TLS is checked
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/metadata"
@@ -257,15 +217,7 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
     async def get_size(
         self, bucket_id: str, key: str, timeout: float = 120, headers: Headers = NO_HEADERS, verify: Verify = False
     ) -> GetSizeResponse:
-        """
-        Return the size of a chunk as announced to this peer (bytes).
-
-        :param bucket_id: the bucket
-        :param key: the chunk's key, ``{ball_id}_{index}``
-        :param timeout: for the request (seconds)
-        :param headers: further headers
-        :param verify: how TLS is checked
-        """
+        """Return the size of a chunk as announced to this peer (bytes)."""
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/{quote_id(key, 'key')}/size"
         return await self._json(
@@ -286,9 +238,6 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
 
         :param start: number of chunks to skip
         :param end: number of the chunk before which the list ends; 0 for the peer's default
-        :param headers: further headers
-        :param timeout: for the request (seconds)
-        :param verify: how TLS is checked
         """
         return await self._ball_sizes("/xballs", start, end, headers, timeout, verify)
 
@@ -304,11 +253,7 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         """
         List the sizes of the chunks stored on the peer, as ``(bucket_id, key, size)``.
 
-        :param headers: further headers
-        :param timeout: for the request (seconds)
-        :param start: number of chunks to skip
-        :param end: number of the chunk before which the list ends; 0 for the peer's default
-        :param verify: how TLS is checked
+        Parameters: see ``get_balls``.
         """
         return await self._ball_sizes("/xballs/size", start, end, headers, timeout, verify)
 
@@ -321,13 +266,7 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
 
     @returns_result
     async def get_balls_len(self, headers: Headers = NO_HEADERS, timeout: float = 120, verify: Verify = False) -> int:
-        """
-        Return the number of chunks stored on the peer.
-
-        :param headers: further headers
-        :param timeout: for the request (seconds)
-        :param verify: how TLS is checked
-        """
+        """Return the number of chunks stored on the peer."""
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         action = f"counting the chunks of {self._label}"
         return (await self._json(BallCount, "GET", "/balls/len", action, options)).len
@@ -342,12 +281,6 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         Ask the peer to copy a chunk to another peer; return True if it accepted.
 
         ``NotFoundError``: the peer does not have the chunk, or does not support this request.
-
-        :param bucket_id: the bucket
-        :param key: the chunk's key, ``{ball_id}_{index}``
-        :param timeout: for the request (seconds)
-        :param headers: further headers
-        :param verify: how TLS is checked
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/{quote_id(key, 'key')}/replicate"
@@ -364,16 +297,7 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         *,
         force: bool = True,
     ) -> DeletedByKeyResponse:
-        """
-        Delete the peer's replica of a chunk; return the number of deleted replicas, 0 if it has none.
-
-        :param bucket_id: the bucket
-        :param key: the chunk's key, ``{ball_id}_{index}``
-        :param timeout: for the request (seconds)
-        :param headers: further headers
-        :param verify: how TLS is checked
-        :param force: the header ``Force``
-        """
+        """Delete the peer's replica of a chunk; return the number of deleted replicas, 0 if it has none."""
         return await self._delete(
             bucket_id, key, RequestOptions(timeout=timeout, headers=headers, verify=verify), force
         )
@@ -401,11 +325,7 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         """
         Return the disk usage of the peer and the chunks stored on it.
 
-        :param headers: further headers
-        :param timeout: for the request (seconds)
-        :param start: number of chunks to skip
-        :param end: number of the chunk before which the list ends; 0 for the peer's default
-        :param verify: how TLS is checked
+        Parameters: see ``get_balls``.
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         action = f"reading the statistics of {self._label}"
@@ -425,11 +345,7 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         """
         Return the state of the peer, as it reports it.
 
-        :param headers: further headers
-        :param timeout: for the request (seconds)
-        :param start: number of entries to skip
-        :param end: number of the entry before which the list ends; 0 for the peer's default
-        :param verify: how TLS is checked
+        Parameters: see ``get_balls``; here they count entries.
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         path, action = "/peers/state" + page_query(start, end), f"reading the state of {self._label}"
@@ -437,36 +353,18 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
 
     @returns_result
     async def get_ufs(self, timeout: float = 120, headers: Headers = NO_HEADERS, verify: Verify = False) -> PeerUFs:
-        """
-        Return the disk usage of the peer: bytes and the fraction in use.
-
-        :param timeout: for the request (seconds)
-        :param headers: further headers
-        :param verify: how TLS is checked
-        """
+        """Return the disk usage of the peer: bytes and the fraction in use."""
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         return await self._json(PeerUFs, "GET", "/stats/ufs", f"reading the disk usage of {self._label}", options)
 
     @returns_result
     async def flush_tasks(self, headers: Headers = NO_HEADERS, timeout: float = 120, verify: Verify = False) -> bool:
-        """
-        Delete the tasks of the peer, so that announcements without data accept none any more; return True.
-
-        :param headers: further headers
-        :param timeout: for the request (seconds)
-        :param verify: how TLS is checked
-        """
+        """Delete the tasks of the peer, so that announcements without data accept none any more; return True."""
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         return await self._confirm("DELETE", "/tasks", f"deleting the tasks of {self._label}", options)
 
     @returns_result
     async def health(self, timeout: float = 10, headers: Headers = NO_HEADERS, verify: Verify = False) -> bool:
-        """
-        Check that the peer answers; return True, or an error if it does not.
-
-        :param timeout: for the request (seconds)
-        :param headers: further headers
-        :param verify: how TLS is checked
-        """
+        """Check that the peer answers; return True, or an error if it does not."""
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         return await self._confirm("GET", "/health", f"checking the health of {self._label}", options)

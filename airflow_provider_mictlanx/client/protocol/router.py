@@ -57,12 +57,7 @@ class AsyncRouter(CommonRequests[PutChunkedResponse]):
     """
     A router of a storage space.
 
-    Every method takes ``timeout`` (seconds, for the request), ``headers`` (further headers) and ``verify`` (how TLS is
-    checked: True = by the system's authorities, False = not at all, a str = by the authorities in that file, or an
-    ``ssl.SSLContext``), and returns a ``Result``. Its error may be ``NetworkError`` (no answer), ``UnknownError``
-    (the service failed), ``AuthenticationError``, ``PermissionError``, ``ValidationError`` (an argument is invalid or
-    was refused) or ``UpstreamProtocolError`` (the answer does not follow the protocol). Each method documents its
-    further errors.
+    Shared parameters, results and errors are described at ``CommonRequests``.
 
     Use it as ``async with AsyncRouter(...) as router``, or call ``aclose`` when done.
 
@@ -74,7 +69,7 @@ class AsyncRouter(CommonRequests[PutChunkedResponse]):
     :param http2: whether to offer HTTP/2 over ``https``; ``ValidationError`` without the package ``h2`` (the extra
         ``[http2]``)
     :param api_version: of the paths, ``/api/v{api_version}``
-    :param transport: the connections to use, closed by the caller; by default, the router creates its own
+    :param transport: the connections to use, closed by the caller; default: its own
 
     Raises ``ValidationError`` for an invalid argument.
     """
@@ -160,19 +155,8 @@ class AsyncRouter(CommonRequests[PutChunkedResponse]):
 
         Errors: see ``announce``, which takes a ``PutMetadataRequest``.
 
-        :param key: the chunk's key, ``{ball_id}_{index}``
-        :param size: of the chunk (bytes)
-        :param checksum: SHA-256 of the chunk, in hex
-        :param producer_id: the writer
-        :param content_type: of the chunk
-        :param ball_id: the ball
-        :param bucket_id: the bucket
-        :param tags: dict of str
-        :param timeout: for the request (seconds)
         :param is_disabled: mark the chunk as disabled
         :param replication_factor: number of replicas
-        :param headers: further headers
-        :param verify: how TLS is checked
         """
         metadata = build_model(
             PutMetadataRequest,
@@ -200,9 +184,6 @@ class AsyncRouter(CommonRequests[PutChunkedResponse]):
         ``UnavailableError``: no peer accepts it now. ``ValidationError``: a name is not a safe id; nothing was sent.
 
         :param metadata: the chunk and its replication factor
-        :param timeout: for the request (seconds)
-        :param headers: further headers
-        :param verify: how TLS is checked
         """
         _check_names(metadata)
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
@@ -221,9 +202,6 @@ class AsyncRouter(CommonRequests[PutChunkedResponse]):
 
         :param key: the ball id
         :param bucket_id: the bucket; required, although the official client's default is empty
-        :param timeout: for the request (seconds)
-        :param headers: further headers
-        :param verify: how TLS is checked
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/metadata/{quote_id(key, 'key')}/chunks"
@@ -247,9 +225,6 @@ class AsyncRouter(CommonRequests[PutChunkedResponse]):
         ``peers_ids`` of the result names the peers that answered.
 
         :param bucket_id: the bucket; an unknown one is listed as empty
-        :param timeout: for the request (seconds)
-        :param headers: further headers
-        :param verify: how TLS is checked
         :param max_size: maximum size (bytes); a longer listing is an ``UpstreamProtocolError`` with ``too_long``
         """
         options = RequestOptions(timeout=timeout, headers=headers, verify=verify)
@@ -286,12 +261,7 @@ class AsyncRouter(CommonRequests[PutChunkedResponse]):
         ``GetChunkError``: the asked peer does not have it. ``IntegrityError``: the data is longer than ``max_size``.
         The caller verifies the bytes.
 
-        :param bucket_id: the bucket
-        :param key: the chunk's key, ``{ball_id}_{index}``
         :param into: awaited with every received piece
-        :param timeout: for the request (seconds)
-        :param headers: further headers
-        :param verify: how TLS is checked
         :param max_size: maximum size (bytes)
         :param force: bypass the router's cache
         :param peer_id: ask only this peer
@@ -319,13 +289,6 @@ class AsyncRouter(CommonRequests[PutChunkedResponse]):
         Delete every replica of a chunk, and its placement; return the number of deleted replicas.
 
         ``NotFoundError``: the placement service knows no replica.
-
-        :param bucket_id: the bucket
-        :param key: the chunk's key, ``{ball_id}_{index}``
-        :param headers: further headers
-        :param verify: how TLS is checked
-        :param timeout: for the request (seconds)
-        :param force: the header ``Force``
         """
         return await self._delete(
             bucket_id, key, RequestOptions(timeout=timeout, headers=headers, verify=verify), force
@@ -346,9 +309,6 @@ class AsyncRouter(CommonRequests[PutChunkedResponse]):
         """
         Return, by peer id, the disk usage of every answering peer and the chunks stored on it.
 
-        :param timeout: for the request (seconds)
-        :param headers: further headers
-        :param verify: how TLS is checked
         :param start: number of chunks of each peer to skip
         :param end: number of the chunk before which each list ends; 0 for the router's default of 100
         """

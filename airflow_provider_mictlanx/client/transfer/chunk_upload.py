@@ -54,7 +54,7 @@ from airflow_provider_mictlanx.client.transfer.listing import (
 )
 from airflow_provider_mictlanx.client.transfer.router_pool import RequestSender
 from airflow_provider_mictlanx.client.transport.backend import SizedBody
-from airflow_provider_mictlanx.client.validation import check_int, check_tags
+from airflow_provider_mictlanx.client.validation import check_bool, check_int, check_tags
 
 log = get_logger(__name__)
 
@@ -105,6 +105,7 @@ class PutOptions:
     def __post_init__(self) -> None:
         check_int("rf", self.rf)
         check_int("max_concurrency", self.max_concurrency)
+        check_bool("replace", self.replace)
         check_tags(self.tags)
 
 

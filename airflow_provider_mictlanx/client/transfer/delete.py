@@ -24,7 +24,7 @@ from airflow_provider_mictlanx.client.errors import (
 )
 from airflow_provider_mictlanx.client.models import DeleteBucketResponse, Metadata, PeersResponse
 from airflow_provider_mictlanx.client.object_ids import ObjectId
-from airflow_provider_mictlanx.client.texts import format_names
+from airflow_provider_mictlanx.client.texts import format_first
 from airflow_provider_mictlanx.client.transfer.listing import (
     chunk_metadata,
     find_by_chunk_key,
@@ -175,7 +175,7 @@ class Deletion:
         if others:
             raise ValidationError(
                 f"{action} must not delete other objects, but a replica without placement can only be deleted with all "
-                f"objects of ball id {name.ball_id}: {format_names(others)}; delete them in the same call"
+                f"objects of ball id {name.ball_id}: {format_first(sorted(others))}; delete them in the same call"
             )
         return True
 

@@ -45,7 +45,7 @@ from airflow_provider_mictlanx.client.texts import get_logger
 from airflow_provider_mictlanx.client.transfer.chunk_reader import ChunkReader
 from airflow_provider_mictlanx.client.transfer.listing import find_versions, list_chunks
 from airflow_provider_mictlanx.client.transfer.router_pool import RequestSender
-from airflow_provider_mictlanx.client.validation import check_int
+from airflow_provider_mictlanx.client.validation import check_bool, check_int
 from airflow_provider_mictlanx.client.versions import Version, filtered_error, group_versions, read_filters
 
 log = get_logger(__name__)
@@ -260,6 +260,7 @@ class Download:
         :param listed: see ``verify``
         """
         started = time.monotonic()
+        check_bool("replace", replace)
         if filename:
             check_file_name(filename)
         with disk_errors(f"writing {name} to {folder}", "; nothing was left behind"), OpenFolder(folder) as place:

@@ -32,7 +32,7 @@ from airflow_provider_mictlanx.client.models import GetRouterBucketMetadataRespo
 from airflow_provider_mictlanx.client.object_ids import ObjectId, is_path_segment
 from airflow_provider_mictlanx.client.protocol.endpoint import RequestOptions
 from airflow_provider_mictlanx.client.protocol.router import AsyncRouter
-from airflow_provider_mictlanx.client.texts import format_names
+from airflow_provider_mictlanx.client.texts import format_first
 from airflow_provider_mictlanx.client.transfer.router_pool import Request, RequestSender
 from airflow_provider_mictlanx.client.versions import Version, group_versions
 
@@ -184,7 +184,7 @@ async def require_all_peers(
 def format_answers(peers: Sequence[str], silent: Sequence[str]) -> str:
     """Return which peers were asked, and which answered."""
     answers = (f"{peer}: {'no answer' if peer in silent else 'answered'}" for peer in peers)
-    return f"asked: {format_names(answers)}"
+    return f"asked: {format_first(sorted(answers))}"
 
 
 async def _ask_peers(
@@ -305,7 +305,7 @@ async def find_own_key(
         if len(own) > 1:
             raise ValidationError(
                 f"{name} must be one object, but {len(own)} objects with keys of their own have this ball id: "
-                f"{format_names(own)}; use one of these keys"
+                f"{format_first(sorted(own))}; use one of these keys"
             )
         key = own.pop()
     return group_versions(row for row in rows if row.own_key == key)

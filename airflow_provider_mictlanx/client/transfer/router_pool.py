@@ -36,7 +36,7 @@ from airflow_provider_mictlanx.client.protocol.endpoint import RequestOptions
 from airflow_provider_mictlanx.client.protocol.router import AsyncRouter
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.client.retry import RetryConfig, is_transient, remember_failure
-from airflow_provider_mictlanx.client.texts import get_logger
+from airflow_provider_mictlanx.client.texts import format_first, get_logger
 from airflow_provider_mictlanx.client.transport.limits import CONNECT_TIMEOUT
 from airflow_provider_mictlanx.client.validation import check_seconds, check_timeout
 
@@ -206,9 +206,8 @@ class RouterPool:
         return f"{self._describe_routers()} could not be reached for {self._patience:g} s"
 
     def _describe_routers(self) -> str:
-        shown = ", ".join(f"{router.router_id} ({router.base_url()})" for router in self.routers[:ROUTERS_SHOWN])
-        more = f" and {len(self.routers) - ROUTERS_SHOWN} more" if len(self.routers) > ROUTERS_SHOWN else ""
-        return f"router{'s' if len(self.routers) > 1 else ''} {shown}{more}"
+        named = [f"{router.router_id} ({router.base_url()})" for router in self.routers]
+        return f"router{'s' if len(named) > 1 else ''} {format_first(named, most=ROUTERS_SHOWN)}"
 
 
 class TrackedRequest:

@@ -16,7 +16,7 @@ import pytest
 from airflow_provider_mictlanx.batches.runner import Failure
 from airflow_provider_mictlanx.bulks import attempt as uploading
 from airflow_provider_mictlanx.bulks.errors import BulkConflictError, BulkFailedError
-from airflow_provider_mictlanx.bulks.monitor import await_bulk, bulk_status, delete_bulk, is_open, list_bulk_items
+from airflow_provider_mictlanx.bulks.monitor import await_bulk, bulk_status, delete_bulk, is_wait_over, list_bulk_items
 from airflow_provider_mictlanx.bulks.record_store import RecordStore
 from airflow_provider_mictlanx.bulks.records import Closed, Part, Record, records_bucket
 from airflow_provider_mictlanx.bulks.sources import SourceBall, list_items, list_sources
@@ -118,10 +118,10 @@ async def test_retry_after_a_failure(
         status = await bulk_status(client, bulk_id)
         assert (status.state, status.has_retryable_failures, status.failed) == (State.UPLOADING, True, 1)
         assert "which a retry may still fix" in status_line(status)
-        assert not is_open(status, fail_on_error=True)
+        assert not is_wait_over(status, fail_on_error=True)
         second = await upload(client, bulk_id, bucket_id, folder)
         assert (second.uploaded, second.skipped, second.failed) == (1, 9, 0)
-        assert is_open(await bulk_status(client, bulk_id), fail_on_error=True)
+        assert is_wait_over(await bulk_status(client, bulk_id), fail_on_error=True)
         assert await versions(client, bucket_id) == one_version_each(contents)
 
 
@@ -135,9 +135,9 @@ async def test_failed_for_good_and_mended(
             await upload(client, bulk_id, bucket_id, folder)
         status = await bulk_status(client, bulk_id)
         with pytest.raises(BulkFailedError, match="f3") as failed:
-            is_open(status, fail_on_error=True)
+            is_wait_over(status, fail_on_error=True)
         assert (failed.value.result["succeeded"], failed.value.result["failed"]) == (9, 1)
-        assert is_open(status, fail_on_error=False)
+        assert is_wait_over(status, fail_on_error=False)
         told = await await_bulk(client, bulk_id, timeout=0, fail_on_error=False, include_items=True)
         assert [failure["key"] for failure in told["failures"]] == ["f3"]
         assert len(told["successes"]) == 9
@@ -247,7 +247,7 @@ async def test_source_that_changed_between_attempts(
         assert "changed since" in why["kept"]
         assert set(await versions(client, bucket_id)) <= {f"{name}_0" for name in contents}
         with pytest.raises(BulkFailedError):
-            is_open(await bulk_status(client, bulk_id), fail_on_error=True)
+            is_wait_over(await bulk_status(client, bulk_id), fail_on_error=True)
         told = await await_bulk(client, bulk_id, timeout=0, fail_on_error=False)
         assert told["succeeded"] + told["failed"] == told["total_balls"]
 
@@ -457,7 +457,7 @@ async def test_closed(vss: LocalVSS, bulk_id: str, bucket_id: str, folder: Path)
         again = await await_bulk(client, bulk_id, remove_on_completion=True)
         assert first == again
         status = await bulk_status(client, bulk_id)
-        assert (status.state, is_open(status, fail_on_error=True)) == (State.CLOSED, True)
+        assert (status.state, is_wait_over(status, fail_on_error=True)) == (State.CLOSED, True)
         with pytest.raises(BulkConflictError, match="closed"):
             await upload(client, bulk_id, bucket_id, folder)
         left = (await client.get_chunks_by_bucket_id(store.bucket_id)).unwrap().balls
@@ -511,9 +511,9 @@ async def test_closed_failure_opens_no_gate(
             await upload(client, bulk_id, bucket_id, folder)
         await await_bulk(client, bulk_id, fail_on_error=False, remove_on_completion=True)
         status = await bulk_status(client, bulk_id)
-        assert is_open(status, fail_on_error=False)
+        assert is_wait_over(status, fail_on_error=False)
         with pytest.raises(BulkFailedError, match="1 of 2"):
-            is_open(status, fail_on_error=True)
+            is_wait_over(status, fail_on_error=True)
 
 
 async def test_end_of_an_upload_of_a_deleted_bulk_opens_no_gate(

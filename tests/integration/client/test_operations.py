@@ -32,6 +32,7 @@ from tests.support.clients import client_of
 from tests.support.intercepting_router import Asked, Reply, intercepting
 from tests.support.new_threads import NewThreads
 from tests.support.raw_requests import RawRequests
+from tests.support.router_requests import router_of
 from tests.support.sample_bytes import cut, pattern, sha256
 from tests.support.vss import LocalVSS
 
@@ -274,6 +275,8 @@ BAD_PUTS: list[dict[str, Any]] = [
     {"max_backoff": -1},
     {"max_backoff": "5"},
     {"max_backoff": float("nan")},
+    {"replace": "False"},
+    {"replace": 1},
     {"tags": {"a": 1}},
     {"tags": {1: "a"}},
     {"tags": {"": "a"}},
@@ -347,6 +350,24 @@ async def test_bad_input_of_get_causes_no_request(bad: dict[str, Any], tmp_path:
             arguments["ball_id"] = arguments.pop("key")
         assert isinstance((await client.get_to_file(**arguments)).unwrap_err(), ValidationError)
         assert interceptor.asked == []
+
+
+@pytest.mark.parametrize("replace", ["False", 1])
+async def test_only_true_replaces_a_file(vss: LocalVSS, bucket_id: str, tmp_path: Path, replace: Any) -> None:
+    (tmp_path / "f").write_text("mine")
+    async with client_of(vss) as client:
+        (await client.put(bucket_id, "k", DATA)).unwrap()
+        vss.reset_requests()
+        for error in (
+            (await client.get_to_file(bucket_id, "k", tmp_path, "f", replace=replace)).unwrap_err(),
+            (await client.download(bucket_id, "k", tmp_path, filename="f", replace=replace)).unwrap_err(),
+        ):
+            assert f"replace must be True or False, got {replace!r}" in str(error)
+        async with router_of(vss) as router:
+            error = (await router.get_to_file(bucket_id, "k", sink_folder_path=tmp_path, replace=replace)).unwrap_err()
+            assert f"replace must be True or False, got {replace!r}" in str(error)
+        assert vss.requests() == []
+    assert (tmp_path / "f").read_text() == "mine"
 
 
 async def test_bad_files_cause_no_request(tmp_path: Path) -> None:

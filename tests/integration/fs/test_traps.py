@@ -185,6 +185,41 @@ def test_wrong_chunk_size_fails_when_a_file_is_opened(vss: LocalVSS, bucket_id: 
         fs.open(f"{bucket_id}/a", "wb")
 
 
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        *(("rf", value) for value in (0, -1, False, True, 1.0, "2", "")),
+        *(("chunk_size", value) for value in (0, -1, False, True, "", b"256kb")),
+        *(("listings_expiry_time", value) for value in (-1, False, True, "5", float("nan"))),
+        *(("batch_size", value) for value in (0, -2, False, True, 1.0, "2")),
+    ],
+)
+def test_wrong_number_fails_before_the_first_request(tmp_path: Path, name: str, wrong: Any) -> None:
+    """It would fail late, with an error of Python, or stand for the default."""
+    options = {"uri": "mictlanx://r@127.0.0.1:1/?protocol=http", name: wrong}  # nothing answers there
+    fs = MictlanXFileSystem(**options)
+    (tmp_path / "a").write_bytes(b"data")
+    for use in (
+        lambda: fs.pipe("b/a", b"data"),
+        lambda: fs.put(str(tmp_path / "a"), "b/a"),
+        lambda: fs.open("b/a", "wb"),
+        lambda: fs.ls("b"),
+        lambda: asyncio.run(MictlanXFileSystem(asynchronous=True, **options)._find("b")),
+    ):
+        with pytest.raises(OSError, match=rf"{name} must be .*, got {wrong!r}"):
+            use()
+
+
+@pytest.mark.parametrize("batch_size", [None, -1, 1])
+def test_batch_sizes_of_fsspec_are_accepted(vss: LocalVSS, bucket_id: str, batch_size: int | None) -> None:
+    fs = MictlanXFileSystem(uri=vss.uri, batch_size=batch_size)
+    fs.pipe({f"{bucket_id}/a": b"a", f"{bucket_id}/b": b"b"})
+    fs.mv(f"{bucket_id}/a", f"{bucket_id}/c")
+    assert fs.find(bucket_id) == [f"{bucket_id}/b", f"{bucket_id}/c"]
+    fs.rm(bucket_id, recursive=True)
+    assert fs.find(bucket_id) == []
+
+
 class InterruptedError_(Exception):
     """Raised to end the blocks of these tests."""
 

@@ -171,9 +171,9 @@ def test_bad_input_is_refused_before_the_first_request(vss: LocalVSS, hook: Mict
 
 
 @pytest.mark.parametrize("selection", [{"key": "a"}, {"prefix": "a"}])
-@pytest.mark.parametrize("conn_id", ["", 5])
+@pytest.mark.parametrize("conn_id", ["", 5, "\ud800"])
 def test_wrong_dest_conn_id_is_named(hook: MictlanXHook, bucket_id: str, selection: Any, conn_id: Any) -> None:
-    with pytest.raises(AirflowFailException, match="dest_conn_id must be a non-empty str"):
+    with pytest.raises(AirflowFailException, match="dest_conn_id must be a non-empty Unicode str"):
         copied(bucket_id, f"{bucket_id}-2", **selection, dest_conn_id=conn_id)
 
 

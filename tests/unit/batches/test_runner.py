@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import fields
 
 import pytest
 
 from airflow_provider_mictlanx.batches import progress, runner
-from airflow_provider_mictlanx.batches.runner import Batch, BatchResult, Item, TransferOptions, batch_error
+from airflow_provider_mictlanx.batches.runner import (
+    Batch,
+    BatchResult,
+    Item,
+    StoreOptions,
+    TransferOptions,
+    batch_error,
+)
+from airflow_provider_mictlanx.bulks.options import AttemptOptions
+from airflow_provider_mictlanx.bulks.sync import SyncOptions
 from airflow_provider_mictlanx.client.errors import (
     BallConflictError,
     ConnectFailedError,
@@ -170,3 +180,12 @@ def test_chunks_in_flight_are_shared_by_the_balls() -> None:
     assert [automatic.for_one_of(balls)["max_concurrency"] for balls in (0, 1, 3, 8, 1000)] == [8, 8, 2, 1, 1]
     with pytest.raises(ValidationError, match="max_concurrency"):
         TransferOptions(max_concurrency=0)
+
+
+@pytest.mark.parametrize("kind", [StoreOptions, AttemptOptions, SyncOptions])
+def test_option_that_only_looks_false_is_refused(kind: type[TransferOptions]) -> None:
+    flags = [option.name for option in fields(kind) if isinstance(option.default, bool)]
+    assert flags
+    for flag in flags:
+        with pytest.raises(ValidationError, match=f"{flag} must be True or False, got 'False'"):
+            kind(**{flag: "False"})

@@ -15,7 +15,7 @@ from airflow_provider_mictlanx.batches.progress import Progress
 from airflow_provider_mictlanx.batches.runner import Failure
 from airflow_provider_mictlanx.bulks.errors import BulkFailedError
 from airflow_provider_mictlanx.bulks.ledger import Ledger
-from airflow_provider_mictlanx.bulks.monitor import is_open
+from airflow_provider_mictlanx.bulks.monitor import is_wait_over
 from airflow_provider_mictlanx.bulks.options import AttemptOptions, BulkSpec
 from airflow_provider_mictlanx.bulks.plan import PlannedBall, ShardPlan
 from airflow_provider_mictlanx.bulks.records import Closed, Plan
@@ -123,12 +123,12 @@ def test_counts_of_a_summary_make_up_the_whole() -> None:
 
 
 def test_gate() -> None:
-    assert is_open(BulkStatus("n", State.COMPLETE), fail_on_error=True)
-    assert not is_open(BulkStatus("n", State.UNPLANNED), fail_on_error=True)
-    assert not is_open(BulkStatus("n", State.FAILED, finished=False), fail_on_error=False), "a shard is under way"
-    assert is_open(BulkStatus("n", State.FAILED, finished=True), fail_on_error=False)
+    assert is_wait_over(BulkStatus("n", State.COMPLETE), fail_on_error=True)
+    assert not is_wait_over(BulkStatus("n", State.UNPLANNED), fail_on_error=True)
+    assert not is_wait_over(BulkStatus("n", State.FAILED, finished=False), fail_on_error=False), "a shard is under way"
+    assert is_wait_over(BulkStatus("n", State.FAILED, finished=True), fail_on_error=False)
     with pytest.raises(BulkFailedError) as error:
-        is_open(BulkStatus("n", State.FAILED), fail_on_error=True)
+        is_wait_over(BulkStatus("n", State.FAILED), fail_on_error=True)
     assert error.value.permanent
 
 
@@ -136,13 +136,13 @@ def test_gate() -> None:
 def test_gate_of_a_closed_bulk(before: str, opens: bool) -> None:
     result = summarize(BulkStatus("n", State(before)))
     closed = BulkStatus("n", State.CLOSED, finished=True, closed=Closed(result=result))
-    assert is_open(closed, fail_on_error=False)
+    assert is_wait_over(closed, fail_on_error=False)
     assert "closed" in status_line(closed)
     if opens:
-        assert is_open(closed, fail_on_error=True)
+        assert is_wait_over(closed, fail_on_error=True)
     else:
         with pytest.raises(BulkFailedError, match="delete_bulk"):
-            is_open(closed, fail_on_error=True)
+            is_wait_over(closed, fail_on_error=True)
 
 
 def test_shard_that_fell_silent_is_told() -> None:

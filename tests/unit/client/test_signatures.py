@@ -14,6 +14,7 @@ import pytest
 from airflow_provider_mictlanx import client
 from airflow_provider_mictlanx.client import AsyncClient, Chunk, Metadata
 from tests.support import documented_surface as pages
+from tests.support.docstrings import undescribed_parameters
 from tests.support.documented_surface import REQUIRED, Documented
 
 API = pages.api_reference()
@@ -87,6 +88,11 @@ def test_client_table(documented: Documented) -> None:
     function = getattr(AsyncClient, documented.name)
     assert_documented(function, documented)
     assert inspect.getdoc(function)
+
+
+@pytest.mark.parametrize("name", [name for name in dir(AsyncClient) if not name.startswith("_")])
+def test_every_parameter_is_described(name: str) -> None:
+    assert undescribed_parameters(AsyncClient, name) == set()
 
 
 @pytest.mark.parametrize("documented", TABLE, ids=lambda documented: documented.name)

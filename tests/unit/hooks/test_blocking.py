@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
+from tests.support.docstrings import undescribed_parameters
 from tests.support.public_names import async_twins, hook_methods
 
 try:
@@ -63,15 +64,7 @@ def test_overridden_coroutine_is_what_the_twin_runs(monkeypatch: pytest.MonkeyPa
 
 
 def test_every_shared_parameter_is_described() -> None:
-    """In the docstring itself, or in one that it refers to."""
-
-    def described(name: str, seen: frozenset[str] = frozenset()) -> set[str]:
-        doc = inspect.getdoc(vars(MictlanXHook)[name]) or ""
-        own = {line.split(":")[1].removeprefix("param ") for line in doc.splitlines() if line.startswith(":param ")}
-        referred = [part for part in doc.split("``") if part in TWINS and part not in seen | {name}]
-        return own.union(*(described(other, seen | {name}) for other in referred))
-
-    missing = {name: set(inspect.signature(pair(name)[1]).parameters) - {"self"} - described(name) for name in TWINS}
+    missing = {name: undescribed_parameters(MictlanXHook, name) for name in TWINS}
     assert {name: parameters for name, parameters in missing.items() if parameters} == {}
 
 

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.hooks.connection import ConnectionSettings, load_settings, parse_connection
+from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from tests.support.certificates import Authority, write_key
 
 CONN_ID = "mictlanx_forms"
@@ -430,10 +431,16 @@ def test_extra_that_is_no_object_is_told(settings: Any, extra: str) -> None:
         settings(json.dumps({"conn_type": "mictlanx", "host": "h0", "extra": extra}))
 
 
-@pytest.mark.parametrize("conn_id", [None, "", 5, "a\0b"])
+@pytest.mark.parametrize("conn_id", [None, "", 5, "a\0b", "a\ud800"])
 def test_what_is_no_connection_id_is_told(conn_id: Any) -> None:
-    with pytest.raises(ValidationError, match="mictlanx_conn_id must be a non-empty str"):
+    told = "mictlanx_conn_id must be a non-empty Unicode str"
+    with pytest.raises(ValidationError, match=told):
         load_settings(conn_id, BaseHook().get_connection)
+    with pytest.raises(ValidationError, match=told):
+        MictlanXHook(conn_id).exists("bucket", "key")
+    well, message = MictlanXHook(conn_id).test_connection()
+    assert not well
+    assert message.startswith(told)
 
 
 def test_token_has_to_fit_into_a_header(settings: Any) -> None:

@@ -140,8 +140,8 @@ def test_the_type_of_airflows_arguments_has_them_all() -> None:
 @pytest.mark.parametrize(
     ("options", "base", "above"),
     [
-        (operators.MictlanXOptions, operators.MictlanXOperator, AirflowArguments),
-        (operators.TransferOptions, operators.TransferOperator, operators.MictlanXOptions),
+        (operators.MictlanXArguments, operators.MictlanXOperator, AirflowArguments),
+        (operators.TransferArguments, operators.TransferOperator, operators.MictlanXArguments),
     ],
 )
 def test_types_of_the_shared_parameters_are_those_of_the_base(options: Any, base: type, above: Any) -> None:

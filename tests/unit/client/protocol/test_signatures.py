@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,12 @@ from option import Result
 from airflow_provider_mictlanx import client
 from airflow_provider_mictlanx.client import AsyncPeer, AsyncRouter
 from tests.support import official_surface as surface
+from tests.support.docstrings import (
+    described_parameters,
+    own_parameters,
+    shared_parameters,
+    undescribed_parameters,
+)
 from tests.support.documented_surface import DATA, Documented, parse_call, surface_sections
 
 OWN_REQUESTS = {
@@ -106,12 +113,15 @@ def test_no_default_can_be_changed(endpoint: type, name: str) -> None:
 
 @pytest.mark.parametrize(("endpoint", "name"), EVERY_REQUEST)
 def test_every_request_is_documented(endpoint: type, name: str) -> None:
-    function = getattr(endpoint, name)
-    text = inspect.getdoc(function) or ""
-    for parameter in inspect.signature(function).parameters:
-        if parameter != "self":
-            assert f":param {parameter}:" in text, parameter
-    assert "(seconds)" in text
+    assert undescribed_parameters(endpoint, name) == set()
+    assert "(seconds)" in described_parameters(endpoint, name)["timeout"]
+
+
+@pytest.mark.parametrize("endpoint", OWN_REQUESTS)
+def test_no_description_of_a_parameter_is_repeated(endpoint: type) -> None:
+    own = [own_parameters(getattr(endpoint, name)) for owner, name in EVERY_REQUEST if owner is endpoint]
+    counts = Counter(item for texts in [shared_parameters(endpoint), *own] for item in texts.items())
+    assert [item for item, number in counts.items() if number > 1] == []
 
 
 async def test_every_request_gives_a_result() -> None:
