@@ -78,7 +78,7 @@ class TransferOptions:
         RetryConfig(self.max_tries, self.max_backoff)
         check_timeout(self.timeout)
         for option in fields(self):
-            if option.type == "bool":  # a str, since annotations are not evaluated
+            if isinstance(option.default, bool):
                 check_bool(option.name, getattr(self, option.name))
 
     @property
