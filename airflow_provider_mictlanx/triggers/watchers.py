@@ -597,12 +597,11 @@ class ObjectWatcher(Watcher):
         async def read(found: ListedObject) -> None:
             if len(readable) >= self.trigger.max_events_per_poll:
                 return
+            failed[found.id] += 1  # also if reading takes too long
             if (error := await reader.read(found)) is None:
                 readable.append(found)
-            else:
-                failed[found.id] += 1
-                if failed[found.id].bit_count() == 1:  # the first time, the second, the fourth …
-                    self.log.info("%s/%s is not readable yet: %s", self.trigger.bucket_id, found.ball.key, error)
+            elif failed[found.id].bit_count() == 1:  # the first time, the second, the fourth …
+                self.log.info("%s/%s is not readable yet: %s", self.trigger.bucket_id, found.ball.key, error)
 
         with suppress(TimeoutError):
             async with asyncio.timeout(READ_SECONDS):

@@ -16,6 +16,7 @@ pytest.importorskip("airflow.sdk", reason="asset watchers need Airflow 3")
 
 from airflow_provider_mictlanx.bulks import record_store
 from airflow_provider_mictlanx.bulks.record_store import RecordStore
+from airflow_provider_mictlanx.client.errors import UnavailableError
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.triggers import watchers
@@ -240,6 +241,29 @@ async def test_unreadable_object_does_not_fill_the_log(
         await wait_until(lambda: len(reads) >= 8)
     lines = [line for line in logged() if f"{bucket_id}/lost is not readable yet" in line]
     assert 1 < len(lines) <= len(reads) / 2
+
+
+async def test_objects_that_take_long_to_fail_do_not_hold_up_others(
+    hook: MictlanXHook, bucket_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits any more when reading them fails, and the next poll forgets the failure."""
+    monkeypatch.setattr(watchers, "READ_SECONDS", 2 * POKE)
+    read = StorageReader._read
+
+    async def fail_slowly(self: StorageReader, listed: Any) -> Any:
+        if not listed.ball.key.startswith("slow"):
+            return await read(self, listed)
+        async with self._slots:
+            await asyncio.sleep(8 * POKE)
+        return UnavailableError("no answer")
+
+    monkeypatch.setattr(StorageReader, "_read", fail_slowly)
+    for key in ("slow-1", "slow-2", "quick"):
+        await hook.aput(bucket_id, key, "1")
+    async with Triggerer() as triggerer:
+        triggerer.watch(MictlanXObjectEventTrigger(bucket_id=bucket_id, existing=True, poke_interval=16 * POKE))
+        await triggerer.wait_for(1, 20)
+    assert triggerer.changes == [("quick", "new")]
 
 
 async def test_sizes_that_airflow_cannot_send_are_limited(hook: MictlanXHook, vss: LocalVSS, bucket_id: str) -> None:
