@@ -254,8 +254,7 @@ class Poller:
                     failures += 1
                     pause = self._watcher.pause_after(failures)
                     self._watcher.log_failure(error, f"the next poll is in {pause:g} s")
-                    if not isinstance(error, UnavailableError):
-                        await self.aclose()  # the next poll reads the connection again
+                    await self.aclose()  # the next poll reads the connection again
                 else:
                     failures = 0
                     yield snapshot

@@ -607,6 +607,25 @@ async def test_missing_connection_does_not_end_a_watcher(
         await triggerer.wait_for(1)
 
 
+async def test_changed_connection_is_used_after_a_failed_poll(
+    own_vss: Callable[..., LocalVSS],
+    connect: Callable[..., None],
+    bucket_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+    logged: Callable[[], list[str]],
+) -> None:
+    """Also if only a peer is silent: the other storage space may be there because that peer is lost."""
+    monkeypatch.setattr(watchers, "MAX_PAUSE", POKE)
+    connect(vss := own_vss(peers=2), timeout=1)
+    async with Triggerer() as triggerer:
+        triggerer.watch(objects(bucket_id, existing=True))
+        with vss.fault("peer_silent", peer="peer-1"):
+            await wait_until(lambda: any("Watching bucket" in line for line in logged()))
+            connect(own_vss(peers=1))
+            await MictlanXHook().aput(bucket_id, "a", "1")
+            await triggerer.wait_for(1, 20)
+
+
 async def test_slow_watcher_skips_outdated_listings(
     hook: MictlanXHook, bucket_id: str, state_store: StateStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
