@@ -59,8 +59,13 @@ READ_SECONDS = 60.0
 STORE_SECONDS = 60.0
 """Timeout for one access to Airflow's state store."""
 
-CLOSE_SECONDS = 2.0
-"""Seconds for storing states once polling has ended: during a shutdown, Airflow answers no more."""
+SETTLE_SECONDS = 1.0
+"""
+Seconds before states are stored.
+
+Airflow also confirms an event that reached no asset, since its DAG was just paused or its trigger changed. With the
+confirmation it ends the watcher, whose state must not be stored then.
+"""
 
 STORED_AT_ONCE = 4
 """Limit for concurrent accesses to Airflow's state store: more threads slow down the event loop."""
@@ -261,8 +266,8 @@ class Poller:
                 await asyncio.sleep(self._watcher.pause_after(failures))
         finally:
             self._closing = True
-            if self._storing is not None:
-                self._storing.reschedule(asyncio.get_running_loop().time() + CLOSE_SECONDS)
+            if self._storing is not None:  # during a shutdown, Airflow answers no more
+                self._storing.reschedule(0)
 
     async def _poll(self) -> Snapshot:
         if self._client is None or self._reader is None:
@@ -285,11 +290,12 @@ class Poller:
 
         If a watcher ended before Airflow has stored all of its events, none of the states until now are stored: the
         outcome does not name the watcher, and its later states include these events. The other watchers store their
-        states with the next snapshot.
+        states with the next snapshot. Once polling has ended, nothing is stored.
         """
         with suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_SECONDS if self._closing else None) as self._storing:
+            async with asyncio.timeout(0 if self._closing else None) as self._storing:
                 try:
+                    await asyncio.sleep(SETTLE_SECONDS)
                     await self._store_all(batch)
                 finally:
                     self._storing = None
@@ -336,11 +342,13 @@ class Watcher(ABC):
     Find the events of one trigger.
 
     :param trigger: has the arguments
+    :ivar ended: whether Airflow has ended it
     """
 
     def __init__(self, trigger: MictlanXEventTrigger) -> None:
         self.trigger = trigger
         self.log = clean_logger(trigger.log)
+        self.ended = False
         self._state: Seen | None = _UNREAD
         self._stored: Seen | None = _UNREAD
         self._sequence = 0
@@ -434,6 +442,8 @@ class Watcher(ABC):
 
     async def store(self, state: Seen, slots: asyncio.Semaphore) -> None:
         """Store a state for every asset; a failure is logged, and made up for by a later snapshot."""
+        if self.ended:
+            return
         try:
             encoded = await compute(lambda: self.encode(state))
             sequence = self._sequence + 1

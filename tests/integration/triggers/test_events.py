@@ -368,6 +368,27 @@ async def test_removed_watcher_does_not_restart_the_others(
     assert triggerer.ended == []
 
 
+@pytest.mark.parametrize("others", [False, True])
+async def test_event_that_airflow_drops_with_its_watcher_fires_again(
+    hook: MictlanXHook, bucket_id: str, state_store: StateStore, monkeypatch: pytest.MonkeyPatch, others: bool
+) -> None:
+    """Airflow confirms it, but ends its watcher at once; other watchers that it starts may come in between."""
+    async with Triggerer(confirms=False) as triggerer:
+        watcher = triggerer.watch(objects(bucket_id), "asset")
+        if others:
+            triggerer.watch(objects(bucket_id, prefix="none"), "other")
+        await baseline(state_store, 1 + others)
+        monkeypatch.setattr(watchers, "SETTLE_SECONDS", 4 * POKE)
+        await hook.aput(bucket_id, "a", "1")
+        await triggerer.wait_for(1)
+        triggerer.confirm()
+        await asyncio.sleep(POKE)
+        await triggerer.cancel(watcher)
+        await asyncio.sleep(8 * POKE)
+        triggerer.watch(objects(bucket_id, max_events_per_poll=1), "asset")
+        await triggerer.wait_for(2)
+
+
 async def test_watcher_cancelled_between_events_fires_the_rest(
     hook: MictlanXHook,
     bucket_id: str,
@@ -647,9 +668,8 @@ async def test_slow_watcher_skips_outdated_listings(
 
 
 async def test_hanging_state_store_does_not_hold_up_the_end(
-    hook: MictlanXHook, bucket_id: str, state_store: StateStore, monkeypatch: pytest.MonkeyPatch
+    hook: MictlanXHook, bucket_id: str, state_store: StateStore
 ) -> None:
-    monkeypatch.setattr(watchers, "CLOSE_SECONDS", 0.2)
     async with Triggerer() as triggerer:
         triggerer.watch(objects(bucket_id), "asset")
         await baseline(state_store)
