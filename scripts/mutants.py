@@ -2902,8 +2902,8 @@ MUTANTS = (
         ),
         (
             "reading stops when the object is gone",
-            "                task.cancel()\n                del",
-            "                del",
+            "self._reads.pop(entry).cancel()",
+            "del self._reads[entry]",
             EVENTS,
             ["test_reading_stops_when_the_object_is_gone"],
         ),

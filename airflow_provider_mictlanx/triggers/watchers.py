@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import takewhile
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -127,12 +128,18 @@ class StorageReader:
             return UnavailableError("another version than the listed one is readable")
         return None
 
-    def forget_all_but(self, listed: Container[ListedObject]) -> None:
+    async def forget_all_but(self, listed: Container[ListedObject]) -> None:
         """Drop reads of objects that are not listed any more, and failed ones, so that they are read again."""
-        for entry, task in list(self._reads.items()):
-            if entry not in listed or (task.done() and (task.cancelled() or task.result() is not None)):
-                task.cancel()
-                del self._reads[entry]
+        reads = list(self._reads.items())
+        dropped = await compute(
+            lambda: [
+                entry
+                for entry, task in reads
+                if entry not in listed or (task.done() and (task.cancelled() or task.result() is not None))
+            ]
+        )
+        for entry in dropped:
+            self._reads.pop(entry).cancel()
 
     def close(self) -> None:
         """Stop all reading."""
@@ -564,7 +571,7 @@ class ObjectWatcher(Watcher):
             balls = unwrap(await client.list_balls(self.trigger.bucket_id, listing=listing))
             self._listed = await compute(lambda: self._describe(balls))
             self._rows = rows if await compute(lambda: _hides_nothing(listing.balls, balls)) else None
-        reader.forget_all_but(self._listed)
+        await reader.forget_all_but(self._listed)
         return self._listed
 
     def _describe(self, balls: Sequence[Ball]) -> Objects:
@@ -604,17 +611,20 @@ class ObjectWatcher(Watcher):
         failed = {found.id: self._failed_reads.get(found.id, 0) for found in pending}
 
         async def read(found: ListedObject) -> None:
-            if len(readable) >= self.trigger.max_events_per_poll:
-                return
             failed[found.id] += 1  # also if reading takes too long
             if (error := await reader.read(found)) is None:
+                failed[found.id] = 0
                 readable.append(found)
             elif failed[found.id].bit_count() == 1:  # the first time, the second, the fourth …
                 self.log.info("%s/%s is not readable yet: %s", self.trigger.bucket_id, found.ball.key, error)
 
+        to_read = takewhile(
+            lambda _: len(readable) < self.trigger.max_events_per_poll,
+            sorted(pending, key=lambda found: failed[found.id]),
+        )
         with suppress(TimeoutError):
             async with asyncio.timeout(READ_SECONDS):
-                await for_each(sorted(pending, key=lambda found: failed[found.id]), read, READ_AT_ONCE)
+                await for_each(to_read, read, READ_AT_ONCE)
         self._failed_reads = failed
         return sorted(readable, key=_AGE)
 

@@ -215,7 +215,7 @@ async def test_reading_stops_when_the_object_is_gone(
         with vss.fault("latency", seconds=30, path="/a_0$"):
             reading = asyncio.create_task(reader.read(listed))
             await asyncio.sleep(0)
-            reader.forget_all_but({})
+            await reader.forget_all_but({})
             assert await reading is not None
         assert await reader.read(listed) is None
         reader.close()
