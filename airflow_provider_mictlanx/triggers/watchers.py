@@ -520,7 +520,8 @@ async def _in_thread(slots: asyncio.Semaphore, call: Callable[..., T], *args: An
 
     work.add_done_callback(finish)
     try:
-        return await asyncio.wait_for(asyncio.shield(work), STORE_SECONDS)
+        async with asyncio.timeout(STORE_SECONDS):  # wait_for of Python 3.11 may swallow a cancellation
+            return await asyncio.shield(work)
     except TimeoutError as error:
         raise MictlanXError(f"Airflow's state store did not answer within {STORE_SECONDS:g} s") from error
 

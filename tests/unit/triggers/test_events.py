@@ -17,6 +17,7 @@ pytest.importorskip("airflow.sdk", reason="asset watchers need Airflow 3")
 from airflow_provider_mictlanx.bulks.records import Done, Plan, Records, Start
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.models import Ball, GetRouterBucketMetadataResponse, Metadata
+from airflow_provider_mictlanx.triggers import watchers
 from airflow_provider_mictlanx.triggers.events import (
     MictlanXBulkCompleteEventTrigger,
     MictlanXObjectEventTrigger,
@@ -197,6 +198,21 @@ async def test_watchers_are_imported_in_a_thread(monkeypatch: pytest.MonkeyPatch
     for stream in (trigger.run(), SnapshotProducer(trigger).open_stream(), trigger.filter_shared_stream(nothing())):
         with pytest.raises(ImportedInThreadError):
             await anext(stream)
+
+
+@pytest.mark.parametrize("steps", range(5))
+async def test_watcher_is_cancelled_while_the_state_store_answers(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """Otherwise it would go on, and the triggerer would wait for it at its end."""
+    answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    monkeypatch.setattr(watchers, "run_in_thread", lambda work: answer)
+    call = asyncio.create_task(watchers._in_thread(asyncio.Semaphore(), lambda: None))
+    await asyncio.sleep(0.01)
+    answer.set_result(None)
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    was_running = call.cancel()
+    await asyncio.wait({call})
+    assert call.cancelled() == was_running
 
 
 async def test_retry_with_a_slow_clock_repeats_no_event() -> None:
