@@ -436,7 +436,7 @@ class Watcher(ABC):
                 if (stored := await _in_thread(slots, store.get, key)) is not None:
                     states.append((int(stored["sequence"]), await compute(partial(decode_seen, stored["state"]))))
             except Exception as error:
-                failures.append(error)
+                failures.append(MictlanXError(f"reading state {key} failed: {type(error).__name__}: {error}"))
         for failure in failures:
             if not states:
                 raise failure

@@ -517,7 +517,9 @@ async def test_killed_write_of_a_state_repeats_events(
 # Failures
 
 
-async def test_unreadable_state_is_no_baseline(hook: MictlanXHook, bucket_id: str, state_store: StateStore) -> None:
+async def test_unreadable_state_is_no_baseline(
+    hook: MictlanXHook, bucket_id: str, state_store: StateStore, logged: Callable[[], list[str]]
+) -> None:
     async with Triggerer() as triggerer:
         triggerer.watch(objects(bucket_id), "asset")
         await baseline(state_store)
@@ -526,6 +528,8 @@ async def test_unreadable_state_is_no_baseline(hook: MictlanXHook, bucket_id: st
     async with Triggerer() as triggerer:
         triggerer.watch(objects(bucket_id), "asset")
         await triggerer.wait_for(0)
+        (key,) = {key for _, key in state_store.kept}
+        assert any(f"reading state {key} failed: ConnectionError: the API server does not" in line for line in logged())
         state_store.failing = False
         await triggerer.wait_for(1)
 
