@@ -532,11 +532,6 @@ Objects = dict[ListedObject, None]
 _AGE = attrgetter("ball.updated_at", "ball.key")
 
 
-class _Changes(NamedTuple):
-    pending: list[ListedObject]
-    seen: Seen
-
-
 class ObjectWatcher(Watcher):
     """Find the new and changed objects of a bucket."""
 
@@ -591,7 +586,7 @@ class ObjectWatcher(Watcher):
         seen |= {found.id: found.content for found in fired}
         return Comparison(payloads, seen, is_waiting=len(fired) < len(pending))
 
-    def _find_changes(self, objects: Objects, state: Seen | None) -> _Changes:
+    def _find_changes(self, objects: Objects, state: Seen | None) -> tuple[list[ListedObject], Seen]:
         """Return the objects that are not seen yet, oldest first, and the seen objects that are still listed."""
         selected = [
             found
@@ -604,7 +599,7 @@ class ObjectWatcher(Watcher):
         # A deleted object is forgotten, so that it is new if it is stored again.
         seen = {found.id: state[found.id] for found in selected if found.id in state}
         pending = [found for found in selected if seen.get(found.id) != found.content]
-        return _Changes(sorted(pending, key=_AGE), seen)
+        return sorted(pending, key=_AGE), seen
 
     async def _readable(self, reader: StorageReader, pending: Sequence[ListedObject]) -> list[ListedObject]:
         """Read pending objects until there are enough for one poll; unreadable ones come last at the next poll."""
