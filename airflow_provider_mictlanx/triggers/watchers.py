@@ -97,17 +97,19 @@ class StorageReader:
     Read and verify objects, each version once for all watchers.
 
     Reading continues in the background after a caller stops waiting.
+
+    :ivar closed: whether all reading was stopped
     """
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
         self._slots = asyncio.Semaphore(READ_AT_ONCE)
         self._reads: dict[ListedObject, asyncio.Task[MictlanXError | None]] = {}
-        self._closed = False
+        self.closed = False
 
     async def read(self, listed: ListedObject) -> MictlanXError | None:
         """Wait until an object is read, and return the error; None if every chunk is stored and verified."""
-        if self._closed:  # a slow watcher may still have it, and the client would open again
+        if self.closed:  # a slow watcher may still have it, and the client would open again
             return UnavailableError("reading was stopped")
         if listed not in self._reads:
             self._reads[listed] = asyncio.create_task(self._read(listed))
@@ -143,7 +145,7 @@ class StorageReader:
 
     def close(self) -> None:
         """Stop all reading."""
-        self._closed = True
+        self.closed = True
         for task in self._reads.values():
             task.cancel()
 
@@ -615,7 +617,7 @@ class ObjectWatcher(Watcher):
                 self.log.info("%s/%s is not readable yet: %s", self.trigger.bucket_id, found.ball.key, error)
 
         to_read = takewhile(
-            lambda _: len(readable) < self.trigger.max_events_per_poll,
+            lambda _: not reader.closed and len(readable) < self.trigger.max_events_per_poll,
             sorted(pending, key=lambda found: failed[found.id]),
         )
         with suppress(TimeoutError):

@@ -133,6 +133,16 @@ async def test_object_that_the_listing_hides_is_found_by_the_next_poll() -> None
     assert [listed.ball.key for listed in await watcher.apoll(storage, reader)] == ["a"]
 
 
+async def test_closed_reader_stops_the_reading_of_a_backlog() -> None:
+    """A failed poll closes it; the log would tell of every object that waits."""
+    storage: Any = None
+    watcher, reader = ObjectWatcher(MictlanXObjectEventTrigger(bucket_id="b")), StorageReader(storage)
+    reader.close()
+    found = await watcher.compare({describe(ball("a")): None, describe(ball("b")): None}, reader, {})
+    assert (found.payloads, found.is_waiting) == ([], True)
+    assert set(watcher._failed_reads.values()) == {0}
+
+
 def test_watchers_of_a_bucket_share_a_stream() -> None:
     def key(**arguments: Any) -> Any:
         return MictlanXObjectEventTrigger(**{"bucket_id": "b", **arguments}).shared_stream_key()
