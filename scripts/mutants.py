@@ -2740,6 +2740,13 @@ MUTANTS = (
             ["test_unconfirmed_event_is_repeated_in_spite_of_later_ones"],
         ),
         (
+            "a watcher that Airflow has ended stores no state",
+            "        if self.ended:\n",
+            "        if False:\n",
+            EVENTS,
+            ["test_event_that_airflow_drops_with_its_watcher_fires_again"],
+        ),
+        (
             "states that were not stored because of another watcher are stored later",
             "                    watcher.store_later()\n",
             "                    pass\n",
@@ -2895,8 +2902,8 @@ MUTANTS = (
         ),
         (
             "reading stops when the object is gone",
-            "                task.cancel()\n                del",
-            "                del",
+            "self._reads.pop(entry).cancel()",
+            "del self._reads[entry]",
             EVENTS,
             ["test_reading_stops_when_the_object_is_gone"],
         ),

@@ -106,8 +106,11 @@ class MictlanXEventTrigger(BaseEventTrigger):
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Snapshot]) -> AsyncIterator[TriggerEvent]:
         """Yield the events of this watcher."""
         watcher = await asyncio.to_thread(self.create_watcher)
-        async for payload in watcher.find_events(shared_stream):
-            yield TriggerEvent(payload)  # type: ignore[no-untyped-call, unused-ignore]
+        try:
+            async for payload in watcher.find_events(shared_stream):
+                yield TriggerEvent(payload)  # type: ignore[no-untyped-call, unused-ignore]
+        finally:
+            watcher.ended = True
 
     # Airflow before 3.3
 

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import takewhile
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -59,8 +60,13 @@ READ_SECONDS = 60.0
 STORE_SECONDS = 60.0
 """Timeout for one access to Airflow's state store."""
 
-CLOSE_SECONDS = 2.0
-"""Seconds for storing states once polling has ended: during a shutdown, Airflow answers no more."""
+SETTLE_SECONDS = 1.0
+"""
+Seconds before states are stored.
+
+Airflow also confirms an event that reached no asset, since its DAG was just paused or its trigger changed. With the
+confirmation it ends the watcher, whose state must not be stored then.
+"""
 
 STORED_AT_ONCE = 4
 """Limit for concurrent accesses to Airflow's state store: more threads slow down the event loop."""
@@ -91,17 +97,19 @@ class StorageReader:
     Read and verify objects, each version once for all watchers.
 
     Reading continues in the background after a caller stops waiting.
+
+    :ivar closed: whether all reading was stopped
     """
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
         self._slots = asyncio.Semaphore(READ_AT_ONCE)
         self._reads: dict[ListedObject, asyncio.Task[MictlanXError | None]] = {}
-        self._closed = False
+        self.closed = False
 
     async def read(self, listed: ListedObject) -> MictlanXError | None:
         """Wait until an object is read, and return the error; None if every chunk is stored and verified."""
-        if self._closed:  # a slow watcher may still have it, and the client would open again
+        if self.closed:  # a slow watcher may still have it, and the client would open again
             return UnavailableError("reading was stopped")
         if listed not in self._reads:
             self._reads[listed] = asyncio.create_task(self._read(listed))
@@ -122,16 +130,22 @@ class StorageReader:
             return UnavailableError("another version than the listed one is readable")
         return None
 
-    def forget_all_but(self, listed: Container[ListedObject]) -> None:
+    async def forget_all_but(self, listed: Container[ListedObject]) -> None:
         """Drop reads of objects that are not listed any more, and failed ones, so that they are read again."""
-        for entry, task in list(self._reads.items()):
-            if entry not in listed or (task.done() and (task.cancelled() or task.result() is not None)):
-                task.cancel()
-                del self._reads[entry]
+        reads = list(self._reads.items())
+        dropped = await compute(
+            lambda: [
+                entry
+                for entry, task in reads
+                if entry not in listed or (task.done() and (task.cancelled() or task.result() is not None))
+            ]
+        )
+        for entry in dropped:
+            self._reads.pop(entry).cancel()
 
     def close(self) -> None:
         """Stop all reading."""
-        self._closed = True
+        self.closed = True
         for task in self._reads.values():
             task.cancel()
 
@@ -254,16 +268,15 @@ class Poller:
                     failures += 1
                     pause = self._watcher.pause_after(failures)
                     self._watcher.log_failure(error, f"the next poll is in {pause:g} s")
-                    if not isinstance(error, UnavailableError):
-                        await self.aclose()  # the next poll reads the connection again
+                    await self.aclose()  # the next poll reads the connection again
                 else:
                     failures = 0
                     yield snapshot
                 await asyncio.sleep(self._watcher.pause_after(failures))
         finally:
             self._closing = True
-            if self._storing is not None:
-                self._storing.reschedule(asyncio.get_running_loop().time() + CLOSE_SECONDS)
+            if self._storing is not None:  # during a shutdown, Airflow answers no more
+                self._storing.reschedule(0)
 
     async def _poll(self) -> Snapshot:
         if self._client is None or self._reader is None:
@@ -286,11 +299,12 @@ class Poller:
 
         If a watcher ended before Airflow has stored all of its events, none of the states until now are stored: the
         outcome does not name the watcher, and its later states include these events. The other watchers store their
-        states with the next snapshot.
+        states with the next snapshot. Once polling has ended, nothing is stored.
         """
         with suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_SECONDS if self._closing else None) as self._storing:
+            async with asyncio.timeout(0 if self._closing else None) as self._storing:
                 try:
+                    await asyncio.sleep(SETTLE_SECONDS)
                     await self._store_all(batch)
                 finally:
                     self._storing = None
@@ -337,11 +351,13 @@ class Watcher(ABC):
     Find the events of one trigger.
 
     :param trigger: has the arguments
+    :ivar ended: whether Airflow has ended it
     """
 
     def __init__(self, trigger: MictlanXEventTrigger) -> None:
         self.trigger = trigger
         self.log = clean_logger(trigger.log)
+        self.ended = False
         self._state: Seen | None = _UNREAD
         self._stored: Seen | None = _UNREAD
         self._sequence = 0
@@ -422,7 +438,7 @@ class Watcher(ABC):
                 if (stored := await _in_thread(slots, store.get, key)) is not None:
                     states.append((int(stored["sequence"]), await compute(partial(decode_seen, stored["state"]))))
             except Exception as error:
-                failures.append(error)
+                failures.append(MictlanXError(f"reading state {key} failed: {type(error).__name__}: {error}"))
         for failure in failures:
             if not states:
                 raise failure
@@ -435,6 +451,8 @@ class Watcher(ABC):
 
     async def store(self, state: Seen, slots: asyncio.Semaphore) -> None:
         """Store a state for every asset; a failure is logged, and made up for by a later snapshot."""
+        if self.ended:
+            return
         try:
             encoded = await compute(lambda: self.encode(state))
             sequence = self._sequence + 1
@@ -504,7 +522,8 @@ async def _in_thread(slots: asyncio.Semaphore, call: Callable[..., T], *args: An
 
     work.add_done_callback(finish)
     try:
-        return await asyncio.wait_for(asyncio.shield(work), STORE_SECONDS)
+        async with asyncio.timeout(STORE_SECONDS):  # wait_for of Python 3.11 may swallow a cancellation
+            return await asyncio.shield(work)
     except TimeoutError as error:
         raise MictlanXError(f"Airflow's state store did not answer within {STORE_SECONDS:g} s") from error
 
@@ -513,11 +532,6 @@ Objects = dict[ListedObject, None]
 """The objects of a listing, in its order, for quick look-ups."""
 
 _AGE = attrgetter("ball.updated_at", "ball.key")
-
-
-class _Changes(NamedTuple):
-    pending: list[ListedObject]
-    seen: Seen
 
 
 class ObjectWatcher(Watcher):
@@ -555,7 +569,7 @@ class ObjectWatcher(Watcher):
             balls = unwrap(await client.list_balls(self.trigger.bucket_id, listing=listing))
             self._listed = await compute(lambda: self._describe(balls))
             self._rows = rows if await compute(lambda: _hides_nothing(listing.balls, balls)) else None
-        reader.forget_all_but(self._listed)
+        await reader.forget_all_but(self._listed)
         return self._listed
 
     def _describe(self, balls: Sequence[Ball]) -> Objects:
@@ -574,7 +588,7 @@ class ObjectWatcher(Watcher):
         seen |= {found.id: found.content for found in fired}
         return Comparison(payloads, seen, is_waiting=len(fired) < len(pending))
 
-    def _find_changes(self, objects: Objects, state: Seen | None) -> _Changes:
+    def _find_changes(self, objects: Objects, state: Seen | None) -> tuple[list[ListedObject], Seen]:
         """Return the objects that are not seen yet, oldest first, and the seen objects that are still listed."""
         selected = [
             found
@@ -587,7 +601,7 @@ class ObjectWatcher(Watcher):
         # A deleted object is forgotten, so that it is new if it is stored again.
         seen = {found.id: state[found.id] for found in selected if found.id in state}
         pending = [found for found in selected if seen.get(found.id) != found.content]
-        return _Changes(sorted(pending, key=_AGE), seen)
+        return sorted(pending, key=_AGE), seen
 
     async def _readable(self, reader: StorageReader, pending: Sequence[ListedObject]) -> list[ListedObject]:
         """Read pending objects until there are enough for one poll; unreadable ones come last at the next poll."""
@@ -595,18 +609,20 @@ class ObjectWatcher(Watcher):
         failed = {found.id: self._failed_reads.get(found.id, 0) for found in pending}
 
         async def read(found: ListedObject) -> None:
-            if len(readable) >= self.trigger.max_events_per_poll:
-                return
+            failed[found.id] += 1  # also if reading takes too long
             if (error := await reader.read(found)) is None:
+                failed[found.id] = 0
                 readable.append(found)
-            else:
-                failed[found.id] += 1
-                if failed[found.id].bit_count() == 1:  # the first time, the second, the fourth …
-                    self.log.info("%s/%s is not readable yet: %s", self.trigger.bucket_id, found.ball.key, error)
+            elif failed[found.id].bit_count() == 1:  # the first time, the second, the fourth …
+                self.log.info("%s/%s is not readable yet: %s", self.trigger.bucket_id, found.ball.key, error)
 
+        to_read = takewhile(
+            lambda _: not reader.closed and len(readable) < self.trigger.max_events_per_poll,
+            sorted(pending, key=lambda found: failed[found.id]),
+        )
         with suppress(TimeoutError):
             async with asyncio.timeout(READ_SECONDS):
-                await for_each(sorted(pending, key=lambda found: failed[found.id]), read, READ_AT_ONCE)
+                await for_each(to_read, read, READ_AT_ONCE)
         self._failed_reads = failed
         return sorted(readable, key=_AGE)
 

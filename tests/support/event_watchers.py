@@ -76,12 +76,14 @@ class Triggerer:
 
     :ivar events: payloads of all watchers, in their order
     :ivar ended: errors that ended watchers
+    :ivar unconfirmed: sequence numbers of events that are not confirmed as stored
     """
 
     def __init__(self, *, confirms: bool = True, ack_timeout: float = 300) -> None:
         self.events: list[dict[str, Any]] = []
         self.ended: list[Exception] = []
         self.confirms = confirms
+        self.unconfirmed: list[int] = []
         self.before_event: Callable[[], None] = lambda: None
         self._manager = SharedStreamManager(ack_timeout=ack_timeout) if SHARES_STREAMS else None
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -108,6 +110,11 @@ class Triggerer:
         self._tasks[number] = asyncio.create_task(run)
         return number
 
+    def confirm(self) -> None:
+        """Confirm all events as stored."""
+        assert self._manager is not None
+        self._manager.confirm_persisted(self.unconfirmed)
+
     async def cancel(self, number: int) -> None:
         self._tasks[number].cancel()
         with suppress(asyncio.CancelledError):
@@ -126,9 +133,11 @@ class Triggerer:
                 self.before_event()
                 sequence = manager.bind_pending_event(trigger_id=number, key=key)
                 self.events.append(json.loads(json.dumps(event.payload)))
+                assert sequence is not None
                 if self.confirms:
-                    assert sequence is not None
                     asyncio.get_running_loop().call_later(POKE / 2, manager.confirm_persisted, [sequence])
+                else:
+                    self.unconfirmed.append(sequence)
         except (AckTimeout, MictlanXError) as error:
             self.ended.append(error)
         finally:

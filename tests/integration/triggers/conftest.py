@@ -17,8 +17,10 @@ def state_store(monkeypatch: pytest.MonkeyPatch) -> StateStore:
     pytest.importorskip("airflow.triggers.shared_stream", reason="states of assets need Airflow 3.3")
     from airflow.sdk.execution_time import task_runner
 
+    from airflow_provider_mictlanx.triggers import watchers
     from tests.support.event_watchers import StateStore
 
+    monkeypatch.setattr(watchers, "SETTLE_SECONDS", 0)
     store = StateStore()
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", store, raising=False)
     return store

@@ -16,6 +16,7 @@ pytest.importorskip("airflow.sdk", reason="asset watchers need Airflow 3")
 
 from airflow_provider_mictlanx.bulks import record_store
 from airflow_provider_mictlanx.bulks.record_store import RecordStore
+from airflow_provider_mictlanx.client.errors import UnavailableError
 from airflow_provider_mictlanx.client.result import unwrap
 from airflow_provider_mictlanx.hooks.mictlanx import MictlanXHook
 from airflow_provider_mictlanx.triggers import watchers
@@ -48,9 +49,7 @@ async def baseline(store: StateStore, count: int = 1) -> None:
 
 
 async def test_new_objects_fire_and_existing_ones_do_not(
-    hook: MictlanXHook,
-    bucket_id: str,
-    state_store: StateStore,
+    hook: MictlanXHook, bucket_id: str, state_store: StateStore
 ) -> None:
     await hook.aput(bucket_id, "old", "1")
     async with Triggerer() as triggerer:
@@ -73,11 +72,7 @@ async def test_existing_objects_fire_if_wanted(hook: MictlanXHook, bucket_id: st
     assert sorted(triggerer.changes) == [("empty", "new"), ("old", "new")]
 
 
-async def test_only_other_bytes_are_a_change(
-    hook: MictlanXHook,
-    bucket_id: str,
-    state_store: StateStore,
-) -> None:
+async def test_only_other_bytes_are_a_change(hook: MictlanXHook, bucket_id: str, state_store: StateStore) -> None:
     await hook.aput(bucket_id, "a", "1")
     async with Triggerer() as triggerer:
         triggerer.watch(objects(bucket_id), "asset")
@@ -214,7 +209,7 @@ async def test_reading_stops_when_the_object_is_gone(
         with vss.fault("latency", seconds=30, path="/a_0$"):
             reading = asyncio.create_task(reader.read(listed))
             await asyncio.sleep(0)
-            reader.forget_all_but({})
+            await reader.forget_all_but({})
             assert await reading is not None
         assert await reader.read(listed) is None
         reader.close()
@@ -242,6 +237,29 @@ async def test_unreadable_object_does_not_fill_the_log(
     assert 1 < len(lines) <= len(reads) / 2
 
 
+async def test_objects_that_take_long_to_fail_do_not_hold_up_others(
+    hook: MictlanXHook, bucket_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits any more when reading them fails, and the next poll forgets the failure."""
+    monkeypatch.setattr(watchers, "READ_SECONDS", 2 * POKE)
+    read = StorageReader._read
+
+    async def fail_slowly(self: StorageReader, listed: Any) -> Any:
+        if not listed.ball.key.startswith("slow"):
+            return await read(self, listed)
+        async with self._slots:
+            await asyncio.sleep(8 * POKE)
+        return UnavailableError("no answer")
+
+    monkeypatch.setattr(StorageReader, "_read", fail_slowly)
+    for key in ("slow-1", "slow-2", "quick"):
+        await hook.aput(bucket_id, key, "1")
+    async with Triggerer() as triggerer:
+        triggerer.watch(MictlanXObjectEventTrigger(bucket_id=bucket_id, existing=True, poke_interval=16 * POKE))
+        await triggerer.wait_for(1, 20)
+    assert triggerer.changes == [("quick", "new")]
+
+
 async def test_sizes_that_airflow_cannot_send_are_limited(hook: MictlanXHook, vss: LocalVSS, bucket_id: str) -> None:
     """Any writer can announce them; Airflow's message would end the triggerer."""
     await asyncio.to_thread(RawRequests(vss).announce_sizes, bucket_id, "large", [2**63 - 1] * 3)
@@ -255,9 +273,7 @@ async def test_sizes_that_airflow_cannot_send_are_limited(hook: MictlanXHook, vs
 
 
 async def test_restart_goes_on_where_events_were_stored(
-    hook: MictlanXHook,
-    bucket_id: str,
-    state_store: StateStore,
+    hook: MictlanXHook, bucket_id: str, state_store: StateStore
 ) -> None:
     async with Triggerer() as first:
         first.watch(objects(bucket_id), "asset")
@@ -272,9 +288,7 @@ async def test_restart_goes_on_where_events_were_stored(
 
 
 async def test_events_that_were_not_stored_fire_again(
-    hook: MictlanXHook,
-    bucket_id: str,
-    state_store: StateStore,
+    hook: MictlanXHook, bucket_id: str, state_store: StateStore
 ) -> None:
     async with Triggerer(confirms=False) as first:
         first.watch(objects(bucket_id), "asset")
@@ -289,9 +303,7 @@ async def test_events_that_were_not_stored_fire_again(
 
 
 async def test_events_that_are_never_confirmed_are_not_noted(
-    hook: MictlanXHook,
-    bucket_id: str,
-    state_store: StateStore,
+    hook: MictlanXHook, bucket_id: str, state_store: StateStore
 ) -> None:
     async with Triggerer(confirms=False, ack_timeout=0.3) as triggerer:
         triggerer.watch(objects(bucket_id), "asset")
@@ -303,9 +315,7 @@ async def test_events_that_are_never_confirmed_are_not_noted(
 
 
 async def test_unconfirmed_event_is_repeated_in_spite_of_later_ones(
-    hook: MictlanXHook,
-    bucket_id: str,
-    state_store: StateStore,
+    hook: MictlanXHook, bucket_id: str, state_store: StateStore
 ) -> None:
     async with Triggerer(confirms=False, ack_timeout=3) as triggerer:
         triggerer.watch(objects(bucket_id), "asset")
@@ -344,10 +354,29 @@ async def test_removed_watcher_does_not_restart_the_others(
     assert triggerer.ended == []
 
 
+@pytest.mark.parametrize("others", [False, True])
+async def test_event_that_airflow_drops_with_its_watcher_fires_again(
+    hook: MictlanXHook, bucket_id: str, state_store: StateStore, monkeypatch: pytest.MonkeyPatch, others: bool
+) -> None:
+    """Airflow confirms it, but ends its watcher at once; other watchers that it starts may come in between."""
+    async with Triggerer(confirms=False) as triggerer:
+        watcher = triggerer.watch(objects(bucket_id), "asset")
+        if others:
+            triggerer.watch(objects(bucket_id, prefix="none"), "other")
+        await baseline(state_store, 1 + others)
+        monkeypatch.setattr(watchers, "SETTLE_SECONDS", 4 * POKE)
+        await hook.aput(bucket_id, "a", "1")
+        await triggerer.wait_for(1)
+        triggerer.confirm()
+        await asyncio.sleep(POKE)
+        await triggerer.cancel(watcher)
+        await asyncio.sleep(8 * POKE)
+        triggerer.watch(objects(bucket_id, max_events_per_poll=1), "asset")
+        await triggerer.wait_for(2)
+
+
 async def test_watcher_cancelled_between_events_fires_the_rest(
-    hook: MictlanXHook,
-    bucket_id: str,
-    state_store: StateStore,
+    hook: MictlanXHook, bucket_id: str, state_store: StateStore
 ) -> None:
     for number in range(4):
         await hook.aput(bucket_id, f"{number}", "1")
@@ -377,9 +406,7 @@ async def test_existing_objects_fire_once_in_all_restarts(hook: MictlanXHook, bu
 
 
 async def test_two_assets_on_one_trigger_go_on_with_the_oldest_state(
-    hook: MictlanXHook,
-    bucket_id: str,
-    state_store: StateStore,
+    hook: MictlanXHook, bucket_id: str, state_store: StateStore
 ) -> None:
     async with Triggerer() as triggerer:
         triggerer.watch(objects(bucket_id), "one", "two")
@@ -398,9 +425,7 @@ async def test_two_assets_on_one_trigger_go_on_with_the_oldest_state(
 
 
 async def test_assets_with_other_histories_lose_no_event(
-    hook: MictlanXHook,
-    bucket_id: str,
-    state_store: StateStore,
+    hook: MictlanXHook, bucket_id: str, state_store: StateStore
 ) -> None:
     """The state that was written more often may be the older one."""
     async with Triggerer() as triggerer:
@@ -421,9 +446,7 @@ async def test_assets_with_other_histories_lose_no_event(
 
 
 async def test_asset_that_joins_goes_on_with_the_state_of_the_other(
-    hook: MictlanXHook,
-    bucket_id: str,
-    state_store: StateStore,
+    hook: MictlanXHook, bucket_id: str, state_store: StateStore
 ) -> None:
     async with Triggerer() as triggerer:
         triggerer.watch(objects(bucket_id), "one")
@@ -472,7 +495,9 @@ async def test_killed_write_of_a_state_repeats_events(
 # Failures
 
 
-async def test_unreadable_state_is_no_baseline(hook: MictlanXHook, bucket_id: str, state_store: StateStore) -> None:
+async def test_unreadable_state_is_no_baseline(
+    hook: MictlanXHook, bucket_id: str, state_store: StateStore, logged: Callable[[], list[str]]
+) -> None:
     async with Triggerer() as triggerer:
         triggerer.watch(objects(bucket_id), "asset")
         await baseline(state_store)
@@ -481,6 +506,8 @@ async def test_unreadable_state_is_no_baseline(hook: MictlanXHook, bucket_id: st
     async with Triggerer() as triggerer:
         triggerer.watch(objects(bucket_id), "asset")
         await triggerer.wait_for(0)
+        key = min(state_store.refused)
+        assert any(f"reading state {key} failed: ConnectionError: the API server does not" in line for line in logged())
         state_store.failing = False
         await triggerer.wait_for(1)
 
@@ -505,9 +532,7 @@ async def test_damaged_state_is_skipped(
 
 
 async def test_state_that_was_not_written_is_written_later(
-    hook: MictlanXHook,
-    bucket_id: str,
-    state_store: StateStore,
+    hook: MictlanXHook, bucket_id: str, state_store: StateStore
 ) -> None:
     async with Triggerer() as triggerer:
         triggerer.watch(objects(bucket_id), "asset")
@@ -583,6 +608,25 @@ async def test_missing_connection_does_not_end_a_watcher(
         await triggerer.wait_for(1)
 
 
+async def test_changed_connection_is_used_after_a_failed_poll(
+    own_vss: Callable[..., LocalVSS],
+    connect: Callable[..., None],
+    bucket_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+    logged: Callable[[], list[str]],
+) -> None:
+    """Also if only a peer is silent: the other storage space may be there because that peer is lost."""
+    monkeypatch.setattr(watchers, "MAX_PAUSE", POKE)
+    connect(vss := own_vss(peers=2), timeout=1)
+    async with Triggerer() as triggerer:
+        triggerer.watch(objects(bucket_id, existing=True))
+        with vss.fault("peer_silent", peer="peer-1"):
+            await wait_until(lambda: any("Watching bucket" in line for line in logged()))
+            connect(own_vss(peers=1))
+            await MictlanXHook().aput(bucket_id, "a", "1")
+            await triggerer.wait_for(1, 20)
+
+
 async def test_slow_watcher_skips_outdated_listings(
     hook: MictlanXHook, bucket_id: str, state_store: StateStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -604,9 +648,8 @@ async def test_slow_watcher_skips_outdated_listings(
 
 
 async def test_hanging_state_store_does_not_hold_up_the_end(
-    hook: MictlanXHook, bucket_id: str, state_store: StateStore, monkeypatch: pytest.MonkeyPatch
+    hook: MictlanXHook, bucket_id: str, state_store: StateStore
 ) -> None:
-    monkeypatch.setattr(watchers, "CLOSE_SECONDS", 0.2)
     async with Triggerer() as triggerer:
         triggerer.watch(objects(bucket_id), "asset")
         await baseline(state_store)
@@ -622,10 +665,7 @@ async def test_hanging_state_store_does_not_hold_up_the_end(
 
 
 async def test_fifty_watchers_share_one_listing_per_poll(
-    own_vss: Callable[..., LocalVSS],
-    connect: Callable[..., None],
-    bucket_id: str,
-    state_store: StateStore,
+    own_vss: Callable[..., LocalVSS], connect: Callable[..., None], bucket_id: str, state_store: StateStore
 ) -> None:
     connect(vss := own_vss())
     hook = MictlanXHook()

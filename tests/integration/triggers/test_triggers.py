@@ -1,4 +1,4 @@
-"""What every trigger owes the triggerer: it never blocks the loop, can be made again from JSON, and stops when it is cancelled."""
+"""Triggers of sensors never block the event loop, can be rebuilt from JSON, and stop when they are cancelled."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.sensor_modes import events_of, made_again
 from tests.support.vss import LocalVSS
 
 SLOW = 3.0
-"""Seconds that every answer takes: who waited for one in the loop would block it for as long."""
+"""Seconds that every answer takes; a trigger that waits for one on the event loop blocks it for as long."""
 
 
 def triggers(name: str, **shared: Any) -> list[PollingTrigger]:
@@ -66,7 +66,7 @@ def test_the_check_finds_what_blocks(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_trigger_that_is_cancelled_stops_at_once(slow_vss: LocalVSS, bucket_id: str) -> None:
-    """And hands on why: by that text Airflow tells somebody's click from a triggerer that is shut down."""
+    """It passes on the message, by which Airflow distinguishes a user's click from the end of a triggerer."""
 
     async def cancellation_of(trigger: PollingTrigger) -> tuple[Any, ...]:
         with pytest.raises(asyncio.CancelledError) as caught:

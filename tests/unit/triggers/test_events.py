@@ -17,6 +17,7 @@ pytest.importorskip("airflow.sdk", reason="asset watchers need Airflow 3")
 from airflow_provider_mictlanx.bulks.records import Done, Plan, Records, Start
 from airflow_provider_mictlanx.client.errors import ValidationError
 from airflow_provider_mictlanx.client.models import Ball, GetRouterBucketMetadataResponse, Metadata
+from airflow_provider_mictlanx.triggers import watchers
 from airflow_provider_mictlanx.triggers.events import (
     MictlanXBulkCompleteEventTrigger,
     MictlanXObjectEventTrigger,
@@ -132,6 +133,16 @@ async def test_object_that_the_listing_hides_is_found_by_the_next_poll() -> None
     assert [listed.ball.key for listed in await watcher.apoll(storage, reader)] == ["a"]
 
 
+async def test_closed_reader_stops_the_reading_of_a_backlog() -> None:
+    """A failed poll closes it; the log would tell of every object that waits."""
+    storage: Any = None
+    watcher, reader = ObjectWatcher(MictlanXObjectEventTrigger(bucket_id="b")), StorageReader(storage)
+    reader.close()
+    found = await watcher.compare({describe(ball("a")): None, describe(ball("b")): None}, reader, {})
+    assert (found.payloads, found.is_waiting) == ([], True)
+    assert set(watcher._failed_reads.values()) == {0}
+
+
 def test_watchers_of_a_bucket_share_a_stream() -> None:
     def key(**arguments: Any) -> Any:
         return MictlanXObjectEventTrigger(**{"bucket_id": "b", **arguments}).shared_stream_key()
@@ -197,6 +208,21 @@ async def test_watchers_are_imported_in_a_thread(monkeypatch: pytest.MonkeyPatch
     for stream in (trigger.run(), SnapshotProducer(trigger).open_stream(), trigger.filter_shared_stream(nothing())):
         with pytest.raises(ImportedInThreadError):
             await anext(stream)
+
+
+@pytest.mark.parametrize("steps", range(5))
+async def test_watcher_is_cancelled_while_the_state_store_answers(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """Otherwise it would go on, and the triggerer would wait for it at its end."""
+    answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    monkeypatch.setattr(watchers, "run_in_thread", lambda work: answer)
+    call = asyncio.create_task(watchers._in_thread(asyncio.Semaphore(), lambda: None))
+    await asyncio.sleep(0.01)
+    answer.set_result(None)
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    was_running = call.cancel()
+    await asyncio.wait({call})
+    assert call.cancelled() == was_running
 
 
 async def test_retry_with_a_slow_clock_repeats_no_event() -> None:
