@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import lru_cache
@@ -34,7 +34,7 @@ def check_non_negative(name: str, value: float) -> float:
 def check_seconds(name: str, value: timedelta | float) -> float:
     """Return a time in seconds, or raise ``ValidationError`` that names the parameter."""
     number = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < math.inf:
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= sys.float_info.max:
         raise ValidationError(f"{name} must be a timedelta or a number of seconds of at least 0, got {value!r}")
     return number
 

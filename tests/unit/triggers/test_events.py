@@ -79,7 +79,7 @@ def test_objects_are_compared_by_id_and_bytes() -> None:
         ({"poke_interval": 0}, "poke_interval must be greater than 0, got 0"),
         *(
             ({"poke_interval": value}, "poke_interval must be a")
-            for value in ("5", True, nan, inf, timedelta(seconds=5))
+            for value in ("5", True, nan, inf, 10**400, timedelta(seconds=5))
         ),
         ({"existing": "False"}, "existing must be True or False, got 'False'"),
         ({"check_storage": 1}, "check_storage must be True or False, got 1"),
