@@ -500,6 +500,13 @@ MUTANTS = (
             ["test_router_lost_before_the_data_is_replaced_by_another"],
         ),
         (
+            "a task that keeps failing with status 500 is announced again",
+            "if self._failures < 2:",
+            "if self._failures < 99:",
+            FAILED_DATA,
+            ["test_task_that_keeps_failing_is_announced_again"],
+        ),
+        (
             "a task is spent",
             "        self._task = None\n        if await self._is_done():",
             "        if await self._is_done():",
