@@ -500,6 +500,13 @@ MUTANTS = (
             ["test_router_lost_before_the_data_is_replaced_by_another"],
         ),
         (
+            "a hung peer is found when the data is not answered",
+            "            if isinstance(error, RequestTimeoutError):\n",
+            "            if False:\n",
+            SILENT_PEERS,
+            ["test_peer_that_hangs_before_the_data_is_found_soon"],
+        ),
+        (
             "a task that keeps failing with status 500 is announced again",
             "if self._failures < 2:",
             "if self._failures < 99:",
@@ -1085,6 +1092,20 @@ MUTANTS = (
     ),
     *_mutants(
         "client/transfer/listing.py",
+        (
+            "a placement is stale only if several looks say so",
+            "PEERS_PER_LOOK = 3",
+            "PEERS_PER_LOOK = 1",
+            EMPTY,
+            ["test_empty_ball_that_one_peer_lost_is_a_conflict"],
+        ),
+        (
+            "a roll-call that names nobody asks for the bucket of the call",
+            "for bucket in (PEER_CHECK_BUCKET, bucket_id):",
+            "for bucket in (PEER_CHECK_BUCKET,):",
+            SILENT_PEERS,
+            ["test_roll_call_that_names_nobody_asks_for_the_bucket"],
+        ),
         (
             "a hung peer is not waited for as long as a request may take",
             "first = routers.with_timeout(PEER_CHECK_TIMEOUT) if quick else routers",

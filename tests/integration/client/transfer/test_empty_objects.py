@@ -133,6 +133,19 @@ async def test_empty_ball_of_another_writer_is_found_by_its_key(vss: LocalVSS, b
         assert await keys(client, bucket_id) == ["k"]
 
 
+@pytest.mark.parametrize("turn", [0, 1])
+async def test_empty_ball_that_one_peer_lost_is_a_conflict(vss: LocalVSS, bucket_id: str, turn: int) -> None:
+    """No listing shows it, so one peer that does not know it must not make its placement a stale one."""
+    wire = RawRequests(vss)
+    lost = sorted(wire.put(bucket_id, "k", [b""], rf=2)[0])[turn]
+    wire.forget_at_peer(int(lost[-1]), bucket_id, "k")
+    for _ in range(turn):  # the router asks the replicas in turn: the put's first look asks the one that lost it
+        wire.metadata(bucket_id, "k_0")
+    async with client_of(vss) as client:
+        assert type((await client.put(bucket_id, "k", b"other")).unwrap_err()) is BallConflictError
+    assert 200 in [wire.metadata(bucket_id, "k_0")[0] for _ in range(2)]
+
+
 # -- replacing and deleting ------------------------------------------------------------------------------------------
 
 

@@ -634,3 +634,35 @@ async def test_nothing_is_absent_while_no_peer_is_known(call: Call) -> None:
         error = (await call(client)).unwrap_err()
     assert type(error) is UnavailableError
     assert "lists no peer" in str(error)
+
+
+async def test_peer_that_hangs_before_the_data_is_found_soon(own_vss: Callable[..., LocalVSS]) -> None:
+    """A roll-call finds it; reading back and sending again would wait for it in every request."""
+    vss = own_vss()
+
+    async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+        if "/data/" in asked.path:
+            vss.set_fault("peer_hung", id="hung", seconds=60)
+        return None
+
+    async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
+        error = (await client.put("b", "k", DATA, timeout=2, max_tries=2)).unwrap_err()
+        assert type(error) is UnavailableError
+        assert "within 0.5 s" in str(error)
+        assert len(interceptor.seen("POST", "/data/")) == 1
+        assert interceptor.seen("GET", "/b/k_0") == []
+
+
+async def test_roll_call_that_names_nobody_asks_for_the_bucket(vss: LocalVSS, bucket_id: str) -> None:
+    """A router may name no peer for a bucket that does not exist."""
+
+    async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+        if f"/{listing.PEER_CHECK_BUCKET}/" not in asked.path:
+            return None
+        nobody = {"bucket_id": listing.PEER_CHECK_BUCKET, "peers_ids": [], "balls": []}
+        return Reply(200, json.dumps(nobody).encode())
+
+    async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
+        assert (await client.put(bucket_id, "k", DATA)).unwrap() is True
+        assert (await client.exists(bucket_id, "none")).unwrap() is False
+        assert (await client.delete("k", bucket_id)).unwrap().n_deletes == 1
