@@ -295,7 +295,7 @@ def parse_date(response: Response) -> float | None:
     """Return the time of an answer by its sender's clock (seconds since 1970); None if unknown."""
     try:
         return parsedate_to_datetime(response.headers.get("date", "")).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

@@ -30,6 +30,7 @@ from airflow_provider_mictlanx.client.transport.backend import BackendFactory
 from airflow_provider_mictlanx.client.transport.connections import Transport
 from tests.support.engines import each_engine
 from tests.support.hostile_server import Connection, serving
+from tests.support.intercepting_router import Asked, Reply, intercepting
 from tests.support.router_requests import announce, chunk_of, error_of, peer_of, put, read, router_of
 from tests.support.sample_bytes import sha256
 from tests.support.vss import LocalVSS
@@ -298,6 +299,24 @@ async def test_stats_may_lack_the_chunks(vss: LocalVSS) -> None:
         with vss.fault("status", status=200, body={"a": one}, path="/peers/stats$"):
             stats = (await router.get_stats()).unwrap()["a"]
         assert (stats.peer_id, stats.disk_uf, stats.balls) == ("a", 0.25, [])
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        "soon",
+        "Mon, 30 Nov 2026 07:00:00 +99999999999999",
+        "Mon, 30 Nov 99999999999999999999 07:00:00 GMT",
+    ],
+)
+async def test_listing_with_an_invalid_date_has_no_time(date: str) -> None:
+    body = json.dumps({"bucket_id": "b", "peers_ids": ["peer-0"], "balls": []}).encode()
+
+    async def handler(asked: Asked, pass_on: object) -> Reply:
+        return Reply(200, body, {"Date": date})
+
+    async with intercepting(handler) as interceptor, AsyncRouter("r", "127.0.0.1", interceptor.port) as router:
+        assert (await router.get_bucket_metadata("b")).unwrap().answered_at is None
 
 
 async def test_read_data_is_bounded_and_asks_a_certain_peer(vss: LocalVSS, bucket_id: str) -> None:
