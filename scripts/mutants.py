@@ -847,6 +847,13 @@ MUTANTS = (
             ["test_delete_missed_by_a_peer_is_error_until_repeated"],
         ),
         (
+            "a failed delete ends after all of its requests",
+            "            except MictlanXError as error:\n                failures.append(error)\n",
+            "",
+            SILENT_PEERS,
+            ["test_failed_delete_ends_after_all_of_its_requests"],
+        ),
+        (
             "a delete stops at the first shortfall",
             "stopped = stopped or bool(failures) or counts[key] < replicas[key]",
             "stopped = False",
