@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import typing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from option import Result
+from option import Ok, Result
 
 from airflow_provider_mictlanx.client import (
     AsyncClient,
@@ -284,3 +285,33 @@ def test_only_documented_parameters_are_positional_in_the_client() -> None:
         parameters = inspect.signature(getattr(AsyncClient, documented.name)).parameters.values()
         positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"]
         assert positional == [name for name, _ in documented.parameters]
+
+
+FORCED: dict[str, Callable[[AsyncClient, str, Path, bool], Any]] = {
+    "get": lambda client, bucket, _, force: client.get(bucket, "ball", force=force),
+    "get_chunk": lambda client, bucket, _, force: client.get_chunk(bucket, "ball", 1, force=force),
+    "get_chunks": lambda client, bucket, _, force: _read_chunks(client, bucket, force),
+    "get_to_file": lambda client, bucket, folder, force: client.get_to_file(bucket, "ball", folder, force=force),
+    "delete": lambda client, bucket, _, force: client.delete("ball", bucket, force=force),
+    "delete_by_key": lambda client, bucket, _, force: client.delete_by_key("ball_1", bucket, force=force),
+    "delete_bucket": lambda client, bucket, _, force: client.delete_bucket(bucket, force=force),
+}
+
+
+async def _read_chunks(client: AsyncClient, bucket_id: str, force: bool) -> Result[int, Any]:
+    return Ok(len([data async for _, data in client.get_chunks(bucket_id, "ball", force=force)]))
+
+
+@pytest.mark.parametrize("force", [True, False])
+@pytest.mark.parametrize("name", FORCED)
+async def test_force_is_sent_as_a_header(vss: LocalVSS, bucket_id: str, tmp_path: Path, name: str, force: bool) -> None:
+    async with client_of(vss) as client:
+        (await client.put(bucket_id, "ball", DATA, chunk_size=100)).unwrap()
+        vss.reset_requests()
+        assert (await FORCED[name](client, bucket_id, tmp_path, force)).is_ok
+    asked = [request["headers"] for request in vss.requests(path=f"{bucket_id}/ball_[01]$")]
+    assert asked
+    if name.startswith("get"):
+        assert {headers.get("force-get") for headers in asked} == {"1" if force else None}
+    else:
+        assert {headers["force"] for headers in asked} == {"1" if force else "0"}
