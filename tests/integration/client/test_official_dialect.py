@@ -25,9 +25,12 @@ from airflow_provider_mictlanx.client import (
     Metadata,
     PeerInfo,
     PeerStats,
+    RetryPolicy,
     UnknownError,
     ValidationError,
 )
+from airflow_provider_mictlanx.client.retry import RetryConfig
+from airflow_provider_mictlanx.client.transfer.router_pool import RequestSender
 from tests.support.clients import client_of
 from tests.support.documented_surface import REQUIRED, Documented, client_table
 from tests.support.official_surface import REQUESTS
@@ -315,3 +318,78 @@ async def test_force_is_sent_as_a_header(vss: LocalVSS, bucket_id: str, tmp_path
         assert {headers.get("force-get") for headers in asked} == {"1" if force else None}
     else:
         assert {headers["force"] for headers in asked} == {"1" if force else "0"}
+
+
+WAITS = {"timeout": 7, "max_tries": 3, "max_retries": 3, "max_backoff": 2, "max_delay": 4, "delay": 0.4}
+WAITS |= {"backoff_factor": 0.5, "jitter": False}
+POLICY = RetryPolicy(retries=2, initial_delay=0.2, backoff_factor=3, max_delay=2, jitter=False)
+
+
+def expected_retries(documented: Documented) -> RetryConfig:
+    """Return what the documented parameters mean, with the values above."""
+    names = dict(documented.parameters)
+    if "max_retries" in names:
+        return RetryConfig(3, 2 if "max_backoff" in names else 4, 0.2, jitter=False)
+    if {"retry_policy", "restart_policy"} & names.keys():
+        return RetryConfig(3, 2, 0.2, 3, jitter=False)
+    return RetryConfig(3, 2) if "max_tries" in names else RetryConfig()
+
+
+@pytest.mark.parametrize(
+    "documented", [d for d in CLIENT_CALLS if "timeout" in dict(d.parameters)], ids=lambda value: value.name
+)
+async def test_timeout_and_retries_are_those_of_the_call(
+    vss: LocalVSS, bucket_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, documented: Documented
+) -> None:
+    used: list[tuple[float, RetryConfig]] = []
+
+    def sender(client: AsyncClient, timeout: float, headers: Any, retry: RetryConfig | None = None) -> RequestSender:
+        made = make_sender(client, timeout, headers, retry)
+        used.append((made.options["timeout"], made.retry))
+        return made
+
+    make_sender = AsyncClient._sender
+    monkeypatch.setattr(AsyncClient, "_sender", sender)
+    (tmp_path / "source").write_bytes(DATA)
+    values = WAITS | {
+        "bucket_id": bucket_id,
+        "key": "ball_0" if documented.name in ("get_metadata_by_key", "delete_by_key") else "ball",
+        "ball_id": "ball",
+        "value": DATA,
+        "path": tmp_path / "source",
+        "chunks": [Chunk("ball", 0, DATA)],
+        "chunk": Chunk("ball", 0, DATA),
+        "index": 0,
+        "output_path": tmp_path,
+        "retry_policy": POLICY,
+        "restart_policy": POLICY,
+    }
+    async with client_of(vss) as client:
+        (await client.put(bucket_id, "ball", DATA)).unwrap()
+        used.clear()
+        answer = call(client, documented, "by name", values)
+        if documented.name == "get_chunks":
+            assert [data async for _, data in answer]
+        else:
+            assert (await answer).is_ok
+    assert used == [(7, expected_retries(documented))]
+
+
+async def test_options_of_a_bulk_item_are_those_of_its_put(
+    vss: LocalVSS, bucket_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {"tags": {"a": "b"}, "rf": 2, "chunk_size": "1kb", "timeout": 7}
+    given |= {"max_tries": 3, "max_concurrency": 4, "max_backoff": 2}
+    used: list[dict[str, Any]] = []
+    upload = AsyncClient.upload
+
+    async def spied(client: AsyncClient, **options: Any) -> Any:
+        used.append({name: options[name] for name in given})
+        return await upload(client, **options)
+
+    monkeypatch.setattr(AsyncClient, "upload", spied)
+    async with client_of(vss) as client:
+        item = {"bucket_id": bucket_id, "ball_id": "ball", "source": DATA, **given}
+        (await client.put_bulk("bulk", [item])).unwrap()  # type: ignore[list-item]
+        assert (await client.await_bulk("bulk")).unwrap()["successed"] == 1
+    assert used == [given]
