@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -301,8 +302,8 @@ FORCED: dict[str, Callable[[AsyncClient, str, Path, bool], Any]] = {
 }
 
 
-async def _read_chunks(client: AsyncClient, bucket_id: str, force: bool) -> Result[int, Any]:
-    return Ok(len([data async for _, data in client.get_chunks(bucket_id, "ball", force=force)]))
+async def _read_chunks(client: AsyncClient, bucket_id: str, force: bool, **options: int) -> Result[int, Any]:
+    return Ok(len([data async for _, data in client.get_chunks(bucket_id, "ball", force=force, **options)]))
 
 
 @pytest.mark.parametrize("force", [True, False])
@@ -393,3 +394,33 @@ async def test_options_of_a_bulk_item_are_those_of_its_put(
         (await client.put_bulk("bulk", [item])).unwrap()  # type: ignore[list-item]
         assert (await client.await_bulk("bulk")).unwrap()["successed"] == 1
     assert used == [given]
+
+
+IN_FLIGHT: dict[str, Callable[[AsyncClient, str, Path, int], Any]] = {
+    "get": lambda client, bucket, _, limit: client.get(bucket, "ball", max_paralell_gets=limit),
+    "get_chunks": lambda client, bucket, _, limit: _read_chunks(client, bucket, False, max_parallel_gets=limit),
+    "get_to_file": lambda client, bucket, folder, limit: client.get_to_file(
+        bucket, "ball", folder / "out", max_paralell_gets=limit
+    ),
+    "put": lambda client, bucket, _, limit: client.put(bucket, "new", DATA, chunk_size=60, max_concurrency=limit),
+    "put_file": lambda client, bucket, folder, limit: client.put_file(
+        bucket, "new", folder / "source", chunk_size=60, max_concurrency=limit
+    ),
+    "put_chunks": lambda client, bucket, _, limit: client.put_chunks(
+        bucket, "new", Chunks.from_bytes(DATA, "new", chunk_size=60).unwrap(), max_concurrency=limit
+    ),
+}
+
+
+@pytest.mark.parametrize("name", IN_FLIGHT)
+async def test_one_chunk_in_flight_is_one_at_a_time(vss: LocalVSS, bucket_id: str, tmp_path: Path, name: str) -> None:
+    (tmp_path / "source").write_bytes(DATA)
+    data = "/data/" if name.startswith("put") else f"{bucket_id}/ball_[0-9]$"
+    async with client_of(vss) as client:
+        (await client.put(bucket_id, "ball", DATA, chunk_size=60)).unwrap()
+        vss.reset_requests()
+        with vss.fault("latency", path=data, seconds=0.1):
+            assert (await IN_FLIGHT[name](client, bucket_id, tmp_path, 1)).is_ok
+    times = sorted(request["at"] for request in vss.requests(path=data))
+    assert len(times) >= 3
+    assert all(after - before > 0.09 for before, after in itertools.pairwise(times))
