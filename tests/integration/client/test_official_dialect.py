@@ -424,3 +424,30 @@ async def test_one_chunk_in_flight_is_one_at_a_time(vss: LocalVSS, bucket_id: st
     times = sorted(request["at"] for request in vss.requests(path=data))
     assert len(times) >= 3
     assert all(after - before > 0.09 for before, after in itertools.pairwise(times))
+
+
+WHOLE = {"num_chunks": "2", "full_checksum": sha256(DATA + b"rest")}
+OPTIONS: dict[str, Callable[..., Any]] = {
+    "put": lambda client, bucket, _, **options: client.put(bucket, "ball", DATA, **options),
+    "put_file": lambda client, bucket, path, **options: client.put_file(bucket, "ball", path, **options),
+    "put_chunks": lambda client, bucket, _, **options: client.put_chunks(
+        bucket, "ball", [Chunk("ball", 0, DATA)], **options
+    ),
+    "put_single_chunk": lambda client, bucket, _, **options: client.put_single_chunk(
+        bucket, "ball", Chunk("ball", 0, DATA), **options
+    ),
+    "one of several": lambda client, bucket, _, **options: client.put_single_chunk(
+        bucket, "ball", Chunk("ball", 0, DATA, metadata=WHOLE), **options
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+async def test_rf_and_tags_are_those_of_the_call(vss: LocalVSS, bucket_id: str, tmp_path: Path, name: str) -> None:
+    (tmp_path / "source").write_bytes(DATA)
+    async with client_of(vss) as client, router_of(vss) as router:
+        tags = {"color": "red", "index": "7", "group_id": "another"}
+        assert (await OPTIONS[name](client, bucket_id, tmp_path / "source", rf=2, tags=tags)).unwrap() is True
+        chunks = (await router.get_chunks_metadata("ball", bucket_id)).unwrap().chunks
+    assert [(chunk.key, chunk.tags["color"]) for chunk in chunks] == [("ball_0", "red")] * 2
+    assert {(chunk.tags["index"], chunk.tags["group_id"]) for chunk in chunks} == {("0", "ball")}
