@@ -693,10 +693,17 @@ MUTANTS = (
         ),
         (
             "a placed chunk that nobody lists is absent only when every peer answers",
-            "        await require_all_peers(self.routers, action, self.name.bucket_id)\n        if not lost_by_peer or await list_chunks(self.routers, self.name):\n",
-            "        if False and (not lost_by_peer) or await list_chunks(self.routers, self.name):\n",
+            "        await require_all_peers(self.routers, action, self.name.bucket_id)\n        is_lost = lost_by_peer and not await list_chunks(self.routers, self.name)\n",
+            "        is_lost = not await list_chunks(self.routers, self.name)\n",
             SILENT_PEERS,
             ["test_write_with_silent_peer_changes_nothing[put-1-1-peer_silent]"],
+        ),
+        (
+            "a placement is stale only if no peer returns data",
+            "if not is_lost or not await ChunkUpload(self, self._plan.chunks[0]).has_no_data():",
+            "if not is_lost:",
+            EMPTY,
+            ["test_empty_ball_is_not_deleted_as_a_stale_placement"],
         ),
         (
             "the writer looks before it announces",
