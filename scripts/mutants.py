@@ -406,6 +406,13 @@ MUTANTS = (
     *_mutants(
         "client/transfer/chunk_upload.py",
         (
+            "an announcement without placement is cleared by ball id",
+            "            await upload.routers.request(\n                lambda router, options: router.delete_by_ball_id",
+            "            return\n            await upload.routers.request(\n                lambda router, options: router.delete_by_ball_id",
+            SILENT_PEERS,
+            ["test_announcement_that_failed_on_one_of_its_peers_is_cleared"],
+        ),
+        (
             "an announcement is not cleared by ball id if another object has that id",
             "listed = await list_rows(upload.routers, upload.name)  # a delete by ball id deletes objects with own keys too",
             "listed = await list_chunks(upload.routers, upload.name)",
