@@ -406,6 +406,13 @@ MUTANTS = (
     *_mutants(
         "client/transfer/chunk_upload.py",
         (
+            "no announcement is cleared while a peer that was not sent the data is silent",
+            " or not (upload.only_announced or set(silent) <= set(sent_to))",
+            "",
+            SILENT_PEERS,
+            ["test_refused_data_is_not_cleared_while_another_peer_is_silent"],
+        ),
+        (
             "an announcement without placement is cleared by ball id",
             "            await upload.routers.request(\n                lambda router, options: router.delete_by_ball_id",
             "            return\n            await upload.routers.request(\n                lambda router, options: router.delete_by_ball_id",
@@ -704,6 +711,13 @@ MUTANTS = (
             "        is_lost = not await list_chunks(self.routers, self.name)\n",
             SILENT_PEERS,
             ["test_write_with_silent_peer_changes_nothing[put-1-1-peer_silent]"],
+        ),
+        (
+            "a placement is stale only if its peer answers that it does not know the chunk",
+            "is_lost = lost_by_peer and not await",
+            "is_lost = not await",
+            SILENT_PEERS,
+            ["test_placement_is_not_stale_if_its_peer_did_not_answer"],
         ),
         (
             "a placement is stale only if no peer returns data",

@@ -551,6 +551,34 @@ def test_announcement_is_not_cleared_while_a_peer_is_silent(own_vss: Callable[..
     assert vss.requests("DELETE") == []
 
 
+def test_refused_data_is_not_cleared_while_another_peer_is_silent(own_vss: Callable[..., LocalVSS]) -> None:
+    """The silent peer may store the chunk, and a delete would forget its placement."""
+    vss = own_vss()
+    with vss.fault("peer_silent", peer="peer-2"), vss.fault("refuse_data", peer="peer-0"):
+        put = _call(vss, lambda client: client.put("b", "k", DATA, max_backoff=0.05))
+        assert asyncio.run(put).unwrap() is True
+    assert vss.requests("DELETE") == []
+    assert RawRequests(vss).peers_with("b", "k_0", DATA) == {"peer-1"}
+
+
+async def test_placement_is_not_stale_if_its_peer_did_not_answer(vss: LocalVSS, bucket_id: str) -> None:
+    """The peer is silent in each look, and answers the roll-calls between them."""
+    RawRequests(vss).put(bucket_id, "k", [OTHER])
+    silent = {
+        "/metadata/k_0": b'{"detail": "Fail to fetch metadata from peer peer-0, try again later."}',
+        "/metadata/k/chunks": b'{"detail": "not found"}',
+        "/k_0": b'{"detail": "No found available replica peer or data, try again later."}',
+    }
+
+    async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+        found = [body for end, body in silent.items() if asked.path.endswith(bucket_id + end)]
+        return Reply(404, found[0]) if asked.method == "GET" and found else None
+
+    async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
+        assert type((await client.put(bucket_id, "k", DATA, max_tries=2)).unwrap_err()) is UnavailableError
+        assert interceptor.seen("DELETE") == []
+
+
 # -- more replicas than peers ---------------------------------------------------------------------------------------------
 
 
