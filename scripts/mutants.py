@@ -410,7 +410,7 @@ MUTANTS = (
             " or not (upload.only_announced or set(silent) <= set(sent_to))",
             "",
             SILENT_PEERS,
-            ["test_refused_data_is_not_cleared_while_another_peer_is_silent"],
+            ["test_refused_data_is_not_cleared_while_a_peer_is_silent"],
         ),
         (
             "an announcement without placement is cleared by ball id",

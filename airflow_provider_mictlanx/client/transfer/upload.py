@@ -232,7 +232,7 @@ class Upload(UploadBase):
         """
         Delete the placement of a ball that no peer knows, since it would block the key.
 
-        Nothing is deleted unless every peer answers.
+        Nothing is deleted unless every peer answers, and none returns data under the key.
 
         :param lost_by_peer: whether the peer of the placement answered that it does not know the chunk
         """

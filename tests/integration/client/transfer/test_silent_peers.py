@@ -551,7 +551,7 @@ def test_announcement_is_not_cleared_while_a_peer_is_silent(own_vss: Callable[..
     assert vss.requests("DELETE") == []
 
 
-def test_refused_data_is_not_cleared_while_another_peer_is_silent(own_vss: Callable[..., LocalVSS]) -> None:
+def test_refused_data_is_not_cleared_while_a_peer_is_silent(own_vss: Callable[..., LocalVSS]) -> None:
     """The silent peer may store the chunk, and a delete would forget its placement."""
     vss = own_vss()
     with vss.fault("peer_silent", peer="peer-2"), vss.fault("refuse_data", peer="peer-0"):
