@@ -406,6 +406,20 @@ MUTANTS = (
     *_mutants(
         "client/transfer/chunk_upload.py",
         (
+            "no announcement is cleared while a peer that was not sent the data is silent",
+            " or not (upload.only_announced or set(silent) <= set(sent_to))",
+            "",
+            SILENT_PEERS,
+            ["test_refused_data_is_not_cleared_while_a_peer_is_silent"],
+        ),
+        (
+            "an announcement without placement is cleared by ball id",
+            "            await upload.routers.request(\n                lambda router, options: router.delete_by_ball_id",
+            "            return\n            await upload.routers.request(\n                lambda router, options: router.delete_by_ball_id",
+            SILENT_PEERS,
+            ["test_announcement_that_failed_on_one_of_its_peers_is_cleared"],
+        ),
+        (
             "an announcement is not cleared by ball id if another object has that id",
             "listed = await list_rows(upload.routers, upload.name)  # a delete by ball id deletes objects with own keys too",
             "listed = await list_chunks(upload.routers, upload.name)",
@@ -498,6 +512,20 @@ MUTANTS = (
             "            raise  # only this router knows the task; another one needs a new announcement\n",
             FAILED_DATA,
             ["test_router_lost_before_the_data_is_replaced_by_another"],
+        ),
+        (
+            "a hung peer is found when the data is not answered",
+            "            if isinstance(error, RequestTimeoutError):\n",
+            "            if False:\n",
+            SILENT_PEERS,
+            ["test_peer_that_hangs_before_the_data_is_found_soon"],
+        ),
+        (
+            "a task that keeps failing with status 500 is announced again",
+            "if self._failures < 2:",
+            "if self._failures < 99:",
+            FAILED_DATA,
+            ["test_task_that_keeps_failing_is_announced_again"],
         ),
         (
             "a task is spent",
@@ -679,10 +707,24 @@ MUTANTS = (
         ),
         (
             "a placed chunk that nobody lists is absent only when every peer answers",
-            "        await require_all_peers(self.routers, action, self.name.bucket_id)\n        if not lost_by_peer or await list_chunks(self.routers, self.name):\n",
-            "        if False and (not lost_by_peer) or await list_chunks(self.routers, self.name):\n",
+            "        await require_all_peers(self.routers, action, self.name.bucket_id)\n        is_lost = lost_by_peer and not await list_chunks(self.routers, self.name)\n",
+            "        is_lost = not await list_chunks(self.routers, self.name)\n",
             SILENT_PEERS,
             ["test_write_with_silent_peer_changes_nothing[put-1-1-peer_silent]"],
+        ),
+        (
+            "a placement is stale only if its peer answers that it does not know the chunk",
+            "is_lost = lost_by_peer and not await",
+            "is_lost = not await",
+            SILENT_PEERS,
+            ["test_placement_is_not_stale_if_its_peer_did_not_answer"],
+        ),
+        (
+            "a placement is stale only if no peer returns data",
+            "if not is_lost or not await ChunkUpload(self, self._plan.chunks[0]).has_no_data():",
+            "if not is_lost:",
+            EMPTY,
+            ["test_empty_ball_is_not_deleted_as_a_stale_placement"],
         ),
         (
             "the writer looks before it announces",
@@ -831,6 +873,13 @@ MUTANTS = (
             "",
             SILENT_PEERS,
             ["test_delete_missed_by_a_peer_is_error_until_repeated"],
+        ),
+        (
+            "a failed delete ends after all of its requests",
+            "            except MictlanXError as error:\n                failures.append(error)\n",
+            "",
+            SILENT_PEERS,
+            ["test_failed_delete_ends_after_all_of_its_requests"],
         ),
         (
             "a delete stops at the first shortfall",
@@ -1078,6 +1127,20 @@ MUTANTS = (
     ),
     *_mutants(
         "client/transfer/listing.py",
+        (
+            "a placement is stale only if several looks say so",
+            "PEERS_PER_LOOK = 3",
+            "PEERS_PER_LOOK = 1",
+            EMPTY,
+            ["test_empty_ball_that_one_peer_lost_is_a_conflict"],
+        ),
+        (
+            "a roll-call that names nobody asks for the bucket of the call",
+            "for bucket in (PEER_CHECK_BUCKET, bucket_id):",
+            "for bucket in (PEER_CHECK_BUCKET,):",
+            SILENT_PEERS,
+            ["test_roll_call_that_names_nobody_asks_for_the_bucket"],
+        ),
         (
             "a hung peer is not waited for as long as a request may take",
             "first = routers.with_timeout(PEER_CHECK_TIMEOUT) if quick else routers",

@@ -663,6 +663,7 @@ class AsyncClient:
         """
         name = make_object_id(bucket_id, key)
         retry = _retry_config(max_retries, max_backoff, max_delay, delay, backoff_factor, jitter)
+        check_int("max_paralell_gets", max_paralell_gets)
         download = Download(self._sender(timeout, headers, retry), self._threads, max_paralell_gets, force, chunk_index)
         async with self._doing(f"getting {name}", deadline, name):
             version, data = await download.to_memory(name, self._cache, max_size)
@@ -764,6 +765,7 @@ class AsyncClient:
         name = make_object_id(bucket_id, key)
         retry = _retry_config(max_retries, max_backoff, max_delay, delay, backoff_factor, jitter)
         routers = self._sender(timeout, headers, retry)
+        check_int("max_parallel_gets", max_parallel_gets)
         download = Download(routers, self._threads, max_parallel_gets, force, chunk_index)
         try:
             async with contextlib.aclosing(download.chunks(name, order)) as chunks:
@@ -848,6 +850,7 @@ class AsyncClient:
         retry = _retry_config(max_retries, max_delay, max_delay, delay, backoff_factor, jitter)
         name = make_object_id(bucket_id, ball_id)
         routers = self._sender(timeout, headers, retry)
+        check_int("max_paralell_gets", max_paralell_gets)
         engine = Download(routers, self._threads, max_paralell_gets, force, chunk_index)
         async with self._doing(f"getting {name} to a file", deadline, name):
             return (await engine.to_file(name, output_path, fullname, replace)).path
@@ -1379,6 +1382,7 @@ def _retry_config(
     waits = {"max_delay": max_delay, "max_backoff": max_backoff, "delay": delay, "backoff_factor": backoff_factor}
     for name, value in waits.items():
         check_non_negative(name, value)
+    check_int("max_retries", max_retries)
     return RetryConfig(max_retries, min(max_backoff, max_delay), delay * backoff_factor, jitter=jitter)
 
 

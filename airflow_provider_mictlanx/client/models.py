@@ -274,13 +274,14 @@ class PeerStats(PeerUFs, frozen=True, kw_only=True):
     """
     Disk usage of a peer, and the chunks stored on it.
 
-    :ivar available_disk: bytes
+    :ivar peer_id: empty if the peer did not send it
+    :ivar available_disk: bytes; None if the peer did not send it
     :ivar balls: the stored chunks
     :ivar peers: ids of the peers that it knows
     """
 
-    peer_id: str
-    available_disk: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+    peer_id: str = ""
+    available_disk: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     balls: list[StoredBall] = []
     peers: list[str] = []
 

@@ -38,7 +38,7 @@ from airflow_provider_mictlanx.client.protocol.status_handlers import RequestKin
 from airflow_provider_mictlanx.client.protocol.stream import DataStream
 from airflow_provider_mictlanx.client.result import returns_result, unwrap
 from airflow_provider_mictlanx.client.transport.connections import Response
-from airflow_provider_mictlanx.client.transport.headers import NO_HEADERS
+from airflow_provider_mictlanx.client.transport.headers import NO_HEADERS, add_headers, check_headers, merge_headers
 from airflow_provider_mictlanx.client.transport.limits import MAX_METADATA, MAX_PEER_LIST
 from airflow_provider_mictlanx.client.transport.tls import Verify
 from airflow_provider_mictlanx.client.validation import check_bool, parse_size
@@ -317,7 +317,7 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         size: int | None = None,
     ) -> str:
         """Download bytes to a part file, verify and publish it, unless the target already has the content."""
-        with_size: Headers = {"Chunk-Size": str(target.piece), **options["headers"]}
+        with_size = merge_headers({"Chunk-Size": str(target.piece)}, check_headers(options["headers"]))
         with (
             disk_errors(f"{action} to {target.folder}", "; nothing was left behind"),
             OpenFolder(target.folder, "sink_folder_path") as folder,
@@ -341,7 +341,7 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
     # -- deleting --------------------------------------------------------------------------------------------------
 
     async def _delete(self, bucket_id: str, key: str, options: RequestOptions, force: bool) -> DeletedByKeyResponse:
-        options = {**options, "headers": {**options["headers"], "Force": str(int(force))}}
+        options = {**options, "headers": add_headers(options["headers"], {"Force": str(int(force))})}
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/{quote_id(key, 'key')}"
         action = self._action("deleting chunk", bucket_id, key)
         response = await self._send("DELETE", path, action, options)
@@ -364,7 +364,8 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         A router deletes every replica that the answering peers know; a peer deletes its own. A router keeps the
         placement of chunks that the peers do not know: ``delete`` their keys too.
         """
-        options = RequestOptions(timeout=timeout, headers={**headers, "Force": str(int(force))}, verify=verify)
+        sent = add_headers(headers, {"Force": str(int(force))})
+        options = RequestOptions(timeout=timeout, headers=sent, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/bid/{quote_id(ball_id, 'ball_id')}"
         action = self._action("deleting object", bucket_id, ball_id)
         response = await self._send("DELETE", path, action, options, "storage space")

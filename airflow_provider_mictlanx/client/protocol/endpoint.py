@@ -40,7 +40,7 @@ from airflow_provider_mictlanx.client.protocol.stream import DataStream
 from airflow_provider_mictlanx.client.texts import excerpt
 from airflow_provider_mictlanx.client.transport.backend import SizedBody
 from airflow_provider_mictlanx.client.transport.connections import Response, Transport
-from airflow_provider_mictlanx.client.transport.headers import check_headers
+from airflow_provider_mictlanx.client.transport.headers import add_headers, check_headers
 from airflow_provider_mictlanx.client.transport.limits import MAX_LISTING, MAX_SMALL_RESPONSE
 from airflow_provider_mictlanx.client.transport.network_errors import RequestScope
 from airflow_provider_mictlanx.client.transport.tls import Verify
@@ -158,7 +158,7 @@ class Endpoint:
         :param request: ``content`` and ``max_size`` of ``Transport.send``
         """
         if content_type:
-            options = {**options, "headers": {**options["headers"], "Content-Type": content_type}}
+            options = {**options, "headers": add_headers(options["headers"], {"Content-Type": content_type})}
         response = await self._transport.send(method, self._root + path, action=action, **options, **request)
         if not 200 <= response.status < 300:
             raise self._error_from_response(response, action, kind)
@@ -291,7 +291,7 @@ def parse_date(response: Response) -> float | None:
     """Return the time of an answer by its sender's clock (seconds since 1970); None if unknown."""
     try:
         return parsedate_to_datetime(response.headers.get("date", "")).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

@@ -39,7 +39,7 @@ from airflow_provider_mictlanx.client.protocol.endpoint import (
 from airflow_provider_mictlanx.client.protocol.status_handlers import PEER_STATUS_HANDLERS
 from airflow_provider_mictlanx.client.result import returns_result, unwrap
 from airflow_provider_mictlanx.client.transport.connections import Response, Transport
-from airflow_provider_mictlanx.client.transport.headers import NO_HEADERS
+from airflow_provider_mictlanx.client.transport.headers import NO_HEADERS, add_headers
 from airflow_provider_mictlanx.client.transport.limits import MAX_LISTING
 from airflow_provider_mictlanx.client.transport.tls import Verify
 
@@ -163,8 +163,8 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         :param task_id: the id of the task (header ``Task-Id``); a random id by default
         :param update: replace an earlier announcement of this key (header ``Update``)
         """
-        sent = {**headers, "Task-Id": task_id or uuid.uuid4().hex, "Update": str(int(update))}
-        options = RequestOptions(timeout=timeout, headers=sent, verify=verify)
+        own = {"Task-Id": task_id or uuid.uuid4().hex, "Update": str(int(update))}
+        options = RequestOptions(timeout=timeout, headers=add_headers(headers, own), verify=verify)
         fields = metadata.model_dump(exclude={"replication_factor", "is_disabled"})
         content = json.dumps({**fields, "is_disable": metadata.is_disabled})
         return await self._announce(PeerPutMetadataResponse, metadata, content, options)

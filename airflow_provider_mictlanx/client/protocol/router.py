@@ -32,7 +32,7 @@ from airflow_provider_mictlanx.client.protocol.endpoint import (
 from airflow_provider_mictlanx.client.protocol.status_handlers import ROUTER_STATUS_HANDLERS
 from airflow_provider_mictlanx.client.result import returns_result, unwrap
 from airflow_provider_mictlanx.client.transport.connections import Transport
-from airflow_provider_mictlanx.client.transport.headers import NO_HEADERS
+from airflow_provider_mictlanx.client.transport.headers import NO_HEADERS, add_headers
 from airflow_provider_mictlanx.client.transport.limits import MAX_LISTING
 from airflow_provider_mictlanx.client.transport.tls import Verify
 from airflow_provider_mictlanx.client.uri import SCHEME, MictlanXURI, RouterAddress
@@ -266,8 +266,8 @@ class AsyncRouter(CommonRequests[PutChunkedResponse]):
         :param force: bypass the router's cache
         :param peer_id: ask only this peer
         """
-        sent = {**headers, **({"Force-Get": "1"} if force else {}), **({"Peer-Id": peer_id} if peer_id else {})}
-        options = RequestOptions(timeout=timeout, headers=sent, verify=verify)
+        own = {**({"Force-Get": "1"} if force else {}), **({"Peer-Id": peer_id} if peer_id else {})}
+        options = RequestOptions(timeout=timeout, headers=add_headers(headers, own), verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/{quote_id(key, 'key')}"
         action = self._action("reading chunk", bucket_id, key) + (f", peer {peer_id}" if peer_id else "")
         return await self._read(path, into, action, options, "data", max_size)

@@ -32,6 +32,11 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
     return dict(headers)
 
 
+def add_headers(headers: Mapping[str, str], further: Mapping[str, str]) -> Mapping[str, str]:
+    """Merge a caller's headers, which are checked, with those of a request, which take precedence."""
+    return merge_headers(check_headers(headers), further)
+
+
 def merge_headers(headers: Mapping[str, str], further: Mapping[str, str]) -> Mapping[str, str]:
     """Return both together; ``further`` replaces headers with the same name, in upper or lower case."""
     if not further:

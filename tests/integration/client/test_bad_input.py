@@ -34,6 +34,9 @@ def _cases() -> list[Any]:
         ("get", "backoff_factor", NO_WAITS),
         ("get", "max_size", NO_SIZES),
         ("get", "max_paralell_gets", NO_COUNTS),
+        ("get", "max_retries", NO_COUNTS),
+        ("get_to_file", "max_paralell_gets", NO_COUNTS),
+        ("get_chunk", "max_retries", NO_COUNTS),
         ("get_chunk", "index", [None, -1, 1.5, True, "0"]),
         ("get_metadata", "restart_policy", [RetryPolicy(retries=-1), RetryPolicy(retries="3")]),  # type: ignore[arg-type]
         ("list_balls", "prefix", NO_TEXTS),
@@ -62,7 +65,6 @@ async def test_bad_input_is_an_error_before_the_first_request(
         call: Call = getattr(client, method)
         error = (await call(bucket_id=bucket_id, **{**good.get(method, {}), name: value})).unwrap_err()
         assert type(error) is ValidationError, repr(error)
-        if "max_paralell" not in name:
-            assert {"fullname": "file name", "restart_policy": "RetryPolicy"}.get(name, name) in str(error)
+        assert {"fullname": "file name", "restart_policy": "RetryPolicy"}.get(name, name) in str(error)
         assert vss.requests(path=bucket_id) == []
     assert list(tmp_path.iterdir()) == []

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import typing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from option import Result
+from option import Ok, Result
 
 from airflow_provider_mictlanx.client import (
     AsyncClient,
@@ -24,9 +26,12 @@ from airflow_provider_mictlanx.client import (
     Metadata,
     PeerInfo,
     PeerStats,
+    RetryPolicy,
     UnknownError,
     ValidationError,
 )
+from airflow_provider_mictlanx.client.retry import RetryConfig
+from airflow_provider_mictlanx.client.transfer.router_pool import RequestSender
 from tests.support.clients import client_of
 from tests.support.documented_surface import REQUIRED, Documented, client_table
 from tests.support.official_surface import REQUESTS
@@ -284,3 +289,165 @@ def test_only_documented_parameters_are_positional_in_the_client() -> None:
         parameters = inspect.signature(getattr(AsyncClient, documented.name)).parameters.values()
         positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"]
         assert positional == [name for name, _ in documented.parameters]
+
+
+FORCED: dict[str, Callable[[AsyncClient, str, Path, bool], Any]] = {
+    "get": lambda client, bucket, _, force: client.get(bucket, "ball", force=force),
+    "get_chunk": lambda client, bucket, _, force: client.get_chunk(bucket, "ball", 1, force=force),
+    "get_chunks": lambda client, bucket, _, force: _read_chunks(client, bucket, force),
+    "get_to_file": lambda client, bucket, folder, force: client.get_to_file(bucket, "ball", folder, force=force),
+    "delete": lambda client, bucket, _, force: client.delete("ball", bucket, force=force),
+    "delete_by_key": lambda client, bucket, _, force: client.delete_by_key("ball_1", bucket, force=force),
+    "delete_bucket": lambda client, bucket, _, force: client.delete_bucket(bucket, force=force),
+}
+
+
+async def _read_chunks(client: AsyncClient, bucket_id: str, force: bool, **options: int) -> Result[int, Any]:
+    return Ok(len([data async for _, data in client.get_chunks(bucket_id, "ball", force=force, **options)]))
+
+
+@pytest.mark.parametrize("force", [True, False])
+@pytest.mark.parametrize("name", FORCED)
+async def test_force_is_sent_as_a_header(vss: LocalVSS, bucket_id: str, tmp_path: Path, name: str, force: bool) -> None:
+    async with client_of(vss) as client:
+        (await client.put(bucket_id, "ball", DATA, chunk_size=100)).unwrap()
+        vss.reset_requests()
+        assert (await FORCED[name](client, bucket_id, tmp_path, force)).is_ok
+    asked = [request["headers"] for request in vss.requests(path=f"{bucket_id}/ball_[01]$")]
+    assert asked
+    if name.startswith("get"):
+        assert {headers.get("force-get") for headers in asked} == {"1" if force else None}
+    else:
+        assert {headers["force"] for headers in asked} == {"1" if force else "0"}
+
+
+WAITS = {"timeout": 7, "max_tries": 3, "max_retries": 3, "max_backoff": 2, "max_delay": 4, "delay": 0.4}
+WAITS |= {"backoff_factor": 0.5, "jitter": False}
+POLICY = RetryPolicy(retries=2, initial_delay=0.2, backoff_factor=3, max_delay=2, jitter=False)
+
+
+def expected_retries(documented: Documented) -> RetryConfig:
+    """Return what the documented parameters mean, with the values above."""
+    names = dict(documented.parameters)
+    if "max_retries" in names:
+        return RetryConfig(3, 2 if "max_backoff" in names else 4, 0.2, jitter=False)
+    if {"retry_policy", "restart_policy"} & names.keys():
+        return RetryConfig(3, 2, 0.2, 3, jitter=False)
+    return RetryConfig(3, 2) if "max_tries" in names else RetryConfig()
+
+
+@pytest.mark.parametrize(
+    "documented", [d for d in CLIENT_CALLS if "timeout" in dict(d.parameters)], ids=lambda value: value.name
+)
+async def test_timeout_and_retries_are_those_of_the_call(
+    vss: LocalVSS, bucket_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, documented: Documented
+) -> None:
+    used: list[tuple[float, RetryConfig]] = []
+
+    def sender(client: AsyncClient, timeout: float, headers: Any, retry: RetryConfig | None = None) -> RequestSender:
+        made = make_sender(client, timeout, headers, retry)
+        used.append((made.options["timeout"], made.retry))
+        return made
+
+    make_sender = AsyncClient._sender
+    monkeypatch.setattr(AsyncClient, "_sender", sender)
+    (tmp_path / "source").write_bytes(DATA)
+    values = WAITS | {
+        "bucket_id": bucket_id,
+        "key": "ball_0" if documented.name in ("get_metadata_by_key", "delete_by_key") else "ball",
+        "ball_id": "ball",
+        "value": DATA,
+        "path": tmp_path / "source",
+        "chunks": [Chunk("ball", 0, DATA)],
+        "chunk": Chunk("ball", 0, DATA),
+        "index": 0,
+        "output_path": tmp_path,
+        "retry_policy": POLICY,
+        "restart_policy": POLICY,
+    }
+    async with client_of(vss) as client:
+        (await client.put(bucket_id, "ball", DATA)).unwrap()
+        used.clear()
+        answer = call(client, documented, "by name", values)
+        if documented.name == "get_chunks":
+            assert [data async for _, data in answer]
+        else:
+            assert (await answer).is_ok
+    assert used == [(7, expected_retries(documented))]
+
+
+async def test_options_of_a_bulk_item_are_those_of_its_put(
+    vss: LocalVSS, bucket_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {"tags": {"a": "b"}, "rf": 2, "chunk_size": "1kb", "timeout": 7}
+    given |= {"max_tries": 3, "max_concurrency": 4, "max_backoff": 2}
+    used: list[dict[str, Any]] = []
+    upload = AsyncClient.upload
+
+    async def spied(client: AsyncClient, **options: Any) -> Any:
+        used.append({name: options[name] for name in given})
+        return await upload(client, **options)
+
+    monkeypatch.setattr(AsyncClient, "upload", spied)
+    async with client_of(vss) as client:
+        item = {"bucket_id": bucket_id, "ball_id": "ball", "source": DATA, **given}
+        (await client.put_bulk("bulk", [item])).unwrap()  # type: ignore[list-item]
+        assert (await client.await_bulk("bulk")).unwrap()["successed"] == 1
+    assert used == [given]
+
+
+IN_FLIGHT: dict[str, Callable[[AsyncClient, str, Path, int], Any]] = {
+    "get": lambda client, bucket, _, limit: client.get(bucket, "ball", max_paralell_gets=limit),
+    "get_chunks": lambda client, bucket, _, limit: _read_chunks(client, bucket, False, max_parallel_gets=limit),
+    "get_to_file": lambda client, bucket, folder, limit: client.get_to_file(
+        bucket, "ball", folder / "out", max_paralell_gets=limit
+    ),
+    "put": lambda client, bucket, _, limit: client.put(bucket, "new", DATA, chunk_size=60, max_concurrency=limit),
+    "put_file": lambda client, bucket, folder, limit: client.put_file(
+        bucket, "new", folder / "source", chunk_size=60, max_concurrency=limit
+    ),
+    "put_chunks": lambda client, bucket, _, limit: client.put_chunks(
+        bucket, "new", Chunks.from_bytes(DATA, "new", chunk_size=60).unwrap(), max_concurrency=limit
+    ),
+}
+
+
+@pytest.mark.parametrize("name", IN_FLIGHT)
+async def test_one_chunk_in_flight_is_one_at_a_time(vss: LocalVSS, bucket_id: str, tmp_path: Path, name: str) -> None:
+    (tmp_path / "source").write_bytes(DATA)
+    data = "/data/" if name.startswith("put") else f"{bucket_id}/ball_[0-9]$"
+    async with client_of(vss) as client:
+        (await client.put(bucket_id, "ball", DATA, chunk_size=60)).unwrap()
+        vss.reset_requests()
+        with vss.fault("latency", path=data, seconds=0.1):
+            assert (await IN_FLIGHT[name](client, bucket_id, tmp_path, 1)).is_ok
+    times = sorted(request["at"] for request in vss.requests(path=data))
+    assert len(times) >= 3
+    assert all(after - before > 0.09 for before, after in itertools.pairwise(times))
+
+
+WHOLE = {"num_chunks": "2", "full_checksum": sha256(DATA + b"rest")}
+OPTIONS: dict[str, Callable[..., Any]] = {
+    "put": lambda client, bucket, _, **options: client.put(bucket, "ball", DATA, **options),
+    "put_file": lambda client, bucket, path, **options: client.put_file(bucket, "ball", path, **options),
+    "put_chunks": lambda client, bucket, _, **options: client.put_chunks(
+        bucket, "ball", [Chunk("ball", 0, DATA)], **options
+    ),
+    "put_single_chunk": lambda client, bucket, _, **options: client.put_single_chunk(
+        bucket, "ball", Chunk("ball", 0, DATA), **options
+    ),
+    "one of several": lambda client, bucket, _, **options: client.put_single_chunk(
+        bucket, "ball", Chunk("ball", 0, DATA, metadata=WHOLE), **options
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+async def test_rf_and_tags_are_those_of_the_call(vss: LocalVSS, bucket_id: str, tmp_path: Path, name: str) -> None:
+    (tmp_path / "source").write_bytes(DATA)
+    async with client_of(vss) as client, router_of(vss) as router:
+        tags = {"color": "red", "index": "7", "group_id": "another"}
+        assert (await OPTIONS[name](client, bucket_id, tmp_path / "source", rf=2, tags=tags)).unwrap() is True
+        chunks = (await router.get_chunks_metadata("ball", bucket_id)).unwrap().chunks
+    assert [(chunk.key, chunk.tags["color"]) for chunk in chunks] == [("ball_0", "red")] * 2
+    assert {(chunk.tags["index"], chunk.tags["group_id"]) for chunk in chunks} == {("0", "ball")}

@@ -155,6 +155,16 @@ async def test_stats_ufs_and_health(own_vss: Callable[..., LocalVSS], bucket_id:
         assert type(error_of(await peer.health())) is ConnectFailedError
 
 
+async def test_stats_may_be_the_disk_usage_only(vss: LocalVSS) -> None:
+    """The protocol page gives ``/stats`` the fields of ``/stats/ufs``."""
+    usage = {"total_disk": 4, "used_disk": 1, "disk_uf": 0.25}
+    async with peer_of(vss) as peer:
+        with vss.fault("status", status=200, body=usage, peer="peer-0", path="/stats$"):
+            stats = (await peer.get_stats()).unwrap()
+    assert (stats.total_disk, stats.used_disk, stats.disk_uf) == (4, 1, 0.25)
+    assert (stats.peer_id, stats.available_disk, stats.balls, stats.peers) == ("", None, [], [])
+
+
 async def test_peers_of_a_peer(vss: LocalVSS) -> None:
     """The local VSS's peers have no list of peers; one that answers as a router does is understood."""
     info: dict[str, Any] = {"peer_id": "a", "ip_addr": "10.0.0.1", "port": 1, "protocol": "http", "api_version": 4}

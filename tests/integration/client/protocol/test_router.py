@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,8 +26,12 @@ from airflow_provider_mictlanx.client import (
 )
 from airflow_provider_mictlanx.client.models import Metadata
 from airflow_provider_mictlanx.client.protocol import listing_parser
+from airflow_provider_mictlanx.client.transport.backend import BackendFactory
+from airflow_provider_mictlanx.client.transport.connections import Transport
+from tests.support.engines import each_engine
 from tests.support.hostile_server import Connection, serving
-from tests.support.router_requests import announce, chunk_of, error_of, put, read, router_of
+from tests.support.intercepting_router import Asked, Reply, intercepting
+from tests.support.router_requests import announce, chunk_of, error_of, peer_of, put, read, router_of
 from tests.support.sample_bytes import sha256
 from tests.support.vss import LocalVSS
 
@@ -295,6 +301,24 @@ async def test_stats_may_lack_the_chunks(vss: LocalVSS) -> None:
         assert (stats.peer_id, stats.disk_uf, stats.balls) == ("a", 0.25, [])
 
 
+@pytest.mark.parametrize(
+    "date",
+    [
+        "soon",
+        "Mon, 30 Nov 2026 07:00:00 +99999999999999",
+        "Mon, 30 Nov 99999999999999999999 07:00:00 GMT",
+    ],
+)
+async def test_listing_with_an_invalid_date_has_no_time(date: str) -> None:
+    body = json.dumps({"bucket_id": "b", "peers_ids": ["peer-0"], "balls": []}).encode()
+
+    async def handler(asked: Asked, pass_on: object) -> Reply:
+        return Reply(200, body, {"Date": date})
+
+    async with intercepting(handler) as interceptor, AsyncRouter("r", "127.0.0.1", interceptor.port) as router:
+        assert (await router.get_bucket_metadata("b")).unwrap().answered_at is None
+
+
 async def test_read_data_is_bounded_and_asks_a_certain_peer(vss: LocalVSS, bucket_id: str) -> None:
     async with router_of(vss) as router:
         announced = (await router.announce(chunk_of(bucket_id, "ball", DATA))).unwrap()
@@ -315,6 +339,51 @@ async def test_read_data_is_bounded_and_asks_a_certain_peer(vss: LocalVSS, bucke
         )
         too_long = error_of(await read_by(bucket_id, "ball_0", keep, max_size=len(DATA) - 1))
         assert type(too_long) is IntegrityError
+
+
+@each_engine
+async def test_own_headers_replace_the_callers_in_any_case(
+    vss: LocalVSS, bucket_id: str, engine: BackendFactory
+) -> None:
+    async def ignore(piece: bytes) -> None:
+        pass
+
+    headers = {"force-get": "0", "force": "0", "content-type": "text/plain"}
+    async with (
+        aclosing(Transport(backend_factory=engine)) as transport,
+        AsyncRouter("router-0", "127.0.0.1", vss.port, transport=transport) as router,
+    ):
+        task_id = (await router.announce(chunk_of(bucket_id, "cut", DATA), headers=headers)).unwrap().tasks_ids[0]
+        assert (await router.put_chunked(task_id, DATA[:-1], headers=headers)).unwrap().peer_ids == []
+        # Only the router's cache returns what no peer has accepted.
+        cached = await router.read_data(bucket_id, "cut_0", ignore, headers=headers, max_size=len(DATA), force=True)
+        assert type(error_of(cached)) is GetChunkError
+        await put(router, bucket_id, "ball", DATA, replication_factor=3)
+        named = await router.read_data(
+            bucket_id, "ball_0", ignore, headers={"peer-id": "nobody"}, max_size=len(DATA), peer_id="peer-1"
+        )
+        assert named.unwrap() == len(DATA)
+        assert (await router.delete(bucket_id, "ball_0", headers=headers)).is_ok
+        assert (await router.delete_by_ball_id("ball", bucket_id, headers=headers)).is_ok
+        sent = [asked["headers"] for asked in vss.requests() if bucket_id in asked["path"]]
+        assert [seen.get("force") for seen in sent][-2:] == ["1", "1"]
+        assert sent[0]["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("headers", [None, {"Accept": 1}, {1: "a"}], ids=str)
+async def test_invalid_headers_are_an_error_of_every_request(vss: LocalVSS, tmp_path: Path, headers: Any) -> None:
+    async with router_of(vss) as router, peer_of(vss) as peer:
+        for target in (router, peer):
+            for result in (
+                await target.announce(chunk_of("bucket", "ball", DATA), headers=headers),
+                await target.put_chunked("task", DATA, headers=headers),
+                await target.get_streaming("bucket", "ball_0", headers=headers),
+                await target.delete("bucket", "ball_0", headers=headers),
+                await target.delete_by_ball_id("ball", "bucket", headers=headers),
+                await target.disable("bucket", "ball_0", headers=headers),
+                await target.get_by_checksum_to_file("0" * 64, sink_folder_path=tmp_path, headers=headers),
+            ):
+                assert type(error_of(result)) is ValidationError
 
 
 async def test_behind_a_proxy_with_a_path(own_vss: Callable[..., LocalVSS], bucket_id: str) -> None:

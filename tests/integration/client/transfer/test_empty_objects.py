@@ -133,6 +133,39 @@ async def test_empty_ball_of_another_writer_is_found_by_its_key(vss: LocalVSS, b
         assert await keys(client, bucket_id) == ["k"]
 
 
+@pytest.mark.parametrize("turn", [0, 1])
+async def test_empty_ball_that_one_peer_lost_is_a_conflict(vss: LocalVSS, bucket_id: str, turn: int) -> None:
+    """No listing shows it, so one peer that does not know it must not make its placement a stale one."""
+    wire = RawRequests(vss)
+    lost = sorted(wire.put(bucket_id, "k", [b""], rf=2)[0])[turn]
+    wire.forget_at_peer(int(lost[-1]), bucket_id, "k")
+    for _ in range(turn):  # the router asks the replicas in turn: the put's first look asks the one that lost it
+        wire.metadata(bucket_id, "k_0")
+    async with client_of(vss) as client:
+        assert type((await client.put(bucket_id, "k", b"other")).unwrap_err()) is BallConflictError
+    assert 200 in [wire.metadata(bucket_id, "k_0")[0] for _ in range(2)]
+
+
+async def test_empty_ball_is_not_deleted_as_a_stale_placement(vss: LocalVSS, bucket_id: str) -> None:
+    """Another reader takes every second turn, so each look asks the peer that lost the ball."""
+    wire = RawRequests(vss)
+    lost, holder = sorted(wire.put(bucket_id, "k", [b""], rf=2)[0])
+    wire.forget_at_peer(int(lost[-1]), bucket_id, "k")
+
+    async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+        if not asked.path.endswith("/metadata/k_0"):
+            return None
+        reply = await pass_on(asked)
+        assert (await pass_on(asked)).json()["peer_id"] == holder
+        return reply
+
+    async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
+        error = (await client.put(bucket_id, "k", b"other", max_tries=2)).unwrap_err()
+        assert type(error) is UnavailableError
+        assert interceptor.seen("DELETE") == []
+    assert wire.data(bucket_id, "k_0", holder) == b""
+
+
 # -- replacing and deleting ------------------------------------------------------------------------------------------
 
 

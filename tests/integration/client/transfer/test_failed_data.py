@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -37,11 +38,11 @@ def _announcements(vss: LocalVSS) -> int:
     return len(vss.requests("POST", "b/metadata$"))
 
 
-def _has_no_announcement_without_data(vss: LocalVSS, key: str, pieces: list[bytes]) -> bool:
+def _has_no_announcement_without_data(vss: LocalVSS, key: str, pieces: list[bytes], bucket_id: str = "b") -> bool:
     wire = RawRequests(vss)
-    listed = Counter(chunk["key"] for chunk in wire.listed("b", key))
+    listed = Counter(chunk["key"] for chunk in wire.listed(bucket_id, key))
     return all(
-        listed[f"{key}_{index}"] == len(wire.peers_with("b", f"{key}_{index}", piece)) == 1
+        listed[f"{key}_{index}"] == len(wire.peers_with(bucket_id, f"{key}_{index}", piece)) == 1
         for index, piece in enumerate(pieces)
     )
 
@@ -353,3 +354,36 @@ async def test_read_error_of_the_disk_fails_one_ball_of_a_bulk(
     assert (result["successed"], result["failed"]) == (19, 1)
     assert f"{tmp_path}/7: Input/output error" in str(result["failures"][0]["error"])
     assert result["failures"][0]["item"]["ball_id"] == "k7"
+
+
+@pytest.mark.parametrize("detail", ["Task(a) not found", "400: Expected tasks > 0, but got 0"])
+async def test_spent_task_is_announced_again(vss: LocalVSS, bucket_id: str, detail: str) -> None:
+    """The placement service's own words: the same data is not sent to the task again."""
+    sent: list[str] = []
+
+    async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+        if "/data/" in asked.path:
+            sent.append(asked.path)
+        return Reply(500, json.dumps({"detail": detail}).encode()) if asked.path in sent[:1] else None
+
+    async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
+        assert (await client.put(bucket_id, "k", DATA, max_tries=2, max_backoff=0.05)).unwrap() is True
+    assert len(sent) == len(set(sent)) == 2
+    assert _has_no_announcement_without_data(vss, "k", [DATA], bucket_id)
+
+
+async def test_task_that_keeps_failing_is_announced_again(vss: LocalVSS, bucket_id: str) -> None:
+    """A 500 that persists means that the task is spent, whatever its text."""
+    sent: list[str] = []
+
+    async def handler(asked: Asked, pass_on: Callable[[Asked], Awaitable[Reply]]) -> Reply | None:
+        if "/data/" not in asked.path:
+            return None
+        sent.append(asked.path)
+        return Reply(500, b'{"detail": "unexpected"}') if asked.path == sent[0] else None
+
+    async with intercepting(handler, vss) as interceptor, AsyncClient(interceptor.uri, "tests") as client:
+        assert (await client.put(bucket_id, "k", DATA, max_tries=3, max_backoff=0.05)).unwrap() is True
+    first, again, second = sent
+    assert first == again != second
+    assert _has_no_announcement_without_data(vss, "k", [DATA], bucket_id)
