@@ -693,7 +693,7 @@ class AsyncClient:
         """
         Read and verify one chunk; return it with its metadata.
 
-        The ball may be incomplete. Parameters and errors: see ``get``, and:
+        The ball may be incomplete. Errors: see ``get``. Parameters: see ``put`` and ``get``, and:
 
         :param ball_id: the ball id, or any key
         :param index: position of the chunk in the ball, from 0
@@ -722,7 +722,7 @@ class AsyncClient:
         """
         Read and verify one chunk of a listed ball, without listing it again.
 
-        Parameters and errors: see ``get_chunk``, and:
+        Errors: see ``get_chunk``. Parameters: see ``put`` and ``get_chunk``, and:
 
         :param ball: a result of ``get_metadata`` or ``list_balls``
 
@@ -756,7 +756,8 @@ class AsyncClient:
         Read a ball chunk by chunk: yield metadata and bytes. This method raises its errors; it returns no ``Result``.
 
         Every chunk is verified before it is yielded. With ``order=True`` the SHA-256 of the complete ball is verified
-        at the end: after an ``IntegrityError`` then, discard all chunks. Parameters and errors: see ``get``, and:
+        at the end: after an ``IntegrityError`` then, discard all chunks. Errors: see ``get``. Parameters: see ``put`` and
+        ``get``, and:
 
         :param max_parallel_gets: maximum chunks in flight or waiting for the caller; memory is bounded by this times
             the size of a chunk
@@ -797,7 +798,7 @@ class AsyncClient:
         """
         Read a ball into a file, and return a ``FileReport``. The file appears complete and verified, or not at all.
 
-        Parameters and errors: see ``get``, ``get_to_file`` and:
+        Errors: see ``get_to_file``. Parameters: see ``put``, ``get`` and ``get_to_file``, and:
 
         :param filename: ``fullname`` of ``get_to_file``
         :param checksum: expected SHA-256, in hex; other bytes raise ``IntegrityError``
@@ -837,7 +838,8 @@ class AsyncClient:
         """
         Read a ball into a file, and return its path. The file appears complete and verified, or not at all.
 
-        An existing file with the same content is kept, and counts as written. Parameters and errors: see ``get``, and:
+        An existing file with the same content is kept, and counts as written. Errors: see ``get``. Parameters: see ``put``
+        and ``get``, and:
 
         :param ball_id: the ball id, or any key
         :param output_path: the folder; created if missing; empty = the working directory
@@ -873,7 +875,7 @@ class AsyncClient:
         """
         Return the metadata of the newest complete version of a ball.
 
-        Parameters and errors: see ``get``, and:
+        Errors: see ``get``. Parameters: see ``put`` and ``get``, and:
 
         :param ball_id: the ball id, or any key
         :param restart_policy: tries and waits; None = five tries
@@ -901,7 +903,7 @@ class AsyncClient:
         """
         Return the metadata of one chunk, from the replica that the router chooses.
 
-        Parameters: see ``get``, and:
+        Parameters: see ``put`` and ``get``, and:
 
         :param key: the chunk's key, ``{ball_id}_{index}``
         :param retry_policy: tries and waits; None = five tries
@@ -930,8 +932,8 @@ class AsyncClient:
         """
         List every announced chunk of a bucket as the router returns it: repeated, unsorted, without chunks of size 0.
 
-        The companions of empty balls are included. ``list_balls`` shows the empty balls instead. Parameters and errors:
-        see ``list_balls``, and:
+        The companions of empty balls are included. ``list_balls`` shows the empty balls instead. Errors: see
+        ``list_balls``. Parameters: see ``put``, ``get`` and ``list_balls``, and:
 
         :param partial: accept a listing without the chunks of some peers; ``extra["missing_peers"]`` then names them
         :param name_missing: False with ``partial`` saves the request that finds them; ``missing_peers`` sends it later
@@ -957,7 +959,7 @@ class AsyncClient:
         """
         Return the ids of the peers whose chunks are missing in a listing of a bucket, with one request.
 
-        Parameters: see ``get``, and:
+        Parameters: see ``put``, and:
 
         :param listing: a result of ``get_chunks_by_bucket_id``
         """
@@ -974,8 +976,8 @@ class AsyncClient:
         """
         Return the balls of a bucket, sorted by key.
 
-        The result is iterable, and has ``len()``, ``size_bytes()`` and ``size()`` (such as "1.5 MB"). Parameters and
-        errors: see ``list_balls``.
+        The result is iterable, and has ``len()``, ``size_bytes()`` and ``size()`` (such as "1.5 MB"). Errors: see
+        ``list_balls``. Parameters: see ``put`` and ``get``.
         """
         return Bucket(
             bucket_id, unwrap(await self.list_balls(bucket_id, timeout=timeout, headers=headers, deadline=deadline))
@@ -995,7 +997,7 @@ class AsyncClient:
         """
         Return True if a complete ball exists, False if it is confirmed to be absent.
 
-        Parameters: see ``get_metadata``.
+        Parameters: see ``put``, ``get`` and ``get_metadata``.
 
         :raises UnavailableError: a peer does not answer, so a missing object cannot be confirmed
         """
@@ -1030,7 +1032,8 @@ class AsyncClient:
         List the balls of a bucket whose chunks are all announced, sorted by key.
 
         An empty ball that another client wrote has no companion and is missing. An unknown bucket counts as empty. The
-        router always sends the complete bucket; ``prefix`` and ``glob`` select from it. Parameters: see ``get``, and:
+        router always sends the complete bucket; ``prefix`` and ``glob`` select from it. Parameters: see ``put``
+        and ``get``, and:
 
         :param prefix: select keys that begin with this
         :param glob: select keys that match this pattern: ``*`` = any characters (``/`` too), ``?`` = one character,
@@ -1145,7 +1148,7 @@ class AsyncClient:
         """
         Return the windows in which copies are announced before ``copy`` sends them.
 
-        Parameters: see ``copy``, and:
+        Parameters: see ``put`` and ``copy``, and:
 
         :param copies: the originals as ``list_balls`` returned them, and the copies' names, by number
         :param max_concurrency: maximum announcements in flight
@@ -1188,7 +1191,8 @@ class AsyncClient:
         Delete all chunks and replicas of a ball, and confirm it; a missing ball is not an error.
 
         Returns ``n_deletes``, the number of deleted replicas, and ``ball_id``. An object that another client stored
-        under a chunk key of its own is deleted alone; others with the same ball id stay. Parameters: see ``get``, and:
+        under a chunk key of its own is deleted alone; others with the same ball id stay. Parameters: see ``put``
+        and ``get``, and:
 
         :param ball_id: the ball id, or any key
         :param force: sent as the header ``Force``
@@ -1229,7 +1233,7 @@ class AsyncClient:
         Delete one chunk on all peers, and confirm it; a missing chunk is not an error.
 
         ``delete`` deletes a complete ball. Returns ``n_deletes``, the number of deleted replicas, and ``key``.
-        Parameters and errors: see ``delete``, and:
+        Errors: see ``delete``. Parameters: see ``put``, ``get`` and ``delete``, and:
 
         :param key: the chunk's key: ``{ball_id}_{index}``, or a key of its own
         """
@@ -1255,8 +1259,8 @@ class AsyncClient:
         Delete every ball of a bucket, and list it again until it is empty. An empty bucket does not exist.
 
         Empty balls that another client wrote are not deleted, because listings omit them. ``failed`` counts the balls
-        that could not be deleted or were added meanwhile; ``failures`` explains them. Parameters and errors: see
-        ``delete``, and:
+        that could not be deleted or were added meanwhile; ``failures`` explains them. Errors: see ``delete``.
+        Parameters: see ``put``, ``get`` and ``delete``, and:
 
         :param max_concurrency: maximum balls at once
 

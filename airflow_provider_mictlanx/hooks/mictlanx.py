@@ -502,7 +502,7 @@ class MictlanXHook(CleanLog, BaseHook):
 
         Returns ``{bucket_id, key, ball_id, size, checksum, num_chunks, verified, tags, updated_at}``; ``updated_at`` is
         in nanoseconds since 1970. ``verified`` is False if its writer recorded no SHA-256 of the complete object.
-        Parameters: see ``aexists``.
+        Parameters: see ``aput`` and ``aexists``.
         """
         ball = await self._call(AsyncClient.get_metadata, bucket_id, key, check_storage=check_storage, options=options)
         return summaries.ball_summary(ball)
@@ -629,7 +629,7 @@ class MictlanXHook(CleanLog, BaseHook):
         Check once for several objects and return a summary if enough of them exist; None means "not yet".
 
         Returns ``{bucket_id, count, total_size, objects}``; ``objects`` are the first few, as ``{key, size}``: in the
-        order of ``keys``, else sorted by key. Parameters: see ``afind``, and:
+        order of ``keys``, else sorted by key. Parameters: see ``aput`` and ``afind``, and:
 
         :param keys: the objects' names
         :param prefix: instead of ``keys``: every key that begins with it
@@ -722,7 +722,7 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         Check once whether a bucket has stopped changing; None means "not yet".
 
-        Returns ``{bucket_id, prefix, count, total_size, updated_at}``. Parameters: see ``afind``, and:
+        Returns ``{bucket_id, prefix, count, total_size, updated_at}``. Parameters: see ``aput`` and ``afind``, and:
 
         :param monitor: the bucket, and its state at earlier calls
         """
@@ -803,7 +803,7 @@ class MictlanXHook(CleanLog, BaseHook):
 
         Returns ``{bucket_id, prefix, dest_bucket_id, dest_prefix, total_balls, copied, skipped, failed, copied_size,
         response_time, failures}``: ``skipped`` were stored already, ``failures`` are the first few as ``{bucket_id,
-        key, code, message}``. Parameters: see ``acopy``, and:
+        key, code, message}``. Parameters: see ``aput`` and ``acopy``, and:
 
         :param prefix: ``""`` for every object of the bucket
         :param dest_prefix: replaces ``prefix`` in the copies' keys; default: the copies keep their keys
@@ -1011,8 +1011,8 @@ class MictlanXHook(CleanLog, BaseHook):
 
         Returns ``{bucket_id, prefix, glob, dry_run, deleted, kept, failed, total, bytes, first, response_time,
         failures}``: ``kept`` objects match and stay, ``total`` is the sum of ``deleted`` and ``failed``, ``bytes`` the
-        size of the deleted objects, ``first`` the first 20 of their keys, sorted. Parameters: see ``adelete_keys`` and
-        ``aget_to_folder``, and:
+        size of the deleted objects, ``first`` the first 20 of their keys, sorted. Parameters: see ``aput``,
+        ``aget_to_folder``, ``acopy_prefix`` and ``adelete_keys``, and:
 
         :param older_than: delete only objects that were written before this age or time, by the storage's clocks: a
             timedelta, a datetime with a time zone, or a str such as ``"30d"`` or ``"2026-11-01T00:00:00+00:00"``
@@ -1054,7 +1054,8 @@ class MictlanXHook(CleanLog, BaseHook):
 
         No listing of objects shows such uploads. Returns ``{bucket_id, dry_run, deleted, kept, failed, total, bytes,
         first, response_time, failures}``: ``kept`` uploads and records are younger than ``older_than``, or were
-        changed meanwhile. Parameters: see ``adelete_matching``, and:
+        changed meanwhile. Parameters: see ``aput``, ``acopy_prefix``, ``adelete_keys`` and
+        ``adelete_matching``, and:
 
         :param older_than: longer than the pauses of uploads that a retry continues: an upload with a younger chunk is
             kept, and all records of a bulk with a younger record
@@ -1099,7 +1100,8 @@ class MictlanXHook(CleanLog, BaseHook):
         """
         Delete every object that a bucket lists, and repeat until the listing is empty.
 
-        Returns ``{bucket_id, deleted, failed, total, response_time}``. Parameters: see ``adelete_keys``.
+        Returns ``{bucket_id, deleted, failed, total, response_time}``. Parameters: see ``aput`` and
+        ``adelete_keys``.
         """
         response = await self._call(AsyncClient.delete_bucket, bucket_id, options=options)
         metrics.count("delete", response.deleted, 0, response.response_time)

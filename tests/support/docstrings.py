@@ -29,22 +29,17 @@ def shared_parameters(owner: type) -> dict[str, str]:
 
 
 def described_parameters(owner: type, name: str) -> dict[str, str]:
-    """Return the descriptions that hold for a method, by parameter."""
-    return shared_parameters(owner) | _with_references(owner, name, frozenset())
+    """Return the descriptions that a reader of a method's docstring finds: there, one reference away, or shared."""
+    found = shared_parameters(owner)
+    for references in _REFERENCE.findall(" ".join((inspect.getdoc(getattr(owner, name)) or "").split())):
+        for other in re.findall(r"``(\w+)``", references):
+            found |= own_parameters(getattr(owner, other))
+    return found | own_parameters(getattr(owner, name))
 
 
 def undescribed_parameters(owner: type, name: str) -> set[str]:
     """Return the parameters of a method that nothing describes."""
     return {*inspect.signature(getattr(owner, name)).parameters} - {"self"} - {*described_parameters(owner, name)}
-
-
-def _with_references(owner: type, name: str, seen: frozenset[str]) -> dict[str, str]:
-    doc = " ".join((inspect.getdoc(getattr(owner, name)) or "").split())
-    names = {other for names in _REFERENCE.findall(doc) for other in re.findall(r"\w+", names)} - seen - {"and", name}
-    found: dict[str, str] = {}
-    for other in names:
-        found |= _with_references(owner, other, seen | {name})
-    return found | own_parameters(getattr(owner, name))
 
 
 def _fields(doc: str) -> dict[str, str]:
