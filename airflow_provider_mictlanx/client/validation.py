@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from datetime import timedelta
@@ -24,9 +25,16 @@ def check_int(name: str, value: int, least: int = 1) -> int:
     return value
 
 
+def _is_number(value: object) -> bool:
+    """Return whether a value is an int or a float; an int beyond the largest float is not, as waits are floats."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return not sys.float_info.max < value < math.inf
+
+
 def check_non_negative(name: str, value: float) -> float:
     """Return a number of at least 0, or raise ``ValidationError`` that names the parameter."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+    if not _is_number(value) or not value >= 0:
         raise ValidationError(f"{name} must be a number of at least 0, got {value!r}")
     return value
 
@@ -34,7 +42,7 @@ def check_non_negative(name: str, value: float) -> float:
 def check_seconds(name: str, value: timedelta | float) -> float:
     """Return a time in seconds, or raise ``ValidationError`` that names the parameter."""
     number = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= sys.float_info.max:
+    if not _is_number(number) or not 0 <= number < math.inf:
         raise ValidationError(f"{name} must be a timedelta or a number of seconds of at least 0, got {value!r}")
     return number
 
@@ -103,6 +111,6 @@ def check_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
 
 def check_timeout(seconds: float, name: str = "timeout") -> float:
     """Return a number of seconds above 0, or raise ``ValidationError`` that names the parameter."""
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+    if not _is_number(seconds) or not seconds > 0:
         raise ValidationError(f"{name} must be a number of seconds above 0, got {seconds!r}")
     return seconds

@@ -268,6 +268,7 @@ BAD_PUTS: list[dict[str, Any]] = [
     {"timeout": -1},
     {"timeout": "1"},
     {"timeout": float("nan")},
+    {"timeout": 10**400},
     {"max_tries": 0},
     {"max_tries": 1.5},
     {"max_concurrency": 0},
@@ -275,6 +276,7 @@ BAD_PUTS: list[dict[str, Any]] = [
     {"max_backoff": -1},
     {"max_backoff": "5"},
     {"max_backoff": float("nan")},
+    {"max_backoff": 10**400},
     {"replace": "False"},
     {"replace": 1},
     {"tags": {"a": 1}},
@@ -287,6 +289,7 @@ BAD_PUTS: list[dict[str, Any]] = [
     {"deadline": -1},
     {"deadline": "1"},
     {"deadline": float("nan")},
+    {"deadline": 10**400},
 ]
 
 
