@@ -756,8 +756,8 @@ class AsyncClient:
         Read a ball chunk by chunk: yield metadata and bytes. This method raises its errors; it returns no ``Result``.
 
         Every chunk is verified before it is yielded. With ``order=True`` the SHA-256 of the complete ball is verified
-        at the end: after an ``IntegrityError`` then, discard all chunks. Errors: see ``get``. Parameters: see ``put`` and
-        ``get``, and:
+        at the end: after an ``IntegrityError`` then, discard all chunks. Errors: see ``get``. Parameters: see ``put``
+        and ``get``, and:
 
         :param max_parallel_gets: maximum chunks in flight or waiting for the caller; memory is bounded by this times
             the size of a chunk
@@ -838,8 +838,8 @@ class AsyncClient:
         """
         Read a ball into a file, and return its path. The file appears complete and verified, or not at all.
 
-        An existing file with the same content is kept, and counts as written. Errors: see ``get``. Parameters: see ``put``
-        and ``get``, and:
+        An existing file with the same content is kept, and counts as written. Errors: see ``get``. Parameters: see
+        ``put`` and ``get``, and:
 
         :param ball_id: the ball id, or any key
         :param output_path: the folder; created if missing; empty = the working directory
