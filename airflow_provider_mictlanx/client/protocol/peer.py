@@ -51,8 +51,8 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
     A chunk written here is unknown to the routers' placement service. Use ``AsyncRouter`` to write data that routers
     serve.
 
-    Shared parameters, results and errors are described at ``CommonRequests``. ``NotFoundError``: the peer does not have
-    it.
+    Shared parameters, results and errors are described at ``CommonRequests``. A further error is ``NotFoundError``: the
+    peer does not have the chunk.
 
     Use it as ``async with AsyncPeer(...) as peer``, or call ``aclose`` when done. Parameters and errors: see
     ``AsyncRouter``, and:
