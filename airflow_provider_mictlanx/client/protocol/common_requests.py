@@ -341,7 +341,8 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
     # -- deleting --------------------------------------------------------------------------------------------------
 
     async def _delete(self, bucket_id: str, key: str, options: RequestOptions, force: bool) -> DeletedByKeyResponse:
-        options = {**options, "headers": add_headers(options["headers"], {"Force": str(int(force))})}
+        sent = add_headers(options["headers"], {"Force": str(int(check_bool("force", force)))})
+        options = {**options, "headers": sent}
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/{quote_id(key, 'key')}"
         action = self._action("deleting chunk", bucket_id, key)
         response = await self._send("DELETE", path, action, options)
@@ -364,7 +365,7 @@ class CommonRequests(Endpoint, Generic[Acknowledgement]):
         A router deletes every replica that the answering peers know; a peer deletes its own. A router keeps the
         placement of chunks that the peers do not know: ``delete`` their keys too.
         """
-        sent = add_headers(headers, {"Force": str(int(force))})
+        sent = add_headers(headers, {"Force": str(int(check_bool("force", force)))})
         options = RequestOptions(timeout=timeout, headers=sent, verify=verify)
         path = f"/buckets/{quote_id(bucket_id, 'bucket_id')}/bid/{quote_id(ball_id, 'ball_id')}"
         action = self._action("deleting object", bucket_id, ball_id)

@@ -42,6 +42,7 @@ from airflow_provider_mictlanx.client.transport.connections import Response, Tra
 from airflow_provider_mictlanx.client.transport.headers import NO_HEADERS, add_headers
 from airflow_provider_mictlanx.client.transport.limits import MAX_LISTING
 from airflow_provider_mictlanx.client.transport.tls import Verify
+from airflow_provider_mictlanx.client.validation import check_bool
 
 
 class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
@@ -163,7 +164,7 @@ class AsyncPeer(CommonRequests[PeerPutChunkedResponse]):
         :param task_id: the id of the task (header ``Task-Id``); a random id by default
         :param update: replace an earlier announcement of this key (header ``Update``)
         """
-        own = {"Task-Id": task_id or uuid.uuid4().hex, "Update": str(int(update))}
+        own = {"Task-Id": task_id or uuid.uuid4().hex, "Update": str(int(check_bool("update", update)))}
         options = RequestOptions(timeout=timeout, headers=add_headers(headers, own), verify=verify)
         fields = metadata.model_dump(exclude={"replication_factor", "is_disabled"})
         content = json.dumps({**fields, "is_disable": metadata.is_disabled})

@@ -386,6 +386,17 @@ async def test_invalid_headers_are_an_error_of_every_request(vss: LocalVSS, tmp_
                 assert type(error_of(result)) is ValidationError
 
 
+@pytest.mark.parametrize("flag", ["False", None], ids=str)
+async def test_flag_that_is_no_bool_is_an_error(vss: LocalVSS, flag: Any) -> None:
+    async with router_of(vss) as router, peer_of(vss) as peer:
+        for result in (
+            await router.delete("bucket", "ball_0", force=flag),
+            await router.delete_by_ball_id("ball", "bucket", force=flag),
+            await peer.announce(chunk_of("bucket", "ball", DATA), update=flag),
+        ):
+            assert f"must be True or False, got {flag!r}" in str(error_of(result))
+
+
 async def test_behind_a_proxy_with_a_path(own_vss: Callable[..., LocalVSS], bucket_id: str) -> None:
     vss = own_vss(options=("--path-prefix", "/v0/mictlanx"))
     async with AsyncRouter("router-0", "127.0.0.1/v0/mictlanx/", vss.port) as router:
