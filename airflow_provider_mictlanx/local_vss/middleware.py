@@ -11,6 +11,7 @@ import time
 from typing import Any, NoReturn, cast
 
 from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
@@ -65,7 +66,7 @@ class FaultMiddleware:
             await send(message)
 
         try:
-            with contextlib.suppress(_Dropped):
+            with contextlib.suppress(_Dropped, ClientDisconnect):  # nobody is left to answer
                 await self._answer(scope, receive, watched, send)
         finally:
             self._log.add(

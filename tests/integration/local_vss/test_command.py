@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import httpx
 import pytest
@@ -101,6 +102,7 @@ def test_answers_do_not_wait_for_an_acknowledgement() -> None:
         def on_connection(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             sock = writer.get_extra_info("socket")
             accepted.set_result(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()  # since Python 3.12 the end of the server waits for it
 
         sock = listen("127.0.0.1", 0)
         async with await asyncio.start_server(on_connection, sock=sock):
@@ -110,6 +112,21 @@ def test_answers_do_not_wait_for_an_acknowledgement() -> None:
             return no_delay
 
     assert asyncio.run(scenario()) == 1
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "b/metadata"), ("POST", "data/task")])
+def test_client_that_leaves_within_its_request_is_no_error(own_vss, capsys, method, path) -> None:
+    vss = own_vss()
+    with socket.create_connection(("127.0.0.1", vss.port)) as leaving:
+        leaving.sendall(
+            f"{method} /api/v4/buckets/{path} HTTP/1.1\r\nHost: router\r\nContent-Length: 9\r\n\r\n{{".encode()
+        )
+    deadline = time.monotonic() + 30
+    while not vss.requests() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert [request["method"] for request in vss.requests()] == [method]
+    assert vss.stop() == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_a_data_folder_that_cannot_be_written(tmp_path) -> None:
