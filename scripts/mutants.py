@@ -2804,7 +2804,7 @@ MUTANTS = (
         ),
         (
             "a watcher that Airflow has ended stores no state",
-            "        if self.ended:\n",
+            "        if self.trigger.ended:\n",
             "        if False:\n",
             EVENTS,
             ["test_event_that_airflow_drops_with_its_watcher_fires_again"],

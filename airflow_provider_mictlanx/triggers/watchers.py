@@ -351,13 +351,11 @@ class Watcher(ABC):
     Find the events of one trigger.
 
     :param trigger: has the arguments
-    :ivar ended: whether Airflow has ended it
     """
 
     def __init__(self, trigger: MictlanXEventTrigger) -> None:
         self.trigger = trigger
         self.log = clean_logger(trigger.log)
-        self.ended = False
         self._state: Seen | None = _UNREAD
         self._stored: Seen | None = _UNREAD
         self._sequence = 0
@@ -451,7 +449,7 @@ class Watcher(ABC):
 
     async def store(self, state: Seen, slots: asyncio.Semaphore) -> None:
         """Store a state for every asset; a failure is logged, and made up for by a later snapshot."""
-        if self.ended:
+        if self.trigger.ended:
             return
         try:
             encoded = await compute(lambda: self.encode(state))
