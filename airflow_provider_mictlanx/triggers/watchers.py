@@ -304,7 +304,8 @@ class Poller:
         with suppress(TimeoutError):
             async with asyncio.timeout(0 if self._closing else None) as self._storing:
                 try:
-                    await asyncio.sleep(SETTLE_SECONDS)
+                    for _ in range(10):  # a blocked event loop, in which Airflow can't end watchers, takes one pause
+                        await asyncio.sleep(SETTLE_SECONDS / 10)
                     await self._store_all(batch)
                 finally:
                     self._storing = None
