@@ -2988,6 +2988,13 @@ MUTANTS = (
     *_mutants(
         "triggers/events.py",
         (
+            "a watcher that Airflow cancels between two events has ended",
+            'about a second later."""\n        self.ended = True\n',
+            'about a second later."""\n',
+            EVENTS,
+            ["test_event_dropped_while_the_next_ones_fire_comes_again"],
+        ),
+        (
             "wrong arguments do not end the triggerer",
             "        super().__init__()  # type: ignore[no-untyped-call, unused-ignore]\n",
             "        super().__init__()\n        self.create_watcher().check_arguments()\n",
