@@ -2804,7 +2804,7 @@ MUTANTS = (
         ),
         (
             "a watcher that Airflow has ended stores no state",
-            "        if self.ended:\n",
+            "        if self.trigger.ended:\n",
             "        if False:\n",
             EVENTS,
             ["test_event_that_airflow_drops_with_its_watcher_fires_again"],
@@ -2987,6 +2987,13 @@ MUTANTS = (
     ),
     *_mutants(
         "triggers/events.py",
+        (
+            "a watcher that Airflow cancels between two events has ended",
+            'about a second later."""\n        self.ended = True\n',
+            'about a second later."""\n',
+            EVENTS,
+            ["test_event_dropped_while_the_next_ones_fire_comes_again"],
+        ),
         (
             "wrong arguments do not end the triggerer",
             "        super().__init__()  # type: ignore[no-untyped-call, unused-ignore]\n",

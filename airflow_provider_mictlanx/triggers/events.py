@@ -66,6 +66,7 @@ class MictlanXEventTrigger(BaseEventTrigger):
 
     :param poke_interval: seconds between two polls
     :param mictlanx_conn_id: the connection
+    :ivar ended: whether Airflow has ended its watcher
     """
 
     poke_interval: float = 60
@@ -73,6 +74,7 @@ class MictlanXEventTrigger(BaseEventTrigger):
 
     def __post_init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
+        self.ended = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """
@@ -110,7 +112,11 @@ class MictlanXEventTrigger(BaseEventTrigger):
             async for payload in watcher.find_events(shared_stream):
                 yield TriggerEvent(payload)  # type: ignore[no-untyped-call, unused-ignore]
         finally:
-            watcher.ended = True
+            self.ended = True
+
+    async def cleanup(self) -> None:
+        """Note the end: Airflow closes a watcher that it cancels between two events only about a second later."""
+        self.ended = True
 
     # Airflow before 3.3
 

@@ -304,7 +304,8 @@ class Poller:
         with suppress(TimeoutError):
             async with asyncio.timeout(0 if self._closing else None) as self._storing:
                 try:
-                    await asyncio.sleep(SETTLE_SECONDS)
+                    for _ in range(10):  # a blocked event loop, in which Airflow can't end watchers, takes one pause
+                        await asyncio.sleep(SETTLE_SECONDS / 10)
                     await self._store_all(batch)
                 finally:
                     self._storing = None
@@ -351,13 +352,11 @@ class Watcher(ABC):
     Find the events of one trigger.
 
     :param trigger: has the arguments
-    :ivar ended: whether Airflow has ended it
     """
 
     def __init__(self, trigger: MictlanXEventTrigger) -> None:
         self.trigger = trigger
         self.log = clean_logger(trigger.log)
-        self.ended = False
         self._state: Seen | None = _UNREAD
         self._stored: Seen | None = _UNREAD
         self._sequence = 0
@@ -451,7 +450,7 @@ class Watcher(ABC):
 
     async def store(self, state: Seen, slots: asyncio.Semaphore) -> None:
         """Store a state for every asset; a failure is logged, and made up for by a later snapshot."""
-        if self.ended:
+        if self.trigger.ended:
             return
         try:
             encoded = await compute(lambda: self.encode(state))

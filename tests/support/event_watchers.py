@@ -127,8 +127,9 @@ class Triggerer:
     async def _run(self, number: int, trigger: BaseEventTrigger, manager: SharedStreamManager) -> None:
         key = trigger.shared_stream_key()
         stream = manager.subscribe(trigger_id=number, trigger=trigger, key=key)
+        events = trigger.filter_shared_stream(stream)  # as in Airflow, the task keeps it even after it was cancelled
         try:
-            async for event in trigger.filter_shared_stream(stream):
+            async for event in events:
                 await asyncio.sleep(0)
                 self.before_event()
                 sequence = manager.bind_pending_event(trigger_id=number, key=key)
@@ -142,6 +143,7 @@ class Triggerer:
             self.ended.append(error)
         finally:
             await manager.unsubscribe(number, key)
+            await trigger.cleanup()
 
     @property
     def changes(self) -> list[tuple[str, str]]:
