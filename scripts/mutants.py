@@ -2803,6 +2803,13 @@ MUTANTS = (
             ["test_unconfirmed_event_is_repeated_in_spite_of_later_ones"],
         ),
         (
+            "one failed poll does not interrupt reading",
+            "                    if failures > 1:",
+            "                    if True:",
+            EVENTS,
+            ["test_failed_poll_does_not_interrupt_reading"],
+        ),
+        (
             "a watcher that Airflow has ended stores no state",
             "        if self.trigger.ended:\n",
             "        if False:\n",

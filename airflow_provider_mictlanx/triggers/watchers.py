@@ -268,7 +268,8 @@ class Poller:
                     failures += 1
                     pause = self._watcher.pause_after(failures)
                     self._watcher.log_failure(error, f"the next poll is in {pause:g} s")
-                    await self.aclose()  # the next poll reads the connection again
+                    if failures > 1:  # not at once, since objects that are being read would be read anew
+                        await self.aclose()  # the next poll reads the connection again
                 else:
                     failures = 0
                     yield snapshot

@@ -641,7 +641,7 @@ async def test_missing_connection_does_not_end_a_watcher(
         await triggerer.wait_for(1)
 
 
-async def test_changed_connection_is_used_after_a_failed_poll(
+async def test_changed_connection_is_used_after_failed_polls(
     own_vss: Callable[..., LocalVSS],
     connect: Callable[..., None],
     bucket_id: str,
@@ -658,6 +658,22 @@ async def test_changed_connection_is_used_after_a_failed_poll(
             connect(own_vss(peers=1))
             await MictlanXHook().aput(bucket_id, "a", "1")
             await triggerer.wait_for(1, 20)
+
+
+async def test_failed_poll_does_not_interrupt_reading(
+    hook: MictlanXHook, vss: LocalVSS, bucket_id: str, logged: Callable[[], list[str]]
+) -> None:
+    read = f"{bucket_id}/a_0$"
+    await hook.aput(bucket_id, "a", "1")
+    vss.reset_requests()
+    with vss.fault("latency", seconds=2, path=read) as reading:
+        async with Triggerer() as triggerer:
+            triggerer.watch(objects(bucket_id, existing=True))
+            await wait_until(lambda: reading.triggered > 0)
+            with vss.fault("status", status=403, path=f"{bucket_id}/metadata$", count=1):
+                await wait_until(lambda: any("Watching bucket" in line for line in logged()))
+            await triggerer.wait_for(1, 20)
+    assert len(vss.requests("GET", read)) == 1
 
 
 async def test_slow_watcher_skips_outdated_listings(
