@@ -40,7 +40,10 @@ def parity(
 @pytest.mark.parametrize("cell", cells(), ids="-".join)
 def test_outcome(parity: Parity, cell: Cell) -> None:
     task, case = parity.task(cell), CASES[cell[0]]
-    assert (task["state"], task["try_number"]) == (case.state, case.tries)
+    # Growing pauses end at the timeout, so Airflow's last one may be shorter than AGAIN_AFTER, which may take another try.
+    tries = (1, 2) if cell[0] == "backoff" and cell[2] == "reschedule" else (case.tries,)
+    assert task["state"] == case.state
+    assert task["try_number"] in tries
 
 
 @pytest.mark.parametrize("cell", [cell for cell in cells() if CASES[cell[0]].state == "success"], ids="-".join)
