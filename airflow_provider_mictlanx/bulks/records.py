@@ -399,7 +399,13 @@ def read_listing(bulk_id: str, listing: Iterable[Metadata], complete: bool) -> R
             continue
         # There may be two versions of ``closed``; the first one counts.
         first = min(complete_versions, key=lambda version: (version.begun_at, version.checksum or ""))
-        records.add(_read(model, first.ordered[0].tags[RECORD_TAG], ball_id, first.begun_at))
+        try:
+            records.add(_read(model, first.ordered[0].tags[RECORD_TAG], ball_id, first.begun_at))
+        except IntegrityError as error:
+            raise IntegrityError(
+                f"bulk {bulk_id!r}: {error}; find out who else writes to bucket {records_bucket(bulk_id)}, or use "
+                "delete_bulk and upload it again"
+            ) from None
     records.foreign = tuple(sorted(foreign))
     return records
 

@@ -489,7 +489,7 @@ def test_records_of_another_bulk_are_refused() -> None:
 def test_closed_bulk_needs_a_result(wrong: dict[str, Any], problem: str) -> None:
     result = CLOSED.result.model_dump() | wrong if wrong else None
     record = canonical({"shard": 0, "result": result} if wrong else {"shard": 0})
-    with pytest.raises(IntegrityError, match=f"parsing record closed failed: {problem}"):
+    with pytest.raises(IntegrityError, match=f"^bulk '{BULK}': parsing record closed failed: {problem}.*delete_bulk"):
         read_listing(BULK, [foreign("closed", **{BULK_TAG: BULK, RECORD_TAG: record})], True)
 
 
