@@ -23,7 +23,7 @@ def server() -> Iterator[str]:
 
 
 @pytest.fixture
-def s3(server: str, monkeypatch: pytest.MonkeyPatch, bucket_id: str) -> Any:
+def s3(server: str, monkeypatch: pytest.MonkeyPatch, bucket_id: str) -> Iterator[Any]:
     """An S3 whose filesystem is attached to Airflow, as the Amazon provider does it."""
     s3fs = pytest.importorskip("s3fs")
     for name, value in {
@@ -37,10 +37,14 @@ def s3(server: str, monkeypatch: pytest.MonkeyPatch, bucket_id: str) -> Any:
         from airflow.io import store
     else:
         from airflow.sdk.io import store
+    close = s3fs.S3FileSystem.close_session
+    # Closed below: whenever garbage is collected, s3fs would start a task for it in the event loop of another test.
+    monkeypatch.setattr(s3fs.S3FileSystem, "close_session", staticmethod(lambda loop, session: None))
     fs = s3fs.S3FileSystem(endpoint_url=server, key="id", secret="secret", skip_instance_cache=True)
     fs.mkdir(bucket_id)
     monkeypatch.setitem(store._STORE_CACHE, "s3", store.ObjectStore(protocol="s3", conn_id=None, fs=fs))
-    return fs
+    yield fs
+    close(fs.loop, fs._s3creator)
 
 
 def transfer(src: ObjectStoragePath, dst: ObjectStoragePath) -> None:
